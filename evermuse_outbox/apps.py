@@ -1,0 +1,19 @@
+"""The Django app: registers the system checks and nothing else."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.checks import register
+
+
+class EvermuseOutboxConfig(AppConfig):
+    """``"evermuse_outbox"`` in ``INSTALLED_APPS``."""
+
+    name = "evermuse_outbox"
+    verbose_name = "Evermuse outbox"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from .checks import check_settings
+
+        register(check_settings)

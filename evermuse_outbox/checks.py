@@ -1,0 +1,98 @@
+"""System checks: each one says what is wrong, where, and how to mend it.
+
+Ids are stable, so that a host can silence one: ``evermuse_outbox.E001`` …
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning
+
+from . import conf
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """E001 bad setting; E002 lease too short; E003 unknown database; W001 … W004 see the docs."""
+    found: list[CheckMessage] = [
+        Error(f"{problem.path}: {problem.message}", hint=problem.hint, id="evermuse_outbox.E001")
+        for problem in conf.problems()
+    ]
+    if found:
+        return found
+    settings = conf.get_settings()
+    return [*_lease(settings), *_databases(settings), *_keys(settings), *_celery_times(settings)]
+
+
+def _lease(settings: conf.Settings) -> Iterator[CheckMessage]:
+    if settings.lease < 2 * settings.timeout:
+        yield Error(
+            f"EVERMUSE_OUTBOX['LEASE'] is {settings.lease:g} s, but one request may take TIMEOUT = "
+            f"{settings.timeout:g} s after waiting for its slot.",
+            hint=f"Set LEASE to at least twice TIMEOUT, {2 * settings.timeout:g} s.",
+            id="evermuse_outbox.E002",
+        )
+
+
+def _databases(settings: conf.Settings) -> Iterator[CheckMessage]:
+    from django.conf import settings as project
+
+    for alias in settings.databases:
+        if alias not in project.DATABASES:
+            yield Error(
+                f"EVERMUSE_OUTBOX['DATABASES'] names {alias!r}, which is not in DATABASES.",
+                hint=f"Known: {', '.join(project.DATABASES)}.",
+                id="evermuse_outbox.E003",
+            )
+        elif _defers_write_lock(project.DATABASES[alias]):
+            yield Warning(
+                f"The SQLite database {alias!r} takes its write lock late, so that workers meet "
+                "'database is locked'.",
+                hint='Set OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 30} on it.',
+                id="evermuse_outbox.W003",
+            )
+
+
+def _defers_write_lock(database: dict[str, Any]) -> bool:
+    mode = str((database.get("OPTIONS") or {}).get("transaction_mode") or "")
+    return database.get("ENGINE", "").endswith("sqlite3") and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE")
+
+
+def _keys(settings: conf.Settings) -> Iterator[CheckMessage]:
+    for workspace in settings.workspaces.values():
+        if not workspace.api_key:
+            yield Warning(
+                f"The workspace {workspace.name!r} has no API_KEY: its records stay pending.",
+                hint="Set EVERMUSE_OUTBOX['API_KEY'] from the environment.",
+                id="evermuse_outbox.W001",
+            )
+        if workspace.rate_limit > conf.limits.RATE_LIMIT:
+            yield Warning(
+                f"The workspace {workspace.name!r} has RATE_LIMIT {workspace.rate_limit:g}; Evermuse "
+                f"allows {conf.limits.RATE_LIMIT} requests a second for a key.",
+                hint="Leave RATE_LIMIT out unless Evermuse has granted more.",
+                id="evermuse_outbox.W004",
+            )
+    used = Counter(w.api_key for w in settings.workspaces.values() if w.api_key)
+    if any(count > 1 for count in used.values()):
+        yield Warning(
+            "Two workspaces have the same API_KEY: they share one limit and one Evermuse store, yet "
+            "versions of a record are ordered only within a workspace.",
+            hint="Use one workspace for one key.",
+            id="evermuse_outbox.W002",
+        )
+
+
+def _celery_times(settings: conf.Settings) -> Iterator[CheckMessage]:
+    from django.conf import settings as project
+
+    limit = getattr(project, "CELERY_TASK_SOFT_TIME_LIMIT", None)
+    if limit is not None and limit >= settings.lease:
+        yield Warning(
+            f"CELERY_TASK_SOFT_TIME_LIMIT ({limit:g} s) is not below LEASE ({settings.lease:g} s): a task "
+            "could outlive the lease it works under.",
+            hint="Raise EVERMUSE_OUTBOX['LEASE'] or lower the time limit.",
+            id="evermuse_outbox.W005",
+        )

@@ -1,0 +1,345 @@
+"""The settings dict ``EVERMUSE_OUTBOX``, read late into one typed, frozen object.
+
+Nothing is read at import: :func:`get_settings` builds the object at its first call and again after
+Django's ``setting_changed`` signal, so that ``override_settings`` works in tests.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from .evermuse import limits
+from .evermuse.envelope import CONTRACTS
+
+SETTING = "EVERMUSE_OUTBOX"
+DEFAULT_WORKSPACE = "default"
+BODY_FORMATS = ("ndjson", "array", "wrapper")
+FORMAT_HINTS = ("text", "audio", "video", "file")
+NATURES = ("evidence", "guidance", "context")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Secret:
+    """A string that shows itself only when asked by name: no repr, str or traceback prints it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The string itself."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(…)" if self._value else "Secret(empty)"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a setting: its path, what is wrong, and how to mend it."""
+
+    path: str
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message} {self.hint}"
+
+
+# --- readers: one value in, the typed value out, ValueError with (message, hint) otherwise ----------
+
+
+def _refuse(message: str, hint: str) -> ValueError:
+    return ValueError(message, hint)
+
+
+def _url(value: Any) -> str:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _refuse(f"{value!r} is not an http(s) URL.", 'Use for instance "https://api.evermuse.com".')
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise _refuse("the URL carries more than scheme, host and path.", "Put the key into API_KEY alone.")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise _refuse("plain http would carry the API key in clear text.", "Use https.")
+    return str(value).rstrip("/")
+
+
+def _redis_url(value: Any) -> str | None:
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str) or urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        raise _refuse("not a Redis URL.", 'Use for instance "redis://127.0.0.1:6379/0", or leave it out.')
+    return value
+
+
+def _secret(value: Any) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if value is None:
+        return Secret("")
+    if not isinstance(value, str):
+        raise _refuse(f"a string is wanted, not {type(value).__name__}.", "Read it from the environment.")
+    if value != value.strip() or not value.isascii() or not value.isprintable():
+        # Never quote the value here: this text reaches consoles and logs.
+        raise _refuse("the key holds characters that no HTTP header may carry.", "Look for a stray line end.")
+    return Secret(value)
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise _refuse(f"{value!r} is not one of {', '.join(allowed)}.", _did_you_mean(value, allowed))
+        return str(value)
+
+    return read
+
+
+def _number(low: float, high: float, unit: str, *, whole: bool = False) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        kinds = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            raise _refuse(f"{value!r} is not {kind} of {unit} from {low:g} to {high:g}.", "Mend the value.")
+        return value
+
+    return read
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refuse(f"{value!r} is not True or False.", "Use True or False.")
+    return value
+
+
+def _aliases(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not value or not all(isinstance(alias, str) for alias in value):
+        raise _refuse(f"{value!r} is not a list of database aliases.", 'Use for instance ["default"].')
+    return tuple(value)
+
+
+def _hints(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise _refuse("a dict of _type → hint is wanted.", 'Use for instance {"call": "audio"}.')
+    for hint in value.values():
+        _one_of(*FORMAT_HINTS)(hint)
+    return {str(name).lower(): str(hint) for name, hint in value.items()}
+
+
+def _queue(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise _refuse(f"{value!r} is not a queue name.", "Leave it out for Celery's default queue.")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One key of the dict: how it is read and what it is where the host says nothing."""
+
+    read: Callable[[Any], Any]
+    default: Any
+
+
+WORKSPACE_OPTIONS = {
+    "API_URL": Option(_url, "https://api.evermuse.com"),
+    "API_KEY": Option(_secret, None),
+    "CONTRACT": Option(_one_of(*CONTRACTS), "reference"),
+    "RATE_LIMIT": Option(_number(0.01, 100_000, "requests a second"), limits.RATE_LIMIT),
+}
+OPTIONS = WORKSPACE_OPTIONS | {
+    "DATABASES": Option(_aliases, ("default",)),
+    "REDIS_URL": Option(_redis_url, None),
+    "MAX_BATCH_RECORDS": Option(
+        _number(1, limits.MAX_BATCH_RECORDS, "records", whole=True), limits.MAX_BATCH_RECORDS
+    ),
+    "MAX_BATCH_BYTES": Option(
+        _number(1_000, limits.MAX_BODY_BYTES, "bytes", whole=True), limits.MAX_BODY_BYTES
+    ),
+    "MAX_BATCH_ATTACHMENTS": Option(
+        _number(1, limits.MAX_BATCH_ATTACHMENTS, "attachments", whole=True), limits.MAX_BATCH_ATTACHMENTS
+    ),
+    "BODY_FORMAT": Option(_one_of(*BODY_FORMATS), "ndjson"),
+    "FORMAT_HINTS": Option(_hints, {}),
+    "DEFAULT_NATURE": Option(_one_of(*NATURES), "evidence"),
+    "LINGER": Option(_number(0, 3_600, "seconds"), 0.2),
+    "TIMEOUT": Option(_number(0.1, 600, "seconds"), 30.0),
+    "LEASE": Option(_number(1, 86_400, "seconds"), 120.0),
+    "BACKOFF_BASE": Option(_number(0.001, 3_600, "seconds"), 1.0),
+    "BACKOFF_CAP": Option(_number(0.001, 86_400, "seconds"), 300.0),
+    "MAX_RESENDS": Option(_number(0, 100, "resends", whole=True), 3),
+    "POLL_INTERVAL": Option(_number(0.05, 3_600, "seconds"), 1.0),
+    "RETENTION_DAYS": Option(_number(0, 36_500, "days"), 14),
+    "KICK": Option(_flag, True),
+    "CELERY_QUEUE": Option(_queue, None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One API key with its own address, contract and limit.
+
+    ``rate_limit`` is in requests per any sliding second.
+    """
+
+    name: str
+    api_url: str
+    api_key: Secret
+    contract: str
+    rate_limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``EVERMUSE_OUTBOX``, typed. Times are in seconds, sizes in bytes; see the README's table."""
+
+    workspaces: Mapping[str, Workspace]
+    databases: tuple[str, ...]
+    redis_url: str | None
+    max_batch_records: int
+    max_batch_bytes: int
+    max_batch_attachments: int
+    body_format: str
+    format_hints: Mapping[str, str]
+    default_nature: str
+    linger: float
+    timeout: float
+    lease: float
+    backoff_base: float
+    backoff_cap: float
+    max_resends: int
+    poll_interval: float
+    retention_days: float
+    kick: bool
+    celery_queue: str | None
+
+    def workspace(self, name: str) -> Workspace:
+        """The workspace of that name; raises ``ImproperlyConfigured`` with the known names."""
+        try:
+            return self.workspaces[name]
+        except KeyError:
+            known = ", ".join(sorted(self.workspaces))
+            raise ImproperlyConfigured(
+                f"No workspace {name!r} in {SETTING}; known: {known}. Add it to WORKSPACES."
+            ) from None
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """The settings of this project; raises ``ImproperlyConfigured`` naming every bad key."""
+    raw = _raw()
+    found = list(problems(raw))
+    if found:
+        raise ImproperlyConfigured(f"{SETTING} is not right. " + " ".join(map(str, found)))
+    values = {name: option.read(raw.get(name, option.default)) for name, option in OPTIONS.items()}
+    named = {field.name for field in fields(Settings)}
+    typed = {name.lower(): value for name, value in values.items() if name.lower() in named}
+    return Settings(workspaces=_workspaces(raw), **typed)
+
+
+def problems(raw: Any = None) -> Iterator[Problem]:
+    """Everything wrong with the dict, all at once; nothing when it is right."""
+    raw = _raw() if raw is None else raw
+    if not isinstance(raw, Mapping):
+        yield Problem(SETTING, "a dict is wanted.", 'Write EVERMUSE_OUTBOX = {"API_KEY": …}.')
+        return
+    yield from _problems_of(raw, OPTIONS, SETTING, extra=("WORKSPACES",))
+    named = raw.get("WORKSPACES", {})
+    if not isinstance(named, Mapping):
+        yield Problem(f"{SETTING}['WORKSPACES']", "a dict of name → settings is wanted.", "See the README.")
+        return
+    for name, own in named.items():
+        yield from _problems_of_workspace(name, own)
+
+
+def _problems_of_workspace(name: Any, own: Any) -> Iterator[Problem]:
+    path = f"{SETTING}['WORKSPACES'][{name!r}]"
+    if not isinstance(name, str) or not 0 < len(name) <= 64:
+        yield Problem(path, "a name is a string of 1 to 64 characters.", "Rename the workspace.")
+    if not isinstance(own, Mapping):
+        yield Problem(path, "a dict is wanted.", 'Write {"API_KEY": …}.')
+        return
+    yield from _problems_of(own, WORKSPACE_OPTIONS, path)
+
+
+def _problems_of(
+    raw: Mapping[str, Any], options: Mapping[str, Option], path: str, extra: tuple[str, ...] = ()
+) -> Iterator[Problem]:
+    for name, value in raw.items():
+        if name in options:
+            yield from _problem_of(options[name], value, f"{path}[{name!r}]")
+        elif name not in extra:
+            known = (*options, *extra)
+            yield Problem(f"{path}[{name!r}]", "there is no such setting.", _did_you_mean(name, known))
+
+
+def _problem_of(option: Option, value: Any, path: str) -> Iterator[Problem]:
+    try:
+        option.read(value)
+    except ValueError as error:
+        message, hint = error.args
+        yield Problem(path, message, hint)
+
+
+def _did_you_mean(value: Any, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(str(value).upper(), [name.upper() for name in known], n=1)
+    if close:
+        match = next(name for name in known if name.upper() == close[0])
+        return f"Did you mean {match!r}?"
+    return f"Known: {', '.join(known)}."
+
+
+def _workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
+    """The default workspace from the top level, the named ones with the top level as their defaults.
+
+    Only the address and the contract are inherited: a key that a workspace does not name is no key
+    of that workspace.
+    """
+    shared = {name: raw[name] for name in ("API_URL", "CONTRACT", "RATE_LIMIT") if name in raw}
+    named = {DEFAULT_WORKSPACE: {"API_KEY": raw.get("API_KEY")}} | {
+        name: dict(own) for name, own in raw.get("WORKSPACES", {}).items()
+    }
+    if DEFAULT_WORKSPACE in raw.get("WORKSPACES", {}):
+        named[DEFAULT_WORKSPACE] = {"API_KEY": raw.get("API_KEY")} | named[DEFAULT_WORKSPACE]
+    return {name: _workspace(name, shared | own) for name, own in named.items()}
+
+
+def _workspace(name: str, own: Mapping[str, Any]) -> Workspace:
+    read = {key: option.read(own.get(key, option.default)) for key, option in WORKSPACE_OPTIONS.items()}
+    return Workspace(
+        name=name,
+        api_url=read["API_URL"],
+        api_key=read["API_KEY"],
+        contract=read["CONTRACT"],
+        rate_limit=float(read["RATE_LIMIT"]),
+    )
+
+
+def _raw() -> Any:
+    from django.conf import settings
+
+    return getattr(settings, SETTING, {})
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == SETTING:
+        get_settings.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="evermuse_outbox.conf")

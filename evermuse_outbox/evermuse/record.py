@@ -1,0 +1,124 @@
+"""What a host hands over, as Python types; the limits of each field stand in ``schema.py``.
+
+Source of all names and values: OpenAPI document, IngestRecord and the schemas below it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NotRequired, TypedDict, get_args
+
+Contract = Literal["reference", "openapi"]
+Nature = Literal["evidence", "guidance", "context"]
+Role = Literal["internal", "external", "unknown"]
+ParticipantType = Literal["user", "contact", "workspace_member", "bot", "system", "unknown"]
+AttachmentType = Literal["audio", "video", "file", "image", "text", "unknown"]
+RedactionStatus = Literal["unredacted", "redacted", "encrypted"]
+
+CONTRACTS: tuple[str, ...] = get_args(Contract)
+NATURES: tuple[str, ...] = get_args(Nature)
+ROLES: tuple[str, ...] = get_args(Role)
+PARTICIPANT_TYPES: tuple[str, ...] = get_args(ParticipantType)
+ATTACHMENT_TYPES: tuple[str, ...] = get_args(AttachmentType)
+REDACTION_STATUSES: tuple[str, ...] = get_args(RedactionStatus)
+
+SCHEMA_VERSION = "1.0.0"
+
+# The reference page names seven types, the OpenAPI document two more.
+REFERENCE_TYPES = (
+    "email",
+    "call",
+    "meeting_notes",
+    "conversation",
+    "message",
+    "email_thread",
+    "call_transcription",
+)
+OPENAPI_TYPES = (*REFERENCE_TYPES, "document", "spreadsheet")
+TYPES: dict[str, tuple[str, ...]] = {"reference": REFERENCE_TYPES, "openapi": OPENAPI_TYPES}
+
+
+class Participant(TypedDict):
+    """A person or machine that took part."""
+
+    id: str
+    role: Role
+    name: NotRequired[str | None]
+    email: NotRequired[str | None]
+    type: NotRequired[ParticipantType | None]
+
+
+class Attachment(TypedDict):
+    """A file: fetched by Evermuse from ``vendor_url``, or uploaded before (``upload_intent_id``).
+
+    ``size`` is in bytes.
+    """
+
+    type: AttachmentType
+    filename: NotRequired[str | None]
+    size: NotRequired[int | None]
+    mime_type: NotRequired[str | None]
+    sha1: NotRequired[str | None]
+    md5: NotRequired[str | None]
+    vendor_url: NotRequired[str | None]
+    upload_intent_id: NotRequired[str | None]
+
+
+class PiiEntity(TypedDict):
+    """One kind of personal information that was found; ``confidence`` from 0 to 1."""
+
+    type: str
+    value: NotRequired[str | None]
+    confidence: NotRequired[float | None]
+
+
+class Pii(TypedDict, total=False):
+    """What is known of personal information in the record; ``sensitive_score`` from 0 to 1."""
+
+    contains_email: bool | None
+    contains_phone: bool | None
+    sensitive_score: float | None
+    detected_entities: Sequence[PiiEntity] | None
+    redaction_status: RedactionStatus | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A record with names that an editor completes; ``validate`` looks at what is in it.
+
+    ``event_at`` is an aware datetime or ISO 8601 text with ``Z`` or an offset. Give the project as
+    ``project_id`` or as ``project_ids``: the wire gets the form of the contract. None and empty sequences are
+    not sent.
+    """
+
+    type: str
+    event_at: datetime | str
+    vendor_ids: Mapping[str, str]
+    product_id: str
+    data: Mapping[str, Any]
+    project_id: str | None = None
+    project_ids: Sequence[str] | None = None
+    nature: Nature | None = None
+    schema_version: str = SCHEMA_VERSION
+    thread_id: str | None = None
+    participants: Sequence[Participant] = ()
+    attachments: Sequence[Attachment] = ()
+    tags: Sequence[str] = ()
+    pii: Pii | None = None
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The record under Evermuse's names (``_type`` … ``data``), without what is unset."""
+        values = ((wire_name, getattr(self, name)) for name, wire_name in _WIRE_NAMES)
+        return {wire_name: _as_json(value) for wire_name, value in values if not _is_unset(value)}
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if type(value) is tuple else value
+
+
+def _is_unset(value: Any) -> bool:
+    # By exact type: an empty `data` or `vendor_ids` was given, and what becomes of it is for validate to say.
+    return value is None or (not value and type(value) in (tuple, list))
+
+
+_WIRE_NAMES = tuple((name, name if name == "data" else f"_{name}") for name in Record.__dataclass_fields__)

@@ -1,0 +1,125 @@
+"""Why a record or a batch is where it is, in a sentence for a person."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from .conf import get_settings
+from .models import BatchState, Hold, OutboxBatch, OutboxRecord, OutboxWorkspace, RecordState
+
+
+def explain_record(record: OutboxRecord) -> str:
+    """What is happening to ``record`` and why. A handful of small queries; for one row at a time."""
+    match record.state:
+        case RecordState.PENDING:
+            return _pending(record)
+        case RecordState.IN_FLIGHT if record.batch:
+            return f"In batch #{record.batch.pk}. {explain_batch(record.batch)}"
+        case RecordState.DELIVERED if record.batch:
+            return f"Delivered with batch #{record.batch.pk}; Evermuse completed it at {_at(record.batch.finished_at)}."
+        case RecordState.REJECTED:
+            return _rejected(record)
+        case RecordState.SUPERSEDED:
+            return f"A newer version, record #{record.superseded_by}, took its place before it was sent."
+        case _:
+            return "Discarded by a person; it will not be sent."
+
+
+def explain_batch(batch: OutboxBatch) -> str:
+    """What is happening to ``batch`` and why."""
+    match batch.state:
+        case BatchState.SEALED | BatchState.IN_DOUBT:
+            return _sendable(batch)
+        case BatchState.SENDING:
+            return f"A worker is sending it, or waits for its slot; its lease runs until {_at(batch.leased_until)}."
+        case BatchState.ACCEPTED:
+            said = batch.remote_status or "nothing yet"
+            return f"Evermuse has it as {batch.remote_id} and says {said}; asked again at {_at(batch.next_poll_at)}."
+        case BatchState.COMPLETE:
+            return _complete(batch)
+        case BatchState.REFUSED:
+            return f"Evermuse refused all of it. {batch.message}".strip()
+        case BatchState.SPLIT:
+            parts = ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
+            return f"Refused in part; the others went on in {parts or 'no batch'}. {batch.message}".strip()
+        case _:
+            return _failed(batch)
+
+
+def explain_workspace(row: OutboxWorkspace) -> str:
+    """What holds the workspace back, if anything."""
+    if row.state == Hold.OPEN:
+        return "Open."
+    until = f"until {_at(row.held_until)}, then it is tried again" if row.held_until else "for now"
+    return f"{row.get_state_display().capitalize()} {until}: {row.reason}"
+
+
+def _pending(record: OutboxRecord) -> str:
+    held = _hold_of(record)
+    if held:
+        return f"Waiting, as its workspace is held. {held}"
+    fence = _fence(record)
+    if fence:
+        return f"Waiting behind batch #{fence.pk}, which carries an older version of the same identity."
+    lingers_until = record.enqueued_at + timedelta(seconds=get_settings().linger)
+    if lingers_until > timezone.now():
+        return f"Lingering until {_at(lingers_until)} for company of its group."
+    return "Waiting for its turn: the workers send as fast as the limit of the key allows."
+
+
+def _hold_of(record: OutboxRecord) -> str:
+    row = (
+        OutboxWorkspace.objects.using(record._state.db)
+        .filter(pk=record.workspace)
+        .exclude(state=Hold.OPEN)
+        .first()
+    )
+    return explain_workspace(row) if row else ""
+
+
+def _fence(record: OutboxRecord) -> OutboxBatch | None:
+    found = OutboxRecord.rows.using(record._state.db).filter(pk=record.pk).with_versions()
+    older = found.values_list("older_batch", flat=True).first()
+    return OutboxBatch.rows.using(record._state.db).open().filter(pk=older).first() if older else None
+
+
+def _rejected(record: OutboxRecord) -> str:
+    rejection = record.rejections.order_by("-pk").first()
+    if rejection:
+        where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
+        return f"Rejected{where} at {_at(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
+    return f"Its batch #{record.batch_id} failed. {record.batch.message if record.batch else ''}".strip()
+
+
+def _sendable(batch: OutboxBatch) -> str:
+    doubt = (
+        "Evermuse may have it or not; it is asked again with the same key and bytes. "
+        if batch.in_doubt
+        else ""
+    )
+    last = f" Last time: {batch.message}." if batch.message else ""
+    return f"{doubt}To be sent at {_at(batch.due_at)}.{last}"
+
+
+def _complete(batch: OutboxBatch) -> str:
+    told = f"Evermuse completed it at {_at(batch.finished_at)}."
+    if not batch.attachment_status:
+        return told
+    return (
+        f"{told} Attachments: {batch.attachment_status}, {batch.attachment_complete or 0} of "
+        f"{batch.attachment_total or 0} fetched, {batch.attachment_failed or 0} failed."
+    )
+
+
+def _failed(batch: OutboxBatch) -> str:
+    parts = ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
+    then = (
+        f"Sent again under a new key as {parts}." if parts else "It waits for a person to retry its records."
+    )
+    return f"{batch.message or 'Failed.'} {then}"
+
+
+def _at(moment: datetime | None) -> str:
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else "no known time"

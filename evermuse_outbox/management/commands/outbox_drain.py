@@ -1,0 +1,78 @@
+"""``manage.py outbox_drain``: waits until nothing is left to send or to follow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS
+from tqdm import tqdm
+
+from ...status import record_counts, unfinished, workspaces
+
+LOOK = 0.5
+"""Seconds between two looks."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Waits until nothing is left to send or to follow, with a progress bar; the sending is done by the "
+        "Celery workers or by `manage.py outbox_relay`, which must be running. Exit status 0 when all is "
+        "done, 1 when the time was up first."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--timeout", type=float, metavar="S", help="give up after so many seconds (default: never)"
+        )
+        parser.add_argument(
+            "--database", default=DEFAULT_DB_ALIAS, help="database alias (default: %(default)s)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        using, timeout = options["database"], options["timeout"]
+        deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+        left = unfinished(using)
+        with tqdm(total=_records(left), unit=" records", disable=None, file=sys.stderr) as bar:
+            while any(left.values()):
+                if time.monotonic() > deadline:
+                    raise CommandError(self._given_up(using, left, timeout))
+                self._show(bar, left)
+                time.sleep(LOOK)
+                left = unfinished(using)
+            self._show(bar, left)
+        self._summary(record_counts(using))
+
+    def _show(self, bar: tqdm, left: dict[str, int]) -> None:
+        # Hosts may enqueue while we wait: the whole grows with what is left.
+        bar.total = max(bar.total or 0, _records(left))
+        bar.n = bar.total - _records(left)
+        bar.set_postfix({"batches followed": left["followed"]}, refresh=False)
+        bar.refresh()
+
+    def _given_up(self, using: str, left: dict[str, int], timeout: float) -> str:
+        held = [f"{name}: {told['reason']}" for name, told in workspaces(using).items() if "reason" in told]
+        why = (
+            f" Held: {'; '.join(held)}."
+            if held
+            else " Is a worker running (celery worker -B, or outbox_relay)?"
+        )
+        return (
+            f"Not drained after {timeout:g} s: {left['pending']:,} records pending, {left['unsent']:,} sealed "
+            f"and unsent, {left['followed']:,} batches followed.{why}"
+        )
+
+    def _summary(self, counts: dict[str, int]) -> None:
+        told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+        self.stdout.write(self.style.SUCCESS(f"Drained: {told or 'the outbox is empty'}."))
+        if counts["rejected"]:
+            self.stdout.write(
+                f"{counts['rejected']:,} rejected records wait for a person: see them in the admin, filter 'rejected'."
+            )
+
+
+def _records(left: dict[str, int]) -> int:
+    return left["pending"] + left["unsent"]

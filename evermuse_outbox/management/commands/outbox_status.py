@@ -1,0 +1,68 @@
+"""``manage.py outbox_status``: where the records are, and why one of them is there."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS
+
+from ...explain import explain_record
+from ...models import OutboxRecord
+from ...status import status
+
+BAR = 40
+
+
+class Command(BaseCommand):
+    help = (
+        "Shows how many records and batches are in each state, how old the oldest unsent record is, and "
+        "what holds a workspace back."
+    )
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> Any:
+        options["formatter_class"] = RawDescriptionHelpFormatter
+        options["epilog"] = (
+            "examples:\n"
+            "  manage.py outbox_status              a table for people\n"
+            "  manage.py outbox_status --json       the same for monitors\n"
+            "  manage.py outbox_status --record 17  why record 17 is where it is\n"
+        )
+        return super().create_parser(prog_name, subcommand, **options)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--record", type=int, metavar="ID", help="explain one record")
+        parser.add_argument(
+            "--database", default=DEFAULT_DB_ALIAS, help="database alias (default: %(default)s)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        using = options["database"]
+        if options["record"] is not None:
+            self.stdout.write(self._why(using, options["record"]))
+        elif options["json"]:
+            self.stdout.write(json.dumps(status(using)))
+        else:
+            self._table(status(using))
+
+    def _why(self, using: str, pk: int) -> str:
+        record = OutboxRecord.objects.using(using).filter(pk=pk).first()
+        if record is None:
+            raise CommandError(f"No record {pk} in the database {using!r}; it may have been purged.")
+        return f"{record} is {record.get_state_display()}. {explain_record(record)}"
+
+    def _table(self, figures: dict[str, Any]) -> None:
+        for title in ("records", "batches"):
+            self.stdout.write(self.style.MIGRATE_HEADING(title.capitalize()))
+            most = max(figures[title].values()) or 1
+            for state, count in figures[title].items():
+                bar = "█" * (-(-count * BAR // most))
+                self.stdout.write(f"  {state:<11}{count:>12,}  {bar}")
+        age = figures["oldest_unsent_seconds"]
+        self.stdout.write(f"Oldest unsent record: {'none' if age is None else f'{age:,.1f} s'}")
+        for name, told in figures["workspaces"].items():
+            held = f" until {told['held_until']}: {told['reason']}" if "reason" in told else ""
+            self.stdout.write(f"Workspace {name}: {told['state']}{held}")

@@ -1,0 +1,47 @@
+"""Attempts: one row for each HTTP call."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .batch import OutboxBatch
+
+
+class OutboxAttempt(models.Model):
+    """One HTTP call: when, how long, and what came back, cut to size. The key is never here.
+
+    A listing call speaks of many batches and so belongs to none.
+    """
+
+    class Call(models.TextChoices):
+        INGEST = "ingest", _("send")
+        STATUS = "status", _("status")
+        LISTING = "listing", _("listing")
+
+    batch = models.ForeignKey(
+        OutboxBatch,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        related_name="attempts",
+        verbose_name=_("batch"),
+    )
+    workspace = models.CharField(_("workspace"), max_length=64)
+    call = models.CharField(_("call"), max_length=8, choices=Call.choices)
+    started_at = models.DateTimeField(_("started at"), db_index=True)
+    seconds = models.FloatField(
+        _("seconds"), null=True, help_text=_("From the first byte sent to the last read.")
+    )
+    status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
+    outcome = models.CharField(_("outcome"), max_length=16)
+    detail = models.TextField(_("what came back"), blank=True, default="")
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_call_display()} → {self.outcome}"

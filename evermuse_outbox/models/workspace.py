@@ -1,0 +1,80 @@
+"""Workspaces: what holds an API key back, and whose turn it is to be sealed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Hold(models.TextChoices):
+    """What a workspace is doing; everything but ``open`` holds its records back for a while."""
+
+    OPEN = "open", _("open")
+    PAUSED = "paused", _("paused")  # 401, 403, or no key at all
+    BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeouts, nobody there
+    THROTTLED = "throttled", _("throttled")  # 429
+
+
+class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
+    """Changes of state of workspaces."""
+
+    def named(self, name: str) -> OutboxWorkspace:
+        """The row of that workspace, made at its first use."""
+        found = self.filter(pk=name).first()
+        return found or self.get_or_create(pk=name)[0]
+
+    def take_turn(self, name: str) -> OutboxWorkspace:
+        """The row, locked until the transaction ends: one seals at a time in a workspace.
+
+        Two versions of one identity may stand in two groups, so that sealing them side by side could
+        put both in flight. The lock is an UPDATE because SQLite knows no other.
+        """
+        self.named(name)
+        self.filter(pk=name).update(turns=models.F("turns") + 1)
+        return self.get(pk=name)
+
+    def hold(self, name: str, state: Hold, until: datetime, reason: str) -> None:
+        """Holds the workspace back until then and says why."""
+        self.named(name)
+        self.filter(pk=name).update(
+            state=state, held_until=until, reason=reason, failures=models.F("failures") + 1
+        )
+
+    def resume(self, name: str) -> int:
+        """Any hold → open, and the count of failures back to 0. Returns 1 when there was one."""
+        return (
+            self.filter(pk=name)
+            .exclude(state=Hold.OPEN)
+            .update(state=Hold.OPEN, held_until=None, reason="", failures=0)
+        )
+
+    def claim_probe(self, row: OutboxWorkspace, until: datetime) -> bool:
+        """Makes this caller the one who tries whether the trouble is over. False when another was first."""
+        mine = self.filter(pk=row.pk, state=row.state, held_until=row.held_until)
+        return bool(mine.update(held_until=until))
+
+
+class OutboxWorkspace(models.Model):
+    """One API key, by its name in the settings. The key itself is never stored."""
+
+    name = models.CharField(_("name"), max_length=64, primary_key=True)
+    state = models.CharField(_("state"), max_length=12, choices=Hold.choices, default=Hold.OPEN)
+    held_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    reason = models.TextField(_("reason"), blank=True, default="")
+    failures = models.PositiveIntegerField(_("failures in a row"), default=0)
+    turns = models.PositiveBigIntegerField(
+        _("turns"), default=0, help_text=_("Times that a batch was looked for.")
+    )
+    last_type = models.CharField(_("last type"), max_length=32, blank=True, default="")
+    last_product_id = models.CharField(_("last product id"), max_length=128, blank=True, default="")
+
+    objects = models.Manager.from_queryset(WorkspaceQuerySet)()
+
+    class Meta:
+        verbose_name = _("workspace")
+        verbose_name_plural = _("workspaces")
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,172 @@
+"""The host's door: records go in here, inside the host's own transaction.
+
+::
+
+    from django.db import transaction
+    from evermuse_outbox import outbox
+
+    with transaction.atomic():
+        message.save()
+        outbox.enqueue({"_type": "message", …})
+
+What is enqueued leaves if, and only if, that transaction commits. Nothing here talks to anybody but the
+database; after the commit, workers are told that there is something to do, and if they cannot be told
+they find it by themselves a moment later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeAlias
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
+from django.utils import timezone
+
+from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
+from .evermuse.envelope import Envelope, Record, validate
+from .evermuse.errors import FieldError, InvalidRecord
+from .kick import kick_on_commit
+from .models import OutboxRecord
+
+__all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many"]
+
+CHUNK = 1_000
+"""Records that one INSERT of :func:`enqueue_many` holds at most."""
+
+CHUNK_BYTES = 8_000_000
+"""Bytes of lines that one INSERT holds at most, so that large records do not pile up in memory."""
+
+AnyRecord: TypeAlias = "Mapping[str, Any] | Record"
+
+
+def enqueue(
+    record: AnyRecord, *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+) -> OutboxRecord:
+    """Validates ``record`` and inserts it, in whatever transaction is open on the database.
+
+    ``using`` is a database alias (by default the router's choice for :class:`OutboxRecord`), ``workspace``
+    a name from the settings. One INSERT, no savepoint, no other I/O.
+
+    Raises :class:`InvalidRecord`, a Django ``ValidationError`` that names every wrong field at once;
+    ``ImproperlyConfigured`` for a workspace or a database that no worker looks after; and whatever the
+    database raises, so that the host's change and the record roll back together.
+    """
+    alias = _alias(using)
+    row = _row(_validated(record, workspace), workspace)
+    row.save(using=alias, force_insert=True)
+    kick_on_commit(alias, workspace)
+    return row
+
+
+def enqueue_many(
+    records: Iterable[AnyRecord], *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+) -> int:
+    """Validates and inserts ``records`` as they come, all or nothing; returns how many.
+
+    The iterable is read once and never held whole. An :class:`InvalidRecord` names all wrong fields of
+    the chunk it was found in, each path behind the record's position: ``[17]._type``. Then nothing of
+    this call stays, also where the caller catches the error and goes on with its transaction.
+    """
+    alias = _alias(using)
+    count = 0
+    with transaction.atomic(using=alias):
+        for chunk in _chunks(_rows(records, workspace)):
+            OutboxRecord.rows.using(alias).bulk_create(chunk)
+            count += len(chunk)
+        if count:
+            kick_on_commit(alias, workspace)
+    return count
+
+
+async def aenqueue(
+    record: AnyRecord, *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+) -> OutboxRecord:
+    """:func:`enqueue` for async code.
+
+    Django has no async transactions: call it inside ``sync_to_async`` together with the host's own
+    change where both must commit together.
+    """
+    return await sync_to_async(enqueue)(record, using=using, workspace=workspace)
+
+
+async def aenqueue_many(
+    records: Iterable[AnyRecord], *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+) -> int:
+    """:func:`enqueue_many` for async code."""
+    return await sync_to_async(enqueue_many)(records, using=using, workspace=workspace)
+
+
+def _alias(using: str | None) -> str:
+    alias = using or router.db_for_write(OutboxRecord)
+    watched = get_settings().databases
+    if alias not in watched:
+        raise ImproperlyConfigured(
+            f"No worker looks into the database {alias!r}, so that the record would never leave. "
+            f"Add it to {SETTING}['DATABASES'] (now: {', '.join(watched)})."
+        )
+    return alias
+
+
+def _validated(record: AnyRecord, workspace: str) -> Envelope:
+    contract = get_settings().workspace(workspace).contract
+    return validate(record, contract=contract, workspace=workspace)
+
+
+def _row(envelope: Envelope, workspace: str) -> OutboxRecord:
+    return OutboxRecord(
+        workspace=workspace,
+        type=envelope.type,
+        product_id=envelope.product_id,
+        identity=envelope.identity,
+        contract=get_settings().workspace(workspace).contract,
+        payload=envelope.line,
+        size=envelope.size,
+        attachments=envelope.attachments,
+        enqueued_at=timezone.now(),
+    )
+
+
+def _rows(records: Iterable[AnyRecord], workspace: str) -> Iterator[OutboxRecord]:
+    """Valid rows; once one is wrong, only the rest of its chunk is looked at, to name all that is wrong."""
+    numbered = enumerate(records)
+    for position, record in numbered:
+        try:
+            envelope = _validated(record, workspace)
+        except InvalidRecord as error:
+            raise _with_neighbours(error, position, numbered, workspace) from None
+        yield _row(envelope, workspace)
+
+
+def _with_neighbours(
+    first: InvalidRecord, position: int, rest: Iterator[tuple[int, AnyRecord]], workspace: str
+) -> InvalidRecord:
+    found = _numbered(first, position)
+    for number, record in islice(rest, CHUNK):
+        try:
+            _validated(record, workspace)
+        except InvalidRecord as error:
+            found += _numbered(error, number)
+    return type(first)(found)
+
+
+def _numbered(error: InvalidRecord, position: int) -> list[FieldError]:
+    return [
+        FieldError(f"[{position}].{e.path}" if e.path else f"[{position}]", e.message, e.got, e.allowed)
+        for e in error.errors
+    ]
+
+
+def _chunks(rows: Iterator[OutboxRecord]) -> Iterator[list[OutboxRecord]]:
+    chunk: list[OutboxRecord] = []
+    size = 0
+    for row in rows:
+        if chunk and (len(chunk) == CHUNK or size + row.size > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += row.size
+    if chunk:
+        yield chunk

@@ -1,0 +1,1 @@
+"""What happens to a record, one file an arrow: seal → send → settle → track, and maintain beside them."""

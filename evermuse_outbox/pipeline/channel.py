@@ -1,0 +1,119 @@
+"""Everything that sending for one workspace from one database needs, opened once for a run."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections
+from django.utils import timezone
+
+from ..conf import Settings, Workspace, get_settings
+from ..evermuse.client import Client
+from ..evermuse.throttle import Grant, RedisThrottle, Throttle, scope_of, spacing_for
+from ..models import OutboxThrottle
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time, handed in so that tests need not wait for it."""
+
+    now: Callable[[], datetime] = timezone.now
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+
+    def after(self, seconds: float) -> datetime:
+        """The moment that many seconds from now."""
+        return self.now() + timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One workspace on one database alias, with its client, its throttle and its clock."""
+
+    using: str
+    workspace: Workspace
+    settings: Settings
+    client: Client
+    throttle: Throttle
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def name(self) -> str:
+        """The workspace's name."""
+        return self.workspace.name
+
+
+class DatabaseThrottle:
+    """The pace of one key in a row of the outbox's first database."""
+
+    def __init__(self, using: str, scope: str, spacing: float) -> None:
+        self._rows = OutboxThrottle.objects.using(using)
+        self._scope = scope
+        self._spacing = spacing
+
+    def wait(self) -> float:
+        pace, now = self._rows.look(self._scope)
+        return pace.wait(now)
+
+    def held(self) -> float:
+        pace, now = self._rows.look(self._scope)
+        return pace.held(now)
+
+    def reserve(self, patience: float) -> Grant:
+        return self._rows.reserve(self._scope, self._spacing, patience)
+
+    def hold(self, seconds: float) -> None:
+        self._rows.hold(self._scope, seconds)
+
+
+def open_channel(using: str, name: str) -> Channel:
+    """The channel of this thread for that database alias and workspace."""
+    settings = get_settings()
+    workspace = settings.workspace(name)
+    return Channel(
+        using, workspace, settings, _client(workspace, settings.timeout), _throttle(workspace, settings)
+    )
+
+
+def channels() -> list[tuple[str, str]]:
+    """Every (database alias, workspace name) that records can wait in."""
+    settings = get_settings()
+    return [(using, name) for using in settings.databases for name in settings.workspaces]
+
+
+_local = threading.local()
+
+
+def _client(workspace: Workspace, timeout: float) -> Client:
+    """One client for a thread, a key and an address: connections are kept open between runs."""
+    opened: dict[Any, Client] = _local.__dict__.setdefault("clients", {})
+    kind = (workspace.api_url, workspace.api_key, timeout)
+    if kind not in opened:
+        opened[kind] = Client(workspace.api_url, workspace.api_key.reveal, timeout)
+    return opened[kind]
+
+
+def _throttle(workspace: Workspace, settings: Settings) -> Throttle:
+    scope = scope_of(workspace.api_url, workspace.api_key.reveal())
+    spacing = spacing_for(workspace.rate_limit)
+    if settings.redis_url:
+        return RedisThrottle(_redis(settings.redis_url), scope, spacing)
+    return DatabaseThrottle(settings.databases[0], scope, spacing)
+
+
+@functools.cache
+def _redis(url: str) -> Any:
+    import redis
+
+    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+
+
+def close_connections() -> None:
+    """Gives this thread's database connections back (threads of our own must do it themselves)."""
+    connections.close_all()

@@ -1,0 +1,294 @@
+"""Sealing: the next group that is ready, packed and committed as a batch, before anything is sent.
+
+The path of one call::
+
+    take the workspace's turn → next ready group → lock its oldest pending records
+    → set superseded versions aside, leave fenced ones → bring lines of another contract into today's
+    → pack → write the batch → point its records at it
+
+All of it is one short transaction; HTTP comes after it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections, transaction
+
+from ..evermuse.body import FORMATS, BodyFormat, fingerprint
+from ..evermuse.envelope import translate
+from ..evermuse.errors import Untranslatable
+from ..evermuse.limits import MAX_BODY_BYTES, MAX_RECORD_BYTES
+from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
+from ..models.record import RecordQuerySet
+from .channel import Channel
+from .packing import Limits, pack
+
+PAGES = 5
+"""How far behind fenced records a turn looks for others: this many times the records of a request."""
+
+GROUPS = 500
+"""How many groups one turn looks at before it lets the next turn go on from there."""
+
+Group = tuple[str, str]
+"""``_type`` and ``_product_id``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A batch with the ids of its members, in order, and its body."""
+
+    batch: OutboxBatch
+    members: tuple[int, ...]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """The body's media type."""
+        return FORMATS[self.batch.body_format].content_type
+
+
+def seal_next(channel: Channel) -> Sealed | None:
+    """Seals a batch of the next ready group and leases it to the caller; None when no group is ready."""
+    with transaction.atomic(using=channel.using):
+        turn = OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
+        for group in ready_groups(channel, after=(turn.last_type, turn.last_product_id)):
+            turn.last_type, turn.last_product_id = group
+            if sealed := _seal_group(channel, group):
+                break
+        else:
+            sealed = None
+        turn.save(using=channel.using, update_fields=["last_type", "last_product_id"])
+    return sealed
+
+
+def open_sealed(channel: Channel, batch: OutboxBatch) -> Sealed:
+    """A batch that was sealed before, with its body as it was then.
+
+    Raises ``BodyChanged`` when the stored lines no longer give the bytes that were sealed.
+    """
+    rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
+    lines = dict(rows.order_by("pk").values_list("pk", "payload"))
+    body = FORMATS[batch.body_format].join(lines.values())
+    if fingerprint(body) != batch.sha256:
+        raise BodyChanged(f"the records of batch #{batch.pk} no longer give the bytes that were sealed")
+    return Sealed(batch, tuple(lines), body)
+
+
+class BodyChanged(Exception):
+    """A stored line was altered or removed after sealing; the sealed bytes cannot be sent again."""
+
+
+def seal_parts(
+    channel: Channel,
+    batch: OutboxBatch,
+    parts: Sequence[Sequence[int]],
+    *,
+    resends: int = 0,
+    due_at: datetime | None = None,
+) -> int:
+    """The open members of ``batch`` in new batches with keys of their own; returns how many batches.
+
+    Versions that a newer one has overtaken are set aside instead. Call it inside the transaction that
+    settles ``batch``.
+    """
+    sealed = 0
+    for part in parts:
+        rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, pk__in=part, closed_as__isnull=True)
+        fresh = _without_superseded(channel, list(rows.with_versions().defer("payload").order_by("pk")))
+        fresh = _in_contract(channel, fresh)
+        if fresh:
+            _write_batch(channel, fresh, parent=batch, resends=resends, due_at=due_at)
+            sealed += 1
+    return sealed
+
+
+def ready_groups(channel: Channel, after: Group) -> Iterator[Group]:
+    """The groups with records that need linger no longer, in turn, beginning behind ``after``.
+
+    Each step is one look into the index of pending records, however many they are.
+    """
+    first: Group | None = None
+    for _ in range(GROUPS):
+        group = _group_behind(channel, after) or _group_behind(channel, ("", ""))
+        if group is None or group == first:
+            return
+        first = first or group
+        if _is_ready(channel, group):
+            yield group
+        after = group
+
+
+def _group_behind(channel: Channel, after: Group) -> Group | None:
+    pending = OutboxRecord.rows.using(channel.using).pending().filter(workspace=channel.name)
+    # Two queries, each a plain range of the index, where one with OR would walk it from the start.
+    for behind in (
+        pending.filter(type=after[0], product_id__gt=after[1]).order_by("product_id"),
+        pending.filter(type__gt=after[0]).order_by("type", "product_id"),
+    ):
+        if found := behind.values_list("type", "product_id").first():
+            return found
+    return None
+
+
+def _is_ready(channel: Channel, group: Group) -> bool:
+    """Whether its oldest record has lingered long enough, or a request can be filled already."""
+    waiting = _waiting(channel, group).values_list("enqueued_at", flat=True)
+    oldest = waiting.first()
+    if oldest is None:
+        return False
+    age = channel.clock.now() - oldest
+    # A record from the future comes from a host whose clock is ahead: no reason to let it wait.
+    lingers = timedelta(0) <= age < timedelta(seconds=channel.settings.linger)
+    full = channel.settings.max_batch_records - 1
+    return not lingers or waiting[full : full + 1].exists()
+
+
+def _waiting(channel: Channel, group: Group) -> RecordQuerySet:
+    rows = OutboxRecord.rows.using(channel.using).pending().group(channel.name, *group)
+    return rows.order_by("enqueued_at", "pk")
+
+
+def _seal_group(channel: Channel, group: Group) -> Sealed | None:
+    limits = _limits(channel)
+    ready: list[OutboxRecord] = []
+    for page in _pages(channel, group, limits.records):
+        ready += _in_contract(channel, _without_fenced(channel, _without_superseded(channel, page)))
+        if len(ready) >= limits.records:
+            break
+    packed = pack(ready, limits, _format(channel))
+    return _write_batch(channel, packed, leased=True) if packed else None
+
+
+def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[OutboxRecord]]:
+    """The oldest pending records of the group, locked, a request's worth at a time."""
+    waiting = _waiting(channel, group).with_versions().defer("payload")
+    if connections[channel.using].features.has_select_for_update_skip_locked:
+        waiting = waiting.select_for_update(skip_locked=True)
+    page: list[OutboxRecord] = []
+    for _ in range(PAGES):
+        page = list(_behind(waiting, page)[:size])
+        # A database may compare without regard to case; Evermuse does not.
+        yield [record for record in page if (record.type, record.product_id) == group]
+        if len(page) < size:
+            return
+
+
+def _behind(waiting: RecordQuerySet, page: list[OutboxRecord]) -> RecordQuerySet:
+    if not page:
+        return waiting
+    last = page[-1]
+    return waiting.filter(enqueued_at__gte=last.enqueued_at).exclude(
+        enqueued_at=last.enqueued_at, pk__lte=last.pk
+    )
+
+
+def _without_superseded(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
+    """Sets the versions that have a newer one aside, and gives the others."""
+    overtaken = {record.pk: record.newer for record in page if record.newer}  # type: ignore[attr-defined]
+    OutboxRecord.rows.using(channel.using).supersede(overtaken)
+    return [record for record in page if record.pk not in overtaken]
+
+
+def _without_fenced(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
+    """The records of which no older version is on its way; the others stay pending."""
+    older = {record.older_batch for record in page if record.older_batch}  # type: ignore[attr-defined]
+    if not older:
+        return page
+    fences = set(
+        OutboxBatch.rows.using(channel.using).open().filter(pk__in=older).values_list("pk", flat=True)
+    )
+    return [record for record in page if record.older_batch not in fences]  # type: ignore[attr-defined]
+
+
+def _in_contract(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
+    """The records, those of another contract rewritten; one that cannot be said in today's is rejected."""
+    return [
+        record
+        for record in page
+        if record.contract == channel.workspace.contract or _translated(channel, record)
+    ]
+
+
+def _translated(channel: Channel, record: OutboxRecord) -> bool:
+    contract, nature = channel.workspace.contract, channel.settings.default_nature
+    try:
+        line = translate(record.payload, to=contract, default_nature=nature)
+        size = len(line.encode())
+        if size > MAX_RECORD_BYTES:
+            raise Untranslatable(f"In the {contract} contract the record has {size:,} bytes, over the limit.")
+    except Untranslatable as error:
+        rejection = OutboxRejection.local(record.pk, "UNTRANSLATABLE", str(error), channel.clock.now())
+        OutboxRecord.rows.using(channel.using).reject([rejection])
+        return False
+    record.payload, record.size, record.contract = line, size, contract
+    record.save(using=channel.using, update_fields=["payload", "size", "contract"])
+    return True
+
+
+def _write_batch(
+    channel: Channel,
+    records: list[OutboxRecord],
+    *,
+    parent: OutboxBatch | None = None,
+    resends: int = 0,
+    due_at: datetime | None = None,
+    leased: bool = False,
+) -> Sealed:
+    """The batch row, and its id on every member. The database must agree on the number of members."""
+    rows = OutboxRecord.rows.using(channel.using)
+    lines = dict(rows.filter(pk__in=[r.pk for r in records]).order_by("pk").values_list("pk", "payload"))
+    chosen = _format_name(channel, records)
+    body = FORMATS[chosen].join(lines.values())
+    batch = OutboxBatch(
+        workspace=channel.name,
+        type=records[0].type,
+        product_id=records[0].product_id,
+        contract=channel.workspace.contract,
+        body_format=chosen,
+        format_hint=channel.settings.format_hints.get(records[0].type, ""),
+        key=f"eob-{uuid.uuid4().hex}",
+        sha256=fingerprint(body),
+        record_count=len(lines),
+        byte_count=len(body),
+        attachment_count=sum(record.attachments for record in records),
+        parent=parent,
+        resends=resends,
+        sealed_at=channel.clock.now(),
+        due_at=due_at or channel.clock.now(),
+        **(_lease(channel) if leased else {}),
+    )
+    batch.save(using=channel.using, force_insert=True)
+    members = tuple(lines)
+    moved = rows.move(members, parent, batch) if parent else rows.take_into(batch, members)
+    if moved != len(records):
+        raise SealRaced(f"{moved} of {len(records)} records could be taken into batch #{batch.pk}")
+    return Sealed(batch, members, body)
+
+
+class SealRaced(Exception):
+    """A record changed its state while it was being sealed; the whole sealing is rolled back."""
+
+
+def _lease(channel: Channel) -> dict[str, Any]:
+    until = channel.clock.after(channel.settings.lease)
+    return {"state": BatchState.SENDING, "lease_token": uuid.uuid4(), "leased_until": until}
+
+
+def _limits(channel: Channel) -> Limits:
+    settings = channel.settings
+    return Limits(settings.max_batch_records, settings.max_batch_bytes, settings.max_batch_attachments)
+
+
+def _format(channel: Channel) -> BodyFormat:
+    return FORMATS[channel.settings.body_format]
+
+
+def _format_name(channel: Channel, records: list[OutboxRecord]) -> str:
+    """The format of the settings; NDJSON, the leanest, where a record of the greatest size needs it."""
+    fits = _format(channel).size([record.size for record in records]) <= MAX_BODY_BYTES
+    return channel.settings.body_format if fits else "ndjson"

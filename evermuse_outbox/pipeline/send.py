@@ -1,0 +1,95 @@
+"""Sending: lease → wait for the throttle → POST → outcome → settle. Two short transactions, HTTP between."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum, auto
+
+from ..evermuse.client import Answer
+from ..evermuse.errors import ThrottleUnavailable, Unanswered, Unreachable
+from ..evermuse.outcomes import Outcome, of_error, of_ingest
+from ..models import BatchState, OutboxBatch, OutboxRecord
+from . import pace
+from .channel import Channel
+from .seal import BodyChanged, Sealed, open_sealed, seal_next
+from .settle import Call, settle
+
+logger = logging.getLogger(__name__)
+
+
+class Step(Enum):
+    """What one turn of a sender came to."""
+
+    SENT = auto()
+    IDLE = auto()
+    HELD = auto()
+
+
+def send_next(channel: Channel) -> Step:
+    """Sends the batch that has waited longest, or seals and sends a new one."""
+    if not has_work(channel) or not pace.is_open(channel):
+        return Step.IDLE
+    try:
+        if pace.is_crowded(channel):
+            return Step.HELD
+        sealed = lease_due(channel) or seal_next(channel)
+        if sealed is None:
+            return Step.IDLE
+        return send(channel, sealed)
+    except ThrottleUnavailable as error:
+        # Without the keeper of the pace nothing is sent: the limit is a promise.
+        logger.warning("%s", error)
+        return Step.HELD
+
+
+def has_work(channel: Channel) -> bool:
+    """Whether anything waits to be sealed or is due to be sent."""
+    due = OutboxBatch.rows.using(channel.using).due(channel.name, channel.clock.now())
+    pending = OutboxRecord.rows.using(channel.using).pending().filter(workspace=channel.name)
+    return due.exists() or pending.exists()
+
+
+def lease_due(channel: Channel) -> Sealed | None:
+    """The longest waiting sealed batch, leased to the caller; None where none is due."""
+    rows = OutboxBatch.rows.using(channel.using)
+    for batch in rows.due(channel.name, channel.clock.now())[:20]:
+        if rows.lease(batch, channel.clock.after(channel.settings.lease)):
+            try:
+                return open_sealed(channel, batch)
+            except BodyChanged as error:
+                logger.error("%s", error)
+                rows.settle(batch, BatchState.FAILED, message=str(error), finished_at=channel.clock.now())
+    return None
+
+
+def send(channel: Channel, sealed: Sealed) -> Step:
+    """Posts a leased batch at its slot and settles what came of it."""
+    try:
+        if not pace.wait_for_slot(channel):
+            give_back(channel, sealed)
+            return Step.HELD
+    except ThrottleUnavailable:
+        give_back(channel, sealed)
+        raise
+    started = channel.clock.now()
+    outcome, answer = post(channel, sealed)
+    settle(channel, sealed, outcome, Call.made("ingest", started, outcome, answer))
+    return Step.SENT
+
+
+def post(channel: Channel, sealed: Sealed) -> tuple[Outcome, Answer | None]:
+    """One HTTP call, and what it came to."""
+    batch = sealed.batch
+    try:
+        answer = channel.client.ingest(
+            sealed.body, content_type=sealed.content_type, key=batch.key, format_hint=batch.format_hint
+        )
+    except (Unreachable, Unanswered) as error:
+        return of_error(error), None
+    return of_ingest(answer, len(sealed.members)), answer
+
+
+def give_back(channel: Channel, sealed: Sealed) -> None:
+    """Nothing was sent: the batch waits on as it was before the lease."""
+    state = BatchState.IN_DOUBT if sealed.batch.in_doubt else BatchState.SEALED
+    OutboxBatch.rows.using(channel.using).settle(sealed.batch, state)

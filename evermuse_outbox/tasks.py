@@ -1,0 +1,70 @@
+"""Celery tasks: thin, idempotent, and finding their work themselves in the database.
+
+A message is only a kick. Losing one costs a second, receiving it twice costs nothing: who sends what is
+decided by leases on rows.
+"""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from .conf import get_settings
+from .pipeline import maintain as maintenance
+from .pipeline.channel import Clock, channels, open_channel
+from .pipeline.relay import relay as run_relay
+from .pipeline.relay import track as run_track
+from .pipeline.send import has_work
+from .pipeline.track import has_due
+
+RUN_SECONDS = 5.0
+"""How long one task keeps a worker's slot before it lets others have it."""
+
+EXPIRES = 30.0
+"""Seconds after which a message is not worth running: later ones ask for the same."""
+
+
+@shared_task(name="evermuse_outbox.tick", ignore_result=True)
+def tick() -> None:
+    """Looks for work everywhere and asks for what there is to do."""
+    for using, name in channels():
+        channel = open_channel(using, name)
+        if has_work(channel):
+            ask(relay, using, name)
+        if has_due(channel):
+            ask(track, using, name)
+
+
+@shared_task(name="evermuse_outbox.relay", ignore_result=True)
+def relay(using: str, workspace: str) -> int:
+    """Seals and sends for a while; asks for another run when more is waiting. Returns batches sent."""
+    channel = open_channel(using, workspace)
+    sent = run_relay(channel, RUN_SECONDS)
+    if sent and has_work(channel):
+        ask(relay, using, workspace)
+    return sent
+
+
+@shared_task(name="evermuse_outbox.track", ignore_result=True)
+def track(using: str, workspace: str) -> int:
+    """Follows accepted batches for a while. Returns how many were asked about."""
+    return run_track(open_channel(using, workspace), RUN_SECONDS)
+
+
+@shared_task(name="evermuse_outbox.maintain", ignore_result=True)
+def maintain() -> None:
+    """Rescues what dead workers held, and purges what is long over."""
+    settings = get_settings()
+    for using in settings.databases:
+        maintenance.rescue(using, Clock())
+        maintenance.purge(using, Clock(), settings.retention_days)
+
+
+def ask(task, using: str, workspace: str, countdown: float = 0) -> None:  # type: ignore[no-untyped-def]
+    """Publishes a kick for ``task``."""
+    task.apply_async(
+        args=(using, workspace),
+        countdown=countdown or None,
+        expires=EXPIRES + countdown,
+        queue=get_settings().celery_queue,
+        retry=False,
+    )

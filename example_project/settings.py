@@ -1,0 +1,138 @@
+"""Settings of the example host: a small support desk that sends its messages to Evermuse.
+
+Everything that differs between machines comes from the environment (or from a file `.env` beside
+`manage.py`). With an empty environment the project runs on this machine alone: SQLite, a Celery broker
+of plain files, and the local Evermuse of `manage.py evermuse_sandbox`.
+"""
+
+from pathlib import Path
+
+import environ
+
+from evermuse_outbox.schedule import beat_schedule
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env")
+
+VAR_DIR = Path(env.str("EXAMPLE_VAR_DIR", default=str(BASE_DIR / "var")))
+VAR_DIR.mkdir(parents=True, exist_ok=True)
+
+SECRET_KEY = env.str("SECRET_KEY", default="only-for-the-example-project")
+DEBUG = env.bool("DEBUG", default=True)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "evermuse_outbox",
+    "example_project.support",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def database(url_name: str, default: str) -> dict:
+    """The database of a URL in the environment, with what each vendor needs beside workers."""
+    config = env.db_url(url_name, default=default)
+    if config["ENGINE"].endswith("sqlite3"):
+        # WAL lets readers and one writer work side by side; IMMEDIATE makes a transaction take
+        # its write lock at the start, where it can wait, and not in the middle, where it cannot.
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        }
+    elif config["ENGINE"].endswith("mysql"):
+        try:
+            import MySQLdb  # noqa: F401
+        except ImportError:
+            import pymysql
+
+            pymysql.version_info = (2, 2, 7, "final", 0)  # the mysqlclient whose interface it offers
+            pymysql.install_as_MySQLdb()
+        config["OPTIONS"] = {"charset": "utf8mb4"}
+    return config
+
+
+DATABASES = {"default": database("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'example.sqlite3'}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+STATIC_URL = "static/"
+
+# --- Celery -----------------------------------------------------------------------------------
+
+REDIS_URL = env.str("REDIS_URL", default="")
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://")
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE = beat_schedule()
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    # A broker without a server: messages are files. It goes with the threads and solo pools only.
+    _messages = VAR_DIR / "broker"
+    for _name in ("queue", "control", "processed"):
+        (_messages / _name).mkdir(parents=True, exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(_messages / "queue"),
+        "data_folder_out": str(_messages / "queue"),
+        "control_folder": str(_messages / "control"),
+        "processed_folder": str(_messages / "processed"),
+        "polling_interval": 0.1,
+    }
+    CELERY_WORKER_POOL = "threads"
+    CELERY_WORKER_CONCURRENCY = 4
+
+# --- Evermuse ---------------------------------------------------------------------------------
+
+EVERMUSE_OUTBOX = {
+    "API_URL": env.str("EVERMUSE_API_URL", default="http://127.0.0.1:8787"),
+    "API_KEY": env.str("EVERMUSE_API_KEY", default="em_sk_sandbox"),
+    "CONTRACT": env.str("EVERMUSE_CONTRACT", default="reference"),
+    "REDIS_URL": REDIS_URL,
+}
+
+# Where the example's records go; a real host copies both ids from its Evermuse dashboard.
+EVERMUSE_PRODUCT_ID = env.str("EVERMUSE_PRODUCT_ID", default="prod-support")
+EVERMUSE_PROJECT_ID = env.str("EVERMUSE_PROJECT_ID", default="proj-support")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}

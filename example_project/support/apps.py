@@ -1,0 +1,12 @@
+"""The Django app of the support desk."""
+
+from django.apps import AppConfig
+
+
+class SupportConfig(AppConfig):
+    """``"example_project.support"`` in ``INSTALLED_APPS``; its tables begin with ``support_``."""
+
+    name = "example_project.support"
+    label = "support"
+    verbose_name = "Support desk"
+    default_auto_field = "django.db.models.BigAutoField"

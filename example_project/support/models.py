@@ -1,0 +1,75 @@
+"""The desk's own tables. None of them knows about the outbox: see ``desk.py`` for where they meet."""
+
+from __future__ import annotations
+
+import hashlib
+
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+SUBJECT_LENGTH = 998  # the longest line that RFC 5322 allows
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    def with_counts(self) -> ConversationQuerySet:
+        """Each with ``message_count``, newest first."""
+        return self.annotate(message_count=models.Count("messages")).order_by("-opened_at", "-pk")
+
+
+class Conversation(models.Model):
+    """What one customer and the desk say to each other."""
+
+    subject = models.CharField(max_length=200)
+    customer_name = models.CharField(max_length=200)
+    customer_email = models.EmailField()
+    opened_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    objects = ConversationQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.subject
+
+    def get_absolute_url(self) -> str:
+        return reverse("conversation", args=[self.pk])
+
+
+class Message(models.Model):
+    """One turn of a conversation, by the customer or by the desk."""
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
+    author_name = models.CharField(max_length=200)
+    author_email = models.EmailField()
+    from_customer = models.BooleanField(default=True)
+    body = models.TextField()
+    sent_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["sent_at", "pk"]
+
+    def __str__(self) -> str:
+        return f"{self.author_name}: {self.body[:60]}"
+
+
+class Email(models.Model):
+    """One imported mail.
+
+    A Message-ID tells capitals from small letters, while some databases compare text without doing so.
+    Unique is therefore ``fingerprint``, its SHA-256.
+    """
+
+    fingerprint = models.CharField(max_length=64, unique=True, editable=False)
+    message_id = models.CharField("Message-ID", max_length=256)
+    subject = models.CharField(max_length=SUBJECT_LENGTH, blank=True)
+    sender = models.CharField("from", max_length=SUBJECT_LENGTH, blank=True)
+    sent_at = models.DateTimeField()
+    body = models.TextField(blank=True)
+    imported_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.subject or self.message_id
+
+
+def fingerprint(message_id: str) -> str:
+    """The key of a mail in :class:`Email`: 64 hexadecimal digits."""
+    return hashlib.sha256(message_id.encode()).hexdigest()

@@ -1,0 +1,164 @@
+"""The desk's models and mails as records for Evermuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from .mail import Contact, Mail
+from .models import Conversation, Message
+from .text import within
+
+# Evermuse's limits, in characters and items (OpenAPI document, IngestRecord and Participant).
+PARTICIPANTS, PARTICIPANT_LENGTH, EMAIL_LENGTH, TAG_LENGTH = 5_000, 256, 320, 64
+# Ours: with a body of at most 4.3 MB these keep every record below the 5,000,000 bytes of a request.
+PARTICIPANTS_JSON, FILES_JSON, ADDRESSES_JSON = 250_000, 150_000, 100_000
+TRANSCRIPT_JSON = 4_500_000
+
+TYPE_OF_ROLE = {"internal": "user", "external": "contact", "unknown": "unknown"}
+
+
+def message_record(message: Message) -> dict[str, Any]:
+    """One message of a conversation."""
+    return _envelope("message", message.sent_at, message_ids(message)) | {
+        "_thread_id": f"conversation-{message.conversation_id}",
+        "_participants": _participants([_author(message)]),
+        "data": {"subject": message.conversation.subject, **_turn(message)},
+    }
+
+
+def message_ids(message: Message) -> dict[str, str]:
+    """The vendor ids of a message."""
+    return {"message_id": str(message.pk)}
+
+
+def conversation_record(conversation: Conversation) -> dict[str, Any]:
+    """The whole conversation so far.
+
+    Its identity stays the same from the first message to the last, so that every version replaces the
+    one before at Evermuse.
+    """
+    messages = list(conversation.messages.all())
+    turns = within([_turn(message) for message in reversed(messages)], TRANSCRIPT_JSON)[::-1]
+    shortened = {"truncated": True} if len(turns) < len(messages) else {}
+    return _envelope("conversation", conversation.opened_at, {"conversation_id": str(conversation.pk)}) | {
+        "_thread_id": f"conversation-{conversation.pk}",
+        "_participants": _participants([_customer(conversation), *map(_author, messages)]),
+        "data": {"subject": conversation.subject, "messages": turns, **shortened},
+    }
+
+
+def email_record(mail: Mail) -> dict[str, Any]:
+    """One imported mail. Its attachments are named in ``data`` alone, for they have no URL."""
+    record = _envelope("email", mail.sent_at, {"message_id": mail.message_id}) | {
+        "_thread_id": mail.thread_id,
+        "_participants": _participants(_people(mail)),
+        "data": _email_data(mail),
+    }
+    return record | ({"_tags": [mail.list_id[:TAG_LENGTH]]} if mail.list_id else {})
+
+
+def _envelope(type_: str, event_at: datetime, vendor_ids: dict[str, str]) -> dict[str, Any]:
+    return {
+        "_type": type_,
+        "_schema_version": "1.0.0",
+        "_event_at": utc_text(event_at),
+        "_vendor_ids": vendor_ids,
+        "_product_id": settings.EVERMUSE_PRODUCT_ID,
+        "_project_id": settings.EVERMUSE_PROJECT_ID,
+        "_nature": "evidence",
+    }
+
+
+def utc_text(moment: datetime) -> str:
+    """An aware datetime as Evermuse writes one: UTC, whole seconds, ``Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    return {
+        "sender": "customer" if message.from_customer else "agent",
+        "name": message.author_name,
+        "text": message.body,
+        "sent_at": utc_text(message.sent_at),
+    }
+
+
+def _email_data(mail: Mail) -> dict[str, Any]:
+    files = [{"filename": f.filename, "mime_type": f.mime_type, "size": f.size} for f in mail.files]
+    data = {
+        "subject": mail.subject,
+        "from": mail.sender,
+        "to": within((contact.address for contact in mail.to), ADDRESSES_JSON),
+        "cc": within((contact.address for contact in mail.cc), ADDRESSES_JSON),
+        "body": mail.body,
+        "in_reply_to": mail.in_reply_to or None,
+        "attachments": within(files, FILES_JSON),
+    }
+    return data | ({"truncated": True} if mail.truncated else {})
+
+
+# --- participants ----------------------------------------------------------------------------------
+
+Person = tuple[Contact, str]  # and the role
+
+
+def _customer(conversation: Conversation) -> Person:
+    return Contact(conversation.customer_name, conversation.customer_email), "external"
+
+
+def _author(message: Message) -> Person:
+    return Contact(message.author_name, message.author_email), (
+        "external" if message.from_customer else "internal"
+    )
+
+
+def _people(mail: Mail) -> Iterable[Person]:
+    for contact in mail.senders:
+        yield contact, "internal" if _is_ours(contact) else "external"
+    for contact in (*mail.to, *mail.cc):
+        yield contact, "internal" if _is_ours(contact) else "unknown"
+
+
+def own_domain() -> str:
+    """The domain of the desk itself: the setting ``SUPPORT_DOMAIN``."""
+    return getattr(settings, "SUPPORT_DOMAIN", "support.example.com").lower()
+
+
+def _is_ours(contact: Contact) -> bool:
+    return contact.address.rpartition("@")[2].lower() == own_domain()
+
+
+def _participants(people: Iterable[Person]) -> list[dict[str, str]]:
+    """Each person once, in the role named first."""
+    found: dict[str, dict[str, str]] = {}
+    for contact, role in people:
+        participant = _participant(contact, role)
+        found.setdefault(participant["id"], participant)
+    return within(list(found.values())[:PARTICIPANTS], PARTICIPANTS_JSON)
+
+
+def _participant(contact: Contact, role: str) -> dict[str, str]:
+    participant = {
+        "id": contact.address.lower()[:PARTICIPANT_LENGTH],
+        "name": contact.name[:PARTICIPANT_LENGTH],
+        "email": contact.address if _is_email(contact.address) else "",
+        "role": role,
+        "type": TYPE_OF_ROLE[role],
+    }
+    return {name: value for name, value in participant.items() if value}
+
+
+def _is_email(address: str) -> bool:
+    if len(address) > EMAIL_LENGTH or not address.isascii():
+        return False
+    try:
+        validate_email(address)
+    except ValidationError:
+        return False
+    return True

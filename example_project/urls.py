@@ -1,0 +1,13 @@
+"""Addresses of the example project: the support desk, its health check and the admin."""
+
+from django.contrib import admin
+from django.urls import path
+
+from .support import views
+
+urlpatterns = [
+    path("", views.conversation_list, name="conversations"),
+    path("conversations/<int:pk>/", views.conversation_detail, name="conversation"),
+    path("health/", views.health, name="health"),
+    path("admin/", admin.site.urls),
+]

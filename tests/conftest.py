@@ -1,0 +1,115 @@
+"""Fixtures that many tests share: the databases, the local Evermuse, and a channel with a clock of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.conf import settings as project
+from evermuse_outbox.evermuse.throttle import Grant
+from evermuse_outbox.pipeline.channel import Clock, open_channel
+
+from tests.services import HOW
+
+ALIASES = ("default", "postgres", "mariadb")
+
+
+def pytest_generate_tests(metafunc):
+    """A test that asks for ``alias`` runs once on each database that is there."""
+    if "alias" in metafunc.fixturenames:
+        transaction = metafunc.definition.get_closest_marker("commits") is not None
+        metafunc.parametrize("alias", [_database(alias, transaction) for alias in ALIASES])
+
+
+def _database(alias, transaction):
+    marks = [pytest.mark.django_db(transaction=transaction, databases=[alias, "default"])]
+    if alias not in project.DATABASES:
+        marks = [pytest.mark.skip(reason=f"no {alias}: {HOW[alias]}")]
+    return pytest.param(alias, id={"default": "sqlite"}.get(alias, alias), marks=marks)
+
+
+class FreeThrottle:
+    """Every slot at once; remembers what it was asked."""
+
+    def __init__(self):
+        self.slots = 0
+        self.held_for = 0.0
+
+    def wait(self):
+        return self.held_for
+
+    def held(self):
+        return self.held_for
+
+    def reserve(self, patience):
+        if self.held_for:
+            return Grant(self.held_for, taken=False)
+        self.slots += 1
+        return Grant(0.0, taken=True)
+
+    def hold(self, seconds):
+        self.held_for = seconds
+
+
+class FakeClock:
+    """Stands still until it is moved."""
+
+    def __init__(self):
+        self.at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    def now(self):
+        return self.at
+
+    def move(self, seconds):
+        self.at += timedelta(seconds=seconds)
+
+    def monotonic(self):
+        return self.at.timestamp()
+
+    def clock(self):
+        return Clock(now=self.now, sleep=self.move, monotonic=self.monotonic)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def sandbox(clock):
+    """A local Evermuse over real HTTP whose batches live by the test's clock and that never throttles."""
+    from evermuse_outbox.sandbox import Sandbox
+
+    with Sandbox(rate_limit=100_000, clock=lambda: clock.at.timestamp()) as running:
+        yield running
+
+
+@pytest.fixture
+def outbox_settings(settings):
+    """Changes keys of EVERMUSE_OUTBOX for one test."""
+
+    def change(**keys):
+        settings.EVERMUSE_OUTBOX = project.EVERMUSE_OUTBOX | keys
+
+    return change
+
+
+@pytest.fixture
+def channel(alias, sandbox, clock, outbox_settings):
+    """The default workspace on one database, talking to the sandbox, on the test's clock, unpaced."""
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox")
+    opened = open_channel(alias, "default")
+    yield dataclasses.replace(opened, throttle=FreeThrottle(), clock=clock.clock())
+    opened.client.close()
+
+
+@pytest.fixture
+def reopen(channel):
+    """The channel again, after the settings were changed."""
+
+    def again():
+        fresh = open_channel(channel.using, channel.name)
+        return dataclasses.replace(fresh, throttle=channel.throttle, clock=channel.clock)
+
+    return again

@@ -1,0 +1,138 @@
+"""`manage.py evermuse_sandbox`, as a process of its own with no database and no settings to speak of."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from .conftest import BATCHES, Client
+from .published import record
+
+START = """
+import sys
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=[])
+django.setup()
+from evermuse_outbox.management.commands.evermuse_sandbox import Command
+Command().run_from_argv(["manage.py", "evermuse_sandbox", *sys.argv[1:]])
+"""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Address:
+    """What `Client` needs of a sandbox."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def command(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", START, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def run():
+    """Start the command, give its process and address."""
+    running = []
+
+    def start(*arguments: str) -> tuple[subprocess.Popen[str], Address, str]:
+        process = command("--port", "0", *arguments)
+        running.append(process)
+        greeting = process.stdout.readline()
+        found = re.search(r"http://\S+?(?=,)", greeting)
+        assert found, greeting + process.stderr.read()
+        return process, Address(found[0]), greeting
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str], number: int) -> str:
+    process.send_signal(number)
+    out, err = process.stdout.read(), process.stderr.read()
+    assert (process.wait(timeout=10), err) == (0, "")
+    return out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_line_for_each_request_and_a_summary(run, number):
+    process, address, greeting = run()
+    assert "reference contract" in greeting
+    assert "em_sk_sandbox" in greeting
+    client = Client(address)
+    client.post([record(), record(data=5)])
+    client.post([record(data=5)])
+    client.ask("GET", BATCHES)
+    lines = ended(process, number).splitlines()
+    posted, refused, read = lines[1:4]
+    assert re.match(r"\d\d:\d\d:\d\d  POST /api/v1/ingest  message . 2  [\d,]+ bytes  202 batch_", posted)
+    assert posted.endswith("  1 rejected")
+    assert "400 VALIDATION_ERROR: " in refused
+    assert read.endswith("GET  /api/v1/ingest/batches  200")
+    assert lines[-1].startswith("Requests: 3 (200 × 1, 202 × 1, 400 × 1). Batches: 1. Records accepted: 1.")  # noqa: RUF001
+
+
+def test_keys_are_masked(run):
+    process, address, greeting = run("--key", "em_sk_first_secret", "--key", "em_sk_second_secret")
+    Client(address, "em_sk_second_secret").post([record()])
+    Client(address, "em_sk_wrong\x1b[2Jkey").ask("GET", BATCHES, shaped=False)
+    said = greeting + ended(process, signal.SIGTERM)
+    assert "em_sk_fi…" in said
+    assert "em_sk_se…" in said
+    assert "secret" not in said
+    assert "\x1b" not in said
+
+
+def test_quiet_and_the_other_contract(run):
+    process, address, _ = run("--quiet", "--contract", "openapi", "--rate-limit", "1", "--batch-seconds", "0")
+    client = Client(address)
+    assert client.post([record("openapi")]).status_code == 202
+    assert client.post([record("openapi")]).status_code == 429
+    assert len(ended(process, signal.SIGTERM).splitlines()) == 2
+
+
+def test_trouble_for_everybody(run):
+    process, address, _ = run("--fail", "100", "--rate-limit", "1000")
+    for _ in range(5):
+        with contextlib.suppress(requests.ConnectionError):
+            assert Client(address).post([record()], shaped=False).status_code in (429, 500, 502)
+    assert ended(process, signal.SIGTERM).count("on purpose") >= 1
+
+
+def test_a_taken_port_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = command("--port", str(taken.getsockname()[1]))
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert err.startswith("CommandError: Cannot listen on 127.0.0.1:")
+
+
+@pytest.mark.parametrize("arguments", [["--fail", "101"], ["--batch-seconds", "nan"], ["--rate-limit", "0"]])
+def test_arguments_that_make_no_sense(arguments):
+    process = command(*arguments)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert arguments[0] in err
+
+
+def test_help_teaches():
+    out, _ = command("--help").communicate(timeout=10)
+    assert "curl -X POST http://127.0.0.1:8787/api/v1/ingest" in out
+    assert "\n  manage.py evermuse_sandbox --fail 20\n" in out

@@ -1,0 +1,81 @@
+"""Which services this machine has: by URL in the environment, or on their usual local ports."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+VAR_DIR = Path(tempfile.gettempdir()) / f"evermuse-outbox-tests-{os.getuid()}"
+VAR_DIR.mkdir(exist_ok=True)
+
+HOW = {
+    "postgres": "set TEST_POSTGRES_URL or run one on 127.0.0.1:5432 (docker compose up -d postgres)",
+    "mariadb": "set TEST_MARIADB_URL or run one on 127.0.0.1:3306 (docker compose up -d mariadb)",
+    "redis": "set TEST_REDIS_URL or run one on 127.0.0.1:6379 (docker compose up -d redis)",
+    "rabbitmq": "set TEST_RABBITMQ_URL or run one on 127.0.0.1:5672 (docker compose up -d rabbitmq)",
+}
+
+
+def _postgres(url: str) -> None:
+    import psycopg
+
+    psycopg.connect(url, connect_timeout=2).close()
+
+
+def _mariadb(url: str) -> None:
+    from urllib.parse import unquote, urlsplit
+
+    import pymysql
+
+    at = urlsplit(url)
+    pymysql.connect(
+        host=at.hostname,
+        port=at.port or 3306,
+        user=unquote(at.username or ""),
+        password=unquote(at.password or ""),
+        connect_timeout=2,
+    ).close()
+
+
+def _redis(url: str) -> None:
+    import redis
+
+    redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2).ping()
+
+
+def _rabbitmq(url: str) -> None:
+    import kombu
+
+    with kombu.Connection(url, connect_timeout=2) as connection:
+        connection.connect()
+
+
+def _found(check, variable: str, *usual: str) -> str | None:
+    """The URL in the environment, else the first usual one that answers, else None."""
+    named = os.environ.get(variable)
+    for url in [named] if named else usual:
+        try:
+            check(url)
+        except Exception:
+            if named:
+                raise
+            continue
+        return url
+    return None
+
+
+POSTGRES_URL = _found(
+    _postgres,
+    "TEST_POSTGRES_URL",
+    "postgres://postgres:postgres@127.0.0.1:5432/postgres",
+    "postgres://evermuse:evermuse@127.0.0.1:5432/postgres",
+)
+MARIADB_URL = _found(
+    _mariadb,
+    "TEST_MARIADB_URL",
+    "mysql://root:@127.0.0.1:3306/mysql",
+    "mysql://root:evermuse@127.0.0.1:3306/mysql",
+)
+REDIS_URL = _found(_redis, "TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+RABBITMQ_URL = _found(_rabbitmq, "TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")

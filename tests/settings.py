@@ -1,0 +1,31 @@
+"""The example project on the databases that this machine has.
+
+``default`` is SQLite, always. ``postgres`` and ``mariadb`` come from ``TEST_POSTGRES_URL`` and
+``TEST_MARIADB_URL``, or are looked for on their usual local ports; what is not there is skipped by name.
+"""
+
+from example_project.settings import *  # noqa: F403
+
+from tests.services import MARIADB_URL, POSTGRES_URL, VAR_DIR
+
+from example_project.settings import database, env  # isort: skip
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DATABASES = {
+    "default": database("TEST_SQLITE_URL", default=f"sqlite:///{VAR_DIR / 'test-default.sqlite3'}"),
+}
+DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
+if POSTGRES_URL:
+    DATABASES["postgres"] = database("TEST_POSTGRES_URL", default=POSTGRES_URL)
+if MARIADB_URL:
+    DATABASES["mariadb"] = database("TEST_MARIADB_URL", default=MARIADB_URL)
+    DATABASES["mariadb"]["TEST"] = {"CHARSET": "utf8mb4"}
+
+CELERY_BROKER_URL = "memory://"
+EVERMUSE_OUTBOX = {
+    "API_URL": "http://127.0.0.1:1",
+    "API_KEY": "em_sk_test",
+    "DATABASES": list(DATABASES),
+    "LINGER": 0,
+    "KICK": False,
+}
