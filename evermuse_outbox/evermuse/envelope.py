@@ -81,13 +81,8 @@ def identity(workspace: str, type: str, event_at: str, vendor_ids: Mapping[str, 
     parts = (workspace, type, event_at, *chain.from_iterable(sorted(vendor_ids.items())))
     # Each with its length in front, so that no choice of ids can look like another one.
     text = "".join([f"{len(part)}:{part}," for part in parts])
-    digest = int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
-    # Version 8 of RFC 9562, a UUID of one's own making: MariaDB refuses what is none.
-    return uuid.UUID(int=digest & ~_VERSION_MASK | _VERSION_8)
-
-
-_VERSION_MASK = 0xF000_C000_0000_0000_0000
-_VERSION_8 = 0x8000_8000_0000_0000_0000
+    # The bits of a name-based UUID: MariaDB refuses what is none, and some of version 8.
+    return uuid.UUID(bytes=blake2b(text.encode(), digest_size=16).digest(), version=5)
 
 
 def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:

@@ -29,7 +29,16 @@ EMAIL = rf"^{_ATEXT}(?:\.{_ATEXT})*@{_LABEL}(?:\.{_LABEL})*$"
 _HEX = r"%[0-9A-Fa-f]{2}"
 _REG = rf"(?:[A-Za-z0-9._~!$&'()*+,;=-]|{_HEX})"
 _PCHAR = rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|{_HEX})"
-_IPV6 = r"\[[0-9A-Fa-f:.]+\]"
+_H16 = r"[0-9A-Fa-f]{1,4}"
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LS32 = rf"(?:{_H16}:{_H16}|{_OCTET}(?:\.{_OCTET}){{3}})"
+_SHORTENED = [
+    rf"(?:(?:{_H16}:){{0,{before}}}{_H16})?::{after}"
+    for before, after in enumerate(
+        [*(rf"(?:{_H16}:){{{count}}}{_LS32}" for count in (4, 3, 2, 1, 0)), _H16, ""]
+    )
+]
+_IPV6 = rf"\[(?:{'|'.join([rf'(?:{_H16}:){{6}}{_LS32}', rf'::(?:{_H16}:){{5}}{_LS32}', *_SHORTENED])})\]"
 _AUTHORITY = rf"//(?:(?:{_REG}|:)*@)?(?:{_IPV6}|{_REG}*)(?::[0-9]*)?(?:/{_PCHAR}*)*"
 _PATH = rf"(?:/?{_PCHAR}+(?:/{_PCHAR}*)*|/)"
 URI = rf"^[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|{_PATH})(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?$"

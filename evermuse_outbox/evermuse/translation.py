@@ -36,8 +36,8 @@ def translate(line: str, *, to: str, default_nature: str = "evidence") -> str:
     Only the project field changes and, towards ``"openapi"``, a missing ``_nature`` becomes
     ``default_nature``: everything else keeps its very bytes, and the record its identity.
 
-    Raises ``Untranslatable`` where the contract cannot say the record, ``ValueError`` for an unknown contract or
-    nature.
+    Raises ``Untranslatable`` where the contract cannot say the record, ``ValueError`` for an unknown contract
+    or nature.
     """
     if to not in CONTRACTS or default_nature not in NATURES:
         raise ValueError(f"no such contract or nature: {to!r}, {default_nature!r}")

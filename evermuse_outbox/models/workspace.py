@@ -38,8 +38,9 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
     def hold(self, name: str, state: Hold, until: datetime, reason: str) -> None:
         """Holds the workspace back until then and says why."""
         self.named(name)
+        failed = int(state == Hold.BACKING_OFF)
         self.filter(pk=name).update(
-            state=state, held_until=until, reason=reason, failures=models.F("failures") + 1
+            state=state, held_until=until, reason=reason, failures=models.F("failures") + failed
         )
 
     def resume(self, name: str) -> int:

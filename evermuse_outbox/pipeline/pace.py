@@ -6,6 +6,7 @@ Nobody who waits here holds a transaction or a row lock; a leased batch is all t
 from __future__ import annotations
 
 import logging
+from enum import Enum, auto
 
 from django.utils import timezone
 
@@ -29,21 +30,40 @@ PROBE = 60.0
 """Seconds between two tries of a key that was refused."""
 
 
-def is_open(channel: Channel) -> bool:
-    """Whether the workspace may be used now. Where a hold has run out, one caller gets to try it."""
+class Gate(Enum):
+    """Whether a workspace may be used."""
+
+    OPEN = auto()
+    PROBE = auto()
+    CLOSED = auto()
+
+
+def gate(channel: Channel) -> Gate:
+    """Whether the workspace may be used now. Where a hold has run out, one caller gets to try it.
+
+    Who is told ``PROBE`` sends one batch, whose outcome opens or holds the workspace, or calls
+    :func:`leave_probe`.
+    """
     if not channel.workspace.api_key:
         _hold(channel, Hold.PAUSED, PROBE, f"no API_KEY is set for the workspace {channel.name!r}")
-        return False
+        return Gate.CLOSED
     rows = OutboxWorkspace.objects.using(channel.using)
     row = rows.named(channel.name)
     if row.state == Hold.OPEN:
-        return True
+        return Gate.OPEN
     if row.held_until and row.held_until > channel.clock.now():
-        return False
+        return Gate.CLOSED
     if row.state == Hold.THROTTLED:
         rows.resume(channel.name)
-        return True
-    return rows.claim_probe(row, channel.clock.after(channel.settings.lease))
+        return Gate.OPEN
+    mine = rows.claim_probe(row, channel.clock.after(channel.settings.lease))
+    return Gate.PROBE if mine else Gate.CLOSED
+
+
+def leave_probe(channel: Channel) -> None:
+    """There was nothing to try with: the next caller may."""
+    rows = OutboxWorkspace.objects.using(channel.using).filter(pk=channel.name).exclude(state=Hold.OPEN)
+    rows.update(held_until=channel.clock.now())
 
 
 def is_crowded(channel: Channel) -> bool:

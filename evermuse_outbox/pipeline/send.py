@@ -11,7 +11,7 @@ from ..evermuse.outcomes import Outcome, of_error, of_ingest
 from ..models import BatchState, OutboxBatch, OutboxRecord
 from . import pace
 from .channel import Channel
-from .seal import BodyChanged, Sealed, open_sealed, seal_next
+from .seal import BodyChanged, Sealed, SealRaced, open_sealed, seal_next
 from .settle import Call, settle
 
 logger = logging.getLogger(__name__)
@@ -27,19 +27,28 @@ class Step(Enum):
 
 def send_next(channel: Channel) -> Step:
     """Sends the batch that has waited longest, or seals and sends a new one."""
-    if not has_work(channel) or not pace.is_open(channel):
+    if not has_work(channel):
         return Step.IDLE
+    gate = pace.gate(channel)
+    if gate is pace.Gate.CLOSED:
+        return Step.HELD
+    step = Step.HELD
     try:
-        if pace.is_crowded(channel):
-            return Step.HELD
-        sealed = lease_due(channel) or seal_next(channel)
-        if sealed is None:
-            return Step.IDLE
-        return send(channel, sealed)
-    except ThrottleUnavailable as error:
+        step = _send_ready(channel)
+    except (ThrottleUnavailable, SealRaced) as error:
         # Without the keeper of the pace nothing is sent: the limit is a promise.
         logger.warning("%s", error)
+    finally:
+        if gate is pace.Gate.PROBE and step is not Step.SENT:
+            pace.leave_probe(channel)
+    return step
+
+
+def _send_ready(channel: Channel) -> Step:
+    if pace.is_crowded(channel):
         return Step.HELD
+    sealed = lease_due(channel) or seal_next(channel)
+    return send(channel, sealed) if sealed else Step.IDLE
 
 
 def has_work(channel: Channel) -> bool:

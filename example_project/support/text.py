@@ -49,7 +49,7 @@ def _codec(charset: str | None) -> str | None:
     """Python's name of a charset, or None where it knows none or one that is not for mail."""
     try:
         name = codecs.lookup((charset or "").strip("\"' ")).name
-        b"".decode(name)  # refuses the codecs that make bytes of bytes
+        b"a".decode(name, "ignore")  # a LookupError for the codecs that make bytes of bytes
     except (LookupError, ValueError):
         return None
     return None if name.replace("_", "-") in NO_CHARSETS else WIDER_CHARSETS.get(name, name)

@@ -82,6 +82,11 @@ def test_too_large_is_said_before_the_body_is_read(sandbox):
     assert arrival.size == 900_000_000_000
 
 
+def test_a_client_that_sends_it_all_first_still_hears_why(talk):
+    body = b" " * 30_000_000  # more than the buffers of both sockets hold
+    assert b" 413 " in talk(request(body, f"Content-Length: {len(body)}"))
+
+
 @pytest.mark.parametrize("length", ["-1", "ten", "1_0", "٣"])
 def test_a_length_that_is_none(talk, length):
     assert b" 400 " in talk(request(BODY, f"Content-Length: {length}".encode().decode("latin-1")))

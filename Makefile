@@ -1,0 +1,45 @@
+# `make demo` and `make test` need Python 3.11+ (with venv and pip) and make; everything else they set up.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXIT ?= 0
+PYTEST_ARGS ?=
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types migrations dist lock clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+demo: $(VENV)/.ready  ## Run the main job here, without any server; EXIT=1 stops when all is delivered
+	$(BIN)/python manage.py demo $(if $(filter-out 0,$(EXIT)),--exit)
+
+test: $(VENV)/.ready  ## Run the whole suite, on every database and broker that can be reached
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready  ## Check types
+	$(BIN)/mypy
+
+migrations: $(VENV)/.ready  ## Check that no migration is missing
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+dist: $(VENV)/.ready  ## Build the sdist and the wheel into dist/
+	$(BIN)/python -m build
+
+lock:  ## Renew requirements.lock (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url --upgrade -o requirements.lock
+
+clean:  ## Remove what the targets have made
+	rm -rf $(VENV) build dist var .pytest_cache .ruff_cache .mypy_cache .hypothesis

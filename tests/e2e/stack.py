@@ -1,0 +1,117 @@
+"""A host as it runs in production: its own database, broker and workers, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+READY = 60.0
+
+
+@dataclass
+class Stack:
+    """The environment that all processes of one host share, and those that run."""
+
+    home: Path
+    environment: dict[str, str]
+    workers: list[subprocess.Popen] = field(default_factory=list)
+
+    def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """One management command, as a user would type it."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def start_worker(self, *arguments: str) -> subprocess.Popen:
+        """A Celery worker; returns when it says that it is ready."""
+        log = self.home / f"worker-{len(self.workers)}.log"
+        name = f"worker{len(self.workers)}@{uuid.uuid4().hex[:8]}"
+        command = ["-m", "celery", "-A", "example_project", "worker", "-l", "INFO", "-n", name, *arguments]
+        with log.open("wb") as out:
+            worker = subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, env=self.environment, stdout=out, stderr=subprocess.STDOUT
+            )
+        self.workers.append(worker)
+        wait_until(lambda: "ready." in log.read_text(errors="replace"), f"{name} ready; see {log}")
+        return worker
+
+    def start_relay(self) -> subprocess.Popen:
+        """The same pipeline without Celery."""
+        log = (self.home / "relay.log").open("wb")
+        relay = subprocess.Popen(
+            [sys.executable, "manage.py", "outbox_relay"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+        )
+        self.workers.append(relay)
+        return relay
+
+    def status(self) -> dict:
+        """``outbox_status --json``."""
+        return json.loads(self.manage("outbox_status", "--json").stdout)
+
+    def stop(self) -> None:
+        """Ends what was started, gently first."""
+        for worker in self.workers:
+            worker.terminate()
+        for worker in self.workers:
+            try:
+                worker.wait(20)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+
+
+def wait_until(condition, what: str, seconds: float = READY) -> None:
+    """Waits for a condition, not for luck."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def fresh_database(url: str):
+    """A new database on that server, dropped at the end."""
+    name = f"evermuse_e2e_{uuid.uuid4().hex[:12]}"
+    _execute(url, f"CREATE DATABASE {name}" + (" CHARACTER SET utf8mb4" if url.startswith("mysql") else ""))
+    try:
+        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    finally:
+        _execute(url, f"DROP DATABASE {name}" + (" WITH (FORCE)" if url.startswith("postgres") else ""))
+
+
+def _execute(url: str, statement: str) -> None:
+    if url.startswith("postgres"):
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement)
+        return
+    import pymysql
+
+    at = urlsplit(url)
+    user = {"user": at.username or "", "password": at.password or ""}
+    with pymysql.connect(host=at.hostname, port=at.port or 3306, **user) as connection:
+        connection.cursor().execute(statement)
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    """This process's environment without what names services, and with ``variables``."""
+    named = ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE", "EVERMUSE_API_URL")
+    kept = {key: value for key, value in os.environ.items() if key not in named}
+    return kept | {"EXAMPLE_VAR_DIR": str(home), "PYTHONUNBUFFERED": "1", "C_FORCE_ROOT": "1"} | variables

@@ -1,0 +1,122 @@
+"""The main job on real parts: mails through a database and Celery workers into Evermuse, each once."""
+
+from __future__ import annotations
+
+import contextlib
+import mailbox
+import uuid
+from email.message import EmailMessage
+
+import pytest
+from evermuse_outbox.sandbox import Sandbox
+
+from tests.e2e.stack import Stack, environment, fresh_database
+from tests.services import HOW, MARIADB_URL, POSTGRES_URL, RABBITMQ_URL, REDIS_URL
+
+pytestmark = pytest.mark.e2e
+
+MAILS = 1_500
+
+
+@pytest.fixture(scope="module")
+def mbox(tmp_path_factory):
+    """Mails of many sizes and scripts, enough for several requests."""
+    path = tmp_path_factory.mktemp("mail") / "inbox.mbox"
+    box = mailbox.mbox(path)
+    for number in range(MAILS):
+        mail = EmailMessage()
+        mail["Message-ID"] = f"<mail-{number}@example.com>"
+        mail["From"] = "Zoë Ångström <zoe@example.com>"
+        mail["To"] = "desk@example.org"
+        mail["Date"] = f"Tue, 24 Feb 2026 12:{number // 60 % 60:02}:{number % 60:02} +0100"
+        mail["Subject"] = f"Ticket {number}: naïve café ☕"
+        mail.set_content(f"Guten Tag, 你好, {'x' * (number * 37 % 9_000)}\nFrom here on it is number {number}.\n")
+        box.add(mail)
+    box.close()
+    return path
+
+
+@contextlib.contextmanager
+def embedded(home):
+    yield {}, ["-c", "4"]
+
+
+@contextlib.contextmanager
+def postgres_redis(home):
+    with fresh_database(POSTGRES_URL) as url:
+        yield {"DATABASE_URL": url, "CELERY_BROKER_URL": REDIS_URL, "REDIS_URL": REDIS_URL}, ["-c", "2"]
+
+
+@contextlib.contextmanager
+def mariadb_rabbitmq(home):
+    with fresh_database(MARIADB_URL) as url:
+        yield {"DATABASE_URL": url, "CELERY_BROKER_URL": RABBITMQ_URL}, ["-c", "2"]
+
+
+def needs(*services):
+    urls = {"postgres": POSTGRES_URL, "mariadb": MARIADB_URL, "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}
+    missing = [f"no {name}: {HOW[name]}" for name in services if not urls[name]]
+    return [pytest.mark.skip(reason="; ".join(missing))] if missing else []
+
+
+STACKS = [
+    pytest.param((embedded, 1, "reference"), id="sqlite-files-reference"),
+    pytest.param((postgres_redis, 2, "openapi"), id="postgres-redis-openapi", marks=needs("postgres", "redis")),
+    pytest.param(
+        (mariadb_rabbitmq, 2, "reference"), id="mariadb-rabbitmq-reference", marks=needs("mariadb", "rabbitmq")
+    ),
+]
+
+
+@pytest.fixture
+def stack(request, tmp_path):
+    kind, workers, contract = request.param
+    with kind(tmp_path) as (variables, arguments), Sandbox(contract=contract, batch_seconds=0.5) as sandbox:
+        # A queue of our own: other workers on this machine's broker must not take our messages.
+        own = {"CELERY_TASK_DEFAULT_QUEUE": f"e2e-{uuid.uuid4().hex[:8]}"}
+        urls = {"EVERMUSE_API_URL": sandbox.url, "EVERMUSE_CONTRACT": contract}
+        running = Stack(tmp_path, environment(tmp_path, **variables, **own, **urls))
+        running.manage("migrate", "--verbosity", "0")
+        try:
+            for number in range(workers):
+                running.start_worker(*arguments, *([] if number else ["-B"]))
+            yield running, sandbox
+        finally:
+            running.stop()
+
+
+@pytest.mark.parametrize("stack", STACKS, indirect=True)
+def test_every_mail_arrives_once_and_within_the_limits(stack, mbox):
+    host, sandbox = stack
+    host.manage("import_mbox", str(mbox))
+    host.manage("outbox_drain", "--timeout", "90")
+
+    figures = host.status()
+    assert {state: n for state, n in figures["records"].items() if n} == {"delivered": MAILS}
+    assert figures["oldest_unsent_seconds"] is None
+    assert figures["workspaces"] == {"default": {"state": "open"}}
+
+    arrived = sandbox.records()
+    assert {dict(stored.identity.vendor_ids)["message_id"] for stored in arrived} == {
+        f"<mail-{number}@example.com>" for number in range(MAILS)
+    }
+    assert {stored.times for stored in arrived} == {1}
+    assert sandbox.violations == []
+    assert sandbox.worst_second() <= 10
+    assert {arrival.status for arrival in sandbox.arrivals} <= {200, 202}
+
+
+def test_the_relay_command_does_the_same_without_celery(tmp_path, mbox):
+    with Sandbox(batch_seconds=0.5) as sandbox:
+        variables = {"EVERMUSE_API_URL": sandbox.url, "CELERY_BROKER_URL": "amqp://127.0.0.1:1//"}
+        host = Stack(tmp_path, environment(tmp_path, **variables))
+        host.manage("migrate", "--verbosity", "0")
+        relay = host.start_relay()
+        try:
+            host.manage("import_mbox", str(mbox), "--limit", "300")  # the broker is dead, and nobody minds
+            host.manage("outbox_drain", "--timeout", "60")
+        finally:
+            host.stop()
+        assert relay.returncode == 0
+        assert len(sandbox.records()) == 300
+        assert sandbox.worst_second() <= 10
