@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
 from . import conf
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001 bad setting; E002 lease too short; E003 unknown database; W001 … W004 see the docs."""
+    """E001 bad setting; E002 lease too short; E003 unknown database; W001 … W005 see the docs."""
     found: list[CheckMessage] = [
         Error(f"{problem.path}: {problem.message}", hint=problem.hint, id="evermuse_outbox.E001")
         for problem in conf.problems()
@@ -65,7 +65,7 @@ def _keys(settings: conf.Settings) -> Iterator[CheckMessage]:
         if not workspace.api_key:
             yield Warning(
                 f"The workspace {workspace.name!r} has no API_KEY: its records stay pending.",
-                hint="Set EVERMUSE_OUTBOX['API_KEY'] from the environment.",
+                hint=f"Set {_path_of(workspace)}['API_KEY'] from the environment.",
                 id="evermuse_outbox.W001",
             )
         if workspace.rate_limit > conf.limits.RATE_LIMIT:
@@ -83,6 +83,11 @@ def _keys(settings: conf.Settings) -> Iterator[CheckMessage]:
             hint="Use one workspace for one key.",
             id="evermuse_outbox.W002",
         )
+
+
+def _path_of(workspace: conf.Workspace) -> str:
+    named = "" if workspace.name == conf.DEFAULT_WORKSPACE else f"['WORKSPACES'][{workspace.name!r}]"
+    return f"{conf.SETTING}{named}"
 
 
 def _celery_times(settings: conf.Settings) -> Iterator[CheckMessage]:

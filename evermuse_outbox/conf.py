@@ -11,13 +11,14 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .evermuse import limits
 from .evermuse.envelope import CONTRACTS
+from .evermuse.errors import shown
 
 SETTING = "EVERMUSE_OUTBOX"
 DEFAULT_WORKSPACE = "default"
@@ -51,6 +52,15 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(…)" if self._value else "Secret(empty)"
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Secret:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is not pickled: it would lie in clear text in a cache or a queue")
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -71,10 +81,20 @@ def _refuse(message: str, hint: str) -> ValueError:
     return ValueError(message, hint)
 
 
+def _parts_of(value: Any) -> SplitResult | None:
+    """The URL in parts; None where it is none."""
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        return parts if parts and (parts.port is None or parts.port) else None
+    except ValueError:
+        return None
+
+
 def _url(value: Any) -> str:
-    parts = urlsplit(value) if isinstance(value, str) else None
+    parts = _parts_of(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _refuse(f"{value!r} is not an http(s) URL.", 'Use for instance "https://api.evermuse.com".')
+        # Never quote the value: a key may have been put here by mistake.
+        raise _refuse("not an http(s) URL.", 'Use for instance "https://api.evermuse.com".')
     if parts.username or parts.password or parts.query or parts.fragment:
         raise _refuse("the URL carries more than scheme, host and path.", "Put the key into API_KEY alone.")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
@@ -85,9 +105,10 @@ def _url(value: Any) -> str:
 def _redis_url(value: Any) -> str | None:
     if value in (None, ""):
         return None
-    if not isinstance(value, str) or urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+    parts = _parts_of(value)
+    if parts is None or parts.scheme not in ("redis", "rediss", "unix"):
         raise _refuse("not a Redis URL.", 'Use for instance "redis://127.0.0.1:6379/0", or leave it out.')
-    return value
+    return str(value)
 
 
 def _secret(value: Any) -> Secret:
@@ -106,7 +127,9 @@ def _secret(value: Any) -> Secret:
 def _one_of(*allowed: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in allowed:
-            raise _refuse(f"{value!r} is not one of {', '.join(allowed)}.", _did_you_mean(value, allowed))
+            raise _refuse(
+                f"{shown(value)} is not one of {', '.join(allowed)}.", _did_you_mean(value, allowed)
+            )
         return str(value)
 
     return read
@@ -117,7 +140,9 @@ def _number(low: float, high: float, unit: str, *, whole: bool = False) -> Calla
         kinds = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             kind = "a whole number" if whole else "a number"
-            raise _refuse(f"{value!r} is not {kind} of {unit} from {low:g} to {high:g}.", "Mend the value.")
+            raise _refuse(
+                f"{shown(value)} is not {kind} of {unit} from {low:g} to {high:g}.", "Mend the value."
+            )
         return value
 
     return read
@@ -125,14 +150,14 @@ def _number(low: float, high: float, unit: str, *, whole: bool = False) -> Calla
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _refuse(f"{value!r} is not True or False.", "Use True or False.")
+        raise _refuse(f"{shown(value)} is not True or False.", "Use True or False.")
     return value
 
 
 def _aliases(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not value or not all(isinstance(alias, str) for alias in value):
-        raise _refuse(f"{value!r} is not a list of database aliases.", 'Use for instance ["default"].')
-    return tuple(value)
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(alias, str) for alias in value):
+        raise _refuse(f"{shown(value)} is not a list of database aliases.", 'Use for instance ["default"].')
+    return tuple(dict.fromkeys(value))
 
 
 def _hints(value: Any) -> Mapping[str, str]:
@@ -145,7 +170,7 @@ def _hints(value: Any) -> Mapping[str, str]:
 
 def _queue(value: Any) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise _refuse(f"{value!r} is not a queue name.", "Leave it out for Celery's default queue.")
+        raise _refuse(f"{shown(value)} is not a queue name.", "Leave it out for Celery's default queue.")
     return value
 
 
@@ -243,10 +268,10 @@ class Settings:
 @functools.cache
 def get_settings() -> Settings:
     """The settings of this project; raises ``ImproperlyConfigured`` naming every bad key."""
-    raw = _raw()
-    found = list(problems(raw))
+    found = list(problems())
     if found:
         raise ImproperlyConfigured(f"{SETTING} is not right. " + " ".join(map(str, found)))
+    raw = _raw()  # only now, so that no error report shows it as a local variable
     values = {name: option.read(raw.get(name, option.default)) for name, option in OPTIONS.items()}
     named = {field.name for field in fields(Settings)}
     typed = {name.lower(): value for name, value in values.items() if name.lower() in named}
@@ -308,8 +333,8 @@ def _did_you_mean(value: Any, known: tuple[str, ...]) -> str:
 def _workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
     """The default workspace from the top level, the named ones with the top level as their defaults.
 
-    Only the address and the contract are inherited: a key that a workspace does not name is no key
-    of that workspace.
+    Address, contract and limit are inherited; the key never is: one that a workspace does not name is no
+    key of that workspace.
     """
     shared = {name: raw[name] for name in ("API_URL", "CONTRACT", "RATE_LIMIT") if name in raw}
     named = {DEFAULT_WORKSPACE: {"API_KEY": raw.get("API_KEY")}} | {

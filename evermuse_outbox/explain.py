@@ -18,7 +18,8 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.IN_FLIGHT if record.batch:
             return f"In batch #{record.batch.pk}. {explain_batch(record.batch)}"
         case RecordState.DELIVERED if record.batch:
-            return f"Delivered with batch #{record.batch.pk}; Evermuse completed it at {_at(record.batch.finished_at)}."
+            done_at = _at(record.batch.finished_at)
+            return f"Delivered with batch #{record.batch.pk}; Evermuse completed it at {done_at}."
         case RecordState.REJECTED:
             return _rejected(record)
         case RecordState.SUPERSEDED:
@@ -33,10 +34,12 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.SEALED | BatchState.IN_DOUBT:
             return _sendable(batch)
         case BatchState.SENDING:
-            return f"A worker is sending it, or waits for its slot; its lease runs until {_at(batch.leased_until)}."
+            until = _at(batch.leased_until)
+            return f"A worker is sending it, or waits for its slot; its lease runs until {until}."
         case BatchState.ACCEPTED:
             said = batch.remote_status or "nothing yet"
-            return f"Evermuse has it as {batch.remote_id} and says {said}; asked again at {_at(batch.next_poll_at)}."
+            again = _at(batch.next_poll_at)
+            return f"Evermuse has it as {batch.remote_id} and says {said}; asked again at {again}."
         case BatchState.COMPLETE:
             return _complete(batch)
         case BatchState.REFUSED:
@@ -57,6 +60,8 @@ def explain_workspace(row: OutboxWorkspace) -> str:
 
 
 def _pending(record: OutboxRecord) -> str:
+    if record.workspace not in get_settings().workspaces:
+        return f"Waiting: the settings know no workspace {record.workspace!r}, so no worker looks for it."
     held = _hold_of(record)
     if held:
         return f"Waiting, as its workspace is held. {held}"
@@ -69,10 +74,10 @@ def _pending(record: OutboxRecord) -> str:
     return "Waiting for its turn: the workers send as fast as the limit of the key allows."
 
 
-def _hold_of(record: OutboxRecord) -> str:
+def _hold_of(row_of_it: OutboxRecord | OutboxBatch) -> str:
     row = (
-        OutboxWorkspace.objects.using(record._state.db)
-        .filter(pk=record.workspace)
+        OutboxWorkspace.objects.using(row_of_it._state.db)
+        .filter(pk=row_of_it.workspace)
         .exclude(state=Hold.OPEN)
         .first()
     )
@@ -80,17 +85,19 @@ def _hold_of(record: OutboxRecord) -> str:
 
 
 def _fence(record: OutboxRecord) -> OutboxBatch | None:
-    found = OutboxRecord.rows.using(record._state.db).filter(pk=record.pk).with_versions()
-    older = found.values_list("older_batch", flat=True).first()
-    return OutboxBatch.rows.using(record._state.db).open().filter(pk=older).first() if older else None
+    found = OutboxRecord.rows.using(record._state.db).filter(pk=record.pk).with_versions().first()
+    older = found.older_batch if found else None
+    return OutboxBatch.objects.using(record._state.db).open().filter(pk=older).first() if older else None
 
 
 def _rejected(record: OutboxRecord) -> str:
-    rejection = record.rejections.order_by("-pk").first()
+    # A record that was retried keeps its earlier rejections; they are not why its batch failed later.
+    rejection = record.rejections.order_by("-pk").first() if record.closed_as else None
     if rejection:
         where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
         return f"Rejected{where} at {_at(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
-    return f"Its batch #{record.batch_id} failed. {record.batch.message if record.batch else ''}".strip()
+    why = record.batch.message if record.batch else ""
+    return f"Its batch #{record.batch_id} failed. {_sentence(why) if why else ''}".strip()
 
 
 def _sendable(batch: OutboxBatch) -> str:
@@ -99,8 +106,17 @@ def _sendable(batch: OutboxBatch) -> str:
         if batch.in_doubt
         else ""
     )
-    last = f" Last time: {batch.message}." if batch.message else ""
-    return f"{doubt}To be sent at {_at(batch.due_at)}.{last}"
+    last = f" Last time: {_sentence(batch.message)}" if batch.message else ""
+    return f"{doubt}{_turn(batch)}{last}"
+
+
+def _turn(batch: OutboxBatch) -> str:
+    held = _hold_of(batch)
+    if held:
+        return f"Waiting, as its workspace is held. {_sentence(held)}"
+    if batch.due_at > timezone.now():
+        return f"To be sent at {_at(batch.due_at)}."
+    return f"Due since {_at(batch.due_at)}: the workers send as fast as the limit of the key allows."
 
 
 def _complete(batch: OutboxBatch) -> str:
@@ -118,7 +134,11 @@ def _failed(batch: OutboxBatch) -> str:
     then = (
         f"Sent again under a new key as {parts}." if parts else "It waits for a person to retry its records."
     )
-    return f"{batch.message or 'Failed.'} {then}"
+    return f"{_sentence(batch.message or 'Failed')} {then}"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _at(moment: datetime | None) -> str:

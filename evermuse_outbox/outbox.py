@@ -67,8 +67,9 @@ def enqueue_many(
     """Validates and inserts ``records`` as they come, all or nothing; returns how many.
 
     The iterable is read once and never held whole. An :class:`InvalidRecord` names all wrong fields of
-    the chunk it was found in, each path behind the record's position: ``[17]._type``. Then nothing of
-    this call stays, also where the caller catches the error and goes on with its transaction.
+    the first wrong record and of the thousand behind it, each path behind the record's position:
+    ``[17]._type``. Then nothing of this call stays, also where the caller catches the error and goes on
+    with its transaction.
     """
     alias = _alias(using)
     count = 0
@@ -130,7 +131,7 @@ def _row(envelope: Envelope, workspace: str) -> OutboxRecord:
 
 
 def _rows(records: Iterable[AnyRecord], workspace: str) -> Iterator[OutboxRecord]:
-    """Valid rows; once one is wrong, only the rest of its chunk is looked at, to name all that is wrong."""
+    """Valid rows; once one is wrong, a chunk behind it is looked at, to name more that is wrong at once."""
     numbered = enumerate(records)
     for position, record in numbered:
         try:

@@ -39,14 +39,14 @@ def record_counts(using: str) -> dict[str, int]:
 
 def batch_counts(using: str) -> dict[str, int]:
     """How many batches are in each state; every state is named."""
-    counts = dict(_counts(OutboxBatch.rows.using(using), "state"))
+    counts = dict(_counts(OutboxBatch.objects.using(using), "state"))
     return {state.value: counts.get(state.value, 0) for state in BatchState}
 
 
 def oldest_unsent(using: str) -> float | None:
-    """Seconds since the oldest record was enqueued that Evermuse has not accepted; None where there is none."""
+    """Age in seconds of the oldest record that Evermuse has not accepted; None where there is none."""
     rows = OutboxRecord.rows.using(using)
-    unsent = OutboxBatch.rows.using(using).open().exclude(state=BatchState.ACCEPTED)
+    unsent = OutboxBatch.objects.using(using).open().exclude(state=BatchState.ACCEPTED)
     oldest = [
         rows.pending().aggregate(at=Min("enqueued_at"))["at"],
         rows.filter(closed_as__isnull=True, batch_id__in=unsent.values("pk")).aggregate(
@@ -65,7 +65,7 @@ def workspaces(using: str) -> dict[str, dict[str, Any]]:
 
 def unfinished(using: str) -> dict[str, int]:
     """What is left to send and to follow, in records and batches; all zero when the outbox is drained."""
-    batches = OutboxBatch.rows.using(using)
+    batches = OutboxBatch.objects.using(using)
     return {
         "pending": OutboxRecord.rows.using(using).pending().count(),
         "unsent": sum(

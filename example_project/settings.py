@@ -130,6 +130,9 @@ EVERMUSE_OUTBOX = {
 EVERMUSE_PRODUCT_ID = env.str("EVERMUSE_PRODUCT_ID", default="prod-support")
 EVERMUSE_PROJECT_ID = env.str("EVERMUSE_PROJECT_ID", default="proj-support")
 
+# Mail addresses at this domain are the desk's own people.
+SUPPORT_DOMAIN = env.str("SUPPORT_DOMAIN", default="support.example.com")
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings as project
+
 from evermuse_outbox.evermuse.throttle import Grant
 from evermuse_outbox.pipeline.channel import Clock, open_channel
-
 from tests.services import HOW
 
 ALIASES = ("default", "postgres", "mariadb")

@@ -4,22 +4,24 @@
 ``TEST_MARIADB_URL``, or are looked for on their usual local ports; what is not there is skipped by name.
 """
 
-from example_project.settings import *  # noqa: F403
+import os
 
+from example_project.settings import *  # noqa: F403
 from tests.services import MARIADB_URL, POSTGRES_URL, VAR_DIR
 
-from example_project.settings import database, env  # isort: skip
+from example_project.settings import database  # isort: skip
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DATABASES = {
     "default": database("TEST_SQLITE_URL", default=f"sqlite:///{VAR_DIR / 'test-default.sqlite3'}"),
 }
-DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
+DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / f"test-{os.getpid()}.sqlite3")}
 if POSTGRES_URL:
     DATABASES["postgres"] = database("TEST_POSTGRES_URL", default=POSTGRES_URL)
+    DATABASES["postgres"]["TEST"] = {"NAME": f"test_evermuse_{os.getpid()}"}
 if MARIADB_URL:
     DATABASES["mariadb"] = database("TEST_MARIADB_URL", default=MARIADB_URL)
-    DATABASES["mariadb"]["TEST"] = {"CHARSET": "utf8mb4"}
+    DATABASES["mariadb"]["TEST"] = {"NAME": f"test_evermuse_{os.getpid()}", "CHARSET": "utf8mb4"}
 
 CELERY_BROKER_URL = "memory://"
 EVERMUSE_OUTBOX = {

@@ -6,10 +6,10 @@ import json
 
 import pytest
 from django.db import transaction
+
 from evermuse_outbox import outbox
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord
 from evermuse_outbox.pipeline.relay import relay, track
-
 from tests.records import record
 
 
@@ -68,5 +68,9 @@ def test_products_that_differ_in_case_alone_never_share_a_request(channel, alias
         outbox.enqueue(record(product, _product_id=product), using=alias)
     while relay(channel, 60):
         pass
-    assert {json.loads(stored.line)["_product_id"] for stored in sandbox.records()} <= {"Prod", "prod", "PROD"}
+    assert {json.loads(stored.line)["_product_id"] for stored in sandbox.records()} <= {
+        "Prod",
+        "prod",
+        "PROD",
+    }
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {BatchState.ACCEPTED}

@@ -115,8 +115,8 @@ def _of_success(answer: Answer, sent: int) -> Outcome:
     told = _object(answer.body)
     if told is None:
         return InDoubt(f"HTTP {answer.status} with an unreadable body")
-    counts = [told.get(name) for name in ("acceptedCount", "rejectedCount", "totalErrorCount")]
-    remote_id = told.get("batchId")
+    counts: list[Any] = [told.get(name) for name in ("acceptedCount", "rejectedCount", "totalErrorCount")]
+    remote_id: Any = told.get("batchId")
     if not _is_remote_id(remote_id) or not all(map(_is_count, counts)):
         return InDoubt(f"HTTP {answer.status} without a usable batchId and counts")
     accepted, rejected, total = counts
@@ -247,15 +247,19 @@ def read_page(answer: Answer) -> Page | None:
 def _status(told: Any) -> Status | None:
     if not isinstance(told, Mapping):
         return None
-    counts = [told.get(name) for name in ("acceptedCount", "rejectedCount", "totalErrorCount")]
-    remote_id, status = told.get("batchId"), _text(told.get("status"), 32)
+    counts: list[Any] = [told.get(name) for name in ("acceptedCount", "rejectedCount", "totalErrorCount")]
+    remote_id: Any = told.get("batchId")
+    status = _text(told.get("status"), 32)
     if not _is_remote_id(remote_id) or not status or not all(map(_is_count, counts)):
         return None
     created = told.get("createdAt")
+    accepted, rejected, total_errors = counts
     return Status(
         remote_id,
         status,
-        *counts,
+        accepted,
+        rejected,
+        total_errors,
         errors=_record_errors(told),
         created_at=created if isinstance(created, (int, float)) else None,
         type=_text(told.get("type"), 32),

@@ -25,7 +25,7 @@ _CANONICAL_ORDER = (
     "data",
 )
 _REQUIRED = {"_type", "_schema_version", "_event_at", "_vendor_ids", "_product_id", "data"}
-_HOW_TO_GO_ON = 'Keep CONTRACT = "openapi" until it is sent, or discard it and enqueue it in another form.'
+_HOW_TO_GO_ON = 'Set CONTRACT back to "openapi" and retry it, or enqueue it in another form.'
 
 _read = json.JSONDecoder().raw_decode
 
@@ -58,7 +58,7 @@ def _to_reference(members: dict[str, str]) -> None:
     projects = json.loads(members.pop("_project_ids"))
     if len(projects) > 1:
         raise Untranslatable(
-            f'The contract "reference" has one project a record, not {len(projects)}. {_HOW_TO_GO_ON}'
+            f'The contract "reference" has one project a record; _project_ids names {len(projects)}. {_HOW_TO_GO_ON}'
         )
     members["_project_id"] = encode(projects[0]).decode()
 

@@ -160,8 +160,7 @@ class OutboxBatch(models.Model):
     polls = models.PositiveIntegerField(_("polls"), default=0)
     next_poll_at = models.DateTimeField(_("next poll at"), null=True, blank=True)
 
-    objects = models.Manager.from_queryset(BatchQuerySet)()
-    rows = objects
+    objects = BatchQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("batch")

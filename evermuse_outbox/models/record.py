@@ -54,7 +54,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def in_flight(self) -> RecordQuerySet:
         """In a batch that is not at its end."""
-        return self._in_batches(OutboxBatch.rows.open())
+        return self._in_batches(OutboxBatch.objects.open())
 
     def delivered(self) -> RecordQuerySet:
         """Evermuse has completed their batch."""
@@ -62,7 +62,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def rejected(self) -> RecordQuerySet:
         """Refused one by one, or in a batch that Evermuse failed too often: both wait for a person."""
-        failed = OutboxBatch.rows.filter(state=BatchState.FAILED)
+        failed = OutboxBatch.objects.filter(state=BatchState.FAILED)
         return self.filter(
             Q(closed_as=RecordState.REJECTED) | Q(closed_as__isnull=True, batch_id__in=failed.values("pk"))
         )
@@ -119,9 +119,12 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def supersede(self, newer_by_pk: dict[int, int]) -> int:
         """Unsent → superseded by the given newer version. Returns how many."""
-        rows = [OutboxRecord(pk=pk, closed_as=RecordState.SUPERSEDED, superseded_by=newer)
-                for pk, newer in newer_by_pk.items()]  # fmt: skip
-        return self.bulk_update(rows, ["closed_as", "superseded_by"], batch_size=500) if rows else 0
+        rows = [
+            OutboxRecord(pk=pk, closed_as=RecordState.SUPERSEDED, superseded_by=newer)
+            for pk, newer in newer_by_pk.items()
+        ]
+        written = ["closed_as", "superseded_by"]
+        return OutboxRecord.rows.using(self.db).bulk_update(rows, written, batch_size=500) if rows else 0
 
     def reopen(self, pks: Sequence[int]) -> int:
         """rejected or discarded → pending. Returns how many."""
@@ -164,17 +167,21 @@ class OutboxRecord(models.Model):
         related_name="records",
         verbose_name=_("batch"),
     )
-    closed_as = models.CharField(
+    closed_as = models.CharField(  # noqa: DJ001 -- NULL keeps the open rows out of the index of the closed ones
         _("closed as"),
         max_length=10,
-        null=True,  # noqa: DJ001 -- NULL keeps the open rows out of the index of the closed ones
+        null=True,
         blank=True,
         choices=[(state.value, state.label) for state in CLOSING],
     )
     superseded_by = models.BigIntegerField(_("superseded by"), null=True, blank=True)
 
+    # Only on records that `with_versions` has read.
+    newer: int | None
+    older_batch: int | None
+
     objects = StateManager()
-    rows = models.Manager.from_queryset(RecordQuerySet)()
+    rows = RecordQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("record")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from django.db import models, transaction
 from django.db.models.functions import Now
@@ -41,9 +41,9 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
         return self.look(scope)
 
 
-def _epoch(value: object) -> float:
-    aware = value if value.tzinfo else value.replace(tzinfo=UTC)  # type: ignore[attr-defined]
-    return float(aware.timestamp())
+def _epoch(moment: datetime) -> float:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.timestamp()
 
 
 class OutboxThrottle(models.Model):
@@ -54,7 +54,7 @@ class OutboxThrottle(models.Model):
     hold_until = models.FloatField(_("held until"), default=0)
     touched = models.PositiveBigIntegerField(_("slots asked for"), default=0)
 
-    objects = models.Manager.from_queryset(ThrottleQuerySet)()
+    objects = ThrottleQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("throttle")

@@ -71,7 +71,7 @@ class OutboxWorkspace(models.Model):
     last_type = models.CharField(_("last type"), max_length=32, blank=True, default="")
     last_product_id = models.CharField(_("last product id"), max_length=128, blank=True, default="")
 
-    objects = models.Manager.from_queryset(WorkspaceQuerySet)()
+    objects = WorkspaceQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("workspace")

@@ -18,7 +18,7 @@ CHUNK = 1_000
 
 def rescue(using: str, clock: Clock, limit: int = 100) -> int:
     """Batches whose lease ran out → in doubt: the worker may have sent them. Returns how many."""
-    rows = OutboxBatch.rows.using(using)
+    rows = OutboxBatch.objects.using(using)
     now = clock.now()
     count = 0
     for batch in rows.expired(now).order_by("leased_until")[:limit]:
@@ -63,7 +63,7 @@ def purge(using: str, clock: Clock, retention_days: float, chunks: int = 20) -> 
 
 
 def _chunks_of_batches(using: str, before: datetime, chunks: int) -> list[list[int]]:
-    over = OutboxBatch.rows.using(using).filter(
+    over = OutboxBatch.objects.using(using).filter(
         state__in=OVER, finished_at__lt=before, next_poll_at__isnull=True
     )
     ids = list(over.order_by("pk").values_list("pk", flat=True)[: chunks * 10])
@@ -82,8 +82,8 @@ def _purge_batches(using: str, batch_ids: list[int]) -> int:
         empty = [pk for pk in batch_ids if pk not in kept]
         _raw_delete(OutboxAttempt.objects.using(using).filter(batch_id__in=empty))
         OutboxRejection.objects.using(using).filter(batch_id__in=empty).update(batch=None)
-        OutboxBatch.rows.using(using).filter(parent_id__in=empty).update(parent=None)
-        _raw_delete(OutboxBatch.rows.using(using).filter(pk__in=empty))
+        OutboxBatch.objects.using(using).filter(parent_id__in=empty).update(parent=None)
+        _raw_delete(OutboxBatch.objects.using(using).filter(pk__in=empty))
     return count
 
 
@@ -107,9 +107,10 @@ def _purge_attempts(using: str, before: datetime, chunks: int) -> None:
 
 def _delete_records(using: str, ids: list[int]) -> int:
     _raw_delete(OutboxRejection.objects.using(using).filter(record_id__in=ids))
-    return _raw_delete(OutboxRecord.rows.using(using).filter(pk__in=ids))
+    _raw_delete(OutboxRecord.rows.using(using).filter(pk__in=ids))
+    return len(ids)
 
 
-def _raw_delete(rows: models.QuerySet) -> int:
+def _raw_delete(rows: models.QuerySet) -> None:
     """Without the collector: what points here is seen to above, and nothing of ours listens to signals."""
-    return int(rows._raw_delete(rows.db))
+    rows._raw_delete(rows.db)

@@ -189,20 +189,20 @@ def _behind(waiting: RecordQuerySet, page: list[OutboxRecord]) -> RecordQuerySet
 
 def _without_superseded(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
     """Sets the versions that have a newer one aside, and gives the others."""
-    overtaken = {record.pk: record.newer for record in page if record.newer}  # type: ignore[attr-defined]
+    overtaken = {record.pk: record.newer for record in page if record.newer}
     OutboxRecord.rows.using(channel.using).supersede(overtaken)
     return [record for record in page if record.pk not in overtaken]
 
 
 def _without_fenced(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
     """The records of which no older version is on its way; the others stay pending."""
-    older = {record.older_batch for record in page if record.older_batch}  # type: ignore[attr-defined]
+    older = {record.older_batch for record in page if record.older_batch}
     if not older:
         return page
     fences = set(
-        OutboxBatch.rows.using(channel.using).open().filter(pk__in=older).values_list("pk", flat=True)
+        OutboxBatch.objects.using(channel.using).open().filter(pk__in=older).values_list("pk", flat=True)
     )
-    return [record for record in page if record.older_batch not in fences]  # type: ignore[attr-defined]
+    return [record for record in page if record.older_batch not in fences]
 
 
 def _in_contract(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:

@@ -53,14 +53,14 @@ def _send_ready(channel: Channel) -> Step:
 
 def has_work(channel: Channel) -> bool:
     """Whether anything waits to be sealed or is due to be sent."""
-    due = OutboxBatch.rows.using(channel.using).due(channel.name, channel.clock.now())
+    due = OutboxBatch.objects.using(channel.using).due(channel.name, channel.clock.now())
     pending = OutboxRecord.rows.using(channel.using).pending().filter(workspace=channel.name)
     return due.exists() or pending.exists()
 
 
 def lease_due(channel: Channel) -> Sealed | None:
     """The longest waiting sealed batch, leased to the caller; None where none is due."""
-    rows = OutboxBatch.rows.using(channel.using)
+    rows = OutboxBatch.objects.using(channel.using)
     for batch in rows.due(channel.name, channel.clock.now())[:20]:
         if rows.lease(batch, channel.clock.after(channel.settings.lease)):
             try:
@@ -101,4 +101,4 @@ def post(channel: Channel, sealed: Sealed) -> tuple[Outcome, Answer | None]:
 def give_back(channel: Channel, sealed: Sealed) -> None:
     """Nothing was sent: the batch waits on as it was before the lease."""
     state = BatchState.IN_DOUBT if sealed.batch.in_doubt else BatchState.SEALED
-    OutboxBatch.rows.using(channel.using).settle(sealed.batch, state)
+    OutboxBatch.objects.using(channel.using).settle(sealed.batch, state)

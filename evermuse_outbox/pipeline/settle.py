@@ -338,4 +338,4 @@ def _errors_json(errors: Sequence[RecordError]) -> list[dict[str, Any]]:
 
 
 def _rows(channel: Channel) -> Any:
-    return OutboxBatch.rows.using(channel.using)
+    return OutboxBatch.objects.using(channel.using)

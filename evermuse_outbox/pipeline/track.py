@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from django.db import connections, transaction
 
@@ -19,7 +20,6 @@ from ..evermuse.outcomes import (
     KeyRefused,
     Outcome,
     Page,
-    Status,
     Throttled,
     of_error,
     of_read,
@@ -64,12 +64,12 @@ def track_due(channel: Channel) -> int:
 
 def has_due(channel: Channel) -> bool:
     """Whether any accepted batch is due to be asked about."""
-    return OutboxBatch.rows.using(channel.using).poll_due(channel.name, channel.clock.now()).exists()
+    return OutboxBatch.objects.using(channel.using).poll_due(channel.name, channel.clock.now()).exists()
 
 
 def claim_due(channel: Channel) -> list[OutboxBatch]:
     """Up to a listing's worth of due batches, which nobody else asks about until the lease runs out."""
-    rows = OutboxBatch.rows.using(channel.using)
+    rows = OutboxBatch.objects.using(channel.using)
     due = rows.poll_due(channel.name, channel.clock.now())
     if connections[channel.using].features.has_select_for_update_skip_locked:
         due = due.select_for_update(skip_locked=True)
@@ -123,7 +123,7 @@ def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
         if not pace.wait_for_slot(channel):
             return
         started = channel.clock.now()
-        answer, outcome = _ask(channel, lambda batch=batch: channel.client.batch(batch.remote_id))
+        answer, outcome = _ask(channel, partial(channel.client.batch, batch.remote_id))
         Call.made("status", started, outcome, answer).write(channel, batch)
         status = read_status(answer) if answer and not outcome else None
         if status and status.remote_id == batch.remote_id:
@@ -157,7 +157,7 @@ def _ask(channel: Channel, call: Callable[[], Answer]) -> tuple[Answer | None, O
 
 def _ask_again(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
     """Those that nothing was learned of are asked about later, the longer the older they are."""
-    rows = OutboxBatch.rows.using(channel.using)
+    rows = OutboxBatch.objects.using(channel.using)
     now = channel.clock.now()
     for batch in waiting.values():
         age = (now - (batch.accepted_at or batch.sealed_at)).total_seconds()

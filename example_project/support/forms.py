@@ -10,9 +10,7 @@ BODY_LENGTH = 20_000  # characters a visitor may write at once
 class MessageForm(forms.Form):
     """One message in an open conversation, by the customer or, if ticked, by the desk."""
 
-    body = forms.CharField(
-        label="Message", max_length=BODY_LENGTH, widget=forms.Textarea(attrs={"rows": 4})
-    )
+    body = forms.CharField(label="Message", max_length=BODY_LENGTH, widget=forms.Textarea(attrs={"rows": 4}))
     from_desk = forms.BooleanField(label="Answer as the support desk", required=False)
 
 
@@ -22,6 +20,4 @@ class ConversationForm(forms.Form):
     customer_name = forms.CharField(label="Your name", max_length=200)
     customer_email = forms.EmailField(label="Your e-mail address", max_length=254)
     subject = forms.CharField(max_length=200)
-    body = forms.CharField(
-        label="Message", max_length=BODY_LENGTH, widget=forms.Textarea(attrs={"rows": 4})
-    )
+    body = forms.CharField(label="Message", max_length=BODY_LENGTH, widget=forms.Textarea(attrs={"rows": 4}))

@@ -52,8 +52,8 @@ def import_mails(
 ) -> Tally:
     """Saves and enqueues every mail that is not there yet, ``chunk`` mails a transaction.
 
-    After each chunk ``on_chunk`` gets the tally so far and the position in bytes. A mail that the outbox refuses
-    is told in the tally and harms no other.
+    After each chunk ``on_chunk`` gets the tally so far and the position in bytes. A mail that the outbox
+    refuses is told in the tally and harms no other.
     """
     total = Tally()
     for raws in _chunks(raw_mails, chunk):

@@ -1,9 +1,9 @@
 """A mail as it came, read into what the desk wants to know of it. No mail is too broken to be read.
 
-The standard library's modern parser is asked first. Where it raises, which it does for a number of known kinds of
-broken mail, its older self takes over; where that fails as well, the mail is its own body. Dates are looked for in
-``Date``, then in ``Received`` from the first hop on, then in the separator of the mbox; ``FALLBACK_DATE`` stands
-where none of them is a date from 1970 to 2099.
+The standard library's modern parser is asked first. Where it raises, which it does for a number of known
+kinds of broken mail, its older self takes over; where that fails as well, the mail is its own body. Dates
+are looked for in ``Date``, then in ``Received`` from the first hop on, then in the separator of the mbox;
+``FALLBACK_DATE`` stands where none of them is a date from 1970 to 2099.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What one mail says. All text is free of NUL and lone surrogates; ``sent_at`` is in UTC, whole seconds."""
+    """What one mail says.
+
+    All text is free of NUL and lone surrogates; ``sent_at`` is in UTC and in whole seconds.
+    """
 
     message_id: str
     thread_id: str
@@ -142,6 +145,8 @@ def _raw_text(value: Any) -> str:
 
 
 def _decoded(name: str, raw: str) -> str:
+    if "=?" not in raw:
+        return raw  # nothing in it is encoded
     if len(raw) <= MODERN_HEADER_LENGTH:
         try:
             return str(policy.default.header_factory(name, raw))
@@ -245,7 +250,8 @@ def _plausible(date: datetime | None) -> datetime | None:
 
 def _leaves(message: Message) -> list[Message]:
     """The parts that have content of their own; an enclosed mail counts as one."""
-    found, waiting = [], [message]
+    found: list[Message] = []
+    waiting: list[Any] = [message]
     while waiting:
         part = waiting.pop()
         if part.is_multipart() and part.get_content_maintype() == "multipart":
@@ -274,7 +280,7 @@ def _text(part: Message) -> str:
     return unix_lines(decode(_content(part), part.get_content_charset()))
 
 
-def _content(part: Message) -> bytes:
+def _content(part: Any) -> bytes:
     """What a part holds, its transfer encoding undone as far as it goes."""
     if part.is_multipart():
         return b"\n".join(map(_enclosed, part.get_payload()))

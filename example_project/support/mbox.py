@@ -1,8 +1,8 @@
 """An mbox, split into its mails while it streams by: memory holds one mail, however large the file.
 
-The standard library takes every line that begins with ``From `` for the start of a mail; commit messages and
-letters have such lines. Here a separator also has to end in a date and to follow an empty line. Lines that some
-writers have quoted as ``>From `` stay as they are: nobody can tell them from quotations.
+The standard library takes every line that begins with ``From `` for the start of a mail; commit messages
+and letters have such lines. Here a separator also has to end in a date and to follow an empty line. Lines
+that some writers have quoted as ``>From `` stay as they are: nobody can tell them from quotations.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def split(stream: BinaryIO) -> Iterator[RawMail]:
         position += len(piece)
         if mail is not None:
             mail.end = position
-        may_separate = is_whole and piece in _EMPTY or mail is None
+        may_separate = (is_whole and piece in _EMPTY) or mail is None
     if mail is not None:
         yield mail
 

@@ -10,8 +10,32 @@ from django.db import transaction
 
 from . import desk
 
-FIRST_NAMES = ("Ada", "Björn", "Chidi", "Dunja", "Emre", "Farah", "Goran", "Hana", "Inés", "Jun", "Kofi", "Łucja")
-LAST_NAMES = ("Okafor", "Lindqvist", "Haddad", "Novák", "Moreau", "Tanaka", "Silva", "Kaya", "Weiss", "O'Brien")
+FIRST_NAMES = (
+    "Ada",
+    "Björn",
+    "Chidi",
+    "Dunja",
+    "Emre",
+    "Farah",
+    "Goran",
+    "Hana",
+    "Inés",
+    "Jun",
+    "Kofi",
+    "Łucja",
+)
+LAST_NAMES = (
+    "Okafor",
+    "Lindqvist",
+    "Haddad",
+    "Novák",
+    "Moreau",
+    "Tanaka",
+    "Silva",
+    "Kaya",
+    "Weiss",
+    "O'Brien",
+)
 COMPANIES = ("acme", "northwind", "globex", "initech", "umbra", "contoso")
 SUBJECTS = (
     "The export of {thing} stops halfway",

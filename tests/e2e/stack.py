@@ -45,7 +45,11 @@ class Stack:
         command = ["-m", "celery", "-A", "example_project", "worker", "-l", "INFO", "-n", name, *arguments]
         with log.open("wb") as out:
             worker = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=self.environment, stdout=out, stderr=subprocess.STDOUT
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
             )
         self.workers.append(worker)
         wait_until(lambda: "ready." in log.read_text(errors="replace"), f"{name} ready; see {log}")
@@ -55,7 +59,11 @@ class Stack:
         """The same pipeline without Celery."""
         log = (self.home / "relay.log").open("wb")
         relay = subprocess.Popen(
-            [sys.executable, "manage.py", "outbox_relay"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            [sys.executable, "manage.py", "outbox_relay"],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=log,
+            stderr=log,
         )
         self.workers.append(relay)
         return relay

@@ -8,8 +8,8 @@ import uuid
 from email.message import EmailMessage
 
 import pytest
-from evermuse_outbox.sandbox import Sandbox
 
+from evermuse_outbox.sandbox import Sandbox
 from tests.e2e.stack import Stack, environment, fresh_database
 from tests.services import HOW, MARIADB_URL, POSTGRES_URL, RABBITMQ_URL, REDIS_URL
 
@@ -30,7 +30,9 @@ def mbox(tmp_path_factory):
         mail["To"] = "desk@example.org"
         mail["Date"] = f"Tue, 24 Feb 2026 12:{number // 60 % 60:02}:{number % 60:02} +0100"
         mail["Subject"] = f"Ticket {number}: naïve café ☕"
-        mail.set_content(f"Guten Tag, 你好, {'x' * (number * 37 % 9_000)}\nFrom here on it is number {number}.\n")
+        mail.set_content(
+            f"Guten Tag, 你好, {'x' * (number * 37 % 9_000)}\nFrom here on it is number {number}.\n"
+        )
         box.add(mail)
     box.close()
     return path
@@ -61,9 +63,13 @@ def needs(*services):
 
 STACKS = [
     pytest.param((embedded, 1, "reference"), id="sqlite-files-reference"),
-    pytest.param((postgres_redis, 2, "openapi"), id="postgres-redis-openapi", marks=needs("postgres", "redis")),
     pytest.param(
-        (mariadb_rabbitmq, 2, "reference"), id="mariadb-rabbitmq-reference", marks=needs("mariadb", "rabbitmq")
+        (postgres_redis, 2, "openapi"), id="postgres-redis-openapi", marks=needs("postgres", "redis")
+    ),
+    pytest.param(
+        (mariadb_rabbitmq, 2, "reference"),
+        id="mariadb-rabbitmq-reference",
+        marks=needs("mariadb", "rabbitmq"),
     ),
 ]
 

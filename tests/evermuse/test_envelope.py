@@ -626,7 +626,7 @@ def test_a_missing_nature_is_filled_in_and_a_present_one_kept():
 @pytest.mark.parametrize("changes", [{"_type": "document"}, {"_project_ids": ["p", "q"]}])
 def test_what_reference_cannot_say(changes):
     line = validate(a_record(**changes), contract="openapi").line
-    with pytest.raises(Untranslatable, match='CONTRACT = "openapi"'):
+    with pytest.raises(Untranslatable, match='CONTRACT back to "openapi"'):
         translate(line, to="reference")
 
 

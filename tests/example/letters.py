@@ -17,11 +17,15 @@ def letter(body: bytes = b"Hello", **headers: str | bytes | None) -> bytes:
         "Subject": "The export stops",
     }
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [b"%s: %s\n" % (name.encode(), _bytes(value)) for name, value in fields.items() if value is not None]
+    lines = [
+        b"%s: %s\n" % (name.encode(), _bytes(value)) for name, value in fields.items() if value is not None
+    ]
     return b"".join(lines) + b"\n" + body
 
 
-def composed(text: str, subject: str = "Hello", charset: str = "utf-8", cte: str | None = None) -> EmailMessage:
+def composed(
+    text: str, subject: str = "Hello", charset: str = "utf-8", cte: str | None = None
+) -> EmailMessage:
     """A mail as Python's own library writes it."""
     mail = EmailMessage()
     mail["Message-ID"] = "<composed@acme.example>"

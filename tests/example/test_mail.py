@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
 
@@ -35,12 +36,13 @@ def record_of(content: bytes) -> dict:
 
 @pytest.mark.parametrize("cte", ["base64", "quoted-printable", "8bit"])
 @pytest.mark.parametrize(
-    ("text", "charset"), [("Grüße – €", "utf-8"), ("Grüße", "latin-1"), (CYRILLIC, "koi8-r"), (CYRILLIC, "cp1251")]
+    ("text", "charset"),
+    [("Grüße, 10 €", "utf-8"), ("Grüße", "latin-1"), (CYRILLIC, "koi8-r"), (CYRILLIC, "cp1251")],
 )
 def test_charsets(text, charset, cte):
-    found = read(composed(text, text, charset, cte).as_bytes())
+    found = read(composed(text, text[:12], charset, cte).as_bytes())
     assert found.body.strip() == text
-    assert found.subject == text
+    assert found.subject == text[:12]
 
 
 def test_iso_2022_jp():
@@ -54,7 +56,9 @@ def test_iso_2022_jp():
     assert found.subject == "こんにちは"
 
 
-@pytest.mark.parametrize("charset", ["x-no-such", "", "punycode", "hex", "undefined", "us-ascii", '"utf-8"', "\0"])
+@pytest.mark.parametrize(
+    "charset", ["x-no-such", "", "punycode", "hex", "undefined", "us-ascii", '"utf-8"', "\0"]
+)
 def test_wrong_charsets_are_guessed(charset):
     found = read(letter("Grüße".encode(), Content_Type=f"text/plain; charset={charset}"))
     assert found.body == "Grüße"
@@ -106,7 +110,10 @@ def test_plain_text_is_preferred():
 
 
 def test_html_only():
-    page = b"<html><head><style>p{}</style><title>t</title></head><body><p>One &amp; <b>two</b></p><br>three<script>x"
+    page = (
+        b"<html><head><style>p{}</style><title>t</title></head>"
+        b"<body><p>One &amp; <b>two</b></p><br>three<script>x"
+    )
     assert read(letter(page, Content_Type="text/html")).body == "One & two\n\nthree"
 
 
@@ -177,28 +184,46 @@ def test_dates(date, expected):
 
 @pytest.mark.parametrize(
     "date",
-    [None, "", "yesterday", "Tue, 3 Mar 12026 10:22:17 +0100", "1 Jan 0001 00:00:00 +1400", "3 Mar 2026 10:22:17 +999999",
-     "31 Dec 9999 23:59:59 -1200", "9" * 5_000, "Tue, 3 Mar 1904 10:22:17 +0100"],
-)  # fmt: skip
+    [
+        None,
+        "",
+        "yesterday",
+        "Tue, 3 Mar 12026 10:22:17 +0100",
+        "1 Jan 0101 00:00:00 +1400",
+        "3 Mar 2026 10:22:17 +999999",
+        "31 Dec 9999 23:59:59 -1200",
+        "9" * 5_000,
+        "Tue, 3 Mar 1904 10:22:17 +0100",
+    ],
+)
 def test_without_a_usable_date(date):
     content = letter(Date=date)
-    received = b"Received: from a by b; Wed, 4 Mar 2026 00:00:00 +0000\nReceived: by a; Tue, 3 Mar 2026 23:59:59 +0000\n"
+    last_hop = b"Received: from a by b; Wed, 4 Mar 2026 00:00:00 +0000\n"
+    received = last_hop + b"Received: by a; Tue, 3 Mar 2026 23:59:59 +0000\n"
     separator = datetime(2026, 3, 5)
-    assert read(received + content, envelope_date=separator).sent_at == datetime(2026, 3, 3, 23, 59, 59, tzinfo=UTC)
+    assert read(received + content, envelope_date=separator).sent_at == datetime(
+        2026, 3, 3, 23, 59, 59, tzinfo=UTC
+    )
     assert read(content, envelope_date=separator).sent_at == datetime(2026, 3, 5, tzinfo=UTC)
     assert read(content).sent_at == FALLBACK_DATE
 
 
 def test_participants():
     record = record_of(
-        letter(To="Bob <bob@northwind.example>, desk@support.example.com", Cc="ADA@acme.example, not an address")
+        letter(
+            To="Bob <bob@northwind.example>, desk@support.example.com", Cc="ADA@acme.example, not an address"
+        )
     )
     people = {person["id"]: person for person in record["_participants"]}
     assert people["ada@acme.example"]["role"] == "external"
     assert people["ada@acme.example"]["email"] == "Ada@acme.example"
     assert people["bob@northwind.example"] == {
-        "id": "bob@northwind.example", "name": "Bob", "email": "bob@northwind.example", "role": "unknown", "type": "unknown",
-    }  # fmt: skip
+        "id": "bob@northwind.example",
+        "name": "Bob",
+        "email": "bob@northwind.example",
+        "role": "unknown",
+        "type": "unknown",
+    }
     assert people["desk@support.example.com"]["role"] == "internal"
     assert all("email" not in person for name, person in people.items() if "@" not in name)
 
@@ -254,27 +279,78 @@ def test_mails_made_to_take_long_do_not(content):
 # --- anything at all -------------------------------------------------------------------------------
 
 HEADER_NAMES = st.sampled_from(
-    [b"Message-ID", b"Date", b"From", b"To", b"Cc", b"Subject", b"References", b"In-Reply-To", b"List-Id", b"Received",
-     b"Content-Type", b"Content-Transfer-Encoding", b"Content-Disposition", b"MIME-Version"]
-)  # fmt: skip
+    [
+        b"Message-ID",
+        b"Date",
+        b"From",
+        b"To",
+        b"Cc",
+        b"Subject",
+        b"References",
+        b"In-Reply-To",
+        b"List-Id",
+        b"Received",
+        b"Content-Type",
+        b"Content-Transfer-Encoding",
+        b"Content-Disposition",
+        b"MIME-Version",
+    ]
+)
 TOKENS = st.sampled_from(
-    [b"<", b">", b"@", b"(", b'"', b";", b",", b":", b"=?utf-8?q?=C3=BC?=", b"=?x?b?!!?=", b"=?utf-8*en?q?a?=", b"\0",
-     b"\xff", b"\xc3", b"text/html", b"multipart/mixed; boundary=x", b"message/rfc822", b"charset*0=utf", b"charset=hex",
-     b"filename*=utf-8''%ff", b"base64", b"uuencode", b"quoted-printable", b"\n ", b"\r", b"a@b.example", b"Mon, 1 Jan 2024",
-     b"\xf0\x9f\x98\x80", b"\n--x\n", b"\n\n"]
-)  # fmt: skip
+    [
+        b"<",
+        b">",
+        b"@",
+        b"(",
+        b'"',
+        b";",
+        b",",
+        b":",
+        b"=?utf-8?q?=C3=BC?=",
+        b"=?x?b?!!?=",
+        b"=?utf-8*en?q?a?=",
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        b"text/html",
+        b"multipart/mixed; boundary=x",
+        b"message/rfc822",
+        b"charset*0=utf",
+        b"charset=hex",
+        b"filename*=utf-8''%ff",
+        b"base64",
+        b"uuencode",
+        b"quoted-printable",
+        b"\n ",
+        b"\r",
+        b"a@b.example",
+        b"Mon, 1 Jan 2024",
+        b"\xf0\x9f\x98\x80",
+        b"\n--x\n",
+        b"\n\n",
+    ]
+)
 VALUES = st.lists(TOKENS | st.binary(max_size=8), max_size=8).map(b" ".join)
 HEADERS = st.lists(st.tuples(HEADER_NAMES, VALUES).map(b": ".join), max_size=8).map(b"\n".join)
 BROKEN_MAILS = st.tuples(HEADERS, VALUES).map(b"\n\n".join)
 
 
+def strings(value: object) -> Iterator[str]:
+    """Every text anywhere in a record."""
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+    elif isinstance(value, str):
+        yield value
+
+
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=500) | BROKEN_MAILS)
 def test_no_bytes_are_too_broken(content):
-    record = record_of(content)
-    text = json.dumps(record, ensure_ascii=False)
-    assert "\\u0000" not in text
-    text.encode()
+    for text in strings(record_of(content)):
+        assert text == clean(text)
 
 
 @given(st.text())

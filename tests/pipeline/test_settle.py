@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+
 from evermuse_outbox import outbox
 from evermuse_outbox.models import BatchState, Hold, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.sandbox import Fault
-
 from tests.records import record
 
 
@@ -41,7 +41,9 @@ UNCLEAR = {
     "202 of other counts": Fault(
         status=202, body={"batchId": "b", "acceptedCount": 7, "rejectedCount": 0, "totalErrorCount": 0}
     ),
-    "202 without an id": Fault(status=202, body={"acceptedCount": 1, "rejectedCount": 0, "totalErrorCount": 0}),
+    "202 without an id": Fault(
+        status=202, body={"acceptedCount": 1, "rejectedCount": 0, "totalErrorCount": 0}
+    ),
     "202 that is a list": Fault(status=202, body=b"[]"),
 }
 
@@ -61,7 +63,8 @@ def test_what_is_unclear_is_asked_again_with_the_same_key_and_bytes(channel, ali
     (batch,) = batches(alias)
     assert (batch.state, batch.in_doubt, batch.failures) == (BatchState.ACCEPTED, False, 0)
     assert workspace(alias).state == Hold.OPEN
-    assert len(set(keys_sent(sandbox))) == 1 and len(keys_sent(sandbox)) == 2
+    assert len(set(keys_sent(sandbox))) == 1
+    assert len(keys_sent(sandbox)) == 2
     assert [stored.times for stored in sandbox.records()] == [1]
     assert sandbox.violations == []
 
@@ -124,7 +127,9 @@ def test_a_refused_key_pauses_the_workspace_until_it_works_again(channel, alias,
     assert len(sandbox.records()) == 2
 
 
-def test_without_a_key_nothing_is_sent_and_the_reason_is_told(channel, alias, sandbox, outbox_settings, reopen):
+def test_without_a_key_nothing_is_sent_and_the_reason_is_told(
+    channel, alias, sandbox, outbox_settings, reopen
+):
     outbox_settings(API_URL=sandbox.url, API_KEY="")
     enqueue(alias, 1)
     relay(reopen(), 1)
@@ -238,7 +243,9 @@ def test_a_413_is_halved(channel, alias, sandbox, clock):
     assert len(set(keys_sent(sandbox))) == 3
 
 
-def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(channel, alias, sandbox, clock):
+def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
+    channel, alias, sandbox, clock
+):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault(batch_fails=True), count=None)
     for _ in range(10):

@@ -81,10 +81,11 @@ class Client:
 def hold_to_contract(response: requests.Response, path: str) -> None:
     """Fail where an answer is not exactly of its published shape."""
     assert response.headers["Content-Type"] == "application/json"
-    if response.status_code >= 400:
-        shape = "refused"
-    else:
-        shape = {INGEST: "accepted", BATCHES: "page"}.get(path, "status")
+    shape = (
+        "refused"
+        if response.status_code >= 400
+        else {INGEST: "accepted", BATCHES: "page"}.get(path, "status")
+    )
     SHAPES[shape].validate(response.json())
     assert ("retryAfter" in response.json()) == (response.status_code == 429)
 

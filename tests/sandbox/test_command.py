@@ -86,7 +86,7 @@ def test_a_line_for_each_request_and_a_summary(run, number):
     assert posted.endswith("  1 rejected")
     assert "400 VALIDATION_ERROR: " in refused
     assert read.endswith("GET  /api/v1/ingest/batches  200")
-    assert lines[-1].startswith("Requests: 3 (200 × 1, 202 × 1, 400 × 1). Batches: 1. Records accepted: 1.")  # noqa: RUF001
+    assert lines[-1].startswith("Requests: 3 (200 × 1, 202 × 1, 400 × 1). Batches: 1. Records accepted: 1.")
 
 
 def test_keys_are_masked(run):

@@ -206,7 +206,7 @@ def line_of(arrival: Arrival) -> str:
 
 def brought(arrival: Arrival) -> list[str]:
     """What a POST brought: its type, how many records, and bytes."""
-    records = [f"{printable(arrival.type) or '?'} × {arrival.records:,}"] if arrival.records else []  # noqa: RUF001
+    records = [f"{printable(arrival.type) or '?'} × {arrival.records:,}"] if arrival.records else []
     return records + ([f"{arrival.size:,} bytes"] if arrival.size else [])
 
 
@@ -240,7 +240,7 @@ def summary(sandbox: Sandbox) -> str:
     """What happened while it ran."""
     arrivals = sandbox.arrivals
     statuses = Counter(str(arrival.status or "dropped") for arrival in arrivals)
-    answers = ", ".join(f"{status} × {count:,}" for status, count in sorted(statuses.items()))  # noqa: RUF001
+    answers = ", ".join(f"{status} × {count:,}" for status, count in sorted(statuses.items()))
     batches = sandbox.batches()
     return (
         f"Requests: {len(arrivals):,} ({answers or 'none'}). Batches: {len(batches):,}. "

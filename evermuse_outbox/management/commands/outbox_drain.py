@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from tqdm import tqdm
 
 from ...status import record_counts, unfinished, workspaces
@@ -29,7 +29,10 @@ class Command(BaseCommand):
             "--timeout", type=float, metavar="S", help="give up after so many seconds (default: never)"
         )
         parser.add_argument(
-            "--database", default=DEFAULT_DB_ALIAS, help="database alias (default: %(default)s)"
+            "--database",
+            default=DEFAULT_DB_ALIAS,
+            choices=tuple(connections),
+            help="database alias (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -61,8 +64,8 @@ class Command(BaseCommand):
             else " Is a worker running (celery worker -B, or outbox_relay)?"
         )
         return (
-            f"Not drained after {timeout:g} s: {left['pending']:,} records pending, {left['unsent']:,} sealed "
-            f"and unsent, {left['followed']:,} batches followed.{why}"
+            f"Not drained after {timeout:g} s: {left['pending']:,} records pending, "
+            f"{left['unsent']:,} sealed and unsent, {left['followed']:,} batches followed.{why}"
         )
 
     def _summary(self, counts: dict[str, int]) -> None:
@@ -70,7 +73,8 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS(f"Drained: {told or 'the outbox is empty'}."))
         if counts["rejected"]:
             self.stdout.write(
-                f"{counts['rejected']:,} rejected records wait for a person: see them in the admin, filter 'rejected'."
+                f"{counts['rejected']:,} rejected records wait for a person: see them in the admin, "
+                "filter 'rejected'."
             )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -14,7 +15,7 @@ from django.db import Error as DatabaseError
 
 from ...conf import get_settings
 from ...pipeline import maintain
-from ...pipeline.channel import Clock, channels, close_connections, open_channel
+from ...pipeline.channel import Channel, Clock, channels, close_connections, open_channel
 from ...pipeline.relay import relay, track
 from ...schedule import MAINTAIN
 
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 IDLE = 0.2
 """Seconds between two looks where nothing was to do."""
+
+TROUBLE = 1.0
+"""Seconds to wait after what nobody foresaw."""
 
 RUN_SECONDS = 1.0
 
@@ -36,9 +40,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--senders",
-            type=int,
+            type=_threads,
             default=4,
-            help="threads that send for each workspace; 10 × the seconds of an answer are enough (default: %(default)s)",
+            help=(
+                "threads that send for each workspace; 10 × the seconds of an answer are enough "
+                "(default: %(default)s)"
+            ),
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -52,6 +59,7 @@ class Command(BaseCommand):
         for thread in threads:
             thread.start()
         self.stdout.write(f"Relaying for {', '.join(get_settings().workspaces)}; Ctrl-C stops.")
+        self.stdout.flush()
         stop.wait()
         for thread in threads:
             thread.join()
@@ -60,13 +68,21 @@ class Command(BaseCommand):
     def _steps(self, senders: int) -> list[tuple[str, Callable[[], int], float]]:
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
         for using, name in channels():
-            steps.append(
-                (f"track {name}", lambda u=using, n=name: track(open_channel(u, n), RUN_SECONDS), IDLE)
-            )
-            steps += [
-                (f"send {name}", lambda u=using, n=name: relay(open_channel(u, n), RUN_SECONDS), IDLE)
-            ] * senders
+            steps.append((f"track {name}", partial(_run, track, using, name), IDLE))
+            steps += [(f"send {name}", partial(_run, relay, using, name), IDLE)] * senders
         return steps
+
+
+def _run(step: Callable[[Channel, float], int], using: str, name: str) -> int:
+    return step(open_channel(using, name), RUN_SECONDS)
+
+
+def _threads(value: str) -> int:
+    """At least one thread; argparse turns the error into words."""
+    count = int(value)
+    if count < 1:
+        raise ArgumentTypeError(f"at least 1 thread is needed, not {count}")
+    return count
 
 
 def _maintain() -> int:
@@ -78,13 +94,19 @@ def _maintain() -> int:
 
 
 def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> None:
-    """Until told to stop; trouble with the database is waited out with a new connection."""
+    """Until told to stop; whatever goes wrong is told and tried again, with a new connection."""
     while not stop.is_set():
         try:
             done = step()
         except DatabaseError as error:
             logger.warning("database: %s", error)
             close_connections()
+            done = 0
+        except Exception:
+            # A thread that ended here would be missing until somebody starts the process anew.
+            logger.exception("%s failed, and is tried again", threading.current_thread().name)
+            close_connections()
+            stop.wait(TROUBLE)
             done = 0
         if not done:
             stop.wait(pause)

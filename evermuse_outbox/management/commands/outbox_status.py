@@ -7,7 +7,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from ...explain import explain_record
 from ...models import OutboxRecord
@@ -36,7 +36,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument("--record", type=int, metavar="ID", help="explain one record")
         parser.add_argument(
-            "--database", default=DEFAULT_DB_ALIAS, help="database alias (default: %(default)s)"
+            "--database",
+            default=DEFAULT_DB_ALIAS,
+            choices=tuple(connections),
+            help="database alias (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -37,7 +37,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--exit", action="store_true", help="stop when everything is delivered")
         parser.add_argument("--conversations", type=int, default=300, help="default: %(default)s")
-        parser.add_argument("--timeout", type=float, default=180, help="seconds to wait for delivery (default: %(default)s)")
+        parser.add_argument(
+            "--timeout", type=float, default=180, help="seconds to wait (default: %(default)s)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         home = Path(settings.BASE_DIR) / "var" / "demo"
@@ -54,8 +56,12 @@ class Command(BaseCommand):
         stage.manage("createsuperuser", "--noinput", DJANGO_SUPERUSER_PASSWORD=password)
         self._say("Starting a local Evermuse, a Celery worker with beat and the web server …")
         stage.start_servers()
-        self._say(f"The support desk writes {options['conversations']} conversations, some of them rolled back …")
-        stage.manage("support_traffic", "--conversations", str(options["conversations"]), "--rollback", "10", loud=True)
+        self._say(
+            f"The support desk writes {options['conversations']} conversations, some of them rolled back …"
+        )
+        stage.manage(
+            "support_traffic", "--conversations", str(options["conversations"]), "--rollback", "10", loud=True
+        )
         self._say("The workers deliver:")
         self._show(stage, options["timeout"])
         self._say(self._where(stage, password))
@@ -116,7 +122,9 @@ class Stage:
     def start_servers(self) -> None:
         """Starts the three servers and waits until they answer."""
         contract = settings.EVERMUSE_OUTBOX["CONTRACT"]
-        self._start("sandbox", "manage.py", "evermuse_sandbox", "--port", str(self._api_port), "--contract", contract)
+        self._start(
+            "sandbox", "manage.py", "evermuse_sandbox", "--port", str(self._api_port), "--contract", contract
+        )
         self._start("worker", "-m", "celery", "-A", "example_project", "worker", "-B", "--loglevel", "INFO")
         self._start("web", "manage.py", "runserver", "--noreload", f"127.0.0.1:{self._web_port}")
         self._await("web", f"{self.web}/health/")
@@ -130,7 +138,7 @@ class Stage:
 
     def undelivered(self) -> str:
         """What did not end as it should, in words; empty when all was delivered."""
-        told = subprocess.run(  # noqa: S603
+        told = subprocess.run(
             [sys.executable, "manage.py", "outbox_status", "--json"],
             cwd=settings.BASE_DIR,
             env=self._environment,
@@ -162,7 +170,9 @@ class Stage:
         while not _answers(url):
             self._check_alive()
             if time.monotonic() > deadline:
-                raise CommandError(f"The {name} server did not answer in {READY:g} s; see {self.home}/{name}.log.")
+                raise CommandError(
+                    f"The {name} server did not answer in {READY:g} s; see {self.home}/{name}.log."
+                )
             time.sleep(0.1)
 
     def _check_alive(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -18,15 +19,26 @@ from example_project.support.mbox import NotAnMbox, RawMail, split
 
 
 class Command(BaseCommand):
-    help = "Imports the mails of an mbox and enqueues a record for each. Mails that are there already stay as they are."
+    help = "Imports the mails of an mbox and enqueues a record for each that is not there yet."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", help="the mbox, or - for standard input")
         parser.add_argument("--limit", type=_positive, metavar="N", help="read at most N mails")
-        parser.add_argument("--chunk", type=_positive, default=200, metavar="N", help="mails a transaction (200, at most 1000)")
+        parser.add_argument(
+            "--chunk",
+            type=_positive,
+            default=200,
+            metavar="N",
+            help="mails a transaction (200, at most 1000)",
+        )
         bar = parser.add_mutually_exclusive_group()
-        bar.add_argument("--progress", dest="progress", action="store_true", default=None,
-                         help="show progress even where standard error is no terminal")
+        bar.add_argument(
+            "--progress",
+            dest="progress",
+            action="store_true",
+            default=None,
+            help="show progress even where standard error is no terminal",
+        )
         bar.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress")
 
     def handle(self, *, file: str, limit: int | None, chunk: int, progress: bool | None, **_: Any) -> None:
@@ -48,10 +60,9 @@ class Command(BaseCommand):
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 up.")
+    return int(text)
 
 
 @contextmanager
@@ -60,7 +71,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(file).open("rb")
+        stream = Path(file).open("rb")  # noqa: SIM115 - closed below; here only its own errors are wanted
     except OSError as error:
         raise CommandError(f"Cannot read {file}: {error.strerror}.") from error
     with stream:
@@ -74,7 +85,7 @@ def _mails(stream: BinaryIO, file: str, limit: int | None) -> Iterator[RawMail]:
         first = next(mails, None)
     except NotAnMbox as error:
         raise CommandError(
-            f"{file} is not an mbox: it begins with {error.args[0]!r}, not with a line like "
+            f"{file} is not an mbox: it begins with {error.args[0][:40]!r}, not with a line like "
             "'From somebody@example.org Mon Sep 17 00:00:00 2001'."
         ) from error
     if first is None:

@@ -13,18 +13,33 @@ from example_project.support.traffic import visits
 
 
 class Command(BaseCommand):
-    help = "Writes invented conversations, message by message, each in a transaction as a visitor's request would be."
+    help = "Writes invented conversations, each message in a transaction as a visitor's request would be."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--conversations", type=int, default=20, metavar="N", help="how many visitors (20)")
-        parser.add_argument("--messages", type=int, default=5, metavar="M", help="messages in each conversation (5)")
-        parser.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed, the same words (1)")
-        parser.add_argument("--rate", type=float, metavar="PER_SECOND", help="messages a second (as fast as it goes)")
-        parser.add_argument("--rollback", type=float, default=0, metavar="PERCENT",
-                            help="transactions rolled back on purpose, of which nothing may remain (0)")
+        parser.add_argument(
+            "--conversations", type=int, default=20, metavar="N", help="how many visitors (20)"
+        )
+        parser.add_argument(
+            "--messages", type=int, default=5, metavar="M", help="messages in each conversation (5)"
+        )
+        parser.add_argument(
+            "--seed", type=int, default=1, metavar="S", help="the same seed, the same words (1)"
+        )
+        parser.add_argument(
+            "--rate", type=float, metavar="PER_SECOND", help="messages a second (as fast as it goes)"
+        )
+        parser.add_argument(
+            "--rollback",
+            type=float,
+            default=0,
+            metavar="PERCENT",
+            help="transactions rolled back on purpose, of which nothing may remain (0)",
+        )
         parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
-    def handle(self, *, conversations: int, messages: int, rate: float | None, no_progress: bool, **options: Any) -> None:
+    def handle(
+        self, *, conversations: int, messages: int, rate: float | None, no_progress: bool, **options: Any
+    ) -> None:
         _check(conversations, messages, rate, options["rollback"])
         steps = visits(
             conversations=conversations, messages=messages, seed=options["seed"], rollback=options["rollback"]

@@ -1,0 +1,146 @@
+"""Every answer becomes exactly one outcome, and only what the contract describes becomes a success."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evermuse_outbox.evermuse.client import Answer
+from evermuse_outbox.evermuse.outcomes import (
+    Accepted,
+    InDoubt,
+    KeyRefused,
+    Outcome,
+    RecordError,
+    Refused,
+    Throttled,
+    TooLarge,
+    Unavailable,
+    of_ingest,
+    read_page,
+    read_status,
+)
+
+GOOD = {"batchId": "b1", "acceptedCount": 2, "rejectedCount": 1, "totalErrorCount": 1}
+ERROR = {"index": 1, "code": "VALIDATION_ERROR", "message": "no"}
+
+
+def answer(status, body):
+    return Answer(status, body if isinstance(body, bytes) else json.dumps(body).encode(), 0.1)
+
+
+def test_a_202_as_documented():
+    outcome = of_ingest(answer(202, GOOD | {"errors": [ERROR]}), 3)
+    assert outcome == Accepted("b1", 2, 1, 1, (RecordError(1, "VALIDATION_ERROR", "no"),))
+
+
+BENT = [
+    b"",
+    b"<html>",
+    b"\xff",
+    b"[" * 100_000,
+    [],
+    GOOD | {"acceptedCount": 3},
+    GOOD | {"acceptedCount": "2"},
+    GOOD | {"acceptedCount": True, "rejectedCount": 2},
+    GOOD | {"acceptedCount": -1, "rejectedCount": 4},
+    GOOD | {"batchId": None},
+    GOOD | {"batchId": ""},
+    GOOD | {"batchId": "x" * 129},
+    GOOD | {"batchId": "a\0b"},
+    GOOD | {"totalErrorCount": 1.5},
+]
+
+
+@pytest.mark.parametrize("body", BENT)
+def test_a_202_that_is_not_as_documented_is_in_doubt(body):
+    assert isinstance(of_ingest(answer(202, body), 3), InDoubt)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Refused),
+        (401, KeyRefused),
+        (403, KeyRefused),
+        (413, TooLarge),
+        (422, Refused),
+        (429, Throttled),
+        (500, InDoubt),
+        (503, InDoubt),
+        (599, InDoubt),
+        (302, Unavailable),
+        (404, Unavailable),
+        (405, Unavailable),
+    ],
+)
+def test_each_status_has_its_outcome_whatever_the_body(status, kind):
+    for body in ({"error": "E", "message": "said"}, b"<html>", [], b""):
+        outcome = of_ingest(answer(status, body), 1)
+        assert isinstance(outcome, kind)
+        assert str(status) in outcome.message
+
+
+@pytest.mark.parametrize(
+    "place", [{"errors": [ERROR]}, {"details": {"errors": [ERROR]}}, {"details": [ERROR]}]
+)
+def test_errors_of_a_400_are_found_wherever_they_stand(place):
+    outcome = of_ingest(answer(400, {"error": "E", "message": "m"} | place), 3)
+    assert outcome.errors == (RecordError(1, "VALIDATION_ERROR", "no"),)
+
+
+@pytest.mark.parametrize(
+    ("said", "obeyed"),
+    [
+        (2, 2.0),
+        (0.5, 0.5),
+        (1e300, 1e9),
+        (10**400, 1e9),
+        (0, 1.0),
+        (-5, 1.0),
+        ("9", 1.0),
+        (None, 1.0),
+        (True, 1.0),
+    ],
+)
+def test_retry_after_is_a_sane_number_whatever_is_said(said, obeyed):
+    assert of_ingest(answer(429, {"retryAfter": said}), 1).retry_after == obeyed
+
+
+@pytest.mark.parametrize("said", ["NaN", "Infinity", "-Infinity"])
+def test_retry_after_that_is_no_number(said):
+    outcome = of_ingest(answer(429, b'{"retryAfter": %s}' % said.encode()), 1)
+    assert 0 < outcome.retry_after <= 1e9
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(
+        [*GOOD, "errors", "details", "message", "error", "retryAfter", "status", "batches", "nextCursor"],
+        JSON,
+    ),
+)
+
+
+@given(st.integers(100, 999), FIELDS | JSON, st.integers(1, 1000))
+def test_no_answer_whatsoever_is_without_an_outcome(status, body, sent):
+    given_answer = answer(status, body)
+    outcome = of_ingest(given_answer, sent)
+    assert isinstance(outcome, Outcome)
+    assert not isinstance(outcome, Accepted) or outcome.accepted + outcome.rejected == sent
+    read_status(given_answer)
+    read_page(given_answer)
+
+
+def test_a_page_skips_what_it_cannot_read_and_keeps_the_rest():
+    status = GOOD | {"status": "COMPLETE", "createdAt": 1709282096000}
+    page = read_page(answer(200, {"batches": [None, status, {}], "nextCursor": "c"}))
+    assert [one.remote_id for one in page.statuses] == ["b1"]
+    assert page.next_cursor == "c"

@@ -1,0 +1,154 @@
+"""The desk's pages: what is saved and what is enqueued stand or fall together."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from evermuse_outbox import outbox
+from evermuse_outbox.models import OutboxRecord
+from example_project.support import desk
+from example_project.support.models import Conversation, Message
+
+pytestmark = pytest.mark.django_db
+
+OPENING = {
+    "customer_name": "Ada",
+    "customer_email": "ada@acme.example",
+    "subject": "The <export> stops",
+    "body": "Hello, it stops halfway. 😕",
+}
+
+
+@pytest.fixture
+def conversation():
+    return desk.open_conversation(**OPENING)
+
+
+def envelopes(type_: str) -> list[dict]:
+    return [record.envelope() for record in OutboxRecord.objects.filter(type=type_).order_by("pk")]
+
+
+def refuse_second(monkeypatch, error: Exception) -> None:
+    """The first record goes in, the second meets the error."""
+    real, calls = outbox.enqueue, []
+
+    def enqueue(record, **options):
+        calls.append(record)
+        if len(calls) > 1:
+            raise error
+        return real(record, **options)
+
+    monkeypatch.setattr(outbox, "enqueue", enqueue)
+
+
+def test_health(client):
+    response = client.get("/health/")
+    assert (response.status_code, response.content) == (200, b"ok")
+
+
+def test_an_empty_desk(client):
+    page = client.get("/")
+    assert page.status_code == 200
+    assert b"Nobody has written yet" in page.content
+
+
+def test_opening_a_conversation(client):
+    response = client.post("/", OPENING)
+    conversation = Conversation.objects.get()
+    assert response.headers["Location"] == f"/conversations/{conversation.pk}/"
+    assert [message.body for message in conversation.messages.all()] == [OPENING["body"]]
+    assert envelopes("message")[0]["data"]["text"] == OPENING["body"]
+    assert envelopes("conversation")[0]["_vendor_ids"] == {"conversation_id": str(conversation.pk)}
+
+
+def test_the_list_counts_and_escapes(client, conversation):
+    page = client.get("/").content.decode()
+    assert "1 conversation," in page
+    assert "The &lt;export&gt; stops" in page
+    assert 'href="/admin/"' in page
+
+
+def test_a_message_and_the_whole_conversation_again(client, conversation):
+    client.post(f"/conversations/{conversation.pk}/", {"body": "Which version?", "from_desk": "on"})
+    first, second = envelopes("conversation")
+    assert [first[name] == second[name] for name in ("_vendor_ids", "_event_at")] == [True, True]
+    assert [turn["sender"] for turn in second["data"]["messages"]] == ["customer", "agent"]
+    assert len(envelopes("message")) == 2
+    assert {record["_thread_id"] for record in envelopes("message")} == {second["_thread_id"]}
+    assert [person["role"] for person in second["_participants"]] == ["external", "internal"]
+    assert OutboxRecord.objects.filter(type="conversation").values("identity").distinct().count() == 1
+
+
+def test_the_page_shows_where_the_records_are(client, conversation):
+    page = client.get(f"/conversations/{conversation.pk}/").content.decode()
+    assert OPENING["body"] in page
+    assert ">pending</span>" in page
+
+
+def test_the_page_does_without_records(client, conversation):
+    OutboxRecord.objects.all().delete()
+    assert 'class="badge"' not in client.get(f"/conversations/{conversation.pk}/").content.decode()
+
+
+def test_a_crash_between_two_records_leaves_nothing(client, monkeypatch):
+    refuse_second(monkeypatch, RuntimeError("on purpose"))
+    client.raise_request_exception = False
+    assert client.post("/", OPENING).status_code == 500
+    assert not Conversation.objects.exists()
+    assert not Message.objects.exists()
+    assert not OutboxRecord.objects.exists()
+
+
+def test_a_refused_record_is_told_and_leaves_nothing(client, conversation, monkeypatch):
+    refuse_second(monkeypatch, ValidationError("Too odd for Evermuse."))
+    page = client.post(f"/conversations/{conversation.pk}/", {"body": "what I wrote"})
+    assert b"Too odd for Evermuse." in page.content
+    assert b"what I wrote" in page.content
+    assert Message.objects.count() == 1
+    assert OutboxRecord.objects.count() == 2
+
+
+def test_a_really_refused_record(client, settings):
+    settings.EVERMUSE_PRODUCT_ID = "p" * 129
+    page = client.post("/", OPENING)
+    assert page.status_code == 200
+    assert b"errorlist" in page.content
+    assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize("body", ["", "   ", "a\0b", "x" * 20_001])
+def test_what_is_no_message(client, conversation, body):
+    assert b"errorlist" in client.post(f"/conversations/{conversation.pk}/", {"body": body}).content
+    assert Message.objects.count() == 1
+
+
+@pytest.mark.parametrize("pk", [0, 10**30])
+def test_no_such_conversation(client, pk):
+    assert client.get(f"/conversations/{pk}/").status_code == 404
+
+
+def test_pages_of_conversations(client):
+    Conversation.objects.bulk_create(
+        Conversation(subject=f"no. {n}", customer_email="a@b.example") for n in range(51)
+    )
+    assert b"Page 1 of 2" in client.get("/").content
+    assert client.get("/?page=nonsense").status_code == 200
+
+
+def test_a_long_conversation_keeps_its_newest_messages(conversation):
+    long = Message(
+        conversation=conversation, author_name="A", author_email="a@b.example", body="\x01" * 20_000
+    )
+    Message.objects.bulk_create(
+        [Message(conversation=conversation, author_name="A", author_email="a@b.example", body=long.body)] * 50
+    )
+    desk.write_message(conversation.pk, "the newest")
+    data = envelopes("conversation")[-1]["data"]
+    assert data["truncated"] is True
+    assert data["messages"][-1]["text"] == "the newest"
+
+
+def test_admin_lists(admin_client, conversation):
+    for name in ("conversation", "message", "email"):
+        assert admin_client.get(f"/admin/support/{name}/").status_code == 200

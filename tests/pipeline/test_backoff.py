@@ -1,0 +1,24 @@
+"""Waiting times: bounds, growth, and no overflow however long the trouble lasts."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evermuse_outbox.pipeline.backoff import full_jitter, poll_after
+
+
+@given(st.integers(0, 10**9), st.floats(0, 1))
+def test_full_jitter_is_between_nothing_and_the_ceiling(failures, dice):
+    assert 0 <= full_jitter(failures, 1.0, 300.0, lambda: dice) <= 300
+
+
+def test_full_jitter_doubles_up_to_its_cap():
+    assert [full_jitter(n, 1.0, 10.0, lambda: 1.0) for n in (1, 2, 3, 4, 5, 6)] == [1, 2, 4, 8, 10, 10]
+
+
+def test_polls_grow_rarer_with_age():
+    ages = [0, 5, 60, 600, 6_000, 60_000]
+    waits = [poll_after(age, 1.0, lambda: 0.5) for age in ages]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (1, 300)

@@ -1,0 +1,167 @@
+"""Following accepted batches on every database: few reads, and what Evermuse said last is what counts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from evermuse_outbox import outbox
+from evermuse_outbox.evermuse.outcomes import Status
+from evermuse_outbox.models import BatchState, Hold, OutboxAttempt, OutboxBatch, OutboxWorkspace
+from evermuse_outbox.pipeline.relay import relay, track
+from evermuse_outbox.pipeline.settle import settle_status
+from evermuse_outbox.pipeline.track import claim_due, track_due
+from evermuse_outbox.sandbox import Fault
+from tests.records import record
+
+
+def accept(channel, alias, groups):
+    """So many accepted batches."""
+    for number in range(groups):
+        outbox.enqueue(record(number, _product_id=f"p{number:03}"), using=alias)
+    assert relay(channel, 600) == groups
+
+
+def reads(sandbox):
+    return [arrival.path for arrival in sandbox.arrivals if arrival.method == "GET"]
+
+
+def batch_states(alias):
+    return list(OutboxBatch.objects.using(alias).order_by("pk").values_list("state", "remote_status"))
+
+
+def test_one_listing_stands_for_many_batches(channel, alias, sandbox, clock):
+    accept(channel, alias, 30)
+    clock.move(10)
+    assert track_due(channel) == 30
+    assert len(reads(sandbox)) == 1
+    assert set(batch_states(alias)) == {(BatchState.COMPLETE, "COMPLETE")}
+    assert track_due(channel) == 0
+
+
+def test_what_the_listing_does_not_show_is_asked_for(channel, alias, sandbox, clock, monkeypatch):
+    monkeypatch.setattr("evermuse_outbox.pipeline.track.MAX_LISTING", 5)
+    monkeypatch.setattr("evermuse_outbox.pipeline.track.PAGES", 1)
+    accept(channel, alias, 8)
+    clock.move(10)
+    for _ in range(5):
+        track(channel, 60)
+        clock.move(5)
+    assert {state for state, _ in batch_states(alias)} == {BatchState.COMPLETE}
+
+
+def test_evermuse_is_asked_again_until_it_is_done(channel, alias, sandbox, clock):
+    accept(channel, alias, 1)
+    seen = set()
+    for _ in range(40):
+        clock.move(0.5)
+        track(channel, 0.1)
+        seen.add(batch_states(alias)[0])
+    assert (BatchState.ACCEPTED, "PROCESSING") in seen
+    assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
+
+
+def test_attachments_are_followed_beyond_complete(channel, alias, sandbox, clock):
+    attachment = {"type": "audio", "vendor_url": "https://example.com/a.mp3"}
+    outbox.enqueue(record(1, _attachments=[attachment] * 3), using=alias)
+    relay(channel, 60)
+    clock.move(2.2)
+    track(channel, 0.1)
+    batch = OutboxBatch.objects.using(alias).get()
+    assert (batch.state, batch.attachment_status, batch.attachment_total) == ("complete", "IN_PROGRESS", 3)
+    assert batch.next_poll_at is not None
+    clock.move(10)
+    track(channel, 0.1)
+    batch.refresh_from_db()
+    assert (batch.attachment_status, batch.attachment_complete, batch.next_poll_at) == ("COMPLETE", 3, None)
+
+
+def test_a_claimed_batch_is_asked_about_by_one(channel, alias, sandbox, clock):
+    accept(channel, alias, 1)
+    clock.move(10)
+    assert len(claim_due(channel)) == 1
+    assert claim_due(channel) == []
+
+
+def test_an_earlier_word_never_overwrites_a_later_one(channel, alias, sandbox, clock):
+    accept(channel, alias, 1)
+    stale = OutboxBatch.objects.using(alias).get()
+    clock.move(10)
+    track(channel, 0.1)
+    settle_status(channel, stale, Status(stale.remote_id, "PROCESSING", 1, 0, 0, ()))
+    assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.server_error(on="GET"), Fault.drop_before(on="GET"), Fault(status=200, body="[", on="GET")],
+)
+def test_a_failed_read_holds_nothing_and_is_made_up_for(channel, alias, sandbox, clock, fault):
+    accept(channel, alias, 1)
+    sandbox.fail_next(fault)
+    clock.move(10)
+    track(channel, 0.1)
+    row = OutboxWorkspace.objects.using(alias).get(pk="default")
+    assert (row.state, batch_states(alias)[0][0]) == (Hold.OPEN, BatchState.ACCEPTED)
+    clock.move(10)
+    track(channel, 0.1)
+    assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
+
+
+def test_a_429_on_a_read_holds_everybody(channel, alias, sandbox, clock):
+    accept(channel, alias, 1)
+    sandbox.fail_next(Fault.too_many(retry_after=20, on="GET"))
+    clock.move(10)
+    track(channel, 0.1)
+    assert channel.throttle.held_for == 20
+
+
+def test_a_key_that_may_only_write_still_sends(channel, alias, sandbox, clock):
+    sandbox.set_key("em_sk_sandbox", {"api:write"})
+    accept(channel, alias, 1)
+    clock.move(10)
+    track(channel, 0.1)
+    assert OutboxWorkspace.objects.using(alias).get(pk="default").state == Hold.OPEN
+    assert OutboxAttempt.objects.using(alias).latest("pk").outcome == "key_refused"
+
+
+def test_a_batch_that_evermuse_forgot_is_sent_again(channel, alias, sandbox, clock):
+    accept(channel, alias, 1)
+    OutboxBatch.objects.using(alias).update(remote_id="batch_unknown")
+    clock.move(10)
+    track(channel, 0.1)
+    assert batch_states(alias)[0][0] == BatchState.ACCEPTED
+    clock.move(16 * 60)
+    track(channel, 0.1)
+    assert [state for state, _ in batch_states(alias)] == [BatchState.FAILED, BatchState.SEALED]
+
+
+def test_rejections_told_only_at_the_end_are_found(channel, alias, sandbox, clock):
+    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.models import OutboxRecord
+
+    outbox.enqueue_many((record(n) for n in range(3)), using=alias)
+    relay(channel, 60)
+    batch = OutboxBatch.objects.using(alias).get()
+    named = Status(batch.remote_id, "COMPLETE", 2, 1, 1, (RecordError(1, "LATE", "too late"),))
+    settle_status(channel, batch, named)
+    states = OutboxRecord.objects.using(alias).order_by("pk").values_list("state", flat=True)
+    assert list(states) == ["delivered", "rejected", "delivered"]
+
+
+def test_rejections_that_are_not_named_are_looked_for(channel, alias, sandbox, clock):
+    outbox.enqueue_many((record(n) for n in range(4)), using=alias)
+    relay(channel, 60)
+    batch = OutboxBatch.objects.using(alias).get()
+    settle_status(channel, batch, Status(batch.remote_id, "COMPLETE", 3, 1, 1, ()))
+    made = OutboxBatch.objects.using(alias).order_by("pk").values_list("state", "record_count")
+    assert list(made) == [(BatchState.SPLIT, 4), (BatchState.SEALED, 2), (BatchState.SEALED, 2)]
+
+
+def test_held_workspaces_are_not_read(channel, alias, sandbox, clock):
+    accept(channel, alias, 1)
+    clock.move(10)
+    OutboxWorkspace.objects.using(alias).hold("default", Hold.PAUSED, clock.now(), "no")
+    assert track_due(dataclasses.replace(channel)) == 0
+    assert reads(sandbox) == []

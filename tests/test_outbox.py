@@ -1,0 +1,409 @@
+"""The host's door: one INSERT, in the host's transaction, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+import weakref
+from datetime import UTC, datetime
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db import DatabaseError, connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+from evermuse_outbox import outbox
+from evermuse_outbox.evermuse.envelope import Record, validate
+from evermuse_outbox.evermuse.errors import InvalidRecord, RecordTooLarge
+from evermuse_outbox.models import OutboxRecord, RecordState
+from tests.records import record
+
+WRONG = record(_type="letter")
+
+
+def rows(alias):
+    return OutboxRecord.objects.using(alias).order_by("pk")
+
+
+def numbers(alias):
+    return [row.envelope()["_vendor_ids"]["message_id"] for row in rows(alias)]
+
+
+def statements(alias, act):
+    with CaptureQueriesContext(connections[alias]) as captured:
+        act()
+    return [query["sql"] for query in captured]
+
+
+@pytest.fixture
+def contract(outbox_settings):
+    """Changes the contract of all workspaces."""
+    return lambda name: outbox_settings(CONTRACT=name)
+
+
+# --- enqueue ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.commits
+def test_enqueue_is_one_insert_outside_a_transaction(alias):
+    (statement,) = statements(alias, lambda: outbox.enqueue(record(), using=alias))
+    assert statement.startswith("INSERT INTO")
+
+
+def test_enqueue_is_one_insert_and_no_savepoint_inside_one(alias):
+    with transaction.atomic(using=alias):
+        (statement,) = statements(alias, lambda: outbox.enqueue(record(), using=alias))
+    assert statement.startswith("INSERT INTO")
+
+
+def test_the_row_is_what_was_handed_over(alias):
+    before = datetime.now(UTC)
+    row = outbox.enqueue(record(7), using=alias)
+    envelope = validate(record(7), contract="reference")
+    stored = rows(alias).get()
+    assert stored.pk == row.pk
+    assert stored.payload == row.payload == envelope.line
+    assert stored.size == envelope.size == len(stored.payload.encode())
+    assert (stored.identity, stored.attachments) == (envelope.identity, 0)
+    assert (stored.type, stored.product_id, stored.workspace) == ("message", "prod-abc", "default")
+    assert (stored.contract, stored.state) == ("reference", RecordState.PENDING)
+    assert before <= stored.enqueued_at <= datetime.now(UTC)
+
+
+TRICKY = {
+    "scripts": "Zoë 你好 ☕ 👩🏽‍💻 \u202e",
+    "quotes": "'\"`\\ %s %(x)s {} \r\n\t\x7f",
+    "numbers": [0, -1, 2**53, 1.5, 1e300, True, None],
+    "empty": [{}, [], ""],
+}
+
+
+def test_the_stored_line_is_exactly_what_validate_gives(alias):
+    tricky = record(data=TRICKY, _tags=["ä"], _attachments=[{"type": "file", "vendor_url": "https://a.b/c"}])
+    outbox.enqueue(tricky, using=alias)
+    outbox.enqueue_many([tricky], using=alias)
+    line = validate(tricky, contract="reference").line
+    assert [row.payload for row in rows(alias)] == [line, line]
+    assert json.loads(line)["data"] == TRICKY
+    assert {row.attachments for row in rows(alias)} == {1}
+
+
+def test_an_invalid_record_is_a_validation_error_and_leaves_nothing(alias):
+    with pytest.raises(ValidationError) as caught:
+        outbox.enqueue(record(_type="letter", _product_id=5), using=alias)
+    assert isinstance(caught.value, InvalidRecord)
+    assert set(caught.value.message_dict) == {"_type", "_product_id"}
+    assert numbers(alias) == []
+
+
+def test_the_host_may_catch_an_invalid_record_and_go_on_in_its_transaction(alias):
+    with transaction.atomic(using=alias):
+        with pytest.raises(InvalidRecord):
+            outbox.enqueue(WRONG, using=alias)
+        outbox.enqueue(record(2), using=alias)
+    assert numbers(alias) == ["msg-2"]
+
+
+def test_a_record_that_fits_no_request_is_refused(alias):
+    with pytest.raises(RecordTooLarge):
+        outbox.enqueue(record(data={"text": "x" * 5_000_000}), using=alias)
+    assert numbers(alias) == []
+
+
+def test_the_largest_record_is_taken(alias):
+    room = 4_999_999 - validate(record(data={"text": ""}), contract="reference").size
+    row = outbox.enqueue(record(data={"text": "x" * room}), using=alias)
+    row.refresh_from_db()
+    assert row.size == len(row.payload) == 4_999_999
+
+
+@pytest.mark.parametrize("act", [outbox.enqueue, lambda one, **where: outbox.enqueue_many([one], **where)])
+def test_an_unknown_workspace_is_told_before_anything_is_written(alias, act):
+    with pytest.raises(ImproperlyConfigured, match="No workspace 'eu'"):
+        act(record(), using=alias, workspace="eu")
+    assert numbers(alias) == []
+
+
+@pytest.mark.parametrize("act", [outbox.enqueue, outbox.enqueue_many])
+def test_a_database_that_no_worker_looks_into_is_told(act, outbox_settings):
+    outbox_settings(DATABASES=["postgres"])
+    with pytest.raises(ImproperlyConfigured, match=r"'default'.*\(now: postgres\)"):
+        act(record())
+    with pytest.raises(ImproperlyConfigured, match="'nowhere'"):
+        act(record(), using="nowhere")
+
+
+class ToPostgres:
+    def db_for_write(self, model, **hints):
+        return "postgres"
+
+
+def test_without_using_the_router_chooses(settings, outbox_settings):
+    outbox_settings(DATABASES=["default"])
+    settings.DATABASE_ROUTERS = [ToPostgres()]
+    with pytest.raises(ImproperlyConfigured, match="'postgres'"):
+        outbox.enqueue(record())
+
+
+def test_each_workspace_has_its_contract_and_its_identities(alias, outbox_settings):
+    outbox_settings(WORKSPACES={"strict": {"API_KEY": "em_sk_b", "CONTRACT": "openapi"}})
+    here = outbox.enqueue(record(), using=alias)
+    there = outbox.enqueue(record(), using=alias, workspace="strict")
+    assert (here.contract, there.contract) == ("reference", "openapi")
+    assert here.identity != there.identity
+    assert there.envelope()["_project_ids"] == ["proj-123"]
+
+
+def test_what_the_database_raises_goes_to_the_host(alias):
+    with pytest.raises(DatabaseError), transaction.atomic(using=alias):
+        outbox.enqueue(record(), using=alias)
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT nothing FROM nowhere")
+    assert numbers(alias) == []
+
+
+# --- transactions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.commits
+def test_a_rollback_leaves_nothing(alias):
+    with pytest.raises(RuntimeError), transaction.atomic(using=alias):
+        outbox.enqueue(record(1), using=alias)
+        outbox.enqueue_many([record(2)], using=alias)
+        assert len(numbers(alias)) == 2
+        raise RuntimeError("the host changes its mind")
+    assert numbers(alias) == []
+
+
+@pytest.mark.commits
+def test_a_savepoint_rolled_back_takes_only_what_was_inside(alias):
+    with transaction.atomic(using=alias):
+        outbox.enqueue(record("before"), using=alias)
+        with pytest.raises(RuntimeError), transaction.atomic(using=alias):
+            outbox.enqueue(record("inside"), using=alias)
+            outbox.enqueue_many([record("inside too")], using=alias)
+            raise RuntimeError("this part only")
+        outbox.enqueue(record("after"), using=alias)
+    assert numbers(alias) == ["msg-before", "msg-after"]
+
+
+# --- both contracts, both forms -----------------------------------------------------------------------
+
+PUBLISHED = {
+    "mail": {
+        "_type": "EMAIL",
+        "_event_at": "2026-03-04T05:06:07.891+01:00",
+        "_thread_id": "thread-9",
+        "_participants": [
+            {"id": "p1", "role": "internal", "name": "Ada", "email": "ada@example.com", "type": "user"},
+            {"id": "p2", "role": "external"},
+        ],
+        "_tags": ["urgent"],
+        "data": {"subject": "Hello", "body": "A text."},
+    },
+    "call": {
+        "_type": "call",
+        "_vendor_ids": {"call_id": "c-1", "tenant": "t-1"},
+        "_attachments": [{"type": "audio", "vendor_url": "https://files.example.com/c-1.mp3", "size": 5}],
+        "_pii": {"contains_email": True, "sensitive_score": 0.5, "redaction_status": "unredacted"},
+    },
+    "context": {"_nature": "context"},
+}
+ONE, SEVERAL = {"_project_id": "proj-1"}, {"_project_id": None, "_project_ids": ["proj-1"]}
+
+
+@pytest.mark.parametrize("name", ["reference", "openapi"])
+@pytest.mark.parametrize("example", PUBLISHED.values(), ids=PUBLISHED.keys())
+def test_records_like_the_published_ones(alias, contract, name, example):
+    contract(name)
+    row = outbox.enqueue(record(**example), using=alias)
+    row.refresh_from_db()
+    assert (row.contract, row.type) == (name, example.get("_type", "message").lower())
+    assert row.payload == validate(record(**example), contract=name).line
+
+
+@pytest.mark.parametrize(
+    "form", [ONE, SEVERAL, ONE | {"_project_ids": ["proj-1"]}], ids=["one", "several", "both"]
+)
+def test_the_wire_gets_the_contracts_form_of_the_project(alias, contract, form):
+    lines = []
+    for name in ("reference", "openapi"):
+        contract(name)
+        lines.append(outbox.enqueue(record(**form), using=alias).envelope())
+    assert (lines[0].get("_project_id"), "_project_ids" in lines[0]) == ("proj-1", False)
+    assert (lines[1].get("_project_ids"), "_project_id" in lines[1]) == (["proj-1"], False)
+
+
+def test_the_stricter_contract_is_stricter(alias, contract):
+    document, silent = record(_type="document"), record(_nature=None)
+    outbox.enqueue(silent, using=alias)
+    with pytest.raises(InvalidRecord, match="_type"):
+        outbox.enqueue(document, using=alias)
+    contract("openapi")
+    outbox.enqueue(document, using=alias)
+    with pytest.raises(InvalidRecord, match="_nature"):
+        outbox.enqueue(silent, using=alias)
+
+
+def test_a_typed_record_is_the_same_as_its_mapping(alias):
+    typed = Record(
+        type="message",
+        event_at=datetime(2026, 2, 24, 12, 34, 56, tzinfo=UTC),
+        vendor_ids={"message_id": "msg-1"},
+        product_id="prod-abc",
+        project_id="proj-123",
+        nature="evidence",
+        data={"text": "Hello 1"},
+    )
+    one, other = outbox.enqueue(typed, using=alias), outbox.enqueue(record(1), using=alias)
+    assert one.identity == other.identity
+    assert one.envelope() == other.envelope()
+    assert outbox.enqueue_many([typed], using=alias) == 1
+
+
+# --- enqueue_many -------------------------------------------------------------------------------------
+
+
+class Tracked(dict):
+    """A record whose end can be watched."""
+
+    __hash__ = object.__hash__
+
+
+def test_five_thousand_records_are_streamed(alias):
+    alive = weakref.WeakSet()
+    most = 0
+
+    def made():
+        nonlocal most
+        for number in range(5_000):
+            one = Tracked(record(number))
+            alive.add(one)
+            most = max(most, len(alive))
+            yield one
+
+    assert outbox.enqueue_many(made(), using=alias) == 5_000
+    assert rows(alias).count() == 5_000
+    assert most <= 10
+    assert numbers(alias)[:3] == ["msg-0", "msg-1", "msg-2"]
+
+
+@pytest.fixture
+def inserts(monkeypatch):
+    """The sizes of the rows of each INSERT."""
+    sizes = []
+    manager = type(OutboxRecord.rows.all())
+    original = manager.bulk_create
+
+    def bulk_create(self, chunk, *args, **options):
+        sizes.append([row.size for row in chunk])
+        return original(self, chunk, *args, **options)
+
+    monkeypatch.setattr(manager, "bulk_create", bulk_create)
+    return sizes
+
+
+def test_a_chunk_holds_a_thousand_records_at_most(alias, inserts):
+    outbox.enqueue_many((record(number) for number in range(2_001)), using=alias)
+    assert [len(sizes) for sizes in inserts] == [1_000, 1_000, 1]
+
+
+def test_a_chunk_is_bounded_in_bytes(alias, inserts):
+    large = {"text": "x" * 2_500_000}
+    outbox.enqueue_many((record(number, data=large) for number in range(7)), using=alias)
+    assert [len(sizes) for sizes in inserts] == [3, 3, 1]
+    assert all(sum(sizes) <= 8_000_000 for sizes in inserts)
+
+
+def test_large_records_do_not_pile_up_in_memory(alias):
+    large = "x" * 1_000_000
+    tracemalloc.start()
+    try:
+        outbox.enqueue_many((record(number, data={"text": large}) for number in range(60)), using=alias)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 55_000_000
+
+
+def test_nothing_is_nothing(alias):
+    assert outbox.enqueue_many([], using=alias) == 0
+
+
+@pytest.mark.commits
+def test_all_or_nothing(alias):
+    made = (WRONG if number == 1_500 else record(number) for number in range(2_000))
+    with pytest.raises(InvalidRecord):
+        outbox.enqueue_many(made, using=alias)
+    assert numbers(alias) == []
+
+
+@pytest.mark.commits
+def test_all_or_nothing_also_where_the_caller_catches_the_error(alias):
+    with transaction.atomic(using=alias):
+        outbox.enqueue(record("mine"), using=alias)
+        with pytest.raises(InvalidRecord):
+            outbox.enqueue_many([*(record(number) for number in range(1_200)), WRONG], using=alias)
+        outbox.enqueue(record("mine too"), using=alias)
+    assert numbers(alias) == ["msg-mine", "msg-mine too"]
+
+
+@pytest.mark.commits
+def test_what_the_iterable_raises_leaves_nothing(alias):
+    def made():
+        yield from (record(number) for number in range(1_200))
+        raise LookupError("the source broke off")
+
+    with pytest.raises(LookupError):
+        outbox.enqueue_many(made(), using=alias)
+    assert numbers(alias) == []
+
+
+def test_errors_are_told_by_position(alias):
+    made = [record(number) for number in range(20)]
+    made[3] = record(_participants=[{"id": "x", "role": "boss"}])
+    made[17] = record(_type="letter", _product_id=None)
+    made[19] = "no record"
+    with pytest.raises(InvalidRecord) as caught:
+        outbox.enqueue_many(made, using=alias)
+    assert {error.path for error in caught.value.errors} == {
+        "[3]._participants[0].role",
+        "[17]._type",
+        "[17]._product_id",
+        "[19]",
+    }
+    assert "[17]._type" in caught.value.message_dict
+
+
+def test_the_search_for_more_errors_is_bounded(alias):
+    looked_at = 0
+
+    def made():
+        nonlocal looked_at
+        for _ in range(10_000):
+            looked_at += 1
+            yield WRONG
+
+    with pytest.raises(InvalidRecord) as caught:
+        outbox.enqueue_many(made(), using=alias)
+    assert looked_at == len(caught.value.errors) == 1_001
+
+
+# --- async --------------------------------------------------------------------------------------------
+
+
+def test_async_code_has_the_same_door(alias):
+    row = async_to_sync(outbox.aenqueue)(record(1), using=alias)
+    assert async_to_sync(outbox.aenqueue_many)([record(2), record(3)], using=alias) == 2
+    assert row.pk == rows(alias).first().pk
+    assert numbers(alias) == ["msg-1", "msg-2", "msg-3"]
+
+
+@pytest.mark.parametrize(("act", "one"), [(outbox.aenqueue, WRONG), (outbox.aenqueue_many, [WRONG])])
+def test_async_errors_are_the_same(alias, act, one):
+    with pytest.raises(InvalidRecord):
+        async_to_sync(act)(one, using=alias)
+    with pytest.raises(ImproperlyConfigured):
+        async_to_sync(act)(one, using=alias, workspace="eu")
+    assert numbers(alias) == []
