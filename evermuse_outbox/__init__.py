@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+from .version import VERSION
+
+__version__ = VERSION
 __all__ = ["InvalidRecord", "Record", "__version__"]
 
 

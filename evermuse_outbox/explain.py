@@ -91,13 +91,11 @@ def _fence(record: OutboxRecord) -> OutboxBatch | None:
 
 
 def _rejected(record: OutboxRecord) -> str:
-    # A record that was retried keeps its earlier rejections; they are not why its batch failed later.
-    rejection = record.rejections.order_by("-pk").first() if record.closed_as else None
-    if rejection:
-        where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
-        return f"Rejected{where} at {_at(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
-    why = record.batch.message if record.batch else ""
-    return f"Its batch #{record.batch_id} failed. {_sentence(why) if why else ''}".strip()
+    rejection = record.rejections.order_by("-pk").first()
+    if rejection is None:
+        return "Nobody has left a reason."
+    where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
+    return f"Rejected{where} at {_at(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
 
 
 def _sendable(batch: OutboxBatch) -> str:

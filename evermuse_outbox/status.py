@@ -26,12 +26,11 @@ def record_counts(using: str) -> dict[str, int]:
     rows = OutboxRecord.rows.using(using)
     closed = dict(_counts(rows.filter(closed_as__isnull=False), "closed_as"))
     taken = dict(_counts(rows.filter(closed_as__isnull=True, batch__isnull=False), "batch__state"))
-    failed = taken.pop(BatchState.FAILED, 0)
     return {
         RecordState.PENDING.value: rows.pending().count(),
         RecordState.DELIVERED.value: taken.pop(BatchState.COMPLETE, 0),
         RecordState.IN_FLIGHT.value: sum(taken.values()),
-        RecordState.REJECTED.value: closed.get(RecordState.REJECTED, 0) + failed,
+        RecordState.REJECTED.value: closed.get(RecordState.REJECTED, 0),
         RecordState.SUPERSEDED.value: closed.get(RecordState.SUPERSEDED, 0),
         RecordState.DISCARDED.value: closed.get(RecordState.DISCARDED, 0),
     }

@@ -23,6 +23,11 @@ EXPIRES = 30.0
 """Seconds after which a message is not worth running: later ones ask for the same."""
 
 
+AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+"""One more try without a pause, for a connection that went stale. Without any policy (``retry=False``) kombu
+waits six seconds for a broker that refuses connections, and the host's request with it."""
+
+
 @shared_task(name="evermuse_outbox.tick", ignore_result=True)
 def tick() -> None:
     """Looks for work everywhere and asks for what there is to do."""
@@ -66,5 +71,6 @@ def ask(task, using: str, workspace: str, countdown: float = 0) -> None:  # type
         countdown=countdown or None,
         expires=EXPIRES + countdown,
         queue=get_settings().celery_queue,
-        retry=False,
+        retry=True,
+        retry_policy=AT_ONCE,
     )

@@ -112,6 +112,7 @@ def test_w005_a_task_that_may_outlive_its_lease(found, settings, limit, expected
     assert ids(found(LEASE=120)) == expected
 
 
+@pytest.mark.django_db(databases="__all__")  # some of Django's own checks ask the database
 def test_the_checks_are_registered_and_can_be_silenced_by_id(settings):
     settings.EVERMUSE_OUTBOX = {"API_KEY": KEY, "RATE_LIMIT": 99}
     said = [message for message in django_checks.run_checks() if message.id == "evermuse_outbox.W004"]

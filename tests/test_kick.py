@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 from django.db import connections, transaction
+
 from evermuse_outbox import kick as kicking
 from evermuse_outbox import outbox, tasks
 from evermuse_outbox.kick import MUTE, kick, kick_on_commit
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.pipeline.retry import retry
-
 from tests.records import record
 
 
@@ -31,7 +30,9 @@ def now(monkeypatch, outbox_settings):
 def asked(monkeypatch):
     """What Celery was asked for."""
     calls = []
-    monkeypatch.setattr(tasks, "ask", lambda task, *lane, countdown=0: calls.append((task.name, *lane, countdown)))
+    monkeypatch.setattr(
+        tasks, "ask", lambda task, *lane, countdown=0: calls.append((task.name, *lane, countdown))
+    )
     return calls
 
 
@@ -138,15 +139,6 @@ def test_an_enqueue_many_that_failed_leaves_no_kick(alias, asked):
 
 
 @pytest.mark.commits
-def test_a_retry_kicks_too(alias, asked):
-    row = outbox.enqueue(record(1), using=alias)
-    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(closed_as="rejected")
-    asked.clear()
-    retry(alias, [row.pk])
-    assert lanes(asked) == [(alias, "default")]
-
-
-@pytest.mark.commits
 def test_a_transaction_that_the_host_manages_by_hand_is_left_to_the_tick(alias, asked):
     connections[alias].set_autocommit(False)
     try:
@@ -196,6 +188,14 @@ def test_a_dead_broker_costs_the_host_nothing(alias, dead, caplog):
     (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "evermuse_outbox.kick"]
     assert "the next tick finds them (OperationalError)" in message
     assert "secret" not in caplog.text
+
+
+def test_a_dead_broker_is_not_waited_for(dead, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", pauses.append)
+    assert kick("default", "default") is False
+    assert len(dead) == 1
+    assert sum(pauses) == 0
 
 
 def test_a_dead_broker_is_left_alone_for_a_while_by_everybody(dead, now):

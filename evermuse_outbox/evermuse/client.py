@@ -17,7 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from .. import __version__
+from ..version import VERSION
 from .errors import Unanswered, Unreachable
 
 MAX_ANSWER_BYTES = 8_000_000
@@ -59,7 +59,7 @@ class Client:
         self._session.auth = _Key(reveal)
         self._session.headers.update(
             {
-                "User-Agent": f"evermuse-outbox/{__version__}",
+                "User-Agent": f"evermuse-outbox/{VERSION}",
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
             }

@@ -169,19 +169,19 @@ class OutboxBatch(models.Model):
             PartialIndex(
                 name="evermuse_batch_due",
                 fields=["workspace", "due_at", "id"],
-                condition=Q(state__in=[state.value for state in SENDABLE]),
+                where=Q(state__in=[state.value for state in SENDABLE]),
                 instead=["state", "workspace", "due_at", "id"],
             ),
             PartialIndex(
                 name="evermuse_batch_poll",
                 fields=["workspace", "next_poll_at", "id"],
-                condition=Q(next_poll_at__isnull=False),
+                where=Q(next_poll_at__isnull=False),
                 instead=["workspace", "next_poll_at", "id"],
             ),
             PartialIndex(
                 name="evermuse_batch_lease",
                 fields=["leased_until"],
-                condition=Q(state=BatchState.SENDING),
+                where=Q(state=BatchState.SENDING),
                 instead=["leased_until"],
             ),
             models.Index(name="evermuse_batch_state", fields=["state", "id"]),

@@ -37,7 +37,6 @@ STATE = Case(
     When(closed_as__isnull=False, then=F("closed_as")),
     When(batch__isnull=True, then=Value(RecordState.PENDING.value)),
     When(batch__state=BatchState.COMPLETE, then=Value(RecordState.DELIVERED.value)),
-    When(batch__state=BatchState.FAILED, then=Value(RecordState.REJECTED.value)),
     default=Value(RecordState.IN_FLIGHT.value),
     output_field=models.CharField(choices=RecordState.choices),
 )
@@ -54,18 +53,15 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def in_flight(self) -> RecordQuerySet:
         """In a batch that is not at its end."""
-        return self._in_batches(OutboxBatch.objects.open())
+        return self.filter(closed_as__isnull=True, batch_id__in=OutboxBatch.objects.open().values("pk"))
 
     def delivered(self) -> RecordQuerySet:
         """Evermuse has completed their batch."""
         return self.filter(closed_as__isnull=True, batch__state=BatchState.COMPLETE)
 
     def rejected(self) -> RecordQuerySet:
-        """Refused one by one, or in a batch that Evermuse failed too often: both wait for a person."""
-        failed = OutboxBatch.objects.filter(state=BatchState.FAILED)
-        return self.filter(
-            Q(closed_as=RecordState.REJECTED) | Q(closed_as__isnull=True, batch_id__in=failed.values("pk"))
-        )
+        """Refused with a message; they wait for a person."""
+        return self.filter(closed_as=RecordState.REJECTED)
 
     def in_state(self, state: str) -> RecordQuerySet:
         """The records in ``state`` (a value of :class:`RecordState`), by way of an index."""
@@ -73,7 +69,6 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
             RecordState.PENDING: self.pending,
             RecordState.IN_FLIGHT: self.in_flight,
             RecordState.DELIVERED: self.delivered,
-            RecordState.REJECTED: self.rejected,
         }
         return named[RecordState(state)]() if state in named else self.filter(closed_as=state)
 
@@ -95,9 +90,6 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         newer = same.filter(pk__gt=OuterRef("pk")).order_by("-pk").values("pk")[:1]
         older = same.filter(pk__lt=OuterRef("pk"), batch__isnull=False).order_by("-pk").values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))
-
-    def _in_batches(self, batches: models.QuerySet[OutboxBatch]) -> RecordQuerySet:
-        return self.filter(closed_as__isnull=True, batch_id__in=batches.values("pk"))
 
     # --- changes of state -------------------------------------------------------------------------
 
@@ -190,16 +182,16 @@ class OutboxRecord(models.Model):
             PartialIndex(
                 name="evermuse_record_pending",
                 fields=["workspace", "type", "product_id", "enqueued_at", "id"],
-                condition=Q(batch__isnull=True, closed_as__isnull=True),
+                where=Q(batch__isnull=True, closed_as__isnull=True),
                 instead=["batch", "closed_as", "workspace", "type", "product_id", "enqueued_at", "id"],
             ),
             PartialIndex(
-                name="evermuse_record_batch", fields=["batch"], condition=Q(batch__isnull=False), instead=[]
+                name="evermuse_record_batch", fields=["batch"], where=Q(batch__isnull=False), instead=[]
             ),
             PartialIndex(
                 name="evermuse_record_closed",
                 fields=["closed_as", "id"],
-                condition=Q(closed_as__isnull=False),
+                where=Q(closed_as__isnull=False),
                 instead=["closed_as", "id"],
             ),
             models.Index(name="evermuse_record_identity", fields=["identity", "id"]),
@@ -247,8 +239,8 @@ class OutboxRecord(models.Model):
             return self.closed_as
         if self.batch is None:
             return RecordState.PENDING
-        ends = {BatchState.COMPLETE: RecordState.DELIVERED, BatchState.FAILED: RecordState.REJECTED}
-        return ends.get(BatchState(self.batch.state), RecordState.IN_FLIGHT)
+        delivered = self.batch.state == BatchState.COMPLETE
+        return RecordState.DELIVERED if delivered else RecordState.IN_FLIGHT
 
 
 class OutboxRejection(models.Model):

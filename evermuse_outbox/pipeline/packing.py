@@ -19,8 +19,11 @@ class Limits(NamedTuple):
 class Sized(Protocol):
     """What packing needs to know of a record."""
 
-    size: int
-    attachments: int
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def attachments(self) -> int: ...
 
 
 S = TypeVar("S", bound=Sized)

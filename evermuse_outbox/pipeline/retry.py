@@ -1,4 +1,4 @@
-"""What a person asks for: rejected records go back into the queue. Sealing them is left to the workers."""
+"""What a person asks for: rejected records go back into the queue. The next tick finds them there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from ..kick import kick_on_commit
 from ..models import OutboxRecord
 
 
@@ -34,6 +33,4 @@ def retry(using: str, pks: Sequence[int]) -> Retried:
         refused = {record.pk: record.newer for record in chosen if record.newer}
         reopened = [record.pk for record in chosen if record.pk not in refused]
         rows.reopen(reopened)
-        for workspace in {record.workspace for record in chosen if record.pk in set(reopened)}:
-            kick_on_commit(using, workspace)
     return Retried(tuple(reopened), refused)

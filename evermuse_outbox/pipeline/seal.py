@@ -14,28 +14,40 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from django.db import connections, transaction
 
 from ..evermuse.body import FORMATS, BodyFormat, fingerprint
 from ..evermuse.envelope import translate
 from ..evermuse.errors import Untranslatable
-from ..evermuse.limits import MAX_BODY_BYTES, MAX_RECORD_BYTES
+from ..evermuse.limits import MAX_BODY_BYTES
 from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from ..models.record import RecordQuerySet
 from .channel import Channel
+from .groups import Group, ready_groups, waiting_in
 from .packing import Limits, pack
 
 PAGES = 5
 """How far behind fenced records a turn looks for others: this many times the records of a request."""
 
-GROUPS = 500
-"""How many groups one turn looks at before it lets the next turn go on from there."""
 
-Group = tuple[str, str]
-"""``_type`` and ``_product_id``."""
+class Waiting(NamedTuple):
+    """What sealing needs to know of a pending record; its line is read only once it is packed.
+
+    ``newer`` and ``older_batch`` as :meth:`RecordQuerySet.with_versions` gives them.
+    """
+
+    pk: int
+    type: str
+    product_id: str
+    enqueued_at: datetime
+    contract: str
+    size: int
+    attachments: int
+    newer: int | None
+    older_batch: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,7 @@ def seal_parts(
     sealed = 0
     for part in parts:
         rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, pk__in=part, closed_as__isnull=True)
-        fresh = _without_superseded(channel, list(rows.with_versions().defer("payload").order_by("pk")))
+        fresh = _without_superseded(channel, _read(rows.with_versions().order_by("pk")))
         fresh = _in_contract(channel, fresh)
         if fresh:
             _write_batch(channel, fresh, parent=batch, resends=resends, due_at=due_at)
@@ -107,55 +119,9 @@ def seal_parts(
     return sealed
 
 
-def ready_groups(channel: Channel, after: Group) -> Iterator[Group]:
-    """The groups with records that need linger no longer, in turn, beginning behind ``after``.
-
-    Each step is one look into the index of pending records, however many they are.
-    """
-    first: Group | None = None
-    for _ in range(GROUPS):
-        group = _group_behind(channel, after) or _group_behind(channel, ("", ""))
-        if group is None or group == first:
-            return
-        first = first or group
-        if _is_ready(channel, group):
-            yield group
-        after = group
-
-
-def _group_behind(channel: Channel, after: Group) -> Group | None:
-    pending = OutboxRecord.rows.using(channel.using).pending().filter(workspace=channel.name)
-    # Two queries, each a plain range of the index, where one with OR would walk it from the start.
-    for behind in (
-        pending.filter(type=after[0], product_id__gt=after[1]).order_by("product_id"),
-        pending.filter(type__gt=after[0]).order_by("type", "product_id"),
-    ):
-        if found := behind.values_list("type", "product_id").first():
-            return found
-    return None
-
-
-def _is_ready(channel: Channel, group: Group) -> bool:
-    """Whether its oldest record has lingered long enough, or a request can be filled already."""
-    waiting = _waiting(channel, group).values_list("enqueued_at", flat=True)
-    oldest = waiting.first()
-    if oldest is None:
-        return False
-    age = channel.clock.now() - oldest
-    # A record from the future comes from a host whose clock is ahead: no reason to let it wait.
-    lingers = timedelta(0) <= age < timedelta(seconds=channel.settings.linger)
-    full = channel.settings.max_batch_records - 1
-    return not lingers or waiting[full : full + 1].exists()
-
-
-def _waiting(channel: Channel, group: Group) -> RecordQuerySet:
-    rows = OutboxRecord.rows.using(channel.using).pending().group(channel.name, *group)
-    return rows.order_by("enqueued_at", "pk")
-
-
 def _seal_group(channel: Channel, group: Group) -> Sealed | None:
     limits = _limits(channel)
-    ready: list[OutboxRecord] = []
+    ready: list[Waiting] = []
     for page in _pages(channel, group, limits.records):
         ready += _in_contract(channel, _without_fenced(channel, _without_superseded(channel, page)))
         if len(ready) >= limits.records:
@@ -164,21 +130,25 @@ def _seal_group(channel: Channel, group: Group) -> Sealed | None:
     return _write_batch(channel, packed, leased=True) if packed else None
 
 
-def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[OutboxRecord]]:
+def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[Waiting]]:
     """The oldest pending records of the group, locked, a request's worth at a time."""
-    waiting = _waiting(channel, group).with_versions().defer("payload")
+    waiting = waiting_in(channel, group).with_versions()
     if connections[channel.using].features.has_select_for_update_skip_locked:
         waiting = waiting.select_for_update(skip_locked=True)
-    page: list[OutboxRecord] = []
+    page: list[Waiting] = []
     for _ in range(PAGES):
-        page = list(_behind(waiting, page)[:size])
+        page = _read(_behind(waiting, page)[:size])
         # A database may compare without regard to case; Evermuse does not.
         yield [record for record in page if (record.type, record.product_id) == group]
         if len(page) < size:
             return
 
 
-def _behind(waiting: RecordQuerySet, page: list[OutboxRecord]) -> RecordQuerySet:
+def _read(rows: RecordQuerySet) -> list[Waiting]:
+    return [Waiting._make(row) for row in rows.values_list(*Waiting._fields)]
+
+
+def _behind(waiting: RecordQuerySet, page: list[Waiting]) -> RecordQuerySet:
     if not page:
         return waiting
     last = page[-1]
@@ -187,14 +157,14 @@ def _behind(waiting: RecordQuerySet, page: list[OutboxRecord]) -> RecordQuerySet
     )
 
 
-def _without_superseded(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
+def _without_superseded(channel: Channel, page: list[Waiting]) -> list[Waiting]:
     """Sets the versions that have a newer one aside, and gives the others."""
     overtaken = {record.pk: record.newer for record in page if record.newer}
     OutboxRecord.rows.using(channel.using).supersede(overtaken)
     return [record for record in page if record.pk not in overtaken]
 
 
-def _without_fenced(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
+def _without_fenced(channel: Channel, page: list[Waiting]) -> list[Waiting]:
     """The records of which no older version is on its way; the others stay pending."""
     older = {record.older_batch for record in page if record.older_batch}
     if not older:
@@ -205,34 +175,31 @@ def _without_fenced(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRe
     return [record for record in page if record.older_batch not in fences]
 
 
-def _in_contract(channel: Channel, page: list[OutboxRecord]) -> list[OutboxRecord]:
+def _in_contract(channel: Channel, page: list[Waiting]) -> list[Waiting]:
     """The records, those of another contract rewritten; one that cannot be said in today's is rejected."""
-    return [
-        record
-        for record in page
-        if record.contract == channel.workspace.contract or _translated(channel, record)
-    ]
+    wanted = channel.workspace.contract
+    told = (record if record.contract == wanted else _translated(channel, record) for record in page)
+    return [record for record in told if record]
 
 
-def _translated(channel: Channel, record: OutboxRecord) -> bool:
+def _translated(channel: Channel, record: Waiting) -> Waiting | None:
     contract, nature = channel.workspace.contract, channel.settings.default_nature
+    rows = OutboxRecord.rows.using(channel.using)
+    row = rows.filter(pk=record.pk)
     try:
-        line = translate(record.payload, to=contract, default_nature=nature)
-        size = len(line.encode())
-        if size > MAX_RECORD_BYTES:
-            raise Untranslatable(f"In the {contract} contract the record has {size:,} bytes, over the limit.")
+        line = translate(row.values_list("payload", flat=True).get(), to=contract, default_nature=nature)
     except Untranslatable as error:
         rejection = OutboxRejection.local(record.pk, "UNTRANSLATABLE", str(error), channel.clock.now())
-        OutboxRecord.rows.using(channel.using).reject([rejection])
-        return False
-    record.payload, record.size, record.contract = line, size, contract
-    record.save(using=channel.using, update_fields=["payload", "size", "contract"])
-    return True
+        rows.reject([rejection])
+        return None
+    size = len(line.encode())
+    row.update(payload=line, size=size, contract=contract)
+    return record._replace(size=size, contract=contract)
 
 
 def _write_batch(
     channel: Channel,
-    records: list[OutboxRecord],
+    records: list[Waiting],
     *,
     parent: OutboxBatch | None = None,
     resends: int = 0,
@@ -288,7 +255,7 @@ def _format(channel: Channel) -> BodyFormat:
     return FORMATS[channel.settings.body_format]
 
 
-def _format_name(channel: Channel, records: list[OutboxRecord]) -> str:
+def _format_name(channel: Channel, records: list[Waiting]) -> str:
     """The format of the settings; NDJSON, the leanest, where a record of the greatest size needs it."""
     fits = _format(channel).size([record.size for record in records]) <= MAX_BODY_BYTES
     return channel.settings.body_format if fits else "ndjson"

@@ -12,7 +12,7 @@ from ..models import BatchState, OutboxBatch, OutboxRecord
 from . import pace
 from .channel import Channel
 from .seal import BodyChanged, Sealed, SealRaced, open_sealed, seal_next
-from .settle import Call, settle
+from .settle import Call, give_up, settle
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def lease_due(channel: Channel) -> Sealed | None:
                 return open_sealed(channel, batch)
             except BodyChanged as error:
                 logger.error("%s", error)
-                rows.settle(batch, BatchState.FAILED, message=str(error), finished_at=channel.clock.now())
+                give_up(channel, batch, str(error))
     return None
 
 

@@ -268,15 +268,35 @@ def settle_status(channel: Channel, batch: OutboxBatch, status: Status) -> None:
 
 
 def fail(channel: Channel, batch: OutboxBatch, told: dict[str, Any], message: str) -> None:
-    """accepted → failed. Its records go out again under a new key, a limited number of times."""
-    again = batch.resends < channel.settings.max_resends
+    """accepted → failed. Its records go out again under a new key, a limited number of times; then they
+    are rejected and wait for a person."""
     ended = {"next_poll_at": None, "finished_at": channel.clock.now(), "message": message}
-    if not _change(channel, batch, BatchState.FAILED, told | ended) or not again:
+    if not _change(channel, batch, BatchState.FAILED, told | ended):
         return
-    members = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
+    members = _open_members(channel, batch)
+    if batch.resends >= channel.settings.max_resends:
+        _reject(channel, Sealed(batch, members, b""), _all(members, "FAILED", message))
+        return
     pause = full_jitter(batch.resends + 1, channel.settings.backoff_base, channel.settings.backoff_cap)
-    due_at, parts = channel.clock.after(pause), [list(members.values_list("pk", flat=True))]
-    seal_parts(channel, batch, parts, resends=batch.resends + 1, due_at=due_at)
+    seal_parts(channel, batch, [members], resends=batch.resends + 1, due_at=channel.clock.after(pause))
+
+
+def give_up(channel: Channel, batch: OutboxBatch, message: str) -> None:
+    """leased → failed, for a batch that can never be sent as it was sealed. Its records are rejected."""
+    with transaction.atomic(using=channel.using):
+        ended = {"finished_at": channel.clock.now(), "message": message}
+        if _rows(channel).settle(batch, BatchState.FAILED, **ended):
+            members = _open_members(channel, batch)
+            _reject(channel, Sealed(batch, members, b""), _all(members, "NOT_SENDABLE", message))
+
+
+def _open_members(channel: Channel, batch: OutboxBatch) -> tuple[int, ...]:
+    rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
+    return tuple(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def _all(members: Sequence[int], code: str, message: str) -> dict[int, RecordError]:
+    return {position: RecordError(position, code, message) for position in range(len(members))}
 
 
 def _follow(channel: Channel, batch: OutboxBatch, status: Status, state: BatchState) -> bool:

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+URLS = {"record": "outboxrecord", "batch": "outboxbatch", "workspace": "outboxworkspace"}
+
+
+def url(model: str, view: str, *args: Any) -> str:
+    """An address of the admin, such as ``url("record", "change", 7)``."""
+    return reverse(f"admin:evermuse_outbox_{URLS[model]}_{view}", args=args)
+
+
+@pytest.fixture
+def person(db: None) -> Callable[..., Client]:
+    """Logs in a member of staff with these permissions of the outbox."""
+
+    def log_in(*codenames: str) -> Client:
+        user = User.objects.create_user(f"person{User.objects.count()}", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+@pytest.fixture
+def viewer(person: Callable[..., Client]) -> Client:
+    return person("view_outboxrecord", "view_outboxbatch", "view_outboxworkspace")
+
+
+@pytest.fixture
+def changer(person: Callable[..., Client]) -> Client:
+    return person("change_outboxrecord", "change_outboxbatch", "change_outboxworkspace")

@@ -1,0 +1,116 @@
+"""Who may look, who may act, and that nobody edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+
+from evermuse_outbox import models
+from evermuse_outbox.models import Hold, OutboxRecord, OutboxWorkspace
+
+from . import rows
+from .conftest import url
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def row() -> OutboxRecord:
+    OutboxWorkspace.objects.create(name="default", state=Hold.PAUSED, reason="HTTP 401")
+    return rows.rejected()
+
+
+def addresses(row: OutboxRecord) -> dict[str, str]:
+    return {
+        url("record", "changelist"): "record",
+        url("record", "change", row.pk): "record",
+        url("record", "line", row.pk): "record",
+        url("batch", "changelist"): "batch",
+        url("batch", "change", row.batch_id): "batch",
+        url("workspace", "changelist"): "workspace",
+        url("workspace", "change", "default"): "workspace",
+    }
+
+
+def test_without_permission_there_is_nothing(person: Callable[..., Client], row: OutboxRecord) -> None:
+    stranger = person()
+    for address in addresses(row):
+        assert stranger.get(address).status_code == 403, address
+    assert Client().get(url("record", "line", row.pk)).status_code == 302
+
+
+def test_each_model_has_its_own_permission(person: Callable[..., Client], row: OutboxRecord) -> None:
+    only_batches = person("view_outboxbatch")
+    for address, model in addresses(row).items():
+        assert only_batches.get(address).status_code == (200 if model == "batch" else 403), address
+
+
+def test_looking_offers_no_action(viewer: Client, row: OutboxRecord) -> None:
+    for address in (a for a in addresses(row) if "line" not in a):
+        text = viewer.get(address).content.decode()
+        for offer in ("Retry", "Resume", 'name="action"', 'name="_save"'):
+            assert offer not in text, (address, offer)
+
+
+def test_change_offers_the_actions(changer: Client, row: OutboxRecord) -> None:
+    wanted = {
+        url("record", "changelist"): "Retry chosen records",
+        url("record", "change", row.pk): ">Retry</button>",
+        url("batch", "changelist"): "Retry the rejected records of chosen batches",
+        url("workspace", "changelist"): "Resume chosen workspaces now",
+        url("workspace", "change", "default"): ">Resume now</button>",
+    }
+    for address, offer in wanted.items():
+        text = changer.get(address).content.decode()
+        assert offer in text, address
+        assert 'name="_save"' not in text
+
+
+def test_retry_is_offered_for_rejected_records_alone(changer: Client) -> None:
+    text = changer.get(url("record", "change", rows.record().pk)).content.decode()
+    assert ">Retry</button>" not in text
+
+
+def test_batches_are_retried_with_the_permission_of_records(
+    person: Callable[..., Client], row: OutboxRecord
+) -> None:
+    client = person("change_outboxbatch", "view_outboxrecord")
+    assert "Retry" not in client.get(url("batch", "changelist")).content.decode()
+    assert client.post(url("batch", "retry"), {"pks": row.pk}).status_code == 403
+
+
+def test_acting_without_permission_is_refused(viewer: Client, row: OutboxRecord) -> None:
+    assert viewer.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
+    assert viewer.post(url("workspace", "resume", "default")).status_code == 403
+    viewer.post(url("record", "changelist"), {"action": "retry_chosen", "_selected_action": row.pk})
+    row.refresh_from_db()
+    assert row.state == "rejected"
+    assert OutboxWorkspace.objects.get().state == Hold.PAUSED
+
+
+def test_acting_asks_for_a_post(changer: Client, row: OutboxRecord) -> None:
+    assert changer.get(url("record", "retry")).status_code == 405
+    assert changer.get(url("workspace", "resume", "default")).status_code == 405
+
+
+def test_acting_asks_for_the_csrf_token(admin_user: object, row: OutboxRecord) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(admin_user)
+    assert strict.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
+    assert strict.post(url("workspace", "resume", "default")).status_code == 403
+
+
+def test_not_even_a_superuser_edits(admin_client: Client, row: OutboxRecord) -> None:
+    for model, pk in (("record", row.pk), ("batch", row.batch_id), ("workspace", "default")):
+        assert admin_client.get(url(model, "add")).status_code == 403
+        assert admin_client.get(url(model, "delete", pk)).status_code == 403
+        assert admin_client.post(url(model, "change", pk), {"type": "call"}).status_code == 403
+        assert "delete_selected" not in admin_client.get(url(model, "changelist")).content.decode()
+
+
+def test_what_belongs_to_a_batch_has_no_list_of_its_own() -> None:
+    for name in ("OutboxAttempt", "OutboxRejection", "OutboxThrottle"):
+        assert not admin.site.is_registered(getattr(models, name))

@@ -1,0 +1,242 @@
+"""The commands of the outbox: what they print, what they ask for, and the status they end with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+from django.utils import timezone
+
+from evermuse_outbox import outbox
+from evermuse_outbox.management.commands import outbox_drain, outbox_relay
+from evermuse_outbox.models import BatchState, Hold, OutboxBatch, OutboxWorkspace, RecordState
+from evermuse_outbox.pipeline.relay import relay, track
+from evermuse_outbox.sandbox import Sandbox
+from tests.records import record
+from tests.test_status import batch_in, record_in
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(name, *arguments):
+    out = StringIO()
+    call_command(name, *arguments, stdout=out)
+    return out.getvalue()
+
+
+# --- outbox_status ------------------------------------------------------------------------------------
+
+
+def test_status_as_json_has_exactly_this_shape(alias):
+    read = json.loads(run("outbox_status", "--json", "--database", alias))
+    assert list(read) == ["records", "batches", "oldest_unsent_seconds", "workspaces"]
+    assert read["records"] == {state.value: 0 for state in RecordState}
+    assert read["batches"] == {state.value: 0 for state in BatchState}
+    assert read["oldest_unsent_seconds"] is None
+    assert read["workspaces"] == {"default": {"state": "open"}}
+
+    outbox.enqueue(record(), using=alias)
+    read = json.loads(run("outbox_status", "--json", "--database", alias))
+    assert read["records"]["pending"] == 1
+    assert isinstance(read["oldest_unsent_seconds"], float)
+
+
+def test_status_for_people(alias):
+    for state in ("pending", "pending", "rejected"):
+        record_in(alias, state)
+    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED, reason="the key is wrong")
+    lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
+    assert lines[:2] == ["Records", f"  pending    {2:>12}  {'█' * 40}"]
+    assert f"  rejected   {1:>12}  {'█' * 20}" in lines
+    assert any(line.startswith("Oldest unsent record: ") and line.endswith(" s") for line in lines)
+    assert lines[-1] == "Workspace default: paused until None: the key is wrong"
+
+
+def test_status_of_an_empty_outbox_for_people(alias):
+    lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
+    assert "█" not in "".join(lines)
+    assert lines[-2:] == ["Oldest unsent record: none", "Workspace default: open"]
+
+
+@pytest.mark.parametrize("state", RecordState)
+def test_status_explains_one_record(alias, state):
+    row = record_in(alias, state)
+    told = run("outbox_status", "--record", str(row.pk), "--database", alias)
+    assert told.startswith(f"message #{row.pk} is {state.label}. ")
+    assert len(told) > len(f"message #{row.pk} is {state.label}. ") + 10
+
+
+def test_status_of_a_record_that_is_not_there(alias):
+    with pytest.raises(CommandError, match=r"No record 99 .* may have been purged"):
+        run("outbox_status", "--record", "99", "--database", alias)
+
+
+@pytest.mark.parametrize("name", ["outbox_status", "outbox_drain"])
+def test_a_database_that_is_not_there_is_told(name):
+    with pytest.raises(CommandError, match="invalid choice: 'nowhere'"):
+        run(name, "--database", "nowhere")
+
+
+# --- outbox_drain -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What happens between two looks of the drain, instead of time."""
+    acts = []
+    clock = {"now": 0.0}
+
+    def sleep(seconds):
+        clock["now"] += seconds
+        if acts:
+            acts.pop(0)()
+
+    monkeypatch.setattr(outbox_drain.time, "sleep", sleep)
+    monkeypatch.setattr(outbox_drain.time, "monotonic", lambda: clock["now"])
+    return acts
+
+
+def test_drain_of_an_empty_outbox_ends_at_once(alias, looks):
+    assert run("outbox_drain", "--database", alias, "--no-color") == "Drained: the outbox is empty.\n"
+
+
+def test_drain_waits_until_all_is_sent_and_followed(alias, channel, clock, looks):
+    outbox.enqueue_many((record(number) for number in range(3)), using=alias)
+    looks += [lambda: relay(channel, 60), lambda: clock.move(5), lambda: track(channel, 60)]
+    assert run("outbox_drain", "--database", alias, "--no-color") == "Drained: 3 delivered.\n"
+    assert looks == []
+
+
+def test_drain_is_done_though_rejected_records_wait_for_a_person(alias, looks):
+    for _ in range(2):
+        record_in(alias, "rejected")
+    lines = run("outbox_drain", "--database", alias, "--no-color").splitlines()
+    assert lines[0] == "Drained: 2 rejected."
+    assert lines[1].startswith("2 rejected records wait for a person")
+
+
+def test_drain_gives_up_after_its_time_and_says_what_is_left(alias, looks):
+    outbox.enqueue_many((record(number) for number in range(2)), using=alias)
+    batch_in(alias, BatchState.IN_DOUBT, record_count=1_000)
+    batch_in(alias, BatchState.ACCEPTED, next_poll_at=timezone.now())
+    with pytest.raises(CommandError) as caught:
+        run("outbox_drain", "--timeout", "3", "--database", alias)
+    assert caught.value.returncode == 1
+    assert str(caught.value) == (
+        "Not drained after 3 s: 2 records pending, 1,000 sealed and unsent, 1 batches followed. "
+        "Is a worker running (celery worker -B, or outbox_relay)?"
+    )
+
+
+def test_drain_that_gives_up_says_what_holds(alias, looks):
+    outbox.enqueue(record(), using=alias)
+    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED, reason="the key is wrong")
+    with pytest.raises(CommandError, match=r"Held: default: the key is wrong\.$"):
+        run("outbox_drain", "--timeout", "0", "--database", alias)
+
+
+# --- outbox_relay, in this process --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5"])
+def test_relay_needs_a_sender(wrong):
+    with pytest.raises(CommandError, match="argument --senders: "):
+        run("outbox_relay", "--senders", wrong)
+
+
+def test_relay_has_a_thread_for_each_task_of_each_lane(outbox_settings):
+    outbox_settings(DATABASES=["default"], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
+    names = [name for name, _, _ in outbox_relay.Command()._steps(senders=2)]
+    assert names == ["maintain", *["track default", *["send default"] * 2], *["track eu", *["send eu"] * 2]]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("trouble", [OperationalError("gone away"), RuntimeError("unforeseen")])
+def test_relay_goes_on_after_trouble(monkeypatch, caplog, trouble):
+    monkeypatch.setattr(outbox_relay, "close_connections", lambda: None)
+    monkeypatch.setattr(outbox_relay, "TROUBLE", 0)
+    stop, steps = threading.Event(), []
+
+    def step():
+        steps.append(len(steps))
+        if len(steps) == 1:
+            raise trouble
+        stop.set()
+        return 1
+
+    outbox_relay._repeat(stop, step, 0)
+    assert steps == [0, 1]
+    assert str(trouble) in caplog.text
+
+
+@pytest.mark.commits
+def test_relay_maintains(alias, outbox_settings):
+    outbox_settings(DATABASES=[alias])
+    batch_in(alias, BatchState.SENDING)
+    assert outbox_relay._maintain() == 0
+    assert OutboxBatch.objects.using(alias).get().state == BatchState.IN_DOUBT
+
+
+# --- the commands as processes ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def host(tmp_path):
+    """The example project with a database of its own: runs its commands."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    with Sandbox(batch_seconds=0) as sandbox:
+        variables = {
+            "DJANGO_SETTINGS_MODULE": "example_project.settings",
+            "EXAMPLE_VAR_DIR": str(tmp_path),
+            "EVERMUSE_API_URL": sandbox.url,
+        }
+
+        def start(*arguments):
+            return subprocess.Popen(
+                [sys.executable, "manage.py", *arguments],
+                cwd=ROOT,
+                env=kept | variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+
+        done = start("migrate", "--verbosity", "0")
+        assert (done.communicate(timeout=120)[0], done.returncode) == ("", 0)
+        yield start
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_relay_ends_well_when_it_is_told_to(host, number):
+    process = host("outbox_relay", "--senders", "1")
+    try:
+        greeting = process.stdout.readline()
+        assert greeting.startswith("Relaying for default")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    assert (process.returncode, out.splitlines()[-1]) == (0, "Stopped.")
+
+
+def test_drain_ends_with_a_status_for_scripts(host):
+    done = host("outbox_drain")
+    out, _ = done.communicate(timeout=60)
+    assert (done.returncode, out) == (0, "Drained: the outbox is empty.\n")
+    enqueue = "from evermuse_outbox import outbox; from tests.records import record; outbox.enqueue_many([record()])"
+    host("shell", "--no-imports", "-c", enqueue).communicate(timeout=60)
+    late = host("outbox_drain", "--timeout", "0")
+    out, _ = late.communicate(timeout=60)
+    assert late.returncode == 1
+    assert "CommandError: Not drained after 0 s: 1 records pending" in out

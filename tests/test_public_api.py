@@ -1,0 +1,96 @@
+"""What hosts import and call: names, signatures, and what an import costs."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evermuse_outbox
+from evermuse_outbox import outbox
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("pydantic", "requests", "celery", "redis", "tqdm", "jsonschema_rs", "django.db.models")
+
+
+def test_the_names_of_the_package():
+    from evermuse_outbox import InvalidRecord, Record
+    from evermuse_outbox.evermuse import envelope, errors
+
+    assert Record is envelope.Record is outbox.Record
+    assert InvalidRecord is errors.InvalidRecord is outbox.InvalidRecord
+    assert set(evermuse_outbox.__all__) == {"InvalidRecord", "Record", "__version__"}
+    assert all(hasattr(evermuse_outbox, name) for name in evermuse_outbox.__all__)
+
+
+def test_the_names_of_the_door():
+    assert set(outbox.__all__) == {
+        "InvalidRecord",
+        "Record",
+        "aenqueue",
+        "aenqueue_many",
+        "enqueue",
+        "enqueue_many",
+    }
+    assert all(hasattr(outbox, name) for name in outbox.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"'evermuse_outbox' has no attribute 'Outbox'"):
+        evermuse_outbox.Outbox  # noqa: B018
+    with pytest.raises(ImportError):
+        from evermuse_outbox import enqueue  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("enqueue", "record"),
+        ("enqueue_many", "records"),
+        ("aenqueue", "record"),
+        ("aenqueue_many", "records"),
+    ],
+)
+def test_the_signatures(name, first):
+    function = getattr(outbox, name)
+    parameters = inspect.signature(function).parameters
+    assert list(parameters) == [first, "using", "workspace"]
+    assert parameters[first].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert parameters["using"].kind is parameters["workspace"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert (parameters["using"].default, parameters["workspace"].default) == (None, "default")
+    assert inspect.iscoroutinefunction(function) == name.startswith("a")
+    assert function.__doc__
+
+
+def test_a_record_is_told_by_keywords_alone():
+    parameters = inspect.signature(evermuse_outbox.Record).parameters
+    assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    assert required == ["type", "event_at", "vendor_ids", "product_id", "data"]
+
+
+def imported_after(statement):
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert imported_after("import evermuse_outbox").isdisjoint(HEAVY)
+
+
+def test_the_schedule_may_stand_in_a_settings_file():
+    assert imported_after("from evermuse_outbox.schedule import beat_schedule").isdisjoint(HEAVY)
+
+
+def test_a_host_that_starts_up_does_not_wait_for_pydantic_or_requests():
+    start = (
+        "from django.conf import settings; import django; settings.configure("
+        "INSTALLED_APPS=['evermuse_outbox'], DATABASES={}); django.setup(); import evermuse_outbox.outbox"
+    )
+    assert imported_after(start).isdisjoint({"pydantic", "requests", "tqdm", "jsonschema_rs"})

@@ -1,0 +1,272 @@
+"""Celery tasks: they ask only where there is work, take names, and may run twice at once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from celery import current_app
+from django.db import connections
+from django.utils import timezone
+
+from evermuse_outbox import outbox, schedule, tasks
+from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.pipeline.channel import open_channel
+from evermuse_outbox.pipeline.seal import seal_next
+from evermuse_outbox.sandbox import Sandbox
+from evermuse_outbox.schedule import beat_schedule
+from tests.records import record
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What Celery was asked for: the task's name and its lane."""
+    calls = []
+    monkeypatch.setattr(tasks, "ask", lambda task, *lane: calls.append((task.name, *lane)))
+    return calls
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """The messages that went to the broker."""
+    messages = []
+    for task in (tasks.relay, tasks.track):
+        monkeypatch.setattr(
+            task, "apply_async", lambda name=task.name, **options: messages.append((name, options))
+        )
+    return messages
+
+
+@pytest.fixture
+def evermuse(outbox_settings, alias):
+    """A local Evermuse for the real channel of one database."""
+    with Sandbox(rate_limit=100_000, batch_seconds=0) as running:
+        outbox_settings(
+            API_URL=running.url,
+            API_KEY="em_sk_sandbox",
+            DATABASES=[alias],
+            RATE_LIMIT=1_000,
+            POLL_INTERVAL=0.05,
+        )
+        yield running
+
+
+@pytest.fixture
+def only(outbox_settings, alias):
+    """The outbox lives in one database."""
+    outbox_settings(DATABASES=[alias], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
+
+
+def batch(alias, **changes):
+    """A batch row in some state."""
+    now = timezone.now()
+    fields = {"type": "message", "product_id": "prod-abc", "contract": "reference", "body_format": "ndjson"}
+    fields |= {"workspace": "default", "sha256": "", "record_count": 1, "byte_count": 1, "sealed_at": now}
+    fields |= {"due_at": now, "key": f"key-{OutboxBatch.objects.using(alias).count()}"}
+    return OutboxBatch.objects.using(alias).create(**fields | changes)
+
+
+# --- tick ---------------------------------------------------------------------------------------------
+
+
+def test_a_tick_with_nothing_to_do_asks_nobody(only, asked):
+    tasks.tick()
+    assert asked == []
+
+
+def test_a_tick_asks_for_the_lane_where_a_record_waits(only, alias, asked):
+    outbox.enqueue(record(), using=alias, workspace="eu")
+    tasks.tick()
+    assert asked == [("evermuse_outbox.relay", alias, "eu")]
+
+
+def test_a_tick_asks_for_batches_that_are_due_and_not_for_later_ones(only, alias, asked):
+    later = timezone.now() + timedelta(hours=1)
+    waiting = batch(alias, due_at=later)
+    followed = batch(alias, state=BatchState.ACCEPTED, remote_id="r", next_poll_at=later)
+    batch(alias, state=BatchState.COMPLETE, remote_id="s")
+    tasks.tick()
+    assert asked == []
+    OutboxBatch.objects.using(alias).filter(pk=waiting.pk).update(due_at=timezone.now())
+    OutboxBatch.objects.using(alias).filter(pk=followed.pk).update(next_poll_at=timezone.now())
+    tasks.tick()
+    assert asked == [("evermuse_outbox.relay", alias, "default"), ("evermuse_outbox.track", alias, "default")]
+
+
+def test_a_tick_looks_into_every_database_and_workspace(only, alias, asked, monkeypatch):
+    looked = []
+    monkeypatch.setattr(tasks, "has_work", lambda channel: looked.append((channel.using, channel.name)))
+    tasks.tick()
+    assert looked == [(alias, "default"), (alias, "eu")]
+
+
+# --- relay and track ----------------------------------------------------------------------------------
+
+
+@pytest.mark.commits
+def test_relay_sends_and_is_done(evermuse, alias, asked):
+    outbox.enqueue_many((record(number) for number in range(3)), using=alias)
+    assert tasks.relay(alias, "default") == 1
+    assert len(evermuse.records()) == 3
+    assert asked == []
+
+
+@pytest.mark.commits
+def test_relay_asks_again_when_more_waits(evermuse, alias, asked, monkeypatch):
+    monkeypatch.setattr(tasks, "run_relay", lambda channel, seconds: 1)
+    outbox.enqueue(record(), using=alias)
+    assert tasks.relay(alias, "default") == 1
+    assert asked == [("evermuse_outbox.relay", alias, "default")]
+
+
+@pytest.mark.commits
+def test_relay_that_could_send_nothing_does_not_ask_again(evermuse, alias, asked, outbox_settings):
+    outbox_settings(DATABASES=[alias], API_KEY="")
+    outbox.enqueue(record(), using=alias)
+    assert tasks.relay(alias, "default") == 0
+    assert asked == []
+
+
+@pytest.mark.commits
+def test_track_follows_what_is_due(evermuse, alias):
+    outbox.enqueue(record(), using=alias)
+    tasks.relay(alias, "default")
+    assert tasks.track(alias, "default") == 0
+    OutboxBatch.objects.using(alias).update(next_poll_at=timezone.now())
+    assert tasks.track(alias, "default") == 1
+    assert OutboxBatch.objects.using(alias).get().state == BatchState.COMPLETE
+
+
+# --- messages -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("queue", [None, "outbox"])
+def test_messages_carry_names_alone_and_do_not_outlive_their_use(published, outbox_settings, queue):
+    outbox_settings(CELERY_QUEUE=queue)
+    tasks.ask(tasks.relay, "default", "eu")
+    tasks.ask(tasks.track, "default", "eu", countdown=0.2)
+    (first, at_once), (second, later) = published
+    assert (first, second) == ("evermuse_outbox.relay", "evermuse_outbox.track")
+    assert json.loads(json.dumps(at_once["args"])) == ["default", "eu"]
+    assert (at_once["countdown"], later["countdown"]) == (None, 0.2)
+    assert (at_once["expires"], later["expires"]) == (30.0, 30.2)
+    assert at_once["queue"] == later["queue"] == queue
+
+
+def test_messages_are_tried_once_more_at_the_most_and_never_with_a_pause(published):
+    tasks.ask(tasks.relay, "default", "default")
+    policy = published[0][1]["retry_policy"]
+    assert published[0][1]["retry"] is True
+    assert policy["max_retries"] == 1
+    assert policy["interval_start"] == policy["interval_step"] == policy["interval_max"] == 0
+
+
+# --- two at once --------------------------------------------------------------------------------------
+
+
+def at_once(alias, *acts):
+    """Runs all acts together, each on a connection of its own; returns what they raised."""
+    start, trouble = threading.Barrier(len(acts)), []
+
+    def run(act):
+        start.wait(10)
+        try:
+            act()
+        except Exception as error:
+            trouble.append(error)
+        finally:
+            connections[alias].close()
+
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return trouble
+
+
+@pytest.fixture
+def many_threads(alias):
+    if connections[alias].vendor == "sqlite" and connections[alias].is_in_memory_db():
+        pytest.skip("a database in memory has one connection")
+
+
+@pytest.mark.commits
+def test_two_ticks_at_once_do_no_harm(many_threads, evermuse, alias, asked):
+    outbox.enqueue_many((record(number) for number in range(5)), using=alias)
+    assert at_once(alias, tasks.tick, tasks.tick) == []
+    assert asked == [("evermuse_outbox.relay", alias, "default")] * 2
+    assert at_once(alias, *[lambda call=call: tasks.relay(*call[1:]) for call in asked]) == []
+    assert at_once(alias, tasks.maintain, tasks.maintain) == []
+    assert {stored.times for stored in evermuse.records()} == {1}
+    assert len([arrival for arrival in evermuse.arrivals if arrival.method == "POST"]) == 1
+    assert OutboxBatch.objects.using(alias).get().state == BatchState.ACCEPTED
+
+
+# --- maintain -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.commits
+def test_maintain_rescues_what_a_dead_worker_held(only, alias):
+    outbox.enqueue(record(), using=alias)
+    sealed = seal_next(open_channel(alias, "default"))
+    tasks.maintain()
+    assert OutboxBatch.objects.using(alias).get().state == BatchState.SENDING
+    OutboxBatch.objects.using(alias).filter(pk=sealed.batch.pk).update(leased_until=timezone.now())
+    tasks.maintain()
+    assert OutboxBatch.objects.using(alias).get().state == BatchState.IN_DOUBT
+
+
+@pytest.mark.commits
+def test_maintain_purges_what_is_over_for_longer_than_the_retention(alias, outbox_settings):
+    outbox_settings(DATABASES=[alias], RETENTION_DAYS=7)
+    for days in (6, 8):
+        row = outbox.enqueue(record(days), using=alias)
+        long_ago = timezone.now() - timedelta(days=days)
+        done = batch(alias, state=BatchState.COMPLETE, remote_id="r", finished_at=long_ago)
+        OutboxRecord.rows.using(alias).filter(pk=row.pk).update(batch=done)
+    tasks.maintain()
+    (kept,) = OutboxRecord.rows.using(alias)
+    assert kept.envelope()["_vendor_ids"] == {"message_id": "msg-6"}
+    assert OutboxBatch.objects.using(alias).count() == 1
+
+
+# --- schedule -----------------------------------------------------------------------------------------
+
+
+def test_the_schedule_names_registered_tasks():
+    current_app.loader.import_default_modules()
+    entries = beat_schedule()
+    assert {entry["task"] for entry in entries.values()} == {
+        "evermuse_outbox.tick",
+        "evermuse_outbox.maintain",
+    }
+    assert all(entry["task"] in current_app.tasks for entry in entries.values())
+    assert all(name.startswith("evermuse-outbox-") for name in entries)
+
+
+def test_stale_ticks_expire():
+    entries = beat_schedule()
+    tick, maintain = entries["evermuse-outbox-tick"], entries["evermuse-outbox-maintain"]
+    assert (tick["schedule"], maintain["schedule"]) == (schedule.TICK, schedule.MAINTAIN)
+    assert tick["options"] == {"expires": 10.0}
+    assert maintain["options"] == {"expires": 150.0}
+
+
+def test_the_schedule_goes_to_a_queue_of_ones_own():
+    assert {entry["options"]["queue"] for entry in beat_schedule("outbox").values()} == {"outbox"}
+    assert not any("queue" in entry["options"] for entry in beat_schedule().values())
+
+
+def test_every_task_is_named_and_keeps_no_result():
+    for name in ("tick", "relay", "track", "maintain"):
+        task = getattr(tasks, name)
+        assert task.name == f"evermuse_outbox.{name}"
+        assert task.ignore_result is True
+
+
+def test_a_workspace_row_is_not_needed_to_look_for_work(only, alias, asked):
+    tasks.tick()
+    assert not OutboxWorkspace.objects.using(alias).exists()
