@@ -94,6 +94,15 @@ def _celery_times(settings: conf.Settings) -> Iterator[CheckMessage]:
     from django.conf import settings as project
 
     limit = getattr(project, "CELERY_TASK_SOFT_TIME_LIMIT", None)
+    options = getattr(project, "CELERY_BROKER_TRANSPORT_OPTIONS", None) or {}
+    visible_after = options.get("visibility_timeout")
+    if visible_after is not None and visible_after <= settings.lease:
+        yield Warning(
+            f"The broker's visibility_timeout ({visible_after:g} s) is not above LEASE ({settings.lease:g} s): "
+            "messages of tasks that still run would be delivered again.",
+            hint="Raise visibility_timeout in CELERY_BROKER_TRANSPORT_OPTIONS, or lower LEASE.",
+            id="evermuse_outbox.W006",
+        )
     if limit is not None and limit >= settings.lease:
         yield Warning(
             f"CELERY_TASK_SOFT_TIME_LIMIT ({limit:g} s) is not below LEASE ({settings.lease:g} s): a task "

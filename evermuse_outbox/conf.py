@@ -337,11 +337,10 @@ def _workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
     key of that workspace.
     """
     shared = {name: raw[name] for name in ("API_URL", "CONTRACT", "RATE_LIMIT") if name in raw}
-    named = {DEFAULT_WORKSPACE: {"API_KEY": raw.get("API_KEY")}} | {
-        name: dict(own) for name, own in raw.get("WORKSPACES", {}).items()
-    }
-    if DEFAULT_WORKSPACE in raw.get("WORKSPACES", {}):
-        named[DEFAULT_WORKSPACE] = {"API_KEY": raw.get("API_KEY")} | named[DEFAULT_WORKSPACE]
+    named = {name: dict(own) for name, own in raw.get("WORKSPACES", {}).items()}
+    if DEFAULT_WORKSPACE in named or raw.get("API_KEY") or not named:
+        own = {"API_KEY": raw.get("API_KEY")} | named.pop(DEFAULT_WORKSPACE, {})
+        named = {DEFAULT_WORKSPACE: own} | named
     return {name: _workspace(name, shared | own) for name, own in named.items()}
 
 

@@ -10,7 +10,7 @@ from celery import shared_task
 
 from .conf import get_settings
 from .pipeline import maintain as maintenance
-from .pipeline.channel import Clock, channels, open_channel
+from .pipeline.channel import Clock, channels, one_of_many, open_channel
 from .pipeline.relay import relay as run_relay
 from .pipeline.relay import track as run_track
 from .pipeline.send import has_work
@@ -32,11 +32,12 @@ waits six seconds for a broker that refuses connections, and the host's request 
 def tick() -> None:
     """Looks for work everywhere and asks for what there is to do."""
     for using, name in channels():
-        channel = open_channel(using, name)
-        if has_work(channel):
-            ask(relay, using, name)
-        if has_due(channel):
-            ask(track, using, name)
+        with one_of_many(f"{using}/{name}"):
+            channel = open_channel(using, name)
+            if has_work(channel):
+                ask(relay, using, name)
+            if has_due(channel):
+                ask(track, using, name)
 
 
 @shared_task(name="evermuse_outbox.relay", ignore_result=True)
@@ -58,10 +59,7 @@ def track(using: str, workspace: str) -> int:
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True)
 def maintain() -> None:
     """Rescues what dead workers held, and purges what is long over."""
-    settings = get_settings()
-    for using in settings.databases:
-        maintenance.rescue(using, Clock())
-        maintenance.purge(using, Clock(), settings.retention_days)
+    maintenance.maintain_all(Clock())
 
 
 def ask(task, using: str, workspace: str, countdown: float = 0) -> None:  # type: ignore[no-untyped-def]

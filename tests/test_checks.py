@@ -78,7 +78,7 @@ def test_w001_a_workspace_without_a_key(found):
 def test_w002_two_workspaces_with_one_key(found):
     assert ids(found(WORKSPACES={"eu": {"API_KEY": KEY}})) == ["W002"]
     assert ids(found(WORKSPACES={"eu": {"API_KEY": f"{KEY}_eu"}})) == []
-    assert ids(found(API_KEY="", WORKSPACES={"eu": {}})) == ["W001", "W001"]
+    assert ids(found(API_KEY="", WORKSPACES={"default": {}, "eu": {}})) == ["W001", "W001"]
 
 
 @pytest.mark.parametrize("mode", [None, "DEFERRED", "deferred"])
@@ -119,3 +119,9 @@ def test_the_checks_are_registered_and_can_be_silenced_by_id(settings):
     assert len(said) == 1
     settings.SILENCED_SYSTEM_CHECKS = ["evermuse_outbox.W004"]
     assert said[0].is_silenced()
+
+
+def test_w006_messages_come_again_while_a_lease_holds(found, settings):
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 100}
+    assert ids(found(LEASE=100)) == ["W006"]
+    assert ids(found(LEASE=99)) == []

@@ -271,7 +271,12 @@ def test_workspaces_that_are_refused(workspaces, why):
 
 def test_an_unknown_workspace_is_told_with_the_known_ones(typed):
     with pytest.raises(ImproperlyConfigured, match=r"No workspace 'ue' .* known: default, eu\."):
-        typed(WORKSPACES={"eu": {}}).workspace("ue")
+        typed(API_KEY=KEY, WORKSPACES={"eu": {}}).workspace("ue")
+
+
+def test_named_workspaces_alone_make_no_default_one(typed):
+    assert list(typed(WORKSPACES={"eu": {"API_KEY": KEY}}).workspaces) == ["eu"]
+    assert list(typed().workspaces) == ["default"]
 
 
 # --- secrets ------------------------------------------------------------------------------------------

@@ -106,6 +106,18 @@ def test_rejected_without_a_request(alias):
     assert explain_record(row) == f"Rejected at {SHOWN}. INVALID: data is required"
 
 
+def test_rejected_with_its_batch(alias):
+    batch = batch_in(alias, BatchState.FAILED)
+    row = record_in(alias, "rejected", batch)
+    reject(alias, row, batch, message="Evermuse says FAILED: disk full")
+    assert explain_record(row).startswith(f"Rejected in batch #{batch.pk} at {SHOWN}. ")
+    assert explain_record(row).endswith("Evermuse says FAILED: disk full")
+
+
+def test_rejected_without_a_word(alias):
+    assert explain_record(record_in(alias, "rejected")) == "Nobody has left a reason."
+
+
 def test_superseded(alias):
     row = record_in(alias, "superseded", superseded_by=77)
     assert explain_record(row) == "A newer version, record #77, took its place before it was sent."

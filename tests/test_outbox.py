@@ -324,7 +324,7 @@ def test_large_records_do_not_pile_up_in_memory(alias):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 55_000_000
+    assert peak < 45_000_000
 
 
 def test_nothing_is_nothing(alias):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
 
@@ -17,6 +20,8 @@ from ..conf import Settings, Workspace, get_settings
 from ..evermuse.client import Client
 from ..evermuse.throttle import Grant, RedisThrottle, Throttle, scope_of, spacing_for
 from ..models import OutboxThrottle
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,15 @@ def channels() -> list[tuple[str, str]]:
     """Every (database alias, workspace name) that records can wait in."""
     settings = get_settings()
     return [(using, name) for using in settings.databases for name in settings.workspaces]
+
+
+@contextmanager
+def one_of_many(name: str) -> Iterator[None]:
+    """A database that is down keeps nobody from looking after the others."""
+    try:
+        yield
+    except DatabaseError as error:
+        logger.warning("%s is left for later: %s", name, error)
 
 
 _local = threading.local()

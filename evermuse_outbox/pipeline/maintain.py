@@ -7,13 +7,23 @@ from datetime import datetime, timedelta
 
 from django.db import models, transaction
 
+from ..conf import get_settings
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
-from .channel import Clock
+from .channel import Clock, one_of_many
 
 logger = logging.getLogger(__name__)
 
 OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED)
 CHUNK = 1_000
+
+
+def maintain_all(clock: Clock) -> None:
+    """Rescue and purge on every database that workers look into."""
+    settings = get_settings()
+    for using in settings.databases:
+        with one_of_many(using):
+            rescue(using, clock)
+            purge(using, clock, settings.retention_days)
 
 
 def rescue(using: str, clock: Clock, limit: int = 100) -> int:

@@ -8,9 +8,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from tqdm import tqdm
 
+from ...conf import get_settings
 from ...status import record_counts, unfinished, workspaces
 
 LOOK = 0.5
@@ -30,13 +31,12 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--database",
-            default=DEFAULT_DB_ALIAS,
             choices=tuple(connections),
-            help="database alias (default: %(default)s)",
+            help="database alias (default: the first of DATABASES)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        using, timeout = options["database"], options["timeout"]
+        using, timeout = options["database"] or get_settings().databases[0], options["timeout"]
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         left = unfinished(using)
         with tqdm(total=_records(left), unit=" records", disable=None, file=sys.stderr) as bar:

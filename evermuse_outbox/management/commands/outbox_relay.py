@@ -14,8 +14,8 @@ from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseError
 
 from ...conf import get_settings
-from ...pipeline import maintain
 from ...pipeline.channel import Channel, Clock, channels, close_connections, open_channel
+from ...pipeline.maintain import maintain_all
 from ...pipeline.relay import relay, track
 from ...schedule import MAINTAIN
 
@@ -40,7 +40,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--senders",
-            type=_threads,
+            type=number_of_threads,
             default=4,
             help=(
                 "threads that send for each workspace; 10 × the seconds of an answer are enough "
@@ -77,7 +77,7 @@ def _run(step: Callable[[Channel, float], int], using: str, name: str) -> int:
     return step(open_channel(using, name), RUN_SECONDS)
 
 
-def _threads(value: str) -> int:
+def number_of_threads(value: str) -> int:
     """At least one thread; argparse turns the error into words."""
     count = int(value)
     if count < 1:
@@ -86,10 +86,7 @@ def _threads(value: str) -> int:
 
 
 def _maintain() -> int:
-    settings = get_settings()
-    for using in settings.databases:
-        maintain.rescue(using, Clock())
-        maintain.purge(using, Clock(), settings.retention_days)
+    maintain_all(Clock())
     return 0
 
 

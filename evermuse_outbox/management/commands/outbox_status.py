@@ -7,8 +7,9 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 
+from ...conf import get_settings
 from ...explain import explain_record
 from ...models import OutboxRecord
 from ...status import status
@@ -37,13 +38,12 @@ class Command(BaseCommand):
         parser.add_argument("--record", type=int, metavar="ID", help="explain one record")
         parser.add_argument(
             "--database",
-            default=DEFAULT_DB_ALIAS,
             choices=tuple(connections),
-            help="database alias (default: %(default)s)",
+            help="database alias (default: the first of DATABASES)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        using = options["database"]
+        using = options["database"] or get_settings().databases[0]
         if options["record"] is not None:
             self.stdout.write(self._why(using, options["record"]))
         elif options["json"]:

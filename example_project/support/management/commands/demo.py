@@ -45,7 +45,8 @@ class Command(BaseCommand):
         home = Path(settings.BASE_DIR) / "var" / "demo"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        signal.signal(signal.SIGTERM, _as_interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job ignores it
+            signal.signal(number, _as_interrupt)
         with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as running:
             self._run(Stage(home, running), options)
 
