@@ -23,7 +23,7 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.REJECTED:
             return _rejected(record)
         case RecordState.SUPERSEDED:
-            return f"A newer version, record #{record.superseded_by}, took its place before it was sent."
+            return f"A newer version, record #{record.superseded_by}, took its place."
         case _:
             return "Discarded by a person; it will not be sent."
 

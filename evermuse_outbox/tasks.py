@@ -11,9 +11,9 @@ from celery import shared_task
 from .conf import get_settings
 from .pipeline import maintain as maintenance
 from .pipeline.channel import Clock, channels, one_of_many, open_channel
+from .pipeline.groups import has_work
 from .pipeline.relay import relay as run_relay
 from .pipeline.relay import track as run_track
-from .pipeline.send import has_work
 from .pipeline.track import has_due
 
 RUN_SECONDS = 5.0

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from .conf import DEFAULT_WORKSPACE, Workspace, get_settings
 from .evermuse.client import Client
-from .evermuse.throttle import Grant
+from .evermuse.throttle import Entry, Grant
 from .models import OutboxRecord
 from .pipeline.channel import Channel, Clock
 from .pipeline.relay import relay, track
@@ -30,11 +30,14 @@ class Unpaced:
     def wait(self) -> float:
         return 0.0
 
-    def held(self) -> float:
-        return 0.0
-
     def reserve(self, patience: float) -> Grant:
         return Grant(0.0, taken=True)
+
+    def enter(self) -> Entry:
+        return Entry(0.0, "visit")
+
+    def leave(self, visit: str, *, is_send: bool) -> None:
+        """Nobody counts."""
 
     def hold(self, seconds: float) -> None:
         """Forgotten at once."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings as project
 
-from evermuse_outbox.evermuse.throttle import Grant
+from evermuse_outbox.evermuse.throttle import Entry, Grant
 from evermuse_outbox.pipeline.channel import Clock, open_channel
 from tests.services import HOW
 
@@ -39,14 +39,17 @@ class FreeThrottle:
     def wait(self):
         return self.held_for
 
-    def held(self):
-        return self.held_for
-
     def reserve(self, patience):
         if self.held_for:
             return Grant(self.held_for, taken=False)
         self.slots += 1
         return Grant(0.0, taken=True)
+
+    def enter(self):
+        return Entry(self.held_for, None) if self.held_for else Entry(0.0, "visit")
+
+    def leave(self, visit, *, is_send):
+        pass
 
     def hold(self, seconds):
         self.held_for = seconds

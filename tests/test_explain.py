@@ -120,7 +120,7 @@ def test_rejected_without_a_word(alias):
 
 def test_superseded(alias):
     row = record_in(alias, "superseded", superseded_by=77)
-    assert explain_record(row) == "A newer version, record #77, took its place before it was sent."
+    assert explain_record(row) == "A newer version, record #77, took its place."
 
 
 def test_discarded(alias):

@@ -91,6 +91,16 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         older = same.filter(pk__lt=OuterRef("pk"), batch__isnull=False).order_by("-pk").values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))
 
+    def overtaken(self) -> RecordQuerySet:
+        """Each record with ``newer``: the newest later version that Evermuse has, may have or will get.
+
+        One that Evermuse accepted and then failed counts, too: an older one must not follow it.
+        """
+        failed = Q(closed_as=RecordState.REJECTED, batch__state=BatchState.FAILED)
+        later = OutboxRecord.rows.filter(identity=OuterRef("identity"), pk__gt=OuterRef("pk"))
+        newer = later.filter(Q(closed_as__isnull=True) | failed).order_by("-pk").values("pk")[:1]
+        return self.annotate(newer=Subquery(newer))
+
     # --- changes of state -------------------------------------------------------------------------
 
     def take_into(self, batch: OutboxBatch, pks: Sequence[int]) -> int:

@@ -8,30 +8,46 @@ from django.db import models, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from ..evermuse.throttle import Grant, Pace
+from ..evermuse.throttle import Entry, Grant, Limit, Pace, Visit, new_visit
 
 
 class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
-    """Each method is one short transaction on the database's clock."""
+    """Each change is one short transaction on the database's clock."""
 
-    def reserve(self, scope: str, spacing: float, patience: float) -> Grant:
+    def look(self, scope: str) -> tuple[Pace, float]:
+        """The pace as it stands, and the database's time in seconds since the epoch."""
+        row = self.filter(pk=scope).annotate(now=Now()).first()
+        return (row.pace, _epoch(row.now)) if row else (Pace(), 0.0)
+
+    def reserve(self, scope: str, limit: Limit, patience: float) -> Grant:
         """The next slot of ``scope``, taken when it is at most ``patience`` seconds away."""
         with transaction.atomic(using=self.db):
             pace, now = self._locked(scope)
-            grant, pace = pace.reserve(now, spacing, patience)
+            grant, pace = pace.reserve(now, limit, patience)
             self.filter(pk=scope).update(free_at=pace.free_at)
         return grant
+
+    def enter(self, scope: str, limit: Limit) -> Entry:
+        """Lets a request go now, or says how long to wait."""
+        with transaction.atomic(using=self.db):
+            pace, now = self._locked(scope)
+            entry, pace = pace.enter(now, limit, new_visit())
+            self.filter(pk=scope).update(visits=pace.visits)
+        return entry
+
+    def leave(self, scope: str, visit: str, *, is_send: bool) -> None:
+        """The request of that visit was answered."""
+        with transaction.atomic(using=self.db):
+            pace, now = self._locked(scope)
+            pace = pace.leave(now, visit, is_send=is_send)
+            learnt = {"quickest": pace.quickest, "candidate": pace.candidate, "sends": pace.sends}
+            self.filter(pk=scope).update(visits=pace.visits, **learnt)
 
     def hold(self, scope: str, seconds: float) -> None:
         """Nobody gets a slot for that long."""
         with transaction.atomic(using=self.db):
             pace, now = self._locked(scope)
             self.filter(pk=scope).update(hold_until=pace.hold(now, seconds).hold_until)
-
-    def look(self, scope: str) -> tuple[Pace, float]:
-        """The pace as it stands, and the database's time in seconds since the epoch."""
-        row = self.filter(pk=scope).annotate(now=Now()).values_list("free_at", "hold_until", "now").first()
-        return (Pace(row[0], row[1]), _epoch(row[2])) if row else (Pace(), 0.0)
 
     def _locked(self, scope: str) -> tuple[Pace, float]:
         if not self.filter(pk=scope).update(touched=models.F("touched") + 1):
@@ -52,7 +68,13 @@ class OutboxThrottle(models.Model):
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)
     free_at = models.FloatField(_("next slot"), default=0)
     hold_until = models.FloatField(_("held until"), default=0)
-    touched = models.PositiveBigIntegerField(_("slots asked for"), default=0)
+    quickest = models.FloatField(_("quickest answer of late"), null=True)
+    candidate = models.FloatField(_("quickest answer of this epoch"), null=True)
+    sends = models.PositiveIntegerField(_("sends of this epoch"), default=0)
+    visits = models.JSONField(_("requests of the last second"), default=list)
+    touched = models.PositiveBigIntegerField(_("times asked"), default=0)
+
+    now: datetime
 
     objects = ThrottleQuerySet.as_manager()
 
@@ -62,3 +84,9 @@ class OutboxThrottle(models.Model):
 
     def __str__(self) -> str:
         return self.scope
+
+    @property
+    def pace(self) -> Pace:
+        """The row as the arithmetic wants it."""
+        visits = tuple(Visit(*visit) for visit in self.visits)
+        return Pace(self.free_at, self.hold_until, self.quickest, self.candidate, self.sends, visits)

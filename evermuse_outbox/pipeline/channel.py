@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from ..conf import Settings, Workspace, get_settings
 from ..evermuse.client import Client
-from ..evermuse.throttle import Grant, RedisThrottle, Throttle, scope_of, spacing_for
+from ..evermuse.throttle import Entry, Grant, Limit, RedisThrottle, Throttle, scope_of
 from ..models import OutboxThrottle
 
 logger = logging.getLogger(__name__)
@@ -57,21 +57,23 @@ class Channel:
 class DatabaseThrottle:
     """The pace of one key in a row of the outbox's first database."""
 
-    def __init__(self, using: str, scope: str, spacing: float) -> None:
+    def __init__(self, using: str, scope: str, limit: Limit) -> None:
         self._rows = OutboxThrottle.objects.using(using)
         self._scope = scope
-        self._spacing = spacing
+        self._limit = limit
 
     def wait(self) -> float:
         pace, now = self._rows.look(self._scope)
         return pace.wait(now)
 
-    def held(self) -> float:
-        pace, now = self._rows.look(self._scope)
-        return pace.held(now)
-
     def reserve(self, patience: float) -> Grant:
-        return self._rows.reserve(self._scope, self._spacing, patience)
+        return self._rows.reserve(self._scope, self._limit, patience)
+
+    def enter(self) -> Entry:
+        return self._rows.enter(self._scope, self._limit)
+
+    def leave(self, visit: str, *, is_send: bool) -> None:
+        self._rows.leave(self._scope, visit, is_send=is_send)
 
     def hold(self, seconds: float) -> None:
         self._rows.hold(self._scope, seconds)
@@ -115,10 +117,10 @@ def _client(workspace: Workspace, timeout: float) -> Client:
 
 def _throttle(workspace: Workspace, settings: Settings) -> Throttle:
     scope = scope_of(workspace.api_url, workspace.api_key.reveal())
-    spacing = spacing_for(workspace.rate_limit)
+    limit = Limit.of(workspace.rate_limit)
     if settings.redis_url:
-        return RedisThrottle(_redis(settings.redis_url), scope, spacing)
-    return DatabaseThrottle(settings.databases[0], scope, spacing)
+        return RedisThrottle(_redis(settings.redis_url), scope, limit)
+    return DatabaseThrottle(settings.databases[0], scope, limit)
 
 
 @functools.cache

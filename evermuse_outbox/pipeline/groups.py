@@ -1,11 +1,11 @@
-"""Which group is sealed next: in turn, so that none is forgotten, however many there are."""
+"""What there is to send, and which group is sealed next: in turn, so that none is forgotten."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
 
-from ..models import OutboxRecord
+from ..models import OutboxBatch, OutboxRecord
 from ..models.record import RecordQuerySet
 from .channel import Channel
 
@@ -14,6 +14,13 @@ GROUPS = 500
 
 Group = tuple[str, str]
 """``_type`` and ``_product_id``."""
+
+
+def has_work(channel: Channel) -> bool:
+    """Whether anything waits to be sealed or is due to be sent."""
+    due = OutboxBatch.objects.using(channel.using).due(channel.name, channel.clock.now())
+    pending = OutboxRecord.rows.using(channel.using).pending().filter(workspace=channel.name)
+    return due.exists() or pending.exists()
 
 
 def ready_groups(channel: Channel, after: Group) -> Iterator[Group]:

@@ -6,6 +6,7 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import models, transaction
+from django.db.models import Exists, OuterRef
 
 from ..conf import get_settings
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
@@ -83,7 +84,9 @@ def _chunks_of_batches(using: str, before: datetime, chunks: int) -> list[list[i
 def _purge_batches(using: str, batch_ids: list[int]) -> int:
     with transaction.atomic(using=using):
         over = OutboxRecord.rows.using(using).filter(batch_id__in=batch_ids)
-        delivered = over.filter(closed_as__isnull=True, batch__state=BatchState.COMPLETE)
+        delivered = over.filter(
+            ~Exists(_older_rejected()), closed_as__isnull=True, batch__state=BatchState.COMPLETE
+        )
         set_aside = over.filter(closed_as__in=(RecordState.SUPERSEDED, RecordState.DISCARDED))
         count = _delete_records(
             using, [*delivered.values_list("pk", flat=True), *set_aside.values_list("pk", flat=True)]
@@ -95,6 +98,11 @@ def _purge_batches(using: str, batch_ids: list[int]) -> int:
         OutboxBatch.objects.using(using).filter(parent_id__in=empty).update(parent=None)
         _raw_delete(OutboxBatch.objects.using(using).filter(pk__in=empty))
     return count
+
+
+def _older_rejected() -> models.QuerySet:
+    """Older versions that a person may still ask to retry: only the newer row tells that they must not."""
+    return OutboxRecord.rows.rejected().filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
 
 
 def _purge_set_aside(using: str, before: datetime) -> int:

@@ -6,10 +6,15 @@ Nobody who waits here holds a transaction or a row lock; a leased batch is all t
 from __future__ import annotations
 
 import logging
-from enum import Enum, auto
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 
 from django.utils import timezone
 
+from ..evermuse.client import Answer
+from ..evermuse.errors import ThrottleUnavailable
 from ..evermuse.throttle import MAX_HOLD
 from ..models import Hold, OutboxWorkspace
 from .backoff import full_jitter
@@ -23,47 +28,60 @@ CROWDED = 0.3
 PATIENCE = 5.0
 """Seconds that a leased batch waits for its slot before it is given back."""
 
-LATE = 0.025
-"""Seconds. A slot met later than this is let go: a late request would fall into the window of the next ones."""
+KEEPER_DOWN = 5.0
+"""Seconds until Redis is asked again when it did not answer."""
 
 PROBE = 60.0
 """Seconds between two tries of a key that was refused."""
 
 
-class Gate(Enum):
-    """Whether a workspace may be used."""
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a workspace may be used. ``probe_until`` is set for the one who tries whether a hold is over."""
 
-    OPEN = auto()
-    PROBE = auto()
-    CLOSED = auto()
+    is_open: bool
+    probe_until: datetime | None = None
 
 
-def gate(channel: Channel) -> Gate:
+CLOSED, OPEN = Gate(is_open=False), Gate(is_open=True)
+
+
+@contextmanager
+def gate(channel: Channel) -> Iterator[Gate]:
     """Whether the workspace may be used now. Where a hold has run out, one caller gets to try it.
 
-    Who is told ``PROBE`` sends one batch, whose outcome opens or holds the workspace, or calls
-    :func:`leave_probe`.
+    What that caller learns from Evermuse opens the workspace or holds it anew. Where nothing was learned,
+    the next caller may try.
     """
-    if not channel.workspace.api_key:
-        _hold(channel, Hold.PAUSED, PROBE, f"no API_KEY is set for the workspace {channel.name!r}")
-        return Gate.CLOSED
+    found = _gate(channel)
+    try:
+        yield found
+    except ThrottleUnavailable as error:
+        # Without the keeper of the pace nothing is sent: the limit is a promise.
+        _hold(channel, Hold.BACKING_OFF, KEEPER_DOWN, str(error))
+    finally:
+        if found.probe_until:
+            mine = OutboxWorkspace.objects.using(channel.using).filter(
+                pk=channel.name, held_until=found.probe_until
+            )
+            mine.update(held_until=channel.clock.now())
+
+
+def _gate(channel: Channel) -> Gate:
     rows = OutboxWorkspace.objects.using(channel.using)
     row = rows.named(channel.name)
-    if row.state == Hold.OPEN:
-        return Gate.OPEN
     if row.held_until and row.held_until > channel.clock.now():
-        return Gate.CLOSED
+        return CLOSED
+    if not channel.workspace.api_key:
+        _hold(channel, Hold.PAUSED, PROBE, f"no API_KEY is set for the workspace {channel.name!r}")
+        return CLOSED
+    if row.state == Hold.OPEN:
+        return OPEN
     if row.state == Hold.THROTTLED:
         rows.resume(channel.name)
-        return Gate.OPEN
-    mine = rows.claim_probe(row, channel.clock.after(channel.settings.lease))
-    return Gate.PROBE if mine else Gate.CLOSED
-
-
-def leave_probe(channel: Channel) -> None:
-    """There was nothing to try with: the next caller may."""
-    rows = OutboxWorkspace.objects.using(channel.using).filter(pk=channel.name).exclude(state=Hold.OPEN)
-    rows.update(held_until=channel.clock.now())
+        return OPEN
+    until = channel.clock.after(channel.settings.lease)
+    return Gate(is_open=True, probe_until=until) if rows.claim_probe(row, until) else CLOSED
 
 
 def is_crowded(channel: Channel) -> bool:
@@ -71,23 +89,36 @@ def is_crowded(channel: Channel) -> bool:
     return channel.throttle.wait() > CROWDED
 
 
-def wait_for_slot(channel: Channel) -> bool:
-    """Returns True at the moment of our slot, False where there will be none soon."""
+def wait_for_slot(channel: Channel) -> str | None:
+    """Returns at the moment when a request may be sent: its visit, for :meth:`Throttle.leave`.
+
+    None where that moment is not soon. Slots given out before a 429 are not used after it: the hold stands
+    at the door.
+    """
     clock = channel.clock
     deadline = clock.monotonic() + PATIENCE
-    while (patience := deadline - clock.monotonic()) > 0:
-        grant = channel.throttle.reserve(patience)
-        if not grant.taken:
-            return False
-        slot = clock.monotonic() + grant.wait
-        clock.sleep(grant.wait)
-        # Slots given out before a 429 must not be used after it.
-        if grant.wait and channel.throttle.held():
-            return False
-        if clock.monotonic() - slot <= LATE:
-            return True
-        logger.debug("slot met %.3f s late, taking another", clock.monotonic() - slot)
-    return False
+    grant = channel.throttle.reserve(PATIENCE)
+    wait = grant.wait
+    if not grant.taken:
+        return None
+    while clock.monotonic() + wait <= deadline:
+        clock.sleep(wait)
+        wait, visit = channel.throttle.enter()
+        if visit:
+            return visit
+    return None
+
+
+def call(channel: Channel, visit: str, request: Callable[[], Answer], *, is_send: bool) -> Answer:
+    """One HTTP call within its visit. Raises what ``request`` raises."""
+    try:
+        return request()
+    finally:
+        try:
+            channel.throttle.leave(visit, is_send=is_send)
+        except ThrottleUnavailable as error:
+            # The answer matters more; an unfinished visit ends by itself.
+            logger.warning("%s", error)
 
 
 def hold_for_retry_after(channel: Channel, seconds: float, message: str) -> None:

@@ -28,8 +28,8 @@ def retry(using: str, pks: Sequence[int]) -> Retried:
     """
     with transaction.atomic(using=using):
         rows = OutboxRecord.rows.using(using)
-        chosen = list(rows.rejected().filter(pk__in=pks).with_versions().defer("payload").order_by("pk"))
-        # Of two rejected versions of one identity, asked for together, sealing keeps the newer one.
+        chosen = list(rows.rejected().filter(pk__in=pks).overtaken().defer("payload").order_by("pk"))
+        # Of two rejected versions of one identity that are asked for together, sealing keeps the newer one.
         refused = {record.pk: record.newer for record in chosen if record.newer}
         reopened = [record.pk for record in chosen if record.pk not in refused]
         rows.reopen(reopened)

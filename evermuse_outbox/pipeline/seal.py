@@ -42,6 +42,7 @@ class Waiting(NamedTuple):
     pk: int
     type: str
     product_id: str
+    identity: uuid.UUID
     enqueued_at: datetime
     contract: str
     size: int
@@ -106,8 +107,9 @@ def seal_parts(
     """The open members of ``batch`` in new batches with keys of their own; returns how many batches.
 
     Versions that a newer one has overtaken are set aside instead. Call it inside the transaction that
-    settles ``batch``.
+    settles ``batch``: it takes the workspace's turn, so that nobody seals a newer version meanwhile.
     """
+    OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
     sealed = 0
     for part in parts:
         rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, pk__in=part, closed_as__isnull=True)
@@ -126,7 +128,7 @@ def _seal_group(channel: Channel, group: Group) -> Sealed | None:
         ready += _in_contract(channel, _without_fenced(channel, _without_superseded(channel, page)))
         if len(ready) >= limits.records:
             break
-    packed = pack(ready, limits, _format(channel))
+    packed = pack(_newest(channel, ready), limits, _format(channel))
     return _write_batch(channel, packed, leased=True) if packed else None
 
 
@@ -162,6 +164,14 @@ def _without_superseded(channel: Channel, page: list[Waiting]) -> list[Waiting]:
     overtaken = {record.pk: record.newer for record in page if record.newer}
     OutboxRecord.rows.using(channel.using).supersede(overtaken)
     return [record for record in page if record.pk not in overtaken]
+
+
+def _newest(channel: Channel, ready: list[Waiting]) -> list[Waiting]:
+    """One version of each identity: a newer one may have been committed between two pages."""
+    newest = {record.identity: record.pk for record in sorted(ready)}
+    older = {r.pk: newest[r.identity] for r in ready if r.pk != newest[r.identity]}
+    OutboxRecord.rows.using(channel.using).supersede(older)
+    return [record for record in ready if record.pk not in older]
 
 
 def _without_fenced(channel: Channel, page: list[Waiting]) -> list[Waiting]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from enum import Enum, auto
+from functools import partial
 
 from ..evermuse.client import Answer
-from ..evermuse.errors import ThrottleUnavailable, Unanswered, Unreachable
+from ..evermuse.errors import Unanswered, Unreachable
 from ..evermuse.outcomes import Outcome, of_error, of_ingest
-from ..models import BatchState, OutboxBatch, OutboxRecord
+from ..models import BatchState, OutboxBatch
 from . import pace
 from .channel import Channel
+from .groups import has_work
 from .seal import BodyChanged, Sealed, SealRaced, open_sealed, seal_next
 from .settle import Call, give_up, settle
 
@@ -29,33 +31,21 @@ def send_next(channel: Channel) -> Step:
     """Sends the batch that has waited longest, or seals and sends a new one."""
     if not has_work(channel):
         return Step.IDLE
-    gate = pace.gate(channel)
-    if gate is pace.Gate.CLOSED:
-        return Step.HELD
-    step = Step.HELD
-    try:
-        step = _send_ready(channel)
-    except (ThrottleUnavailable, SealRaced) as error:
-        # Without the keeper of the pace nothing is sent: the limit is a promise.
-        logger.warning("%s", error)
-    finally:
-        if gate is pace.Gate.PROBE and step is not Step.SENT:
-            pace.leave_probe(channel)
-    return step
+    with pace.gate(channel) as gate:
+        if gate.is_open:
+            return _send_ready(channel)
+    return Step.HELD
 
 
 def _send_ready(channel: Channel) -> Step:
     if pace.is_crowded(channel):
         return Step.HELD
-    sealed = lease_due(channel) or seal_next(channel)
+    try:
+        sealed = lease_due(channel) or seal_next(channel)
+    except SealRaced as error:
+        logger.warning("%s", error)
+        return Step.HELD
     return send(channel, sealed) if sealed else Step.IDLE
-
-
-def has_work(channel: Channel) -> bool:
-    """Whether anything waits to be sealed or is due to be sent."""
-    due = OutboxBatch.objects.using(channel.using).due(channel.name, channel.clock.now())
-    pending = OutboxRecord.rows.using(channel.using).pending().filter(workspace=channel.name)
-    return due.exists() or pending.exists()
 
 
 def lease_due(channel: Channel) -> Sealed | None:
@@ -72,27 +62,33 @@ def lease_due(channel: Channel) -> Sealed | None:
 
 
 def send(channel: Channel, sealed: Sealed) -> Step:
-    """Posts a leased batch at its slot and settles what came of it."""
+    """Posts a leased batch when it may be sent, and settles what came of it."""
+    visit = None
     try:
-        if not pace.wait_for_slot(channel):
+        visit = pace.wait_for_slot(channel)
+    finally:
+        if visit is None:
             give_back(channel, sealed)
-            return Step.HELD
-    except ThrottleUnavailable:
-        give_back(channel, sealed)
-        raise
+    if visit is None:
+        return Step.HELD
     started = channel.clock.now()
-    outcome, answer = post(channel, sealed)
+    outcome, answer = post(channel, sealed, visit)
     settle(channel, sealed, outcome, Call.made("ingest", started, outcome, answer))
     return Step.SENT
 
 
-def post(channel: Channel, sealed: Sealed) -> tuple[Outcome, Answer | None]:
+def post(channel: Channel, sealed: Sealed, visit: str) -> tuple[Outcome, Answer | None]:
     """One HTTP call, and what it came to."""
     batch = sealed.batch
+    request = partial(
+        channel.client.ingest,
+        sealed.body,
+        content_type=sealed.content_type,
+        key=batch.key,
+        format_hint=batch.format_hint,
+    )
     try:
-        answer = channel.client.ingest(
-            sealed.body, content_type=sealed.content_type, key=batch.key, format_hint=batch.format_hint
-        )
+        answer = pace.call(channel, visit, request, is_send=True)
     except (Unreachable, Unanswered) as error:
         return of_error(error), None
     return of_ingest(answer, len(sealed.members)), answer

@@ -184,18 +184,32 @@ def _divide(
 ) -> bool:
     """The located records are rejected, the others go on in new batches: together where at least one
     was located, in halves where none was, and a single one is the culprit itself."""
-    if not located and len(sealed.members) == 1:
-        located = {0: RecordError(0, code, message)}
-    rest = [pk for position, pk in enumerate(sealed.members) if position not in located]
-    state = BatchState.SPLIT if rest else BatchState.REFUSED
+    if sealed.batch.contract != channel.workspace.contract:
+        # Sealed before the host changed CONTRACT: the form may be all that is wrong, so nobody is blamed.
+        parts: list[Sequence[int]] = [sealed.members]
+        located = {}
+    else:
+        located = located or _culprit(sealed, code, message)
+        rest = [pk for position, pk in enumerate(sealed.members) if position not in located]
+        parts = _parts(rest, together=bool(located))
+    state = BatchState.SPLIT if parts else BatchState.REFUSED
     ended = {"message": message, "finished_at": channel.clock.now()}
     if not _rows(channel).settle(sealed.batch, state, **told | ended):
         return False
     _reject(channel, sealed, located)
-    half = (len(rest) + 1) // 2
-    parts = [rest] if located else [rest[:half], rest[half:]]
-    seal_parts(channel, sealed.batch, [part for part in parts if part])
+    if parts:
+        seal_parts(channel, sealed.batch, parts)
     return True
+
+
+def _culprit(sealed: Sealed, code: str, message: str) -> dict[int, RecordError]:
+    return {0: RecordError(0, code, message)} if len(sealed.members) == 1 else {}
+
+
+def _parts(rest: Sequence[int], *, together: bool) -> list[Sequence[int]]:
+    """Who goes on with whom: together where at least one was located, in halves where none was."""
+    half = (len(rest) + 1) // 2
+    return [part for part in ([rest] if together else [rest[:half], rest[half:]]) if part]
 
 
 def _located(members: Sequence[int], errors: Sequence[RecordError]) -> dict[int, RecordError]:
@@ -311,21 +325,22 @@ def _follow(channel: Channel, batch: OutboxBatch, status: Status, state: BatchSt
 def _complete_in_part(channel: Channel, batch: OutboxBatch, status: Status) -> None:
     """COMPLETE with more rejections than the 202 told of: the same question as then, asked later."""
     rows = OutboxRecord.rows.using(channel.using).filter(batch=batch).order_by("pk")
-    members = dict(rows.values_list("pk", "closed_as"))
-    sealed = Sealed(batch, tuple(members), b"")
+    closed = dict(rows.values_list("pk", "closed_as"))
+    sealed = Sealed(batch, tuple(closed), b"")
     located = _located(sealed.members, status.errors)
-    fresh = {p: e for p, e in located.items() if members[sealed.members[p]] is None}
+    fresh = {p: e for p, e in located.items() if not closed[sealed.members[p]]}
     if len(located) == status.rejected:
         if _follow(channel, batch, status, BatchState.COMPLETE):
             _reject(channel, sealed, fresh)
         return
     message = f"COMPLETE with {status.rejected} rejected records, not all of them named"
+    unsure = [p for p, pk in enumerate(sealed.members) if not closed[pk] and p not in fresh]
+    if not fresh and len(unsure) == 1:
+        fresh = {unsure.pop(): RecordError(0, "REJECTED", message)}
     ended = {"next_poll_at": None, "finished_at": channel.clock.now(), "message": message}
     if _change(channel, batch, BatchState.SPLIT, _told(status) | ended):
         _reject(channel, sealed, fresh)
-        rest = [pk for p, pk in enumerate(sealed.members) if members[pk] is None and p not in fresh]
-        half = (len(rest) + 1) // 2
-        seal_parts(channel, batch, [rest[:half], rest[half:]])
+        seal_parts(channel, batch, _parts([sealed.members[p] for p in unsure], together=bool(fresh)))
 
 
 def _change(channel: Channel, batch: OutboxBatch, state: BatchState, changes: dict[str, Any]) -> bool:

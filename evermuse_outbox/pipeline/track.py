@@ -6,15 +6,14 @@ first and gives a hundred full statuses a page. Only what it does not show is as
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import connections, transaction
 
 from ..evermuse.client import Answer
-from ..evermuse.errors import ThrottleUnavailable, Unanswered, Unreachable
+from ..evermuse.errors import Unanswered, Unreachable
 from ..evermuse.limits import MAX_LISTING
 from ..evermuse.outcomes import (
     KeyRefused,
@@ -26,16 +25,18 @@ from ..evermuse.outcomes import (
     read_page,
     read_status,
 )
-from ..models import BatchState, Hold, OutboxBatch, OutboxWorkspace
+from ..models import BatchState, OutboxBatch
 from . import pace
 from .backoff import poll_after
 from .channel import Channel
+from .groups import has_work
 from .settle import Call, fail, settle_status
-
-logger = logging.getLogger(__name__)
 
 FEW = 2
 """Up to so many batches are asked for one by one: that costs no more than the listing."""
+
+BACKLOG_PAUSE = timedelta(seconds=4)
+"""How long polls wait for others while there is something to send: then one listing tells of them all."""
 
 PAGES = 5
 """Pages of the listing that one run reads at most."""
@@ -46,25 +47,42 @@ UNKNOWN_AFTER = timedelta(minutes=15)
 
 def track_due(channel: Channel) -> int:
     """Asks about the accepted batches that are due, and settles what is said. Returns how many were due."""
-    if not _may_read(channel):
+    if not has_due(channel):
         return 0
-    claimed = claim_due(channel)
-    if not claimed:
-        return 0
-    waiting = {batch.remote_id: batch for batch in claimed}
-    try:
-        if len(waiting) > FEW:
-            _read_listing(channel, waiting)
-        _read_each(channel, waiting)
-    except ThrottleUnavailable as error:
-        logger.warning("%s", error)
-    _ask_again(channel, waiting)
-    return len(claimed)
+    with pace.gate(channel) as gate:
+        if not gate.is_open or _can_wait(channel):
+            return 0
+        claimed = claim_due(channel)
+        waiting = {batch.remote_id: batch for batch in claimed}
+        try:
+            _read(channel, waiting)
+        finally:
+            _ask_again(channel, waiting)
+        return len(claimed)
+    return 0
+
+
+def _read(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
+    """Takes from ``waiting`` what Evermuse has told of."""
+    if len(waiting) > FEW:
+        _read_listing(channel, waiting)
+    _read_each(channel, waiting)
 
 
 def has_due(channel: Channel) -> bool:
     """Whether any accepted batch is due to be asked about."""
-    return OutboxBatch.objects.using(channel.using).poll_due(channel.name, channel.clock.now()).exists()
+    return _due_since(channel, channel.clock.now())
+
+
+def _can_wait(channel: Channel) -> bool:
+    """While sends take every slot, polls wait for company."""
+    if not has_work(channel) or not channel.throttle.wait():
+        return False
+    return not _due_since(channel, channel.clock.now() - BACKLOG_PAUSE)
+
+
+def _due_since(channel: Channel, moment: datetime) -> bool:
+    return OutboxBatch.objects.using(channel.using).poll_due(channel.name, moment).exists()
 
 
 def claim_due(channel: Channel) -> list[OutboxBatch]:
@@ -80,12 +98,6 @@ def claim_due(channel: Channel) -> list[OutboxBatch]:
         return claimed if not claimed or mine.update(next_poll_at=until) == len(claimed) else []
 
 
-def _may_read(channel: Channel) -> bool:
-    """Reads wait for whatever holds the workspace, and never are the probe that ends it."""
-    state = OutboxWorkspace.objects.using(channel.using).named(channel.name).state
-    return state == Hold.OPEN and bool(channel.workspace.api_key)
-
-
 def _read_listing(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
     """Settles those that the first pages of the listing show."""
     oldest = min(batch.accepted_at or batch.sealed_at for batch in waiting.values())
@@ -94,12 +106,19 @@ def _read_listing(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
         page = _listing(channel, cursor)
         if page is None:
             return
-        for status in page.statuses:
-            if batch := waiting.pop(status.remote_id, None):
-                settle_status(channel, batch, status)
+        _settle_page(channel, page, waiting)
         cursor = page.next_cursor
         if not waiting or cursor is None or _is_past(page, oldest.timestamp()):
             return
+
+
+def _settle_page(channel: Channel, page: Page, waiting: dict[str, OutboxBatch]) -> None:
+    """All batches of the page that are followed, also those that nobody has asked about yet."""
+    told = {status.remote_id: status for status in page.statuses}
+    followed = OutboxBatch.objects.using(channel.using).followed(channel.name)
+    for batch in followed.filter(remote_id__in=list(told)):
+        settle_status(channel, batch, told[batch.remote_id])
+        waiting.pop(batch.remote_id, None)
 
 
 def _is_past(page: Page, oldest: float) -> bool:
@@ -109,10 +128,11 @@ def _is_past(page: Page, oldest: float) -> bool:
 
 
 def _listing(channel: Channel, cursor: str | None) -> Page | None:
-    if not pace.wait_for_slot(channel):
+    visit = pace.wait_for_slot(channel)
+    if visit is None:
         return None
     started = channel.clock.now()
-    answer, outcome = _ask(channel, lambda: channel.client.batches(limit=MAX_LISTING, cursor=cursor))
+    answer, outcome = _ask(channel, visit, partial(channel.client.batches, limit=MAX_LISTING, cursor=cursor))
     Call.made("listing", started, outcome, answer).write(channel, None)
     return read_page(answer) if answer and not outcome else None
 
@@ -120,10 +140,11 @@ def _listing(channel: Channel, cursor: str | None) -> Page | None:
 def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
     """Asks for a few of those that are left, one by one; the others have their turn later."""
     for batch in list(waiting.values())[: FEW + 1]:
-        if not pace.wait_for_slot(channel):
+        visit = pace.wait_for_slot(channel)
+        if visit is None:
             return
         started = channel.clock.now()
-        answer, outcome = _ask(channel, partial(channel.client.batch, batch.remote_id))
+        answer, outcome = _ask(channel, visit, partial(channel.client.batch, batch.remote_id))
         Call.made("status", started, outcome, answer).write(channel, batch)
         status = read_status(answer) if answer and not outcome else None
         if status and status.remote_id == batch.remote_id:
@@ -140,14 +161,16 @@ def _is_forgotten(channel: Channel, batch: OutboxBatch) -> bool:
     return batch.state == BatchState.ACCEPTED and channel.clock.now() - accepted > UNKNOWN_AFTER
 
 
-def _ask(channel: Channel, call: Callable[[], Answer]) -> tuple[Answer | None, Outcome | None]:
-    """One read. Only what concerns the key holds the workspace: a failed read costs no record anything."""
+def _ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[Answer | None, Outcome | None]:
+    """One read. Only what concerns the key holds an open workspace: a failed read costs no record anything."""
     try:
-        answer = call()
+        answer = pace.call(channel, visit, request, is_send=False)
     except (Unreachable, Unanswered) as error:
         return None, of_error(error)
     outcome = of_read(answer)
     match outcome:
+        case None:
+            pace.resume(channel)
         case Throttled(seconds, message):
             pace.hold_for_retry_after(channel, seconds, message)
         case KeyRefused(401, message):

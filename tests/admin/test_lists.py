@@ -52,7 +52,7 @@ def test_records_by_workspace(viewer: Client, settings: object) -> None:
     north = rows.record(workspace="north")
     rows.record()
     assert "By workspace" not in viewer.get(url("record", "changelist")).content.decode()
-    with override_settings(EVERMUSE_OUTBOX={"WORKSPACES": {"north": {"API_KEY": "k"}}}):
+    with override_settings(EVERMUSE_OUTBOX={"API_KEY": "d", "WORKSPACES": {"north": {"API_KEY": "k"}}}):
         assert "By workspace" in viewer.get(url("record", "changelist")).content.decode()
         assert listed(viewer, workspace="north") == {north.pk}
 

@@ -1,38 +1,36 @@
-"""The wait for a slot: what is late is let go, what was held meanwhile is not used."""
+"""The wait for a slot: in line for a slot, then at the door, and never past a hold."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from evermuse_outbox.evermuse.throttle import Grant
+from evermuse_outbox.evermuse.throttle import Entry, Grant
 from evermuse_outbox.pipeline import pace
 from evermuse_outbox.pipeline.channel import Clock
 
 
 class Scripted:
-    """Gives the waits it was told, and is held when told so."""
+    """A slot that far away, and then those waits at the door until it opens."""
 
-    def __init__(self, *waits, held=0.0):
-        self.waits = list(waits)
-        self._held = held
+    def __init__(self, slot, *doors):
+        self.slot = slot
+        self.doors = list(doors)
 
     def reserve(self, patience):
-        wait = self.waits.pop(0)
-        return Grant(wait, wait <= patience)
+        return Grant(self.slot, self.slot <= patience)
 
-    def held(self):
-        return self._held
+    def enter(self):
+        return Entry(self.doors.pop(0), None) if self.doors else Entry(0.0, "visit")
 
 
 class Sleeper:
-    """A monotonic clock; some sleeps last longer than asked."""
+    """A monotonic clock that only sleeping moves."""
 
-    def __init__(self, *oversleeps):
+    def __init__(self):
         self.at = 0.0
-        self.oversleeps = list(oversleeps)
 
     def sleep(self, seconds):
-        self.at += seconds + (self.oversleeps.pop(0) if self.oversleeps else 0)
+        self.at += seconds
 
     def clock(self):
         return Clock(sleep=self.sleep, monotonic=lambda: self.at)
@@ -44,27 +42,28 @@ class FakeChannel:
     clock: Clock
 
 
-def test_it_returns_at_the_slot():
+def waited(slot, *doors):
     sleeper = Sleeper()
-    assert pace.wait_for_slot(FakeChannel(Scripted(0.4), sleeper.clock()))
-    assert sleeper.at == 0.4
+    return pace.wait_for_slot(FakeChannel(Scripted(slot, *doors), sleeper.clock())), sleeper.at
 
 
-def test_a_slot_met_late_is_let_go_for_the_next():
-    sleeper, throttle = Sleeper(0.2), Scripted(0.4, 0.1)
-    assert pace.wait_for_slot(FakeChannel(throttle, sleeper.clock()))
-    assert throttle.waits == []
-    assert sleeper.at == 0.4 + 0.2 + 0.1
+def test_it_returns_at_the_slot():
+    assert waited(0.4) == ("visit", 0.4)
+
+
+def test_it_waits_at_the_door_while_too_many_may_be_inside():
+    assert waited(0.5, 0.25, 0.125) == ("visit", 0.875)
 
 
 def test_a_slot_given_out_before_a_429_is_not_used_after_it():
-    assert not pace.wait_for_slot(FakeChannel(Scripted(0.4, held=30), Sleeper().clock()))
+    assert waited(0.5, 30) == (None, 0.5)
 
 
 def test_who_would_wait_too_long_gives_up():
-    assert not pace.wait_for_slot(FakeChannel(Scripted(60), Sleeper().clock()))
+    assert waited(60) == (None, 0)
 
 
-def test_one_who_always_comes_late_gives_up_in_the_end():
-    always_late = Sleeper(*[1.0] * 50)
-    assert not pace.wait_for_slot(FakeChannel(Scripted(*[0.1] * 50), always_late.clock()))
+def test_one_who_is_never_let_in_gives_up_in_the_end():
+    visit, at = waited(0.5, *[0.5] * 50)
+    assert visit is None
+    assert at <= pace.PATIENCE

@@ -143,12 +143,36 @@ def test_one_sender_at_a_time_tries_whether_the_trouble_is_over(channel, alias, 
     enqueue(alias, 1)
     sandbox.fail_next(Fault.server_error())
     relay(channel, 1)
-    assert pace.gate(channel) is pace.Gate.CLOSED
+    with pace.gate(channel) as gate:
+        assert not gate.is_open
     clock.move(channel.settings.backoff_cap)
-    assert pace.gate(channel) is pace.Gate.PROBE
-    assert pace.gate(channel) is pace.Gate.CLOSED
-    pace.leave_probe(channel)
-    assert pace.gate(channel) is pace.Gate.PROBE
+    with pace.gate(channel) as first:
+        assert first.probe_until
+        with pace.gate(channel) as second:
+            assert not second.is_open
+    # Nothing was learned, so that the next one may try.
+    with pace.gate(channel) as third:
+        assert third.probe_until
+
+
+def test_without_the_keeper_of_the_pace_nothing_is_sent_and_everybody_is_told(channel, alias, sandbox, clock):
+    import dataclasses
+
+    from evermuse_outbox.evermuse.errors import ThrottleUnavailable
+
+    class Dead:
+        def wait(self):
+            raise ThrottleUnavailable("Redis keeps the pace and does not answer")
+
+    (row,) = enqueue(alias, 1)
+    assert relay(dataclasses.replace(channel, throttle=Dead()), 1) == 0
+    assert (state_of(row), sandbox.arrivals) == ("pending", [])
+    assert workspace(alias).state == Hold.BACKING_OFF
+    assert "Redis" in workspace(alias).reason
+    clock.move(6)
+    relay(channel, 60)
+    assert state_of(row) == "in_flight"
+    assert workspace(alias).state == Hold.OPEN
 
 
 # --- bad records ------------------------------------------------------------------------------------
@@ -298,3 +322,19 @@ def test_no_key_and_no_whole_answer_is_ever_stored(channel, alias, sandbox, cloc
     attempt = OutboxAttempt.objects.using(alias).get()
     assert len(attempt.detail) == 2_000
     assert "em_sk" not in attempt.detail
+
+
+def test_records_sealed_under_the_other_contract_are_not_blamed_for_their_form(
+    channel, alias, clock, outbox_settings, reopen
+):
+    from evermuse_outbox.sandbox import Sandbox
+
+    rows = enqueue(alias, *range(5))
+    with Sandbox(contract="openapi", rate_limit=100_000, clock=lambda: clock.at.timestamp()) as sandbox:
+        outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox")
+        sandbox.fail_next(Fault.drop_before())
+        relay(reopen(), 60)
+        outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", CONTRACT="openapi")
+        clock.move(channel.settings.backoff_cap)
+        deliver(reopen(), clock)
+        assert {state_of(row) for row in rows} == {"delivered"}

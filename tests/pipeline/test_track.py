@@ -159,9 +159,59 @@ def test_rejections_that_are_not_named_are_looked_for(channel, alias, sandbox, c
     assert list(made) == [(BatchState.SPLIT, 4), (BatchState.SEALED, 2), (BatchState.SEALED, 2)]
 
 
+def test_the_last_one_of_a_batch_with_unnamed_rejections_is_the_culprit(channel, alias, sandbox, clock):
+    from evermuse_outbox.models import OutboxRecord
+
+    outbox.enqueue(record(1), using=alias)
+    relay(channel, 60)
+    batch = OutboxBatch.objects.using(alias).get()
+    settle_status(channel, batch, Status(batch.remote_id, "COMPLETE", 0, 1, 1, ()))
+    assert OutboxRecord.objects.using(alias).get().state == "rejected"
+
+
+@pytest.mark.parametrize("cause", ["401", "429"])
+def test_a_hold_that_a_read_has_caused_ends_without_anything_to_send(channel, alias, sandbox, clock, cause):
+    accept(channel, alias, 1)
+    clock.move(10)
+    if cause == "401":
+        sandbox.remove_key("em_sk_sandbox")
+    else:
+        sandbox.fail_next(Fault.too_many(retry_after=20, on="GET"))
+    track(channel, 0.1)
+    held = OutboxWorkspace.objects.using(alias).get(pk="default")
+    assert held.state == {"401": Hold.PAUSED, "429": Hold.THROTTLED}[cause]
+
+    sandbox.set_key("em_sk_sandbox", {"api:write", "api:read"})
+    channel.throttle.held_for = 0
+    clock.move(61)
+    track(channel, 0.1)
+    assert OutboxWorkspace.objects.using(alias).get(pk="default").state == Hold.OPEN
+    assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
+
+
+def test_one_listing_settles_all_it_shows_also_those_not_due(channel, alias, sandbox, clock):
+    accept(channel, alias, 6)
+    clock.move(10)
+    late = OutboxBatch.objects.using(alias).order_by("pk").last()
+    OutboxBatch.objects.using(alias).filter(pk=late.pk).update(next_poll_at=channel.clock.after(500))
+    track_due(channel)
+    assert set(batch_states(alias)) == {(BatchState.COMPLETE, "COMPLETE")}
+    assert len(reads(sandbox)) == 1
+
+
+def test_while_sends_take_every_slot_polls_wait_for_company(channel, alias, sandbox, clock, monkeypatch):
+    accept(channel, alias, 1)
+    outbox.enqueue(record(9), using=alias)
+    monkeypatch.setattr(channel.throttle, "wait", lambda: 0.1)
+    clock.move(2)
+    assert track_due(channel) == 0
+    clock.move(5)
+    assert track_due(channel) == 1
+
+
 def test_held_workspaces_are_not_read(channel, alias, sandbox, clock):
     accept(channel, alias, 1)
     clock.move(10)
-    OutboxWorkspace.objects.using(alias).hold("default", Hold.PAUSED, clock.now(), "no")
+    OutboxWorkspace.objects.using(alias).hold("default", Hold.PAUSED, channel.clock.after(60), "no")
     assert track_due(dataclasses.replace(channel)) == 0
     assert reads(sandbox) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from functools import partial
@@ -60,7 +61,9 @@ class Command(BaseCommand):
             thread.start()
         self.stdout.write(f"Relaying for {', '.join(get_settings().workspaces)}; Ctrl-C stops.")
         self.stdout.flush()
-        stop.wait()
+        while not stop.is_set():
+            # No stop.wait() here: it holds a lock that the signal handler, in this same thread, would need.
+            time.sleep(0.1)
         for thread in threads:
             thread.join()
         self.stdout.write("Stopped.")
