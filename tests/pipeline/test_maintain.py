@@ -69,3 +69,20 @@ def test_what_is_over_goes_and_failures_stay(channel, alias, clock, delivered):
         0,
         0,
     )
+
+
+def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(channel, alias, sandbox, clock):
+    from evermuse_outbox.pipeline.retry import retry
+
+    older = outbox.enqueue(record(1, data={"version": 1}), using=alias)
+    spoil(alias, older)
+    relay(channel, 60)
+    newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
+    relay(channel, 60)
+    clock.move(5)
+    track(channel, 60)
+    assert states(alias) == ["delivered", "rejected"]
+    clock.move(20 * DAY)
+    purge(alias, channel.clock, 14)
+    assert retry(alias, [older.pk]).refused == {older.pk: newer.pk}
+    assert states(alias) == ["delivered", "rejected"]

@@ -272,3 +272,29 @@ def test_the_number_of_queries_does_not_grow_with_the_records(
 
     with django_assert_max_num_queries(16, connection=connections[alias]):
         assert len(seal_next(channel).members) == 598
+
+
+def test_a_newer_version_that_comes_between_two_pages_takes_the_older_ones_place(
+    channel, alias, sandbox, outbox_settings, reopen, monkeypatch
+):
+    from evermuse_outbox.pipeline import seal
+
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=3)
+    channel = reopen()
+    enqueue(alias, 8)
+    relay(channel, 60)
+    enqueue(alias, 8, data={"version": 2})  # fenced, so that one page does not fill a request
+    older, _other = enqueue(alias, 1, 2)
+    read, newer = seal._read, []
+
+    def read_and_commit(rows):
+        page = read(rows)
+        if not newer:
+            newer.extend(enqueue(alias, 1, data={"version": 2}))
+        return page
+
+    monkeypatch.setattr(seal, "_read", read_and_commit)
+    sealed = seal_next(channel)
+    assert older.pk not in sealed.members
+    assert newer[0].pk in sealed.members
+    assert state_of(older) == "superseded"

@@ -1,0 +1,66 @@
+"""What a person may ask for, and what must be refused, on every database."""
+
+from __future__ import annotations
+
+from evermuse_outbox import outbox
+from evermuse_outbox.models import OutboxRecord
+from evermuse_outbox.pipeline.relay import relay, track
+from evermuse_outbox.pipeline.retry import retry
+from evermuse_outbox.sandbox import Fault
+from tests.pipeline.test_settle import spoil, state_of
+from tests.records import record
+
+
+def rejected(channel, alias, number, **changes):
+    row = outbox.enqueue(record(number, **changes), using=alias)
+    spoil(alias, row)
+    relay(channel, 60)
+    assert state_of(row) == "rejected"
+    return row
+
+
+def test_a_retried_record_is_pending_and_then_delivered(channel, alias, sandbox, clock):
+    row = rejected(channel, alias, 1)
+    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(
+        payload=row.payload.replace("nonsense", "evidence"), size=row.size
+    )
+    assert retry(alias, [row.pk]).reopened == (row.pk,)
+    assert state_of(row) == "pending"
+    relay(channel, 60)
+    clock.move(5)
+    track(channel, 60)
+    assert state_of(row) == "delivered"
+    assert row.rejections.count() == 1
+
+
+def test_only_rejected_records_are_retried(channel, alias, sandbox):
+    pending = outbox.enqueue(record(1), using=alias)
+    assert retry(alias, [pending.pk, 10**9]) == retry(alias, [])
+
+
+def test_an_older_version_is_refused_while_a_newer_one_is_pending_or_delivered(channel, alias, sandbox):
+    row = rejected(channel, alias, 1)
+    newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
+    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    relay(channel, 60)
+    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+
+
+def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
+    channel, alias, sandbox, clock
+):
+    row = rejected(channel, alias, 1)
+    newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
+    sandbox.fail_next(Fault(batch_fails=True), count=None)
+    for _ in range(10):
+        relay(channel, 60)
+        clock.move(10)
+        track(channel, 60)
+    assert state_of(newer) == "rejected"
+    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+
+
+def test_a_newer_version_that_was_never_accepted_stands_in_nobodys_way(channel, alias, sandbox):
+    row = rejected(channel, alias, 1)
+    rejected(channel, alias, 1, data={"version": 2})
+    assert retry(alias, [row.pk]).reopened == (row.pk,)
