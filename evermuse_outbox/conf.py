@@ -211,6 +211,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "MAX_RESENDS": Option(_number(0, 100, "resends", whole=True), 3),
     "POLL_INTERVAL": Option(_number(0.05, 3_600, "seconds"), 1.0),
     "RETENTION_DAYS": Option(_number(0, 36_500, "days"), 14),
+    "SENDERS": Option(_number(1, 1_000, "threads", whole=True), 10),
     "KICK": Option(_flag, True),
     "CELERY_QUEUE": Option(_queue, None),
 }
@@ -251,6 +252,7 @@ class Settings:
     max_resends: int
     poll_interval: float
     retention_days: float
+    senders: int
     kick: bool
     celery_queue: str | None
 

@@ -12,7 +12,7 @@ from .conf import get_settings
 from .pipeline import maintain as maintenance
 from .pipeline.channel import Clock, channels, one_of_many, open_channel
 from .pipeline.groups import has_work
-from .pipeline.relay import relay as run_relay
+from .pipeline.relay import relay_with_crew
 from .pipeline.relay import track as run_track
 from .pipeline.track import has_due
 
@@ -44,7 +44,7 @@ def tick() -> None:
 def relay(using: str, workspace: str) -> int:
     """Seals and sends for a while; asks for another run when more is waiting. Returns batches sent."""
     channel = open_channel(using, workspace)
-    sent = run_relay(channel, RUN_SECONDS)
+    sent = relay_with_crew(channel, RUN_SECONDS)
     if sent and has_work(channel):
         ask(relay, using, workspace)
     return sent

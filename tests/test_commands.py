@@ -148,16 +148,10 @@ def test_drain_that_gives_up_says_what_holds(alias, looks):
 # --- outbox_relay, in this process --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5"])
-def test_relay_needs_a_sender(wrong):
-    with pytest.raises(CommandError, match="argument --senders: "):
-        run("outbox_relay", "--senders", wrong)
-
-
 def test_relay_has_a_thread_for_each_task_of_each_lane(outbox_settings):
     outbox_settings(DATABASES=["default"], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
-    names = [name for name, _, _ in outbox_relay.Command()._steps(senders=2)]
-    assert names == ["maintain", *["track default", *["send default"] * 2], *["track eu", *["send eu"] * 2]]
+    names = [name for name, _, _ in outbox_relay.Command()._steps()]
+    assert names == ["maintain", "track default", "send default", "track eu", "send eu"]
 
 
 @pytest.mark.django_db
@@ -218,7 +212,7 @@ def host(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_relay_ends_well_when_it_is_told_to(host, number):
-    process = host("outbox_relay", "--senders", "1")
+    process = host("outbox_relay")
     try:
         greeting = process.stdout.readline()
         assert greeting.startswith("Relaying for default")

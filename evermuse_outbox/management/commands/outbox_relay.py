@@ -6,7 +6,6 @@ import logging
 import signal
 import threading
 import time
-from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from django.db import Error as DatabaseError
 from ...conf import get_settings
 from ...pipeline.channel import Channel, Clock, channels, close_connections, open_channel
 from ...pipeline.maintain import maintain_all
-from ...pipeline.relay import relay, track
+from ...pipeline.relay import relay_with_crew, track
 from ...schedule import MAINTAIN
 
 logger = logging.getLogger(__name__)
@@ -28,26 +27,16 @@ IDLE = 0.2
 TROUBLE = 1.0
 """Seconds to wait after what nobody foresaw."""
 
-RUN_SECONDS = 1.0
+RUN_SECONDS = 2.0
+"""How long one step runs, and so how long a stop may take beside what is under way."""
 
 
 class Command(BaseCommand):
     help = (
         "Seals, sends and follows in one process, without Celery: the same pipeline, the same leases and the "
-        "same pace, so that it may run beside Celery workers and beside itself. Stops at SIGINT or SIGTERM "
-        "after what is under way."
+        "same pace, so that it may run beside Celery workers and beside itself. Stops at SIGINT or SIGTERM after "
+        "what is under way."
     )
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--senders",
-            type=number_of_threads,
-            default=4,
-            help=(
-                "threads that send for each workspace; 10 × the seconds of an answer are enough "
-                "(default: %(default)s)"
-            ),
-        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         stop = threading.Event()
@@ -55,7 +44,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         threads = [
             threading.Thread(target=_repeat, args=(stop, step, pause), name=name)
-            for name, step, pause in self._steps(options["senders"])
+            for name, step, pause in self._steps()
         ]
         for thread in threads:
             thread.start()
@@ -68,24 +57,16 @@ class Command(BaseCommand):
             thread.join()
         self.stdout.write("Stopped.")
 
-    def _steps(self, senders: int) -> list[tuple[str, Callable[[], int], float]]:
+    def _steps(self) -> list[tuple[str, Callable[[], int], float]]:
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
         for using, name in channels():
             steps.append((f"track {name}", partial(_run, track, using, name), IDLE))
-            steps += [(f"send {name}", partial(_run, relay, using, name), IDLE)] * senders
+            steps.append((f"send {name}", partial(_run, relay_with_crew, using, name), IDLE))
         return steps
 
 
 def _run(step: Callable[[Channel, float], int], using: str, name: str) -> int:
     return step(open_channel(using, name), RUN_SECONDS)
-
-
-def number_of_threads(value: str) -> int:
-    """At least one thread; argparse turns the error into words."""
-    count = int(value)
-    if count < 1:
-        raise ArgumentTypeError(f"at least 1 thread is needed, not {count}")
-    return count
 
 
 def _maintain() -> int:
