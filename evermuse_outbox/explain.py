@@ -139,5 +139,10 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
+def local(moment: datetime) -> datetime:
+    """``moment`` in the current time zone; as it is where the project has none (``USE_TZ = False``)."""
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+
+
 def _at(moment: datetime | None) -> str:
-    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else "no known time"
+    return f"{local(moment):%Y-%m-%d %H:%M:%S %Z}".strip() if moment else "no known time"

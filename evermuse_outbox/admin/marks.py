@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db import models
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from ..explain import local
 from ..models import BatchState, Hold, RecordState
 
 NOTHING = "-"
@@ -72,11 +72,11 @@ def moment(at: datetime | None) -> SafeString | str:
     """Local time to the second; a narrow cell may put the time below the date."""
     if at is None:
         return NOTHING
-    local = timezone.localtime(at)
+    shown = local(at)
     return format_html(
         '<time datetime="{}">{}</time>',
-        local.isoformat(),
-        words([f"{local:%Y-%m-%d}", f"{local:%H:%M:%S}"]),
+        shown.isoformat(),
+        words([f"{shown:%Y-%m-%d}", f"{shown:%H:%M:%S}"]),
     )
 
 

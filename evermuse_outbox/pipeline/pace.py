@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.utils import timezone
-
 from ..evermuse.client import Answer
 from ..evermuse.errors import ThrottleUnavailable
 from ..evermuse.throttle import MAX_HOLD
@@ -123,8 +121,12 @@ def call(channel: Channel, visit: str, request: Callable[[], Answer], *, is_send
 
 def hold_for_retry_after(channel: Channel, seconds: float, message: str) -> None:
     """429: nobody who uses this key sends for that long."""
-    channel.throttle.hold(seconds)
     _hold(channel, Hold.THROTTLED, min(seconds, MAX_HOLD), message)
+    try:
+        channel.throttle.hold(seconds)
+    except ThrottleUnavailable as error:
+        # Who does not answer gives no slots either, and the workspace's own hold stands.
+        logger.warning("%s", error)
 
 
 def pause(channel: Channel, message: str) -> None:
@@ -153,10 +155,4 @@ def resume(channel: Channel) -> None:
 def _hold(channel: Channel, state: Hold, seconds: float, reason: str) -> None:
     until = channel.clock.after(seconds)
     OutboxWorkspace.objects.using(channel.using).hold(channel.name, state, until, reason)
-    logger.warning(
-        "workspace %s is %s until %s: %s",
-        channel.name,
-        state.value,
-        timezone.localtime(until).isoformat(),
-        reason,
-    )
+    logger.warning("workspace %s is %s until %s: %s", channel.name, state.value, until.isoformat(), reason)

@@ -52,12 +52,16 @@ def track_due(channel: Channel) -> int:
     with pace.gate(channel) as gate:
         if not gate.is_open or _can_wait(channel):
             return 0
+        if gate.probe_until and has_work(channel):
+            return 0  # where there is something to send, that is what tells whether sending works again
         claimed = claim_due(channel)
         waiting = {batch.remote_id: batch for batch in claimed}
         try:
             _read(channel, waiting)
         finally:
             _ask_again(channel, waiting)
+        if gate.probe_until and len(waiting) < len(claimed):
+            pace.resume(channel)
         return len(claimed)
     return 0
 
@@ -169,8 +173,6 @@ def _ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[A
         return None, of_error(error)
     outcome = of_read(answer)
     match outcome:
-        case None:
-            pace.resume(channel)
         case Throttled(seconds, message):
             pace.hold_for_retry_after(channel, seconds, message)
         case KeyRefused(401, message):

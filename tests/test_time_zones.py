@@ -1,0 +1,49 @@
+"""Hosts whose project knows no time zones are served all the same."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.urls import reverse
+
+from evermuse_outbox import outbox
+from evermuse_outbox.explain import explain_record
+from evermuse_outbox.models import OutboxBatch, OutboxRecord
+from evermuse_outbox.pipeline.channel import Clock, DatabaseThrottle
+from evermuse_outbox.pipeline.maintain import purge, rescue
+from evermuse_outbox.sandbox import Sandbox
+from evermuse_outbox.testing import deliver
+from tests.records import record
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(
+    ("use_tz", "zone"), [(False, "UTC"), (False, "Asia/Tokyo"), (True, "America/New_York")]
+)
+def test_a_record_lives_its_life_in_any_time_zone(settings, client, use_tz, zone):
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
+    row = outbox.enqueue(record(1))
+    assert explain_record(row)
+    with Sandbox(rate_limit=100_000, batch_seconds=0) as sandbox:
+        assert deliver(sandbox) == 1
+    assert [r.state for r in OutboxRecord.objects.all()] == ["delivered"]
+    assert (rescue("default", Clock()), purge("default", Clock(), 1)) == (0, 0)
+    call_command("outbox_status")
+    client.force_login(User.objects.create_superuser("admin"))
+    for name, pk in (("outboxrecord", row.pk), ("outboxbatch", OutboxBatch.objects.get().pk)):
+        assert client.get(reverse(f"admin:evermuse_outbox_{name}_changelist")).status_code == 200
+        assert client.get(reverse(f"admin:evermuse_outbox_{name}_change", args=[pk])).status_code == 200
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_the_database_keeps_the_pace_in_any_time_zone(settings, use_tz):
+    from evermuse_outbox.evermuse.throttle import Limit
+
+    settings.USE_TZ = use_tz
+    throttle = DatabaseThrottle("default", "scope", Limit(1, 100.0))
+    assert throttle.reserve(0).taken
+    assert 99 < throttle.reserve(0).wait <= 100
+    assert throttle.enter().visit
+    assert not throttle.enter().visit
