@@ -10,9 +10,15 @@ from django.conf import settings as project
 
 from evermuse_outbox.evermuse.throttle import Entry, Grant
 from evermuse_outbox.pipeline.channel import Clock, open_channel
-from tests.services import HOW
+from tests.services import HOW, missing
 
 ALIASES = ("default", "postgres", "mariadb")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What could not be tested here, a line a service."""
+    for line in missing():
+        terminalreporter.write_line(line, yellow=True)
 
 
 def pytest_generate_tests(metafunc):

@@ -79,3 +79,9 @@ MARIADB_URL = _found(
 )
 REDIS_URL = _found(_redis, "TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 RABBITMQ_URL = _found(_rabbitmq, "TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+
+def missing() -> list[str]:
+    """A line for each service that is not there, which says how to have it."""
+    urls = {"postgres": POSTGRES_URL, "mariadb": MARIADB_URL, "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}
+    return [f"no {name}: what needs it is skipped; {HOW[name]}" for name, url in urls.items() if not url]
