@@ -15,7 +15,7 @@ from . import conf
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001 bad setting; E002 lease too short; E003 unknown database; W001 … W005 see the docs."""
+    """E001 bad setting; E002 lease too short; E003 unknown database; W001 … W006 see the docs."""
     found: list[CheckMessage] = [
         Error(f"{problem.path}: {problem.message}", hint=problem.hint, id="evermuse_outbox.E001")
         for problem in conf.problems()
@@ -27,11 +27,12 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def _lease(settings: conf.Settings) -> Iterator[CheckMessage]:
-    if settings.lease < 2 * settings.timeout:
+    least = 2 * settings.timeout + conf.PATIENCE
+    if settings.lease < least:
         yield Error(
             f"EVERMUSE_OUTBOX['LEASE'] is {settings.lease:g} s, but one request may take TIMEOUT = "
-            f"{settings.timeout:g} s after waiting for its slot.",
-            hint=f"Set LEASE to at least twice TIMEOUT, {2 * settings.timeout:g} s.",
+            f"{settings.timeout:g} s after waiting up to {conf.PATIENCE:g} s for its slot.",
+            hint=f"Set LEASE to at least twice TIMEOUT and {conf.PATIENCE:g} s, {least:g} s.",
             id="evermuse_outbox.E002",
         )
 

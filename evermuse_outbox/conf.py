@@ -25,6 +25,9 @@ DEFAULT_WORKSPACE = "default"
 BODY_FORMATS = ("ndjson", "array", "wrapper")
 FORMAT_HINTS = ("text", "audio", "video", "file")
 NATURES = ("evidence", "guidance", "context")
+PATIENCE = 5.0
+"""Seconds that a leased batch waits for its slot before it is given back."""
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -210,7 +213,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "BACKOFF_CAP": Option(_number(0.001, 86_400, "seconds"), 300.0),
     "MAX_RESENDS": Option(_number(0, 100, "resends", whole=True), 3),
     "POLL_INTERVAL": Option(_number(0.05, 3_600, "seconds"), 1.0),
-    "RETENTION_DAYS": Option(_number(0, 36_500, "days"), 14),
+    "RETENTION_DAYS": Option(_number(1 / 24, 36_500, "days"), 14),
     "SENDERS": Option(_number(1, 1_000, "threads", whole=True), 10),
     "KICK": Option(_flag, True),
     "CELERY_QUEUE": Option(_queue, None),

@@ -39,7 +39,8 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.ACCEPTED:
             said = batch.remote_status or "nothing yet"
             again = _at(batch.next_poll_at)
-            return f"Evermuse has it as {batch.remote_id} and says {said}; asked again at {again}."
+            told = f"Evermuse has it as {batch.remote_id} and says {said}; asked again at {again}."
+            return f"{told} {_sentence(batch.message)}" if batch.message else told
         case BatchState.COMPLETE:
             return _complete(batch)
         case BatchState.REFUSED:

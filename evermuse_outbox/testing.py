@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
@@ -15,6 +15,9 @@ from .evermuse.throttle import Entry, Grant
 from .models import OutboxRecord
 from .pipeline.channel import Channel, Clock
 from .pipeline.relay import relay, track
+
+if TYPE_CHECKING:
+    from .sandbox import Sandbox
 
 
 class Served(Protocol):
@@ -43,6 +46,18 @@ class Unpaced:
         """Forgotten at once."""
 
 
+def local_evermuse(workspace: str = DEFAULT_WORKSPACE, **options: Any) -> Sandbox:
+    """A :class:`~evermuse_outbox.sandbox.Sandbox` under the contract of ``workspace``, without a limit or delay.
+
+    ``options`` are the sandbox's own. Use it as a context manager. It needs the extra ``[sandbox]``.
+    """
+    from .sandbox import Sandbox
+
+    contract = get_settings().workspace(workspace).contract
+    given: dict[str, Any] = {"contract": contract, "rate_limit": 100_000, "batch_seconds": 0}
+    return Sandbox(**given | options)
+
+
 def enqueued(using: str = DEFAULT_DB_ALIAS, **filters: Any) -> list[dict[str, Any]]:
     """The records in the outbox as Evermuse would read them, oldest first; ``filters`` as for a QuerySet."""
     return [
@@ -60,8 +75,8 @@ def deliver(
 ) -> int:
     """Seals, sends and follows what waits, against ``sandbox``, without workers; returns batches sent.
 
-    Nothing lingers and no time passes: polls and retries that are due later happen now. Give the sandbox
-    ``rate_limit=100_000, batch_seconds=0``.
+    Nothing lingers and no time passes: polls and retries that are due later happen now, and nothing is
+    paced, which is why the sandbox of :func:`local_evermuse` has no limit.
     """
     clock, sent = _Ahead(), 0
     channel = _channel(sandbox.url, using, workspace, api_key, clock)

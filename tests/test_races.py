@@ -11,9 +11,9 @@ from django.db import connections, transaction
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.pipeline import seal
+from evermuse_outbox.pipeline.follow import fail
 from evermuse_outbox.pipeline.relay import relay
 from evermuse_outbox.pipeline.seal import seal_next
-from evermuse_outbox.pipeline.settle import fail
 from tests.records import record
 
 pytestmark = pytest.mark.commits

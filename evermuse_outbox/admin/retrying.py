@@ -56,7 +56,7 @@ def preview(using: str, pks: Sequence[int]) -> Tally:
     tally = Tally()
     rows = OutboxRecord.rows.using(using)
     for chunk in chunks(pks):
-        versions: Any = rows.rejected().filter(pk__in=chunk).overtaken()
+        versions: Any = rows.rejected().filter(pk__in=chunk).with_versions()
         found = dict(versions.values_list("pk", "newer"))
         refused = {pk: newer for pk, newer in found.items() if newer}
         tally.add(len(chunk), [pk for pk in found if pk not in refused], refused)

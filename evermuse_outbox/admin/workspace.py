@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
@@ -131,7 +132,7 @@ class OutboxWorkspaceAdmin(LookOnlyAdmin):
 
     def _resume(self, request: HttpRequest, row: OutboxWorkspace) -> None:
         using = router.db_for_write(OutboxWorkspace, instance=row)
-        if not OutboxWorkspace.objects.using(using).resume(row.pk):
+        if not OutboxWorkspace.objects.using(using).resume(row.pk, timezone.now()):
             self.message_user(request, _now("%s was open already.") % row.pk, messages.INFO)
             return
         kick_on_commit(using, row.pk)

@@ -6,6 +6,9 @@ redirect followed (the key would go along), no retry of its own, no compression 
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,8 +67,9 @@ class Client:
                 "Accept-Encoding": "identity",
             }
         )
+        self._socket = _Socket()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0))
+            self._session.mount(scheme, _Adapter(self._socket))
 
     def ingest(self, body: bytes, *, content_type: str, key: str, format_hint: str = "") -> Answer:
         """POST a sealed body under its Idempotency-Key. Raises Unreachable or Unanswered."""
@@ -92,18 +96,72 @@ class Client:
 
     def _call(self, method: str, url: str, **options: Any) -> Answer:
         started = time.monotonic()
+        # The socket's own timeout bounds each read alone; a drip would go on for ever.
+        self._socket.was_shut = False
+        deadline = threading.Timer(self._timeout, self._socket.shut)
+        deadline.daemon = True
+        deadline.start()
         try:
             response = self._session.request(
                 method, url, timeout=self._timeout, allow_redirects=False, stream=True, **options
             )
             with response:
-                body = _read(response, deadline=started + self._timeout)
-                return Answer(response.status_code, body, time.monotonic() - started)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _explained(error) from error
+                answer = Answer(response.status_code, _read(response), time.monotonic() - started)
+        except Exception as error:
+            # Whatever it was, it must not look like an answer.
+            raise self._late() if self._socket.was_shut else _explained(error) from error
+        finally:
+            deadline.cancel()
+        if self._socket.was_shut:
+            raise self._late()
+        return answer
+
+    def _late(self) -> Unanswered:
+        return Unanswered(f"no whole answer within {self._timeout:g} s")
 
 
-def _read(response: requests.Response, deadline: float) -> bytes:
+class _Socket:
+    """The socket that a client's one connection uses, for who must close it from outside."""
+
+    def __init__(self) -> None:
+        self.current: socket.socket | None = None
+        self.was_shut = False
+
+    def shut(self) -> None:
+        """Ends whatever is being read or written."""
+        self.was_shut = True
+        if self.current is not None:
+            with contextlib.suppress(OSError):
+                self.current.shutdown(socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    """One connection, no retries, and its socket is told to ``watched``."""
+
+    def __init__(self, watched: _Socket) -> None:
+        self._watched = watched
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": _watching(urllib3.HTTPConnectionPool, self._watched),
+            "https": _watching(urllib3.HTTPSConnectionPool, self._watched),
+        }
+
+
+def _watching(pool: Any, watched: _Socket) -> Any:
+    """A pool whose connections tell ``watched`` their socket."""
+
+    class Connection(pool.ConnectionCls):
+        def connect(self) -> None:
+            super().connect()
+            watched.current = self.sock
+
+    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": Connection})
+
+
+def _read(response: requests.Response) -> bytes:
     body = bytearray()
     while chunk := response.raw.read1(_CHUNK):
         body += chunk
@@ -111,8 +169,6 @@ def _read(response: requests.Response, deadline: float) -> bytes:
             raise Unanswered(
                 f"HTTP {response.status_code} with an answer of more than {MAX_ANSWER_BYTES:,} bytes"
             )
-        if time.monotonic() > deadline:
-            raise Unanswered(f"HTTP {response.status_code}, and the answer was not whole in time")
     return bytes(body)
 
 

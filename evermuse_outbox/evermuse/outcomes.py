@@ -14,15 +14,13 @@ from typing import Any, TypeAlias
 
 from .client import Answer
 from .errors import Unanswered, Unreachable
+from .limits import MAX_BATCH_ID, MAX_CURSOR, MAX_ERROR_CODE, MAX_ERROR_MESSAGE
 
 DEFAULT_RETRY_AFTER = 1.0
 """Seconds, where a 429 does not say: the window of the published limit."""
 
 LONGEST_RETRY_AFTER = 1e9
 """Seconds. Larger numbers say the same: not in this life; what is obeyed is capped further on."""
-
-MESSAGE_LENGTH = 2_048
-"""Characters: the longest message the contract allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +124,18 @@ def _of_success(answer: Answer, sent: int) -> Outcome:
 
 
 def _of_trouble(answer: Answer) -> Outcome:
-    told = _object(answer.body) or {}
+    known = _object(answer.body)
+    told = known or {}
     message = _message(answer, told)
     match answer.status:
+        case 400 | 422 if known is None:
+            # Evermuse refuses in JSON: this is somebody on the way, who knows nothing of the records.
+            return Unavailable(message)
         case 400 | 422:
             # 422 is not in the contract; where it comes, it can only mean the same.
-            return Refused(_text(told.get("error"), 64) or "REFUSED", message, _record_errors(told))
+            return Refused(
+                _text(told.get("error"), MAX_ERROR_CODE) or "REFUSED", message, _record_errors(told)
+            )
         case 413:
             return TooLarge(message)
         case 401 | 403:
@@ -145,7 +149,7 @@ def _of_trouble(answer: Answer) -> Outcome:
 
 
 def _message(answer: Answer, told: Mapping[str, Any]) -> str:
-    said = _text(told.get("message"), MESSAGE_LENGTH) or _text(told.get("error"), 64)
+    said = _text(told.get("message"), MAX_ERROR_MESSAGE) or _text(told.get("error"), MAX_ERROR_CODE)
     return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status} with no readable message"
 
 
@@ -172,8 +176,8 @@ def _record_error(entry: Any) -> RecordError | None:
         return None
     return RecordError(
         entry["index"],
-        _text(entry.get("code"), 64) or "REJECTED",
-        _text(entry.get("message"), MESSAGE_LENGTH) or "Evermuse gave no message.",
+        _text(entry.get("code"), MAX_ERROR_CODE) or "REJECTED",
+        _text(entry.get("message"), MAX_ERROR_MESSAGE) or "Evermuse gave no message.",
     )
 
 
@@ -190,7 +194,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_remote_id(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 128 and _text(value, 128) == value
+    return isinstance(value, str) and 0 < len(value) <= MAX_BATCH_ID and _text(value, MAX_BATCH_ID) == value
 
 
 def _text(value: Any, length: int) -> str:
@@ -241,7 +245,7 @@ def read_page(answer: Answer) -> Page | None:
         return None
     statuses = tuple(status for status in map(_status, told["batches"]) if status)
     cursor = told.get("nextCursor")
-    return Page(statuses, cursor if isinstance(cursor, str) and 0 < len(cursor) <= 256 else None)
+    return Page(statuses, cursor if isinstance(cursor, str) and 0 < len(cursor) <= MAX_CURSOR else None)
 
 
 def _status(told: Any) -> Status | None:

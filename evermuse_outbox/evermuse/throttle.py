@@ -27,7 +27,7 @@ from .errors import ThrottleUnavailable
 WINDOW = 1.0
 """Seconds. The published limit counts over any one second."""
 
-MARGIN = 0.015
+MARGIN = 0.02
 """Seconds added to the window, for the precision of clocks on both sides."""
 
 GRACE = 0.25
@@ -39,8 +39,12 @@ MAX_HOLD = 86_400.0
 CLOCK_JUMP = 3_600.0
 """Seconds. A next slot further away than this can only come from a clock that was set back."""
 
-EPOCH = 25
+EPOCH = 40
 """Sends after which the shortest answering time is looked for anew."""
+
+DROP = 0.01
+"""Seconds. An answer this much quicker than the quickest says that the API has become quicker: what was
+known is forgotten."""
 
 KNOCK = 0.02
 """Seconds between two tries at the door: an answer may free a place sooner than the visit itself would."""
@@ -130,14 +134,15 @@ class Pace(NamedTuple):
             return self
         took = max(now - visit.sent, 0.0)
         pace = self._learn(took) if is_send else self
-        known = is_send and pace.quickest is not None
-        late = took - min(took, pace.quickest or 0.0, pace.candidate or math.inf) if known else took
+        late = max(took - pace.quickest, 0.0) if is_send and pace.quickest is not None else took
         arrived = visit.sent + min(late, GRACE)
         return pace._replace(
             visits=tuple(v._replace(latest=arrived) if v is visit else v for v in self.visits)
         )
 
     def _learn(self, took: float) -> Pace:
+        if self.quickest is not None and took < self.quickest - DROP:
+            return self._replace(quickest=None, candidate=took, sends=1)
         candidate = took if self.candidate is None else min(took, self.candidate)
         if self.sends + 1 < EPOCH:
             return self._replace(candidate=candidate, sends=self.sends + 1)
@@ -197,6 +202,7 @@ _RESERVE = (
     _NOW
     + """
 local spacing, patience, jump = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if redis.call('EXISTS', KEYS[1]) == 0 then write('free_at', now + tonumber(ARGV[4])) end
 local free = read('free_at')
 if free - now >= jump then free = now end
 local wait = math.max(free, read('hold_until'), now) - now
@@ -233,6 +239,10 @@ local took = math.max(now - sent, 0)
 local late = took
 if ARGV[4] == '1' then
     local quickest = tonumber(redis.call('HGET', KEYS[1], 'quickest') or '-1')
+    if quickest >= 0 and took < quickest - tonumber(ARGV[5]) then
+        redis.call('HDEL', KEYS[1], 'quickest', 'candidate', 'sends')
+        quickest = -1
+    end
     local candidate = math.min(took, tonumber(redis.call('HGET', KEYS[1], 'candidate') or '1e9'))
     if redis.call('HINCRBY', KEYS[1], 'sends', 1) < epoch then
         write('candidate', candidate)
@@ -241,7 +251,7 @@ if ARGV[4] == '1' then
         write('quickest', quickest)
         redis.call('HDEL', KEYS[1], 'candidate', 'sends')
     end
-    if quickest >= 0 then late = took - math.min(took, quickest, candidate) end
+    if quickest >= 0 then late = math.max(took - quickest, 0) end
 end
 redis.call('ZADD', KEYS[2], 'XX', string.format('%.6f', sent + math.min(late, grace)), ARGV[3])
 return 1
@@ -269,10 +279,10 @@ class RedisThrottle:
         self._hold = client.register_script(_HOLD)
 
     def wait(self) -> float:
-        return float(self._run(self._reserve, self._limit.spacing, -1, CLOCK_JUMP)[1])
+        return float(self._ask(patience=-1)[1])
 
     def reserve(self, patience: float) -> Grant:
-        taken, wait = self._run(self._reserve, self._limit.spacing, patience, CLOCK_JUMP)
+        taken, wait = self._ask(patience)
         return Grant(float(wait), bool(taken))
 
     def enter(self) -> Entry:
@@ -283,10 +293,15 @@ class RedisThrottle:
         return Entry(0.0, _text(told)) if let_in else Entry(float(told), None)
 
     def leave(self, visit: str, *, is_send: bool) -> None:
-        self._run(self._leave, GRACE, EPOCH, visit, int(is_send))
+        self._run(self._leave, GRACE, EPOCH, visit, int(is_send), DROP)
 
     def hold(self, seconds: float) -> None:
         self._run(self._hold, min(seconds, MAX_HOLD))
+
+    def _ask(self, patience: float) -> Any:
+        # A keeper that knows nothing may have forgotten what was sent just now.
+        forgotten = self._limit.window + GRACE
+        return self._run(self._reserve, self._limit.spacing, patience, CLOCK_JUMP, forgotten)
 
     def _run(self, script: Any, *arguments: float | str) -> Any:
         import redis

@@ -2,10 +2,11 @@
 
 ::
 
-    sealed ──lease──▶ sending ──202──▶ accepted ──COMPLETE──▶ complete
-      ▲                 │  │                 └────FAILED────▶ failed
+    sealed ──lease──▶ sending ──202──▶ accepted ──COMPLETE──▶ complete, split
+      ▲                 │  │                 └─FAILED, 404───▶ failed
       └── not taken ────┘  ├── 400, 413 ─────▶ refused, split
-                           └── unclear ──────▶ in_doubt ──lease──▶ sending
+                           ├── unclear ──────▶ in_doubt ──lease──▶ sending
+                           └── cannot be sent ▶ failed
 
 Every change after a lease is fenced by state and lease token: its row count tells whether the lease
 was still held.
@@ -93,10 +94,6 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
         for name, value in written.items():
             setattr(batch, name, value)
         return True
-
-    def claim_poll(self, batch: OutboxBatch, until: datetime) -> bool:
-        """Makes this caller the one who asks about ``batch`` until then. False when another was first."""
-        return bool(self.filter(pk=batch.pk, next_poll_at=batch.next_poll_at).update(next_poll_at=until))
 
 
 class OutboxBatch(models.Model):

@@ -83,23 +83,16 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     def with_versions(self) -> RecordQuerySet:
         """Each record with what its other versions mean for it.
 
-        ``newer`` is the id of the newest later version that is pending, under way or delivered;
-        ``older_batch`` the batch of the latest earlier version that a batch has taken.
+        ``newer`` is the id of the newest later version that is pending, under way or delivered, or that
+        Evermuse accepted and then failed: an older one must not follow any of them. ``older_batch`` is the
+        batch of the latest earlier version that a batch has taken.
         """
-        same = OutboxRecord.rows.filter(identity=OuterRef("identity"), closed_as__isnull=True)
-        newer = same.filter(pk__gt=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-        older = same.filter(pk__lt=OuterRef("pk"), batch__isnull=False).order_by("-pk").values("batch_id")[:1]
-        return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))
-
-    def overtaken(self) -> RecordQuerySet:
-        """Each record with ``newer``: the newest later version that Evermuse has, may have or will get.
-
-        One that Evermuse accepted and then failed counts, too: an older one must not follow it.
-        """
+        same = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
         failed = Q(closed_as=RecordState.REJECTED, batch__state=BatchState.FAILED)
-        later = OutboxRecord.rows.filter(identity=OuterRef("identity"), pk__gt=OuterRef("pk"))
-        newer = later.filter(Q(closed_as__isnull=True) | failed).order_by("-pk").values("pk")[:1]
-        return self.annotate(newer=Subquery(newer))
+        later = same.filter(Q(closed_as__isnull=True) | failed, pk__gt=OuterRef("pk"))
+        earlier = same.filter(closed_as__isnull=True, batch__isnull=False, pk__lt=OuterRef("pk"))
+        newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
+        return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))
 
     # --- changes of state -------------------------------------------------------------------------
 
@@ -128,9 +121,14 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         written = ["closed_as", "superseded_by"]
         return OutboxRecord.rows.using(self.db).bulk_update(rows, written, batch_size=500) if rows else 0
 
+    def discard(self) -> int:
+        """pending or rejected → discarded: it will not be sent. Returns how many; others stay as they are."""
+        unsent = Q(batch__isnull=True, closed_as__isnull=True) | Q(closed_as=RecordState.REJECTED)
+        return self.filter(unsent).update(closed_as=RecordState.DISCARDED)
+
     def reopen(self, pks: Sequence[int]) -> int:
-        """rejected or discarded → pending. Returns how many."""
-        return self.filter(pk__in=pks).update(closed_as=None, batch=None, superseded_by=None)
+        """rejected → pending. Returns how many."""
+        return self.rejected().filter(pk__in=pks).update(closed_as=None, batch=None, superseded_by=None)
 
 
 class StateManager(models.Manager.from_queryset(RecordQuerySet)):  # type: ignore[misc]

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import Any
 
 from django.db import models, transaction
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from ..evermuse.throttle import Entry, Grant, Limit, Pace, Visit, new_visit
+
+
+class EpochNow(models.Func):
+    """The database's time at this moment, in seconds since the epoch, whatever time zone it thinks in."""
+
+    output_field = models.FloatField()
+    template = "(julianday('now') - 2440587.5) * 86400.0"
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="EXTRACT(EPOCH FROM clock_timestamp())::float8")
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        micros = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+        return self.as_sql(compiler, connection, template=f"{micros} / 1000000.0")
 
 
 class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
@@ -16,8 +29,8 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
 
     def look(self, scope: str) -> tuple[Pace, float]:
         """The pace as it stands, and the database's time in seconds since the epoch."""
-        row = self.filter(pk=scope).annotate(now=Now()).first()
-        return (row.pace, _epoch(row.now)) if row else (Pace(), 0.0)
+        row = self.filter(pk=scope).annotate(now=EpochNow()).first()
+        return (row.pace, row.now) if row else (Pace(), 0.0)
 
     def reserve(self, scope: str, limit: Limit, patience: float) -> Grant:
         """The next slot of ``scope``, taken when it is at most ``patience`` seconds away."""
@@ -57,11 +70,6 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
         return self.look(scope)
 
 
-def _epoch(moment: datetime) -> float:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.timestamp()
-
-
 class OutboxThrottle(models.Model):
     """One API key, by a one-way fingerprint. Times are seconds since the epoch on the database's clock."""
 
@@ -74,7 +82,7 @@ class OutboxThrottle(models.Model):
     visits = models.JSONField(_("requests of the last second"), default=list)
     touched = models.PositiveBigIntegerField(_("times asked"), default=0)
 
-    now: datetime
+    now: float  # only on rows that `look` has read
 
     objects = ThrottleQuerySet.as_manager()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -31,8 +32,11 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         Two versions of one identity may stand in two groups, so that sealing them side by side could
         put both in flight. The lock is an UPDATE because SQLite knows no other.
         """
-        self.named(name)
-        self.filter(pk=name).update(turns=models.F("turns") + 1)
+        # Nothing is read before the lock is had, or a transaction that keeps its first view would look at
+        # an old one.
+        if not self.filter(pk=name).update(turns=models.F("turns") + 1):
+            self.get_or_create(pk=name)
+            self.filter(pk=name).update(turns=models.F("turns") + 1)
         return self.get(pk=name)
 
     def hold(self, name: str, state: Hold, until: datetime, reason: str) -> None:
@@ -43,13 +47,15 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
             state=state, held_until=until, reason=reason, failures=models.F("failures") + failed
         )
 
-    def resume(self, name: str) -> int:
-        """Any hold → open, and the count of failures back to 0. Returns 1 when there was one."""
-        return (
-            self.filter(pk=name)
-            .exclude(state=Hold.OPEN)
-            .update(state=Hold.OPEN, held_until=None, reason="", failures=0)
-        )
+    def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
+        """Any hold → open, but for a ``retryAfter`` that is not over. Returns 1 when there was one.
+
+        ``sent`` says that a batch got through, which ends the row of failures, too.
+        """
+        held = self.filter(pk=name).exclude(state=Hold.OPEN, failures=0)
+        over = held.exclude(state=Hold.THROTTLED, held_until__gt=now)
+        ended: dict[str, Any] = {"state": Hold.OPEN, "held_until": None, "reason": ""}
+        return over.update(**ended | ({"failures": 0} if sent else {}))
 
     def claim_probe(self, row: OutboxWorkspace, until: datetime) -> bool:
         """Makes this caller the one who tries whether the trouble is over. False when another was first."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from django.db import Error as DatabaseError
 from django.db import connections
@@ -18,10 +19,13 @@ from django.utils import timezone
 
 from ..conf import Settings, Workspace, get_settings
 from ..evermuse.client import Client
+from ..evermuse.errors import ThrottleUnavailable
 from ..evermuse.throttle import Entry, Grant, Limit, RedisThrottle, Throttle, scope_of
 from ..models import OutboxThrottle
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,10 @@ class Channel:
 
 
 class DatabaseThrottle:
-    """The pace of one key in a row of the outbox's first database."""
+    """The pace of one key in a row of the outbox's first database.
+
+    Raises :class:`ThrottleUnavailable` when that database does not answer.
+    """
 
     def __init__(self, using: str, scope: str, limit: Limit) -> None:
         self._rows = OutboxThrottle.objects.using(using)
@@ -63,20 +70,27 @@ class DatabaseThrottle:
         self._limit = limit
 
     def wait(self) -> float:
-        pace, now = self._rows.look(self._scope)
+        pace, now = self._ask(self._rows.look, self._scope)
         return pace.wait(now)
 
     def reserve(self, patience: float) -> Grant:
-        return self._rows.reserve(self._scope, self._limit, patience)
+        return self._ask(self._rows.reserve, self._scope, self._limit, patience)
 
     def enter(self) -> Entry:
-        return self._rows.enter(self._scope, self._limit)
+        return self._ask(self._rows.enter, self._scope, self._limit)
 
     def leave(self, visit: str, *, is_send: bool) -> None:
-        self._rows.leave(self._scope, visit, is_send=is_send)
+        self._ask(partial(self._rows.leave, is_send=is_send), self._scope, visit)
 
     def hold(self, seconds: float) -> None:
-        self._rows.hold(self._scope, seconds)
+        self._ask(self._rows.hold, self._scope, seconds)
+
+    def _ask(self, step: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return step(*arguments)
+        except DatabaseError as error:
+            told = f"The database keeps the pace and does not answer: {type(error).__name__}"
+            raise ThrottleUnavailable(told) from error
 
 
 def open_channel(using: str, name: str) -> Channel:

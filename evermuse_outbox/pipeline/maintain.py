@@ -6,10 +6,11 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from ..conf import get_settings
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
+from ..models.record import RecordQuerySet
 from .channel import Clock, one_of_many
 
 logger = logging.getLogger(__name__)
@@ -77,20 +78,16 @@ def _chunks_of_batches(using: str, before: datetime, chunks: int) -> list[list[i
     over = OutboxBatch.objects.using(using).filter(
         state__in=OVER, finished_at__lt=before, next_poll_at__isnull=True
     )
-    ids = list(over.order_by("pk").values_list("pk", flat=True)[: chunks * 10])
+    inside = OutboxRecord.rows.filter(batch=OuterRef("pk"))
+    purgeable = over.filter(Exists(_purgeable(inside)) | ~Exists(inside))
+    ids = list(purgeable.order_by("pk").values_list("pk", flat=True)[: chunks * 10])
     return [ids[start : start + 10] for start in range(0, len(ids), 10)]
 
 
 def _purge_batches(using: str, batch_ids: list[int]) -> int:
     with transaction.atomic(using=using):
         over = OutboxRecord.rows.using(using).filter(batch_id__in=batch_ids)
-        delivered = over.filter(
-            ~Exists(_older_rejected()), closed_as__isnull=True, batch__state=BatchState.COMPLETE
-        )
-        set_aside = over.filter(closed_as__in=(RecordState.SUPERSEDED, RecordState.DISCARDED))
-        count = _delete_records(
-            using, [*delivered.values_list("pk", flat=True), *set_aside.values_list("pk", flat=True)]
-        )
+        count = _delete_records(using, list(_purgeable(over).values_list("pk", flat=True)))
         kept = set(over.values_list("batch_id", flat=True))
         empty = [pk for pk in batch_ids if pk not in kept]
         _raw_delete(OutboxAttempt.objects.using(using).filter(batch_id__in=empty))
@@ -100,9 +97,12 @@ def _purge_batches(using: str, batch_ids: list[int]) -> int:
     return count
 
 
-def _older_rejected() -> models.QuerySet:
-    """Older versions that a person may still ask to retry: only the newer row tells that they must not."""
-    return OutboxRecord.rows.rejected().filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
+def _purgeable(over: RecordQuerySet) -> RecordQuerySet:
+    """Of records in batches that are over: all but the rejected, and but for those newer versions that alone
+    tell that an older, rejected one must not be retried."""
+    older = OutboxRecord.rows.rejected().filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
+    set_aside = Q(closed_as__in=(RecordState.SUPERSEDED, RecordState.DISCARDED))
+    return over.filter(set_aside | Q(closed_as__isnull=True) & ~Exists(older))
 
 
 def _purge_set_aside(using: str, before: datetime) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..conf import PATIENCE
 from ..evermuse.client import Answer
 from ..evermuse.errors import ThrottleUnavailable
 from ..evermuse.throttle import MAX_HOLD
@@ -22,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 CROWDED = 0.3
 """Seconds. Where the next slot is further away, enough senders wait already."""
-
-PATIENCE = 5.0
-"""Seconds that a leased batch waits for its slot before it is given back."""
 
 KEEPER_DOWN = 5.0
 """Seconds until Redis is asked again when it did not answer."""
@@ -76,7 +74,7 @@ def _gate(channel: Channel) -> Gate:
     if row.state == Hold.OPEN:
         return OPEN
     if row.state == Hold.THROTTLED:
-        rows.resume(channel.name)
+        rows.resume(channel.name, channel.clock.now(), sent=False)
         return OPEN
     until = channel.clock.after(channel.settings.lease)
     return Gate(is_open=True, probe_until=until) if rows.claim_probe(row, until) else CLOSED
@@ -146,9 +144,9 @@ def back_off(channel: Channel, message: str) -> None:
     )
 
 
-def resume(channel: Channel) -> None:
-    """The API has answered as it should: whatever held the workspace is over."""
-    if OutboxWorkspace.objects.using(channel.using).resume(channel.name):
+def resume(channel: Channel, *, sent: bool) -> None:
+    """The API has answered as it should: what held the workspace is over. ``sent`` for the answer to a POST."""
+    if OutboxWorkspace.objects.using(channel.using).resume(channel.name, channel.clock.now(), sent=sent):
         logger.info("workspace %s is open again", channel.name)
 
 

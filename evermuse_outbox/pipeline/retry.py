@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from ..models import OutboxRecord
 
@@ -28,9 +29,13 @@ def retry(using: str, pks: Sequence[int]) -> Retried:
     """
     with transaction.atomic(using=using):
         rows = OutboxRecord.rows.using(using)
-        chosen = list(rows.rejected().filter(pk__in=pks).overtaken().defer("payload").order_by("pk"))
+        chosen = rows.rejected().filter(pk__in=pks).order_by("pk")
+        if connections[using].features.has_select_for_update:
+            list(chosen.select_for_update().values_list("pk"))  # two people may ask at once
+        rows_with_newer: Any = chosen.with_versions()
+        versions = dict(rows_with_newer.values_list("pk", "newer"))
         # Of two rejected versions of one identity that are asked for together, sealing keeps the newer one.
-        refused = {record.pk: record.newer for record in chosen if record.newer}
-        reopened = [record.pk for record in chosen if record.pk not in refused]
+        refused = {pk: newer for pk, newer in versions.items() if newer}
+        reopened = [pk for pk in versions if pk not in refused]
         rows.reopen(reopened)
     return Retried(tuple(reopened), refused)

@@ -115,8 +115,10 @@ def seal_parts(
         rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, pk__in=part, closed_as__isnull=True)
         fresh = _without_superseded(channel, _read(rows.with_versions().order_by("pk")))
         fresh = _in_contract(channel, fresh)
-        if fresh:
-            _write_batch(channel, fresh, parent=batch, resends=resends, due_at=due_at)
+        while fresh:
+            packed = pack(fresh, _limits(channel), _format(channel))
+            _write_batch(channel, packed, parent=batch, resends=resends, due_at=due_at)
+            fresh = [record for record in fresh if record not in set(packed)]
             sealed += 1
     return sealed
 

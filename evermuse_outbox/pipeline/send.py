@@ -67,14 +67,20 @@ def send(channel: Channel, sealed: Sealed) -> Step:
     try:
         visit = pace.wait_for_slot(channel)
     finally:
-        if visit is None:
+        if visit is None or not _lease_lasts(channel, sealed):
             give_back(channel, sealed)
-    if visit is None:
+    if visit is None or not _lease_lasts(channel, sealed):
         return Step.HELD
     started = channel.clock.now()
     outcome, answer = post(channel, sealed, visit)
     settle(channel, sealed, outcome, Call.made("ingest", started, outcome, answer))
     return Step.SENT
+
+
+def _lease_lasts(channel: Channel, sealed: Sealed) -> bool:
+    """Whether an answer can be had before the lease runs out; a sender may have been paused for long."""
+    until = sealed.batch.leased_until
+    return until is not None and channel.clock.after(channel.settings.timeout) < until
 
 
 def post(channel: Channel, sealed: Sealed, visit: str) -> tuple[Outcome, Answer | None]:

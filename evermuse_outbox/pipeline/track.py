@@ -29,8 +29,9 @@ from ..models import BatchState, OutboxBatch
 from . import pace
 from .backoff import poll_after
 from .channel import Channel
+from .follow import fail, settle_status
 from .groups import has_work
-from .settle import Call, fail, settle_status
+from .settle import Call
 
 FEW = 2
 """Up to so many batches are asked for one by one: that costs no more than the listing."""
@@ -52,8 +53,6 @@ def track_due(channel: Channel) -> int:
     with pace.gate(channel) as gate:
         if not gate.is_open or _can_wait(channel):
             return 0
-        if gate.probe_until and has_work(channel):
-            return 0  # where there is something to send, that is what tells whether sending works again
         claimed = claim_due(channel)
         waiting = {batch.remote_id: batch for batch in claimed}
         try:
@@ -61,7 +60,7 @@ def track_due(channel: Channel) -> int:
         finally:
             _ask_again(channel, waiting)
         if gate.probe_until and len(waiting) < len(claimed):
-            pace.resume(channel)
+            pace.resume(channel, sent=False)
         return len(claimed)
     return 0
 
@@ -158,6 +157,8 @@ def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
             del waiting[batch.remote_id]
             with transaction.atomic(using=channel.using):
                 fail(channel, batch, {}, "Evermuse does not know the batch that it accepted")
+        else:
+            batch.message = f"The last look brought nothing: {getattr(outcome, 'message', 'not readable')}"
 
 
 def _is_forgotten(channel: Channel, batch: OutboxBatch) -> bool:
@@ -172,6 +173,7 @@ def _ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[A
     except (Unreachable, Unanswered) as error:
         return None, of_error(error)
     outcome = of_read(answer)
+    # What a send came to is decided in settle; a read can only tell something of the key.
     match outcome:
         case Throttled(seconds, message):
             pace.hold_for_retry_after(channel, seconds, message)
@@ -187,4 +189,5 @@ def _ask_again(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
     for batch in waiting.values():
         age = (now - (batch.accepted_at or batch.sealed_at)).total_seconds()
         later = channel.clock.after(poll_after(age, channel.settings.poll_interval))
-        rows.filter(pk=batch.pk, next_poll_at__isnull=False).update(next_poll_at=later)
+        mine = rows.filter(pk=batch.pk, state=batch.state, next_poll_at__isnull=False)
+        mine.update(next_poll_at=later, message=batch.message)

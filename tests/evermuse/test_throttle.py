@@ -12,6 +12,7 @@ import sys
 import uuid
 
 import pytest
+from django.conf import settings as project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,18 @@ def test_nor_under_a_backlog_with_jitter_and_slow_answers(travel, answer):
     dice = random.Random(7)
     requests = [(1e9, dice.uniform(0, travel), answer) for _ in range(400)]
     assert worst_second(drive(requests)) <= 10
+
+
+@pytest.mark.parametrize("travel", [0.06, 0.12, 0.2])
+@pytest.mark.parametrize("slow", [0.3, 1.0])
+def test_nor_when_answers_become_quicker(travel, slow):
+    for seed in range(4):
+        dice = random.Random(seed)
+        once = [slow] * 120 + [0.005] * 180
+        now_and_then = [0.005 if n % 40 == 39 else slow for n in range(300)]
+        for answers in (once, now_and_then):
+            requests = [(1e9 + n / 1000, dice.uniform(0, travel), answer) for n, answer in enumerate(answers)]
+            assert worst_second(drive(requests)) <= 10
 
 
 @pytest.mark.parametrize("answer", [0.005, 0.3, 1.0])
@@ -161,6 +174,7 @@ def database_throttle(alias):
 
 
 def check_keeper(throttle):
+    throttle.hold(0)  # not a keeper that has just forgotten everything
     assert throttle.wait() == 0
     assert throttle.reserve(0) == (0, True)
     waits = [throttle.reserve(60).wait for _ in range(20)]
@@ -228,6 +242,42 @@ def test_an_answer_frees_a_place_before_its_grace_is_over():
     assert answered.enter(moment, TEN, "x")[0].visit
 
 
+def test_a_redis_that_has_forgotten_everything_waits_a_window_first(redis_throttle):
+    assert not redis_throttle.reserve(1).taken
+    assert 1 < redis_throttle.reserve(5).wait <= TEN.window + GRACE
+
+
+def test_a_database_that_does_not_answer_gives_no_slot(alias, monkeypatch):
+    from django.db import OperationalError
+
+    from evermuse_outbox.models import OutboxThrottle
+    from evermuse_outbox.pipeline.channel import DatabaseThrottle
+
+    def gone(*_):
+        raise OperationalError("server has gone away")
+
+    throttle = DatabaseThrottle(alias, "scope", TEN)
+    monkeypatch.setattr(type(OutboxThrottle.objects.all()), "_locked", gone)
+    with pytest.raises(ThrottleUnavailable, match="database keeps the pace"):
+        throttle.leave("visit", is_send=True)
+
+
+@pytest.mark.django_db(databases=["mariadb", "default"])
+@pytest.mark.skipif("mariadb" not in project.DATABASES, reason=f"no mariadb: {HOW['mariadb']}")
+def test_the_time_zone_of_a_session_does_not_move_the_clock():
+    from django.db import connections
+
+    from evermuse_outbox.models import OutboxThrottle
+
+    rows = OutboxThrottle.objects.using("mariadb")
+    rows.create(pk="scope")
+    before = rows.look("scope")[1]
+    with connections["mariadb"].cursor() as cursor:
+        cursor.execute("SET SESSION time_zone = '-05:00'")
+        assert abs(rows.look("scope")[1] - before) < 60
+        cursor.execute("SET SESSION time_zone = SYSTEM")
+
+
 def test_without_redis_there_is_no_slot():
     import redis
 
@@ -242,7 +292,7 @@ from evermuse_outbox.evermuse.throttle import Limit, RedisThrottle
 url, scope, count = sys.argv[1:]
 throttle = RedisThrottle(redis.Redis.from_url(url), scope, Limit(10, 1.0))
 assert all(throttle.reserve(1e6).taken for _ in range(int(count)))
-print(sum(throttle.enter().visit is not None for _ in range(int(count))))
+print(*(v.split(':')[1] for v in (throttle.enter().visit for _ in range(int(count))) if v))
 """
 
 
@@ -252,10 +302,10 @@ def test_processes_never_share_a_slot_nor_a_place(redis_client):
     seconds, micros = redis_client.time()
     command = [sys.executable, "-c", HAMMER, REDIS_URL, scope, "200"]
     hammers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
-    entered = sum(int(hammer.communicate(timeout=60)[0]) for hammer in hammers)
+    entered = sorted(float(t) for hammer in hammers for t in hammer.communicate(timeout=60)[0].split())
     assert [hammer.returncode for hammer in hammers] == [0] * 4
-    took = redis_client.time()[0] + 1 - seconds
-    assert entered <= 10 * (took + 1)
+    assert len(entered) >= 10
+    assert worst_second(entered) <= 10
     free_at = float(redis_client.hget(throttle.keys[0], "free_at"))
     assert free_at - (seconds + micros / 1e6) >= 800 * 0.1 - 1e-3
     redis_client.delete(*throttle.keys)

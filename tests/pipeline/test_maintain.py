@@ -86,3 +86,17 @@ def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(chann
     purge(alias, channel.clock, 14)
     assert retry(alias, [older.pk]).refused == {older.pk: newer.pk}
     assert states(alias) == ["delivered", "rejected"]
+
+
+def test_batches_that_cannot_go_do_not_hide_those_that_can(channel, alias, sandbox, clock, monkeypatch):
+    for number in range(12):
+        row = outbox.enqueue(record(number, _product_id=f"a{number:02}"), using=alias)
+        spoil(alias, row)
+    relay(channel, 600)
+    outbox.enqueue(record(99, _product_id="z"), using=alias)
+    relay(channel, 60)
+    clock.move(5)
+    track(channel, 60)
+    clock.move(20 * DAY)
+    assert purge(alias, channel.clock, 14, chunks=1) == 1
+    assert states(alias) == ["rejected"] * 12

