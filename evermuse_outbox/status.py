@@ -65,11 +65,12 @@ def workspaces(using: str) -> dict[str, dict[str, Any]]:
 def unfinished(using: str) -> dict[str, int]:
     """What is left to send and to follow, in records and batches; all zero when the outbox is drained."""
     batches = OutboxBatch.objects.using(using)
+    accepted = batches.filter(state=BatchState.ACCEPTED)
+    unsent = batches.open().exclude(state=BatchState.ACCEPTED)
     return {
         "pending": OutboxRecord.rows.using(using).pending().count(),
-        "unsent": sum(
-            batches.open().exclude(state=BatchState.ACCEPTED).values_list("record_count", flat=True)
-        ),
+        "unsent": sum(unsent.values_list("record_count", flat=True)),
+        "accepted": sum(accepted.values_list("record_count", flat=True)),
         "followed": batches.filter(next_poll_at__isnull=False).count(),
     }
 

@@ -172,7 +172,7 @@ def test_a_hold_without_an_end(alias):
 
 
 def test_what_is_unfinished(alias):
-    assert unfinished(alias) == {"pending": 0, "unsent": 0, "followed": 0}
+    assert unfinished(alias) == {"pending": 0, "unsent": 0, "accepted": 0, "followed": 0}
     record_in(alias, "pending")
     for state in (BatchState.SEALED, BatchState.SENDING, BatchState.IN_DOUBT):
         batch_in(alias, state, record_count=5)
@@ -181,5 +181,5 @@ def test_what_is_unfinished(alias):
     batch_in(alias, BatchState.COMPLETE, record_count=7)
     for state in ("delivered", "rejected", "superseded", "discarded"):
         record_in(alias, state)
-    assert unfinished(alias) == {"pending": 1, "unsent": 15, "followed": 2}
+    assert unfinished(alias) == {"pending": 1, "unsent": 15, "accepted": 7, "followed": 2}
     assert OutboxBatch.objects.using(alias).count() == 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -32,22 +33,23 @@ class Command(BaseCommand):
         parser.add_argument(
             "--database",
             choices=tuple(connections),
-            help="database alias (default: the first of DATABASES)",
+            help="database alias (default: all that workers look into)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        using, timeout = options["database"] or get_settings().databases[0], options["timeout"]
+        databases = [options["database"]] if options["database"] else get_settings().databases
+        timeout = options["timeout"]
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
-        left = unfinished(using)
+        left = _sum(unfinished, databases)
         with tqdm(total=_records(left), unit=" records", disable=None, file=sys.stderr) as bar:
             while any(left.values()):
                 if time.monotonic() > deadline:
-                    raise CommandError(self._given_up(using, left, timeout))
+                    raise CommandError(self._given_up(databases, left, timeout))
                 self._show(bar, left)
                 time.sleep(LOOK)
-                left = unfinished(using)
+                left = _sum(unfinished, databases)
             self._show(bar, left)
-        self._summary(record_counts(using))
+        self._summary(_sum(record_counts, databases))
 
     def _show(self, bar: tqdm, left: dict[str, int]) -> None:
         # Hosts may enqueue while we wait: the whole grows with what is left.
@@ -56,8 +58,9 @@ class Command(BaseCommand):
         bar.set_postfix({"batches followed": left["followed"]}, refresh=False)
         bar.refresh()
 
-    def _given_up(self, using: str, left: dict[str, int], timeout: float) -> str:
-        held = [f"{name}: {told['reason']}" for name, told in workspaces(using).items() if "reason" in told]
+    def _given_up(self, databases: Sequence[str], left: dict[str, int], timeout: float) -> str:
+        told_by = [item for using in databases for item in workspaces(using).items()]
+        held = [f"{name}: {told['reason']}" for name, told in told_by if "reason" in told]
         why = (
             f" Held: {'; '.join(held)}."
             if held
@@ -79,4 +82,9 @@ class Command(BaseCommand):
 
 
 def _records(left: dict[str, int]) -> int:
-    return left["pending"] + left["unsent"]
+    return left["pending"] + left["unsent"] + left["accepted"]
+
+
+def _sum(count: Callable[[str], dict[str, int]], databases: Sequence[str]) -> dict[str, int]:
+    counted = [count(using) for using in databases]
+    return {name: sum(one[name] for one in counted) for name in counted[0]}
