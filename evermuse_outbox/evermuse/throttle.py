@@ -197,12 +197,13 @@ local function write(field, value)
     redis.call('HSET', KEYS[1], field, string.format('%.6f', value))
     redis.call('EXPIRE', KEYS[1], 172800)
 end
+local function forgotten() return redis.call('HEXISTS', KEYS[1], 'free_at') == 0 end
 """
 _RESERVE = (
     _NOW
     + """
 local spacing, patience, jump = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if redis.call('EXISTS', KEYS[1]) == 0 then write('free_at', now + tonumber(ARGV[4])) end
+if forgotten() then write('free_at', now + tonumber(ARGV[4])) end
 local free = read('free_at')
 if free - now >= jump then free = now end
 local wait = math.max(free, read('hold_until'), now) - now
@@ -215,7 +216,11 @@ _ENTER = (
     _NOW
     + """
 local count, window, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local jump, knock = tonumber(ARGV[4]), tonumber(ARGV[6])
+local jump, knock, window_and_grace = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
+if forgotten() then
+    write('free_at', now + window_and_grace)
+    return {0, tostring(window_and_grace)}
+end
 local hold = read('hold_until')
 if hold > now then return {0, tostring(hold - now)} end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - window)
@@ -273,6 +278,8 @@ class RedisThrottle:
         # In braces, so that both stand on one node of a cluster.
         self.keys = [f"evermuse_outbox:{{{scope}}}:pace", f"evermuse_outbox:{{{scope}}}:visits"]
         self._limit = limit
+        # A keeper that knows nothing may have forgotten what was sent just now: that long until it has passed.
+        self._forgotten = limit.window + GRACE
         self._reserve = client.register_script(_RESERVE)
         self._enter = client.register_script(_ENTER)
         self._leave = client.register_script(_LEAVE)
@@ -288,7 +295,7 @@ class RedisThrottle:
     def enter(self) -> Entry:
         limit = self._limit
         let_in, told = self._run(
-            self._enter, limit.count, limit.window, GRACE, CLOCK_JUMP, new_visit(), KNOCK
+            self._enter, limit.count, limit.window, GRACE, CLOCK_JUMP, new_visit(), KNOCK, self._forgotten
         )
         return Entry(0.0, _text(told)) if let_in else Entry(float(told), None)
 
@@ -299,9 +306,7 @@ class RedisThrottle:
         self._run(self._hold, min(seconds, MAX_HOLD))
 
     def _ask(self, patience: float) -> Any:
-        # A keeper that knows nothing may have forgotten what was sent just now.
-        forgotten = self._limit.window + GRACE
-        return self._run(self._reserve, self._limit.spacing, patience, CLOCK_JUMP, forgotten)
+        return self._run(self._reserve, self._limit.spacing, patience, CLOCK_JUMP, self._forgotten)
 
     def _run(self, script: Any, *arguments: float | str) -> Any:
         import redis

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
+from typing import ClassVar
 
 from ..evermuse.errors import ThrottleUnavailable
 from .channel import Channel, close_connections, open_channel
 from .groups import has_work
 from .send import Step, send_next
 from .track import track_due
+
+logger = logging.getLogger(__name__)
 
 
 def relay(channel: Channel, seconds: float, crew: Crew | None = None) -> int:
@@ -21,7 +26,7 @@ def relay(channel: Channel, seconds: float, crew: Crew | None = None) -> int:
     sent = 0
     while channel.clock.monotonic() < deadline:
         if crew and sent and _slots_go_unused(channel):
-            crew.grow(deadline - channel.clock.monotonic())
+            crew.grow()
         if send_next(channel) is not Step.SENT:
             break
         sent += 1
@@ -29,10 +34,13 @@ def relay(channel: Channel, seconds: float, crew: Crew | None = None) -> int:
 
 
 def relay_with_crew(channel: Channel, seconds: float) -> int:
-    """:func:`relay`, with as many senders side by side as slow answers need, up to ``SENDERS``."""
-    crew = Crew(channel)
+    """:func:`relay`, with as many senders side by side as slow answers need, up to ``SENDERS``.
+
+    Returns how many batches were sent by all of them.
+    """
+    crew = Crew(channel, seconds)
     try:
-        return relay(channel, seconds, crew)
+        return relay(channel, seconds, crew) + crew.join()
     finally:
         crew.join()
 
@@ -52,30 +60,45 @@ def track(channel: Channel, seconds: float) -> int:
 class Crew:
     """More senders for one channel, each a thread with connections of its own.
 
-    An answer that takes L seconds needs rate × L senders to keep up with the rate.
+    An answer that takes L seconds needs rate × L senders to keep up with the rate. The size that was of
+    use is remembered in this process, so that the next run begins with it.
     """
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    _sizes: ClassVar[dict[tuple[str, str], int]] = {}
+
+    def __init__(self, channel: Channel, seconds: float) -> None:
+        self._lane = (channel.using, channel.name)
+        self._most = channel.settings.senders - 1
+        self._deadline = time.monotonic() + seconds
+        self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._sent: list[int] = []
+        for _ in range(self._sizes.get(self._lane, 0)):
+            self.grow()
 
-    def grow(self, seconds: float) -> None:
+    def grow(self) -> None:
         """One more sender, unless there are enough."""
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if len(self._threads) + 1 < self._channel.settings.senders:
-            name = f"evermuse-outbox sender {len(self._threads) + 2}"
-            thread = threading.Thread(target=self._send, args=(seconds,), name=name)
-            thread.start()
-            self._threads.append(thread)
+        with self._lock:
+            if sum(thread.is_alive() for thread in self._threads) < self._most:
+                thread = threading.Thread(
+                    target=self._send, name=f"evermuse-outbox sender {len(self._threads) + 2}"
+                )
+                thread.start()
+                self._threads.append(thread)
 
-    def join(self) -> None:
-        """Waits for those whose batch is still under way."""
-        for thread in self._threads:
+    def join(self) -> int:
+        """Waits for those whose batch is still under way; returns how many batches they all have sent."""
+        for thread in self._threads:  # also those that join while we wait
             thread.join()
+        self._sizes[self._lane] = sum(sent > 0 for sent in self._sent)
+        return sum(self._sent)
 
-    def _send(self, seconds: float) -> None:
+    def _send(self) -> None:
         try:
-            relay(open_channel(self._channel.using, self._channel.name), seconds)
+            channel = open_channel(*self._lane)
+            self._sent.append(relay(channel, self._deadline - time.monotonic(), self))
+        except Exception:
+            logger.exception("a sender of %s/%s ended", *self._lane)
         finally:
             close_connections()
 

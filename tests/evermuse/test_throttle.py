@@ -159,9 +159,15 @@ def redis_client():
         yield client
 
 
+def remember(redis_client, throttle):
+    """A keeper that has not just forgotten everything."""
+    redis_client.hset(throttle.keys[0], "free_at", 1)
+
+
 @pytest.fixture
 def redis_throttle(redis_client):
     throttle = RedisThrottle(redis_client, uuid.uuid4().hex, TEN)
+    remember(redis_client, throttle)
     yield throttle
     redis_client.delete(*throttle.keys)
 
@@ -174,7 +180,6 @@ def database_throttle(alias):
 
 
 def check_keeper(throttle):
-    throttle.hold(0)  # not a keeper that has just forgotten everything
     assert throttle.wait() == 0
     assert throttle.reserve(0) == (0, True)
     waits = [throttle.reserve(60).wait for _ in range(20)]
@@ -213,6 +218,7 @@ def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
 
     wide = Limit.of(1_000)
     in_redis = RedisThrottle(redis_client, uuid.uuid4().hex, wide)
+    remember(redis_client, in_redis)
     in_database = DatabaseThrottle(alias, "scope", wide)
 
     def learnt():
@@ -242,7 +248,17 @@ def test_an_answer_frees_a_place_before_its_grace_is_over():
     assert answered.enter(moment, TEN, "x")[0].visit
 
 
-def test_a_redis_that_has_forgotten_everything_waits_a_window_first(redis_throttle):
+@pytest.mark.parametrize("meanwhile", ["nothing", "an answer", "a hold that is over"])
+def test_a_redis_that_has_forgotten_everything_waits_a_window_first(redis_throttle, redis_client, meanwhile):
+    visit = redis_throttle.enter().visit
+    redis_client.delete(*redis_throttle.keys)
+    if meanwhile == "an answer":
+        redis_throttle.leave(visit, is_send=True)
+    if meanwhile == "a hold that is over":
+        redis_throttle.hold(0)
+    # One who had a slot before is stopped at the door, and so is who comes for a new one.
+    wait, visit = redis_throttle.enter()
+    assert (visit, wait) == (None, pytest.approx(TEN.window + GRACE))
     assert not redis_throttle.reserve(1).taken
     assert 1 < redis_throttle.reserve(5).wait <= TEN.window + GRACE
 
@@ -298,6 +314,7 @@ print(*(v.split(':')[1] for v in (throttle.enter().visit for _ in range(int(coun
 
 def test_processes_never_share_a_slot_nor_a_place(redis_client):
     throttle = RedisThrottle(redis_client, uuid.uuid4().hex, TEN)
+    remember(redis_client, throttle)
     scope = throttle.keys[0].split("{")[1].split("}")[0]
     seconds, micros = redis_client.time()
     command = [sys.executable, "-c", HAMMER, REDIS_URL, scope, "200"]

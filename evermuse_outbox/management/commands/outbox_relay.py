@@ -27,7 +27,7 @@ IDLE = 0.2
 TROUBLE = 1.0
 """Seconds to wait after what nobody foresaw."""
 
-RUN_SECONDS = 2.0
+RUN_SECONDS = 5.0
 """How long one step runs, and so how long a stop may take beside what is under way."""
 
 
