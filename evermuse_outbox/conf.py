@@ -17,14 +17,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .evermuse import limits
-from .evermuse.envelope import CONTRACTS
+from .evermuse.body import FORMATS
 from .evermuse.errors import shown
+from .evermuse.record import CONTRACTS, NATURES
 
 SETTING = "EVERMUSE_OUTBOX"
 DEFAULT_WORKSPACE = "default"
-BODY_FORMATS = ("ndjson", "array", "wrapper")
 FORMAT_HINTS = ("text", "audio", "video", "file")
-NATURES = ("evidence", "guidance", "context")
 PATIENCE = 5.0
 """Seconds that a leased batch waits for its slot before it is given back."""
 
@@ -203,7 +202,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "MAX_BATCH_ATTACHMENTS": Option(
         _number(1, limits.MAX_BATCH_ATTACHMENTS, "attachments", whole=True), limits.MAX_BATCH_ATTACHMENTS
     ),
-    "BODY_FORMAT": Option(_one_of(*BODY_FORMATS), "ndjson"),
+    "BODY_FORMAT": Option(_one_of(*FORMATS), "ndjson"),
     "FORMAT_HINTS": Option(_hints, {}),
     "DEFAULT_NATURE": Option(_one_of(*NATURES), "evidence"),
     "LINGER": Option(_number(0, 3_600, "seconds"), 0.2),

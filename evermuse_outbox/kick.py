@@ -53,7 +53,7 @@ def kick(using: str, workspace: str) -> bool:
         settings = get_settings()
         if not settings.kick or not _may_kick((using, workspace), settings.linger):
             return False
-        from .tasks import ask, relay
+        from .tasks import ask, relay  # late: a host that only enqueues needs neither Celery nor requests
 
         ask(relay, using, workspace, countdown=settings.linger)
     except Exception as error:

@@ -40,9 +40,10 @@ def relay_with_crew(channel: Channel, seconds: float) -> int:
     """
     crew = Crew(channel, seconds)
     try:
-        return relay(channel, seconds, crew) + crew.join()
+        sent = relay(channel, seconds, crew)
     finally:
-        crew.join()
+        sent_by_crew = crew.join()
+    return sent + sent_by_crew
 
 
 def track(channel: Channel, seconds: float) -> int:

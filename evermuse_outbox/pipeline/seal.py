@@ -103,14 +103,13 @@ def seal_parts(
     *,
     resends: int = 0,
     due_at: datetime | None = None,
-) -> int:
-    """The open members of ``batch`` in new batches with keys of their own; returns how many batches.
+) -> None:
+    """The open members of ``batch`` in new batches with keys of their own.
 
     Versions that a newer one has overtaken are set aside instead. Call it inside the transaction that
     settles ``batch``: it takes the workspace's turn, so that nobody seals a newer version meanwhile.
     """
     OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
-    sealed = 0
     for part in parts:
         rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, pk__in=part, closed_as__isnull=True)
         fresh = _without_superseded(channel, _read(rows.with_versions().order_by("pk")))
@@ -118,9 +117,8 @@ def seal_parts(
         while fresh:
             packed = pack(fresh, _limits(channel), _format(channel))
             _write_batch(channel, packed, parent=batch, resends=resends, due_at=due_at)
-            fresh = [record for record in fresh if record not in set(packed)]
-            sealed += 1
-    return sealed
+            taken = set(packed)
+            fresh = [record for record in fresh if record not in taken]
 
 
 def _seal_group(channel: Channel, group: Group) -> Sealed | None:

@@ -66,10 +66,12 @@ def send(channel: Channel, sealed: Sealed) -> Step:
     visit = None
     try:
         visit = pace.wait_for_slot(channel)
+        if visit and not _lease_lasts(channel, sealed):
+            visit = None
     finally:
-        if visit is None or not _lease_lasts(channel, sealed):
+        if visit is None:
             give_back(channel, sealed)
-    if visit is None or not _lease_lasts(channel, sealed):
+    if visit is None:
         return Step.HELD
     started = channel.clock.now()
     outcome, answer = post(channel, sealed, visit)
