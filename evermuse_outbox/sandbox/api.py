@@ -102,6 +102,7 @@ class Api:
         life: Life,
         faults: FaultQueue,
         errors_in: Wording,
+        strict: bool,
         keep_records: bool,
         clock: Callable[[], float],
         pause: Callable[[float], object],
@@ -111,6 +112,7 @@ class Api:
         self.life = life
         self.faults = faults
         self.errors_in = errors_in
+        self.strict = strict
         self.keep_records = keep_records
         self.clock = clock
         self.pause = pause
@@ -227,8 +229,8 @@ class Api:
             arrival.type = type_of(records)
             judged = judge(records, self.contract)
             arrival.accepted, arrival.rejected = len(judged.accepted), judged.rejected
-            if not judged.accepted:
-                raise all_rejected(judged, self.errors_in)
+            if not judged.accepted or (self.strict and judged.rejected):
+                raise refused(judged, self.errors_in)
             with self.lock:  # between the two locks the same key may have been here twice
                 first = remembered(workspace, arrival, digest)
                 if first is None:
@@ -349,8 +351,8 @@ def accepted_content(batch: Batch) -> dict[str, Any]:
     return content
 
 
-def all_rejected(judged: Judged, errors_in: Wording) -> Refusal:
-    """The refusal (400) of a request without one valid record.
+def refused(judged: Judged, errors_in: Wording) -> Refusal:
+    """The refusal (400) of a request for its invalid records: nothing of it is taken.
 
     The contract puts the errors into `errors` in its text and has room for them in `details` only.
     """
@@ -360,7 +362,7 @@ def all_rejected(judged: Judged, errors_in: Wording) -> Refusal:
     elif errors_in == "details":
         counts = {"rejectedCount": judged.rejected, "totalErrorCount": len(judged.errors)}
         extra = {"details": {**counts, "errors": judged.first_errors}}
-    message = f"None of the records is valid ({judged.rejected} rejected)."
+    message = f"{judged.rejected} of {judged.rejected + len(judged.accepted)} records are not valid."
     return Refusal(400, message, error=VALIDATION_ERROR, extra=extra)
 
 

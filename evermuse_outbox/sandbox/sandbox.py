@@ -37,6 +37,8 @@ class Sandbox:
       counted from the same moment; half as long again unless said.
     - `errors_in`: where a 400 of invalid records carries its errors: `"details"`, `"errors"`, or
       `"nowhere"`, which leaves them out of 202s and batches too, where they are optional.
+    - `strict`: one invalid record refuses its whole request (400). Otherwise the valid ones are taken (202);
+      the contract has an answer for both.
     - `fail_percent` of the admitted requests meet random trouble; `seed` makes it repeatable.
     - `keep_records=False` keeps identities and counts only, and no headers: for long runs.
     - `on_event` is called with every `Arrival` once its answer is decided, in the thread that serves it.
@@ -58,6 +60,7 @@ class Sandbox:
         batch_seconds: float = 2.0,
         attachment_seconds: float | None = None,
         errors_in: Wording = "details",
+        strict: bool = False,
         fail_percent: float = 0.0,
         seed: int | None = None,
         keep_records: bool = True,
@@ -85,6 +88,7 @@ class Sandbox:
                 life=Life(batch_seconds, attachment_end),
                 faults=FaultQueue(fail_percent, seed),
                 errors_in=errors_in,
+                strict=strict,
                 keep_records=keep_records,
                 clock=api_clock,
                 pause=self._stopping.wait,

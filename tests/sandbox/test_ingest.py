@@ -229,6 +229,17 @@ def test_all_invalid_without_a_word(serve):
     assert "errors" not in client.status(answer["batchId"])
 
 
+def test_strict_one_invalid_record_refuses_them_all(serve):
+    sandbox = serve(strict=True)
+    client = Client(sandbox)
+    good = records(3)
+    answer = client.post([good[0], good[1] | {"data": 5}, good[2]])
+    assert answer.status_code == 400
+    assert [error["index"] for error in answer.json()["details"]["errors"]] == [1]
+    assert sandbox.records() == []
+    assert client.post([good[0], good[2]]).status_code == 202
+
+
 def test_a_lone_surrogate_harms_its_record_only(client):
     given = [record(data={"a": "\ud83d"}), record(data={"a": "🙂"}), record(_vendor_ids={"\ud83d": 1})]
     for send in (client.post, client.post_lines):

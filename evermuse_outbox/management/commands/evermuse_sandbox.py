@@ -92,6 +92,13 @@ class Command(BaseCommand):
             metavar="PERCENT",
             help="how many requests meet random trouble (default: none)",
         )
+        add(
+            "--errors-in",
+            choices=["details", "errors", "nowhere"],
+            default="details",
+            help="where the answer to invalid records says what is wrong (default: %(default)s)",
+        )
+        add("--strict", action="store_true", help="refuse a whole request for one invalid record")
         add("--quiet", action="store_true", help="no line for each request")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -115,6 +122,8 @@ class Command(BaseCommand):
                 rate_limit=options["rate_limit"],
                 batch_seconds=options["batch_seconds"],
                 fail_percent=options["fail"],
+                errors_in=options["errors_in"],
+                strict=options["strict"],
                 keep_records=False,  # nobody can ask for them here, and a demo may send millions
                 on_event=None if options["quiet"] else lambda arrival: self._line(line_of(arrival)),
             )
