@@ -210,7 +210,8 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "LEASE": Option(_number(1, 86_400, "seconds"), 120.0),
     "BACKOFF_BASE": Option(_number(0.001, 3_600, "seconds"), 1.0),
     "BACKOFF_CAP": Option(_number(0.001, 86_400, "seconds"), 300.0),
-    "MAX_RESENDS": Option(_number(0, 100, "resends", whole=True), 3),
+    "MAX_RESENDS": Option(_number(0, 100, "resends", whole=True), 5),
+    "KEY_MEMORY": Option(_number(0, 31_536_000, "seconds"), 86_400.0),
     "POLL_INTERVAL": Option(_number(0.05, 3_600, "seconds"), 1.0),
     "RETENTION_DAYS": Option(_number(1 / 24, 36_500, "days"), 14),
     "SENDERS": Option(_number(1, 1_000, "threads", whole=True), 10),
@@ -252,6 +253,7 @@ class Settings:
     backoff_base: float
     backoff_cap: float
     max_resends: int
+    key_memory: float
     poll_interval: float
     retention_days: float
     senders: int

@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from .conf import get_settings
-from .models import BatchState, Hold, OutboxBatch, OutboxRecord, OutboxWorkspace, RecordState
+from .models import (
+    BatchState,
+    GroupState,
+    Hold,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxWorkspace,
+    RecordState,
+)
 
 
 def explain_record(record: OutboxRecord) -> str:
@@ -23,7 +32,7 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.REJECTED:
             return _rejected(record)
         case RecordState.SUPERSEDED:
-            return f"A newer version, record #{record.superseded_by}, took its place."
+            return _superseded(record)
         case _:
             return "Discarded by a person; it will not be sent."
 
@@ -48,6 +57,10 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.SPLIT:
             parts = ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
             return f"Refused in part; the others went on in {parts or 'no batch'}. {batch.message}".strip()
+        case BatchState.DIVIDING:
+            return _dividing(batch)
+        case BatchState.WITHDRAWN:
+            return f"Withdrawn before anything of it was accepted. {batch.message}".strip()
         case _:
             return _failed(batch)
 
@@ -60,12 +73,30 @@ def explain_workspace(row: OutboxWorkspace) -> str:
     return f"{row.get_state_display().capitalize()} {until}: {row.reason}"
 
 
+def explain_group(row: OutboxGroup) -> str:
+    """What is held against a group, and how to go on."""
+    if row.state == GroupState.SUSPECTED:
+        return (
+            f"{row.batches} batches in a row were refused alike since {_at(row.since)}; more of the same, with no "
+            f"record accepted, will pause the group. {_sentence(row.complaint)}"
+        )
+    return (
+        f"Paused, as everything is refused alike since {_at(row.since)}. {_sentence(row.reason)} {row.advice} "
+        f"The next record is tried at {_at(row.held_until)}."
+    )
+
+
 def _pending(record: OutboxRecord) -> str:
     if record.workspace not in get_settings().workspaces:
         return f"Waiting: the settings know no workspace {record.workspace!r}, so no worker looks for it."
     held = _hold_of(record)
     if held:
         return f"Waiting, as its workspace is held. {held}"
+    group = OutboxGroup.objects.using(record._state.db).named(
+        record.workspace, record.type, record.product_id
+    )
+    if paused := group.filter(state=GroupState.PAUSED).first():
+        return f"Waiting, as its group is held. {explain_group(paused)}"
     fence = _fence(record)
     if fence:
         return f"Waiting behind batch #{fence.pk}, which carries an older version of the same identity."
@@ -96,7 +127,40 @@ def _rejected(record: OutboxRecord) -> str:
     if rejection is None:
         return "Nobody has left a reason."
     where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
-    return f"Rejected{where} at {_at(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
+    told = f"Rejected{where} at {_at(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
+    older = _older_versions(record)
+    return f"{_sentence(told)}{older}" if older else told
+
+
+def _older_versions(record: OutboxRecord) -> str:
+    """What a rejected version leaves behind: those that it overtook, and the one that Evermuse still has."""
+    older = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__lt=record.pk)
+    told = ""
+    if overtaken := older.filter(closed_as=RecordState.SUPERSEDED).order_by("-pk").first():
+        told += f" An older version, record #{overtaken.pk}, was set aside for it and is not sent either."
+    if held := older.delivered().order_by("-pk").first():
+        told += f" Evermuse still has an older version, record #{held.pk}."
+    return told
+
+
+def _superseded(record: OutboxRecord) -> str:
+    told = f"A newer version, record #{record.superseded_by}, took its place."
+    later = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__gt=record.pk)
+    last = later.exclude(closed_as=RecordState.SUPERSEDED).order_by("-pk").first()
+    if last is None or last.closed_as != RecordState.REJECTED:
+        return told
+    return f"{told} The last version, record #{last.pk}, was rejected: mend its cause and retry that one."
+
+
+def _dividing(batch: OutboxBatch) -> str:
+    search = batch.search or {}
+    part = batch.parts.order_by("-pk").first()
+    tried = f" Batch #{part.pk} is tried now, and the others wait here." if part else ""
+    return (
+        f"Evermuse refused it and did not say for whose sake: its records are tried part by part. So far "
+        f"{search.get('found', 0)} bad ones are found and {search.get('cleared', 0)} are accepted.{tried} "
+        f"{_sentence(batch.message)}"
+    )
 
 
 def _sendable(batch: OutboxBatch) -> str:

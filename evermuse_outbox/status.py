@@ -8,16 +8,27 @@ from django.db.models import Count, Min
 from django.utils import timezone
 
 from .conf import get_settings
-from .models import BatchState, Hold, OutboxBatch, OutboxRecord, OutboxWorkspace, RecordState
+from .models import (
+    BatchState,
+    GroupState,
+    Hold,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxWorkspace,
+    RecordState,
+)
 
 
 def status(using: str) -> dict[str, Any]:
-    """Counts of ``using`` by state, the age of the oldest unsent record in seconds, and the workspaces."""
+    """Counts of ``using`` by state, the age of the oldest unsent record in seconds, the workspaces, and the
+    groups that are paused."""
     return {
         "records": record_counts(using),
         "batches": batch_counts(using),
         "oldest_unsent_seconds": oldest_unsent(using),
         "workspaces": workspaces(using),
+        "paused_groups": paused_groups(using),
     }
 
 
@@ -62,14 +73,33 @@ def workspaces(using: str) -> dict[str, dict[str, Any]]:
     return {name: _workspace(rows.get(name)) for name in get_settings().workspaces}
 
 
+def paused_groups(using: str) -> list[dict[str, Any]]:
+    """The groups in which everything is refused alike: since when, why, and how to go on."""
+    rows = OutboxGroup.objects.using(using).filter(state=GroupState.PAUSED).order_by("since", "pk")
+    return [
+        {
+            "workspace": row.workspace,
+            "type": row.type,
+            "product_id": row.product_id,
+            "since": row.since.isoformat(),
+            "held_until": row.held_until.isoformat() if row.held_until else None,
+            "reason": row.reason,
+            "advice": row.advice,
+        }
+        for row in rows
+    ]
+
+
 def unfinished(using: str) -> dict[str, int]:
     """What is left to send and to follow, in records and batches; all zero when the outbox is drained."""
     batches = OutboxBatch.objects.using(using)
     accepted = batches.filter(state=BatchState.ACCEPTED)
-    unsent = batches.open().exclude(state=BatchState.ACCEPTED)
+    unsent = batches.open().exclude(state__in=(BatchState.ACCEPTED, BatchState.DIVIDING))
+    # Records leave a batch that is divided for its parts: those that are left are counted one by one.
+    left = OutboxRecord.rows.using(using).filter(closed_as__isnull=True, batch__state=BatchState.DIVIDING)
     return {
         "pending": OutboxRecord.rows.using(using).pending().count(),
-        "unsent": sum(unsent.values_list("record_count", flat=True)),
+        "unsent": sum(unsent.values_list("record_count", flat=True)) + left.count(),
         "accepted": sum(accepted.values_list("record_count", flat=True)),
         "followed": batches.filter(next_poll_at__isnull=False).count(),
     }

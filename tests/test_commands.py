@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from django.utils import timezone
 
 from evermuse_outbox import outbox
 from evermuse_outbox.management.commands import outbox_drain, outbox_relay
-from evermuse_outbox.models import BatchState, Hold, OutboxBatch, OutboxWorkspace, RecordState
+from evermuse_outbox.models import BatchState, Hold, OutboxBatch, OutboxGroup, OutboxWorkspace, RecordState
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.sandbox import Sandbox
 from tests.records import record
-from tests.test_status import batch_in, record_in
+from tests.test_status import batch_in, group, record_in
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,11 +40,12 @@ def run(name, *arguments):
 
 def test_status_as_json_has_exactly_this_shape(alias):
     read = json.loads(run("outbox_status", "--json", "--database", alias))
-    assert list(read) == ["records", "batches", "oldest_unsent_seconds", "workspaces"]
+    assert list(read) == ["records", "batches", "oldest_unsent_seconds", "workspaces", "paused_groups"]
     assert read["records"] == {state.value: 0 for state in RecordState}
     assert read["batches"] == {state.value: 0 for state in BatchState}
     assert read["oldest_unsent_seconds"] is None
     assert read["workspaces"] == {"default": {"state": "open"}}
+    assert read["paused_groups"] == []
 
     outbox.enqueue(record(), using=alias)
     read = json.loads(run("outbox_status", "--json", "--database", alias))
@@ -234,3 +236,39 @@ def test_drain_ends_with_a_status_for_scripts(host):
     out, _ = late.communicate(timeout=60)
     assert late.returncode == 1
     assert "CommandError: Not drained after 0 s: 1 records pending" in out
+
+
+# --- outbox_resume ------------------------------------------------------------------------------------
+
+
+def test_resume_ends_what_is_held_and_says_what_it_was(alias):
+    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED, reason="the key is wrong")
+    group(alias)
+    lines = run("outbox_resume", "--database", alias).splitlines()
+    assert lines[0] == "Workspace default is open again. It was paused: the key is wrong"
+    assert lines[1].startswith(
+        "Group message · prod-abc of workspace default goes on. It was paused: 3 batches"
+    )
+    assert OutboxWorkspace.objects.using(alias).get().state == Hold.OPEN
+    assert run("outbox_resume", "--database", alias) == "Nothing is held.\n"
+
+
+def test_resume_of_one_group_leaves_the_rest(alias):
+    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED)
+    group(alias)
+    group(alias, scope="another", product_id="prod-other")
+    assert "goes on" in run("outbox_resume", "--group", "message", "prod-abc", "--database", alias)
+    assert OutboxWorkspace.objects.using(alias).get().state == Hold.PAUSED
+    assert OutboxGroup.objects.using(alias).get().product_id == "prod-other"
+
+
+def test_resume_obeys_a_retry_after(alias):
+    until = timezone.now() + timedelta(hours=1)
+    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.THROTTLED, held_until=until)
+    assert "stays throttled" in run("outbox_resume", "--database", alias)
+    assert OutboxWorkspace.objects.using(alias).get().state == Hold.THROTTLED
+
+
+def test_resume_of_a_workspace_that_is_not_there():
+    with pytest.raises(CommandError, match="known: default"):
+        run("outbox_resume", "--workspace", "nowhere")

@@ -8,16 +8,17 @@ import pytest
 from django.utils import timezone
 
 from evermuse_outbox import outbox
-from evermuse_outbox.explain import explain_batch, explain_record, explain_workspace
+from evermuse_outbox.explain import explain_batch, explain_group, explain_record, explain_workspace
 from evermuse_outbox.models import (
     BatchState,
+    GroupState,
     Hold,
     OutboxRecord,
     OutboxRejection,
     OutboxWorkspace,
 )
 from tests.records import record
-from tests.test_status import batch_in, record_in
+from tests.test_status import batch_in, group, record_in
 
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 SHOWN = "2026-03-01 12:30:00 UTC"
@@ -221,3 +222,54 @@ def test_a_held_workspace(alias, state, word):
 
 def test_an_open_workspace(alias):
     assert explain_workspace(hold(alias, Hold.OPEN)) == "Open."
+
+
+# --- groups, dividing, versions that were rejected --------------------------------------------------------
+
+
+def test_pending_in_a_paused_group(alias):
+    group(alias, since=AT, held_until=FUTURE)
+    told = explain_record(record_in(alias, "pending"))
+    assert told.startswith(
+        f"Waiting, as its group is held. Paused, as everything is refused alike since {SHOWN}."
+    )
+    assert "Look at the project id." in told
+
+
+def test_a_suspected_group(alias):
+    told = explain_group(group(alias, GroupState.SUSPECTED, since=AT))
+    assert told.startswith(f"3 batches in a row were refused alike since {SHOWN}")
+    assert told.endswith("no such project.")
+
+
+def test_in_a_batch_that_is_divided(alias):
+    divided = batch_in(alias, BatchState.DIVIDING, search={"found": 2, "cleared": 30}, message="HTTP 400: no")
+    part = batch_in(alias, BatchState.SENDING, parent=divided)
+    told = explain_record(record_in(alias, "pending", divided))
+    assert told.startswith(f"In batch #{divided.pk}. Evermuse refused it and did not say for whose sake")
+    assert "2 bad ones are found and 30 are accepted" in told
+    assert f"Batch #{part.pk} is tried now" in told
+    assert told.endswith("HTTP 400: no.")
+
+
+def test_a_withdrawn_batch(alias):
+    told = explain_batch(batch_in(alias, BatchState.WITHDRAWN, message="Its group was paused."))
+    assert told == "Withdrawn before anything of it was accepted. Its group was paused."
+
+
+def test_a_rejected_version_is_seen_on_both(alias):
+    held, older, newer = (outbox.enqueue(record(1, data={"v": v}), using=alias) for v in range(3))
+    rows = OutboxRecord.rows.using(alias)
+    rows.filter(pk=held.pk).update(batch=batch_in(alias, BatchState.COMPLETE))
+    rows.supersede({older.pk: newer.pk})
+    rows.filter(pk=newer.pk).update(closed_as="rejected")
+    reject(alias, newer)
+    of = OutboxRecord.objects.using(alias)
+    assert explain_record(of.get(pk=older.pk)) == (
+        f"A newer version, record #{newer.pk}, took its place. The last version, record #{newer.pk}, was rejected: "
+        "mend its cause and retry that one."
+    )
+    assert explain_record(of.get(pk=newer.pk)).endswith(
+        f"data is required. An older version, record #{older.pk}, was set aside for it and is not sent either. "
+        f"Evermuse still has an older version, record #{held.pk}."
+    )

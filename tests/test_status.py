@@ -12,13 +12,35 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from evermuse_outbox import outbox
-from evermuse_outbox.models import BatchState, Hold, OutboxBatch, OutboxRecord, OutboxWorkspace, RecordState
+from evermuse_outbox.models import (
+    BatchState,
+    GroupState,
+    Hold,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxWorkspace,
+    RecordState,
+)
+from evermuse_outbox.models.group import scope_of
 from evermuse_outbox.status import oldest_unsent, record_counts, status, unfinished, workspaces
 from tests.records import record
 
 EMPTY_RECORDS = dict.fromkeys(("pending", "delivered", "in_flight", "rejected", "superseded", "discarded"), 0)
 EMPTY_BATCHES = dict.fromkeys(
-    ("sealed", "sending", "in_doubt", "accepted", "complete", "refused", "split", "failed"), 0
+    (
+        "sealed",
+        "sending",
+        "in_doubt",
+        "accepted",
+        "complete",
+        "refused",
+        "split",
+        "dividing",
+        "failed",
+        "withdrawn",
+    ),
+    0,
 )
 
 
@@ -72,6 +94,7 @@ def test_an_empty_outbox_has_every_figure(alias):
         "batches": EMPTY_BATCHES,
         "oldest_unsent_seconds": None,
         "workspaces": {"default": {"state": "open"}},
+        "paused_groups": [],
     }
 
 
@@ -86,8 +109,8 @@ def test_each_state_of_records_is_counted(alias):
 
 
 @pytest.mark.parametrize(
-    "state", sorted(set(BatchState) - {BatchState.FAILED})
-)  # nothing stays in a failed one
+    "state", sorted(set(BatchState) - {BatchState.FAILED, BatchState.WITHDRAWN})
+)  # nothing stays in those
 def test_the_state_of_a_batch_is_the_state_of_its_records(alias, state):
     record_in(alias, "pending", batch_in(alias, state))
     expected = {"complete": "delivered"}.get(state, "in_flight")
@@ -110,7 +133,7 @@ def test_the_number_of_queries_does_not_grow_with_the_outbox(alias):
         record_in(alias, state)
     with CaptureQueriesContext(connections[alias]) as many:
         status(alias)
-    assert len(few) == len(many) <= 7
+    assert len(few) == len(many) <= 8
 
 
 # --- the oldest ---------------------------------------------------------------------------------------
@@ -183,3 +206,48 @@ def test_what_is_unfinished(alias):
         record_in(alias, state)
     assert unfinished(alias) == {"pending": 1, "unsent": 15, "accepted": 7, "followed": 2}
     assert OutboxBatch.objects.using(alias).count() == 7
+
+
+def test_what_is_left_in_a_batch_that_is_divided_is_unsent(alias):
+    divided = batch_in(alias, BatchState.DIVIDING, record_count=1_000)
+    record_in(alias, "pending", divided)
+    batch_in(alias, BatchState.SEALED, record_count=5, parent=divided)
+    assert unfinished(alias)["unsent"] == 6
+
+
+# --- groups -------------------------------------------------------------------------------------------
+
+
+def group(alias, state=GroupState.PAUSED, **changes):
+    """A group in trouble, with what the constraints ask of it."""
+    fields = {
+        "scope": scope_of("default", "message", "prod-abc"),
+        "workspace": "default",
+        "type": "message",
+        "product_id": "prod-abc",
+        "state": state,
+        "since": timezone.now(),
+        "complaint": "no such project",
+        "contract": "reference",
+        "batches": 3,
+        "records": 10,
+        "held_until": timezone.now() if state == GroupState.PAUSED else None,
+        "reason": "3 batches in a row were refused alike. No such project",
+        "advice": "Look at the project id.",
+    }
+    return OutboxGroup.objects.using(alias).create(**fields | changes)
+
+
+def test_paused_groups_say_why_and_how_to_go_on(alias):
+    group(alias, GroupState.SUSPECTED, scope="other")
+    row = group(alias)
+    (told,) = status(alias)["paused_groups"]
+    assert told == {
+        "workspace": "default",
+        "type": "message",
+        "product_id": "prod-abc",
+        "since": row.since.isoformat(),
+        "held_until": row.held_until.isoformat(),
+        "reason": row.reason,
+        "advice": row.advice,
+    }

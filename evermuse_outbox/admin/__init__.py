@@ -1,11 +1,12 @@
 """The outbox in Django's admin: pages to look at, and the few things a person may ask for.
 
-Rows are read-only here. What a person can do is retry rejected records and end the hold of a workspace;
-both change rows only, and sending is left to the workers.
+Rows are read-only here. What a person can do is retry rejected records and end the hold of a workspace or a
+group; all of it changes rows only, and sending is left to the workers.
 """
 
 from .batch import OutboxBatchAdmin
+from .group import OutboxGroupAdmin
 from .record import OutboxRecordAdmin
 from .workspace import OutboxWorkspaceAdmin
 
-__all__ = ["OutboxBatchAdmin", "OutboxRecordAdmin", "OutboxWorkspaceAdmin"]
+__all__ = ["OutboxBatchAdmin", "OutboxGroupAdmin", "OutboxRecordAdmin", "OutboxWorkspaceAdmin"]

@@ -12,7 +12,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ..explain import local
-from ..models import BatchState, Hold, RecordState
+from ..models import BatchState, GroupState, Hold, RecordState
 
 NOTHING = "-"
 GAP = "\N{NO-BREAK SPACE}"
@@ -34,8 +34,11 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         BatchState.COMPLETE: "good",
         BatchState.REFUSED: "bad",
         BatchState.SPLIT: "care",
+        BatchState.DIVIDING: "care",
         BatchState.FAILED: "bad",
+        BatchState.WITHDRAWN: "past",
     },
+    GroupState: {GroupState.SUSPECTED: "care", GroupState.PAUSED: "bad"},
     Hold: {Hold.OPEN: "good", Hold.PAUSED: "bad", Hold.BACKING_OFF: "care", Hold.THROTTLED: "care"},
 }
 
@@ -48,6 +51,7 @@ OUTCOME_TONES = {
     "throttled": "care",
     "in_doubt": "care",
     "unavailable": "care",
+    "lost": "care",
 }
 
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
-from django.contrib.admin.utils import quote, unquote
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import router
-from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.shortcuts import redirect
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
@@ -19,38 +14,26 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conf import Workspace, get_settings
 from ..explain import explain_workspace
-from ..kick import kick_on_commit
 from ..models import Hold, OutboxWorkspace
 from . import marks
-from .base import LookOnlyAdmin
+from .resuming import ResumeAdmin
 from .throughput import last_hour
 
 
 @admin.register(OutboxWorkspace)
-class OutboxWorkspaceAdmin(LookOnlyAdmin):
+class OutboxWorkspaceAdmin(ResumeAdmin):
     """One API key by its name; the key itself is in no table and on no page."""
 
     ordering = ("pk",)
     list_display = ("name", "state_chip", "until", "reason", "failures")
     list_display_links = ("name",)
     sortable_by = ()
-    actions = ("resume_chosen",)
     fieldsets = (
         (None, {"fields": (("state_chip", "until", "failures"), "reason")}),
         (_("Settings"), {"fields": ("api_url", ("contract", "rate_limit"), "api_key")}),
         (_("Sealing"), {"fields": (("last_type", "last_product_id"), "turns")}),
     )
     readonly_fields = ("state_chip", "until", "api_url", "contract", "rate_limit", "api_key")
-
-    def has_resume_permission(self, request: HttpRequest) -> bool:
-        """Whether a hold may be ended: whoever may change workspaces."""
-        return bool(request.user.has_perm("evermuse_outbox.change_outboxworkspace"))
-
-    def get_urls(self) -> list[URLPattern]:
-        """Also the view behind the button."""
-        view = self.admin_site.admin_view(self.resume_view)
-        name = self.url_name("resume").removeprefix("admin:")
-        return [path("<path:object_id>/resume/", view, name=name), *super().get_urls()]
 
     # --- columns ----------------------------------------------------------------------------------
 
@@ -110,34 +93,13 @@ class OutboxWorkspaceAdmin(LookOnlyAdmin):
 
     # --- resuming ---------------------------------------------------------------------------------
 
-    def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ends the hold of one workspace."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        if not self.has_resume_permission(request):
-            raise PermissionDenied
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
-        self._resume(request, row)
-        return redirect(
-            reverse(self.url_name("change"), args=[quote(row.pk)], current_app=self.admin_site.name)
-        )
+    def resume(self, using: str, row: OutboxWorkspace) -> bool:
+        """Ends whatever holds the workspace, but for a ``retryAfter``."""
+        return bool(OutboxWorkspace.objects.using(using).resume(row.pk, timezone.now()))
 
-    @admin.action(description=_("Resume chosen workspaces now"), permissions=["resume"])
-    def resume_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Ends the holds of these workspaces."""
-        for row in queryset:
-            self._resume(request, row)
-
-    def _resume(self, request: HttpRequest, row: OutboxWorkspace) -> None:
-        using = router.db_for_write(OutboxWorkspace, instance=row)
-        if not OutboxWorkspace.objects.using(using).resume(row.pk, timezone.now()):
-            self.message_user(request, _now("%s was open already.") % row.pk, messages.INFO)
-            return
-        kick_on_commit(using, row.pk)
-        self.log_change(request, row, _now("Resumed."))
-        self.message_user(request, _now("%s is open again; the workers go on.") % row.pk, messages.SUCCESS)
+    def workspace_of(self, row: OutboxWorkspace) -> str:
+        """Itself."""
+        return row.pk
 
 
 def _settings_of(row: OutboxWorkspace) -> Workspace | None:

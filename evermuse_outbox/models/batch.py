@@ -4,9 +4,10 @@
 
     sealed ──lease──▶ sending ──202──▶ accepted ──COMPLETE──▶ complete, split
       ▲                 │  │                 └─FAILED, 404───▶ failed
-      └── not taken ────┘  ├── 400, 413 ─────▶ refused, split
+      └── not taken ────┘  ├── 400, 413 ─────▶ refused, split, or dividing ──▶ split
                            ├── unclear ──────▶ in_doubt ──lease──▶ sending
                            └── cannot be sent ▶ failed
+    sealed ──its group is paused──▶ withdrawn
 
 Every change after a lease is fenced by state and lease token: its row count tells whether the lease
 was still held.
@@ -35,11 +36,13 @@ class BatchState(models.TextChoices):
     COMPLETE = "complete", _("complete")
     REFUSED = "refused", _("refused")
     SPLIT = "split", _("split")
+    DIVIDING = "dividing", _("dividing")
     FAILED = "failed", _("failed")
+    WITHDRAWN = "withdrawn", _("withdrawn")
 
 
 SENDABLE = (BatchState.SEALED, BatchState.IN_DOUBT)
-OPEN = (*SENDABLE, BatchState.SENDING, BatchState.ACCEPTED)
+OPEN = (*SENDABLE, BatchState.SENDING, BatchState.ACCEPTED, BatchState.DIVIDING)
 REMOTE = (BatchState.ACCEPTED, BatchState.COMPLETE)
 
 
@@ -86,6 +89,16 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
             batch.state, batch.lease_token, batch.leased_until = BatchState.SENDING, token, until
         return bool(taken)
 
+    def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
+        """sealed or dividing → withdrawn, before anything of it was accepted. False when it is neither any more."""
+        mine = self.filter(pk=batch.pk, state__in=(BatchState.SEALED, BatchState.DIVIDING))
+        ended = {"state": BatchState.WITHDRAWN, "finished_at": now, "message": message, "search": None}
+        return bool(mine.update(**ended))
+
+    def renew(self, batch: OutboxBatch, until: datetime) -> bool:
+        """The lease goes on until then. False when it was lost."""
+        return bool(self.leased(batch).update(leased_until=until))
+
     def settle(self, batch: OutboxBatch, state: BatchState, **changes: Any) -> bool:
         """sending → ``state``, giving the lease back. False when the lease was lost: nothing is changed."""
         written = dict(changes, state=state, lease_token=None, leased_until=None)
@@ -127,11 +140,17 @@ class OutboxBatch(models.Model):
         _("resends"), default=0, help_text=_("Sent again under a new key after Evermuse said FAILED.")
     )
 
-    state = models.CharField(_("state"), max_length=8, choices=BatchState.choices, default=BatchState.SEALED)
+    state = models.CharField(_("state"), max_length=9, choices=BatchState.choices, default=BatchState.SEALED)
     in_doubt = models.BooleanField(
         _("in doubt"),
         default=False,
         help_text=_("An attempt ended without telling whether Evermuse took it."),
+    )
+    search = models.JSONField(
+        _("search"),
+        null=True,
+        blank=True,
+        help_text=_("What is known of its bad records while it is divided."),
     )
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     message = models.TextField(_("message"), blank=True, default="")
@@ -201,11 +220,6 @@ class OutboxBatch(models.Model):
 
     def __str__(self) -> str:
         return f"batch #{self.pk}"
-
-    @property
-    def group(self) -> str:
-        """Type and product in one word."""
-        return f"{self.type} · {self.product_id}"
 
     @property
     def age_at(self) -> timedelta | None:

@@ -104,6 +104,10 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """In flight in ``source`` → in flight in ``target``. Returns how many moved."""
         return self.filter(pk__in=pks, batch=source, closed_as__isnull=True).update(batch=target)
 
+    def release(self, batch: OutboxBatch) -> int:
+        """In flight in ``batch`` → pending: Evermuse has taken nothing of it. Returns how many."""
+        return self.filter(batch=batch, closed_as__isnull=True).update(batch=None)
+
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:
         """in flight or pending → rejected, each with its message. Returns how many."""
         rows = list(rejections)

@@ -5,6 +5,7 @@ Fenced by the state that the batch was read in: what was said earlier never over
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
@@ -13,8 +14,10 @@ from ..evermuse.outcomes import RecordError, Status
 from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from .backoff import full_jitter, poll_after
 from .channel import Channel
-from .seal import Sealed, seal_parts
-from .settle import errors_json, locate, open_members, parts_of, reject_located, reject_open
+from .divide import start
+from .rejections import errors_json, locate, open_members, reject_located, reject_open
+from .seal import seal_parts
+from .search import Search
 
 ATTACHMENTS_UNDER_WAY = ("PENDING", "IN_PROGRESS")
 
@@ -28,25 +31,44 @@ def settle_status(channel: Channel, batch: OutboxBatch, status: Status) -> None:
             case "COMPLETE":
                 _follow(channel, batch, status, BatchState.COMPLETE)
             case "FAILED" if batch.state == BatchState.ACCEPTED:
-                fail(channel, batch, _told(status), _failure_message(status))
+                fail(channel, batch, _told(status), _failure_message(status), status.errors)
             case _:
                 _follow(channel, batch, status, BatchState(batch.state))
 
 
-def fail(channel: Channel, batch: OutboxBatch, told: dict[str, Any], message: str) -> None:
-    """accepted → failed. Its records go out again under a new key, a limited number of times; then they
-    are rejected and wait for a person. Call it inside a transaction."""
+def fail(
+    channel: Channel,
+    batch: OutboxBatch,
+    told: dict[str, Any],
+    message: str,
+    errors: Sequence[RecordError] = (),
+) -> None:
+    """accepted → failed. Its records go out again under a new key, a limited number of times; then those that
+    ``errors`` name, or all where it names none, are rejected and wait for a person, and the others go on.
+
+    Call it inside a transaction."""
     # Whose turn it is comes before anything is read: a newer version must not be sealed meanwhile.
     OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
     ended = {"next_poll_at": None, "finished_at": channel.clock.now(), "message": message}
     if not _change(channel, batch, BatchState.FAILED, told | ended):
         return
-    if batch.resends >= channel.settings.max_resends:
+    resends = batch.resends + 1
+    if resends > channel.settings.max_resends:
+        _reject_failed(channel, batch, message, errors)
+        resends = 0
+    pause = full_jitter(resends or 1, channel.settings.backoff_base, channel.settings.backoff_cap)
+    rest = open_members(channel, batch)
+    seal_parts(channel, batch, [rest], resends=resends, due_at=channel.clock.after(pause))
+
+
+def _reject_failed(channel: Channel, batch: OutboxBatch, message: str, errors: Sequence[RecordError]) -> None:
+    members, still_open = _members(channel, batch), open_members(channel, batch)
+    named = locate(members, errors)
+    blamed = {position: error for position, error in named.items() if members[position] in still_open}
+    if blamed:
+        reject_located(channel, batch, members, blamed)
+    else:
         reject_open(channel, batch, "FAILED", message)
-        return
-    pause = full_jitter(batch.resends + 1, channel.settings.backoff_base, channel.settings.backoff_cap)
-    due_at = channel.clock.after(pause)
-    seal_parts(channel, batch, [open_members(channel, batch)], resends=batch.resends + 1, due_at=due_at)
 
 
 def _tells_of_more_rejections(batch: OutboxBatch, status: Status) -> bool:
@@ -65,22 +87,23 @@ def _follow(channel: Channel, batch: OutboxBatch, status: Status, state: BatchSt
 def _complete_in_part(channel: Channel, batch: OutboxBatch, status: Status) -> None:
     """COMPLETE with more rejections than the 202 told of: the same question as then, asked later."""
     OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
-    sealed, still_open = Sealed(batch, _members(channel, batch), b""), set(open_members(channel, batch))
-    named = locate(sealed.members, status.errors)
-    fresh = {position: error for position, error in named.items() if sealed.members[position] in still_open}
+    members, still_open = _members(channel, batch), open_members(channel, batch)
+    named = locate(members, status.errors)
+    if len(named) > status.rejected:
+        named = {}  # it complains about more than it rejects, and so does not say which ones
+    fresh = {position: error for position, error in named.items() if members[position] in still_open}
     if len(named) == status.rejected:
         if _follow(channel, batch, status, BatchState.COMPLETE):
-            reject_located(channel, sealed, fresh)
+            reject_located(channel, batch, members, fresh)
         return
     message = f"COMPLETE with {status.rejected} rejected records, not all of them named"
-    unsure = [p for p, pk in enumerate(sealed.members) if pk in still_open and p not in fresh]
-    if not fresh and len(unsure) == 1:
-        fresh = {unsure.pop(): RecordError(0, "REJECTED", message)}
+    if not fresh and len(still_open) == 1:
+        fresh = {members.index(still_open[0]): RecordError(0, "REJECTED", message)}
     ended = {"next_poll_at": None, "finished_at": channel.clock.now(), "message": message}
     if _change(channel, batch, BatchState.SPLIT, _told(status) | ended):
-        reject_located(channel, sealed, fresh)
-        rest = [sealed.members[position] for position in unsure]
-        seal_parts(channel, batch, parts_of(rest, together=bool(fresh)))
+        reject_located(channel, batch, members, fresh)
+        left = len(still_open) - len(fresh)
+        start(channel, batch, Search(found=len(fresh)) if fresh else Search(suspects=left))
 
 
 def _members(channel: Channel, batch: OutboxBatch) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from .channel import Clock, one_of_many
 
 logger = logging.getLogger(__name__)
 
-OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED)
+OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED, BatchState.WITHDRAWN)
 CHUNK = 1_000
 
 

@@ -27,7 +27,7 @@ def relay(channel: Channel, seconds: float, crew: Crew | None = None) -> int:
     while channel.clock.monotonic() < deadline:
         if crew and sent and _slots_go_unused(channel):
             crew.grow()
-        if send_next(channel) is not Step.SENT:
+        if send_next(channel, new_first=sent % 2 == 1) is not Step.SENT:
             break
         sent += 1
     return sent

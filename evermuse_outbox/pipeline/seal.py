@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -23,14 +24,26 @@ from ..evermuse.body import FORMATS, BodyFormat, fingerprint
 from ..evermuse.envelope import translate
 from ..evermuse.errors import Untranslatable
 from ..evermuse.limits import MAX_BODY_BYTES
-from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
+from ..models import (
+    BatchState,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxRejection,
+    OutboxWorkspace,
+)
 from ..models.record import RecordQuerySet
 from .channel import Channel
 from .groups import Group, ready_groups, waiting_in
 from .packing import Limits, pack
+from .systemic import may_probe, paused_groups
 
 PAGES = 5
 """How far behind fenced records a turn looks for others: this many times the records of a request."""
+
+
+PROBED = 100
+"""From how many of its newest records the probes of a paused group are taken."""
 
 
 class Waiting(NamedTuple):
@@ -69,9 +82,11 @@ def seal_next(channel: Channel) -> Sealed | None:
     """Seals a batch of the next ready group and leases it to the caller; None when no group is ready."""
     with transaction.atomic(using=channel.using):
         turn = OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
+        paused = paused_groups(channel)
         for group in ready_groups(channel, after=(turn.last_type, turn.last_product_id)):
             turn.last_type, turn.last_product_id = group
-            if sealed := _seal_group(channel, group):
+            seal = partial(_seal_probe, row=paused[group]) if group in paused else _seal_group
+            if sealed := seal(channel, group):
                 break
         else:
             sealed = None
@@ -111,14 +126,29 @@ def seal_parts(
     """
     OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
     for part in parts:
-        rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, pk__in=part, closed_as__isnull=True)
-        fresh = _without_superseded(channel, _read(rows.with_versions().order_by("pk")))
-        fresh = _in_contract(channel, fresh)
+        fresh = still_to_send(channel, batch, part)
         while fresh:
             packed = pack(fresh, _limits(channel), _format(channel))
             _write_batch(channel, packed, parent=batch, resends=resends, due_at=due_at)
             taken = set(packed)
             fresh = [record for record in fresh if record not in taken]
+
+
+def still_to_send(channel: Channel, batch: OutboxBatch, pks: Sequence[int] | None = None) -> list[Waiting]:
+    """The open members of ``batch`` (those of ``pks``), in order and in today's form. Versions that a newer one has
+    overtaken are set aside. Call it with the workspace's turn taken."""
+    rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
+    chosen = rows if pks is None else rows.filter(pk__in=pks)
+    fresh = _without_superseded(channel, _read(chosen.with_versions().order_by("pk")))
+    return _in_contract(channel, fresh)
+
+
+def seal_part(channel: Channel, records: list[Waiting], parent: OutboxBatch) -> None:
+    """The first of these records of ``parent``, as many as one request takes, in a batch of their own."""
+    limits, body = _limits(channel), _format(channel)
+    while len(pack(records, limits, body)) < len(records):
+        records = records[: len(records) // 2]
+    _write_batch(channel, records, parent=parent, resends=parent.resends)
 
 
 def _seal_group(channel: Channel, group: Group) -> Sealed | None:
@@ -130,6 +160,17 @@ def _seal_group(channel: Channel, group: Group) -> Sealed | None:
             break
     packed = pack(_newest(channel, ready), limits, _format(channel))
     return _write_batch(channel, packed, leased=True) if packed else None
+
+
+def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | None:
+    """One record of a paused group, now and then and each time another one, to see whether it is still refused."""
+    if not may_probe(channel, row):
+        return None
+    newest = waiting_in(channel, group).with_versions().order_by("-enqueued_at", "-pk")
+    start = row.probes % PROBED
+    page = _read(newest[start : start + 1]) or _read(newest[:1])
+    ready = _in_contract(channel, _without_fenced(channel, _without_superseded(channel, page)))
+    return _write_batch(channel, ready, leased=True) if ready else None
 
 
 def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[Waiting]]:

@@ -27,21 +27,25 @@ class Step(Enum):
     HELD = auto()
 
 
-def send_next(channel: Channel) -> Step:
-    """Sends the batch that has waited longest, or seals and sends a new one."""
+def send_next(channel: Channel, *, new_first: bool = False) -> Step:
+    """Sends the batch that has waited longest, or seals and sends a new one; or the other way round.
+
+    Who sends many takes both ways in turn: a batch that is divided for long, part by part, holds up nobody else.
+    """
     if not has_work(channel):
         return Step.IDLE
     with pace.gate(channel) as gate:
         if gate.is_open:
-            return _send_ready(channel)
+            return _send_ready(channel, new_first)
     return Step.HELD
 
 
-def _send_ready(channel: Channel) -> Step:
+def _send_ready(channel: Channel, new_first: bool) -> Step:
     if pace.is_crowded(channel):
         return Step.HELD
     try:
-        sealed = lease_due(channel) or seal_next(channel)
+        first, second = (seal_next, lease_due) if new_first else (lease_due, seal_next)
+        sealed = first(channel) or second(channel)
     except SealRaced as error:
         logger.warning("%s", error)
         return Step.HELD

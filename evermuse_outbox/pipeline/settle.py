@@ -14,7 +14,6 @@ from typing import Any
 from django.db import transaction
 
 from ..evermuse.client import Answer
-from ..evermuse.limits import MAX_LISTED_ERRORS
 from ..evermuse.outcomes import (
     Accepted,
     InDoubt,
@@ -26,11 +25,14 @@ from ..evermuse.outcomes import (
     TooLarge,
     Unavailable,
 )
-from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection
+from ..models import BatchState, OutboxAttempt, OutboxBatch
 from . import pace
 from .backoff import full_jitter, poll_after
 from .channel import Channel
-from .seal import Sealed, seal_parts
+from .divide import Refusal, dividing_parent, go_on_after_good, go_on_after_names, refuse
+from .rejections import Located, errors_json, locate, open_members, reject_located, reject_open
+from .seal import Sealed
+from .systemic import clear
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +110,18 @@ def _settle_workspace(channel: Channel, outcome: Outcome) -> None:
 def _settle_batch(channel: Channel, sealed: Sealed, outcome: Outcome) -> bool:
     """False when the lease was lost."""
     match outcome:
+        case Accepted(accepted=0):
+            return _accept_nobody(channel, sealed, outcome)
         case Accepted(rejected=0):
             return _accept(channel, sealed, outcome)
         case Accepted():
             return _accept_in_part(channel, sealed, outcome)
         case Refused(code, message, errors):
-            return _refuse(channel, sealed, code, message, errors)
+            told = {"errors": errors_json(errors), "in_doubt": False, "failures": 0}
+            return refuse(channel, sealed, Refusal(code, message, errors, told))
         case TooLarge(message):
-            return _refuse(channel, sealed, "TOO_LARGE", message, ())
+            told = {"in_doubt": False, "failures": 0}
+            return refuse(channel, sealed, Refusal("TOO_LARGE", message, told=told, too_large=True))
         case InDoubt(message):
             return _wait(channel, sealed, message, in_doubt=True, failed=True)
         case Unavailable(message):
@@ -127,8 +133,19 @@ def _settle_batch(channel: Channel, sealed: Sealed, outcome: Outcome) -> bool:
 # --- 202 ----------------------------------------------------------------------------------------------
 
 
-def _accept(channel: Channel, sealed: Sealed, outcome: Accepted) -> bool:
-    return _rows(channel).settle(sealed.batch, BatchState.ACCEPTED, **_accepted(channel, outcome))
+def _accept(channel: Channel, sealed: Sealed, outcome: Accepted, named: Located | None = None) -> bool:
+    """Evermuse has all of it, but for the ``named`` ones."""
+    parent = dividing_parent(channel, sealed.batch)
+    if not _rows(channel).settle(sealed.batch, BatchState.ACCEPTED, **_accepted(channel, outcome)):
+        return False
+    clear(channel, sealed.batch)
+    if named:
+        reject_located(channel, sealed.batch, sealed.members, named)
+    if parent and named:
+        go_on_after_names(channel, parent, len(named))
+    elif parent:
+        go_on_after_good(channel, parent, len(sealed.members))
+    return True
 
 
 def _accept_in_part(channel: Channel, sealed: Sealed, outcome: Accepted) -> bool:
@@ -136,17 +153,21 @@ def _accept_in_part(channel: Channel, sealed: Sealed, outcome: Accepted) -> bool
     named = locate(sealed.members, outcome.errors)
     same_form = sealed.batch.contract == channel.workspace.contract
     if len(named) == outcome.rejected and same_form:
-        state = BatchState.ACCEPTED if outcome.accepted else BatchState.REFUSED
-        ended = {} if outcome.accepted else {"next_poll_at": None, "finished_at": channel.clock.now()}
-        if not _rows(channel).settle(sealed.batch, state, **_accepted(channel, outcome) | ended):
-            return False
-        reject_located(channel, sealed, named)
-        return True
-    told = _accepted(channel, outcome) | {"next_poll_at": None}
-    message = f"{outcome.rejected} of {len(sealed.members)} records were rejected"
+        return _accept(channel, sealed, outcome, named)
     # An answer that complains about more records than it rejects does not say which ones it rejected.
-    sure = named if len(named) < outcome.rejected else {}
-    return _divide(channel, sealed, "REJECTED", message, sure, told)
+    sure = outcome.errors if len(named) < outcome.rejected else ()
+    return refuse(channel, sealed, _rejection(channel, sealed, outcome, sure))
+
+
+def _accept_nobody(channel: Channel, sealed: Sealed, outcome: Accepted) -> bool:
+    """A 202 that rejects every record is a refusal."""
+    return refuse(channel, sealed, _rejection(channel, sealed, outcome, outcome.errors))
+
+
+def _rejection(channel: Channel, sealed: Sealed, outcome: Accepted, errors: Sequence[RecordError]) -> Refusal:
+    message = f"{outcome.rejected} of {len(sealed.members)} records were rejected"
+    told = _accepted(channel, outcome) | {"next_poll_at": None}
+    return Refusal("REJECTED", message, errors, told, accepted=outcome.accepted)
 
 
 def _accepted(channel: Channel, outcome: Accepted) -> dict[str, Any]:
@@ -162,80 +183,6 @@ def _accepted(channel: Channel, outcome: Accepted) -> dict[str, Any]:
         "failures": 0,
         "message": "",
     }
-
-
-# --- 400, 413 -----------------------------------------------------------------------------------------
-
-
-def _refuse(channel: Channel, sealed: Sealed, code: str, message: str, errors: Sequence[RecordError]) -> bool:
-    named = locate(sealed.members, errors)
-    told = {"errors": errors_json(errors), "in_doubt": False, "failures": 0}
-    return _divide(channel, sealed, code, message, named, told)
-
-
-def _divide(
-    channel: Channel,
-    sealed: Sealed,
-    code: str,
-    message: str,
-    located: dict[int, RecordError],
-    told: dict[str, Any],
-) -> bool:
-    """The located records are rejected, the others go on in new batches: together where at least one
-    was located, in halves where none was, and a single one is the culprit itself."""
-    if sealed.batch.contract != channel.workspace.contract:
-        # Sealed before the host changed CONTRACT: the form may be all that is wrong, so nobody is blamed.
-        parts: list[Sequence[int]] = [sealed.members]
-        located = {}
-    else:
-        located = located or _culprit(sealed, code, message)
-        rest = [pk for position, pk in enumerate(sealed.members) if position not in located]
-        parts = parts_of(rest, together=bool(located))
-    state = BatchState.SPLIT if parts else BatchState.REFUSED
-    ended = {"message": message, "finished_at": channel.clock.now()}
-    if not _rows(channel).settle(sealed.batch, state, **told | ended):
-        return False
-    reject_located(channel, sealed, located)
-    if parts:
-        seal_parts(channel, sealed.batch, parts)
-    return True
-
-
-def _culprit(sealed: Sealed, code: str, message: str) -> dict[int, RecordError]:
-    return {0: RecordError(0, code, message)} if len(sealed.members) == 1 else {}
-
-
-def parts_of(rest: Sequence[int], *, together: bool) -> list[Sequence[int]]:
-    """Who goes on with whom: together where at least one was located, in halves where none was."""
-    half = (len(rest) + 1) // 2
-    return [part for part in ([rest] if together else [rest[:half], rest[half:]]) if part]
-
-
-def locate(members: Sequence[int], errors: Sequence[RecordError]) -> dict[int, RecordError]:
-    """Position → its errors in one, for the positions that exist."""
-    located: dict[int, RecordError] = {}
-    for error in errors:
-        if error.index >= len(members):
-            continue
-        before = located.get(error.index)
-        message = f"{before.message}\n{error.message}" if before else error.message
-        located[error.index] = RecordError(error.index, before.code if before else error.code, message)
-    return located
-
-
-def reject_located(channel: Channel, sealed: Sealed, located: dict[int, RecordError]) -> None:
-    now = channel.clock.now()
-    OutboxRecord.rows.using(channel.using).reject(
-        OutboxRejection(
-            record_id=sealed.members[position],
-            batch=sealed.batch,
-            position=position,
-            code=error.code,
-            message=error.message,
-            rejected_at=now,
-        )
-        for position, error in located.items()
-    )
 
 
 # --- nothing taken, or unclear ------------------------------------------------------------------------
@@ -268,28 +215,12 @@ def give_up(channel: Channel, batch: OutboxBatch, message: str) -> None:
     """leased → failed, for a batch that can never be sent as it was sealed. Its records are rejected."""
     with transaction.atomic(using=channel.using):
         ended = {"finished_at": channel.clock.now(), "message": message}
+        parent = dividing_parent(channel, batch)
+        members = open_members(channel, batch)
         if _rows(channel).settle(batch, BatchState.FAILED, **ended):
             reject_open(channel, batch, "NOT_SENDABLE", message)
-
-
-def reject_open(channel: Channel, batch: OutboxBatch, code: str, message: str) -> None:
-    """Every record that is still in ``batch`` → rejected, all for the same reason."""
-    now = channel.clock.now()
-    rows = OutboxRecord.rows.using(channel.using)
-    rows.reject(
-        OutboxRejection(record_id=pk, batch=batch, code=code, message=message, rejected_at=now)
-        for pk in open_members(channel, batch)
-    )
-
-
-def open_members(channel: Channel, batch: OutboxBatch) -> tuple[int, ...]:
-    """The ids of the records that are still in ``batch``, in order."""
-    rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
-    return tuple(rows.order_by("pk").values_list("pk", flat=True))
-
-
-def errors_json(errors: Sequence[RecordError]) -> list[dict[str, Any]]:
-    return [{"index": e.index, "code": e.code, "message": e.message} for e in errors[:MAX_LISTED_ERRORS]]
+            if parent:
+                go_on_after_names(channel, parent, len(members))
 
 
 def _rows(channel: Channel) -> Any:

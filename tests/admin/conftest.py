@@ -8,7 +8,12 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-URLS = {"record": "outboxrecord", "batch": "outboxbatch", "workspace": "outboxworkspace"}
+URLS = {
+    "record": "outboxrecord",
+    "batch": "outboxbatch",
+    "workspace": "outboxworkspace",
+    "group": "outboxgroup",
+}
 
 
 def url(model: str, view: str, *args: Any) -> str:
@@ -32,9 +37,9 @@ def person(db: None) -> Callable[..., Client]:
 
 @pytest.fixture
 def viewer(person: Callable[..., Client]) -> Client:
-    return person("view_outboxrecord", "view_outboxbatch", "view_outboxworkspace")
+    return person("view_outboxrecord", "view_outboxbatch", "view_outboxworkspace", "view_outboxgroup")
 
 
 @pytest.fixture
 def changer(person: Callable[..., Client]) -> Client:
-    return person("change_outboxrecord", "change_outboxbatch", "change_outboxworkspace")
+    return person("change_outboxrecord", "change_outboxbatch", "change_outboxworkspace", "change_outboxgroup")

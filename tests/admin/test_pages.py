@@ -8,7 +8,16 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from evermuse_outbox.models import BatchState, Hold, OutboxRecord, OutboxRejection, OutboxWorkspace
+from evermuse_outbox.models import (
+    BatchState,
+    GroupState,
+    Hold,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxRejection,
+    OutboxWorkspace,
+)
+from tests.test_status import group
 
 from . import rows
 from .conftest import url
@@ -180,3 +189,25 @@ def test_a_record_whose_batch_is_gone(viewer: Client) -> None:
     OutboxRecord.rows.filter(pk=row.pk).update(batch=999)
     body(viewer, url("record", "changelist"))
     body(viewer, url("record", "change", row.pk))
+
+
+@pytest.mark.parametrize("state", GroupState.values)
+def test_groups_in_trouble_say_why_and_what_to_do(viewer: Client, state: str) -> None:
+    row = group("default", state, reason="All refused: <no such project>")
+    rows.record()
+    assert "&lt;no such project&gt;" in body(viewer, url("group", "changelist"))
+    shown = body(viewer, url("group", "change", row.pk))
+    assert "Look at the project id." in shown
+    assert ">Resume now<" not in shown
+
+
+def test_a_group_is_resumed_by_its_button_and_by_the_action(changer: Client) -> None:
+    row = group("default")
+    answer = changer.post(url("group", "resume", row.pk), follow=True)
+    assert "is open again; the workers go on." in answer.content.decode()
+    assert not OutboxGroup.objects.exists()
+
+    row = group("default")
+    chosen = {"action": "resume_chosen", "_selected_action": row.pk}
+    changer.post(url("group", "changelist"), chosen)
+    assert not OutboxGroup.objects.exists()

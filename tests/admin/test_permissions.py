@@ -10,6 +10,7 @@ from django.test import Client
 
 from evermuse_outbox import models
 from evermuse_outbox.models import Hold, OutboxRecord, OutboxWorkspace
+from tests.test_status import group
 
 from . import rows
 from .conftest import url
@@ -62,6 +63,8 @@ def test_change_offers_the_actions(changer: Client, row: OutboxRecord) -> None:
         url("batch", "changelist"): "Retry the rejected records of chosen batches",
         url("workspace", "changelist"): "Resume chosen workspaces now",
         url("workspace", "change", "default"): ">Resume now</button>",
+        url("group", "changelist"): "Resume chosen groups in trouble now",
+        url("group", "change", group("default").pk): ">Resume now</button>",
     }
     for address, offer in wanted.items():
         text = changer.get(address).content.decode()
@@ -85,6 +88,7 @@ def test_batches_are_retried_with_the_permission_of_records(
 def test_acting_without_permission_is_refused(viewer: Client, row: OutboxRecord) -> None:
     assert viewer.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
     assert viewer.post(url("workspace", "resume", "default")).status_code == 403
+    assert viewer.post(url("group", "resume", group("default").pk)).status_code == 403
     viewer.post(url("record", "changelist"), {"action": "retry_chosen", "_selected_action": row.pk})
     row.refresh_from_db()
     assert row.state == "rejected"

@@ -54,7 +54,7 @@ def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
     sandbox.fail_next(Fault(batch_fails=True), count=None)
     for _ in range(10):
         relay(channel, 60)
-        clock.move(10)
+        clock.move(60)
         track(channel, 60)
     assert state_of(newer) == "rejected"
     assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}

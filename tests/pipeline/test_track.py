@@ -156,7 +156,7 @@ def test_rejections_that_are_not_named_are_looked_for(channel, alias, sandbox, c
     batch = OutboxBatch.objects.using(alias).get()
     settle_status(channel, batch, Status(batch.remote_id, "COMPLETE", 3, 1, 1, ()))
     made = OutboxBatch.objects.using(alias).order_by("pk").values_list("state", "record_count")
-    assert list(made) == [(BatchState.SPLIT, 4), (BatchState.SEALED, 2), (BatchState.SEALED, 2)]
+    assert list(made) == [(BatchState.DIVIDING, 4), (BatchState.SEALED, 2)]
 
 
 def test_the_last_one_of_a_batch_with_unnamed_rejections_is_the_culprit(channel, alias, sandbox, clock):

@@ -13,7 +13,7 @@ from django.db import connections
 from tqdm import tqdm
 
 from ...conf import get_settings
-from ...status import record_counts, unfinished, workspaces
+from ...status import paused_groups, record_counts, unfinished, workspaces
 
 LOOK = 0.5
 """Seconds between two looks."""
@@ -61,6 +61,8 @@ class Command(BaseCommand):
     def _given_up(self, databases: Sequence[str], left: dict[str, int], timeout: float) -> str:
         told_by = [item for using in databases for item in workspaces(using).items()]
         held = [f"{name}: {told['reason']}" for name, told in told_by if "reason" in told]
+        paused = [told for using in databases for told in paused_groups(using)]
+        held += [f"group {told['type']} · {told['product_id']}: {told['reason']}" for told in paused]
         why = (
             f" Held: {'; '.join(held)}."
             if held

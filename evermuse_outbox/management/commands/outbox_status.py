@@ -69,3 +69,7 @@ class Command(BaseCommand):
         for name, told in figures["workspaces"].items():
             held = f" until {told['held_until']}: {told['reason']}" if "reason" in told else ""
             self.stdout.write(f"Workspace {name}: {told['state']}{held}")
+        for told in figures["paused_groups"]:
+            group = f"{told['type']} · {told['product_id']} (workspace {told['workspace']})"
+            self.stdout.write(self.style.WARNING(f"Group {group} is paused: {told['reason']}"))
+            self.stdout.write(f"  {told['advice']}")

@@ -1,0 +1,85 @@
+"""``manage.py outbox_resume``: a person's word that what held records back is mended."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+from django.utils import timezone
+
+from ...conf import get_settings
+from ...kick import kick
+from ...models import Hold, OutboxGroup, OutboxWorkspace
+
+
+class Command(BaseCommand):
+    help = (
+        "Ends what holds records back: workspaces that are paused or backing off, and groups in which everything "
+        "was refused alike. They would go on by themselves once a probe succeeds; this is to go on at once. "
+        "A retryAfter of Evermuse is obeyed all the same."
+    )
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> Any:
+        options["formatter_class"] = RawDescriptionHelpFormatter
+        options["epilog"] = (
+            "examples:\n"
+            "  manage.py outbox_resume                        everything that is held\n"
+            "  manage.py outbox_resume --workspace emea       what is held in one workspace\n"
+            "  manage.py outbox_resume --group email prod-1   one group\n"
+        )
+        return super().create_parser(prog_name, subcommand, **options)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--workspace", metavar="NAME", help="only in this workspace (default: in all)")
+        parser.add_argument(
+            "--group", nargs=2, metavar=("TYPE", "PRODUCT"), help="only this group, and no workspace's hold"
+        )
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            help="database alias (default: all that workers look into)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        known = get_settings().workspaces
+        named = options["workspace"]
+        if named is not None and named not in known:
+            raise CommandError(f"No workspace {named!r} in the settings; known: {', '.join(sorted(known))}.")
+        databases = [options["database"]] if options["database"] else get_settings().databases
+        names = [named] if named else list(known)
+        resumed = [
+            line
+            for using in databases
+            for name in names
+            for line in self._resume(using, name, options["group"])
+        ]
+        for line in resumed:
+            self.stdout.write(line)
+        if not resumed:
+            self.stdout.write("Nothing is held.")
+
+    def _resume(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
+        found = [*self._workspace(using, name, group), *self._groups(using, name, group)]
+        if found:
+            kick(using, name)
+        yield from found
+
+    def _workspace(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
+        rows = OutboxWorkspace.objects.using(using)
+        row = rows.filter(pk=name).exclude(state=Hold.OPEN).first()
+        if row is None or group:
+            return
+        if rows.resume(name, timezone.now()):
+            yield f"Workspace {name} is open again. It was {row.get_state_display()}: {row.reason}"
+        else:
+            yield f"Workspace {name} stays throttled, as Evermuse asked for it, until {row.held_until}."
+
+    def _groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
+        rows = OutboxGroup.objects.using(using)
+        for row in list(rows.named(name, *group) if group else rows.filter(workspace=name)):
+            if rows.filter(pk=row.pk).resume():
+                was = f"{row.get_state_display()}: {row.reason or row.complaint}"
+                yield f"Group {row} of workspace {name} goes on. It was {was}"
