@@ -12,7 +12,7 @@ from evermuse_outbox.explain import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.pipeline.channel import Clock, DatabaseThrottle
 from evermuse_outbox.pipeline.maintain import purge, rescue
-from evermuse_outbox.sandbox import Sandbox
+from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.testing import deliver
 from tests.records import record
 
@@ -35,6 +35,18 @@ def test_a_record_lives_its_life_in_any_time_zone(settings, client, use_tz, zone
     for name, pk in (("outboxrecord", row.pk), ("outboxbatch", OutboxBatch.objects.get().pk)):
         assert client.get(reverse(f"admin:evermuse_outbox_{name}_changelist")).status_code == 200
         assert client.get(reverse(f"admin:evermuse_outbox_{name}_change", args=[pk])).status_code == 200
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_what_was_in_doubt_is_found_in_any_time_zone(settings, use_tz):
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, "Asia/Tokyo"
+    settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"KEY_MEMORY": 0, "DATABASES": ["default"]}
+    outbox.enqueue(record(1))
+    with Sandbox(rate_limit=100_000, batch_seconds=0) as sandbox:
+        sandbox.fail_next(Fault.drop_after())
+        deliver(sandbox)
+        assert len([a for a in sandbox.arrivals if a.method == "POST"]) == 1
+    assert [r.state for r in OutboxRecord.objects.all()] == ["delivered"]
 
 
 @pytest.mark.parametrize("use_tz", [True, False])

@@ -232,6 +232,10 @@ class Page:
     statuses: tuple[Status, ...]
     next_cursor: str | None
 
+    def reaches(self, moment: float) -> bool:
+        """Whether it tells of a batch made before ``moment`` (seconds since the epoch), as all later pages do."""
+        return any(s.created_at is not None and s.created_at / 1000 < moment for s in self.statuses)
+
 
 def read_status(answer: Answer) -> Status | None:
     """The status in the answer to a GET of one batch; None when it cannot be read."""

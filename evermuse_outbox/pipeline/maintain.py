@@ -31,25 +31,27 @@ def maintain_all(clock: Clock) -> None:
 def rescue(using: str, clock: Clock, limit: int = 100) -> int:
     """Batches whose lease ran out → in doubt: the worker may have sent them. Returns how many."""
     rows = OutboxBatch.objects.using(using)
-    now = clock.now()
+    now, lease = clock.now(), timedelta(seconds=get_settings().lease)
     count = 0
     for batch in rows.expired(now).order_by("leased_until")[:limit]:
         with transaction.atomic(using=using):
             message = "the worker that held the lease did not come back"
+            leased_at = (batch.leased_until or now) - lease
             if rows.settle(batch, BatchState.IN_DOUBT, in_doubt=True, due_at=now, message=message):
-                _lost(using, batch, clock, message)
+                _lost(using, batch, leased_at, message)
                 count += 1
     if count:
         logger.warning("%d batches rescued from workers that did not come back", count)
     return count
 
 
-def _lost(using: str, batch: OutboxBatch, clock: Clock, message: str) -> None:
+def _lost(using: str, batch: OutboxBatch, leased_at: datetime, message: str) -> None:
+    """The attempt of which nobody tells; it began when the batch was leased, or later."""
     OutboxAttempt(
         batch=batch,
         workspace=batch.workspace,
         call="ingest",
-        started_at=clock.now(),
+        started_at=leased_at,
         outcome="lost",
         detail=message,
     ).save(using=using, force_insert=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 
 from ..evermuse.client import Answer
 from ..evermuse.errors import Unanswered, Unreachable
-from ..evermuse.outcomes import Outcome, of_error, of_ingest
+from ..evermuse.outcomes import Accepted, Outcome, of_error, of_ingest
 from ..models import BatchState, OutboxBatch
-from . import pace
+from . import lookup, pace
 from .channel import Channel
 from .groups import has_work
 from .seal import BodyChanged, Sealed, SealRaced, open_sealed, seal_next
@@ -67,6 +68,8 @@ def lease_due(channel: Channel) -> Sealed | None:
 
 def send(channel: Channel, sealed: Sealed) -> Step:
     """Posts a leased batch when it may be sent, and settles what came of it."""
+    if lookup.is_needed(channel, sealed.batch) and (step := _look_up(channel, sealed)):
+        return step
     visit = None
     try:
         visit = pace.wait_for_slot(channel)
@@ -80,6 +83,23 @@ def send(channel: Channel, sealed: Sealed) -> Step:
     started = channel.clock.now()
     outcome, answer = post(channel, sealed, visit)
     settle(channel, sealed, outcome, Call.made("ingest", started, outcome, answer))
+    return Step.SENT
+
+
+def _look_up(channel: Channel, sealed: Sealed) -> Step | None:
+    """Settles a batch that Evermuse turns out to have; None where it is to be sent again."""
+    started = channel.clock.now()
+    try:
+        outcome = lookup.look_up(channel, sealed.batch)
+    except lookup.NotNow:
+        give_back(channel, sealed)
+        return Step.HELD
+    if outcome is None:
+        return None
+    call = Call.made("listing", started, outcome, None)
+    if isinstance(outcome, Accepted):
+        call = replace(call, detail=f"Found in the listing as {outcome.remote_id}.")
+    settle(channel, sealed, outcome, call)
     return Step.SENT
 
 

@@ -6,31 +6,20 @@ first and gives a hundred full statuses a page. Only what it does not show is as
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import connections, transaction
 
-from ..evermuse.client import Answer
-from ..evermuse.errors import Unanswered, Unreachable
 from ..evermuse.limits import MAX_LISTING
-from ..evermuse.outcomes import (
-    KeyRefused,
-    Outcome,
-    Page,
-    Throttled,
-    of_error,
-    of_read,
-    read_page,
-    read_status,
-)
+from ..evermuse.outcomes import Page, read_status
 from ..models import BatchState, OutboxBatch
 from . import pace
 from .backoff import poll_after
 from .channel import Channel
 from .follow import fail, settle_status
 from .groups import has_work
+from .reads import ask, read_listing
 from .settle import Call
 
 FEW = 2
@@ -41,6 +30,9 @@ BACKLOG_PAUSE = timedelta(seconds=4)
 
 PAGES = 5
 """Pages of the listing that one run reads at most."""
+
+CLOCKS = 3_600.0
+"""Seconds by which the clock of Evermuse may differ from ours."""
 
 UNKNOWN_AFTER = timedelta(minutes=15)
 """How long Evermuse may answer 404 for a batch that it accepted before that counts as FAILED."""
@@ -106,12 +98,13 @@ def _read_listing(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
     oldest = min(batch.accepted_at or batch.sealed_at for batch in waiting.values())
     cursor: str | None = None
     for _ in range(PAGES):
-        page = _listing(channel, cursor)
-        if page is None:
+        listing = read_listing(channel, cursor)
+        if listing is None or listing.page is None:
             return
+        page = listing.page
         _settle_page(channel, page, waiting)
         cursor = page.next_cursor
-        if not waiting or cursor is None or _is_past(page, oldest.timestamp()):
+        if not waiting or cursor is None or page.reaches(oldest.timestamp() - CLOCKS):
             return
 
 
@@ -124,22 +117,6 @@ def _settle_page(channel: Channel, page: Page, waiting: dict[str, OutboxBatch]) 
         waiting.pop(batch.remote_id, None)
 
 
-def _is_past(page: Page, oldest: float) -> bool:
-    """Whether the page reaches back beyond the oldest batch we look for, clocks allowing an hour."""
-    created = [status.created_at for status in page.statuses if status.created_at is not None]
-    return bool(created) and min(created) / 1000 < oldest - 3600
-
-
-def _listing(channel: Channel, cursor: str | None) -> Page | None:
-    visit = pace.wait_for_slot(channel)
-    if visit is None:
-        return None
-    started = channel.clock.now()
-    answer, outcome = _ask(channel, visit, partial(channel.client.batches, limit=MAX_LISTING, cursor=cursor))
-    Call.made("listing", started, outcome, answer).write(channel, None)
-    return read_page(answer) if answer and not outcome else None
-
-
 def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
     """Asks for a few of those that are left, one by one; the others have their turn later."""
     for batch in list(waiting.values())[: FEW + 1]:
@@ -147,7 +124,7 @@ def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
         if visit is None:
             return
         started = channel.clock.now()
-        answer, outcome = _ask(channel, visit, partial(channel.client.batch, batch.remote_id))
+        answer, outcome = ask(channel, visit, partial(channel.client.batch, batch.remote_id))
         Call.made("status", started, outcome, answer).write(channel, batch)
         status = read_status(answer) if answer and not outcome else None
         if status and status.remote_id == batch.remote_id:
@@ -164,22 +141,6 @@ def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
 def _is_forgotten(channel: Channel, batch: OutboxBatch) -> bool:
     accepted = batch.accepted_at or batch.sealed_at
     return batch.state == BatchState.ACCEPTED and channel.clock.now() - accepted > UNKNOWN_AFTER
-
-
-def _ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[Answer | None, Outcome | None]:
-    """One read. Only what concerns the key holds an open workspace: a failed read costs no record anything."""
-    try:
-        answer = pace.call(channel, visit, request, is_send=False)
-    except (Unreachable, Unanswered) as error:
-        return None, of_error(error)
-    outcome = of_read(answer)
-    # What a send came to is decided in settle; a read can only tell something of the key.
-    match outcome:
-        case Throttled(seconds, message):
-            pace.hold_for_retry_after(channel, seconds, message)
-        case KeyRefused(401, message):
-            pace.pause(channel, message)
-    return answer, outcome
 
 
 def _ask_again(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:

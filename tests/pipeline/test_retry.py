@@ -52,7 +52,7 @@ def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
     row = rejected(channel, alias, 1)
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
     sandbox.fail_next(Fault(batch_fails=True), count=None)
-    for _ in range(10):
+    for _ in range(20):
         relay(channel, 60)
         clock.move(60)
         track(channel, 60)

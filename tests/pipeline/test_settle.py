@@ -259,7 +259,7 @@ def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
 ):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault(batch_fails=True), count=None)
-    for _ in range(10):
+    for _ in range(20):
         relay(channel, 60)
         clock.move(60)
         track(channel, 60)
