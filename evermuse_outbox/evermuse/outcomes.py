@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -162,13 +162,19 @@ def _retry_after(told: Mapping[str, Any]) -> float:
 
 
 def _record_errors(told: Mapping[str, Any], sent: int | None = None) -> tuple[RecordError, ...]:
-    """The per-record errors, wherever they stand: the contract names ``errors`` and has ``details``."""
-    listed = told.get("errors")
-    if not isinstance(listed, list):
-        details = told.get("details")
-        listed = details.get("errors") if isinstance(details, Mapping) else details
-    entries = listed[:1_000] if isinstance(listed, list) else []
-    return tuple(e for e in map(_record_error, entries) if e and (sent is None or e.index < sent))
+    """The per-record errors, wherever they stand: the contract names ``errors`` and has ``details``, which may hold
+    anything."""
+    for listed in _lists(told):
+        errors = filter(None, map(_record_error, listed[:1_000]))
+        if found := tuple(error for error in errors if sent is None or error.index < sent):
+            return found
+    return ()
+
+
+def _lists(told: Mapping[str, Any]) -> Iterator[list[Any]]:
+    details = told.get("details")
+    within = details.values() if isinstance(details, Mapping) else ()
+    return (value for value in (told.get("errors"), details, *within) if isinstance(value, list))
 
 
 def _record_error(entry: Any) -> RecordError | None:

@@ -87,7 +87,16 @@ def test_each_status_has_its_outcome_whatever_the_body(status, kind):
 
 
 @pytest.mark.parametrize(
-    "place", [{"errors": [ERROR]}, {"details": {"errors": [ERROR]}}, {"details": [ERROR]}]
+    "place",
+    [
+        {"errors": [ERROR]},
+        {"details": {"errors": [ERROR]}},
+        {"details": [ERROR]},
+        {"details": {"rejectedCount": 1, "records": [ERROR]}},
+        {"errors": [], "details": {"errors": [ERROR]}},
+        {"errors": ["no"], "details": [ERROR]},
+        {"errors": {"1": "no"}, "details": {"hints": ["no"], "errors": [ERROR]}},
+    ],
 )
 def test_errors_of_a_400_are_found_wherever_they_stand(place):
     outcome = of_ingest(answer(400, {"error": "E", "message": "m"} | place), 3)
