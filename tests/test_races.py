@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from django.db import connections, transaction
@@ -70,6 +70,58 @@ def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_un
         failing.result(30)
     assert OutboxRecord.objects.using(alias).get(pk=newer.pk).state == "pending"
     assert OutboxRecord.objects.using(alias).get(pk=older.pk).state == "in_flight"
+
+
+def test_discarding_waits_for_who_seals_and_leaves_what_was_sealed(channel, alias, sandbox):
+    row = outbox.enqueue(record(1), using=alias)
+    inside, go = threading.Event(), threading.Event()
+
+    @closing
+    def seal_slowly():
+        with transaction.atomic(using=alias):
+            seal_next(channel)
+            inside.set()
+            assert go.wait(20)
+
+    @closing
+    def discard():
+        inside.wait(20)
+        return OutboxRecord.objects.using(alias).all().discard()
+
+    with ThreadPoolExecutor(2) as pool:
+        sealing, discarding = pool.submit(seal_slowly), pool.submit(discard)
+        wait([discarding], 0.5)  # it waits for the row, or has not found it
+        go.set()
+        sealing.result(30)
+        assert discarding.result(30) == 0
+    assert OutboxRecord.objects.using(alias).get(pk=row.pk).state == "in_flight"
+
+
+def test_a_host_that_does_not_commit_keeps_nobody_from_discarding(alias):
+    if connections[alias].vendor == "sqlite":
+        pytest.skip("one writer at a time")
+    pks = [outbox.enqueue(record(number), using=alias).pk for number in range(4)]
+    inside, go = threading.Event(), threading.Event()
+
+    @closing
+    def write_slowly():
+        with transaction.atomic(using=alias):
+            outbox.enqueue(record(5), using=alias)
+            inside.set()
+            assert go.wait(20)
+
+    @closing
+    def discard():
+        inside.wait(20)
+        return OutboxRecord.objects.using(alias).filter(pk__in=pks).discard()
+
+    with ThreadPoolExecutor(2) as pool:
+        writing, discarding = pool.submit(write_slowly), pool.submit(discard)
+        try:
+            assert discarding.result(10) == 4
+        finally:
+            go.set()
+        writing.result(30)
 
 
 def test_senders_side_by_side_send_each_record_once(channel, alias, sandbox, outbox_settings, reopen):
