@@ -16,6 +16,7 @@ from .channel import Clock, one_of_many
 logger = logging.getLogger(__name__)
 
 OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED, BatchState.WITHDRAWN)
+SET_ASIDE = (RecordState.SUPERSEDED, RecordState.DISCARDED)
 CHUNK = 1_000
 
 
@@ -100,19 +101,23 @@ def _purge_batches(using: str, batch_ids: list[int]) -> int:
 
 
 def _purgeable(over: RecordQuerySet) -> RecordQuerySet:
-    """Of records in batches that are over: all but the rejected, and but for those newer versions that alone
-    tell that an older, rejected one must not be retried."""
-    older = OutboxRecord.rows.rejected().filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
-    set_aside = Q(closed_as__in=(RecordState.SUPERSEDED, RecordState.DISCARDED))
-    return over.filter(set_aside | Q(closed_as__isnull=True) & ~Exists(older))
+    """Of records in batches that are over: all but the rejected and the needed."""
+    not_rejected = Q(closed_as__isnull=True) | Q(closed_as__in=SET_ASIDE)
+    return over.filter(not_rejected, ~_needed())
+
+
+def _needed() -> Exists:
+    """Whether a newer version alone tells that an older one, which still waits for its turn or for a person,
+    must not be sent."""
+    older = OutboxRecord.rows.filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
+    unsent = Q(closed_as=RecordState.REJECTED) | Q(closed_as__isnull=True, batch__isnull=True)
+    return Exists(older.filter(unsent))
 
 
 def _purge_set_aside(using: str, before: datetime) -> int:
-    set_aside = OutboxRecord.rows.using(using).filter(
-        closed_as__in=(RecordState.SUPERSEDED, RecordState.DISCARDED), enqueued_at__lt=before
-    )
+    set_aside = OutboxRecord.rows.using(using).filter(closed_as__in=SET_ASIDE, enqueued_at__lt=before)
     with transaction.atomic(using=using):
-        return _delete_records(using, list(set_aside.values_list("pk", flat=True)[:CHUNK]))
+        return _delete_records(using, list(set_aside.filter(~_needed()).values_list("pk", flat=True)[:CHUNK]))
 
 
 def _purge_attempts(using: str, before: datetime, chunks: int) -> None:

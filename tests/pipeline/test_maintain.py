@@ -88,6 +88,22 @@ def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(chann
     assert states(alias) == ["delivered", "rejected"]
 
 
+def test_a_delivered_version_stays_while_an_older_one_waits_in_another_group(channel, alias, sandbox, clock):
+    from evermuse_outbox.pipeline.send import send_next
+
+    outbox.enqueue(record(1, _product_id="b", data={"version": 1}), using=alias)
+    outbox.enqueue(record(1, _product_id="a", data={"version": 2}), using=alias)
+    send_next(channel)
+    clock.move(5)
+    track(channel, 60)
+    assert states(alias) == ["delivered", "pending"]
+    clock.move(20 * DAY)  # a key that was refused all the time, for instance
+    purge(alias, channel.clock, 14)
+    relay(channel, 60)
+    assert [stored.record["data"] for stored in sandbox.records()] == [{"version": 2}]
+    assert states(alias) == ["delivered", "superseded"]
+
+
 def test_batches_that_cannot_go_do_not_hide_those_that_can(channel, alias, sandbox, clock, monkeypatch):
     for number in range(12):
         row = outbox.enqueue(record(number, _product_id=f"a{number:02}"), using=alias)
