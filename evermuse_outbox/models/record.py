@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import Case, F, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
@@ -32,6 +32,9 @@ class RecordState(models.TextChoices):
 
 
 CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
+
+FAILED_CODES = ("FAILED", "NOT_SENDABLE")
+"""The codes of rejections that our own end of a batch gives its records: Evermuse may have had them."""
 
 STATE = Case(
     When(closed_as__isnull=False, then=F("closed_as")),
@@ -84,12 +87,14 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Each record with what its other versions mean for it.
 
         ``newer`` is the id of the newest later version that is pending, under way or delivered, or that
-        Evermuse accepted and then failed: an older one must not follow any of them. ``older_batch`` is the
-        batch of the latest earlier version that a batch has taken.
+        Evermuse accepted before it was failed or superseded: an older one must not follow any of them,
+        whatever became of them since. ``older_batch`` is the batch of the latest earlier version that a
+        batch has taken.
         """
         same = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
-        failed = Q(closed_as=RecordState.REJECTED, batch__state=BatchState.FAILED)
-        later = same.filter(Q(closed_as__isnull=True) | failed, pk__gt=OuterRef("pk"))
+        superseded = Q(closed_as=RecordState.SUPERSEDED, batch__accepted_at__isnull=False)
+        failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
+        later = same.filter(Q(closed_as__isnull=True) | superseded | failed, pk__gt=OuterRef("pk"))
         earlier = same.filter(closed_as__isnull=True, batch__isnull=False, pk__lt=OuterRef("pk"))
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxRecord
+from evermuse_outbox.pipeline.maintain import purge
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.pipeline.retry import retry
 from evermuse_outbox.sandbox import Fault
@@ -17,6 +18,13 @@ def rejected(channel, alias, number, **changes):
     relay(channel, 60)
     assert state_of(row) == "rejected"
     return row
+
+
+def work(channel, clock):
+    for _ in range(10):
+        relay(channel, 60)
+        clock.move(10)
+        track(channel, 60)
 
 
 def test_a_retried_record_is_pending_and_then_delivered(channel, alias, sandbox, clock):
@@ -52,12 +60,33 @@ def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
     row = rejected(channel, alias, 1)
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
     sandbox.fail_next(Fault(batch_fails=True), count=None)
-    for _ in range(20):
-        relay(channel, 60)
-        clock.move(60)
-        track(channel, 60)
+    work(channel, clock)
     assert state_of(newer) == "rejected"
     assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    # Nor does it help to take the newer one back, before its own retry or after it.
+    assert retry(alias, [newer.pk]).reopened == (newer.pk,)
+    assert OutboxRecord.objects.using(alias).filter(pk=newer.pk).discard() == 1
+    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    clock.move(400 * 86_400)
+    purge(alias, channel.clock, 14)
+    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+
+
+def test_an_older_version_is_refused_after_an_accepted_one_was_superseded_by_a_rejected_one(
+    channel, alias, sandbox, clock
+):
+    row = rejected(channel, alias, 1)
+    accepted = outbox.enqueue(record(1, data={"version": 2}), using=alias)
+    sandbox.fail_next(Fault(batch_fails=True))
+    relay(channel, 60)
+    last = outbox.enqueue(record(1, data={"version": 3}), using=alias)
+    spoil(alias, last)
+    work(channel, clock)
+    assert (state_of(accepted), state_of(last)) == ("superseded", "rejected")
+    assert retry(alias, [row.pk]).refused == {row.pk: accepted.pk}
+    clock.move(400 * 86_400)
+    purge(alias, channel.clock, 14)
+    assert retry(alias, [row.pk]).refused == {row.pk: accepted.pk}
 
 
 def test_a_newer_version_that_was_never_accepted_stands_in_nobodys_way(channel, alias, sandbox):
