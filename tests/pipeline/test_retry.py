@@ -21,9 +21,9 @@ def rejected(channel, alias, number, **changes):
 
 
 def work(channel, clock):
-    for _ in range(10):
+    for _ in range(20):
         relay(channel, 60)
-        clock.move(10)
+        clock.move(60)
         track(channel, 60)
 
 
