@@ -39,13 +39,23 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
             self.filter(pk=name).update(turns=models.F("turns") + 1)
         return self.get(pk=name)
 
-    def hold(self, name: str, state: Hold, until: datetime, reason: str) -> None:
-        """Holds the workspace back until then and says why."""
+    def hold(self, name: str, state: Hold, until: datetime, reason: str) -> bool:
+        """Holds the workspace back until then and says why. A longer ``retryAfter`` that stands is kept."""
         self.named(name)
-        failed = int(state == Hold.BACKING_OFF)
-        self.filter(pk=name).update(
-            state=state, held_until=until, reason=reason, failures=models.F("failures") + failed
-        )
+        return bool(self._holdable(name, until).update(state=state, held_until=until, reason=reason))
+
+    def back_off(self, name: str, failures: int, until: datetime, reason: str) -> bool:
+        """One more failure in a row: backing off until then.
+
+        ``failures`` is how many there were when the request was let in. False where another has been counted
+        since: then a hold has begun while this request was under way, and its failure says nothing new.
+        """
+        counted = self._holdable(name, until).filter(failures=failures)
+        ended: dict[str, Any] = {"state": Hold.BACKING_OFF, "held_until": until, "reason": reason}
+        return bool(counted.update(failures=failures + 1, **ended))
+
+    def _holdable(self, name: str, until: datetime) -> WorkspaceQuerySet:
+        return self.filter(pk=name).exclude(state=Hold.THROTTLED, held_until__gt=until)
 
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
         """Any hold → open, but for a ``retryAfter`` that is not over. Returns 1 when there was one.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -41,6 +42,9 @@ class Gate:
 
 CLOSED, OPEN = Gate(is_open=False), Gate(is_open=True)
 
+_let_in_after: ContextVar[int | None] = ContextVar("let in after", default=None)
+"""How many failures in a row there were when this sender was let in."""
+
 
 @contextmanager
 def gate(channel: Channel) -> Iterator[Gate]:
@@ -49,13 +53,15 @@ def gate(channel: Channel) -> Iterator[Gate]:
     What that caller learns from Evermuse opens the workspace or holds it anew. Where nothing was learned,
     the next caller may try.
     """
-    found = _gate(channel)
+    before, found = _let_in_after.set(None), CLOSED
     try:
+        found = _gate(channel)
         yield found
     except ThrottleUnavailable as error:
         # Without the keeper of the pace nothing is sent: the limit is a promise.
         _hold(channel, Hold.BACKING_OFF, KEEPER_DOWN, str(error))
     finally:
+        _let_in_after.reset(before)
         if found.probe_until:
             mine = OutboxWorkspace.objects.using(channel.using).filter(
                 pk=channel.name, held_until=found.probe_until
@@ -66,6 +72,7 @@ def gate(channel: Channel) -> Iterator[Gate]:
 def _gate(channel: Channel) -> Gate:
     rows = OutboxWorkspace.objects.using(channel.using)
     row = rows.named(channel.name)
+    _let_in_after.set(row.failures)
     if row.held_until and row.held_until > channel.clock.now():
         return CLOSED
     if not channel.workspace.api_key:
@@ -119,12 +126,13 @@ def call(channel: Channel, visit: str, request: Callable[[], Answer], *, is_send
 
 def hold_for_retry_after(channel: Channel, seconds: float, message: str) -> None:
     """429: nobody who uses this key sends for that long."""
-    _hold(channel, Hold.THROTTLED, min(seconds, MAX_HOLD), message)
+    # The door first: others may stand before it at this moment.
     try:
         channel.throttle.hold(seconds)
     except ThrottleUnavailable as error:
         # Who does not answer gives no slots either, and the workspace's own hold stands.
         logger.warning("%s", error)
+    _hold(channel, Hold.THROTTLED, min(seconds, MAX_HOLD), message)
 
 
 def pause(channel: Channel, message: str) -> None:
@@ -133,15 +141,17 @@ def pause(channel: Channel, message: str) -> None:
 
 
 def back_off(channel: Channel, message: str) -> None:
-    """Trouble of the API or of the way to it: everything waits, longer each time."""
-    row = OutboxWorkspace.objects.using(channel.using).named(channel.name)
-    settings = channel.settings
-    _hold(
-        channel,
-        Hold.BACKING_OFF,
-        full_jitter(row.failures + 1, settings.backoff_base, settings.backoff_cap),
-        message,
-    )
+    """Trouble of the API or of the way to it: everything waits, longer each time.
+
+    Ten requests that were under way together when the API died are one failure, not ten.
+    """
+    rows = OutboxWorkspace.objects.using(channel.using)
+    let_in_after = _let_in_after.get()
+    failures = rows.named(channel.name).failures if let_in_after is None else let_in_after
+    seconds = full_jitter(failures + 1, channel.settings.backoff_base, channel.settings.backoff_cap)
+    until = channel.clock.after(seconds)
+    if rows.back_off(channel.name, failures, until, message):
+        _tell(channel, Hold.BACKING_OFF, until, message)
 
 
 def resume(channel: Channel, *, sent: bool) -> None:
@@ -152,5 +162,9 @@ def resume(channel: Channel, *, sent: bool) -> None:
 
 def _hold(channel: Channel, state: Hold, seconds: float, reason: str) -> None:
     until = channel.clock.after(seconds)
-    OutboxWorkspace.objects.using(channel.using).hold(channel.name, state, until, reason)
+    if OutboxWorkspace.objects.using(channel.using).hold(channel.name, state, until, reason):
+        _tell(channel, state, until, reason)
+
+
+def _tell(channel: Channel, state: Hold, until: datetime, reason: str) -> None:
     logger.warning("workspace %s is %s until %s: %s", channel.name, state.value, until.isoformat(), reason)
