@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote
 
@@ -49,6 +50,13 @@ class _Key(AuthBase):
         return request
 
 
+class _Session(requests.Session):
+    """Looks at no redirect: only to know where it leads, requests would read the whole answer into memory."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class Client:
     """One key at one address. Use one client for one thread.
 
@@ -58,7 +66,8 @@ class Client:
     def __init__(self, api_url: str, reveal: Callable[[], str], timeout: float) -> None:
         self._root = f"{api_url}/api/v1/ingest"
         self._timeout = timeout
-        self._session = requests.Session()
+        self._session = _Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._session.auth = _Key(reveal)
         self._session.headers.update(
             {
@@ -109,22 +118,36 @@ class Client:
                 answer = Answer(response.status_code, _read(response), time.monotonic() - started)
         except Exception as error:
             # Whatever it was, it must not look like an answer.
-            raise self._late() if self._socket.was_shut else _explained(error) from error
+            raise self._explained(error) from error
         finally:
             deadline.cancel()
         if self._socket.was_shut:
             raise self._late()
         return answer
 
+    def _explained(self, error: Exception) -> Unreachable | Unanswered:
+        """Whether anything can have reached Evermuse. Where there was a connection, it can."""
+        if isinstance(error, Unanswered):
+            return error
+        if self._socket.is_open and self._socket.was_shut:
+            return self._late()
+        cause = _root_cause(error)
+        said = f"{type(cause).__name__}: {cause}"[:300]
+        return Unanswered(said) if self._socket.is_open else Unreachable(said)
+
     def _late(self) -> Unanswered:
         return Unanswered(f"no whole answer within {self._timeout:g} s")
 
 
 class _Socket:
-    """The socket that a client's one connection uses, for who must close it from outside."""
+    """The socket that a client's one connection uses, for who must close it from outside.
+
+    ``is_open`` from when the connection stands, TLS and all, until another one is begun.
+    """
 
     def __init__(self) -> None:
         self.current: socket.socket | None = None
+        self.is_open = False
         self.was_shut = False
 
     def shut(self) -> None:
@@ -155,13 +178,22 @@ def _watching(pool: Any, watched: _Socket) -> Any:
 
     class Connection(pool.ConnectionCls):
         def connect(self) -> None:
+            watched.is_open = False
             super().connect()
             watched.current = self.sock
+            if watched.was_shut:
+                # A slow name server or handshake: nobody is left who would end what begins now.
+                self.close()
+                raise TimeoutError("no connection in time")
+            watched.is_open = True
 
     return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": Connection})
 
 
 def _read(response: requests.Response) -> bytes:
+    if response.status_code < 200:
+        # The answer proper may still come, and must not be taken for that of the next request.
+        raise Unanswered(f"HTTP {response.status_code}, and no answer")
     body = bytearray()
     while chunk := response.raw.read1(_CHUNK):
         body += chunk
@@ -170,35 +202,6 @@ def _read(response: requests.Response) -> bytes:
                 f"HTTP {response.status_code} with an answer of more than {MAX_ANSWER_BYTES:,} bytes"
             )
     return bytes(body)
-
-
-def _explained(error: Exception) -> Unreachable | Unanswered:
-    """Whether anything can have reached Evermuse. In doubt, it can."""
-    if isinstance(error, Unanswered):
-        return error
-    cause = _root_cause(error)
-    said = f"{type(cause).__name__}: {cause}"[:300]
-    return Unreachable(said) if _never_sent(error) else Unanswered(said)
-
-
-_NEVER_SENT = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.NameResolutionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.ProxyError,
-    urllib3.exceptions.SSLError,
-    requests.exceptions.ConnectTimeout,
-    requests.exceptions.SSLError,
-    requests.exceptions.ProxyError,
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-)
-
-
-def _never_sent(error: Exception) -> bool:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, _NEVER_SENT) or isinstance(reason, _NEVER_SENT)
 
 
 def _root_cause(error: BaseException) -> BaseException:

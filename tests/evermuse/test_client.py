@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import socket
 import threading
 
@@ -117,13 +118,50 @@ def test_a_silent_server_is_waited_for_no_longer_than_the_timeout():
         silence.set()
 
 
-def test_a_drip_is_cut_at_the_deadline():
+HEAD = b"HTTP/1.1 202 Accepted\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+DRIPS = {
+    "status line": [b"HTTP/1.1 202 ", *[b"A"] * 200],
+    "head": [HEAD, *[b"X-Slow: 1\r\n"] * 90],
+    "body": [HEAD + b"Content-Length: 1000\r\n\r\n", *[b"x"] * 200],
+    "body without a length": [HEAD + b"\r\n", *[b"x"] * 200],
+    "chunks": [CHUNKED, *[b"1\r\nx\r\n"] * 200],
+    "size of a chunk": [CHUNKED, *[b"0"] * 200],
+    "trailers": [CHUNKED + b"0\r\n", *[b"X-Slow: 1\r\n"] * 200],
+    "100 without end": [b"HTTP/1.1 100 Continue\r\n\r\n"] * 200,
+}
+
+
+@pytest.mark.parametrize("pieces", DRIPS.values(), ids=DRIPS.keys())
+def test_a_drip_is_cut_at_the_deadline(pieces):
     enough = threading.Event()
-    head = b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000\r\n\r\n"
-    with server(head, *[b"x"] * 200, pause=enough) as (url, _):
+    with server(*pieces, pause=enough) as (url, _):
         with pytest.raises(Unanswered, match="within"):
-            ingest(url, timeout=0.3)
+            ingest(url, timeout=0.2)
         enough.set()
+
+
+def test_a_handshake_that_drips_is_cut_and_nothing_was_sent():
+    enough = threading.Event()
+    with server(b"\x16\x03\x03\x40\x00", *[b"\x02"] * 200, pause=enough) as (url, _):
+        with pytest.raises(Unreachable):
+            ingest(url.replace("http:", "https:"), timeout=0.2)
+        enough.set()
+
+
+def test_nothing_is_sent_where_the_connection_came_after_the_deadline(monkeypatch):
+    look_up = socket.getaddrinfo
+    with server() as (url, requests):
+        client = Client(url, lambda: KEY, 5.0)
+
+        def slow_name_server(*arguments, **options):
+            client._socket.shut()  # what the deadline does
+            return look_up(*arguments, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", slow_name_server)
+        with pytest.raises(Unreachable, match="in time"):
+            client.batch("b1")
+    assert requests == [b""]
 
 
 def test_an_endless_answer_is_cut_at_a_size(monkeypatch):
@@ -131,6 +169,83 @@ def test_an_endless_answer_is_cut_at_a_size(monkeypatch):
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"
     with server(reply, *[b"x" * 50_000] * 10) as (url, _), pytest.raises(Unanswered, match="more than"):
         ingest(url)
+
+
+def test_not_even_a_redirect_is_read_whole(monkeypatch):
+    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
+    reply = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 10000000\r\n\r\n"
+    with server(reply, *[b"x" * 50_000] * 10) as (url, _), pytest.raises(Unanswered, match="more than"):
+        ingest(url)
+
+
+FLOODS = {
+    "status line": [b"HTTP/1.1 202 ", *[b"A" * 50_000] * 10],
+    "line of the head": [HEAD, b"X-Long: ", *[b"A" * 50_000] * 10],
+    "many lines": [HEAD, *[b"X-One: 1\r\n" * 50] * 10],
+    "size of a chunk": [CHUNKED, *[b"0" * 50_000] * 10],
+    "many 100": [b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000] * 10,
+}
+
+
+@pytest.mark.parametrize("pieces", FLOODS.values(), ids=FLOODS.keys())
+def test_a_flood_around_the_body_is_no_answer(pieces):
+    with server(*pieces) as (url, _), pytest.raises(Unanswered) as caught:
+        ingest(url)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_compressed_answer_is_not_blown_up():
+    body = gzip.compress(b"0" * 1_000_000)
+    head = b"HTTP/1.1 202 Accepted\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with server(head, body) as (url, _):
+        assert ingest(url).body == body
+
+
+@contextlib.contextmanager
+def turns(*answers):
+    """Answers whole requests one after the other, on as many connections as it takes."""
+    requests, left = [], list(answers)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def serve():
+            while left:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(10)
+                    while left and (request := _whole_request(connection)):
+                        requests.append(request)
+                        connection.sendall(left.pop(0))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: KEY, 5.0)
+        yield client, requests
+        client.close()
+        thread.join(15)
+
+
+def test_the_answer_behind_an_interim_one_is_not_taken_for_that_of_the_next_request():
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    # On the same connection the second request would find what was meant for the first.
+    late = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}"
+    with turns(interim, late) as (client, requests):
+        with pytest.raises(Unanswered, match="103"):
+            client.batch("first")
+        connections = client._socket.current
+        assert client.batch("second").status == 202
+        assert client._socket.current is not connections
+    assert len(requests) == 2
+
+
+def test_what_a_server_leaves_with_us_does_not_go_out_again():
+    reply = b"HTTP/1.1 202 Accepted\r\nSet-Cookie: fat=%s; Path=/\r\nContent-Length: 2\r\n\r\n{}" % (
+        b"x" * 9_000
+    )
+    with turns(reply, reply) as (client, requests):
+        client.batch("first")
+        client.batch("second")
+    assert b"Cookie" not in requests[1]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nowhere.invalid"])
@@ -145,12 +260,3 @@ def test_half_a_head_reads_as_an_answer_without_a_body_and_so_stays_in_doubt():
 
     with server(b"HTTP/1.1 202 Acc") as (url, _):
         assert isinstance(of_ingest(ingest(url), 1), InDoubt)
-
-
-def test_a_head_that_drips_is_cut_at_the_deadline():
-    enough = threading.Event()
-    pieces = [b"HTTP/1.1 202 Accepted\r\n", *[b"X-Slow: 1\r\n"] * 80]
-    with server(*pieces, pause=enough) as (url, _):
-        with pytest.raises(Unanswered, match="within"):
-            ingest(url, timeout=0.3)
-        enough.set()
