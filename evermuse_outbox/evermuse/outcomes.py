@@ -7,14 +7,13 @@ contract describes becomes :class:`InDoubt`, never a success.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .client import Answer
 from .errors import Unanswered, Unreachable
-from .limits import MAX_BATCH_ID, MAX_CURSOR, MAX_ERROR_CODE, MAX_ERROR_MESSAGE
+from .limits import MAX_BATCH_ID, MAX_CURSOR, MAX_ERROR_CODE, MAX_ERROR_MESSAGE, MAX_LISTING
 
 DEFAULT_RETRY_AFTER = 1.0
 """Seconds, where a 429 does not say: the window of the published limit."""
@@ -157,8 +156,8 @@ def _retry_after(told: Mapping[str, Any]) -> float:
     value = told.get("retryAfter")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return DEFAULT_RETRY_AFTER
-    seconds = float(min(value, LONGEST_RETRY_AFTER))
-    return seconds if math.isfinite(seconds) and seconds > 0 else DEFAULT_RETRY_AFTER
+    # Compared before it is converted: an integer may be too large for a float, on either side.
+    return float(min(value, LONGEST_RETRY_AFTER)) if value > 0 else DEFAULT_RETRY_AFTER
 
 
 def _record_errors(told: Mapping[str, Any], sent: int | None = None) -> tuple[RecordError, ...]:
@@ -197,6 +196,11 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _is_moment(value: Any) -> bool:
+    """Milliseconds since the epoch that a clock can show."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 def _is_remote_id(value: Any) -> bool:
@@ -253,7 +257,7 @@ def read_page(answer: Answer) -> Page | None:
     told = _object(answer.body)
     if told is None or not isinstance(told.get("batches"), list):
         return None
-    statuses = tuple(status for status in map(_status, told["batches"]) if status)
+    statuses = tuple(status for status in map(_status, told["batches"][:MAX_LISTING]) if status)
     cursor = told.get("nextCursor")
     return Page(statuses, cursor if isinstance(cursor, str) and 0 < len(cursor) <= MAX_CURSOR else None)
 
@@ -275,7 +279,7 @@ def _status(told: Any) -> Status | None:
         rejected,
         total_errors,
         errors=_record_errors(told),
-        created_at=created if isinstance(created, (int, float)) else None,
+        created_at=created if _is_moment(created) else None,
         type=_text(told.get("type"), 32),
         attachment_status=_text(told.get("attachmentDownloadStatus"), 32),
         attachment_total=_count_or_none(told.get("attachmentDownloadTotal")),

@@ -110,12 +110,17 @@ def test_errors_of_a_400_are_found_wherever_they_stand(place):
         (0.5, 0.5),
         (1e300, 1e9),
         (10**400, 1e9),
+        (-(10**400), 1.0),
+        (5e-324, 5e-324),
         (0, 1.0),
         (-5, 1.0),
         ("9", 1.0),
         (None, 1.0),
         (True, 1.0),
+        ([], 1.0),
+        ({"seconds": 9}, 1.0),
     ],
+    ids=lambda value: str(value)[:12],
 )
 def test_retry_after_is_a_sane_number_whatever_is_said(said, obeyed):
     assert of_ingest(answer(429, {"retryAfter": said}), 1).retry_after == obeyed
@@ -155,3 +160,30 @@ def test_a_page_skips_what_it_cannot_read_and_keeps_the_rest():
     page = read_page(answer(200, {"batches": [None, status, {}], "nextCursor": "c"}))
     assert [one.remote_id for one in page.statuses] == ["b1"]
     assert page.next_cursor == "c"
+
+
+@pytest.mark.parametrize(
+    "created",
+    [10**400, -(10**400), float("nan"), float("inf"), True, "now", -1, {}],
+    ids=lambda value: str(value)[:12],
+)
+def test_a_moment_that_no_clock_can_show_is_left_out(created):
+    page = read_page(answer(200, {"batches": [GOOD | {"status": "COMPLETE", "createdAt": created}]}))
+    assert page.statuses[0].created_at is None
+
+
+def test_a_page_is_read_no_further_than_it_may_be_long():
+    status = GOOD | {"status": "COMPLETE"}
+    page = read_page(answer(200, {"batches": [status] * 5_000, "nextCursor": None}))
+    assert len(page.statuses) == 100
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000, b'{"retryAfter": ' + b"9" * 10_000 + b"}"]
+)
+@pytest.mark.parametrize("status", [200, 202, 400, 401, 413, 429, 500])
+def test_what_json_cannot_hold_is_no_trouble(status, body):
+    spoiled = answer(status, body)
+    assert str(status) in of_ingest(spoiled, 1).message
+    assert read_page(spoiled) is None
+    assert read_status(spoiled) is None
