@@ -43,17 +43,21 @@ def tick() -> None:
 @shared_task(name="evermuse_outbox.relay", ignore_result=True)
 def relay(using: str, workspace: str) -> int:
     """Seals and sends for a while; asks for another run when more is waiting. Returns batches sent."""
-    channel = open_channel(using, workspace)
-    sent = relay_with_crew(channel, RUN_SECONDS)
-    if sent and has_work(channel):
-        ask(relay, using, workspace)
+    sent = 0
+    with one_of_many(f"{using}/{workspace}"):
+        channel = open_channel(using, workspace)
+        sent = relay_with_crew(channel, RUN_SECONDS)
+        if sent and has_work(channel):
+            ask(relay, using, workspace)
     return sent
 
 
 @shared_task(name="evermuse_outbox.track", ignore_result=True)
 def track(using: str, workspace: str) -> int:
     """Follows accepted batches for a while. Returns how many were asked about."""
-    return run_track(open_channel(using, workspace), RUN_SECONDS)
+    with one_of_many(f"{using}/{workspace}"):
+        return run_track(open_channel(using, workspace), RUN_SECONDS)
+    return 0
 
 
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True)

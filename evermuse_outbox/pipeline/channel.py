@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import Error as DatabaseError
 from django.db import connections
@@ -22,10 +22,13 @@ from ..evermuse.client import Client
 from ..evermuse.errors import ThrottleUnavailable
 from ..evermuse.throttle import Entry, Grant, Limit, RedisThrottle, Throttle, scope_of
 from ..models import OutboxThrottle
+from .persist import persist
+from .trouble import one_line, trouble_of
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,10 @@ class Channel:
         """The workspace's name."""
         return self.workspace.name
 
+    def persist(self, step: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """:func:`~.persist.persist` on this database and clock."""
+        return persist(self.using, self.clock, step, *given, **named)
+
 
 class DatabaseThrottle:
     """The pace of one key in a row of the outbox's first database.
@@ -87,7 +94,7 @@ class DatabaseThrottle:
 
     def _ask(self, step: Callable[..., T], *arguments: Any) -> T:
         try:
-            return step(*arguments)
+            return persist(self._rows.db, Clock(), step, *arguments)
         except DatabaseError as error:
             told = f"The database keeps the pace and does not answer: {type(error).__name__}"
             raise ThrottleUnavailable(told) from error
@@ -114,7 +121,9 @@ def one_of_many(name: str) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        logger.warning("%s is left for later: %s", name, error)
+        # What is not the database's own trouble is a mistake of ours or of the installation: show where.
+        unforeseen = trouble_of(error) is None
+        logger.warning("%s is left for later: %s", name, one_line(error), exc_info=unforeseen)
 
 
 _local = threading.local()

@@ -6,6 +6,7 @@ Fenced by the state that the batch was read in: what was said earlier never over
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
@@ -64,7 +65,11 @@ def fail(
 def _reject_failed(channel: Channel, batch: OutboxBatch, message: str, errors: Sequence[RecordError]) -> None:
     members, still_open = _members(channel, batch), open_members(channel, batch)
     named = locate(members, errors)
-    blamed = {position: error for position, error in named.items() if members[position] in still_open}
+    blamed = {
+        position: replace(error, code="FAILED")  # Evermuse had taken them: no older version may follow
+        for position, error in named.items()
+        if members[position] in still_open
+    }
     if blamed:
         reject_located(channel, batch, members, blamed)
     else:

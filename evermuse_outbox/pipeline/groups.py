@@ -20,7 +20,7 @@ def has_work(channel: Channel) -> bool:
     """Whether anything waits to be sealed or is due to be sent."""
     due = OutboxBatch.objects.using(channel.using).due(channel.name, channel.clock.now())
     pending = OutboxRecord.rows.using(channel.using).pending().filter(workspace=channel.name)
-    return due.exists() or pending.exists()
+    return channel.persist(lambda: due.exists() or pending.exists())
 
 
 def ready_groups(channel: Channel, after: Group) -> Iterator[Group]:

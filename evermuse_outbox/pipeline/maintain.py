@@ -12,6 +12,7 @@ from ..conf import get_settings
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
 from ..models.record import RecordQuerySet
 from .channel import Clock, one_of_many
+from .persist import persist
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ def maintain_all(clock: Clock) -> None:
     settings = get_settings()
     for using in settings.databases:
         with one_of_many(using):
-            rescue(using, clock)
-            purge(using, clock, settings.retention_days)
+            persist(using, clock, rescue, using, clock)
+            persist(using, clock, purge, using, clock, settings.retention_days)
 
 
 def rescue(using: str, clock: Clock, limit: int = 100) -> int:

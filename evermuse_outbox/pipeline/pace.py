@@ -55,18 +55,18 @@ def gate(channel: Channel) -> Iterator[Gate]:
     """
     before, found = _let_in_after.set(None), CLOSED
     try:
-        found = _gate(channel)
+        found = channel.persist(_gate, channel)
         yield found
     except ThrottleUnavailable as error:
         # Without the keeper of the pace nothing is sent: the limit is a promise.
-        _hold(channel, Hold.BACKING_OFF, KEEPER_DOWN, str(error))
+        channel.persist(_hold, channel, Hold.BACKING_OFF, KEEPER_DOWN, str(error))
     finally:
         _let_in_after.reset(before)
         if found.probe_until:
             mine = OutboxWorkspace.objects.using(channel.using).filter(
                 pk=channel.name, held_until=found.probe_until
             )
-            mine.update(held_until=channel.clock.now())
+            channel.persist(mine.update, held_until=channel.clock.now())
 
 
 def _gate(channel: Channel) -> Gate:

@@ -38,7 +38,8 @@ def read_listing(channel: Channel, cursor: str | None) -> Listing | None:
         return None
     started = channel.clock.now()
     answer, trouble = ask(channel, visit, partial(channel.client.batches, limit=MAX_LISTING, cursor=cursor))
-    Call.made("listing", started, trouble, answer).write(channel, None)
+    call = Call.made("listing", started, trouble, answer)
+    channel.persist(call.write, channel, None)
     page = read_page(answer) if answer and not trouble else None
     return Listing(page, trouble if page or trouble else InDoubt("the listing cannot be read"))
 
@@ -53,7 +54,7 @@ def ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[An
     # What a send came to is decided in settle; a read can only tell something of the key.
     match outcome:
         case Throttled(seconds, message):
-            pace.hold_for_retry_after(channel, seconds, message)
+            channel.persist(pace.hold_for_retry_after, channel, seconds, message)
         case KeyRefused(401, message):
-            pace.pause(channel, message)
+            channel.persist(pace.pause, channel, message)
     return answer, outcome

@@ -8,7 +8,7 @@ import time
 from typing import ClassVar
 
 from ..evermuse.errors import ThrottleUnavailable
-from .channel import Channel, close_connections, open_channel
+from .channel import Channel, close_connections, one_of_many, open_channel
 from .groups import has_work
 from .send import Step, send_next
 from .track import track_due
@@ -96,8 +96,9 @@ class Crew:
 
     def _send(self) -> None:
         try:
-            channel = open_channel(*self._lane)
-            self._sent.append(relay(channel, self._deadline - time.monotonic(), self))
+            with one_of_many("/".join(self._lane)):
+                channel = open_channel(*self._lane)
+                self._sent.append(relay(channel, self._deadline - time.monotonic(), self))
         except Exception:
             logger.exception("a sender of %s/%s ended", *self._lane)
         finally:

@@ -45,7 +45,7 @@ def _send_ready(channel: Channel, new_first: bool) -> Step:
     if pace.is_crowded(channel):
         return Step.HELD
     try:
-        first, second = (seal_next, lease_due) if new_first else (lease_due, seal_next)
+        first, second = (_seal, lease_due) if new_first else (lease_due, _seal)
         sealed = first(channel) or second(channel)
     except SealRaced as error:
         logger.warning("%s", error)
@@ -53,16 +53,20 @@ def _send_ready(channel: Channel, new_first: bool) -> Step:
     return send(channel, sealed) if sealed else Step.IDLE
 
 
+def _seal(channel: Channel) -> Sealed | None:
+    return channel.persist(seal_next, channel)
+
+
 def lease_due(channel: Channel) -> Sealed | None:
     """The longest waiting sealed batch, leased to the caller; None where none is due."""
     rows = OutboxBatch.objects.using(channel.using)
-    for batch in rows.due(channel.name, channel.clock.now())[:20]:
-        if rows.lease(batch, channel.clock.after(channel.settings.lease)):
+    for batch in channel.persist(list, rows.due(channel.name, channel.clock.now())[:20]):
+        if channel.persist(rows.lease, batch, channel.clock.after(channel.settings.lease)):
             try:
-                return open_sealed(channel, batch)
+                return channel.persist(open_sealed, channel, batch)
             except BodyChanged as error:
                 logger.error("%s", error)
-                give_up(channel, batch, str(error))
+                channel.persist(give_up, channel, batch, str(error))
     return None
 
 
@@ -129,4 +133,5 @@ def post(channel: Channel, sealed: Sealed, visit: str) -> tuple[Outcome, Answer 
 def give_back(channel: Channel, sealed: Sealed) -> None:
     """Nothing was sent: the batch waits on as it was before the lease."""
     state = BatchState.IN_DOUBT if sealed.batch.in_doubt else BatchState.SEALED
-    OutboxBatch.objects.using(channel.using).settle(sealed.batch, state)
+    rows = OutboxBatch.objects.using(channel.using)
+    channel.persist(rows.settle, sealed.batch, state)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,7 @@ from . import pace
 from .backoff import full_jitter, poll_after
 from .channel import Channel
 from .divide import Refusal, dividing_parent, go_on_after_good, go_on_after_names, refuse
+from .persist import persist_until
 from .rejections import Located, errors_json, locate, open_members, reject_located, reject_open
 from .seal import Sealed
 from .systemic import clear
@@ -83,13 +85,32 @@ class Call:
             detail=self.detail,
         ).save(using=channel.using, force_insert=True)
 
+    def is_written(self, channel: Channel, batch: OutboxBatch) -> bool:
+        """Whether that row is there."""
+        rows = OutboxAttempt.objects.using(channel.using)
+        return rows.filter(batch=batch, call=self.call, started_at=self.started_at).exists()
+
 
 def settle(channel: Channel, sealed: Sealed, outcome: Outcome, call: Call) -> None:
-    """Writes what became of a leased batch, and what it says about the workspace."""
-    _settle_workspace(channel, outcome)
+    """Writes what became of a leased batch, and what it says about the workspace.
+
+    An answer is precious: where the database has trouble, it is kept and tried again while the lease lasts.
+    """
+    until = sealed.batch.leased_until or channel.clock.now()
+    try:
+        persist_until(until, channel.using, channel.clock, _settle_workspace, channel, outcome)
+    finally:
+        persist_until(until, channel.using, channel.clock, _write, channel, sealed, outcome, call)
+
+
+def _write(channel: Channel, sealed: Sealed, outcome: Outcome, call: Call) -> None:
+    """One try: the batch in memory stays as it was leased, for the next one."""
+    sealed = replace(sealed, batch=copy(sealed.batch))
     with transaction.atomic(using=channel.using):
-        call.write(channel, sealed.batch)
-        if not _settle_batch(channel, sealed, outcome):
+        if _settle_batch(channel, sealed, outcome):
+            call.write(channel, sealed.batch)
+        elif not call.is_written(channel, sealed.batch):  # or a COMMIT of ours was lost only on its way back
+            call.write(channel, sealed.batch)
             logger.warning(
                 "the lease of batch #%s was taken over; its answer is left to the new holder", sealed.batch.pk
             )
@@ -213,6 +234,7 @@ def _wait(
 
 def give_up(channel: Channel, batch: OutboxBatch, message: str) -> None:
     """leased → failed, for a batch that can never be sent as it was sealed. Its records are rejected."""
+    batch = copy(batch)  # a rollback leaves the caller's as it was leased
     with transaction.atomic(using=channel.using):
         ended = {"finished_at": channel.clock.now(), "message": message}
         parent = dividing_parent(channel, batch)

@@ -45,14 +45,14 @@ def track_due(channel: Channel) -> int:
     with pace.gate(channel) as gate:
         if not gate.is_open or _can_wait(channel):
             return 0
-        claimed = claim_due(channel)
+        claimed = channel.persist(claim_due, channel)
         waiting = {batch.remote_id: batch for batch in claimed}
         try:
             _read(channel, waiting)
         finally:
-            _ask_again(channel, waiting)
+            channel.persist(_ask_again, channel, waiting)
         if gate.probe_until and len(waiting) < len(claimed):
-            pace.resume(channel, sent=False)
+            channel.persist(pace.resume, channel, sent=False)
         return len(claimed)
     return 0
 
@@ -77,7 +77,8 @@ def _can_wait(channel: Channel) -> bool:
 
 
 def _due_since(channel: Channel, moment: datetime) -> bool:
-    return OutboxBatch.objects.using(channel.using).poll_due(channel.name, moment).exists()
+    due = OutboxBatch.objects.using(channel.using).poll_due(channel.name, moment)
+    return channel.persist(due.exists)
 
 
 def claim_due(channel: Channel) -> list[OutboxBatch]:
@@ -112,8 +113,8 @@ def _settle_page(channel: Channel, page: Page, waiting: dict[str, OutboxBatch]) 
     """All batches of the page that are followed, also those that nobody has asked about yet."""
     told = {status.remote_id: status for status in page.statuses}
     followed = OutboxBatch.objects.using(channel.using).followed(channel.name)
-    for batch in followed.filter(remote_id__in=list(told)):
-        settle_status(channel, batch, told[batch.remote_id])
+    for batch in channel.persist(list, followed.filter(remote_id__in=list(told))):
+        channel.persist(settle_status, channel, batch, told[batch.remote_id])
         waiting.pop(batch.remote_id, None)
 
 
@@ -125,17 +126,22 @@ def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
             return
         started = channel.clock.now()
         answer, outcome = ask(channel, visit, partial(channel.client.batch, batch.remote_id))
-        Call.made("status", started, outcome, answer).write(channel, batch)
+        call = Call.made("status", started, outcome, answer)
+        channel.persist(call.write, channel, batch)
         status = read_status(answer) if answer and not outcome else None
         if status and status.remote_id == batch.remote_id:
             del waiting[batch.remote_id]
-            settle_status(channel, batch, status)
+            channel.persist(settle_status, channel, batch, status)
         elif answer and answer.status == 404 and _is_forgotten(channel, batch):
             del waiting[batch.remote_id]
-            with transaction.atomic(using=channel.using):
-                fail(channel, batch, {}, "Evermuse does not know the batch that it accepted")
+            channel.persist(_fail_forgotten, channel, batch)
         else:
             batch.message = f"The last look brought nothing: {getattr(outcome, 'message', 'not readable')}"
+
+
+def _fail_forgotten(channel: Channel, batch: OutboxBatch) -> None:
+    with transaction.atomic(using=channel.using):
+        fail(channel, batch, {}, "Evermuse does not know the batch that it accepted")
 
 
 def _is_forgotten(channel: Channel, batch: OutboxBatch) -> bool:

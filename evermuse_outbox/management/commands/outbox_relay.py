@@ -17,6 +17,7 @@ from ...conf import get_settings
 from ...pipeline.channel import Channel, Clock, channels, close_connections, open_channel
 from ...pipeline.maintain import maintain_all
 from ...pipeline.relay import relay_with_crew, track
+from ...pipeline.trouble import one_line
 from ...schedule import MAINTAIN
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ IDLE = 0.2
 """Seconds between two looks where nothing was to do."""
 
 TROUBLE = 1.0
-"""Seconds to wait after what nobody foresaw."""
+"""Seconds to wait after trouble."""
 
 RUN_SECONDS = 5.0
 """How long one step runs, and so how long a stop may take beside what is under way."""
@@ -80,8 +81,9 @@ def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> Non
         try:
             done = step()
         except DatabaseError as error:
-            logger.warning("database: %s", error)
+            logger.warning("%s is left for later: %s", threading.current_thread().name, one_line(error))
             close_connections()
+            stop.wait(TROUBLE)
             done = 0
         except Exception:
             # A thread that ended here would be missing until somebody starts the process anew.
