@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from celery import current_app
-from django.db import connections
+from django.db import ProgrammingError, connections
 from django.utils import timezone
 
 from evermuse_outbox import outbox, schedule, tasks
@@ -137,6 +137,20 @@ def test_track_follows_what_is_due(evermuse, alias):
     OutboxBatch.objects.using(alias).update(next_poll_at=timezone.now())
     assert tasks.track(alias, "default") == 1
     assert OutboxBatch.objects.using(alias).get().state == BatchState.COMPLETE
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("task", [tasks.relay, tasks.track])
+def test_what_no_database_is_to_blame_for_is_shown_in_full(monkeypatch, caplog, task):
+    def blunder(*_):
+        raise ProgrammingError("no such table: x")
+
+    monkeypatch.setattr(tasks, "relay_with_crew", blunder)
+    monkeypatch.setattr(tasks, "run_track", blunder)
+    assert task("default", "default") == 0
+    (line,) = caplog.records
+    assert line.getMessage() == "default/default is left for later: no such table: x"
+    assert line.exc_info
 
 
 # --- messages -----------------------------------------------------------------------------------------

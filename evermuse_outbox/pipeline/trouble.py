@@ -42,7 +42,7 @@ STATES = {
 NUMBERS = {
     Trouble.CONFLICT: {
         1020,  # ER_CHECKREAD: changed since it was read
-        1180,  # ER_ERROR_DURING_COMMIT: another node of the cluster was first
+        1180,  # ER_ERROR_DURING_COMMIT: others were first, in a cluster or where locked rows are skipped
         1205,  # ER_LOCK_WAIT_TIMEOUT
         1213,  # ER_LOCK_DEADLOCK
         1317,  # ER_QUERY_INTERRUPTED
@@ -104,13 +104,15 @@ NAMES = {
 def trouble_of(error: BaseException) -> Trouble | None:
     """What ails the database that raised ``error``, an error of Django; None for anything else."""
     told = error.__cause__ or error
+    number = told.args[0] if told.args else None
+    if isinstance(number, int):  # PyMySQL gives SQLSTATEs as well, but coarse ones
+        return next((trouble for trouble, numbers in NUMBERS.items() if number in numbers), None)
+    if name := getattr(told, "sqlite_errorname", ""):
+        return _first(NAMES, name)
     for state_name in ("sqlstate", "pgcode"):  # psycopg, psycopg2
         if hasattr(told, state_name):
             return _of_state(getattr(told, state_name), told)
-    if name := getattr(told, "sqlite_errorname", ""):
-        return _first(NAMES, name)
-    number = told.args[0] if told.args else None
-    return next((trouble for trouble, numbers in NUMBERS.items() if number in numbers), None)
+    return None
 
 
 def one_line(error: BaseException) -> str:
