@@ -87,12 +87,13 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Each record with what its other versions mean for it.
 
         ``newer`` is the id of the newest later version that is pending, under way or delivered, or that
-        Evermuse accepted before it was failed or superseded: an older one must not follow any of them,
-        whatever became of them since. ``older_batch`` is the batch of the latest earlier version that a
+        Evermuse may have accepted before it was failed or superseded: an older one must not follow any of
+        them, whatever became of them since. ``older_batch`` is the batch of the latest earlier version that a
         batch has taken.
         """
         same = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
-        superseded = Q(closed_as=RecordState.SUPERSEDED, batch__accepted_at__isnull=False)
+        # Once in a batch, it may have been among those of a 202 that did not say which ones it took.
+        superseded = Q(closed_as=RecordState.SUPERSEDED, batch__isnull=False)
         failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
         later = same.filter(Q(closed_as__isnull=True) | superseded | failed, pk__gt=OuterRef("pk"))
         earlier = same.filter(closed_as__isnull=True, batch__isnull=False, pk__lt=OuterRef("pk"))

@@ -56,12 +56,12 @@ def weigh(channel: Channel, batch: OutboxBatch, complaint: str, *, in_full: bool
     """
     rows = _row(channel, batch)
     row = rows.first()
-    if row and row.state == GroupState.PAUSED and row.contract == batch.contract:
-        rows.update(held_until=channel.clock.after(PROBE))
-        return Suspicion.PAUSED
     if not in_full:
         rows.resume()
         return Suspicion.NONE
+    if row and row.state == GroupState.PAUSED and row.contract == batch.contract:
+        rows.update(held_until=channel.clock.after(PROBE))
+        return Suspicion.PAUSED
     row = _counted(channel, batch, row, alike(complaint), certain)
     if row.batches < BATCHES:
         return Suspicion.NONE
