@@ -157,8 +157,8 @@ def _dividing(batch: OutboxBatch) -> str:
     part = batch.parts.order_by("-pk").first()
     tried = f" Batch #{part.pk} is tried now, and the others wait here." if part else ""
     return (
-        f"Evermuse refused it and did not say for whose sake: its records are tried part by part. So far "
-        f"{search.get('found', 0)} bad ones are found and {search.get('cleared', 0)} are accepted.{tried} "
+        f"Evermuse refused it and did not say for whose sake: its records are tried part by part. Found bad until "
+        f"now: {search.get('found', 0)}; accepted: {search.get('cleared', 0)}.{tried} "
         f"{_sentence(batch.message)}"
     )
 

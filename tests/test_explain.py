@@ -247,7 +247,7 @@ def test_in_a_batch_that_is_divided(alias):
     part = batch_in(alias, BatchState.SENDING, parent=divided)
     told = explain_record(record_in(alias, "pending", divided))
     assert told.startswith(f"In batch #{divided.pk}. Evermuse refused it and did not say for whose sake")
-    assert "2 bad ones are found and 30 are accepted" in told
+    assert "Found bad until now: 2; accepted: 30." in told
     assert f"Batch #{part.pk} is tried now" in told
     assert told.endswith("HTTP 400: no.")
 

@@ -118,7 +118,8 @@ def _counted(
 
 
 def _pause(channel: Channel, row: OutboxGroup, complaint: str) -> None:
-    reason = f"{row.batches} batches in a row were refused alike, with no record accepted. {complaint}"
+    said = "; ".join(complaint.splitlines())
+    reason = f"{row.batches} batches in a row were refused alike, with no record accepted: {said}"
     advice = likely_cause(complaint, row.contract)
     until = channel.clock.after(PROBE)
     OutboxGroup.objects.using(channel.using).pause(row, until, reason, advice)
