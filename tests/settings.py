@@ -5,6 +5,7 @@
 """
 
 import os
+import sys
 
 from example_project.settings import *  # noqa: F403
 from tests.services import MARIADB_URL, POSTGRES_URL, VAR_DIR
@@ -22,6 +23,9 @@ if POSTGRES_URL:
 if MARIADB_URL:
     DATABASES["mariadb"] = database("TEST_MARIADB_URL", default=MARIADB_URL)
     DATABASES["mariadb"]["TEST"] = {"NAME": f"test_evermuse_{os.getpid()}", "CHARSET": "utf8mb4"}
+    if DATABASES["mariadb"]["HOST"] == "127.0.0.1" and "pymysql" in sys.modules:
+        # Each connection would read all the certificates of this machine, for nothing.
+        DATABASES["mariadb"]["OPTIONS"]["ssl_disabled"] = True
 
 CELERY_BROKER_URL = "memory://"
 EVERMUSE_OUTBOX = {

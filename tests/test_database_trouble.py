@@ -413,6 +413,26 @@ def many(given, using):
     return outbox.enqueue_many([given], using=using)
 
 
+def nobody_may_write(ailing):
+    ailing.become_read_only()
+
+
+def somebody_holds_the_lock(ailing):
+    ailing.wait_for_nobody()
+    ailing.lock_whole(RECORDS)
+
+
+def assert_told_without_a_transaction(alias, case):
+    for befall in (nobody_may_write, somebody_holds_the_lock):
+        with case() as ailing:
+            befall(ailing)
+            for enqueue in (one, many):
+                with pytest.raises(DatabaseError) as caught:
+                    enqueue(record(2), alias)
+                assert trouble_of(caught.value)
+        assert not OutboxRecord.rows.using(alias).exists()
+
+
 def test_host_and_record_roll_back_together_and_the_host_is_told(alias, case):
     large = record(data={"text": "x" * 10_000})
     inserts = []
@@ -435,24 +455,5 @@ def test_host_and_record_roll_back_together_and_the_host_is_told(alias, case):
             assert sum(inserts) <= 1  # and not once more behind the host's back
         assert not Group.objects.using(alias).filter(name="of the host").exists()
         assert not OutboxRecord.rows.using(alias).exists()
+    assert_told_without_a_transaction(alias, case)
     assert (one(large, alias).state, many(large, alias)) == ("pending", 1)
-
-
-def nobody_may_write(ailing):
-    ailing.become_read_only()
-
-
-def somebody_holds_the_lock(ailing):
-    ailing.wait_for_nobody()
-    ailing.lock_whole(RECORDS)
-
-
-def test_a_host_without_a_transaction_is_told_as_well(alias, case):
-    for befall in (nobody_may_write, somebody_holds_the_lock):
-        with case() as ailing:
-            befall(ailing)
-            for enqueue in (one, many):
-                with pytest.raises(DatabaseError) as caught:
-                    enqueue(record(2), alias)
-                assert trouble_of(caught.value)
-        assert not OutboxRecord.rows.using(alias).exists()
