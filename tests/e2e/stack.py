@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,8 +41,9 @@ class Stack:
 
     def start_worker(self, *arguments: str) -> subprocess.Popen:
         """A Celery worker; returns when it says that it is ready."""
-        log = self.home / f"worker-{len(self.workers)}.log"
-        name = f"worker{len(self.workers)}@{uuid.uuid4().hex[:8]}"
+        started = len(list(self.home.glob("worker-*.log")))  # also those that were killed since
+        log = self.home / f"worker-{started}.log"
+        name = f"worker{started}@{uuid.uuid4().hex[:8]}"
         command = ["-m", "celery", "-A", "example_project", "worker", "-l", "INFO", "-n", name, *arguments]
         with log.open("wb") as out:
             worker = subprocess.Popen(
@@ -50,10 +52,16 @@ class Stack:
                 env=self.environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that the worker and all its children can be killed at once
             )
         self.workers.append(worker)
         wait_until(lambda: "ready." in log.read_text(errors="replace"), f"{name} ready; see {log}")
         return worker
+
+    def kill_worker(self, worker: subprocess.Popen) -> None:
+        """SIGKILL for a worker and all its children, as when the machine goes out of memory."""
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
 
     def start_relay(self) -> subprocess.Popen:
         """The same pipeline without Celery."""

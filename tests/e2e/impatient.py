@@ -1,0 +1,15 @@
+"""Settings of the example host for a test that cannot wait: short leases, short pauses, rescues at every moment."""
+
+from example_project.settings import *  # noqa: F403
+from example_project.settings import CELERY_BEAT_SCHEDULE, EVERMUSE_OUTBOX
+
+EVERMUSE_OUTBOX |= {
+    "TIMEOUT": 1,
+    "LEASE": 7,
+    "BACKOFF_BASE": 0.1,
+    "BACKOFF_CAP": 1,
+    "POLL_INTERVAL": 0.2,
+    "MAX_RESENDS": 10,
+    "MAX_BATCH_RECORDS": 25,
+}
+CELERY_BEAT_SCHEDULE["evermuse-outbox-maintain"]["schedule"] = 2.0

@@ -1,0 +1,110 @@
+"""Everything goes wrong at once: an API with faults, and workers that are killed while versions are written."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass, field
+
+import pytest
+
+from evermuse_outbox.sandbox import Fault, Sandbox
+from tests.e2e.stack import ROOT, Stack, environment, fresh_database, wait_until
+from tests.e2e.test_workers import needs
+from tests.services import POSTGRES_URL, REDIS_URL
+
+pytestmark = [pytest.mark.e2e, *needs("postgres", "redis")]
+
+SEED = 20260224
+KILLS = 4
+
+
+@dataclass
+class Host(Stack):
+    """Writers, and two workers that both beat; who is killed is started again."""
+
+    writers: list[subprocess.Popen] = field(default_factory=list)
+
+    def start_writer(self, seed: int) -> None:
+        command = [sys.executable, "-m", "tests.e2e.writer", str(seed)]
+        self.writers.append(
+            subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True)
+        )
+
+    def start_one(self) -> None:
+        self.start_worker("-c", "2", "-B", "-s", str(self.home / uuid.uuid4().hex))
+
+    def kill_one(self, dice: random.Random) -> None:
+        self.kill_worker(self.workers.pop(dice.randrange(len(self.workers))))
+
+    def committed(self) -> dict[str, str]:
+        """Ends the writers; message id → text of its last version, in the order of enqueueing, over all of them."""
+        for writer in self.writers:
+            writer.terminate()
+        told = [
+            line.split() for writer in self.writers for line in writer.communicate(timeout=60)[0].splitlines()
+        ]
+        versions = sorted((int(pk), number, text) for pk, number, text in told)
+        return {f"msg-{number}": text for _, number, text in versions}
+
+    def stop(self) -> None:
+        super().stop()
+        for writer in self.writers:
+            writer.kill()
+            writer.communicate()
+
+
+@pytest.fixture
+def sandbox():
+    with Sandbox(batch_seconds=0.3, fail_percent=20, seed=SEED) as running:
+        for fault in (Fault.garbage(), Fault.slow(1.5), Fault.failed_batch()) * 3:
+            running.fail_next(fault)
+        yield running
+
+
+@pytest.fixture
+def host(tmp_path, sandbox):
+    with fresh_database(POSTGRES_URL) as url:
+        variables = {
+            "DJANGO_SETTINGS_MODULE": "tests.e2e.impatient",
+            "DATABASE_URL": url,
+            "CELERY_BROKER_URL": REDIS_URL,
+            "REDIS_URL": REDIS_URL,
+            "CELERY_TASK_DEFAULT_QUEUE": f"e2e-{uuid.uuid4().hex[:8]}",
+            "EVERMUSE_API_URL": sandbox.url,
+        }
+        running = Host(tmp_path, environment(tmp_path, **variables))
+        running.manage("migrate", "--verbosity", "0")
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+def test_the_last_committed_version_of_everything_arrives(host, sandbox):
+    dice = random.Random(SEED)
+    for number in range(2):
+        host.start_writer(number)
+        host.start_one()
+    for _ in range(KILLS):
+        wait_for_arrivals(sandbox, dice.randrange(2, 10))
+        host.kill_one(dice)
+        host.start_one()
+    wanted = host.committed()
+    host.manage("outbox_drain", "--timeout", "90")
+
+    arrived = {dict(s.identity.vendor_ids)["message_id"]: s.record["data"]["text"] for s in sandbox.records()}
+    assert arrived == wanted
+    assert sandbox.violations == []
+    assert sandbox.worst_second() <= 10
+    figures = host.status()
+    assert figures["records"]["rejected"] == 0
+    # The last of all answers may have been a 429 to a look at the listing.
+    assert figures["workspaces"]["default"]["state"] in ("open", "throttled")
+
+
+def wait_for_arrivals(sandbox, count):
+    seen = len(sandbox.arrivals) + count
+    wait_until(lambda: len(sandbox.arrivals) >= seen, "workers at work")
