@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from time import monotonic
 from typing import Any
 
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-from ..evermuse.throttle import Entry, Grant, Limit, Pace, Visit, new_visit
+from ..evermuse.throttle import Entry, Grant, Limit, Pace, Visit, let_in, new_visit
 
 
 class EpochNow(models.Func):
@@ -42,11 +44,16 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
 
     def enter(self, scope: str, limit: Limit) -> Entry:
         """Lets a request go now, or says how long to wait."""
+        return let_in(partial(self._knock, scope, limit))
+
+    def _knock(self, scope: str, limit: Limit) -> tuple[Entry, float]:
         with transaction.atomic(using=self.db):
             pace, now = self._locked(scope)
+            told = monotonic()
             entry, pace = pace.enter(now, limit, new_visit())
             self.filter(pk=scope).update(visits=pace.visits)
-        return entry
+        # A commit may take long: a full disk cache, another host that fails over.
+        return entry, monotonic() - told
 
     def leave(self, scope: str, visit: str, *, is_send: bool) -> None:
         """The request of that visit was answered."""

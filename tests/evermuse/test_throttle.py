@@ -22,6 +22,7 @@ from evermuse_outbox.evermuse.throttle import (
     EPOCH,
     GRACE,
     KNOCK,
+    LATE,
     MARGIN,
     Limit,
     Pace,
@@ -179,6 +180,19 @@ def database_throttle(alias):
     return DatabaseThrottle(alias, uuid.uuid4().hex[:24], TEN)
 
 
+@pytest.fixture(autouse=True)
+def watch(monkeypatch):
+    """The clock that keepers are timed by; it stands still unless given moments."""
+    moments = []
+
+    def monotonic():
+        return moments.pop(0) if moments else 0.0
+
+    monkeypatch.setattr("evermuse_outbox.evermuse.throttle.monotonic", monotonic)
+    monkeypatch.setattr("evermuse_outbox.models.throttle.monotonic", monotonic)
+    return moments
+
+
 def check_keeper(throttle):
     assert throttle.wait() == 0
     assert throttle.reserve(0) == (0, True)
@@ -210,6 +224,27 @@ def test_redis_keeps_the_pace(redis_throttle):
 
 def test_the_database_keeps_the_pace(database_throttle):
     check_keeper(database_throttle)
+
+
+def check_late(throttle, watch):
+    """Let in twice where it was told late: eight places are left of ten."""
+    watch += [0, 2 * LATE, 0, 0]
+    assert throttle.enter().visit
+    assert watch == []
+    assert sum(throttle.enter().visit is not None for _ in range(10)) == 8
+
+
+def test_who_was_let_in_by_redis_too_late_to_arrive_in_time_knocks_again(redis_throttle, watch):
+    check_late(redis_throttle, watch)
+
+
+def test_who_was_let_in_by_the_database_too_late_to_arrive_in_time_knocks_again(database_throttle, watch):
+    check_late(database_throttle, watch)
+
+
+def test_where_the_keeper_is_always_slow_nobody_is_kept_out(redis_throttle, watch):
+    watch += [0, 2 * LATE, 0, 2 * LATE]
+    assert redis_throttle.enter().visit
 
 
 def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
