@@ -95,6 +95,7 @@ def test_every_bad_record_is_found_and_every_good_one_arrives(channel, alias, cl
     }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bad", [1, 20, 200, 1_000])
 @pytest.mark.parametrize("strict", [False, True], ids=["in part", "whole"])
 @pytest.mark.django_db
@@ -110,6 +111,7 @@ def test_named_ones_among_a_thousand_take_a_request_for_each_twenty(channel_here
     assert posts <= math.ceil(bad / 20) + (strict and bad < 1_000)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bad", [1, 20, 200])
 @pytest.mark.django_db
 def test_unnamed_ones_among_a_thousand_stay_within_the_bound(channel_here, clock, bad):
