@@ -60,12 +60,15 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
         """Any hold → open, but for a ``retryAfter`` that is not over. Returns 1 when there was one.
 
-        ``sent`` says that a batch got through, which ends the row of failures, too.
+        ``sent`` says that a batch got through, which ends the row of failures, too. Where sends have failed,
+        only a send tells that the trouble is over.
         """
         held = self.filter(pk=name).exclude(state=Hold.OPEN, failures=0)
         over = held.exclude(state=Hold.THROTTLED, held_until__gt=now)
         ended: dict[str, Any] = {"state": Hold.OPEN, "held_until": None, "reason": ""}
-        return over.update(**ended | ({"failures": 0} if sent else {}))
+        if sent:
+            return over.update(**ended, failures=0)
+        return over.exclude(state=Hold.BACKING_OFF, failures__gt=0).update(**ended)
 
     def claim_probe(self, row: OutboxWorkspace, until: datetime) -> bool:
         """Makes this caller the one who tries whether the trouble is over. False when another was first."""

@@ -15,6 +15,7 @@ from datetime import datetime
 from ..conf import PATIENCE
 from ..evermuse.client import Answer
 from ..evermuse.errors import ThrottleUnavailable
+from ..evermuse.outcomes import Throttled, of_read
 from ..evermuse.throttle import MAX_HOLD
 from ..models import Hold, OutboxWorkspace
 from .backoff import full_jitter
@@ -115,7 +116,10 @@ def wait_for_slot(channel: Channel) -> str | None:
 def call(channel: Channel, visit: str, request: Callable[[], Answer], *, is_send: bool) -> Answer:
     """One HTTP call within its visit. Raises what ``request`` raises."""
     try:
-        return request()
+        answer = request()
+        if isinstance(told := of_read(answer), Throttled):
+            _shut_the_door(channel, told.retry_after)  # before anything else, as others stand before it
+        return answer
     finally:
         try:
             channel.throttle.leave(visit, is_send=is_send)
@@ -125,14 +129,16 @@ def call(channel: Channel, visit: str, request: Callable[[], Answer], *, is_send
 
 
 def hold_for_retry_after(channel: Channel, seconds: float, message: str) -> None:
-    """429: nobody who uses this key sends for that long."""
-    # The door first: others may stand before it at this moment.
+    """429: nobody who uses this key sends for that long; :func:`call` has shut the door already."""
+    _hold(channel, Hold.THROTTLED, min(seconds, MAX_HOLD), message)
+
+
+def _shut_the_door(channel: Channel, seconds: float) -> None:
     try:
         channel.throttle.hold(seconds)
     except ThrottleUnavailable as error:
         # Who does not answer gives no slots either, and the workspace's own hold stands.
         logger.warning("%s", error)
-    _hold(channel, Hold.THROTTLED, min(seconds, MAX_HOLD), message)
 
 
 def pause(channel: Channel, message: str) -> None:

@@ -230,6 +230,25 @@ def test_after_a_hold_fenced_records_and_the_tracker_do_not_wait_for_each_other(
     assert relay(channel, 60) == 1
 
 
+def test_reads_that_work_do_not_open_a_workspace_whose_sends_fail(channel, alias, sandbox, clock):
+    accept(channel, alias, 1)
+    sandbox.fail_next(Fault.server_error(), count=2)
+    outbox.enqueue(record(9), using=alias)
+    relay(channel, 60)
+    held = OutboxWorkspace.objects.using(alias).get(pk="default")
+    assert (held.state, held.failures) == (Hold.BACKING_OFF, 1)
+    clock.move(60)
+    track(channel, 60)
+    assert batch_states(alias)[0] == (BatchState.COMPLETE, "COMPLETE")
+    held.refresh_from_db()
+    assert (held.state, held.failures) == (Hold.BACKING_OFF, 1)
+    relay(channel, 60)
+    clock.move(60)
+    relay(channel, 60)
+    held.refresh_from_db()
+    assert (held.state, held.failures) == (Hold.OPEN, 0)
+
+
 def test_an_index_means_the_same_record_after_another_was_retried(channel, alias, sandbox, clock):
     from evermuse_outbox.evermuse.outcomes import RecordError
     from evermuse_outbox.models import OutboxRecord
