@@ -1,0 +1,5 @@
+"""Crash points: processes that really die, at steps that are found and not listed."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.crash.stage", "tests.crash.scenarios")
