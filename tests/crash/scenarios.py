@@ -34,6 +34,7 @@ class Scenario:
 
     - ``before`` prepares the rows; then Evermuse meets the next POSTs or GETs with ``faults``.
     - ``play`` is what the dying process does.
+    - ``mend`` ends the trouble that was not over by itself, before workers start again.
     - ``ends``: the states of all records at the end, in the order of enqueueing; or a check of them.
     - ``settings``: keys of ``EVERMUSE_OUTBOX``; ``sandbox``: arguments of the ``Sandbox``.
     - ``again``: Evermuse may rightly get a good record more than once, under another key.
@@ -44,6 +45,7 @@ class Scenario:
     """
 
     play: Play
+    mend: Play = lambda life: None
     before: Play = lambda life: life.enqueue(1, 2, 3)
     faults: Sequence[Fault] = ()
     ends: str | Callable[[Life, list[str]], object] = "delivered delivered delivered"
@@ -228,6 +230,92 @@ def refused_and_not_named(life):
     life.send()
 
 
+def divided_in_search(*bad):
+    """Before it: a batch with these bad ones was refused without a name, and its first part is sealed."""
+
+    def before(life):
+        life.enqueue(1, 2, 3, 4, bad=bad)
+        life.send()
+
+    return before
+
+
+@scenario(
+    before=divided_in_search(1),
+    sandbox={"strict": True, "errors_in": "nowhere"},
+    ends="rejected delivered delivered delivered",
+    wakes=True,
+)
+def part_refused(life):
+    """The part that was tried has the bad one: it goes back, and a smaller part is next."""
+    life.send()
+
+
+@scenario(
+    before=divided_in_search(4),
+    sandbox={"strict": True, "errors_in": "nowhere"},
+    ends="delivered delivered delivered rejected",
+)
+def part_accepted(life):
+    """The part that was tried is good: the next one is tried."""
+    life.send()
+
+
+REFUSED_ALIKE = Fault(
+    status=400,
+    body={
+        "error": "VALIDATION_ERROR",
+        "message": "None of the records is valid.",
+        "details": {"errors": [{"index": n, "code": "X", "message": "no such project"} for n in range(4)]},
+    },
+)
+
+
+def two_refused_alike(life):
+    life.enqueue(*range(16))
+    life.sandbox.fail_next(Fault.too_many(5))
+    life.send()
+    life.sandbox.fail_next(REFUSED_ALIKE, count=None)
+    life.clock.move(10)
+    life.send(new_first=True)
+    life.send(new_first=True)
+
+
+def all_or_those_not_taken_back(life: Life, states: list[str]) -> None:
+    """Whoever died before the group was paused has left its rejections to a person."""
+    assert states.count("delivered") in (8, 16)
+    assert states.count("rejected") == 16 - states.count("delivered")
+
+
+@scenario(
+    before=two_refused_alike,
+    settings={"MAX_BATCH_RECORDS": 4},
+    mend=lambda life: life.sandbox.clear_faults(),
+    ends=all_or_those_not_taken_back,
+    wakes=True,
+)
+def group_is_paused(life):
+    """The third batch in a row is refused alike: nobody is at fault, and all of the group waits."""
+    life.send(new_first=True)
+
+
+def paused_group(life):
+    two_refused_alike(life)
+    life.send(new_first=True)
+    life.clock.move(100)
+
+
+@scenario(
+    before=paused_group,
+    settings={"MAX_BATCH_RECORDS": 4},
+    mend=lambda life: life.sandbox.clear_faults(),
+    ends="delivered " * 16,
+)
+def paused_group_is_probed(life):
+    """One record of a paused group is tried, and refused as before."""
+    life.send()
+
+
 @scenario(faults=[Fault(status=413)])
 def too_large(life):
     """413: halves."""
@@ -300,6 +388,31 @@ def doubt_ends(life):
 @scenario(before=in_doubt, faults=[Fault.too_many(5)])
 def doubt_goes_on(life):
     """429 for a batch in doubt, which stays in doubt."""
+    life.relay()
+
+
+def long_in_doubt(life):
+    in_doubt(life)
+    life.clock.move(2 * DAY)
+    life.sandbox.forget_idempotency_keys()
+
+
+@scenario(before=long_in_doubt, wakes=True)
+def found_in_the_listing(life):
+    """Evermuse may have forgotten the key, and has the batch: it is recognised."""
+    life.relay()
+
+
+def long_in_doubt_and_not_there(life):
+    life.enqueue(1, 2, 3)
+    life.sandbox.fail_next(Fault.drop_before())
+    life.relay()
+    life.clock.move(2 * DAY)
+
+
+@scenario(before=long_in_doubt_and_not_there)
+def not_in_the_listing(life):
+    """Evermuse may have forgotten the key, and does not have the batch: it is sent again."""
     life.relay()
 
 
