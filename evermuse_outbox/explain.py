@@ -60,7 +60,7 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.DIVIDING:
             return _dividing(batch)
         case BatchState.WITHDRAWN:
-            return f"Withdrawn before anything of it was accepted. {batch.message}".strip()
+            return f"Withdrawn: it will not be sent. {batch.message}".strip()
         case _:
             return _failed(batch)
 
@@ -77,8 +77,13 @@ def explain_group(row: OutboxGroup) -> str:
     """What is held against a group, and how to go on."""
     if row.state == GroupState.SUSPECTED:
         return (
-            f"{row.batches} batches in a row were refused alike since {_at(row.since)}; more of the same, with no "
-            f"record accepted, will pause the group. {_sentence(row.complaint)}"
+            f"Batches refused alike in a row since {_at(row.since)}: {row.batches}. More of the same, with no record "
+            f"accepted, will pause the group. {_sentence(row.complaint)}"
+        )
+    if row.state == GroupState.CLEARED:
+        return (
+            f"Out of trouble since {_at(row.since)}, when a record of it was accepted. What is still refused alike "
+            f"is rejected record by record. {_sentence(row.complaint)}"
         )
     return (
         f"Paused, as everything is refused alike since {_at(row.since)}. {_sentence(row.reason)} {row.advice} "
@@ -95,7 +100,8 @@ def _pending(record: OutboxRecord) -> str:
     group = OutboxGroup.objects.using(record._state.db).named(
         record.workspace, record.type, record.product_id
     )
-    if paused := group.filter(state=GroupState.PAUSED).first():
+    contract = get_settings().workspace(record.workspace).contract  # another one ends the pause
+    if paused := group.filter(state=GroupState.PAUSED, contract=contract).first():
         return f"Waiting, as its group is held. {explain_group(paused)}"
     fence = _fence(record)
     if fence:

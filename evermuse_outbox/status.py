@@ -76,6 +76,7 @@ def workspaces(using: str) -> dict[str, dict[str, Any]]:
 def paused_groups(using: str) -> list[dict[str, Any]]:
     """The groups in which everything is refused alike: since when, why, and how to go on."""
     rows = OutboxGroup.objects.using(using).filter(state=GroupState.PAUSED).order_by("since", "pk")
+    contracts = {name: workspace.contract for name, workspace in get_settings().workspaces.items()}
     return [
         {
             "workspace": row.workspace,
@@ -87,6 +88,7 @@ def paused_groups(using: str) -> list[dict[str, Any]]:
             "advice": row.advice,
         }
         for row in rows
+        if row.contract == contracts.get(row.workspace)  # another one ends the pause
     ]
 
 

@@ -238,7 +238,7 @@ def test_pending_in_a_paused_group(alias):
 
 def test_a_suspected_group(alias):
     told = explain_group(group(alias, GroupState.SUSPECTED, since=AT))
-    assert told.startswith(f"3 batches in a row were refused alike since {SHOWN}")
+    assert told.startswith(f"Batches refused alike in a row since {SHOWN}: 3.")
     assert told.endswith("no such project.")
 
 
@@ -254,7 +254,7 @@ def test_in_a_batch_that_is_divided(alias):
 
 def test_a_withdrawn_batch(alias):
     told = explain_batch(batch_in(alias, BatchState.WITHDRAWN, message="Its group was paused."))
-    assert told == "Withdrawn before anything of it was accepted. Its group was paused."
+    assert told == "Withdrawn: it will not be sent. Its group was paused."
 
 
 def test_a_rejected_version_is_seen_on_both(alias):

@@ -71,7 +71,11 @@ class OutboxGroupAdmin(ResumeAdmin):
 
     def page(self, request: HttpRequest, obj: OutboxGroup) -> dict[str, Any]:
         """Why it is held, and whether the button is there."""
-        return {"why": explain_group(obj), "may_resume": self.has_resume_permission(request)}
+        in_trouble = obj.state != GroupState.CLEARED
+        return {
+            "why": explain_group(obj),
+            "may_resume": in_trouble and self.has_resume_permission(request),
+        }
 
     def resume(self, using: str, row: OutboxGroup) -> bool:
         """Forgets what was counted: its records are sealed as if nothing had been."""

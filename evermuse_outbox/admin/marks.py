@@ -38,7 +38,7 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         BatchState.FAILED: "bad",
         BatchState.WITHDRAWN: "past",
     },
-    GroupState: {GroupState.SUSPECTED: "care", GroupState.PAUSED: "bad"},
+    GroupState: {GroupState.SUSPECTED: "care", GroupState.PAUSED: "bad", GroupState.CLEARED: "past"},
     Hold: {Hold.OPEN: "good", Hold.PAUSED: "bad", Hold.BACKING_OFF: "care", Hold.THROTTLED: "care"},
 }
 

@@ -9,6 +9,7 @@ ALIKE_LENGTH = 200
 """Characters of a complaint that are compared."""
 
 _OWN = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|\S*\d\S*")
+_PLURAL = re.compile(r"(?<!\w)([a-z]{3,})s\b")
 _WORDS = re.compile(r"[a-z_]+")
 
 _OTHER_CONTRACT = (
@@ -36,6 +37,7 @@ def alike(message: str) -> str:
     Names of fields stay, also where they are quoted.
     """
     kept = _OWN.sub(lambda own: own[0] if _is_field(own[0]) else "…", message.lower())
+    kept = _PLURAL.sub(r"\1", kept)  # "1 record", "10 records"
     return " ".join(kept.split())[:ALIKE_LENGTH]
 
 
@@ -46,7 +48,7 @@ def likely_cause(message: str, contract: str) -> str:
 
 def _causes(said: str, contract: str) -> Iterator[str]:
     words = set(_WORDS.findall(said))
-    if contract == "reference" and words & {"_project_ids", "_nature"}:
+    if contract == "reference" and _speaks_openapi(said, words):
         yield _OTHER_CONTRACT.format(other="openapi")
     if contract == "openapi" and _speaks_reference(said, words):
         yield _OTHER_CONTRACT.format(other="reference")
@@ -54,6 +56,10 @@ def _causes(said: str, contract: str) -> Iterator[str]:
         if any(name in word for word in words):
             yield _IDS.format(name=name)
     yield _UNKNOWN.format(contract=contract)
+
+
+def _speaks_openapi(said: str, words: set[str]) -> bool:
+    return "_project_ids" in words or ("_nature" in words and bool(re.search(r"require|missing", said)))
 
 
 def _speaks_reference(said: str, words: set[str]) -> bool:

@@ -90,7 +90,7 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
         return bool(taken)
 
     def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
-        """sealed or dividing → withdrawn, before anything of it was accepted. False when it is neither any more."""
+        """sealed or dividing → withdrawn: it will not be sent. False when it is neither any more."""
         mine = self.filter(pk=batch.pk, state__in=(BatchState.SEALED, BatchState.DIVIDING))
         ended = {"state": BatchState.WITHDRAWN, "finished_at": now, "message": message, "search": None}
         return bool(mine.update(**ended))

@@ -18,6 +18,7 @@ class GroupState(models.TextChoices):
 
     SUSPECTED = "suspected", _("suspected")
     PAUSED = "paused", _("paused")
+    CLEARED = "cleared", _("out of trouble")
 
 
 def scope_of(workspace: str, record_type: str, product_id: str) -> str:
@@ -40,6 +41,13 @@ class GroupQuerySet(models.QuerySet["OutboxGroup"]):
     def resume(self) -> int:
         """Any → out of trouble: what was counted is forgotten. Returns how many groups were in trouble."""
         return self.delete()[0]
+
+    def clear(self, row: OutboxGroup, now: datetime) -> int:
+        """suspected → no row, paused → cleared since now. Returns how many groups were in trouble."""
+        if row.state == GroupState.SUSPECTED:
+            return self.resume()
+        told = {"state": GroupState.CLEARED, "since": now, "held_until": None}
+        return self.filter(pk=row.pk, state=GroupState.PAUSED).update(**told)
 
     def pause(self, row: OutboxGroup, until: datetime, reason: str, advice: str) -> None:
         """suspected → paused, until a probe shows that the trouble is over, or a person says so."""
@@ -87,7 +95,7 @@ class OutboxGroup(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="evermuse_group_paused_until",
-                condition=models.Q(state=GroupState.SUSPECTED) | models.Q(held_until__isnull=False),
+                condition=~models.Q(state=GroupState.PAUSED) | models.Q(held_until__isnull=False),
             ),
         ]
 

@@ -92,8 +92,8 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         batch has taken.
         """
         same = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
-        # Once in a batch, it may have been among those of a 202 that did not say which ones it took.
-        superseded = Q(closed_as=RecordState.SUPERSEDED, batch__isnull=False)
+        # It may once have been among those of a 202 that did not say which ones it took.
+        superseded = Q(closed_as=RecordState.SUPERSEDED)
         failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
         later = same.filter(Q(closed_as__isnull=True) | superseded | failed, pk__gt=OuterRef("pk"))
         earlier = same.filter(closed_as__isnull=True, batch__isnull=False, pk__lt=OuterRef("pk"))
@@ -111,7 +111,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self.filter(pk__in=pks, batch=source, closed_as__isnull=True).update(batch=target)
 
     def release(self, batch: OutboxBatch) -> int:
-        """In flight in ``batch`` → pending: Evermuse has taken nothing of it. Returns how many."""
+        """In flight in ``batch`` → pending, once nothing of it is under way. Returns how many."""
         return self.filter(batch=batch, closed_as__isnull=True).update(batch=None)
 
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:

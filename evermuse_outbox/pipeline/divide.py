@@ -14,10 +14,10 @@ from typing import Any
 
 from ..evermuse.limits import MAX_LISTED_ERRORS
 from ..evermuse.outcomes import RecordError
-from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
+from ..models import BatchState, OutboxBatch, OutboxRecord
 from .channel import Channel
 from .rejections import Located, locate, open_members, reject_located
-from .seal import Sealed, seal_part, seal_parts, still_to_send
+from .seal import Sealed, seal_part, seal_parts, still_to_send, take_turn
 from .search import Search
 from .systemic import Suspicion, weigh
 
@@ -95,11 +95,6 @@ def go_on_after_good(channel: Channel, parent: OutboxBatch, size: int) -> None:
 def go_on_after_names(channel: Channel, parent: OutboxBatch, bad: int) -> None:
     """So many records of the part were rejected by name, the others are seen to: what is left is tried."""
     _try_next_part(channel, parent, _search_of(parent).after_names(bad))
-
-
-def take_turn(channel: Channel) -> None:
-    """Nobody else seals in the workspace until the transaction ends; taken before anything is read."""
-    OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
 
 
 def _weigh(channel: Channel, sealed: Sealed, refusal: Refusal, named: Located) -> Suspicion:

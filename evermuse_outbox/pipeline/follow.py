@@ -12,12 +12,12 @@ from typing import Any
 from django.db import transaction
 
 from ..evermuse.outcomes import RecordError, Status
-from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
+from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from .backoff import full_jitter, poll_after
 from .channel import Channel
 from .divide import start
 from .rejections import errors_json, locate, open_members, reject_located, reject_open
-from .seal import seal_parts
+from .seal import seal_parts, take_turn
 from .search import Search
 
 ATTACHMENTS_UNDER_WAY = ("PENDING", "IN_PROGRESS")
@@ -48,8 +48,7 @@ def fail(
     ``errors`` name, or all where it names none, are rejected and wait for a person, and the others go on.
 
     Call it inside a transaction."""
-    # Whose turn it is comes before anything is read: a newer version must not be sealed meanwhile.
-    OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
+    take_turn(channel)
     ended = {"next_poll_at": None, "finished_at": channel.clock.now(), "message": message}
     if not _change(channel, batch, BatchState.FAILED, told | ended):
         return
@@ -91,7 +90,7 @@ def _follow(channel: Channel, batch: OutboxBatch, status: Status, state: BatchSt
 
 def _complete_in_part(channel: Channel, batch: OutboxBatch, status: Status) -> None:
     """COMPLETE with more rejections than the 202 told of: the same question as then, asked later."""
-    OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
+    take_turn(channel)
     members, still_open = _members(channel, batch), open_members(channel, batch)
     named = locate(members, status.errors)
     if len(named) > status.rejected:

@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from ..evermuse.outcomes import Accepted, KeyRefused, Outcome, Page, Status
-from ..models import OutboxAttempt, OutboxBatch
+from ..models import BatchState, OutboxAttempt, OutboxBatch
 from .channel import Channel
 from .reads import read_listing
 
 SKEW = timedelta(minutes=2)
 """How far the clock of Evermuse may be from ours for a batch to be recognised."""
 
-PAGES = 50
+PAGES = 20
 """Pages of the listing that are read at most for one batch."""
 
 
@@ -107,15 +107,22 @@ def _only(channel: Channel, batch: OutboxBatch, found: list[Status]) -> Accepted
 
 
 def _others(channel: Channel, batch: OutboxBatch, status: Status) -> bool:
-    """Whether another batch that looks alike had an unclear attempt then. Its end does not matter: one that was sent
-    again after its key was forgotten has left a batch behind that nobody knows."""
+    """Whether another batch that looks alike may have made it: one that is under way, has just been told its id, or
+    had an unclear attempt then. The end of that one does not matter: sent again after its key was forgotten, it has
+    left a batch behind that nobody knows. Nor can those be told of that were purged since."""
     now = channel.clock.now()  # with a time zone or without, as the project has it
     made = now + timedelta(seconds=(status.created_at or 0) / 1000 - now.timestamp())
     earliest, latest = made - _longest(channel) - SKEW, made + SKEW
+    if earliest <= now - timedelta(days=channel.settings.retention_days):
+        return True
+    alike = {"type": batch.type, "record_count": batch.record_count}
+    told_now = Q(state=BatchState.SENDING) | Q(remote_id=status.remote_id)
+    unclear_then = {f"batch__{name}": value for name, value in alike.items()}
+    # In this order: whoever is neither under way nor told by now has left its unclear attempt.
     return any(
-        _unclear(using)
-        .filter(started_at__range=(earliest, latest), workspace=batch.workspace)
-        .filter(batch__type=batch.type, batch__record_count=batch.record_count)
+        OutboxBatch.objects.using(using).filter(told_now, **alike).exclude(key=batch.key).exists()
+        or _unclear(using)
+        .filter(started_at__range=(earliest, latest), **unclear_then)
         .exclude(batch__key=batch.key)
         .exists()
         for using in channel.settings.databases

@@ -9,10 +9,20 @@ from django.db import models, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from ..conf import get_settings
-from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
+from ..models import (
+    BatchState,
+    GroupState,
+    OutboxAttempt,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxRejection,
+    RecordState,
+)
 from ..models.record import RecordQuerySet
 from .channel import Clock, one_of_many
 from .persist import persist
+from .systemic import CLEARED_FOR
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +38,7 @@ def maintain_all(clock: Clock) -> None:
         with one_of_many(using):
             persist(using, clock, rescue, using, clock)
             persist(using, clock, purge, using, clock, settings.retention_days)
+            persist(using, clock, forget_groups, using, clock)
 
 
 def rescue(using: str, clock: Clock, limit: int = 100) -> int:
@@ -76,6 +87,19 @@ def purge(using: str, clock: Clock, retention_days: float, chunks: int = 20) -> 
             break
     _purge_attempts(using, before, chunks)
     return count
+
+
+def forget_groups(using: str, clock: Clock) -> int:
+    """Groups in trouble that are none any more: nothing waits in them, or their last trouble is long past."""
+    rows = OutboxGroup.objects.using(using)
+    past = rows.exclude(state=GroupState.PAUSED).filter(since__lt=clock.now() - CLEARED_FOR)
+    empty = [row.pk for row in rows.filter(state=GroupState.PAUSED) if not _waits(using, row)]
+    return past.resume() + rows.filter(pk__in=empty).resume()
+
+
+def _waits(using: str, row: OutboxGroup) -> bool:
+    pending = OutboxRecord.rows.using(using).pending()
+    return pending.group(row.workspace, row.type, row.product_id).exists()
 
 
 def _chunks_of_batches(using: str, before: datetime, chunks: int) -> list[list[int]]:

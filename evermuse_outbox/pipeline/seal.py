@@ -81,7 +81,7 @@ class Sealed:
 def seal_next(channel: Channel) -> Sealed | None:
     """Seals a batch of the next ready group and leases it to the caller; None when no group is ready."""
     with transaction.atomic(using=channel.using):
-        turn = OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
+        turn = take_turn(channel)
         paused = paused_groups(channel)
         for group in ready_groups(channel, after=(turn.last_type, turn.last_product_id)):
             turn.last_type, turn.last_product_id = group
@@ -92,6 +92,12 @@ def seal_next(channel: Channel) -> Sealed | None:
             sealed = None
         turn.save(using=channel.using, update_fields=["last_type", "last_product_id"])
     return sealed
+
+
+def take_turn(channel: Channel) -> OutboxWorkspace:
+    """The workspace's row; nobody else seals in it until the transaction ends. Taken before anything is read, or a
+    newer version could be sealed meanwhile."""
+    return OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
 
 
 def open_sealed(channel: Channel, batch: OutboxBatch) -> Sealed:
@@ -124,7 +130,7 @@ def seal_parts(
     Versions that a newer one has overtaken are set aside instead. Call it inside the transaction that
     settles ``batch``: it takes the workspace's turn, so that nobody seals a newer version meanwhile.
     """
-    OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
+    take_turn(channel)
     for part in parts:
         fresh = still_to_send(channel, batch, part)
         while fresh:
@@ -169,6 +175,7 @@ def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | No
     newest = waiting_in(channel, group).with_versions().order_by("-enqueued_at", "-pk")
     start = row.probes % PROBED
     page = _read(newest[start : start + 1]) or _read(newest[:1])
+    page = _exactly(page, group)
     ready = _in_contract(channel, _without_fenced(channel, _without_superseded(channel, page)))
     return _write_batch(channel, ready, leased=True) if ready else None
 
@@ -181,10 +188,14 @@ def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[Waiting]]
     page: list[Waiting] = []
     for _ in range(PAGES):
         page = _read(_behind(waiting, page)[:size])
-        # A database may compare without regard to case; Evermuse does not.
-        yield [record for record in page if (record.type, record.product_id) == group]
+        yield _exactly(page, group)
         if len(page) < size:
             return
+
+
+def _exactly(page: list[Waiting], group: Group) -> list[Waiting]:
+    """A database may compare without regard to case; Evermuse does not."""
+    return [record for record in page if (record.type, record.product_id) == group]
 
 
 def _read(rows: RecordQuerySet) -> list[Waiting]:

@@ -98,12 +98,15 @@ def _look_up(channel: Channel, sealed: Sealed) -> Step | None:
     except lookup.NotNow:
         give_back(channel, sealed)
         return Step.HELD
+    except Exception:
+        give_back(channel, sealed)
+        raise
     if outcome is None:
         return None
     call = Call.made("listing", started, outcome, None)
     if isinstance(outcome, Accepted):
         call = replace(call, detail=f"Found in the listing as {outcome.remote_id}.")
-    settle(channel, sealed, outcome, call)
+    settle(channel, sealed, outcome, call, by_read=True)
     return Step.SENT
 
 

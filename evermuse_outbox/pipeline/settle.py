@@ -91,14 +91,16 @@ class Call:
         return rows.filter(batch=batch, call=self.call, started_at=self.started_at).exists()
 
 
-def settle(channel: Channel, sealed: Sealed, outcome: Outcome, call: Call) -> None:
-    """Writes what became of a leased batch, and what it says about the workspace.
+def settle(channel: Channel, sealed: Sealed, outcome: Outcome, call: Call, *, by_read: bool = False) -> None:
+    """Writes what became of a leased batch, and what it says about the workspace; ``by_read`` for what was learned
+    without sending, which says nothing of sends.
 
     An answer is precious: where the database has trouble, it is kept and tried again while the lease lasts.
     """
     until = sealed.batch.leased_until or channel.clock.now()
     try:
-        persist_until(until, channel.using, channel.clock, _settle_workspace, channel, outcome)
+        if not by_read:
+            persist_until(until, channel.using, channel.clock, _settle_workspace, channel, outcome)
     finally:
         persist_until(until, channel.using, channel.clock, _write, channel, sealed, outcome, call)
 

@@ -4,12 +4,14 @@ A contract that the key is not served under, or a wrong project id, makes Evermu
 Dividing would burn the quota to reject them all. So what is refused in full is counted, a group at a time, until
 something is accepted. From :data:`BATCHES` batches on, the next requests of the group each try one record out of
 turn, and with :data:`RECORDS` records refused for certain the group is paused: what was rejected on the way goes
-back into the queue, and a record is tried each :data:`PROBE` seconds until one is accepted or a person resumes it.
+back into the queue, and a record is tried each :data:`~.pace.PROBE` seconds until one is accepted or a person
+resumes it.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
@@ -24,6 +26,7 @@ from ..models import (
 )
 from ..models.group import GroupQuerySet, scope_of
 from .channel import Channel
+from .pace import PROBE
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +37,8 @@ RECORDS = 10
 """Records refused for certain that pause a suspected group. Where every second record is good, ten in a row are
 refused once in a thousand times."""
 
-PROBE = 60.0
-"""Seconds between two tries of a paused group."""
+CLEARED_FOR = timedelta(days=1)
+"""How long after a pause the same complaint counts as that of single records: something was accepted beside it."""
 
 NEWEST = 5_000
 """Rejections that are looked through for those that were no record's fault."""
@@ -55,13 +58,16 @@ def weigh(channel: Channel, batch: OutboxBatch, complaint: str, *, in_full: bool
     ``in_full`` says that no record of it is known to be good, ``certain`` how many are known to be bad.
     """
     rows = _row(channel, batch)
-    row = rows.first()
+    row = rows.filter(contract=batch.contract).first()
     if not in_full:
-        rows.resume()
+        clear(channel, batch)
         return Suspicion.NONE
-    if row and row.state == GroupState.PAUSED and row.contract == batch.contract:
+    if row and row.state == GroupState.PAUSED:
         rows.update(held_until=channel.clock.after(PROBE))
+        _withdraw(channel, row)  # what began to be divided since
         return Suspicion.PAUSED
+    if row and _is_of_single_records(channel, row, alike(complaint)):
+        return Suspicion.NONE
     row = _counted(channel, batch, row, alike(complaint), certain)
     if row.batches < BATCHES:
         return Suspicion.NONE
@@ -72,10 +78,20 @@ def weigh(channel: Channel, batch: OutboxBatch, complaint: str, *, in_full: bool
 
 
 def clear(channel: Channel, batch: OutboxBatch) -> None:
-    """Evermuse has accepted something of the batch: its group is out of trouble."""
+    """Evermuse has accepted something of the batch: its group is out of trouble.
+
+    Where it was paused, it is kept in mind: what is refused with the same complaint from now on is refused for its
+    own sake, or a group of many bad records with good ones among them would be paused again and again.
+    """
     rows = _row(channel, batch)
-    if rows.exists() and rows.resume():
-        logger.info("the group %s · %s is out of trouble", batch.type, batch.product_id)
+    row = rows.exclude(state=GroupState.CLEARED).first()
+    if row and rows.clear(row, channel.clock.now()):
+        logger.info("the group %s is out of trouble", row)
+
+
+def _is_of_single_records(channel: Channel, row: OutboxGroup, complaint: str) -> bool:
+    was_cleared = row.state == GroupState.CLEARED and row.complaint == complaint
+    return was_cleared and channel.clock.now() - row.since < CLEARED_FOR
 
 
 def paused_groups(channel: Channel) -> dict[tuple[str, str], OutboxGroup]:
@@ -100,7 +116,7 @@ def _counted(
     channel: Channel, batch: OutboxBatch, row: OutboxGroup | None, complaint: str, certain: int
 ) -> OutboxGroup:
     """The row with this refusal in it: a new one where the complaint or the contract is another."""
-    if row is None or (row.complaint, row.contract) != (complaint, batch.contract):
+    if row is None or row.state == GroupState.CLEARED or row.complaint != complaint:
         row = OutboxGroup(
             scope=scope_of(batch.workspace, batch.type, batch.product_id),
             workspace=batch.workspace,
@@ -133,15 +149,19 @@ def _withdraw(channel: Channel, row: OutboxGroup) -> None:
     rows = OutboxBatch.objects.using(channel.using)
     mine = rows.filter(workspace=row.workspace, type=row.type, product_id=row.product_id)
     for batch in mine.filter(state__in=(BatchState.SEALED, BatchState.DIVIDING)):
+        # A database may compare without regard to case; Evermuse does not.
+        if (batch.type, batch.product_id) != (row.type, row.product_id):
+            continue
         if rows.withdraw(batch, channel.clock.now(), "Its group was paused; its records wait again."):
             OutboxRecord.rows.using(channel.using).release(batch)
 
 
 def _take_back_rejections(channel: Channel, row: OutboxGroup) -> None:
-    """Records that were rejected on the way here for what was no fault of theirs → pending."""
+    """Records that were rejected on the way here for what was no fault of theirs → pending: all since the first
+    refusal, as nothing of the group was accepted meanwhile."""
     newest = OutboxRejection.objects.using(channel.using).order_by("-pk")[:NEWEST]
-    blamed = {r.record_id for r in newest if r.rejected_at >= row.since and alike(r.message) == row.complaint}
+    blamed = {rejection.record_id for rejection in newest if rejection.rejected_at >= row.since}
     records = OutboxRecord.rows.using(channel.using)
     mine: Any = records.rejected().group(row.workspace, row.type, row.product_id).filter(pk__in=blamed)
-    versions = mine.with_versions().values_list("pk", "newer")
-    records.reopen([pk for pk, newer in versions if not newer])
+    versions = mine.with_versions().values_list("pk", "newer", "product_id")
+    records.reopen([pk for pk, newer, product in versions if not newer and product == row.product_id])

@@ -51,7 +51,8 @@ def track_due(channel: Channel) -> int:
             _read(channel, waiting)
         finally:
             channel.persist(_ask_again, channel, waiting)
-        if gate.probe_until and len(waiting) < len(claimed):
+        # Where something waits to be sent, sending it tells more of the key and of the API.
+        if gate.probe_until and len(waiting) < len(claimed) and not has_work(channel):
             channel.persist(pace.resume, channel, sent=False)
         return len(claimed)
     return 0

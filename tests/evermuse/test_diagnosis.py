@@ -11,6 +11,7 @@ from evermuse_outbox.evermuse.diagnosis import alike, likely_cause
     ("first", "second"),
     [
         ("3 of 1000 records are not valid.", "17 of 20 records are not valid."),
+        ("Validation failed for 10 records.", "Validation failed for 1 record."),
         ("Unknown project 'proj-123'", 'Unknown project "other"'),
         ("records[17]._project_id: not found", "records[3]._project_id: not found"),
         ("Project  proj-1 is unknown", "project proj-2 is unknown"),
@@ -40,6 +41,7 @@ def test_what_differs_is_not(first, second):
         ("Unknown field _nature", "openapi", 'set CONTRACT to "reference"'),
         ("Project 'p' does not exist", "reference", "The project id"),
         ("_product_id: no access", "openapi", "The product id"),
+        ("_nature: nonsense is not one of evidence, guidance", "reference", "have in common"),
         ("Something is wrong", "reference", "a CONTRACT that this key is not served under"),
     ],
 )

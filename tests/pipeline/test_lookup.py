@@ -230,3 +230,58 @@ def test_a_lookup_whose_lease_was_taken_over_changes_nothing(channel, alias, san
     OutboxBatch.objects.using(alias).update(lease_token="00000000-0000-0000-0000-000000000001")
     send(channel, sealed)
     assert (the_batch(alias).state, len(posts(sandbox)), reads(sandbox)) == (BatchState.SENDING, 1, [])
+
+
+def test_a_batch_of_ours_that_is_under_way_is_not_taken_for_another(channel, alias, sandbox, clock):
+    from evermuse_outbox.pipeline.seal import seal_next
+    from evermuse_outbox.pipeline.send import lease_due, post, send
+
+    doubt(channel, alias, sandbox, Fault.server_error())
+    clock.move(DAY - 100)
+    sandbox.fail_next(Fault.server_error())
+    relay(channel, 1)
+    clock.move(170)
+    outbox.enqueue_many((record(f"o-{n}") for n in range(3)), using=alias)
+    post(channel, seal_next(channel), "visit")  # Evermuse has it, and its answer is not settled yet
+    sealed = lease_due(channel)
+    send(channel, sealed)
+    assert len(sandbox.records()) == 6
+    assert the_batch(alias).remote_id == sandbox.batches()[1].id
+
+
+def test_a_batch_of_ours_that_was_purged_is_not_taken_for_another(
+    channel, alias, sandbox, clock, outbox_settings
+):
+    from evermuse_outbox.pipeline.maintain import purge
+
+    given = {"API_URL": sandbox.url, "API_KEY": "em_sk_sandbox", "DATABASES": [alias]}
+    outbox_settings(**given, RETENTION_DAYS=1)
+    channel = dataclasses.replace(channel, settings=get_settings())
+    doubt(channel, alias, sandbox, Fault.server_error())
+    OutboxBatch.objects.using(alias).update(due_at=clock.at.replace(year=2027))
+    OutboxWorkspace.objects.using(alias).update(state=Hold.OPEN, held_until=None)
+    outbox.enqueue_many((record(f"o-{n}") for n in range(3)), using=alias)
+    relay(channel, 5)
+    clock.move(10)
+    track(channel, 5)
+    clock.move(DAY + 60)
+    assert purge(alias, channel.clock, 1) == 3
+    OutboxBatch.objects.using(alias).update(due_at=clock.at)
+    relay(channel, 5)
+    assert len(sandbox.records()) == 6
+    assert the_batch(alias).remote_id == sandbox.batches()[1].id
+
+
+def test_a_lookup_that_fails_gives_the_batch_back(channel, alias, sandbox, clock):
+    from evermuse_outbox.evermuse.errors import ThrottleUnavailable
+    from evermuse_outbox.pipeline.send import lease_due, send
+
+    def down(patience):
+        raise ThrottleUnavailable("down")
+
+    doubt(channel, alias, sandbox, Fault.drop_after())
+    a_day_later(sandbox, clock)
+    channel.throttle.reserve = down
+    with pytest.raises(ThrottleUnavailable):
+        send(channel, lease_due(channel))
+    assert the_batch(alias).state == BatchState.IN_DOUBT

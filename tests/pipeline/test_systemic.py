@@ -9,8 +9,11 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.client import Client
+from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxGroup, OutboxRecord
 from evermuse_outbox.pipeline import systemic
+from evermuse_outbox.pipeline.follow import settle_status
+from evermuse_outbox.pipeline.maintain import forget_groups
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.records import record
@@ -105,7 +108,7 @@ def test_another_contract_pauses_the_group_and_its_change_delivers_everything(
         mended = dataclasses.replace(small(CONTRACT="openapi"), client=here.client)
         deliver(mended, clock)
         assert states(alias) == {"delivered"}
-        assert not OutboxGroup.objects.using(alias).exists()
+        assert not OutboxGroup.objects.using(alias).filter(state="paused").exists()
 
 
 def paused(channel, alias, clock, count=60):
@@ -242,3 +245,74 @@ def test_what_is_in_doubt_when_its_group_is_paused_is_still_asked_again(channel,
         relay(here, 1)
         doubted.refresh_from_db()
         assert doubted.state == BatchState.ACCEPTED
+
+
+def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(channel, alias, small, clock):
+    with served(small(), clock) as (here, sandbox):
+        enqueue(alias, 4)
+        relay(here, 1)
+        accepted = OutboxBatch.objects.using(alias).get()
+        outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
+        for row in OutboxRecord.rows.using(alias).all():
+            spoil(row)
+        for _ in range(40):
+            relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+        settle_status(here, accepted, Status(accepted.remote_id, "COMPLETE", 2, 2, 2, ()))
+        relay(here, 60)
+        assert states(alias) == {"pending"}
+        mend(alias)
+        clock.move(systemic.PROBE)
+        deliver(here, clock)
+        assert states(alias) == {"delivered"}
+
+
+@pytest.mark.parametrize("way", [WAYS["named"], WAYS["whole, nobody named"]], ids=["named", "not named"])
+def test_many_bad_ones_with_good_ones_behind_come_to_their_end(channel, alias, small, clock, way):
+    enqueue(alias, 120, spoiled=range(80 if way else 60))
+    with served(small(), clock, **way) as (here, sandbox):
+        for _ in range(4):
+            deliver(here, clock, rounds=100)
+            clock.move(systemic.PROBE)
+        assert states(alias) == {"delivered", "rejected"}
+        assert OutboxRecord.objects.using(alias).filter(state="delivered").count() == 120 - (
+            80 if way else 60
+        )
+
+
+def test_after_a_day_the_same_complaint_may_pause_again(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        paused(here, alias, clock)
+        mend(alias)
+        clock.move(systemic.PROBE)
+        deliver(here, clock)
+        row = OutboxGroup.objects.using(alias).get()
+        assert (row.state, row.held_until) == ("cleared", None)
+        clock.move(systemic.CLEARED_FOR.total_seconds() + 1)
+        outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
+        for row in OutboxRecord.rows.using(alias).pending():
+            spoil(row)
+        for _ in range(40):
+            relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+
+
+def test_lists_that_are_cut_within_a_record_leave_nobody_rejected(channel, alias, small, clock):
+    for row in enqueue(alias, 150):
+        row.payload = row.payload.replace(
+            '"_nature":"evidence"', '"_nature":"nonsense","_tags":3,"_participants":4'
+        )
+        row.save(update_fields=["payload"])
+    with served(small(MAX_BATCH_RECORDS=30), clock, strict=True) as (here, sandbox):
+        for _ in range(40):
+            relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+        assert states(alias) == {"pending"}
+
+
+def test_groups_that_nothing_waits_in_any_more_are_forgotten(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        paused(here, alias, clock)
+        assert forget_groups(alias, here.clock) == 0
+        OutboxRecord.rows.using(alias).all().discard()
+        assert forget_groups(alias, here.clock) == 1

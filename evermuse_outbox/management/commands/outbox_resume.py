@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from ...conf import get_settings
 from ...kick import kick
-from ...models import Hold, OutboxGroup, OutboxWorkspace
+from ...models import GroupState, Hold, OutboxGroup, OutboxWorkspace
 
 
 class Command(BaseCommand):
@@ -78,7 +78,7 @@ class Command(BaseCommand):
             yield f"Workspace {name} stays throttled, as Evermuse asked for it, until {row.held_until}."
 
     def _groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
-        rows = OutboxGroup.objects.using(using)
+        rows = OutboxGroup.objects.using(using).exclude(state=GroupState.CLEARED)
         for row in list(rows.named(name, *group) if group else rows.filter(workspace=name)):
             if rows.filter(pk=row.pk).resume():
                 was = f"{row.get_state_display()}: {row.reason or row.complaint}"
