@@ -316,6 +316,17 @@ def paused_group_is_probed(life):
     life.send()
 
 
+def mended_group(life):
+    paused_group(life)
+    life.sandbox.clear_faults()
+
+
+@scenario(before=mended_group, settings={"MAX_BATCH_RECORDS": 4}, ends="delivered " * 16)
+def paused_group_is_out_of_trouble(life):
+    """The record that is tried is accepted: the group goes on."""
+    life.send()
+
+
 @scenario(faults=[Fault(status=413)])
 def too_large(life):
     """413: halves."""
