@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
@@ -11,10 +14,14 @@ from django.db import connections, transaction
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.pipeline import seal
+from evermuse_outbox.pipeline.channel import open_channel
 from evermuse_outbox.pipeline.follow import fail
-from evermuse_outbox.pipeline.relay import relay
+from evermuse_outbox.pipeline.maintain import rescue
+from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.pipeline.seal import seal_next
+from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.records import record
+from tests.versions import OnTheClock, RolledBack
 
 pytestmark = pytest.mark.commits
 
@@ -142,39 +149,96 @@ def test_senders_side_by_side_send_each_record_once(channel, alias, sandbox, out
     assert sandbox.violations == []
 
 
-def test_versions_written_while_they_are_sent_end_with_the_last(
-    channel, alias, sandbox, outbox_settings, reopen, clock
-):
-    from evermuse_outbox.pipeline.relay import track
+@pytest.fixture
+def troubled(clock):
+    """A local Evermuse that has trouble with every sixth request, by chance."""
+    with Sandbox(rate_limit=100_000, fail_percent=17, seed=4, clock=lambda: clock.at.timestamp()) as running:
+        yield running
 
-    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=5)
-    writing = threading.Event()
-    writing.set()
+
+def test_versions_written_and_rolled_back_amid_trouble_while_they_are_sent_end_with_the_last(
+    alias, troubled, clock, outbox_settings
+):
+    outbox_settings(
+        API_URL=troubled.url,
+        API_KEY="em_sk_sandbox",
+        MAX_BATCH_RECORDS=3,
+        BACKOFF_CAP=20,
+        MAX_RESENDS=100,
+        RETENTION_DAYS=36_500,
+    )
+    throttle = OnTheClock(clock)
+    written = threading.Event()
+    deadline = time.monotonic() + 60
+    troubled.fail_next(Fault.failed_batch(), count=2)
+
+    def goes_on():
+        return time.monotonic() < deadline and (not written.is_set() or is_under_way(alias))
+
+    def open_mine():
+        return dataclasses.replace(open_channel(alias, "default"), throttle=throttle, clock=clock.clock())
 
     @closing
     def write(writer):
-        for version in range(30):
-            number = version % 6
-            outbox.enqueue(record(number, data={"by": writer, "version": version}), using=alias)
+        for turn in range(16):
+            with contextlib.suppress(RolledBack), transaction.atomic(using=alias):
+                for number in {turn % 4, (turn + writer) % 4}:
+                    made = record(number, _product_id=f"p{turn % 2}", data={"by": writer, "turn": turn})
+                    outbox.enqueue(made, using=alias)
+                if writer == 1 and turn % 4 == 3:
+                    others_are_sent()  # and so higher ids, committed before these
+                if (turn + writer) % 2:
+                    raise RolledBack
+
+    def others_are_sent():
+        if connections[alias].vendor != "sqlite":
+            before = len(troubled.arrivals)
+            wait_until(lambda: len(troubled.arrivals) > before + 2)
 
     @closing
     def send():
-        mine = reopen()
-        while writing.is_set() or OutboxRecord.rows.using(alias).pending().exists():
+        mine = open_mine()
+        while goes_on():
             relay(mine, 60)
-            clock.move(5)
             track(mine, 60)
         mine.client.close()
 
-    with ThreadPoolExecutor(5) as pool:
-        senders = [pool.submit(send) for _ in range(2)]
-        for job in [pool.submit(write, writer) for writer in range(3)]:
+    @closing
+    def keep():
+        mine = open_mine()
+        while goes_on():
+            # Time flies: leases run out under senders that are at work.
+            clock.move(9)
+            rescue(alias, mine.clock)
+            track(mine, 60)
+            under_way = list(OutboxRecord.rows.using(alias).in_flight().values_list("identity", flat=True))
+            assert len(under_way) == len(set(under_way)), "two versions under way"
+        mine.client.close()
+
+    with ThreadPoolExecutor(7) as pool:
+        jobs = [pool.submit(send), pool.submit(send), pool.submit(send), pool.submit(keep)]
+        try:
+            for job in [pool.submit(write, writer) for writer in range(3)]:
+                job.result(60)
+        finally:
+            written.set()
+        for job in jobs:
             job.result(60)
-        writing.clear()
-        for job in senders:
-            job.result(60)
-    last = {row.identity: row.envelope()["data"] for row in OutboxRecord.objects.using(alias).order_by("pk")}
-    assert [stored.record["data"] for stored in sandbox.records()] == [
-        last[OutboxRecord.rows.using(alias).filter(payload=stored.line.decode()).get().identity]
-        for stored in sandbox.records()
-    ]
+    rows = OutboxRecord.objects.using(alias).order_by("pk")
+    assert {row.state for row in rows} <= {"delivered", "superseded"}
+    last = {row.envelope()["_vendor_ids"]["message_id"]: row.envelope() for row in rows}
+    stored = {one.record["_vendor_ids"]["message_id"]: one.record for one in troubled.records()}
+    assert stored == last
+    assert troubled.violations == []
+
+
+def is_under_way(alias):
+    waiting = OutboxRecord.rows.using(alias).pending() | OutboxRecord.rows.using(alias).in_flight()
+    return waiting.exists() or OutboxBatch.objects.using(alias).followed("default").exists()
+
+
+def wait_until(so, seconds=2.0):
+    """Looks for a while whether it is so; what follows must hold either way."""
+    deadline = time.monotonic() + seconds
+    while not so() and time.monotonic() < deadline:
+        time.sleep(0.005)
