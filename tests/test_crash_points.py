@@ -20,7 +20,7 @@ from tests.crash.scenarios import SCENARIOS
 from tests.crash.sites import sites
 from tests.crash.stage import Stage
 
-pytestmark = pytest.mark.commits
+pytestmark = [pytest.mark.commits, pytest.mark.long]
 
 
 @pytest.fixture(scope="session")

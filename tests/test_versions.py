@@ -109,7 +109,7 @@ UNSENT = (RecordState.PENDING, RecordState.REJECTED)
 OVER = (RecordState.DELIVERED, RecordState.SUPERSEDED, RecordState.DISCARDED)
 TABLES = (OutboxAttempt, OutboxRejection, OutboxRecord, OutboxBatch, OutboxGroup, OutboxWorkspace)
 
-pytestmark = pytest.mark.commits
+pytestmark = [pytest.mark.commits, pytest.mark.long]
 
 versions_of = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from([GOOD, GOOD, GOOD, POISON, HEAVY]), st.integers(0, 1)),
