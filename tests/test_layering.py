@@ -115,7 +115,10 @@ def test_the_pipeline_is_not_told_who_runs_it():
     assert looking_at("pipeline", *upper, "celery") == set()
 
 
-@pytest.mark.parametrize("name", ["pipeline.packing", "pipeline.backoff", "pipeline.trouble"])
+@pytest.mark.parametrize(
+    "name",
+    ["pipeline.packing", "pipeline.backoff", "pipeline.trouble", "pipeline.search", "evermuse.diagnosis"],
+)
 def test_pure_code_is_pure(name):
     assert outside(name, "evermuse") == set()
     assert looking_at(name, "django", "time", "datetime") == set()
