@@ -1,6 +1,6 @@
 """A process that is killed, or paused, at any step of the pipeline: afterwards everything ends where it should.
 
-The steps are not listed here. Each scenario of ``tests/crash/scenarios.py`` is played once to see them; then
+The steps are not listed here. Each scenario of ``tests/crash/scenarios/`` is played once to see them; then
 it is played again for each step, by a process that kills itself right after it.
 """
 
@@ -14,13 +14,27 @@ from django.db import connections
 
 from evermuse_outbox.pipeline.maintain import rescue
 from evermuse_outbox.pipeline.send import lease_due
+from tests.conftest import _database
 from tests.crash.nursery import Nursery
 from tests.crash.points import Points
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.sites import sites
 from tests.crash.stage import Stage
 
-pytestmark = [pytest.mark.commits, pytest.mark.long]
+pytestmark = pytest.mark.long
+
+WAKING = [name for name, scenario in SCENARIOS.items() if scenario.wakes]
+SERVERS = ("postgres", "mariadb")
+
+
+def on_every_database(names, on_servers):
+    """A test for each scenario on SQLite; on a server one for all, for to flush it costs more than to play."""
+    cases = [("default", [name], name) for name in names]
+    cases += [(server, on_servers, server) for server in SERVERS]
+    given = [
+        pytest.param(db, played, id=named, marks=_database(db, True).marks) for db, played, named in cases
+    ]
+    return pytest.mark.parametrize(("database", "names"), given)
 
 
 @pytest.fixture(scope="session")
@@ -50,41 +64,38 @@ def walked():
 
 
 @pytest.fixture
-def staged(nursery, tmp_path):
-    """Opens the stage of a scenario on a database."""
+def stages(nursery, tmp_path):
+    """The open stages of these scenarios on a database, one after the other, each with its steps."""
 
-    def at(name, alias):
-        return Stage(SCENARIOS[name], alias, nursery, str(tmp_path / "clock")).open()
+    def played(names, database):
+        for name in names:
+            with Stage(SCENARIOS[name], database, nursery, str(tmp_path / "clock")).open() as stage:
+                yield stage, stage.play()
 
-    return at
+    return played
 
 
 def lines_of(steps):
     return {line for step in steps for line in step.lines}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_killed_after_any_step(staged, alias, points, walked, name):
-    with staged(name, alias) as stage:
-        steps = stage.play()
-        walked[name] = lines_of(steps)
+@on_every_database(SCENARIOS, on_servers=list(SCENARIOS))
+def test_killed_after_any_step(stages, points, walked, database, names):
+    for stage, steps in stages(names, database):
+        walked[stage.scenario.name] = lines_of(steps)
         stage.restart()
         stage.check()
-        for number in points.of(stage.scenario, alias, steps):
+        for number in points.of(stage.scenario, database, steps):
             with stage.telling("killed", number, steps[number - 1]):
                 stage.kill(after=number)
                 stage.restart()
                 stage.check()
 
 
-WAKING = [name for name, scenario in SCENARIOS.items() if scenario.wakes]
-
-
 @pytest.mark.parametrize("name", WAKING)
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_that_wakes_when_all_is_over_changes_nothing(staged, pauses, name):
-    with staged(name, "default") as stage:
-        steps = stage.play()
+def test_a_worker_that_wakes_when_all_is_over_changes_nothing(stages, pauses, name):
+    for stage, steps in stages([name], "default"):
         for number in pauses["over"].between_transactions("default", steps):
             with stage.telling("stopped", number, steps[number - 1]):
                 sleeper = stage.stop(after=number)
@@ -99,16 +110,15 @@ def test_a_worker_that_wakes_when_all_is_over_changes_nothing(staged, pauses, na
                 stage.check()
 
 
-@pytest.mark.parametrize("name", WAKING)
-def test_a_worker_that_wakes_while_another_has_its_lease_changes_nothing(staged, alias, pauses, name):
-    with staged(name, alias) as stage:
-        steps = stage.play()
-        for number in pauses["leased"].between_transactions(alias, steps):
+@on_every_database(WAKING, on_servers=[name for name in WAKING if SCENARIOS[name].main])
+def test_a_worker_that_wakes_while_another_has_its_lease_changes_nothing(stages, pauses, database, names):
+    for stage, steps in stages(names, database):
+        for number in pauses["leased"].between_transactions(database, steps):
             with stage.telling("stopped", number, steps[number - 1]):
                 sleeper = stage.stop(after=number)
                 channel = stage.life.channel
                 stage.life.clock.move(channel.settings.lease + 1)
-                rescue(alias, channel.clock)
+                rescue(database, channel.clock)
                 taken_over = lease_due(channel)
                 rows = stage.snapshot()
                 stage.wake(sleeper)
@@ -119,13 +129,12 @@ def test_a_worker_that_wakes_while_another_has_its_lease_changes_nothing(staged,
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_place_that_changes_anything_is_walked_by_a_scenario(staged, walked):
-    for name in SCENARIOS.keys() - walked.keys():
-        with staged(name, "default") as stage:
-            walked[name] = lines_of(stage.play())
+def test_every_place_that_changes_anything_is_walked_by_a_scenario(stages, walked):
+    for stage, steps in stages(SCENARIOS.keys() - walked.keys(), "default"):
+        walked[stage.scenario.name] = lines_of(steps)
     lines = set().union(*walked.values())
     missing = [str(site) for site in sites() if not site.is_on(lines)]
     assert not missing, (
-        "No scenario kills a process at these places. Add one to tests/crash/scenarios.py (one function with "
+        "No scenario kills a process at these places. Add one to tests/crash/scenarios/ (one function with "
         "@scenario whose play comes there), so that dying there is tried out:\n  " + "\n  ".join(missing)
     )

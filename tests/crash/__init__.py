@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.crash.stage", "tests.crash.scenarios")
+pytest.register_assert_rewrite("tests.crash.stage", "tests.crash.scenarios", "tests.crash.life")

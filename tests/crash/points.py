@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from .scenarios import Scenario
+from .scenario import Scenario
 from .steps import Step
 
 PLACE = 5
@@ -22,19 +22,20 @@ class Points:
     def of(self, scenario: Scenario, alias: str, steps: list[Step]) -> Iterator[int]:
         """The steps, from 1, after which ``scenario`` is killed on that database.
 
-        Every step on SQLite, and where the scenario is a main one; on the other databases those that no
-        scenario has come to before. Of the writes of one transaction, which nobody sees before it
-        commits, only the last, but for the main scenarios on SQLite.
+        Of a main scenario every step; of the others, those that no scenario has come to before, and on SQLite
+        everything from the answer of Evermuse on. Of the writes of one transaction, which nobody sees
+        before it commits, only the last, but for the main scenarios on SQLite.
         """
-        is_light = alias == "default"
+        is_light, is_answered = alias == "default", False
         for number, (step, following) in enumerate(itertools.pairwise([*steps, None]), start=1):
             assert step
             is_last_write = not (step.is_open and following and following.is_open)
             if not is_last_write and not (scenario.main and is_light):
                 continue
+            is_answered |= bool(following) and following.what.startswith("HTTP answered")
             is_new_place = self._is_new_place(alias, step)
             is_new_way = self._is_new(alias, *_way(scenario, steps[:number]))
-            if is_new_way and (is_new_place or scenario.main or is_light):
+            if is_new_way and (is_new_place or scenario.main or (is_light and is_answered)):
                 yield number
 
     def between_transactions(self, alias: str, steps: list[Step]) -> Iterator[int]:

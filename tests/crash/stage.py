@@ -19,7 +19,7 @@ from evermuse_outbox.sandbox import Sandbox
 
 from .life import Life
 from .nursery import End, Nursery
-from .scenarios import Scenario
+from .scenario import Scenario
 from .steps import Step
 
 START = 1_772_366_400.0  # 2026-03-01T12:00:00Z
