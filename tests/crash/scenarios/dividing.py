@@ -92,12 +92,15 @@ REFUSED_ALIKE = Fault(
 )
 
 
-def two_refused_alike(life):
+NOT_TAKEN = Fault.too_many(5)
+
+
+def two_refused_alike(life, first=NOT_TAKEN):
     life.enqueue(*range(16))
-    life.sandbox.fail_next(Fault.too_many(5))
+    life.sandbox.fail_next(first)
     life.send()
     life.sandbox.fail_next(REFUSED_ALIKE, count=None)
-    life.clock.move(10)
+    life.clock.move(600)
     life.send(new_first=True)
     life.send(new_first=True)
 
@@ -117,6 +120,17 @@ def all_or_those_not_taken_back(life: Life, states: list[str]) -> None:
 )
 def group_is_paused(life):
     """The third batch in a row is refused alike: nobody is at fault, and all of the group waits."""
+    life.send(new_first=True)
+
+
+@scenario(
+    before=lambda life: two_refused_alike(life, first=Fault.drop_after()),
+    settings={"MAX_BATCH_RECORDS": 4},
+    mend=lambda life: life.sandbox.clear_faults(),
+    ends=all_or_those_not_taken_back,
+)
+def group_is_paused_beside_a_doubt(life):
+    """A batch of the group is in doubt, for Evermuse may have it: it keeps its records and its key."""
     life.send(new_first=True)
 
 
