@@ -83,6 +83,13 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Each record with its ``state``, in the same query."""
         return self.annotate(state=STATE)
 
+    def overtaking(self) -> RecordQuerySet:
+        """Versions that no older one may follow: Evermuse has them, may have had them, or will."""
+        # A superseded one may have been among those of a 202 that did not say which ones it took.
+        superseded = Q(closed_as=RecordState.SUPERSEDED)
+        failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
+        return self.filter(Q(closed_as__isnull=True) | superseded | failed)
+
     def with_versions(self) -> RecordQuerySet:
         """Each record with what its other versions mean for it.
 
@@ -92,10 +99,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         batch has taken.
         """
         same = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
-        # It may once have been among those of a 202 that did not say which ones it took.
-        superseded = Q(closed_as=RecordState.SUPERSEDED)
-        failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
-        later = same.filter(Q(closed_as__isnull=True) | superseded | failed, pk__gt=OuterRef("pk"))
+        later = same.overtaking().filter(pk__gt=OuterRef("pk"))
         earlier = same.filter(closed_as__isnull=True, batch__isnull=False, pk__lt=OuterRef("pk"))
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))

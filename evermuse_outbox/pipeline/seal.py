@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
+from django.db.models import Max
 
 from ..evermuse.body import FORMATS, BodyFormat, fingerprint
 from ..evermuse.envelope import translate
@@ -48,10 +49,7 @@ PROBED = 100
 
 
 class Waiting(NamedTuple):
-    """What sealing needs to know of a pending record; its line is read only once it is packed.
-
-    ``newer`` as :meth:`RecordQuerySet.with_versions` gives it.
-    """
+    """What sealing needs to know of a pending record; its line is read only once it is packed."""
 
     pk: int
     type: str
@@ -61,7 +59,6 @@ class Waiting(NamedTuple):
     contract: str
     size: int
     attachments: int
-    newer: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +142,7 @@ def still_to_send(channel: Channel, batch: OutboxBatch, pks: Sequence[int] | Non
     overtaken are set aside. Call it with the workspace's turn taken."""
     rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
     chosen = rows if pks is None else rows.filter(pk__in=pks)
-    fresh = _without_superseded(channel, _read(chosen.with_versions().order_by("pk")))
+    fresh = _without_superseded(channel, _read(chosen.order_by("pk")))
     return _in_contract(channel, fresh)
 
 
@@ -172,7 +169,7 @@ def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | No
     """One record of a paused group, now and then and each time another one, to see whether it is still refused."""
     if not may_probe(channel, row):
         return None
-    newest = waiting_in(channel, group).with_versions().order_by("-enqueued_at", "-pk")
+    newest = waiting_in(channel, group).order_by("-enqueued_at", "-pk")
     start = row.probes % PROBED
     page = _read(newest[start : start + 1]) or _read(newest[:1])
     page = _exactly(page, group)
@@ -182,7 +179,7 @@ def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | No
 
 def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[Waiting]]:
     """The oldest pending records of the group, locked, a request's worth at a time."""
-    waiting = waiting_in(channel, group).with_versions()
+    waiting = waiting_in(channel, group)
     if connections[channel.using].features.has_select_for_update_skip_locked:
         waiting = waiting.select_for_update(skip_locked=True)
     page: list[Waiting] = []
@@ -213,9 +210,20 @@ def _behind(waiting: RecordQuerySet, page: list[Waiting]) -> RecordQuerySet:
 
 def _without_superseded(channel: Channel, page: list[Waiting]) -> list[Waiting]:
     """Sets the versions that have a newer one aside, and gives the others."""
-    overtaken = {record.pk: record.newer for record in page if record.newer}
+    newest = _newest_versions(channel, page)
+    overtaken = {r.pk: newest[r.identity] for r in page if newest.get(r.identity, r.pk) > r.pk}
     OutboxRecord.rows.using(channel.using).supersede(overtaken)
     return [record for record in page if record.pk not in overtaken]
+
+
+def _newest_versions(channel: Channel, page: list[Waiting]) -> dict[uuid.UUID, int]:
+    """Identity → the id of its newest version that no older one may follow.
+
+    By a query of its own, and a plain one: as a subquery of a locking read, MariaDB missed versions at times.
+    """
+    same = OutboxRecord.rows.using(channel.using).filter(identity__in={record.identity for record in page})
+    found = same.overtaking().order_by().values_list("identity").annotate(newest=Max("pk"))
+    return dict(found)
 
 
 def _newest(channel: Channel, ready: list[Waiting]) -> list[Waiting]:
@@ -227,10 +235,7 @@ def _newest(channel: Channel, ready: list[Waiting]) -> list[Waiting]:
 
 
 def _without_fenced(channel: Channel, page: list[Waiting]) -> list[Waiting]:
-    """The records of which no other version is under way; the others stay pending.
-
-    By a query of its own, and a plain one: as a subquery of the locking read, MariaDB missed versions at times.
-    """
+    """The records of which no other version is under way; the others stay pending."""
     same = OutboxRecord.rows.using(channel.using).filter(identity__in={record.identity for record in page})
     under_way = same.filter(closed_as__isnull=True, batch__state__in=OPEN)
     fenced = set(under_way.values_list("identity", flat=True))
