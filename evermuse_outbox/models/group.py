@@ -1,7 +1,8 @@
 """Groups in trouble: in which everything is refused alike, so that no single record can be at fault.
 
-A group that fares well has no row here. The first batch that is refused in full makes one, the first record that
-Evermuse accepts takes it away again, and enough of the same in a row pauses the group.
+A group that fares well has no row here. The first batch that is refused in full makes one, and enough of the same in
+a row pauses the group. The first record that Evermuse accepts takes the row away again, or keeps it as cleared for a
+while where the group was paused.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class OutboxGroup(models.Model):
     state = models.CharField(
         _("state"), max_length=9, choices=GroupState.choices, default=GroupState.SUSPECTED
     )
-    since = models.DateTimeField(_("since"), help_text=_("The first refusal of this row of refusals."))
+    since = models.DateTimeField(
+        _("since"), help_text=_("The first refusal of this row of refusals, or its end.")
+    )
     complaint = models.CharField(
         _("complaint"), max_length=200, help_text=_("What was said, without numbers and names: alike in all.")
     )

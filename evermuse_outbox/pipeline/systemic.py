@@ -31,10 +31,10 @@ from .pace import PROBE
 logger = logging.getLogger(__name__)
 
 BATCHES = 3
-"""Batches refused in full, one after the other, that make a group suspected."""
+"""Batches refused in full, one after the other, from which on records are tried out of turn."""
 
 RECORDS = 10
-"""Records refused for certain that pause a suspected group. Where every second record is good, ten in a row are
+"""Records refused for certain that pause the group then. Where every second record is good, ten in a row are
 refused once in a thousand times."""
 
 CLEARED_FOR = timedelta(days=1)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError, CommandParser
 
+from evermuse_outbox.management.teaching import TeachingCommand
 from evermuse_outbox.sandbox import DEFAULT_KEY, ApiKey, Arrival, Sandbox, SandboxUnavailable
 
 HELP = """\
@@ -41,18 +42,10 @@ PREFIX = "em_sk_"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class ExampleFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Django's help, with the line breaks of the examples kept."""
-
-
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = HELP
+    examples = EXAMPLES
     requires_system_checks = []
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """The usual parser, followed by examples."""
-        kwargs.update(formatter_class=ExampleFormatter, epilog=EXAMPLES)
-        return super().create_parser(prog_name, subcommand, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connections
 from django.utils import timezone
 
 from ...conf import get_settings
 from ...kick import kick
 from ...models import GroupState, Hold, OutboxGroup, OutboxWorkspace
+from ..teaching import TeachingCommand
 
 
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = (
         "Ends what holds records back: workspaces that are paused or backing off, and groups in which everything "
         "was refused alike. They would go on by themselves once a probe succeeds; this is to go on at once. "
         "A retryAfter of Evermuse is obeyed all the same."
     )
 
-    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> Any:
-        options["formatter_class"] = RawDescriptionHelpFormatter
-        options["epilog"] = (
-            "examples:\n"
-            "  manage.py outbox_resume                        everything that is held\n"
-            "  manage.py outbox_resume --workspace emea       what is held in one workspace\n"
-            "  manage.py outbox_resume --group email prod-1   one group\n"
-        )
-        return super().create_parser(prog_name, subcommand, **options)
+    examples = (
+        "examples:\n"
+        "  manage.py outbox_resume                        everything that is held\n"
+        "  manage.py outbox_resume --workspace emea       what is held in one workspace\n"
+        "  manage.py outbox_resume --group email prod-1   one group\n"
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--workspace", metavar="NAME", help="only in this workspace (default: in all)")

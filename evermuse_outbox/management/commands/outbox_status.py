@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connections
 
 from ...conf import get_settings
 from ...explain import explain_record
 from ...models import OutboxRecord
 from ...status import status
+from ..teaching import TeachingCommand
 
 BAR = 40
 
 
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = (
         "Shows how many records and batches are in each state, how old the oldest unsent record is, and "
         "what holds a workspace back."
     )
 
-    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> Any:
-        options["formatter_class"] = RawDescriptionHelpFormatter
-        options["epilog"] = (
-            "examples:\n"
-            "  manage.py outbox_status              a table for people\n"
-            "  manage.py outbox_status --json       the same for monitors\n"
-            "  manage.py outbox_status --record 17  why record 17 is where it is\n"
-        )
-        return super().create_parser(prog_name, subcommand, **options)
+    examples = (
+        "examples:\n"
+        "  manage.py outbox_status              a table for people\n"
+        "  manage.py outbox_status --json       the same for monitors\n"
+        "  manage.py outbox_status --record 17  why record 17 is where it is\n"
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
