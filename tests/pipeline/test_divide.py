@@ -14,6 +14,7 @@ from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.pipeline.channel import open_channel
 from evermuse_outbox.pipeline.relay import relay, track
+from evermuse_outbox.pipeline.send import send_next
 from evermuse_outbox.sandbox import Sandbox
 from tests.conftest import FreeThrottle
 from tests.records import record
@@ -123,3 +124,26 @@ def test_unnamed_ones_among_a_thousand_stay_within_the_bound(channel_here, clock
         posts = sum(arrival.method == "POST" for arrival in sandbox.arrivals)
     assert states(alias) == expected(1_000, spoiled)
     assert posts <= 1.1 * math.log2(math.comb(1_000, bad)) + bad + 10
+
+
+def test_a_suspect_that_was_superseded_casts_no_doubt_on_the_others(channel, alias, clock):
+    enqueue(alias, 16, bad={8})
+    with served(channel, clock, strict=True, errors_in="nowhere") as (channel, sandbox):
+        send_next(channel)
+        outbox.enqueue(record(8, data={"version": 2}), using=alias)
+        deliver(channel, clock)
+        sizes = [arrival.records for arrival in sandbox.arrivals if arrival.method == "POST"]
+    assert sorted(sizes) == [1, 3, 4, 8, 16]  # the newer version alone, and what is left in one
+    assert states(alias) == ["delivered"] * 8 + ["superseded"] + ["delivered"] * 8
+
+
+def test_a_part_that_cannot_be_sent_leaves_the_others_their_way(channel, alias, clock):
+    rows = enqueue(alias, 8, bad={6})
+    with served(channel, clock, strict=True, errors_in="nowhere") as (channel, sandbox):
+        send_next(channel)
+        OutboxRecord.rows.using(alias).filter(pk=rows[0].pk).update(payload="{}")  # in the part that is next
+        assert relay(channel, 60) == 0
+        deliver(channel, clock)
+    assert states(alias) == ["rejected"] * 4 + expected(4, {2})
+    codes = OutboxRejection.objects.using(alias).filter(record__in=[row.pk for row in rows[:4]])
+    assert set(codes.values_list("code", flat=True)) == {"NOT_SENDABLE"}

@@ -15,6 +15,7 @@ from evermuse_outbox.pipeline import systemic
 from evermuse_outbox.pipeline.follow import settle_status
 from evermuse_outbox.pipeline.maintain import forget_groups
 from evermuse_outbox.pipeline.relay import relay, track
+from evermuse_outbox.pipeline.send import send_next
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.records import record
 
@@ -316,3 +317,28 @@ def test_groups_that_nothing_waits_in_any_more_are_forgotten(channel, alias, sma
         assert forget_groups(alias, here.clock) == 0
         OutboxRecord.rows.using(alias).all().discard()
         assert forget_groups(alias, here.clock) == 1
+
+
+def send_new_ones(channel, count):
+    """So many new batches, before any part of them goes on."""
+    for _ in range(count):
+        send_next(channel, new_first=True)
+
+
+def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(channel, alias, small, clock):
+    enqueue(alias, 40, spoiled=range(3, 40, 10))
+    with served(small(), clock, strict=True) as (here, sandbox):
+        send_new_ones(here, 4)
+        assert not OutboxGroup.objects.using(alias).exists()
+        deliver(here, clock)
+        assert len(posts(sandbox)) == 8
+
+
+def test_batches_that_are_too_large_rouse_no_suspicion(channel, alias, small, clock):
+    enqueue(alias, 40)
+    with served(small(), clock) as (here, sandbox):
+        sandbox.fail_next(Fault(status=413), count=4)
+        send_new_ones(here, 4)
+        assert not OutboxGroup.objects.using(alias).exists()
+        deliver(here, clock)
+        assert states(alias) == {"delivered"}

@@ -230,6 +230,25 @@ def test_after_a_hold_fenced_records_and_the_tracker_do_not_wait_for_each_other(
     assert relay(channel, 60) == 1
 
 
+def test_after_the_last_resend_those_that_evermuse_names_are_rejected_and_the_others_go_on(
+    channel, alias, sandbox, clock, outbox_settings, reopen
+):
+    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.models import OutboxRecord
+
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_RESENDS=0)
+    channel = reopen()
+    outbox.enqueue_many((record(n) for n in range(3)), using=alias)
+    relay(channel, 60)
+    batch = OutboxBatch.objects.using(alias).get()
+    told = (RecordError(1, "BROKEN", "cannot be read"),)
+    settle_status(channel, batch, Status(batch.remote_id, "FAILED", 3, 0, 1, told))
+    rows = OutboxRecord.objects.using(alias).order_by("pk")
+    assert [row.state for row in rows] == ["in_flight", "rejected", "in_flight"]
+    assert (rows[1].rejections.get().code, rows[1].rejections.get().message) == ("FAILED", "cannot be read")
+    assert OutboxBatch.objects.using(alias).get(parent=batch).record_count == 2
+
+
 def test_reads_that_work_do_not_open_a_workspace_whose_sends_fail(channel, alias, sandbox, clock):
     accept(channel, alias, 1)
     sandbox.fail_next(Fault.server_error(), count=2)
@@ -238,10 +257,13 @@ def test_reads_that_work_do_not_open_a_workspace_whose_sends_fail(channel, alias
     held = OutboxWorkspace.objects.using(alias).get(pk="default")
     assert (held.state, held.failures) == (Hold.BACKING_OFF, 1)
     clock.move(60)
+    failing = OutboxBatch.objects.using(alias).filter(state=BatchState.IN_DOUBT)
+    failing.update(due_at=channel.clock.after(10))  # so that nothing is to be sent while it is read
     track(channel, 60)
     assert batch_states(alias)[0] == (BatchState.COMPLETE, "COMPLETE")
     held.refresh_from_db()
     assert (held.state, held.failures) == (Hold.BACKING_OFF, 1)
+    clock.move(10)
     relay(channel, 60)
     clock.move(60)
     relay(channel, 60)
