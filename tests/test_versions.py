@@ -466,6 +466,7 @@ def stage(alias, clock, outbox_settings, monkeypatch):
         API_URL=sandboxes[0].url,
         BACKOFF_CAP=30,
         KEY_MEMORY=600,
+        RETENTION_DAYS=RETENTION_DAYS,  # as it is purged by: what was purged, the look-up must not believe
         DATABASES=[alias],
     )
     monkeypatch.setattr("evermuse_outbox.outbox.timezone", clock)
