@@ -1,0 +1,1 @@
+"""Measurements of this outbox, one command each: ``python -m benchmarks --help``."""
