@@ -19,8 +19,9 @@ from evermuse_outbox import outbox, tasks
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from evermuse_outbox.pipeline import seal, settle
 from evermuse_outbox.pipeline.channel import Clock, open_channel
+from evermuse_outbox.pipeline.crew import Shift
 from evermuse_outbox.pipeline.maintain import rescue
-from evermuse_outbox.pipeline.relay import Crew, relay, track
+from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.pipeline.trouble import Trouble, trouble_of
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.ailments import Ailing, run
@@ -328,10 +329,10 @@ def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case,
 
 def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alias, case, caplog):
     def send_with_help():
-        crew = Crew(open_channel(alias, "default"), 60)
-        crew.grow()
+        shift = Shift(open_channel(alias, "default"), 60, relay)
+        shift.call()
         try:
-            return crew.join()
+            return shift.join()
         finally:
             connections[alias].close()  # this thread had another
 

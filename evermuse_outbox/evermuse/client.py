@@ -60,12 +60,14 @@ class _Session(requests.Session):
 class Client:
     """One key at one address. Use one client for one thread.
 
-    ``timeout`` is in seconds, for a whole call. ``reveal`` gives the API key when it is needed.
+    ``timeout`` is in seconds, for a whole call. ``reveal`` gives the API key when it is needed. ``seconds`` are those
+    spent in calls so far.
     """
 
     def __init__(self, api_url: str, reveal: Callable[[], str], timeout: float) -> None:
         self._root = f"{api_url}/api/v1/ingest"
         self._timeout = timeout
+        self.seconds = 0.0
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._session.auth = _Key(reveal)
@@ -121,6 +123,7 @@ class Client:
             raise self._explained(error) from error
         finally:
             deadline.cancel()
+            self.seconds += time.monotonic() - started
         if self._socket.was_shut:
             raise self._late()
         return answer

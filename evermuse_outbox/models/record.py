@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
 from .indexes import PartialIndex
+from .plans import by_id, unset
 
 
 class RecordState(models.TextChoices):
@@ -108,11 +109,12 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def take_into(self, batch: OutboxBatch, pks: Sequence[int]) -> int:
         """pending → in flight. Returns how many records were still pending and are now in ``batch``."""
-        return self.pending().filter(pk__in=pks).update(batch=batch)
+        still_pending = unset("batch_id", default=0), unset("closed_as", default="")
+        return self.filter(by_id(pks), *still_pending).update(batch=batch)
 
     def move(self, pks: Sequence[int], source: OutboxBatch, target: OutboxBatch) -> int:
         """In flight in ``source`` → in flight in ``target``. Returns how many moved."""
-        return self.filter(pk__in=pks, batch=source, closed_as__isnull=True).update(batch=target)
+        return self.filter(by_id(pks), batch=source, closed_as__isnull=True).update(batch=target)
 
     def release(self, batch: OutboxBatch) -> int:
         """In flight in ``batch`` → pending, once nothing of it is under way. Returns how many."""

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-from typing import ClassVar
-
 from ..evermuse.errors import ThrottleUnavailable
-from .channel import Channel, close_connections, one_of_many, open_channel
+from .channel import Channel
+from .crew import Crew, Shift
 from .groups import has_work
 from .send import Step, send_next
 from .track import track_due
 
-logger = logging.getLogger(__name__)
 
-
-def relay(channel: Channel, seconds: float, crew: Crew | None = None) -> int:
+def relay(channel: Channel, seconds: float, shift: Shift | None = None) -> int:
     """Seals and sends until nothing is due, others do so already, or the time is up.
 
     Returns how many batches this sender sent. A batch under way when the time is up is finished first.
-    ``crew`` is called for help where slots go unused while records wait.
+    ``shift`` is called for help where slots go unused while records wait.
     """
-    deadline = channel.clock.monotonic() + seconds
-    sent = 0
-    while channel.clock.monotonic() < deadline:
-        if crew and sent and _slots_go_unused(channel):
-            crew.grow()
-        if send_next(channel, new_first=sent % 2 == 1) is not Step.SENT:
-            break
-        sent += 1
+    started, waited = channel.clock.monotonic(), channel.client.seconds
+    sent, now = 0, started
+    while now < started + seconds and send_next(channel, new_first=sent % 2 == 1) is Step.SENT:
+        sent, now = sent + 1, channel.clock.monotonic()
+        if shift and now > started:
+            shift.crew.sent(waiting=(channel.client.seconds - waited) / (now - started))
+            if _slots_go_unused(channel):
+                shift.call()
     return sent
 
 
 def relay_with_crew(channel: Channel, seconds: float) -> int:
-    """:func:`relay`, with as many senders side by side as slow answers need, up to ``SENDERS``.
+    """:func:`relay`, with as many senders side by side as are of use.
 
-    Returns how many batches were sent by all of them.
+    Returns how many batches were sent by all of them; 0 where there is nothing to do, or enough do it already.
     """
-    crew = Crew(channel, seconds)
+    crew = Crew.of(channel)
+    if not has_work(channel) or not crew.admit(channel.settings.senders):
+        return 0
+    shift = Shift(channel, seconds, relay)
     try:
-        sent = relay(channel, seconds, crew)
+        for _ in range(crew.size):
+            shift.call()
+        sent = relay(channel, seconds, shift)
     finally:
-        sent_by_crew = crew.join()
-    return sent + sent_by_crew
+        crew.dismiss()
+        sent_by_others = shift.join()
+    return sent + sent_by_others
 
 
 def track(channel: Channel, seconds: float) -> int:
@@ -58,55 +58,8 @@ def track(channel: Channel, seconds: float) -> int:
     return asked
 
 
-class Crew:
-    """More senders for one channel, each a thread with connections of its own.
-
-    An answer that takes L seconds needs rate × L senders to keep up with the rate. The size that was of
-    use is remembered in this process, so that the next run begins with it.
-    """
-
-    _sizes: ClassVar[dict[tuple[str, str], int]] = {}
-
-    def __init__(self, channel: Channel, seconds: float) -> None:
-        self._lane = (channel.using, channel.name)
-        self._most = channel.settings.senders - 1
-        self._deadline = time.monotonic() + seconds
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._sent: list[int] = []
-        for _ in range(self._sizes.get(self._lane, 0)):
-            self.grow()
-
-    def grow(self) -> None:
-        """One more sender, unless there are enough."""
-        with self._lock:
-            if sum(thread.is_alive() for thread in self._threads) < self._most:
-                thread = threading.Thread(
-                    target=self._send, name=f"evermuse-outbox sender {len(self._threads) + 2}"
-                )
-                thread.start()
-                self._threads.append(thread)
-
-    def join(self) -> int:
-        """Waits for those whose batch is still under way; returns how many batches they all have sent."""
-        for thread in self._threads:  # also those that join while we wait
-            thread.join()
-        self._sizes[self._lane] = sum(sent > 0 for sent in self._sent)
-        return sum(self._sent)
-
-    def _send(self) -> None:
-        try:
-            with one_of_many("/".join(self._lane)):
-                channel = open_channel(*self._lane)
-                self._sent.append(relay(channel, self._deadline - time.monotonic(), self))
-        except Exception:
-            logger.exception("a sender of %s/%s ended", *self._lane)
-        finally:
-            close_connections()
-
-
 def _slots_go_unused(channel: Channel) -> bool:
     try:
-        return channel.throttle.wait() <= 0 and has_work(channel)
+        return channel.throttle.wait() <= 0
     except ThrottleUnavailable:
         return False

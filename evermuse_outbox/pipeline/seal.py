@@ -19,12 +19,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
-from django.db.models import Max
+from django.db.models import Case, F, TextField, When
 
 from ..evermuse.body import FORMATS, BodyFormat, fingerprint
 from ..evermuse.envelope import translate
 from ..evermuse.errors import Untranslatable
-from ..evermuse.limits import MAX_BODY_BYTES
+from ..evermuse.limits import MAX_BATCH_RECORDS, MAX_BODY_BYTES
 from ..models import (
     BatchState,
     OutboxBatch,
@@ -33,12 +33,13 @@ from ..models import (
     OutboxRejection,
     OutboxWorkspace,
 )
-from ..models.batch import OPEN
+from ..models.plans import by_id, no_jit
 from ..models.record import RecordQuerySet
 from .channel import Channel
 from .groups import Group, ready_groups, waiting_in
 from .packing import Limits, pack
 from .systemic import may_probe, paused_groups
+from .versions import free_to_go, latest, one_of_each
 
 PAGES = 5
 """How far behind fenced records a turn looks for others: this many times the records of a request."""
@@ -49,16 +50,24 @@ PROBED = 100
 
 
 class Waiting(NamedTuple):
-    """What sealing needs to know of a pending record; its line is read only once it is packed."""
+    """What sealing needs to know of a pending record.
+
+    ``line`` is the payload of one that takes no more than its share of a request; a longer one is read only once it is
+    packed, so that a page is never much more than a request.
+    """
 
     pk: int
     type: str
     product_id: str
     identity: uuid.UUID
-    enqueued_at: datetime
     contract: str
     size: int
     attachments: int
+    line: str | None
+
+
+SHARE = MAX_BODY_BYTES // MAX_BATCH_RECORDS
+LINE = Case(When(size__lte=SHARE, then=F("payload")), output_field=TextField())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,7 @@ def seal_next(channel: Channel) -> Sealed | None:
     """Seals a batch of the next ready group and leases it to the caller; None when no group is ready."""
     with transaction.atomic(using=channel.using):
         turn = take_turn(channel)
+        no_jit(channel.using)
         paused = paused_groups(channel)
         for group in ready_groups(channel, after=(turn.last_type, turn.last_product_id)):
             turn.last_type, turn.last_product_id = group
@@ -142,8 +152,7 @@ def still_to_send(channel: Channel, batch: OutboxBatch, pks: Sequence[int] | Non
     overtaken are set aside. Call it with the workspace's turn taken."""
     rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
     chosen = rows if pks is None else rows.filter(pk__in=pks)
-    fresh = _without_superseded(channel, _read(chosen.order_by("pk")))
-    return _in_contract(channel, fresh)
+    return _in_contract(channel, latest(channel, _read(chosen.order_by("pk"))))
 
 
 def seal_part(channel: Channel, records: list[Waiting], parent: OutboxBatch) -> None:
@@ -158,10 +167,10 @@ def _seal_group(channel: Channel, group: Group) -> Sealed | None:
     limits = _limits(channel)
     ready: list[Waiting] = []
     for page in _pages(channel, group, limits.records):
-        ready += _in_contract(channel, _without_fenced(channel, _without_superseded(channel, page)))
+        ready += _in_contract(channel, free_to_go(channel, page))
         if len(ready) >= limits.records:
             break
-    packed = pack(_newest(channel, ready), limits, _format(channel))
+    packed = pack(one_of_each(channel, ready), limits, _format(channel))
     return _write_batch(channel, packed, leased=True) if packed else None
 
 
@@ -173,7 +182,7 @@ def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | No
     start = row.probes % PROBED
     page = _read(newest[start : start + 1]) or _read(newest[:1])
     page = _exactly(page, group)
-    ready = _in_contract(channel, _without_fenced(channel, _without_superseded(channel, page)))
+    ready = _in_contract(channel, free_to_go(channel, page))
     return _write_batch(channel, ready, leased=True) if ready else None
 
 
@@ -184,7 +193,7 @@ def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[Waiting]]
         waiting = waiting.select_for_update(skip_locked=True)
     page: list[Waiting] = []
     for _ in range(PAGES):
-        page = _read(_behind(waiting, page)[:size])
+        page = _read(_behind(channel, waiting, page)[:size])
         yield _exactly(page, group)
         if len(page) < size:
             return
@@ -196,50 +205,16 @@ def _exactly(page: list[Waiting], group: Group) -> list[Waiting]:
 
 
 def _read(rows: RecordQuerySet) -> list[Waiting]:
-    return [Waiting._make(row) for row in rows.values_list(*Waiting._fields)]
+    return [Waiting._make(row) for row in rows.annotate(line=LINE).values_list(*Waiting._fields)]
 
 
-def _behind(waiting: RecordQuerySet, page: list[Waiting]) -> RecordQuerySet:
+def _behind(channel: Channel, waiting: RecordQuerySet, page: list[Waiting]) -> RecordQuerySet:
     if not page:
         return waiting
-    last = page[-1]
+    last = OutboxRecord.rows.using(channel.using).only("enqueued_at").get(pk=page[-1].pk)
     return waiting.filter(enqueued_at__gte=last.enqueued_at).exclude(
         enqueued_at=last.enqueued_at, pk__lte=last.pk
     )
-
-
-def _without_superseded(channel: Channel, page: list[Waiting]) -> list[Waiting]:
-    """Sets the versions that have a newer one aside, and gives the others."""
-    newest = _newest_versions(channel, page)
-    overtaken = {r.pk: newest[r.identity] for r in page if newest.get(r.identity, r.pk) > r.pk}
-    OutboxRecord.rows.using(channel.using).supersede(overtaken)
-    return [record for record in page if record.pk not in overtaken]
-
-
-def _newest_versions(channel: Channel, page: list[Waiting]) -> dict[uuid.UUID, int]:
-    """Identity → the id of its newest version that no older one may follow.
-
-    By a query of its own, and a plain one: as a subquery of a locking read, MariaDB missed versions at times.
-    """
-    same = OutboxRecord.rows.using(channel.using).filter(identity__in={record.identity for record in page})
-    found = same.overtaking().order_by().values_list("identity").annotate(newest=Max("pk"))
-    return dict(found)
-
-
-def _newest(channel: Channel, ready: list[Waiting]) -> list[Waiting]:
-    """One version of each identity: a newer one may have been committed between two pages."""
-    newest = {record.identity: record.pk for record in sorted(ready)}
-    older = {r.pk: newest[r.identity] for r in ready if r.pk != newest[r.identity]}
-    OutboxRecord.rows.using(channel.using).supersede(older)
-    return [record for record in ready if record.pk not in older]
-
-
-def _without_fenced(channel: Channel, page: list[Waiting]) -> list[Waiting]:
-    """The records of which no other version is under way; the others stay pending."""
-    same = OutboxRecord.rows.using(channel.using).filter(identity__in={record.identity for record in page})
-    under_way = same.filter(closed_as__isnull=True, batch__state__in=OPEN)
-    fenced = set(under_way.values_list("identity", flat=True))
-    return [record for record in page if record.identity not in fenced]
 
 
 def _in_contract(channel: Channel, page: list[Waiting]) -> list[Waiting]:
@@ -261,7 +236,7 @@ def _translated(channel: Channel, record: Waiting) -> Waiting | None:
         return None
     size = len(line.encode())
     row.update(payload=line, size=size, contract=contract)
-    return record._replace(size=size, contract=contract)
+    return record._replace(size=size, contract=contract, line=line)
 
 
 def _write_batch(
@@ -275,7 +250,7 @@ def _write_batch(
 ) -> Sealed:
     """The batch row, and its id on every member. The database must agree on the number of members."""
     rows = OutboxRecord.rows.using(channel.using)
-    lines = dict(rows.filter(pk__in=[r.pk for r in records]).order_by("pk").values_list("pk", "payload"))
+    lines = _lines(channel, records)
     chosen = _format_name(channel, records)
     body = FORMATS[chosen].join(lines.values())
     batch = OutboxBatch(
@@ -302,6 +277,15 @@ def _write_batch(
     if moved != len(records):
         raise SealRaced(f"{moved} of {len(records)} records could be taken into batch #{batch.pk}")
     return Sealed(batch, members, body)
+
+
+def _lines(channel: Channel, records: list[Waiting]) -> dict[int, str]:
+    """The lines of the records in the order of their ids."""
+    lines = {record.pk: record.line for record in records}
+    if unread := [pk for pk, line in lines.items() if line is None]:
+        rows = OutboxRecord.rows.using(channel.using).filter(by_id(unread))
+        lines.update(rows.values_list("pk", "payload"))
+    return {pk: line for pk in sorted(lines) if (line := lines[pk]) is not None}
 
 
 class SealRaced(Exception):

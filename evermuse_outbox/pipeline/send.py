@@ -13,7 +13,6 @@ from ..evermuse.outcomes import Accepted, Outcome, of_error, of_ingest
 from ..models import BatchState, OutboxBatch
 from . import lookup, pace
 from .channel import Channel
-from .groups import has_work
 from .seal import BodyChanged, Sealed, SealRaced, open_sealed, seal_next
 from .settle import Call, give_up, settle
 
@@ -33,8 +32,6 @@ def send_next(channel: Channel, *, new_first: bool = False) -> Step:
 
     Who sends many takes both ways in turn: a batch that is divided for long, part by part, holds up nobody else.
     """
-    if not has_work(channel):
-        return Step.IDLE
     with pace.gate(channel) as gate:
         if gate.is_open:
             return _send_ready(channel, new_first)

@@ -10,7 +10,8 @@ from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.throttle import Entry, Grant
 from evermuse_outbox.models import OutboxBatch
 from evermuse_outbox.pipeline import channel as channels
-from evermuse_outbox.pipeline.relay import Crew, relay, relay_with_crew
+from evermuse_outbox.pipeline.crew import Crew
+from evermuse_outbox.pipeline.relay import relay, relay_with_crew
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
 
@@ -59,13 +60,14 @@ def test_slow_answers_call_for_more_senders_and_quick_ones_do_not(
     throttle = Unpaced()
     monkeypatch.setattr(throttle, "wait", lambda: 0.0 if slow else 0.05)
     monkeypatch.setattr(channels, "_throttle", lambda workspace, settings: throttle)
-    monkeypatch.setattr(Crew, "_sizes", {})
+    monkeypatch.setattr(Crew, "_crews", {})
     enqueue(alias, 12)
     if slow:
         sandbox.fail_next(Fault.slow(0.3), count=None)
-    assert relay_with_crew(channels.open_channel(alias, "default"), 60) == 12
+    channel = channels.open_channel(alias, "default")
+    assert relay_with_crew(channel, 60) == 12
     assert len(sandbox.records()) == 12
     assert {stored.times for stored in sandbox.records()} == {1}
     assert (2 <= len(throttle.senders) <= 4) if slow else len(throttle.senders) == 1
-    assert Crew._sizes == {(alias, "default"): len(throttle.senders) - 1}  # and the next run begins with them
+    assert Crew.of(channel).size == len(throttle.senders) - 1  # and the next run begins with them
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {"accepted"}
