@@ -133,6 +133,7 @@ def test_relay_that_could_send_nothing_does_not_ask_again(evermuse, alias, asked
 def test_track_follows_what_is_due(evermuse, alias):
     outbox.enqueue(record(), using=alias)
     tasks.relay(alias, "default")
+    OutboxBatch.objects.using(alias).update(next_poll_at=timezone.now() + timedelta(hours=1))
     assert tasks.track(alias, "default") == 0
     OutboxBatch.objects.using(alias).update(next_poll_at=timezone.now())
     assert tasks.track(alias, "default") == 1

@@ -29,12 +29,10 @@ def by_id(pks: Collection[int]) -> ById:
     return ById(F("pk"), pks)
 
 
-def unset(field: str, *, default: Any) -> Q:
-    """``field IS NULL``, said so that no index over the rows without it is taken for a way to them.
-
-    ``default`` is a value of its type that it never has.
-    """
-    return Q(Exact(Coalesce(F(field), Value(default)), Value(default)))
+def unset(field: str, *, never: Any) -> Q:
+    """``field IS NULL``, said so that no partial index is taken for a way to these rows. ``never`` is a value of its
+    type that it never has."""
+    return Q(Exact(Coalesce(F(field), Value(never)), Value(never)))
 
 
 def no_jit(using: str) -> None:

@@ -46,6 +46,10 @@ STATE = Case(
 )
 
 
+NO_BATCH, STILL_OPEN = unset("batch_id", never=0), unset("closed_as", never="")
+"""As ``pending()`` has it, for records that are found by their ids or their identity."""
+
+
 class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     """Predicates that indexes serve, and the changes of state of records."""
 
@@ -101,7 +105,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """
         same = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
         later = same.overtaking().filter(pk__gt=OuterRef("pk"))
-        earlier = same.filter(closed_as__isnull=True, batch__isnull=False, pk__lt=OuterRef("pk"))
+        earlier = same.filter(~NO_BATCH, STILL_OPEN, pk__lt=OuterRef("pk"))
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))
 
@@ -109,12 +113,11 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def take_into(self, batch: OutboxBatch, pks: Sequence[int]) -> int:
         """pending → in flight. Returns how many records were still pending and are now in ``batch``."""
-        still_pending = unset("batch_id", default=0), unset("closed_as", default="")
-        return self.filter(by_id(pks), *still_pending).update(batch=batch)
+        return self.filter(by_id(pks), NO_BATCH, STILL_OPEN).update(batch=batch)
 
     def move(self, pks: Sequence[int], source: OutboxBatch, target: OutboxBatch) -> int:
         """In flight in ``source`` → in flight in ``target``. Returns how many moved."""
-        return self.filter(by_id(pks), batch=source, closed_as__isnull=True).update(batch=target)
+        return self.filter(by_id(pks), STILL_OPEN, batch=source).update(batch=target)
 
     def release(self, batch: OutboxBatch) -> int:
         """In flight in ``batch`` → pending, once nothing of it is under way. Returns how many."""

@@ -43,12 +43,16 @@ class Crew:
         with cls._lock:
             return cls._crews.setdefault((channel.using, channel.name), cls())
 
+    def has_room(self, most: int) -> bool:
+        """Whether another sender is of use, and there are fewer than ``most``."""
+        return self._senders < most and self._is_another_of_use()
+
     def admit(self, most: int) -> bool:
-        """Counts one more sender in where one is of use and there are fewer than ``most``."""
+        """Counts one more sender in, where there is room."""
         with self._lock:
-            is_of_use = self._is_another_of_use() and self._senders < most
-            self._senders += is_of_use
-            return is_of_use
+            has_room = self.has_room(most)
+            self._senders += has_room
+            return has_room
 
     def dismiss(self) -> None:
         """Counts a sender out."""
@@ -77,6 +81,10 @@ class Shift:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._sent: list[int] = []
+
+    def has_room(self) -> bool:
+        """Whether another sender would be of use."""
+        return self.crew.has_room(self._most)
 
     def call(self) -> None:
         """One more sender, unless there are enough."""

@@ -22,7 +22,7 @@ def relay(channel: Channel, seconds: float, shift: Shift | None = None) -> int:
         sent, now = sent + 1, channel.clock.monotonic()
         if shift and now > started:
             shift.crew.sent(waiting=(channel.client.seconds - waited) / (now - started))
-            if _slots_go_unused(channel):
+            if shift.has_room() and _slots_go_unused(channel):
                 shift.call()
     return sent
 
@@ -60,6 +60,6 @@ def track(channel: Channel, seconds: float) -> int:
 
 def _slots_go_unused(channel: Channel) -> bool:
     try:
-        return channel.throttle.wait() <= 0
+        return channel.throttle.wait() <= 0 and has_work(channel)
     except ThrottleUnavailable:
         return False
