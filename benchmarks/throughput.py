@@ -26,7 +26,7 @@ from .common.report import Report, percentile
 def main(arguments: list[str]) -> None:
     """Runs the benchmark."""
     options = _options(arguments)
-    outbox = {"RATE_LIMIT": options.rate, "SENDERS": options.senders}
+    outbox = {"RATE_LIMIT": options.rate, "SENDERS": options.senders, "MAX_BATCH_RECORDS": options.batch}
     with (
         sink.running(delay=options.delay, complete_after=options.complete_after) as api,
         stage.stage(options.database, api_url=api.url, **outbox) as host,
@@ -57,6 +57,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=1_500, metavar="BYTES", help="of a record; default: 1500")
     parser.add_argument("--workers", type=int, default=1, help="Celery worker processes; default: 1")
     parser.add_argument("--senders", type=int, default=10, help="SENDERS; default: 10")
+    parser.add_argument("--batch", type=int, default=1_000, help="MAX_BATCH_RECORDS; default: 1000")
     parser.add_argument("--rate", type=float, default=10, help="RATE_LIMIT in requests a second; default: 10")
     parser.add_argument(
         "--delay", type=float, default=0.005, metavar="S", help="that an answer takes; default: 0.005"
@@ -142,6 +143,7 @@ def _tell(
             ["sends a second", (len(sends) - 1) / took],
             ["requests a second, reads too", (len(arrivals) - 1) / took],
             ["most requests in a sliding second", sink.most_in_a_second(arrivals)],
+            ["share of the pace", f"{100 * (len(sends) - 1) / took / options.rate:.1f} %"],
             ["mean fill of a batch, of the fullest", f"{100 * options.records / len(sends) / full:.1f} %"],
             ["requests a delivered batch", (len(sends) + reads) / len(sends)],
             [

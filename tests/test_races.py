@@ -53,16 +53,16 @@ def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_un
             assert go.wait(20)
         ended.set()
 
-    look_at_fences = seal._without_fenced
+    look_at_versions = seal.free_to_go
 
     def look_late(*arguments):
-        # The page was read; now let the other transaction commit before the fences are looked at.
+        # The page was read; now let the other transaction commit before the versions are looked at.
         reached.set()
         go.set()
         assert ended.wait(20)
-        return look_at_fences(*arguments)
+        return look_at_versions(*arguments)
 
-    monkeypatch.setattr(seal, "_without_fenced", look_late)
+    monkeypatch.setattr(seal, "free_to_go", look_late)
     with ThreadPoolExecutor(2) as pool:
         failing = pool.submit(closing(fail_slowly))
         assert inside.wait(20)

@@ -185,6 +185,7 @@ class Tapped:
     def __init__(self, wire: Wire, client: Client, stop_at: Callable[[str], bool]) -> None:
         self.wire, self.client, self.stop_at = wire, client, stop_at
         self.last_key = ""
+        self.seconds = 0.0
 
     def ingest(self, body: bytes, *, key: str, **options: Any) -> Answer:
         self.last_key = key

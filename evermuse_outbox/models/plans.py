@@ -19,9 +19,12 @@ class ById(In):
     """The primary key is one of these. Where arrays are known (PostgreSQL), they go as one parameter, which costs a
     fraction of a thousand to write and to read."""
 
+    def get_prep_lookup(self) -> Any:
+        return self.rhs  # ids already
+
     def as_postgresql(self, compiler: Any, connection: Any) -> Any:
         left, parameters = self.process_lhs(compiler, connection)
-        return f"{left} = ANY(%s)", [*parameters, list(self.rhs)]
+        return f"{left} = ANY(%s::bigint[])", [*parameters, f"{{{','.join(map(str, self.rhs))}}}"]
 
 
 def by_id(pks: Collection[int]) -> ById:

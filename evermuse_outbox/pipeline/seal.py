@@ -167,10 +167,11 @@ def _seal_group(channel: Channel, group: Group) -> Sealed | None:
     limits = _limits(channel)
     ready: list[Waiting] = []
     for page in _pages(channel, group, limits.records):
-        ready += _in_contract(channel, free_to_go(channel, page))
+        fresh = _in_contract(channel, free_to_go(channel, page))
+        ready = one_of_each(channel, ready + fresh) if ready else fresh
         if len(ready) >= limits.records:
             break
-    packed = pack(one_of_each(channel, ready), limits, _format(channel))
+    packed = pack(ready, limits, _format(channel))
     return _write_batch(channel, packed, leased=True) if packed else None
 
 
@@ -284,7 +285,7 @@ def _lines(channel: Channel, records: list[Waiting]) -> dict[int, str]:
     lines = {record.pk: record.line for record in records}
     if unread := [pk for pk, line in lines.items() if line is None]:
         rows = OutboxRecord.rows.using(channel.using).filter(by_id(unread))
-        lines.update(rows.values_list("pk", "payload"))
+        lines |= dict(rows.values_list("pk", "payload"))
     return {pk: line for pk in sorted(lines) if (line := lines[pk]) is not None}
 
 
