@@ -30,6 +30,7 @@ from .evermuse.envelope import Envelope, Record, validate
 from .evermuse.errors import FieldError, InvalidRecord
 from .kick import kick_on_commit
 from .models import OutboxRecord
+from .models.insert import insert, insert_many
 
 __all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many"]
 
@@ -48,15 +49,16 @@ def enqueue(
     """Validates ``record`` and inserts it, in whatever transaction is open on the database.
 
     ``using`` is a database alias (by default the router's choice for :class:`OutboxRecord`), ``workspace``
-    a name from the settings. One INSERT, no savepoint, no other I/O.
+    a name from the settings. One INSERT, no savepoint, no other I/O, and no ``post_save``.
 
     Raises :class:`InvalidRecord`, a Django ``ValidationError`` that names every wrong field at once;
     ``ImproperlyConfigured`` for a workspace or a database that no worker looks after; and whatever the
     database raises, so that the host's change and the record roll back together.
     """
     alias = _alias(using)
-    row = _row(_validated(record, workspace), workspace)
-    row.save(using=alias, force_insert=True)
+    contract = _contract(workspace)
+    envelope = validate(record, contract=contract, workspace=workspace)
+    row = insert(alias, workspace, contract, envelope, timezone.now())
     kick_on_commit(alias, workspace)
     return row
 
@@ -72,10 +74,11 @@ def enqueue_many(
     with its transaction.
     """
     alias = _alias(using)
+    contract = _contract(workspace)
     count = 0
     with transaction.atomic(using=alias):
-        for chunk in _chunks(_rows(records, workspace)):
-            OutboxRecord.rows.using(alias).bulk_create(chunk)
+        for chunk in _chunks(_envelopes(records, contract, workspace)):
+            insert_many(alias, workspace, contract, chunk, timezone.now())
             count += len(chunk)
         if count:
             kick_on_commit(alias, workspace)
@@ -111,43 +114,32 @@ def _alias(using: str | None) -> str:
     return alias
 
 
-def _validated(record: AnyRecord, workspace: str) -> Envelope:
-    contract = get_settings().workspace(workspace).contract
-    return validate(record, contract=contract, workspace=workspace)
+def _contract(workspace: str) -> str:
+    return get_settings().workspace(workspace).contract
 
 
-def _row(envelope: Envelope, workspace: str) -> OutboxRecord:
-    return OutboxRecord(
-        workspace=workspace,
-        type=envelope.type,
-        product_id=envelope.product_id,
-        identity=envelope.identity,
-        contract=get_settings().workspace(workspace).contract,
-        payload=envelope.line,
-        size=envelope.size,
-        attachments=envelope.attachments,
-        enqueued_at=timezone.now(),
-    )
-
-
-def _rows(records: Iterable[AnyRecord], workspace: str) -> Iterator[OutboxRecord]:
-    """Valid rows; once one is wrong, a chunk behind it is looked at, to name more that is wrong at once."""
+def _envelopes(records: Iterable[AnyRecord], contract: str, workspace: str) -> Iterator[Envelope]:
+    """Valid records; once one is wrong, a chunk behind it is looked at, to name more that is wrong at once."""
     numbered = enumerate(records)
     for position, record in numbered:
         try:
-            envelope = _validated(record, workspace)
+            envelope = validate(record, contract=contract, workspace=workspace)
         except InvalidRecord as error:
-            raise _with_neighbours(error, position, numbered, workspace) from None
-        yield _row(envelope, workspace)
+            raise _with_neighbours(error, position, numbered, contract, workspace) from None
+        yield envelope
 
 
 def _with_neighbours(
-    first: InvalidRecord, position: int, rest: Iterator[tuple[int, AnyRecord]], workspace: str
+    first: InvalidRecord,
+    position: int,
+    rest: Iterator[tuple[int, AnyRecord]],
+    contract: str,
+    workspace: str,
 ) -> InvalidRecord:
     found = _numbered(first, position)
     for number, record in islice(rest, CHUNK):
         try:
-            _validated(record, workspace)
+            validate(record, contract=contract, workspace=workspace)
         except InvalidRecord as error:
             found += _numbered(error, number)
     return type(first)(found)
@@ -160,14 +152,14 @@ def _numbered(error: InvalidRecord, position: int) -> list[FieldError]:
     ]
 
 
-def _chunks(rows: Iterator[OutboxRecord]) -> Iterator[list[OutboxRecord]]:
-    chunk: list[OutboxRecord] = []
+def _chunks(envelopes: Iterator[Envelope]) -> Iterator[list[Envelope]]:
+    chunk: list[Envelope] = []
     size = 0
-    for row in rows:
-        if chunk and (len(chunk) == CHUNK or size + row.size > CHUNK_BYTES):
+    for envelope in envelopes:
+        if chunk and (len(chunk) == CHUNK or size + envelope.size > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(row)
-        size += row.size
+        chunk.append(envelope)
+        size += envelope.size
     if chunk:
         yield chunk

@@ -293,14 +293,13 @@ def test_five_thousand_records_are_streamed(alias):
 def inserts(monkeypatch):
     """The sizes of the rows of each INSERT."""
     sizes = []
-    manager = type(OutboxRecord.rows.all())
-    original = manager.bulk_create
+    original = outbox.insert_many
 
-    def bulk_create(self, chunk, *args, **options):
-        sizes.append([row.size for row in chunk])
-        return original(self, chunk, *args, **options)
+    def insert_many(using, workspace, contract, chunk, at):
+        sizes.append([envelope.size for envelope in chunk])
+        original(using, workspace, contract, chunk, at)
 
-    monkeypatch.setattr(manager, "bulk_create", bulk_create)
+    monkeypatch.setattr(outbox, "insert_many", insert_many)
     return sizes
 
 

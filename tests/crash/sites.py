@@ -41,6 +41,9 @@ NOT_TO_BE_WALKED = {
     ("pipeline/versions.py", "OutboxRecord.rows.using(channel.using).supersede(older)"),
     # Changes nothing that lasts, and is said to PostgreSQL alone.
     ("models/plans.py", "cursor.execute('SET LOCAL jit = off')"),
+    # Only on databases that are none of Django's own.
+    ("models/insert.py", "made.save(using=using, force_insert=True)"),
+    ("models/insert.py", "OutboxRecord.rows.using(using).bulk_create(made)"),
 }
 
 
