@@ -82,7 +82,7 @@ def lines_of(steps):
 @on_every_database(SCENARIOS, on_servers=list(SCENARIOS))
 def test_killed_after_any_step(stages, points, walked, database, names):
     for stage, steps in stages(names, database):
-        walked[stage.scenario.name] = lines_of(steps)
+        walked.setdefault(stage.scenario.name, set()).update(lines_of(steps))
         stage.restart()
         stage.check()
         for number in points.of(stage.scenario, database, steps):
