@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 ROOT = "/api/v1/ingest"
+IDENTITY = re.compile(rb'"desk": ?"(message-\d+)"')
 
 
 @dataclass
@@ -33,6 +35,16 @@ class Books:
     repeated: int = 0
     batches: list[dict[str, Any]] = field(default_factory=list)
     by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
+    identities: set[bytes] | None = None
+    again: int = 0
+
+    def look_at(self, body: bytes) -> None:
+        """Notes which of the records of :mod:`.records` the body holds, and how many had come before."""
+        if self.identities is not None:
+            found = IDENTITY.findall(body)
+            before = len(self.identities)
+            self.identities.update(found)
+            self.again += len(found) - (len(self.identities) - before)
 
     def take(self, at: float, key: str, records: int, size: int, product: str) -> dict[str, Any]:
         """A batch; the same answer for the same key."""
@@ -75,7 +87,8 @@ class Books:
 
     def figures(self) -> dict[str, Any]:
         """What the benchmark reads at the end."""
-        return {"sends": self.sends, "reads": self.reads, "repeated": self.repeated}
+        known = {"sends": self.sends, "reads": self.reads, "repeated": self.repeated}
+        return known | {"distinct": len(self.identities or ()), "again": self.again}
 
 
 class Connection(asyncio.Protocol):
@@ -97,6 +110,8 @@ class Connection(asyncio.Protocol):
             head, data = self.head.split(b"\r\n\r\n", 1)
             self._begin(head.decode("latin-1"))
         self.left -= len(data)
+        if self.books.identities is not None:
+            self.body.append(data)
         self.lines += data.count(b"\n")
         if not self.product and (found := data.find(b'"_product_id":"')) >= 0:
             self.product = data[found + 15 : data.find(b'"', found + 15)].decode()
@@ -112,6 +127,7 @@ class Connection(asyncio.Protocol):
         self.headers = {name.lower(): value for name, value in named.items()}
         self.left = self.size = int(self.headers.get("content-length", 0))
         self.lines, self.product = 0, ""
+        self.body: list[bytes] = []
 
     def _delay(self) -> float:
         return 0 if self.target.startswith("/figures") else self.books.delay
@@ -119,6 +135,7 @@ class Connection(asyncio.Protocol):
     def _answer(self) -> None:
         at = urlsplit(self.target)
         if self.method == "POST":
+            self.books.look_at(b"".join(self.body))
             batch = self.books.take(
                 self.at, self.headers.get("idempotency-key", ""), self.lines, self.size, self.product
             )
@@ -148,16 +165,23 @@ class Sink:
     process: subprocess.Popen
 
     def figures(self) -> dict[str, Any]:
-        """``sends`` as [time, records, bytes, product id], ``reads`` as [time, kind], ``repeated`` keys."""
+        """``sends`` as [time, records, bytes, product id], ``reads`` as [time, kind], ``repeated`` keys.
+
+        ``distinct`` records and how many came ``again``, where identities are looked at (else 0).
+        """
         with urllib.request.urlopen(f"{self.url}/figures") as answer:
             return json.load(answer)
 
 
 @contextmanager
-def running(*, delay: float = 0.005, complete_after: float = 2.0) -> Iterator[Sink]:
-    """A sink in a process of its own; answers take ``delay`` seconds, batches ``complete_after``."""
+def running(*, delay: float = 0.005, complete_after: float = 2.0, identities: bool = False) -> Iterator[Sink]:
+    """A sink in a process of its own; answers take ``delay`` seconds, batches ``complete_after``.
+
+    With ``identities`` it looks at each record, to tell whether one came twice.
+    """
     command = [sys.executable, "-m", "benchmarks.common.sink"]
     options = ["--delay", str(delay), "--complete-after", str(complete_after)]
+    options += ["--identities"] if identities else []
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
         yield Sink(process.stdout.readline().strip(), process)
@@ -189,8 +213,10 @@ def main() -> None:
     parser.add_argument(
         "--complete-after", type=float, default=2.0, metavar="S", help="seconds a batch takes"
     )
+    parser.add_argument("--identities", action="store_true", help="note which records came")
     options = parser.parse_args()
-    asyncio.run(_serve(Books(options.delay, options.complete_after), options.port))
+    books = Books(options.delay, options.complete_after, identities=set() if options.identities else None)
+    asyncio.run(_serve(books, options.port))
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def stage(
     """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evermuse-benchmark-")))
-        url = stack.enter_context(_database(database_url, home))
+        url = stack.enter_context(fresh_database(database_url, home))
         os.environ.update(
             DJANGO_SETTINGS_MODULE=SETTINGS,
             DATABASE_URL=url,
@@ -140,7 +140,8 @@ def stage(
 
 
 @contextmanager
-def _database(url: str, home: Path) -> Iterator[str]:
+def fresh_database(url: str, home: Path) -> Iterator[str]:
+    """The URL of a new, empty database on that server (or of a file in ``home``); dropped at the end."""
     if url.startswith("sqlite"):
         yield f"sqlite:///{home / 'benchmark.sqlite3'}"
         return
