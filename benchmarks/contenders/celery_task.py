@@ -1,0 +1,20 @@
+"""No outbox: a Celery task a record, published when the host's transaction commits."""
+
+from celery import Celery
+
+from .base import *  # noqa: F403
+from .wire import post
+
+app = Celery("benchmarks.contenders.celery_task")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+
+
+@app.task(name="deliver", autoretry_for=(OSError,), retry_backoff=True)
+def deliver(record):
+    post(record)
+
+
+def enqueue(record):
+    from django.db import transaction
+
+    transaction.on_commit(lambda: deliver.delay(record))

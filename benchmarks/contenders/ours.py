@@ -1,0 +1,9 @@
+"""evermuse_outbox as its README wants it, in the example project: enqueue, a Celery worker and beat."""
+
+from benchmarks.settings import *  # noqa: F403
+
+
+def enqueue(record):
+    from evermuse_outbox import outbox
+
+    outbox.enqueue(record)

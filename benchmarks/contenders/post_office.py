@@ -1,0 +1,41 @@
+"""django-post_office: a record is the text of a mail, and a mail backend posts it.
+
+Its threads are as many as the sends in flight of the others, its batches as large as ours.
+"""
+
+from django.core.mail.backends.base import BaseEmailBackend
+
+from . import IN_FLIGHT
+from .base import *  # noqa: F403
+from .base import INSTALLED_APPS, LOGGING
+from .wire import key_of, post_line
+
+INSTALLED_APPS = [*INSTALLED_APPS, "post_office"]
+EMAIL_BACKEND = "post_office.EmailBackend"
+POST_OFFICE = {
+    "BACKENDS": {"default": f"{__name__}.HttpBackend"},
+    "THREADS_PER_PROCESS": IN_FLIGHT,
+    "BATCH_SIZE": 1_000,
+    "MAX_RETRIES": 4,
+}
+LOGGING = LOGGING | {
+    "loggers": {"post_office": {"handlers": ["console"], "level": "WARNING", "propagate": False}}
+}
+
+
+class HttpBackend(BaseEmailBackend):
+    """A mail's subject is the record's key, its body the line."""
+
+    def send_messages(self, messages):
+        for message in messages:
+            post_line(message.body, message.subject)
+        return len(messages)
+
+
+def enqueue(record):
+    import json
+
+    from post_office import mail
+
+    line = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    mail.send("api@example.com", "host@example.com", subject=key_of(record), message=line)
