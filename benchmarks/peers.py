@@ -125,34 +125,48 @@ class _Result:
             return
         try:
             if counted:
-                self.sql = _run(contender, options, options.counted * contender.scale, counted=True)
+                self.sql = _count(contender, options)
             else:
-                self.rounds.append(_run(contender, options, options.records * contender.scale))
+                self.rounds.append(_time(contender, options))
         except (Failed, psycopg.Error) as error:
             self.error = str(error)
 
 
-def _run(
-    contender: Contender, options: argparse.Namespace, count: int, *, counted: bool = False
-) -> dict[str, Any]:
+def _time(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
+    """One round: what the host paid, and how fast the API was given it all."""
+    with _host_and_api(contender, options) as (where, api, home):
+        more = options.records * (contender.scale - 1)
+        times = _enqueue(where, contender, options.records, options.size, "--more", f"{more}")
+        with _workers(where, contender, home):
+            figures = _await(api, contender, where["DATABASE_URL"], options.records + more, options.patience)
+    return _figures(times, figures)
+
+
+def _count(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
+    """Statements by name, from the host's first to the last that writes down what was delivered."""
+    count = options.counted * contender.scale
+    with _host_and_api(contender, options) as (where, api, home), counting(where["DATABASE_URL"]) as counted:
+        url, counts = counted
+        _enqueue(where | {"DATABASE_URL": url}, contender, count, options.size, "--no-bare")
+        enqueued = Counter(counts)
+        with _workers(where | {"DATABASE_URL": url}, contender, home):
+            _await(api, contender, where["DATABASE_URL"], count, options.patience)
+            delivered = counts - enqueued
+    return {"records": count, "enqueue": enqueued, "delivery": delivered}
+
+
+@contextmanager
+def _host_and_api(
+    contender: Contender, options: argparse.Namespace
+) -> Iterator[tuple[dict[str, str], sink.Sink, Path]]:
+    """Variables of a contender's processes on a fresh, migrated database, the API, and a folder."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evermuse-peers-")))
         api = stack.enter_context(sink.running(delay=options.delay, identities=True))
         url = stack.enter_context(stage.fresh_database(stage.POSTGRES, home))
         where = stack.enter_context(_environment(contender, api.url, url, home))
         _host(where, contender, "prepare")
-        counts: Counter[str] = Counter()
-        if counted:
-            where["DATABASE_URL"], counts = stack.enter_context(counting(url))
-        wish = ["--records", f"{count}", "--size", f"{options.size}", *(["--no-bare"] if counted else [])]
-        times = json.loads(_host(where, contender, "enqueue", *wish))
-        enqueued = Counter(counts)
-        stack.enter_context(_workers(where, contender, home))
-        figures = _await(api, contender, url, count, options.patience)
-        delivered = counts - enqueued
-    if counted:
-        return {"records": count, "enqueue": enqueued, "delivery": delivered}
-    return _figures(times, figures)
+        yield where, api, home
 
 
 @contextmanager
@@ -177,6 +191,14 @@ def _environment(contender: Contender, api_url: str, url: str, home: Path) -> It
 
 def _python(contender: Contender) -> str:
     return str(environment.PYTHON if contender.requires else sys.executable)
+
+
+def _enqueue(
+    where: dict[str, str], contender: Contender, count: int, size: int, *wish: str
+) -> dict[str, list[float]]:
+    """Seconds that the host's calls and transactions took."""
+    wish = ("--records", f"{count}", "--size", f"{size}", *wish)
+    return json.loads(_host(where, contender, "enqueue", *wish))
 
 
 def _host(where: dict[str, str], contender: Contender, *wish: str) -> str:

@@ -35,16 +35,15 @@ class Books:
     repeated: int = 0
     batches: list[dict[str, Any]] = field(default_factory=list)
     by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
-    identities: set[bytes] | None = None
+    identities: dict[str, float] | None = None
     again: int = 0
 
-    def look_at(self, body: bytes) -> None:
-        """Notes which of the records of :mod:`.records` the body holds, and how many had come before."""
+    def look_at(self, at: float, body: bytes) -> None:
+        """Notes when which of the records of :mod:`.records` came first, and how many had come before."""
         if self.identities is not None:
-            found = IDENTITY.findall(body)
-            before = len(self.identities)
-            self.identities.update(found)
-            self.again += len(found) - (len(self.identities) - before)
+            for identity in map(bytes.decode, IDENTITY.findall(body)):
+                self.again += identity in self.identities
+                self.identities.setdefault(identity, at)
 
     def take(self, at: float, key: str, records: int, size: int, product: str) -> dict[str, Any]:
         """A batch; the same answer for the same key."""
@@ -130,12 +129,12 @@ class Connection(asyncio.Protocol):
         self.body: list[bytes] = []
 
     def _delay(self) -> float:
-        return 0 if self.target.startswith("/figures") else self.books.delay
+        return 0 if self.target in ("/figures", "/arrivals") else self.books.delay
 
     def _answer(self) -> None:
         at = urlsplit(self.target)
         if self.method == "POST":
-            self.books.look_at(b"".join(self.body))
+            self.books.look_at(self.at, b"".join(self.body))
             batch = self.books.take(
                 self.at, self.headers.get("idempotency-key", ""), self.lines, self.size, self.product
             )
@@ -148,6 +147,8 @@ class Connection(asyncio.Protocol):
             status, told = 202, {"batchId": batch["batchId"], "status": "QUEUED"} | counts
         elif at.path == "/figures":
             status, told = 200, self.books.figures()
+        elif at.path == "/arrivals":
+            status, told = 200, self.books.identities
         else:
             status, told = self.books.read(self.at, at.path, parse_qs(at.query))
         body = json.dumps(told).encode()
@@ -169,7 +170,14 @@ class Sink:
 
         ``distinct`` records and how many came ``again``, where identities are looked at (else 0).
         """
-        with urllib.request.urlopen(f"{self.url}/figures") as answer:
+        return self._get("/figures")
+
+    def arrivals(self) -> dict[str, float]:
+        """When each record came first, where identities are looked at: seconds since the epoch."""
+        return self._get("/arrivals")
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}") as answer:
             return json.load(answer)
 
 
@@ -215,7 +223,7 @@ def main() -> None:
     )
     parser.add_argument("--identities", action="store_true", help="note which records came")
     options = parser.parse_args()
-    books = Books(options.delay, options.complete_after, identities=set() if options.identities else None)
+    books = Books(options.delay, options.complete_after, identities={} if options.identities else None)
     asyncio.run(_serve(books, options.port))
 
 

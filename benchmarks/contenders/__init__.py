@@ -31,7 +31,7 @@ class Contender:
     requires: str = ""
     """The package, its version in ``requirements.txt``; empty for ours, which runs where the benchmark does."""
     scale: int = 1
-    """Times as many records: a backlog of ours is gone before it can be measured."""
+    """Times as many records, the others in bulk: a backlog of ours is gone before it can be measured."""
     outbox: Mapping[str, Any] = field(default_factory=dict)
     """Keys of ``EVERMUSE_OUTBOX``."""
 

@@ -71,16 +71,26 @@ def counting(database_url: str) -> Iterator[tuple[str, Counter[str]]]:
 
     def run() -> None:
         asyncio.set_event_loop(loop)
-        loop.create_task(serve())
+        serving = loop.create_task(serve())
         loop.run_forever()
+        serving.cancel()
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     ready.wait()
     who, _, _ = at.netloc.rpartition("@")
     try:
         yield urlunsplit(at._replace(netloc=f"{who}@127.0.0.1:{ports[0]}")), counts
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
+        loop.call_soon_threadsafe(loop.call_later, 0.1, loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _cancel_all() -> None:
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
 
 
 async def _greet(

@@ -7,3 +7,9 @@ def enqueue(record):
     from evermuse_outbox import outbox
 
     outbox.enqueue(record)
+
+
+def enqueue_many(records):
+    from evermuse_outbox import outbox
+
+    outbox.enqueue_many(records)
