@@ -30,6 +30,8 @@ class Contender:
     """SQL for the number of rows whose delivery has not been written down yet."""
     requires: str = ""
     """The package, its version in ``requirements.txt``; empty for ours, which runs where the benchmark does."""
+    at_commit: bool = False
+    """The work of enqueueing happens when the transaction commits."""
     scale: int = 1
     """Times as many records, the others in bulk: a backlog of ours is gone before it can be measured."""
     outbox: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +70,7 @@ CONTENDERS = (
         title="Celery task a record",
         module="celery_task",
         requires="celery[redis]",
+        at_commit=True,
         workers=((*CELERY, "benchmarks.contenders.celery_task", *WORKER, f"{IN_FLIGHT}"),),
         in_flight=f"{IN_FLIGHT}",
         durable="no: lost when the host dies after COMMIT, or Redis forgets",

@@ -75,6 +75,7 @@ ROUND = {
     "transaction_ratio": 1.5,
     "delivered": 700.0,
     "requests": 10,
+    "records": 1_000,
     "twice": 1,
 }
 
@@ -91,8 +92,11 @@ def test_a_line_tells_medians_of_the_rounds_and_all_that_came_twice():
     line = dict(zip(peers.HEADERS, peers.row(CONTENDERS[0], result), strict=True))
 
     assert line["delivered a second"] == 700
-    assert line["twice"] == 3
-    assert (line["SQL a record: enqueue"], line["… delivery"], line["… and BEGIN, COMMIT"]) == (1, 0.5, 0.3)
+    assert line["enqueue, p50 in µs"] == "200 (2.0 ×)"
+    assert line["records a request"] == 100
+    assert line["came twice"] == 3
+    assert line["SQL a record, enqueue + delivery"] == "1 + 0.5"
+    assert line["BEGIN, COMMIT … a record"] == "0.3"
 
 
 def test_a_contender_that_failed_has_a_line_without_figures():
