@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
@@ -55,42 +56,43 @@ def split(counts: Counter[str]) -> tuple[int, int]:
 @contextmanager
 def counting(database_url: str) -> Iterator[tuple[str, Counter[str]]]:
     """A URL that leads to the same database, and the counts so far, by name."""
-    at, counts, ready = urlsplit(database_url), Counter[str](), threading.Event()
-    loop, ports = asyncio.new_event_loop(), []
-
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = await asyncio.open_connection(at.hostname, at.port or 5432)
-        await _greet(reader, writer, upstream[1])
-        tally = Tally(counts)
-        await asyncio.gather(_pass(reader, upstream[1]), _pass(upstream[0], writer, tally))
-
-    async def serve() -> None:
-        server = await asyncio.start_server(client, "127.0.0.1", 0)
-        ports.append(server.sockets[0].getsockname()[1])
-        ready.set()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        serving = loop.create_task(serve())
-        loop.run_forever()
-        serving.cancel()
-
-    thread = threading.Thread(target=run, daemon=True)
+    at = urlsplit(database_url)
+    between = _Between(at.hostname or "127.0.0.1", at.port or 5432)
+    thread = threading.Thread(target=lambda: asyncio.run(between.serve()), daemon=True)
     thread.start()
-    ready.wait()
-    who, _, _ = at.netloc.rpartition("@")
+    who = at.netloc.rpartition("@")[0]
     try:
-        yield urlunsplit(at._replace(netloc=f"{who}@127.0.0.1:{ports[0]}")), counts
+        yield urlunsplit(at._replace(netloc=f"{who}@127.0.0.1:{between.port.result()}")), between.counts
     finally:
-        asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
-        loop.call_soon_threadsafe(loop.call_later, 0.1, loop.stop)
+        between.end()
         thread.join()
-        loop.close()
 
 
-async def _cancel_all() -> None:
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()
+class _Between:
+    """The server in between; ``port`` is known once it serves."""
+
+    def __init__(self, *database: str | int) -> None:
+        self.counts: Counter[str] = Counter()
+        self.port: Future[int] = Future()
+        self._database = database
+
+    async def serve(self) -> None:
+        """Until it is told to end; then all its connections end, too."""
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        self.port.set_result(server.sockets[0].getsockname()[1])
+        await self._over.wait()
+
+    def end(self) -> None:
+        """For another thread."""
+        self._loop.call_soon_threadsafe(self._over.set)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_database, to_database = await asyncio.open_connection(*self._database)
+        with suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
+            await _greet(reader, writer, to_database)
+            ways = _pass(reader, to_database), _pass(from_database, writer, Tally(self.counts))
+            await asyncio.gather(*ways)
 
 
 async def _greet(
