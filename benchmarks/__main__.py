@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NO_BENCHMARKS = ("common", "settings")
+NO_BENCHMARKS = ("common", "contenders", "settings")
 
 
 def main() -> int:
