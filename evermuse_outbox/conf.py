@@ -206,6 +206,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "FORMAT_HINTS": Option(_hints, {}),
     "DEFAULT_NATURE": Option(_one_of(*NATURES), "evidence"),
     "LINGER": Option(_number(0, 3_600, "seconds"), 0.2),
+    "MAX_WAIT": Option(_number(1, 86_400, "seconds"), 30.0),
     "TIMEOUT": Option(_number(0.1, 600, "seconds"), 30.0),
     "LEASE": Option(_number(1, 86_400, "seconds"), 120.0),
     "BACKOFF_BASE": Option(_number(0.001, 3_600, "seconds"), 1.0),
@@ -248,6 +249,7 @@ class Settings:
     format_hints: Mapping[str, str]
     default_nature: str
     linger: float
+    max_wait: float
     timeout: float
     lease: float
     backoff_base: float

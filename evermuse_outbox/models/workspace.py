@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+FLOWS = 2_000
+"""Of how many groups a workspace remembers the flow."""
 
 
 class Hold(models.TextChoices):
@@ -23,7 +28,7 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
 
     def named(self, name: str) -> OutboxWorkspace:
         """The row of that workspace, made at its first use."""
-        found = self.filter(pk=name).first()
+        found = self.defer("agenda", "flows").filter(pk=name).first()
         return found or self.get_or_create(pk=name)[0]
 
     def take_turn(self, name: str) -> OutboxWorkspace:
@@ -37,7 +42,7 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         if not self.filter(pk=name).update(turns=models.F("turns") + 1):
             self.get_or_create(pk=name)
             self.filter(pk=name).update(turns=models.F("turns") + 1)
-        return self.get(pk=name)
+        return self.defer("flows").get(pk=name)
 
     def hold(self, name: str, state: Hold, until: datetime, reason: str) -> bool:
         """Holds the workspace back until then and says why. A longer ``retryAfter`` that stands is kept."""
@@ -90,8 +95,13 @@ class OutboxWorkspace(models.Model):
     turns = models.PositiveBigIntegerField(
         _("turns"), default=0, help_text=_("Times that a batch was looked for.")
     )
-    last_type = models.CharField(_("last type"), max_length=32, blank=True, default="")
-    last_product_id = models.CharField(_("last product id"), max_length=128, blank=True, default="")
+    # Hints for whoever seals next; see pipeline/plan.py. Two columns, as the second is large and seldom written.
+    agenda = models.JSONField(
+        _("agenda"), default=dict, blank=True, help_text=_("The groups to be sealed next, and why.")
+    )
+    flows = models.JSONField(
+        _("flows"), default=list, blank=True, help_text=_("Records a second, of the groups with the most.")
+    )
 
     objects = WorkspaceQuerySet.as_manager()
 
@@ -101,3 +111,15 @@ class OutboxWorkspace(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def known_flows(self) -> dict[tuple[str, str], float]:
+        """Records a second by ``_type`` and ``_product_id``. Nothing where the column holds what nobody can read."""
+        try:
+            return {(kind, product): float(flow) for kind, product, flow in self.flows}
+        except (TypeError, ValueError):
+            return {}
+
+    def remember_flows(self, flows: Mapping[tuple[str, str], float]) -> None:
+        """Keeps the greatest of them."""
+        greatest = heapq.nlargest(FLOWS, flows.items(), key=lambda item: item[1])
+        self.flows = [[*group, float(f"{flow:.3g}")] for group, flow in greatest]

@@ -35,9 +35,11 @@ from ..models import (
 )
 from ..models.plans import by_id, no_jit
 from ..models.record import RecordQuerySet
+from .agenda import Agenda
 from .channel import Channel
-from .groups import Group, ready_groups, waiting_in
+from .groups import waiting_in
 from .packing import Limits, pack
+from .scheduler import Group
 from .systemic import may_probe, paused_groups
 from .versions import free_to_go, latest, one_of_each
 
@@ -90,14 +92,14 @@ def seal_next(channel: Channel) -> Sealed | None:
         turn = take_turn(channel)
         no_jit(channel.using)
         paused = paused_groups(channel)
-        for group in ready_groups(channel, after=(turn.last_type, turn.last_product_id)):
-            turn.last_type, turn.last_product_id = group
+        agenda = Agenda(channel, turn, paused)
+        for group in agenda.groups():
             seal = partial(_seal_probe, row=paused[group]) if group in paused else _seal_group
             if sealed := seal(channel, group):
                 break
         else:
             sealed = None
-        turn.save(using=channel.using, update_fields=["last_type", "last_product_id"])
+        agenda.keep(sealed.batch if sealed else None)
     return sealed
 
 

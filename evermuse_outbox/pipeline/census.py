@@ -1,0 +1,151 @@
+"""Which groups have pending records, since when, and whether these fill a request: by steps through the index of
+pending records, however many there are.
+
+A group costs one step. The databases need to be told so, each in its own words: left to themselves they walk the index
+from end to end to find the groups in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import connections
+
+from ..models import OutboxRecord
+from .channel import Channel
+from .scheduler import Group
+
+TABLE = OutboxRecord._meta.db_table
+INDEX = "evermuse_record_pending"
+PENDING = "batch_id IS NULL AND closed_as IS NULL AND workspace = %s"
+BY_GROUP = "ORDER BY type, product_id, enqueued_at, id LIMIT 1"
+
+POSTGRESQL = f"""
+WITH RECURSIVE walk AS (
+  (SELECT type, product_id, enqueued_at FROM {TABLE}
+    WHERE {PENDING} AND (type, product_id) > (%s, %s) {BY_GROUP})
+  UNION ALL
+  SELECT behind.* FROM walk CROSS JOIN LATERAL (
+    SELECT type, product_id, enqueued_at FROM {TABLE}
+    WHERE {PENDING} AND (type, product_id) > (walk.type, walk.product_id) {BY_GROUP}) AS behind
+) SELECT type, product_id, enqueued_at FROM walk LIMIT %s
+"""
+"""The loose index scan that PostgreSQL does not do by itself."""
+
+SQLITE = f"""
+WITH RECURSIVE walk(id) AS (
+  SELECT (SELECT id FROM {TABLE} WHERE {PENDING} AND (type, product_id) > (%s, %s) {BY_GROUP})
+  UNION ALL
+  SELECT COALESCE(
+    (SELECT id FROM {TABLE} WHERE {PENDING} AND type = here.type AND product_id > here.product_id
+      ORDER BY product_id, enqueued_at, id LIMIT 1),
+    (SELECT id FROM {TABLE} WHERE {PENDING} AND type > here.type {BY_GROUP}))
+  FROM walk JOIN {TABLE} AS here ON here.id = walk.id
+) SELECT type, product_id, enqueued_at FROM walk JOIN {TABLE} AS found ON found.id = walk.id LIMIT %s
+"""
+"""The same; with (type, product_id) > (here.type, …) it would use the index for the type alone."""
+
+MYSQL = f"""
+SELECT type, product_id, (
+  SELECT enqueued_at FROM {TABLE} AS one FORCE INDEX ({INDEX})
+  WHERE {PENDING} AND one.type = known.type AND one.product_id = known.product_id
+  ORDER BY enqueued_at, id LIMIT 1)
+FROM (
+  SELECT DISTINCT batch_id, closed_as, workspace, type, product_id FROM {TABLE} FORCE INDEX ({INDEX})
+  WHERE {PENDING} AND (type > %s OR type = %s AND product_id > %s) LIMIT %s) AS known
+"""
+"""DISTINCT over a beginning of the index is a loose index scan there; with MIN beside it, it is none."""
+
+
+class Oldest(NamedTuple):
+    """A group, and when the longest waiting of its records was enqueued."""
+
+    group: Group
+    enqueued_at: datetime
+
+
+class Depth(NamedTuple):
+    """How many records wait in a group, counted no further than was asked, and since when."""
+
+    records: int
+    enqueued_at: datetime | None
+
+
+def groups_behind(channel: Channel, after: Group, most: int) -> list[Oldest]:
+    """The groups with pending records behind ``after``, ``most`` of them, in the order of the index."""
+    rows = _rows(channel, *_walk(channel, after, most))
+    read = _reader_of_moments(channel)
+    return [Oldest((kind, product), read(moment)) for kind, product, moment in rows if moment is not None]
+
+
+def depths(channel: Channel, most: Mapping[Group, int]) -> dict[Group, Depth]:
+    """How many records wait in each of these groups, counted up to the given number, in one query."""
+    groups = list(most)
+    if not groups:
+        return {}
+    is_postgres = connections[channel.using].vendor == "postgresql"
+    query = (_by_lateral_join if is_postgres else _by_union)(
+        channel, [(*group, most[group]) for group in groups]
+    )
+    read = _reader_of_moments(channel)
+    return {groups[number]: Depth(count, read(moment)) for number, count, moment in _rows(channel, *query)}
+
+
+def _walk(channel: Channel, after: Group, most: int) -> tuple[str, list[Any]]:
+    name = channel.name
+    match connections[channel.using].vendor:
+        case "postgresql":
+            return POSTGRESQL, [name, *after, name, most]
+        case "sqlite":
+            return SQLITE, [name, *after, name, name, most]
+        case _:
+            return MYSQL, [name, name, after[0], *after, most]
+
+
+def _by_lateral_join(channel: Channel, wanted: Sequence[tuple[str, str, int]]) -> tuple[str, list[Any]]:
+    """Planned once, not once a group."""
+    values = ", ".join(["(%s, %s, %s, %s)"] * len(wanted))
+    query = f"""
+        SELECT number, deep.count, deep.oldest
+        FROM (VALUES {values}) AS wanted(number, type, product_id, most) CROSS JOIN LATERAL (
+          SELECT COUNT(*) AS count, MIN(enqueued_at) AS oldest FROM (
+            SELECT enqueued_at FROM {TABLE} AS one
+            WHERE {PENDING} AND one.type = wanted.type AND one.product_id = wanted.product_id
+            ORDER BY enqueued_at, id LIMIT wanted.most) AS first) AS deep
+    """
+    told = [value for number, one in enumerate(wanted) for value in (number, *one)]
+    return query, [*told, channel.name]
+
+
+def _by_union(channel: Channel, wanted: Sequence[tuple[str, str, int]]) -> tuple[str, list[Any]]:
+    hint = f"FORCE INDEX ({INDEX})" if connections[channel.using].vendor == "mysql" else ""
+    one = f"""
+        SELECT %s AS number, COUNT(*) AS count, MIN(enqueued_at) AS oldest FROM (
+          SELECT enqueued_at FROM {TABLE} {hint} WHERE {PENDING} AND type = %s AND product_id = %s
+          ORDER BY enqueued_at, id LIMIT %s) AS first
+    """
+    told = [(number, channel.name, *group) for number, group in enumerate(wanted)]
+    return " UNION ALL ".join([one] * len(wanted)), [value for values in told for value in values]
+
+
+def _rows(channel: Channel, query: str, told: Iterable[Any]) -> list[Any]:
+    with connections[channel.using].cursor() as cursor:
+        cursor.execute(query, list(told))
+        return list(cursor.fetchall())
+
+
+def _reader_of_moments(channel: Channel) -> Any:
+    """What Django does with a moment that it reads from that database."""
+    connection = connections[channel.using]
+    field = OutboxRecord._meta.get_field("enqueued_at")
+    column = field.get_col(TABLE)
+    converters = [*connection.ops.get_db_converters(column), *field.get_db_converters(connection)]
+
+    def read(value: Any) -> Any:
+        for convert in converters:
+            value = convert(value, column, connection)
+        return value
+
+    return read

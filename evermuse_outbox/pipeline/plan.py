@@ -1,0 +1,143 @@
+"""What a workspace remembers between two turns of whose turn it is. Pure; stored as JSON on the workspace's row.
+
+All of it is a hint. A group on the agenda may have been emptied, one that filled requests may do so no longer:
+whoever seals finds out, and goes on with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .scheduler import Entry, Group, Reason, Seen
+
+REMEMBERED = 64
+"""How many groups that fill requests are remembered, and how many that were tried in vain."""
+
+REST = 2.0
+"""Seconds that a group which was tried in vain goes last. Its records are fenced, or locked by somebody."""
+
+
+class Filling(NamedTuple):
+    """A group that filled a request when it was last served."""
+
+    records: int
+    """How many fill one: fewer than the limit where bytes or attachments are what bounds it."""
+    served: int
+    """The turn of that."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """The agenda, and what helps to make the next one. Moments are in seconds since the epoch."""
+
+    made: float = 0.0
+    lasts: float = 0.0
+    entries: list[Entry] = field(default_factory=list)
+    due_was_last: bool = False
+    filling: dict[Group, Filling] = field(default_factory=dict)
+    resting: dict[Group, float] = field(default_factory=dict)
+    flows: dict[Group, float] = field(default_factory=dict)
+    """Records a second, of groups that were looked into."""
+    start: int = 0
+    """Where the sample of the next census begins."""
+    after: Group = ("", "")
+    """Where the last census stopped; empty where it had seen all groups."""
+
+    def is_current(self, now: float) -> bool:
+        """Whether the agenda is young enough. One from a host whose clock is ahead is: it will be used up soon."""
+        return now - self.made < self.lasts
+
+    def take(self) -> Entry | None:
+        """The next slot, taken off the agenda."""
+        return self.entries.pop(0) if self.entries else None
+
+    def begin(self, entries: Iterable[Entry], *, now: float, lasts: float) -> None:
+        """A new agenda in the place of the old one."""
+        self.entries, self.made, self.lasts = list(entries), now, lasts
+        self.resting = {group: until for group, until in self.resting.items() if until > now}
+
+    def note_sealed(self, entry: Entry, filled: int, turn: int) -> None:
+        """A batch of the group was sealed; ``filled`` is how many records filled it, 0 where there was room left."""
+        self.due_was_last = entry.reason is Reason.DUE
+        self.resting.pop(entry.group, None)
+        self.filling.pop(entry.group, None)
+        if filled:
+            self.filling[entry.group] = Filling(filled, turn)
+            self._forget_the_oldest(self.filling)
+        else:
+            self._strike(entry.group)
+
+    def note_in_vain(self, group: Group, now: float) -> None:
+        """Nothing of the group could be sealed."""
+        self.filling.pop(group, None)
+        self.resting.pop(group, None)
+        self.resting[group] = now + REST
+        self._forget_the_oldest(self.resting)
+        self._strike(group)
+
+    def is_resting(self, group: Group, now: float) -> bool:
+        """Whether the group was tried in vain a moment ago."""
+        return self.resting.get(group, now) > now
+
+    def learn(self, group: Group, age: float, records: int) -> None:
+        """So many records wait in the group, the oldest for ``age`` seconds: that is its flow."""
+        if age > 0:
+            self.flows[group] = records / age
+
+    def records_of(self, group: Group, most: int) -> int:
+        """How many records fill a request of the group, as far as is known; ``most`` where nothing is."""
+        known = self.filling.get(group)
+        return min(most, known.records) if known else most
+
+    def all_seen(self, ages: Mapping[Group, float], most: int) -> list[Seen]:
+        """What the scheduler is told of groups into which nobody has looked yet, by the ages of their oldest
+        records; ``most`` records fill a request, unless fewer did."""
+        flows, filling, fresh = self.flows, self.filling, Filling(most, 0)
+        return [
+            Seen(group, age, 0, known.served, flows.get(group, 0.0) * age / min(most, known.records))
+            for group, age in ages.items()
+            for known in (filling.get(group, fresh),)
+        ]
+
+    def _strike(self, group: Group) -> None:
+        self.entries = [entry for entry in self.entries if entry.group != group]
+
+    @staticmethod
+    def _forget_the_oldest(memory: dict[Group, Any]) -> None:
+        while len(memory) > REMEMBERED:
+            del memory[next(iter(memory))]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the row."""
+        return {
+            "made": self.made,
+            "lasts": self.lasts,
+            "next": [[*entry.group, entry.reason.value] for entry in self.entries],
+            "due_was_last": self.due_was_last,
+            "filling": [[*group, *known] for group, known in self.filling.items()],
+            "resting": [[*group, until] for group, until in self.resting.items()],
+            "start": self.start,
+            "after": self.after,
+        }
+
+    @classmethod
+    def of_json(cls, told: Any) -> Plan:
+        """From the row; an empty plan where nothing readable is there, as it is only a hint."""
+        try:
+            return cls(
+                made=float(told["made"]),
+                lasts=float(told["lasts"]),
+                entries=[Entry((kind, product), Reason(reason)) for kind, product, reason in told["next"]],
+                due_was_last=bool(told["due_was_last"]),
+                filling={
+                    (kind, product): Filling(records, served)
+                    for kind, product, records, served in told["filling"]
+                },
+                resting={(kind, product): until for kind, product, until in told["resting"]},
+                start=int(told["start"]),
+                after=(told["after"][0], told["after"][1]),
+            )
+        except (LookupError, TypeError, ValueError):
+            return cls()
