@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -201,20 +201,14 @@ class Ours:
         ages = (world.slot - world.oldest[there]) / RATE
         age_of = {("", str(group)): age for group, age in zip(there, ages.tolist(), strict=True)}
         seen = plan.all_seen(age_of, RECORDS)
-        if not seen:
-            return
-        waiting = {
-            group: int(world.waiting[int(group[1])]) for group in scheduler.to_probe(seen, start=plan.start)
-        }
-        for group, records in waiting.items():
-            plan.learn(group, age_of[group], min(records, RECORDS))
-        full = [group for group, records in waiting.items() if records >= RECORDS]
-        depth = scheduler.requests_worth_knowing(len(full), self.terms)
-        requests = {group: min(depth, waiting[group] // RECORDS) for group in full}
+        requests = plan.full_requests(seen, self.terms, RECORDS, partial(_count, world))
         seen = [one._replace(requests=requests.get(one.group, 0)) for one in seen]
         entries = scheduler.agenda(seen, self.terms, due_was_last=plan.due_was_last)
-        plan.start += scheduler.PROBES // 4
         plan.begin(entries, now=world.now, lasts=self.terms.lasts)
+
+
+def _count(world: World, most: Mapping[scheduler.Group, int]) -> dict[scheduler.Group, int]:
+    return {group: min(records, int(world.waiting[int(group[1])])) for group, records in most.items()}
 
 
 # --- the best there can be ------------------------------------------------------------------------------

@@ -106,8 +106,7 @@ class Agenda:
         plan, most = self._plan, self._channel.settings.max_batch_records
         ages = {group: self._age(moment) for group, moment in self._oldest() if group not in self._closed}
         seen = plan.all_seen(ages, most)
-        requests = self._requests(scheduler.to_probe(seen, start=plan.start), ages)
-        plan.start += scheduler.PROBES // 4
+        requests = plan.full_requests(seen, self._terms(), most, self._count)
         return [one._replace(requests=requests[one.group]) if one.group in requests else one for one in seen]
 
     def _oldest(self) -> list[census.Oldest]:
@@ -122,18 +121,8 @@ class Agenda:
         known = census.depths(self._channel, dict.fromkeys(plan.filling, 1))
         return found + [census.Oldest(group, at) for group, (_, at) in known.items() if at]
 
-    def _requests(self, groups: list[Group], ages: Mapping[Group, float]) -> dict[Group, int]:
-        """How many full requests wait in each of these groups that have one."""
-        most = self._channel.settings.max_batch_records
-        worth = {group: self._plan.records_of(group, most) for group in groups}
-        found = census.depths(self._channel, worth)
-        for group, depth in found.items():
-            self._plan.learn(group, ages[group], depth.records)
-        full = [group for group, depth in found.items() if depth.records >= worth[group]]
-        deep = scheduler.requests_worth_knowing(len(full), self._terms())
-        if deep > 1:
-            found = census.depths(self._channel, {group: deep * worth[group] for group in full})
-        return {group: max(1, found[group].records // worth[group]) for group in full}
+    def _count(self, most: Mapping[Group, int]) -> dict[Group, int]:
+        return {group: depth.records for group, depth in census.depths(self._channel, most).items()}
 
     def _age(self, moment: datetime) -> float:
         return (self._now - moment) / timedelta(seconds=1)

@@ -6,14 +6,19 @@ whoever seals finds out, and goes on with the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
-from .scheduler import Entry, Group, Reason, Seen
+from . import scheduler
+from .scheduler import Entry, Group, Reason, Seen, Terms
 
 REMEMBERED = 64
 """How many groups that fill requests are remembered, and how many that were tried in vain."""
+
+AT_A_TIME = 16
+"""Of how many groups a census asks in one query whether they fill a request."""
 
 REST = 2.0
 """Seconds that a group which was tried in vain goes last. Its records are fenced, or locked by somebody."""
@@ -85,6 +90,33 @@ class Plan:
         """So many records wait in the group, the oldest for ``age`` seconds: that is its flow."""
         if age > 0:
             self.flows[group] = records / age
+
+    def full_requests(
+        self,
+        seen: Sequence[Seen],
+        terms: Terms,
+        most: int,
+        count: Callable[[Mapping[Group, int]], Mapping[Group, int]],
+    ) -> dict[Group, int]:
+        """How many full requests wait in the groups that were found to have one.
+
+        ``count`` tells how many records wait in each of some groups, counted up to the given number: what a census
+        spends most on. So it is asked of a few groups at a time, and no more once they fill the agenda; and then how
+        deep these are, together about an agenda.
+        """
+        ages, waiting = {one.group: one.age for one in seen}, dict[Group, int]()
+        full: list[Group] = []
+        wanted = iter(scheduler.to_probe(seen, start=self.start))
+        while len(full) < terms.slots and (some := list(islice(wanted, AT_A_TIME))):
+            worth = {group: self.records_of(group, most) for group in some}
+            waiting |= (found := count(worth))
+            full += [group for group in some if found[group] >= worth[group]]
+            for group in some:
+                self.learn(group, ages[group], found[group])
+        self.start += scheduler.PROBES // 4
+        if (deep := scheduler.requests_worth_knowing(len(full), terms)) > 1 and full:
+            waiting |= count({group: deep * self.records_of(group, most) for group in full})
+        return {group: max(1, waiting[group] // self.records_of(group, most)) for group in full}
 
     def records_of(self, group: Group, most: int) -> int:
         """How many records fill a request of the group, as far as is known; ``most`` where nothing is."""
