@@ -31,9 +31,9 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     fieldsets = (
         (None, {"fields": (("state_chip", "until", "failures"), "reason")}),
         (_("Settings"), {"fields": ("api_url", ("contract", "rate_limit"), "api_key")}),
-        (_("Sealing"), {"fields": (("last_type", "last_product_id"), "turns")}),
+        (_("Sealing"), {"fields": ("next_groups", "turns")}),
     )
-    readonly_fields = ("state_chip", "until", "api_url", "contract", "rate_limit", "api_key")
+    readonly_fields = ("state_chip", "until", "api_url", "contract", "rate_limit", "api_key", "next_groups")
 
     # --- columns ----------------------------------------------------------------------------------
 
@@ -70,6 +70,12 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
         """Whether there is one, and nothing more."""
         found = _settings_of(row)
         return _now("set") if found and found.api_key else _now("not set")
+
+    @admin.display(description=_("next groups"))
+    def next_groups(self, row: OutboxWorkspace) -> str:
+        """The agenda: whose turn it is next, and why."""
+        planned = row.agenda.get("next", []) if isinstance(row.agenda, dict) else []
+        return ", ".join(f"{kind} · {product} ({why})" for kind, product, why in planned) or marks.NOTHING
 
     # --- pages ------------------------------------------------------------------------------------
 
