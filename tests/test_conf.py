@@ -45,6 +45,7 @@ BOUNDS = {
     "MAX_BATCH_BYTES": (1_000, 5_000_000),
     "MAX_BATCH_ATTACHMENTS": (1, 1_000),
     "LINGER": (0, 3_600),
+    "MAX_WAIT": (1, 86_400),
     "TIMEOUT": (0.1, 600),
     "LEASE": (1, 86_400),
     "BACKOFF_BASE": (0.001, 3_600),

@@ -117,11 +117,23 @@ def test_the_pipeline_is_not_told_who_runs_it():
 
 @pytest.mark.parametrize(
     "name",
-    ["pipeline.packing", "pipeline.backoff", "pipeline.trouble", "pipeline.search", "evermuse.diagnosis"],
+    [
+        "pipeline.packing",
+        "pipeline.backoff",
+        "pipeline.scheduler",
+        "pipeline.trouble",
+        "pipeline.search",
+        "evermuse.diagnosis",
+    ],
 )
 def test_pure_code_is_pure(name):
     assert outside(name, "evermuse") == set()
     assert looking_at(name, "django", "time", "datetime") == set()
+
+
+def test_the_plan_knows_the_scheduler_alone():
+    assert outside("pipeline.plan", "pipeline.scheduler") == set()
+    assert looking_at("pipeline.plan", "django", "time", "datetime") == set()
 
 
 def test_the_sandbox_stands_alone():

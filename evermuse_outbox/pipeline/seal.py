@@ -2,7 +2,7 @@
 
 The path of one call::
 
-    take the workspace's turn → next ready group → lock its oldest pending records
+    take the workspace's turn → next group of the agenda → lock its oldest pending records
     → set superseded versions aside, leave fenced ones → bring lines of another contract into today's
     → pack → write the batch → point its records at it
 

@@ -37,6 +37,8 @@ SELDOM = {"named"}
 """Changes that nearly always only read: they are walked where the row is made."""
 
 NOT_TO_BE_WALKED = {
+    # It only reads.
+    ("pipeline/census.py", "cursor.execute(query, list(told))"),
     # Only where another connection commits between two reads; and then in a transaction that others walk.
     ("pipeline/versions.py", "OutboxRecord.rows.using(channel.using).supersede(older)"),
     # Changes nothing that lasts, and is said to PostgreSQL alone.
