@@ -234,6 +234,11 @@ class Status:
     attachment_complete: int | None = None
     attachment_failed: int | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether Evermuse is done with the records; attachments may still be under way."""
+        return self.status in ("COMPLETE", "FAILED")
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

@@ -23,6 +23,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from ..evermuse.limits import MAX_CURSOR
 from .indexes import PartialIndex
 
 
@@ -69,6 +70,13 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
         """To be asked about now, the longest waiting first."""
         return self.followed(workspace).filter(next_poll_at__lte=now).order_by("next_poll_at", "pk")
 
+    def in_stretch(self, workspace: str, cursor: str | None) -> BatchQuerySet:
+        """Followed, and found on the page of the listing behind ``cursor``."""
+        stretch = self.followed(workspace)
+        if cursor is None:
+            return stretch.filter(listing_cursor__isnull=True)
+        return stretch.filter(listing_cursor=cursor)
+
     def expired(self, now: datetime) -> BatchQuerySet:
         """Leased to a worker that has not come back in time."""
         return self.filter(state=BatchState.SENDING, leased_until__lt=now)
@@ -98,6 +106,20 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
     def renew(self, batch: OutboxBatch, until: datetime) -> bool:
         """The lease goes on until then. False when it was lost."""
         return bool(self.leased(batch).update(leased_until=until))
+
+    def tell(self, ids: list[int], before: BatchState, **changes: Any) -> int:
+        """What Evermuse says of several batches alike, as far as they still are in the state ``before``."""
+        mine = self.filter(pk__in=ids, state=before, next_poll_at__isnull=False)
+        return mine.update(polls=models.F("polls") + 1, **changes)
+
+    def ask_later(self, ids: list[int], now: datetime, later: datetime, **changes: Any) -> int:
+        """Nothing was learned of these batches: the next look is then, for those that nobody has moved since."""
+        still_due = self.filter(pk__in=ids, next_poll_at__lte=now)
+        return still_due.update(next_poll_at=later, **changes)
+
+    def place(self, ids: list[int], cursor: str | None) -> int:
+        """Followed batches that the listing shows behind ``cursor``, or not at all: None."""
+        return self.filter(pk__in=ids, next_poll_at__isnull=False).update(listing_cursor=cursor)
 
     def settle(self, batch: OutboxBatch, state: BatchState, **changes: Any) -> bool:
         """sending → ``state``, giving the lease back. False when the lease was lost: nothing is changed."""
@@ -175,6 +197,14 @@ class OutboxBatch(models.Model):
     attachment_failed = models.PositiveIntegerField(_("attachments failed"), null=True, blank=True)
     polls = models.PositiveIntegerField(_("polls"), default=0)
     next_poll_at = models.DateTimeField(_("next poll at"), null=True, blank=True)
+    listing_cursor = models.CharField(  # noqa: DJ001 - empty is the newest page, null is no page
+        _("place in the listing"),
+        max_length=MAX_CURSOR,
+        null=True,
+        blank=True,
+        default="",
+        help_text=_("The cursor of its page; empty for the newest page, none where it was not shown."),
+    )
 
     objects = BatchQuerySet.as_manager()
 

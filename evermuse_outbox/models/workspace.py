@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -21,6 +21,15 @@ class Hold(models.TextChoices):
     PAUSED = "paused", _("paused")  # 401, 403, or no key at all
     BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeouts, nobody there
     THROTTLED = "throttled", _("throttled")  # 429
+
+
+LONGEST_REST = timedelta(hours=1)
+"""A next read that is further away can only come from a clock that was set back."""
+
+
+def _may_read(now: datetime) -> models.Q:
+    never = models.Q(next_read_at__isnull=True)
+    return never | models.Q(next_read_at__lte=now) | models.Q(next_read_at__gt=now + LONGEST_REST)
 
 
 class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
@@ -83,6 +92,19 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         mine = self.filter(pk=row.pk, state=row.state, held_until=row.held_until)
         return bool(mine.update(held_until=until))
 
+    def may_read(self, name: str, now: datetime) -> bool:
+        """Whether nobody reads for that workspace, and it is time for its next read."""
+        return not self.filter(pk=name).exclude(_may_read(now)).exists()
+
+    def claim_read(self, name: str, now: datetime, until: datetime) -> bool:
+        """Makes this caller the one who reads, until then at the latest. False when it is not time."""
+        return bool(self.filter(_may_read(now), pk=name).update(next_read_at=until))
+
+    def end_read(self, name: str, until: datetime, then: datetime, usual: float) -> bool:
+        """The reader is done; the next read may be ``then``. False when its claim was taken over."""
+        mine = self.filter(pk=name, next_read_at=until)
+        return bool(mine.update(next_read_at=then, usual_seconds=usual))
+
 
 class OutboxWorkspace(models.Model):
     """One API key, by its name in the settings. The key itself is never stored."""
@@ -101,6 +123,10 @@ class OutboxWorkspace(models.Model):
     )
     flows = models.JSONField(
         _("flows"), default=list, blank=True, help_text=_("Records a second, of the groups with the most.")
+    )
+    next_read_at = models.DateTimeField(_("next read at"), null=True, blank=True)
+    usual_seconds = models.FloatField(
+        _("usual time"), default=0, help_text=_("Seconds that Evermuse takes for a batch, as was seen last.")
     )
 
     objects = WorkspaceQuerySet.as_manager()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import random
 
 
@@ -23,3 +23,18 @@ def poll_after(age: float, first: float, dice: Callable[[], float] = random) -> 
     sealed together are not asked about together for ever.
     """
     return min(max(first, age * 0.1), 300.0) * (0.9 + 0.2 * dice())
+
+
+def usual_time(
+    usual: float, done: Sequence[float], under_way: Sequence[float], others_are_done: bool
+) -> float:
+    """Seconds that Evermuse takes for a batch, from what one page has shown; ``usual`` is what was known before, 0
+    for nothing.
+
+    ``done`` and ``under_way`` are the ages of the followed batches that it told of. The youngest that is done
+    says at most how long it takes; where others are still under way, how long quite exactly. Where nothing on the page
+    is done (``others_are_done`` tells of those that are not followed any more), it takes longer than the oldest's age.
+    """
+    if done:
+        return min(done) if under_way else min(usual, *done)
+    return usual if others_are_done else max([usual, *under_way])

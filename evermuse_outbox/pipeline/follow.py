@@ -5,8 +5,11 @@ Fenced by the state that the batch was read in: what was said earlier never over
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -35,6 +38,59 @@ def settle_status(channel: Channel, batch: OutboxBatch, status: Status) -> None:
                 fail(channel, batch, _told(status), _failure_message(status), status.errors)
             case _:
                 _follow(channel, batch, status, BatchState(batch.state))
+
+
+def settle_page(channel: Channel, told: Sequence[tuple[OutboxBatch, Status]]) -> None:
+    """Writes what a page of the listing says of followed batches.
+
+    All that are told the same are written by one statement: nearly always that they are complete. Whoever has more to
+    say, rejections or a failure, is settled alone.
+    """
+    now = channel.clock.now()  # one for all, or they would not be alike
+    alike: dict[tuple[str, str], list[tuple[OutboxBatch, dict[str, Any]]]] = defaultdict(list)
+    for batch, status in told:
+        if _is_plain(batch, status):
+            changes = _news(batch, status, now)
+            alike[batch.state, json.dumps(changes, default=str, sort_keys=True)].append((batch, changes))
+        else:
+            channel.persist(settle_status, channel, batch, status)
+    for group in alike.values():
+        _tell(channel, [batch for batch, _ in group], group[0][1])
+
+
+def _is_plain(batch: OutboxBatch, status: Status) -> bool:
+    """Whether nothing follows from it for any record."""
+    if status.status == "COMPLETE":
+        return not _tells_of_more_rejections(batch, status)
+    return status.status != "FAILED" or batch.state != BatchState.ACCEPTED
+
+
+def _news(batch: OutboxBatch, status: Status, now: datetime) -> dict[str, Any]:
+    """What is not in its row yet."""
+    state = BatchState.COMPLETE if status.status == "COMPLETE" else BatchState(batch.state)
+    told = _told(status) | {"state": state, "message": ""}
+    news = {name: value for name, value in told.items() if getattr(batch, name) != value}
+    if _is_over(state, status):
+        news["next_poll_at"] = None
+    if state == BatchState.COMPLETE and batch.finished_at is None:
+        news["finished_at"] = now
+    return news
+
+
+def _tell(channel: Channel, batches: list[OutboxBatch], news: dict[str, Any]) -> None:
+    """One statement for batches that are told the same; none for those that are told nothing and not due."""
+    now = channel.clock.now()
+    if not news:
+        batches = [batch for batch in batches if batch.next_poll_at and batch.next_poll_at <= now]
+    if not batches:
+        return
+    if "next_poll_at" not in news:
+        youngest = min(age_of(batch, now) for batch in batches)
+        later = channel.clock.after(poll_after(youngest, channel.settings.poll_interval))
+        news = news | {"next_poll_at": later}
+    ids = sorted(batch.pk for batch in batches)
+    rows = OutboxBatch.objects.using(channel.using)
+    channel.persist(rows.tell, ids, BatchState(batches[0].state), **news)
 
 
 def fail(
@@ -80,12 +136,20 @@ def _tells_of_more_rejections(batch: OutboxBatch, status: Status) -> bool:
 
 
 def _follow(channel: Channel, batch: OutboxBatch, status: Status, state: BatchState) -> bool:
-    over = state == BatchState.COMPLETE and status.attachment_status not in ATTACHMENTS_UNDER_WAY
     now = channel.clock.now()
-    age = (now - (batch.accepted_at or batch.sealed_at)).total_seconds()
-    next_poll = None if over else channel.clock.after(poll_after(age, channel.settings.poll_interval))
+    later = channel.clock.after(poll_after(age_of(batch, now), channel.settings.poll_interval))
+    next_poll = None if _is_over(state, status) else later
     ended = {"finished_at": batch.finished_at or now} if state == BatchState.COMPLETE else {}
     return _change(channel, batch, state, _told(status) | ended | {"next_poll_at": next_poll, "message": ""})
+
+
+def _is_over(state: BatchState, status: Status) -> bool:
+    return state == BatchState.COMPLETE and status.attachment_status not in ATTACHMENTS_UNDER_WAY
+
+
+def age_of(batch: OutboxBatch, now: datetime) -> float:
+    """Seconds since Evermuse has it."""
+    return (now - (batch.accepted_at or batch.sealed_at)).total_seconds()
 
 
 def _complete_in_part(channel: Channel, batch: OutboxBatch, status: Status) -> None:

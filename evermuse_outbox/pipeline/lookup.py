@@ -69,7 +69,7 @@ def _page(channel: Channel, batch: OutboxBatch, cursor: str | None) -> tuple[Pag
     listing = read_listing(channel, cursor)
     if listing is None:
         raise NotNow
-    return listing
+    return listing.page, listing.trouble
 
 
 def _candidates(

@@ -25,10 +25,12 @@ from .settle import Call
 
 
 class Listing(NamedTuple):
-    """A page of the listing, or the trouble that came in its place."""
+    """A page of the listing, or the trouble that came in its place. ``is_refused`` where that is an answer which says
+    nothing of the key: the cursor may be to blame."""
 
     page: Page | None
     trouble: Outcome | None
+    is_refused: bool = False
 
 
 def read_listing(channel: Channel, cursor: str | None) -> Listing | None:
@@ -41,7 +43,9 @@ def read_listing(channel: Channel, cursor: str | None) -> Listing | None:
     call = Call.made("listing", started, trouble, answer)
     channel.persist(call.write, channel, None)
     page = read_page(answer) if answer and not trouble else None
-    return Listing(page, trouble if page or trouble else InDoubt("the listing cannot be read"))
+    trouble = trouble if page or trouble else InDoubt("the listing cannot be read")
+    is_refused = bool(answer and trouble and not isinstance(trouble, KeyRefused | Throttled))
+    return Listing(page, trouble, is_refused)
 
 
 def ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[Answer | None, Outcome | None]:

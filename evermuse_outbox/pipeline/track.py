@@ -1,7 +1,7 @@
 """Tracking: accepted batches are followed until Evermuse is done with them.
 
-Reads count against the same limit as sends, so one listing stands for many batches: the listing is newest
-first and gives a hundred full statuses a page. Only what it does not show is asked for one by one.
+Reads count against the same limit as sends (see :mod:`.budget`), so one page of the listing stands for a hundred
+batches, wherever they are in it (see :mod:`.stretches`). Only what it does not show is asked for one by one.
 """
 
 from __future__ import annotations
@@ -9,135 +9,152 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import partial
 
-from django.db import connections, transaction
+from django.db import transaction
 
-from ..evermuse.limits import MAX_LISTING
-from ..evermuse.outcomes import Page, read_status
+from ..evermuse.outcomes import KeyRefused, Page, Status, Throttled, read_status
 from ..models import BatchState, OutboxBatch
-from . import pace
-from .backoff import poll_after
+from . import budget, pace
+from .backoff import usual_time
+from .budget import Turn
 from .channel import Channel
-from .follow import fail, settle_status
+from .follow import age_of, fail, settle_page, settle_status
 from .groups import has_work
-from .reads import ask, read_listing
+from .reads import Listing, ask, read_listing
 from .settle import Call
+from .stretches import NEWEST, Member, Stretch, ask_later, move, place_missing
 
-FEW = 2
-"""Up to so many batches are asked for one by one: that costs no more than the listing."""
+COMPANY = timedelta(seconds=2)
+"""How long the first poll waits for others while there is something to send: one page tells of them all."""
 
-BACKLOG_PAUSE = timedelta(seconds=4)
-"""How long polls wait for others while there is something to send: then one listing tells of them all."""
+MANY = 100
+"""With more open batches than this, they are asked about when Evermuse usually is done with them."""
 
-PAGES = 5
-"""Pages of the listing that one run reads at most."""
+CROWD = 90
+"""So many batches that no page has shown yet are worth a look at the newest page, which has room for a hundred."""
 
-CLOCKS = 3_600.0
-"""Seconds by which the clock of Evermuse may differ from ours."""
+OVERDUE = (10.0, 60.0)
+"""Seconds after which a batch is asked about at the least and at the most, though Evermuse is hardly done with it: half
+of the time that it usually takes."""
 
 UNKNOWN_AFTER = timedelta(minutes=15)
 """How long Evermuse may answer 404 for a batch that it accepted before that counts as FAILED."""
 
 
 def track_due(channel: Channel) -> int:
-    """Asks about the accepted batches that are due, and settles what is said. Returns how many were due."""
+    """Makes one read about accepted batches that are due, and settles what is said.
+
+    Returns how many it was about; 0 where none is due, or it is not time for a read.
+    """
     if not has_due(channel):
         return 0
     with pace.gate(channel) as gate:
-        if not gate.is_open or _can_wait(channel):
+        if not gate.is_open:
             return 0
-        claimed = channel.persist(claim_due, channel)
-        waiting = {batch.remote_id: batch for batch in claimed}
-        try:
-            _read(channel, waiting)
-        finally:
-            channel.persist(_ask_again, channel, waiting)
+        with budget.turn(channel) as turn:
+            batch = _next(channel, turn) if turn else None
+            asked = _read(channel, turn, batch) if turn and batch else 0
         # Where something waits to be sent, sending it tells more of the key and of the API.
-        if gate.probe_until and len(waiting) < len(claimed) and not has_work(channel):
+        if gate.probe_until and turn and turn.told and not has_work(channel):
             channel.persist(pace.resume, channel, sent=False)
-        return len(claimed)
+        return asked
     return 0
 
 
-def _read(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
-    """Takes from ``waiting`` what Evermuse has told of."""
-    if len(waiting) > FEW:
-        _read_listing(channel, waiting)
-    _read_each(channel, waiting)
-
-
 def has_due(channel: Channel) -> bool:
-    """Whether any accepted batch is due to be asked about."""
-    return _due_since(channel, channel.clock.now())
+    """Whether any accepted batch is due to be asked about, and it is time for a read."""
+    due = OutboxBatch.objects.using(channel.using).poll_due(channel.name, channel.clock.now())
+    return channel.persist(due.exists) and budget.may_read(channel)
 
 
-def _can_wait(channel: Channel) -> bool:
-    """While sends take every slot, polls wait for company."""
-    if not has_work(channel) or not channel.throttle.wait():
-        return False
-    return not _due_since(channel, channel.clock.now() - BACKLOG_PAUSE)
+def _next(channel: Channel, turn: Turn) -> OutboxBatch | None:
+    """The batch that is asked about next, with all that stand near it in the listing."""
+    rows, now = OutboxBatch.objects.using(channel.using), channel.clock.now()
+    due = rows.poll_due(channel.name, now - COMPANY if turn.is_busy else now)
+    if len(budget.open_batches(channel, MANY + 1)) <= MANY:
+        return channel.persist(due.first)
+    unseen = rows.in_stretch(channel.name, NEWEST).filter(remote_status="")
+    if len(crowd := channel.persist(list, unseen[:CROWD])) == CROWD:
+        return crowd[0]
+    overdue = timedelta(seconds=min(max(turn.usual / 2, OVERDUE[0]), OVERDUE[1]))
+    ripe = due.filter(accepted_at__lte=now - timedelta(seconds=turn.usual))
+    return channel.persist(ripe.first) or channel.persist(rows.poll_due(channel.name, now - overdue).first)
 
 
-def _due_since(channel: Channel, moment: datetime) -> bool:
-    due = OutboxBatch.objects.using(channel.using).poll_due(channel.name, moment)
-    return channel.persist(due.exists)
+def _read(channel: Channel, turn: Turn, batch: OutboxBatch) -> int:
+    """One page about the stretch of that batch, or the batch alone. Returns how many due ones it was about."""
+    stretch = Stretch.of(channel, batch.listing_cursor)
+    if stretch.cursor is None or len(stretch.members) <= 1:
+        return int(_read_one(channel, turn, batch))
+    due = len(stretch.due(channel.clock.now()))
+    listing = read_listing(channel, stretch.cursor or None)
+    if listing is None:
+        return 0
+    turn.reads += 1
+    if listing.page:
+        _settle(channel, turn, stretch, listing.page)
+    else:
+        _do_without(channel, turn, stretch, listing, batch)
+    return due
 
 
-def claim_due(channel: Channel) -> list[OutboxBatch]:
-    """Up to a listing's worth of due batches, which nobody else asks about until the lease runs out."""
-    rows = OutboxBatch.objects.using(channel.using)
-    due = rows.poll_due(channel.name, channel.clock.now())
-    if connections[channel.using].features.has_select_for_update_skip_locked:
-        due = due.select_for_update(skip_locked=True)
-    with transaction.atomic(using=channel.using):
-        claimed = list(due[:MAX_LISTING])
-        until = channel.clock.after(channel.settings.lease)
-        mine = rows.poll_due(channel.name, channel.clock.now()).filter(pk__in=[batch.pk for batch in claimed])
-        return claimed if not claimed or mine.update(next_poll_at=until) == len(claimed) else []
-
-
-def _read_listing(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
-    """Settles those that the first pages of the listing show."""
-    oldest = min(batch.accepted_at or batch.sealed_at for batch in waiting.values())
-    cursor: str | None = None
-    for _ in range(PAGES):
-        listing = read_listing(channel, cursor)
-        if listing is None or listing.page is None:
-            return
-        page = listing.page
-        _settle_page(channel, page, waiting)
-        cursor = page.next_cursor
-        if not waiting or cursor is None or page.reaches(oldest.timestamp() - CLOCKS):
-            return
-
-
-def _settle_page(channel: Channel, page: Page, waiting: dict[str, OutboxBatch]) -> None:
-    """All batches of the page that are followed, also those that nobody has asked about yet."""
+def _settle(channel: Channel, turn: Turn, stretch: Stretch, page: Page) -> None:
+    """All followed batches of the page, also those that are not due; and the stretch moves on behind it."""
     told = {status.remote_id: status for status in page.statuses}
-    followed = OutboxBatch.objects.using(channel.using).followed(channel.name)
-    for batch in channel.persist(list, followed.filter(remote_id__in=list(told))):
-        channel.persist(settle_status, channel, batch, told[batch.remote_id])
-        waiting.pop(batch.remote_id, None)
+    rows = OutboxBatch.objects.using(channel.using).filter(workspace=channel.name, remote_id__in=list(told))
+    shown = channel.persist(list, rows)
+    followed = [(batch, told[batch.remote_id]) for batch in shown if batch.next_poll_at]
+    turn.told += len(followed)
+    turn.usual = _learn(turn.usual, followed, page, channel.clock.now())
+    settle_page(channel, followed)
+    newest = max((batch.accepted_at or batch.sealed_at for batch in shown), default=None)
+    place_missing(channel, stretch, page, newest)
 
 
-def _read_each(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
-    """Asks for a few of those that are left, one by one; the others have their turn later."""
-    for batch in list(waiting.values())[: FEW + 1]:
-        visit = pace.wait_for_slot(channel)
-        if visit is None:
-            return
-        started = channel.clock.now()
-        answer, outcome = ask(channel, visit, partial(channel.client.batch, batch.remote_id))
-        call = Call.made("status", started, outcome, answer)
-        channel.persist(call.write, channel, batch)
-        status = read_status(answer) if answer and not outcome else None
-        if status and status.remote_id == batch.remote_id:
-            del waiting[batch.remote_id]
-            channel.persist(settle_status, channel, batch, status)
-        elif answer and answer.status == 404 and _is_forgotten(channel, batch):
-            del waiting[batch.remote_id]
-            channel.persist(_fail_forgotten, channel, batch)
-        else:
-            batch.message = f"The last look brought nothing: {getattr(outcome, 'message', 'not readable')}"
+def _learn(usual: float, followed: list[tuple[OutboxBatch, Status]], page: Page, now: datetime) -> float:
+    """How long Evermuse takes for a batch, after this page."""
+    ages: dict[bool, list[float]] = {True: [], False: []}
+    for batch, status in followed:
+        if batch.state == BatchState.ACCEPTED:
+            ages[status.is_over].append(age_of(batch, now))
+    return usual_time(usual, ages[True], ages[False], any(status.is_over for status in page.statuses))
+
+
+def _do_without(channel: Channel, turn: Turn, stretch: Stretch, listing: Listing, batch: OutboxBatch) -> None:
+    """The page could not be had. A cursor that is not taken is given up; and one batch is asked about alone, so that
+    all come to their end without any listing."""
+    if listing.is_refused and stretch.cursor != NEWEST:
+        move(channel, stretch.members, NEWEST)
+    asks_alone = not isinstance(listing.trouble, KeyRefused | Throttled)
+    others = [member for member in stretch.members if not (asks_alone and member.pk == batch.pk)]
+    ask_later(channel, others, message=_in_vain(listing.trouble))
+    if asks_alone:
+        _read_one(channel, turn, batch)
+
+
+def _read_one(channel: Channel, turn: Turn, batch: OutboxBatch) -> bool:
+    """Asks about one batch alone. False where no slot is soon."""
+    visit = pace.wait_for_slot(channel)
+    if visit is None:
+        return False
+    turn.reads += 1
+    started = channel.clock.now()
+    answer, outcome = ask(channel, visit, partial(channel.client.batch, batch.remote_id))
+    call = Call.made("status", started, outcome, answer)
+    channel.persist(call.write, channel, batch)
+    status = read_status(answer) if answer and not outcome else None
+    if status and status.remote_id == batch.remote_id:
+        turn.told += 1
+        channel.persist(settle_status, channel, batch, status)
+    elif answer and answer.status == 404 and _is_forgotten(channel, batch):
+        turn.told += 1
+        channel.persist(_fail_forgotten, channel, batch)
+    else:
+        ask_later(channel, [Member.of(batch)], message=_in_vain(outcome))
+    return True
+
+
+def _in_vain(outcome: object) -> str:
+    return f"The last look brought nothing: {getattr(outcome, 'message', 'not readable')}"
 
 
 def _fail_forgotten(channel: Channel, batch: OutboxBatch) -> None:
@@ -148,14 +165,3 @@ def _fail_forgotten(channel: Channel, batch: OutboxBatch) -> None:
 def _is_forgotten(channel: Channel, batch: OutboxBatch) -> bool:
     accepted = batch.accepted_at or batch.sealed_at
     return batch.state == BatchState.ACCEPTED and channel.clock.now() - accepted > UNKNOWN_AFTER
-
-
-def _ask_again(channel: Channel, waiting: dict[str, OutboxBatch]) -> None:
-    """Those that nothing was learned of are asked about later, the longer the older they are."""
-    rows = OutboxBatch.objects.using(channel.using)
-    now = channel.clock.now()
-    for batch in waiting.values():
-        age = (now - (batch.accepted_at or batch.sealed_at)).total_seconds()
-        later = channel.clock.after(poll_after(age, channel.settings.poll_interval))
-        mine = rows.filter(pk=batch.pk, state=batch.state, next_poll_at__isnull=False)
-        mine.update(next_poll_at=later, message=batch.message)

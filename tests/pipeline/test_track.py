@@ -9,16 +9,18 @@ import pytest
 from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, Hold, OutboxAttempt, OutboxBatch, OutboxWorkspace
+from evermuse_outbox.pipeline import budget
 from evermuse_outbox.pipeline.follow import settle_status
 from evermuse_outbox.pipeline.relay import relay, track
-from evermuse_outbox.pipeline.track import claim_due, track_due
+from evermuse_outbox.pipeline.track import track_due
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
 
 
 def accept(channel, alias, groups):
     """So many accepted batches."""
-    for number in range(groups):
+    first = OutboxBatch.objects.using(alias).count()
+    for number in range(first, first + groups):
         outbox.enqueue(record(number, _product_id=f"p{number:03}"), using=alias)
     assert relay(channel, 600) == groups
 
@@ -38,17 +40,6 @@ def test_one_listing_stands_for_many_batches(channel, alias, sandbox, clock):
     assert len(reads(sandbox)) == 1
     assert set(batch_states(alias)) == {(BatchState.COMPLETE, "COMPLETE")}
     assert track_due(channel) == 0
-
-
-def test_what_the_listing_does_not_show_is_asked_for(channel, alias, sandbox, clock, monkeypatch):
-    monkeypatch.setattr("evermuse_outbox.pipeline.track.MAX_LISTING", 5)
-    monkeypatch.setattr("evermuse_outbox.pipeline.track.PAGES", 1)
-    accept(channel, alias, 8)
-    clock.move(10)
-    for _ in range(5):
-        track(channel, 60)
-        clock.move(5)
-    assert {state for state, _ in batch_states(alias)} == {BatchState.COMPLETE}
 
 
 def test_evermuse_is_asked_again_until_it_is_done(channel, alias, sandbox, clock):
@@ -77,11 +68,22 @@ def test_attachments_are_followed_beyond_complete(channel, alias, sandbox, clock
     assert (batch.attachment_status, batch.attachment_complete, batch.next_poll_at) == ("COMPLETE", 3, None)
 
 
-def test_a_claimed_batch_is_asked_about_by_one(channel, alias, sandbox, clock):
+def test_one_reads_at_a_time_and_who_never_comes_back_is_waited_for_as_long_as_a_lease(
+    channel, alias, sandbox, clock
+):
     accept(channel, alias, 1)
     clock.move(10)
-    assert len(claim_due(channel)) == 1
-    assert claim_due(channel) == []
+    with pytest.raises(KeyboardInterrupt), budget.turn(channel) as mine:
+        assert mine
+        assert track_due(channel) == 0
+        raise KeyboardInterrupt
+    assert track_due(channel) == 1
+    accept(channel, alias, 1)
+    clock.move(10)
+    OutboxWorkspace.objects.using(alias).claim_read("default", clock.at, channel.clock.after(120))
+    assert track_due(channel) == 0
+    clock.move(121)
+    assert track_due(channel) == 1
 
 
 def test_an_earlier_word_never_overwrites_a_later_one(channel, alias, sandbox, clock):
