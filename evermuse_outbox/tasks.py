@@ -14,7 +14,7 @@ from .pipeline.channel import Clock, channels, one_of_many, open_channel
 from .pipeline.groups import has_work
 from .pipeline.relay import relay_with_crew
 from .pipeline.relay import track as run_track
-from .pipeline.track import has_due
+from .pipeline.track import has_due, track_due
 
 RUN_SECONDS = 5.0
 """How long one task keeps a worker's slot before it lets others have it."""
@@ -47,6 +47,7 @@ def relay(using: str, workspace: str) -> int:
     with one_of_many(f"{using}/{workspace}"):
         channel = open_channel(using, workspace)
         sent = relay_with_crew(channel, RUN_SECONDS)
+        track_due(channel)  # where all slots of the workers are taken by senders, nobody else comes to it
         if sent and has_work(channel):
             ask(relay, using, workspace)
     return sent

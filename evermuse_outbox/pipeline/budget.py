@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from ..models import OutboxBatch, OutboxWorkspace
 from .channel import Channel
 from .groups import has_work
 
-SENDS_A_READ = 40
-"""While there is something to send, one read for so many slots: at most 1.025 requests a batch at the ceiling."""
+SENDS_A_READ = 25
+"""While there is something to send, one read for so many slots: at most 1.04 requests a batch at the ceiling."""
+
+SENDS_A_LEAN_READ = 40
+"""The same after a read that has brought fewer batches to their end than :data:`SENDS_A_READ`."""
 
 SHORTEST_REST, LONGEST_REST = 1.0, 60.0
 """Seconds between two reads while there is something to send, whatever the rate limit."""
@@ -29,15 +32,19 @@ A_FEW = 25
 
 
 @dataclass(slots=True)
-class Turn:
-    """One reader's turn. ``reads`` are the requests that it has made; ``usual`` is how long Evermuse takes for a batch
-    in seconds, 0 where nothing is known of it."""
+class Reading:
+    """One read of one process, seldom two. ``usual`` is how long Evermuse takes for a batch in seconds, 0 where nothing
+    is known of it.
 
-    until: datetime
+    ``reads`` are the requests that it has made, ``told`` the batches that they told of, ``ended`` those among them that
+    came to their end.
+    """
+
     usual: float
-    is_busy: bool
+    is_busy: bool = False
     reads: int = 0
     told: int = 0
+    ended: int = 0
 
 
 def may_read(channel: Channel) -> bool:
@@ -60,7 +67,7 @@ def open_batches(channel: Channel, most: int) -> list[int]:
 
 
 @contextmanager
-def turn(channel: Channel) -> Iterator[Turn | None]:
+def reading(channel: Channel) -> Iterator[Reading | None]:
     """The right to read until the block ends; None where somebody else has it. A reader that never comes back
     holds it as long as a lease lasts."""
     rows = OutboxWorkspace.objects.using(channel.using)
@@ -69,17 +76,19 @@ def turn(channel: Channel) -> Iterator[Turn | None]:
     if not channel.persist(rows.claim_read, channel.name, began, until):
         yield None
         return
-    mine = Turn(until, channel.persist(rows.named, channel.name).usual_seconds, is_busy(channel))
+    mine = Reading(channel.persist(rows.named, channel.name).usual_seconds)
     try:
+        mine.is_busy = is_busy(channel)
         yield mine
     finally:
         then = began + timedelta(seconds=_rest(channel, mine))
         channel.persist(rows.end_read, channel.name, until, then, mine.usual)
 
 
-def _rest(channel: Channel, mine: Turn) -> float:
-    """Seconds from the beginning of that turn to the next one."""
+def _rest(channel: Channel, mine: Reading) -> float:
+    """Seconds from the beginning of that reading to the next one."""
     if not mine.is_busy:
         return IN_VAIN if mine.reads and not mine.told else 0.0
-    share = SENDS_A_READ / channel.workspace.rate_limit
+    sends = SENDS_A_READ if mine.ended >= SENDS_A_READ else SENDS_A_LEAN_READ
+    share = sends / channel.workspace.rate_limit
     return mine.reads * min(max(share, SHORTEST_REST), LONGEST_REST)

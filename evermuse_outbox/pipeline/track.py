@@ -15,7 +15,7 @@ from ..evermuse.outcomes import KeyRefused, Page, Status, Throttled, read_status
 from ..models import BatchState, OutboxBatch
 from . import budget, pace
 from .backoff import usual_time
-from .budget import Turn
+from .budget import Reading
 from .channel import Channel
 from .follow import age_of, fail, settle_page, settle_status
 from .groups import has_work
@@ -29,10 +29,13 @@ COMPANY = timedelta(seconds=2)
 MANY = 100
 """With more open batches than this, they are asked about when Evermuse usually is done with them."""
 
+RIPE = 1.05
+"""… and a little later, so that their neighbours are done as well."""
+
 CROWD = 90
 """So many batches that no page has shown yet are worth a look at the newest page, which has room for a hundred."""
 
-OVERDUE = (10.0, 60.0)
+OVERDUE = (10.0, 120.0)
 """Seconds after which a batch is asked about at the least and at the most, though Evermuse is hardly done with it: half
 of the time that it usually takes."""
 
@@ -50,11 +53,11 @@ def track_due(channel: Channel) -> int:
     with pace.gate(channel) as gate:
         if not gate.is_open:
             return 0
-        with budget.turn(channel) as turn:
-            batch = _next(channel, turn) if turn else None
-            asked = _read(channel, turn, batch) if turn and batch else 0
+        with budget.reading(channel) as reading:
+            batch = _next(channel, reading) if reading else None
+            asked = _read(channel, reading, batch) if reading and batch else 0
         # Where something waits to be sent, sending it tells more of the key and of the API.
-        if gate.probe_until and turn and turn.told and not has_work(channel):
+        if gate.probe_until and reading and reading.told and not has_work(channel):
             channel.persist(pace.resume, channel, sent=False)
         return asked
     return 0
@@ -66,45 +69,46 @@ def has_due(channel: Channel) -> bool:
     return channel.persist(due.exists) and budget.may_read(channel)
 
 
-def _next(channel: Channel, turn: Turn) -> OutboxBatch | None:
+def _next(channel: Channel, reading: Reading) -> OutboxBatch | None:
     """The batch that is asked about next, with all that stand near it in the listing."""
     rows, now = OutboxBatch.objects.using(channel.using), channel.clock.now()
-    due = rows.poll_due(channel.name, now - COMPANY if turn.is_busy else now)
+    due = rows.poll_due(channel.name, now - COMPANY if reading.is_busy else now)
     if len(budget.open_batches(channel, MANY + 1)) <= MANY:
         return channel.persist(due.first)
     unseen = rows.in_stretch(channel.name, NEWEST).filter(remote_status="")
     if len(crowd := channel.persist(list, unseen[:CROWD])) == CROWD:
         return crowd[0]
-    overdue = timedelta(seconds=min(max(turn.usual / 2, OVERDUE[0]), OVERDUE[1]))
-    ripe = due.filter(accepted_at__lte=now - timedelta(seconds=turn.usual))
+    overdue = timedelta(seconds=min(max(reading.usual / 2, OVERDUE[0]), OVERDUE[1]))
+    ripe = due.filter(accepted_at__lte=now - timedelta(seconds=RIPE * reading.usual))
     return channel.persist(ripe.first) or channel.persist(rows.poll_due(channel.name, now - overdue).first)
 
 
-def _read(channel: Channel, turn: Turn, batch: OutboxBatch) -> int:
+def _read(channel: Channel, reading: Reading, batch: OutboxBatch) -> int:
     """One page about the stretch of that batch, or the batch alone. Returns how many due ones it was about."""
     stretch = Stretch.of(channel, batch.listing_cursor)
     if stretch.cursor is None or len(stretch.members) <= 1:
-        return int(_read_one(channel, turn, batch))
+        return int(_read_one(channel, reading, batch))
     due = len(stretch.due(channel.clock.now()))
     listing = read_listing(channel, stretch.cursor or None)
     if listing is None:
         return 0
-    turn.reads += 1
+    reading.reads += 1
     if listing.page:
-        _settle(channel, turn, stretch, listing.page)
+        _settle(channel, reading, stretch, listing.page)
     else:
-        _do_without(channel, turn, stretch, listing, batch)
+        _do_without(channel, reading, stretch, listing, batch)
     return due
 
 
-def _settle(channel: Channel, turn: Turn, stretch: Stretch, page: Page) -> None:
+def _settle(channel: Channel, reading: Reading, stretch: Stretch, page: Page) -> None:
     """All followed batches of the page, also those that are not due; and the stretch moves on behind it."""
     told = {status.remote_id: status for status in page.statuses}
     rows = OutboxBatch.objects.using(channel.using).filter(workspace=channel.name, remote_id__in=list(told))
     shown = channel.persist(list, rows)
     followed = [(batch, told[batch.remote_id]) for batch in shown if batch.next_poll_at]
-    turn.told += len(followed)
-    turn.usual = _learn(turn.usual, followed, page, channel.clock.now())
+    reading.told += len(followed)
+    reading.ended += sum(batch.state == BatchState.ACCEPTED and status.is_over for batch, status in followed)
+    reading.usual = _learn(reading.usual, followed, page, channel.clock.now())
     settle_page(channel, followed)
     newest = max((batch.accepted_at or batch.sealed_at for batch in shown), default=None)
     place_missing(channel, stretch, page, newest)
@@ -119,7 +123,9 @@ def _learn(usual: float, followed: list[tuple[OutboxBatch, Status]], page: Page,
     return usual_time(usual, ages[True], ages[False], any(status.is_over for status in page.statuses))
 
 
-def _do_without(channel: Channel, turn: Turn, stretch: Stretch, listing: Listing, batch: OutboxBatch) -> None:
+def _do_without(
+    channel: Channel, reading: Reading, stretch: Stretch, listing: Listing, batch: OutboxBatch
+) -> None:
     """The page could not be had. A cursor that is not taken is given up; and one batch is asked about alone, so that
     all come to their end without any listing."""
     if listing.is_refused and stretch.cursor != NEWEST:
@@ -128,25 +134,25 @@ def _do_without(channel: Channel, turn: Turn, stretch: Stretch, listing: Listing
     others = [member for member in stretch.members if not (asks_alone and member.pk == batch.pk)]
     ask_later(channel, others, message=_in_vain(listing.trouble))
     if asks_alone:
-        _read_one(channel, turn, batch)
+        _read_one(channel, reading, batch)
 
 
-def _read_one(channel: Channel, turn: Turn, batch: OutboxBatch) -> bool:
+def _read_one(channel: Channel, reading: Reading, batch: OutboxBatch) -> bool:
     """Asks about one batch alone. False where no slot is soon."""
     visit = pace.wait_for_slot(channel)
     if visit is None:
         return False
-    turn.reads += 1
+    reading.reads += 1
     started = channel.clock.now()
     answer, outcome = ask(channel, visit, partial(channel.client.batch, batch.remote_id))
     call = Call.made("status", started, outcome, answer)
     channel.persist(call.write, channel, batch)
     status = read_status(answer) if answer and not outcome else None
     if status and status.remote_id == batch.remote_id:
-        turn.told += 1
+        reading.told += 1
         channel.persist(settle_status, channel, batch, status)
     elif answer and answer.status == 404 and _is_forgotten(channel, batch):
-        turn.told += 1
+        reading.told += 1
         channel.persist(_fail_forgotten, channel, batch)
     else:
         ask_later(channel, [Member.of(batch)], message=_in_vain(outcome))

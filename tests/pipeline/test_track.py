@@ -10,7 +10,7 @@ from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, Hold, OutboxAttempt, OutboxBatch, OutboxWorkspace
 from evermuse_outbox.pipeline import budget
-from evermuse_outbox.pipeline.follow import settle_status
+from evermuse_outbox.pipeline.follow import settle_page, settle_status
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.pipeline.track import track_due
 from evermuse_outbox.sandbox import Fault
@@ -73,7 +73,7 @@ def test_one_reads_at_a_time_and_who_never_comes_back_is_waited_for_as_long_as_a
 ):
     accept(channel, alias, 1)
     clock.move(10)
-    with pytest.raises(KeyboardInterrupt), budget.turn(channel) as mine:
+    with pytest.raises(KeyboardInterrupt), budget.reading(channel) as mine:
         assert mine
         assert track_due(channel) == 0
         raise KeyboardInterrupt
@@ -302,3 +302,56 @@ def test_why_nothing_is_known_of_a_batch_is_told(channel, alias, sandbox, clock)
     clock.move(10)
     track(channel, 0.1)
     assert "403" not in explain_batch(OutboxBatch.objects.using(alias).get())
+
+
+def test_on_one_page_each_is_settled_by_what_is_said_of_it(channel, alias, sandbox, clock):
+    from evermuse_outbox.models import OutboxRecord
+
+    sandbox.fail_next(Fault.failed_batch())
+    accept(channel, alias, 5)
+    space = sandbox._api.workspaces["default"]
+    late = ({"index": 0, "code": "LATE", "message": "found late"},)
+    rejecting = dataclasses.replace(space.batches[2], accepted=0, rejected=1, total_errors=1, errors=late)
+    fetching = dataclasses.replace(
+        space.batches[3], attachments=3, created_at=space.batches[3].created_at + 7.8
+    )
+    space.batches[2:4] = [rejecting, fetching]
+    clock.move(10)
+    assert track_due(channel) == 5
+    rows = OutboxBatch.objects.using(alias).order_by("pk")
+    assert [row.state for row in rows] == ["failed", "complete", "complete", "complete", "complete", "sealed"]
+    assert [bool(row.next_poll_at) for row in rows] == [False, False, False, True, False, False]
+    assert [row.attachment_status for row in rows][2:5] == ["", "IN_PROGRESS", ""]
+    assert (rows[2].rejected_count, rows[4].message, rows[4].polls) == (1, "", 1)
+    states = OutboxRecord.objects.using(alias).order_by("pk").values_list("state", flat=True)
+    assert list(states) == ["in_flight", "delivered", "rejected", "delivered", "delivered"]
+
+
+def test_a_page_never_overwrites_what_was_said_later(channel, alias, sandbox, clock):
+    accept(channel, alias, 2)
+    stale = list(OutboxBatch.objects.using(alias))
+    clock.move(10)
+    track(channel, 0.1)
+    before = list(OutboxBatch.objects.using(alias).values())
+    clock.move(10)
+    settle_page(channel, [(batch, Status(batch.remote_id, "PROCESSING", 1, 0, 0, ())) for batch in stale])
+    settle_page(channel, [(batch, Status(batch.remote_id, "FAILED", 1, 0, 0, ())) for batch in stale])
+    assert list(OutboxBatch.objects.using(alias).values()) == before
+
+
+def test_who_is_not_due_and_told_nothing_new_is_not_written(channel, alias, sandbox, clock):
+    accept(channel, alias, 2)
+    clock.move(1.2)
+    track(channel, 0.1)
+    rows = OutboxBatch.objects.using(alias).order_by("pk")
+    assert {row.remote_status for row in rows} == {"PROCESSING"}
+    rows.filter(pk=rows[0].pk).update(next_poll_at=clock.at)
+    assert track_due(channel) == 1
+    assert [row.polls for row in rows.all()] == [2, 1]
+
+
+def test_a_crowd_that_reads_late_learns_nothing_wrong(channel, alias, sandbox, clock):
+    accept(channel, alias, 3)
+    clock.move(3_600)
+    track(channel, 0.1)
+    assert OutboxWorkspace.objects.using(alias).get(pk="default").usual_seconds == 0

@@ -35,6 +35,27 @@ def many_complete(life):
     life.track()
 
 
+def unlisted_before(life):
+    many_accepted_before(life)
+    for batch in OutboxBatch.objects.using(life.alias).all():
+        OutboxBatch.objects.using(life.alias).filter(pk=batch.pk).update(
+            remote_id=f"batch_unknown_{batch.pk}"
+        )
+    life.clock.move(DAY)
+
+
+@scenario(before=unlisted_before, ends="delivered " * 4, again=True)
+def unlisted(life):
+    """The listing does not show them; each is asked about alone, and sent again."""
+    life.track()
+
+
+@scenario(before=many_accepted_before, faults=[Fault.server_error(on="GET")], ends="delivered " * 4)
+def listing_fails(life):
+    """500 to the listing: one is asked about alone, the others later."""
+    life.track()
+
+
 def failed_before(life):
     life.enqueue(1, 2, 3)
     life.sandbox.fail_next(Fault.failed_batch())
