@@ -72,14 +72,14 @@ class Stretch:
         return [member for member in self.members if member.next_poll_at <= now]
 
 
-def place_missing(channel: Channel, stretch: Stretch, page: Page, newest: datetime | None) -> None:
-    """Those of the stretch that its page does not show are placed anew; ``newest`` is when the youngest batch that it
-    does show was accepted, None where it shows none of ours."""
-    shown = {status.remote_id for status in page.statuses}
+def place_missing(channel: Channel, stretch: Stretch, page: Page, shown: list[OutboxBatch]) -> None:
+    """Those of the stretch that its page does not show are placed anew; ``shown`` are those of ours that it does."""
+    known = {batch.remote_id for batch in shown}
+    newest = _newest([Member.of(batch) for batch in shown])
     now, places = channel.clock.now(), defaultdict(list)
     for member in stretch.members:
-        if member.remote_id not in shown:
-            places[_place(stretch.cursor, member.since, page, newest, now)].append(member)
+        if member.remote_id not in known:
+            places[_place(stretch.cursor, member, page, newest, now)].append(member)
     for cursor, members in places.items():
         if cursor == stretch.cursor:
             ask_later(channel, members)
@@ -87,13 +87,21 @@ def place_missing(channel: Channel, stretch: Stretch, page: Page, newest: dateti
             move(channel, members, cursor)
 
 
+def _newest(shown: list[Member]) -> tuple[datetime, int] | None:
+    """The latest acceptance and the latest sealing: who is later in both is newer, also where the clocks of hosts
+    differ."""
+    if not shown:
+        return None
+    return max(member.since for member in shown), max(member.pk for member in shown)
+
+
 def _place(
-    cursor: str | None, since: datetime, page: Page, newest: datetime | None, now: datetime
+    cursor: str | None, member: Member, page: Page, newest: tuple[datetime, int] | None, now: datetime
 ) -> str | None:
-    if newest and since > newest:
+    if newest and member.since > newest[0] and member.pk > newest[1]:
         # Every later page is older still. The newest one may just not have it yet.
-        return NEWEST if cursor == NEWEST and now - since < LISTED_AFTER else None
-    if page.next_cursor == cursor or page.reaches(since.timestamp() - CLOCKS):
+        return NEWEST if cursor == NEWEST and now - member.since < LISTED_AFTER else None
+    if page.next_cursor == cursor or page.reaches(member.since.timestamp() - CLOCKS):
         return None
     return page.next_cursor
 

@@ -110,8 +110,7 @@ def _settle(channel: Channel, reading: Reading, stretch: Stretch, page: Page) ->
     reading.ended += sum(batch.state == BatchState.ACCEPTED and status.is_over for batch, status in followed)
     reading.usual = _learn(reading.usual, followed, page, channel.clock.now())
     settle_page(channel, followed)
-    newest = max((batch.accepted_at or batch.sealed_at for batch in shown), default=None)
-    place_missing(channel, stretch, page, newest)
+    place_missing(channel, stretch, page, shown)
 
 
 def _learn(usual: float, followed: list[tuple[OutboxBatch, Status]], page: Page, now: datetime) -> float:

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox.evermuse.outcomes import Page, Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxWorkspace
-from evermuse_outbox.pipeline.stretches import _place
+from evermuse_outbox.pipeline.stretches import Member, _place
 from evermuse_outbox.pipeline.track import track_due
 from evermuse_outbox.sandbox import Fault
 from tests.pipeline.busy import BusyWorkspace
@@ -194,6 +194,20 @@ def page(*created, cursor="next"):
     ],
 )
 def test_a_place(clock, cursor, ago, shown, newest_ago, place):
-    since = clock.at - timedelta(seconds=ago)
-    newest = None if newest_ago is None else clock.at - timedelta(seconds=newest_ago)
-    assert _place(cursor, since, shown, newest, clock.at) == place
+    def order(seconds):
+        return clock.at - timedelta(seconds=seconds), 10_000 - seconds
+
+    since, pk = order(ago)
+    member = Member(pk, "", since, clock.at)
+    newest = None if newest_ago is None else order(newest_ago)
+    assert _place(cursor, member, shown, newest, clock.at) == place
+
+
+def test_hosts_may_differ_about_the_time(workspace, alias):
+    """Every other batch comes from a host that is five minutes ahead."""
+    workspace.send(250)
+    for batch in OutboxBatch.objects.using(alias).all()[::2]:
+        ahead = batch.accepted_at + timedelta(minutes=5)
+        OutboxBatch.objects.using(alias).filter(pk=batch.pk).update(accepted_at=ahead)
+    finish(workspace)
+    assert len(workspace.single_reads) <= 3
