@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evermuse_outbox.models import OutboxWorkspace
+from evermuse_outbox.models import OutboxBatch, OutboxWorkspace
 from evermuse_outbox.pipeline import budget
 from tests.pipeline.busy import BusyWorkspace, dice
 
@@ -57,6 +57,19 @@ def test_once_it_is_known_what_evermuse_takes_nobody_is_asked_about_sooner(chann
     row = OutboxWorkspace.objects.using(alias).get(pk="default")
     assert 55 <= row.usual_seconds <= 65
     assert max(workspace.delays()) <= 30
+
+
+def test_a_crowd_that_no_page_has_shown_is_looked_at_before_it_may_be_done(channel, alias, sandbox, clock):
+    workspace = BusyWorkspace(channel, alias, sandbox, clock, seconds=600)
+    OutboxWorkspace.objects.using(alias).named("default")
+    OutboxWorkspace.objects.using(alias).update(usual_seconds=600)
+    workspace.send(150)
+    clock.move(5)
+    workspace.look()
+    clock.move(5)
+    workspace.look()
+    assert workspace.reads == 1  # of a hundred; the other fifty are no crowd, and not done yet
+    assert len(set(OutboxBatch.objects.using(alias).values_list("listing_cursor", flat=True))) == 2
 
 
 def test_reads_wait_as_long_as_so_many_sends_take(channel, alias, sandbox, clock):

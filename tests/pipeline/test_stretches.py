@@ -209,5 +209,9 @@ def test_hosts_may_differ_about_the_time(workspace, alias):
     for batch in OutboxBatch.objects.using(alias).all()[::2]:
         ahead = batch.accepted_at + timedelta(minutes=5)
         OutboxBatch.objects.using(alias).filter(pk=batch.pk).update(accepted_at=ahead)
+    for _ in range(3):
+        workspace.clock.move(1)
+        track_due(workspace.channel)
+    assert [length for _, length in cursors(alias)] == [50, 100, 100]
     finish(workspace)
     assert len(workspace.single_reads) <= 3

@@ -339,6 +339,20 @@ def test_a_page_never_overwrites_what_was_said_later(channel, alias, sandbox, cl
     assert list(OutboxBatch.objects.using(alias).values()) == before
 
 
+def test_a_page_that_was_read_before_it_was_complete_changes_nothing_afterwards(
+    channel, alias, sandbox, clock
+):
+    accept(channel, alias, 1)
+    stale = OutboxBatch.objects.using(alias).get()
+    told = Status(stale.remote_id, "COMPLETE", 1, 0, 0, (), attachment_status="IN_PROGRESS")
+    settle_page(channel, [(stale, told)])
+    before = OutboxBatch.objects.using(alias).values().get()
+    assert (before["state"], before["next_poll_at"] is None) == (BatchState.COMPLETE, False)
+    clock.move(10)
+    settle_page(channel, [(stale, Status(stale.remote_id, "LANDED", 1, 0, 0, ()))])
+    assert OutboxBatch.objects.using(alias).values().get() == before
+
+
 def test_who_is_not_due_and_told_nothing_new_is_not_written(channel, alias, sandbox, clock):
     accept(channel, alias, 2)
     clock.move(1.2)
