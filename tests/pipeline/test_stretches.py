@@ -204,14 +204,12 @@ def test_a_place(clock, cursor, ago, shown, newest_ago, place):
 
 
 def test_hosts_may_differ_about_the_time(workspace, alias):
-    """Every other batch comes from a host that is five minutes ahead."""
+    """The older batches come from a host that is five minutes ahead."""
     workspace.send(250)
-    for batch in OutboxBatch.objects.using(alias).all()[::2]:
+    for batch in OutboxBatch.objects.using(alias).order_by("pk")[:150]:
         ahead = batch.accepted_at + timedelta(minutes=5)
         OutboxBatch.objects.using(alias).filter(pk=batch.pk).update(accepted_at=ahead)
-    for _ in range(3):
-        workspace.clock.move(1)
-        track_due(workspace.channel)
-    assert [length for _, length in cursors(alias)] == [50, 100, 100]
+    track_due(workspace.channel)
+    assert [length for _, length in cursors(alias)] == [150, 100]
     finish(workspace)
     assert len(workspace.single_reads) <= 3
