@@ -209,6 +209,7 @@ def test_hosts_may_differ_about_the_time(workspace, alias):
     for batch in OutboxBatch.objects.using(alias).order_by("pk")[:150]:
         ahead = batch.accepted_at + timedelta(minutes=5)
         OutboxBatch.objects.using(alias).filter(pk=batch.pk).update(accepted_at=ahead)
+    workspace.clock.move(1)
     track_due(workspace.channel)
     assert [length for _, length in cursors(alias)] == [150, 100]
     finish(workspace)
