@@ -1,0 +1,120 @@
+"""What the database does for each statement of ours: plans of PostgreSQL, taken while the statement runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MANY = 1_500
+"""Rows from which on a scan of a whole table, of a whole index, or a sort is told of: more than a request holds."""
+
+SCANS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
+
+
+@dataclass
+class Statement:
+    """One statement as it ran: who issued it, its text with lists cut short, its time, and its plan."""
+
+    issued_by: str
+    sql: str
+    seconds: float
+    plan: dict[str, Any] | None = None
+    nodes: list[str] = field(default_factory=list)
+    rows_read: int = 0
+    blocks: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.plan:
+            self._walk(self.plan["Plan"])
+            self.blocks = self.plan["Plan"].get("Shared Hit Blocks", 0) + self.plan["Plan"].get("Shared Read Blocks", 0)
+            if self.plan.get("JIT"):
+                self.bad.append(f"JIT {self.plan['JIT']['Timing']['Total']:.0f} ms")
+
+    def _walk(self, node: dict[str, Any]) -> None:
+        kind, loops = node["Node Type"], node["Actual Loops"]
+        index = node.get("Index Name", "")
+        read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)) * loops
+        self.nodes.append(f"{kind} {_short(index or node.get('Relation Name', ''))}".strip())
+        if kind in SCANS:
+            self.rows_read += int(read)
+            whole = kind == "Seq Scan" or ("Index Cond" not in node and kind != "Bitmap Heap Scan")
+            if whole and read > MANY:
+                self.bad.append(f"{kind} of {int(read):,} rows{', ' + _short(index) if index else ''}")
+        if kind == "Bitmap Index Scan" and "Index Cond" not in node and read > MANY:
+            self.bad.append(f"whole index {_short(index)}")
+        if kind == "Sort" and read > MANY:
+            self.bad.append(f"Sort of {int(read):,} rows")
+        for part in node.get("Plans", ()):
+            self._walk(part)
+
+
+class Capture:
+    """The statements that Django ran while this was open. With ``explain`` each one runs twice, and is rolled back
+    once: use its times only without."""
+
+    def __init__(self, *, explain: bool) -> None:
+        self.statements: list[Statement] = []
+        self._explain = explain
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        plan = self._plan(context["connection"], sql, params) if self._explain and not many else None
+        started = time.perf_counter()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            took = time.perf_counter() - started
+            self.statements.append(Statement(_issuer(), shape(sql), took, plan))
+
+    def _plan(self, connection: Any, sql: str, params: Any) -> dict[str, Any] | None:
+        if not sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
+            return None
+        nested = connection.in_atomic_block
+        with connection.create_cursor() as cursor:
+            cursor.execute("SAVEPOINT explained" if nested else "BEGIN")
+            try:
+                cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
+                told = cursor.fetchone()[0]
+            finally:
+                cursor.execute("ROLLBACK TO SAVEPOINT explained" if nested else "ROLLBACK")
+        return (json.loads(told) if isinstance(told, str) else told)[0]
+
+
+@contextmanager
+def captured(*, explain: bool = False) -> Iterator[list[Statement]]:
+    """The statements on Django's default connection while this is open."""
+    from django.db import connection
+
+    capture = Capture(explain=explain)
+    with connection.execute_wrapper(capture):
+        yield capture.statements
+
+
+def shape(sql: str) -> str:
+    """The statement with its lists of parameters cut to one, so that those of all lengths are alike."""
+    return re.sub(r"\((?:%s(?:::\w+)?(?:, )?)+\)", "(…)", sql).replace('"', "").replace("`", "")
+
+
+def _issuer() -> str:
+    """The function of ours that asked: the innermost one in ``pipeline/``, or else anywhere in the app."""
+    frame, found = sys._getframe(2), ""
+    while frame:
+        path = Path(frame.f_code.co_filename)
+        if "evermuse_outbox" in path.parts:
+            name = f"{path.stem}.{frame.f_code.co_name}"
+            if path.parent.name == "pipeline" and path.stem != "persist" and "<" not in name:
+                return name
+            found = found or name
+        frame = frame.f_back
+    return found
+
+
+def _short(name: str) -> str:
+    return name.replace("evermuse_outbox_outbox", "").replace("evermuse_", "")

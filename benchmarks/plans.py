@@ -1,0 +1,272 @@
+"""Every query of the pipeline on a table that grows: its plan, the rows it reads, and the cost of a batch.
+
+    python -m benchmarks plans                                  # 10,000, 100,000 and 1,000,000 delivered rows
+    python -m benchmarks plans --rows 10000 1000000 10000000    # needs about 5 GB a million rows
+    python -m benchmarks plans --statistics none                # as on a database that nobody ever analyzed
+    python -m benchmarks plans --statistics stale               # analyzed when the table was small, then never again
+
+The queries are not listed anywhere: whatever the functions of the pipeline ask while one batch is sealed, leased, sent,
+settled and followed, and while a chunk is purged, is caught on its way to PostgreSQL and explained there. The table
+holds records that were delivered lately, some that are old enough to be purged, and some that wait. Then another
+transaction holds an old snapshot while batches go on, so that nothing that they leave behind can be cleared away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from statistics import median
+from typing import Any
+
+from tqdm import tqdm
+
+from .common import sink, stage, table
+from .common.plans import Statement, captured
+from .common.report import Report
+
+BATCHES = 20
+"""Whose median is the cost of a batch."""
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the benchmark."""
+    options = _options(arguments)
+    with sink.running(delay=0, complete_after=0) as api, stage.stage(stage.POSTGRES, api_url=api.url) as host:
+        report = Report(options.name, vars(options))
+        report.service("database", host.version())
+        report.note(f"statistics: {options.statistics}; autovacuum of the server: {host.sql('SHOW autovacuum')[0][0]}")
+        costs: dict[str, dict[str, float]] = {}
+        for count in sorted(options.rows):
+            _grow(host, count, options)
+            costs[f"{count:,}"] = _cost(host, options)
+            _tell_plans(report, f"{count:,} delivered rows", _explained())
+        with _old_snapshot(options.dead):
+            costs["the same, old snapshot"] = _cost(host, options)
+            _tell_plans(report, f"the same under an old snapshot, after {options.dead} batches", _explained())
+        _tell_costs(report, costs)
+        report.raw["costs"] = costs
+        report.save(lambda figure: _draw(figure, costs))
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks plans",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sizes = [10_000, 100_000, 1_000_000]
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=sizes, help="delivered rows; default: 10000 100000 1000000"
+    )
+    parser.add_argument("--pending", type=int, default=60_000, help="records that wait; default: 60000")
+    parser.add_argument("--size", type=int, default=1_500, metavar="BYTES", help="of a record; default: 1500")
+    parser.add_argument(
+        "--statistics",
+        choices=("fresh", "stale", "none"),
+        default="fresh",
+        help="what the planner knows: all, the table as it was at first, or nothing; default: fresh",
+    )
+    parser.add_argument(
+        "--dead", type=int, default=200, help="batches under the old snapshot before it is measured; default: 200"
+    )
+    parser.add_argument("--name", default="plans", help="of the files in results/; default: plans")
+    return parser.parse_args(arguments)
+
+
+# --- the table ----------------------------------------------------------------------------------------
+
+
+def _grow(host: stage.Stage, count: int, options: argparse.Namespace) -> None:
+    """The table has ``count`` delivered rows then, and enough that wait or are old."""
+    from evermuse_outbox.models import OutboxRecord
+
+    rows = OutboxRecord.rows.filter(batch__isnull=False).count()
+    old = 2 * BATCHES * table.BATCH
+    with tqdm(total=count, initial=rows, unit=" rows", desc="grow", file=sys.stderr) as bar:
+        while (missing := count - rows) > 0:
+            table.add_delivered(min(missing, table.SLICE), days_ago=3, size=options.size)
+            rows += min(missing, table.SLICE)
+            bar.update(min(missing, table.SLICE))
+    table.add_delivered(old, days_ago=30, size=options.size)
+    waiting = OutboxRecord.rows.pending().count()
+    table.add_pending(max(0, options.pending - waiting), size=options.size)
+    first = count == min(options.rows)
+    if options.statistics == "fresh" or (options.statistics == "stale" and first):
+        host.sql("VACUUM (ANALYZE)")
+
+
+@contextmanager
+def _old_snapshot(batches: int) -> Iterator[None]:
+    """Another transaction that has looked once and is not over; ``batches`` are sent meanwhile."""
+    import os
+
+    import psycopg
+
+    table.add_pending((batches + 2 * BATCHES) * table.BATCH)
+    with psycopg.connect(os.environ["DATABASE_URL"]) as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT count(*) FROM evermuse_outbox_outboxworkspace")
+        channel = _channel()
+        for _ in tqdm(range(batches), unit=" batches", desc="old snapshot", file=sys.stderr):
+            _send(channel)
+        yield
+
+
+# --- what the pipeline does ---------------------------------------------------------------------------
+
+
+class Unpaced:
+    """A throttle that lets everybody in."""
+
+    def wait(self) -> float:
+        return 0.0
+
+    def reserve(self, patience: float) -> Any:
+        from evermuse_outbox.evermuse.throttle import Grant
+
+        return Grant(0.0, taken=True)
+
+    def enter(self) -> Any:
+        from evermuse_outbox.evermuse.throttle import Entry
+
+        return Entry(0.0, "visit")
+
+    def leave(self, visit: str, *, is_send: bool) -> None:
+        pass
+
+    def hold(self, seconds: float) -> None:
+        pass
+
+
+def _channel(ahead: float = 0.0) -> Any:
+    """The default workspace, unpaced, on a clock that is so many seconds ahead."""
+    from django.utils import timezone
+
+    from evermuse_outbox.pipeline.channel import Clock, open_channel
+
+    clock = Clock(now=lambda: timezone.now() + timedelta(seconds=ahead))
+    return dataclasses.replace(open_channel("default", "default"), throttle=Unpaced(), clock=clock)
+
+
+def _send(channel: Any) -> None:
+    from evermuse_outbox.pipeline.send import Step, send_next
+
+    if send_next(channel) is not Step.SENT:
+        raise RuntimeError("nothing was sent")
+
+
+def _lease(channel: Any) -> None:
+    """A batch that waits, sealed before, is leased and sent."""
+    from evermuse_outbox.pipeline.seal import seal_next
+    from evermuse_outbox.pipeline.send import give_back, lease_due, send
+
+    sealed = lease_due(channel)
+    if sealed is None:
+        give_back(channel, seal_next(channel))
+        sealed = lease_due(channel)
+    send(channel, sealed)
+
+
+def _track(channel: Any) -> None:
+    from evermuse_outbox.pipeline.track import track_due
+
+    while track_due(channel):
+        pass
+
+
+def _purge(channel: Any) -> None:
+    from evermuse_outbox.pipeline.maintain import purge
+
+    purge(channel.using, channel.clock, 14, chunks=2)
+
+
+STEPS: dict[str, Callable[[Any], None]] = {"send": _send, "lease": _lease, "track": _track, "purge": _purge}
+
+
+def _explained() -> dict[str, list[Statement]]:
+    """The statements of each step, with their plans."""
+    told = {}
+    for name, step in STEPS.items():
+        with captured(explain=True) as statements:
+            step(_channel(60 if name == "track" else 0))
+        told[name] = statements
+    return told
+
+
+def _cost(host: stage.Stage, options: argparse.Namespace) -> dict[str, float]:
+    """The median batch: milliseconds in all, in the database, of PostgreSQL's CPU, and how many statements."""
+    channel, times, inside, counts = _channel(), [], [], []
+    _send(channel)
+    meter = stage.CpuMeter()
+    for _ in range(BATCHES):
+        started = time.perf_counter()
+        with captured() as statements:
+            _send(channel)
+        times.append(time.perf_counter() - started)
+        inside.append(sum(statement.seconds for statement in statements))
+        counts.append(len(statements))
+    cpu = meter.read()["postgres"] / BATCHES
+    tracked = _timed(lambda: _track(_channel(60))) / (BATCHES + 1)
+    from evermuse_outbox.models import OutboxRecord
+
+    before = OutboxRecord.rows.filter(batch__finished_at__lt=channel.clock.now() - timedelta(days=14)).count()
+    purged = _timed(lambda: _purge(channel))
+    gone = before - OutboxRecord.rows.filter(batch__finished_at__lt=channel.clock.now() - timedelta(days=14)).count()
+    figures = {
+        "send": median(times),
+        "… in the database": median(inside),
+        "… CPU of PostgreSQL": cpu,
+        "track": tracked,
+        "purge 1,000": purged / max(gone, 1) * 1_000,
+    }
+    return {name: 1_000 * value for name, value in figures.items()} | {"statements": median(counts)}
+
+
+def _timed(step: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+# --- what is told -------------------------------------------------------------------------------------
+
+
+def _tell_plans(report: Report, title: str, told: dict[str, list[Statement]]) -> None:
+    rows = []
+    for step, statements in told.items():
+        alike: dict[tuple[str, str], list[Statement]] = defaultdict(list)
+        for statement in statements:
+            alike[statement.issued_by, statement.sql].append(statement)
+        for (issuer, sql), same in alike.items():
+            worst = max(same, key=lambda statement: (len(statement.bad), statement.rows_read))
+            took = 1_000 * max(s.plan["Execution Time"] / 1_000 if s.plan else s.seconds for s in same)
+            nodes = ", ".join(dict.fromkeys(worst.nodes))
+            rows.append([step, issuer, sql.split()[0], len(same), worst.rows_read, worst.blocks, took, "; ".join(worst.bad) or "–", nodes])
+    report.raw.setdefault("plans", {})[title] = {
+        step: [dataclasses.asdict(statement) for statement in statements] for step, statements in told.items()
+    }
+    headers = ["step", "issued by", "statement", "times", "rows read", "blocks", "ms", "beware", "plan"]
+    report.table(title, headers, rows)
+
+
+def _tell_costs(report: Report, costs: dict[str, dict[str, float]]) -> None:
+    first = next(iter(costs.values()))
+    report.table(
+        "Cost of a batch of 1,000 in ms, and how many times that of the smallest table",
+        ["rows", *first],
+        [[rows, *(f"{cost[name]:.1f} ({cost[name] / first[name]:.2f} ×)" for name in first)] for rows, cost in costs.items()],
+    )
+
+
+def _draw(figure: Any, costs: dict[str, dict[str, float]]) -> None:
+    axes = figure.subplots()
+    for name in ("send", "… in the database", "… CPU of PostgreSQL", "purge 1,000"):
+        axes.plot(list(costs), [cost[name] for cost in costs.values()], marker="o", label=name)
+    axes.set(xlabel="delivered rows", ylabel="ms", title="Cost of a batch of 1,000 records", ylim=(0, None))
+    axes.legend()
