@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 
 
 class EvermuseOutboxConfig(AppConfig):
@@ -14,6 +14,7 @@ class EvermuseOutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from .checks import check_settings
+        from .checks import check_settings, check_storage
 
         register(check_settings)
+        register(check_storage, Tags.database)

@@ -6,12 +6,12 @@ Ids are stable, so that a host can silence one: ``evermuse_outbox.E001`` …
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
-from . import conf
+from . import conf, storage
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -111,3 +111,37 @@ def _celery_times(settings: conf.Settings) -> Iterator[CheckMessage]:
             hint="Raise EVERMUSE_OUTBOX['LEASE'] or lower the time limit.",
             id="evermuse_outbox.W005",
         )
+
+
+def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W007 PostgreSQL does not clear up behind the outbox. For ``check --database`` and ``migrate``."""
+    if conf.problems():
+        return []
+    mine = [alias for alias in conf.get_settings().databases if alias in (databases or ())]
+    return [message for alias in mine for message in _storage(alias)]
+
+
+def _storage(using: str) -> Iterator[CheckMessage]:
+    found = storage.kept(using)
+    if found and storage.is_autovacuum_off(using):
+        yield _storage_warning(
+            f"autovacuum is off on the server of the database {using!r}: space of purged records is never used "
+            "again, and the planner knows nothing of the tables.",
+            "ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf();",
+        )
+    for kept in found:
+        if kept.is_left_alone:
+            yield _storage_warning(
+                f"autovacuum is off for the table {kept.table!r} of the database {using!r}.",
+                f'ALTER TABLE "{kept.table}" RESET (autovacuum_enabled);',
+            )
+        if kept.missing:
+            yield _storage_warning(
+                f"The table {kept.table!r} of the database {using!r} lacks {', '.join(kept.missing)}: it would be "
+                "cleared up too seldom for so many rows that come and go.",
+                storage.alter(kept.table, kept.missing),
+            )
+
+
+def _storage_warning(message: str, statement: str) -> CheckMessage:
+    return Warning(message, hint=f"Run: {statement}", id="evermuse_outbox.W007")

@@ -15,8 +15,8 @@ from typing import Any
 TICK = 1.0
 """Seconds between two looks for work. A kick on commit is faster; the tick is what nothing can lose."""
 
-MAINTAIN = 15.0
-"""Seconds between two rescues and purges."""
+MAINTAIN = 1.0
+"""Seconds between two rescues and purges. Each purge is short, so that records go as fast as they may come."""
 
 
 def beat_schedule(queue: str | None = None) -> dict[str, dict[str, Any]]:

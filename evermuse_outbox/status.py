@@ -18,17 +18,19 @@ from .models import (
     OutboxWorkspace,
     RecordState,
 )
+from .storage import tables
 
 
 def status(using: str) -> dict[str, Any]:
-    """Counts of ``using`` by state, the age of the oldest unsent record in seconds, the workspaces, and the
-    groups that are paused."""
+    """Counts of ``using`` by state, the age of the oldest unsent record in seconds, the workspaces, the
+    groups that are paused, and on PostgreSQL what the tables hold of dead rows."""
     return {
         "records": record_counts(using),
         "batches": batch_counts(using),
         "oldest_unsent_seconds": oldest_unsent(using),
         "workspaces": workspaces(using),
         "paused_groups": paused_groups(using),
+        "tables": tables(using),
     }
 
 

@@ -34,26 +34,42 @@ class Statement:
     def __post_init__(self) -> None:
         if self.plan:
             self._walk(self.plan["Plan"])
-            self.blocks = self.plan["Plan"].get("Shared Hit Blocks", 0) + self.plan["Plan"].get("Shared Read Blocks", 0)
+            self.blocks = self.plan["Plan"].get("Shared Hit Blocks", 0) + self.plan["Plan"].get(
+                "Shared Read Blocks", 0
+            )
             if self.plan.get("JIT"):
                 self.bad.append(f"JIT {self.plan['JIT']['Timing']['Total']:.0f} ms")
 
+    @property
+    def ms(self) -> float:
+        """Its time: in the plan, where there is one, without the way there and back."""
+        return self.plan["Execution Time"] if self.plan else 1_000 * self.seconds
+
     def _walk(self, node: dict[str, Any]) -> None:
-        kind, loops = node["Node Type"], node["Actual Loops"]
-        index = node.get("Index Name", "")
-        read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)) * loops
+        kind, index, read = node["Node Type"], node.get("Index Name", ""), _rows_read(node)
         self.nodes.append(f"{kind} {_short(index or node.get('Relation Name', ''))}".strip())
         if kind in SCANS:
-            self.rows_read += int(read)
-            whole = kind == "Seq Scan" or ("Index Cond" not in node and kind != "Bitmap Heap Scan")
-            if whole and read > MANY:
-                self.bad.append(f"{kind} of {int(read):,} rows{', ' + _short(index) if index else ''}")
-        if kind == "Bitmap Index Scan" and "Index Cond" not in node and read > MANY:
-            self.bad.append(f"whole index {_short(index)}")
-        if kind == "Sort" and read > MANY:
-            self.bad.append(f"Sort of {int(read):,} rows")
+            self.rows_read += read
+        if read > MANY and (told := _is_bad(node)):
+            self.bad.append(f"{told} of {read:,} rows{', ' + _short(index) if index else ''}")
         for part in node.get("Plans", ()):
             self._walk(part)
+
+
+def _rows_read(node: dict[str, Any]) -> int:
+    """What the node looked at, whatever it then passed on."""
+    names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return int(sum(node.get(name, 0) for name in names) * node["Actual Loops"])
+
+
+def _is_bad(node: dict[str, Any]) -> str:
+    """What should not be done to many rows: a whole table, a whole index, an index as good as whole, a sort."""
+    kind = node["Node Type"]
+    if kind in ("Seq Scan", "Sort"):
+        return kind
+    if kind in ("Index Scan", "Index Only Scan", "Bitmap Index Scan") and "Index Cond" not in node:
+        return f"whole {kind}"
+    return kind if kind in SCANS and node.get("Rows Removed by Filter", 0) > MANY else ""
 
 
 class Capture:

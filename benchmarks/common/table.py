@@ -54,7 +54,12 @@ def _batch(days_ago: float) -> Any:
 
     ended = timezone.now() - timedelta(days=days_ago)
     told = {"workspace": "default", "type": "message", "product_id": "prod-support", "contract": "reference"}
-    counts = {"record_count": BATCH, "byte_count": BATCH * 1_500, "accepted_count": BATCH, "rejected_count": 0}
+    counts = {
+        "record_count": BATCH,
+        "byte_count": BATCH * 1_500,
+        "accepted_count": BATCH,
+        "rejected_count": 0,
+    }
     moments = dict.fromkeys(("sealed_at", "due_at", "accepted_at", "finished_at"), ended)
     written = {"body_format": "ndjson", "sha256": "0" * 64, "state": "complete", "remote_status": "COMPLETE"}
     return OutboxBatch.objects.create(**told, **counts, **moments, **written, key="template", remote_id="r")

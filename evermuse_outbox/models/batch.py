@@ -230,6 +230,12 @@ class OutboxBatch(models.Model):
                 where=Q(state=BatchState.SENDING),
                 instead=["leased_until"],
             ),
+            PartialIndex(
+                name="evermuse_batch_over",
+                fields=["finished_at", "id"],
+                where=Q(finished_at__isnull=False, next_poll_at__isnull=True),
+                instead=["next_poll_at", "finished_at", "id"],
+            ),
             models.Index(name="evermuse_batch_state", fields=["state", "id"]),
         ]
         constraints = [

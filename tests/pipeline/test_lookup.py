@@ -252,7 +252,7 @@ def test_a_batch_of_ours_that_is_under_way_is_not_taken_for_another(channel, ali
 def test_a_batch_of_ours_that_was_purged_is_not_taken_for_another(
     channel, alias, sandbox, clock, outbox_settings
 ):
-    from evermuse_outbox.pipeline.maintain import purge
+    from evermuse_outbox.pipeline.purge import purge
 
     given = {"API_URL": sandbox.url, "API_KEY": "em_sk_sandbox", "DATABASES": [alias]}
     outbox_settings(**given, RETENTION_DAYS=1)

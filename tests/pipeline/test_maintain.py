@@ -6,7 +6,8 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection
-from evermuse_outbox.pipeline.maintain import purge, rescue
+from evermuse_outbox.pipeline.maintain import rescue
+from evermuse_outbox.pipeline.purge import purge
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.pipeline.seal import seal_next
 from tests.pipeline.test_settle import spoil
@@ -114,5 +115,5 @@ def test_batches_that_cannot_go_do_not_hide_those_that_can(channel, alias, sandb
     clock.move(5)
     track(channel, 60)
     clock.move(20 * DAY)
-    assert purge(alias, channel.clock, 14, chunks=1) == 1
+    assert purge(alias, channel.clock, 14) == 1
     assert states(alias) == ["rejected"] * 12

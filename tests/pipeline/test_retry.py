@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.pipeline.maintain import purge
+from evermuse_outbox.pipeline.purge import purge
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.pipeline.retry import retry
 from evermuse_outbox.sandbox import Fault

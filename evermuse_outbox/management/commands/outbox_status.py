@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import connections
+from django.template.defaultfilters import filesizeformat
 
 from ...conf import get_settings
 from ...explain import explain_record
@@ -64,6 +65,12 @@ class Command(TeachingCommand):
                 self.stdout.write(f"  {state:<11}{count:>12,}  {bar}")
         age = figures["oldest_unsent_seconds"]
         self.stdout.write(f"Oldest unsent record: {'none' if age is None else f'{age:,.1f} s'}")
+        self._workspaces(figures)
+        for table, told in figures["tables"].items():
+            if told["rows"] or told["dead_rows"]:
+                self.stdout.write(f"Table {table}: {_in_words(told)}")
+
+    def _workspaces(self, figures: dict[str, Any]) -> None:
         for name, told in figures["workspaces"].items():
             held = f" until {told['held_until']}: {told['reason']}" if "reason" in told else ""
             self.stdout.write(f"Workspace {name}: {told['state']}{held}")
@@ -71,3 +78,11 @@ class Command(TeachingCommand):
             group = f"{told['type']} · {told['product_id']} (workspace {told['workspace']})"
             self.stdout.write(self.style.WARNING(f"Group {group} is paused: {told['reason']}"))
             self.stdout.write(f"  {told['advice']}")
+
+
+def _in_words(table: dict[str, Any]) -> str:
+    share = table["dead_rows"] / (table["rows"] + table["dead_rows"])
+    return (
+        f"about {table['rows']:,} rows and {table['dead_rows']:,} dead ones ({share:.0%}), "
+        f"{filesizeformat(table['bytes'])}, last vacuum {table['vacuumed_at'] or 'never'}"
+    )
