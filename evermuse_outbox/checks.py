@@ -115,7 +115,7 @@ def _celery_times(settings: conf.Settings) -> Iterator[CheckMessage]:
 
 def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W007 PostgreSQL does not clear up behind the outbox. For ``check --database`` and ``migrate``."""
-    if conf.problems():
+    if list(conf.problems()):
         return []
     mine = [alias for alias in conf.get_settings().databases if alias in (databases or ())]
     return [message for alias in mine for message in _storage(alias)]

@@ -40,7 +40,8 @@ def run(name, *arguments):
 
 def test_status_as_json_has_exactly_this_shape(alias):
     read = json.loads(run("outbox_status", "--json", "--database", alias))
-    assert list(read) == ["records", "batches", "oldest_unsent_seconds", "workspaces", "paused_groups"]
+    names = ["records", "batches", "oldest_unsent_seconds", "workspaces", "paused_groups", "tables"]
+    assert list(read) == names
     assert read["records"] == {state.value: 0 for state in RecordState}
     assert read["batches"] == {state.value: 0 for state in BatchState}
     assert read["oldest_unsent_seconds"] is None

@@ -267,7 +267,7 @@ def test_stale_ticks_expire():
     tick, maintain = entries["evermuse-outbox-tick"], entries["evermuse-outbox-maintain"]
     assert (tick["schedule"], maintain["schedule"]) == (schedule.TICK, schedule.MAINTAIN)
     assert tick["options"] == {"expires": 10.0}
-    assert maintain["options"] == {"expires": 150.0}
+    assert maintain["options"] == {"expires": 10.0}
 
 
 def test_the_schedule_goes_to_a_queue_of_ones_own():

@@ -17,6 +17,8 @@ from ...status import status
 from ..teaching import TeachingCommand
 
 BAR = 40
+MANY = 1_000
+"""Rows from which on it matters how a table is kept."""
 
 
 class Command(TeachingCommand):
@@ -67,7 +69,7 @@ class Command(TeachingCommand):
         self.stdout.write(f"Oldest unsent record: {'none' if age is None else f'{age:,.1f} s'}")
         self._workspaces(figures)
         for table, told in figures["tables"].items():
-            if told["rows"] or told["dead_rows"]:
+            if told["rows"] + told["dead_rows"] >= MANY:
                 self.stdout.write(f"Table {table}: {_in_words(told)}")
 
     def _workspaces(self, figures: dict[str, Any]) -> None:
