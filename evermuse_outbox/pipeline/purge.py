@@ -23,6 +23,7 @@ from django.db.models import Case, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
+from ..storage import plan_plainly
 from .channel import Clock
 
 OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED, BatchState.WITHDRAWN)
@@ -214,6 +215,7 @@ def _chunks(page: list[OldBatch]) -> Iterator[list[OldBatch]]:
 def _purge_chunk(using: str, batch_ids: list[int]) -> tuple[int, int]:
     """How many records went, and how many of the batches are kept."""
     with transaction.atomic(using=using):
+        plan_plainly(using)
         mine = _locked(using, batch_ids)
         records = _old(OutboxRecord.rows.using(using).filter(batch_id__in=mine))
         count = _delete_records(using, records)
@@ -249,6 +251,7 @@ def _purge_set_aside(
     while not walk.is_at_end and not is_time_up():
         rows = OutboxRecord.rows.using(using).filter(closed_as=state, pk__gt=walk.behind or 0)
         with transaction.atomic(using=using):
+            plan_plainly(using)
             page = _old(rows.order_by("closed_as", "pk")[:CHUNK])
             old = [record for record in page if record.enqueued_at < before]
             deleted = _delete_records(using, old)
