@@ -105,13 +105,6 @@ def analyze_unknown(using: str) -> list[str]:
     return found
 
 
-def plan_plainly(using: str) -> None:
-    """Until the transaction ends, PostgreSQL compiles no plans. Where it knows little of a table it takes small queries
-    for huge ones, and compiling one takes a hundred times as long as running it. Call it inside a transaction."""
-    if connections[using].vendor == "postgresql":
-        _rows(using, "SET LOCAL jit = off")
-
-
 def alter(table: str, parameters: dict[str, str]) -> str:
     """The statement that sets them."""
     return (

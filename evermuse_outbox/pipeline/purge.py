@@ -19,11 +19,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections, models, transaction
-from django.db.models import Case, OuterRef, Q, Subquery, Value, When
+from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
 
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
-from ..storage import plan_plainly
+from ..models.plans import by_id, no_jit, unset
 from .channel import Clock
 
 OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED, BatchState.WITHDRAWN)
@@ -215,7 +216,7 @@ def _chunks(page: list[OldBatch]) -> Iterator[list[OldBatch]]:
 def _purge_chunk(using: str, batch_ids: list[int]) -> tuple[int, int]:
     """How many records went, and how many of the batches are kept."""
     with transaction.atomic(using=using):
-        plan_plainly(using)
+        no_jit(using)
         mine = _locked(using, batch_ids)
         records = _old(OutboxRecord.rows.using(using).filter(batch_id__in=mine))
         count = _delete_records(using, records)
@@ -226,7 +227,7 @@ def _purge_chunk(using: str, batch_ids: list[int]) -> tuple[int, int]:
 
 def _locked(using: str, batch_ids: list[int]) -> list[int]:
     """Those that nobody else purges at this moment."""
-    rows = OutboxBatch.objects.using(using).filter(pk__in=batch_ids)
+    rows = OutboxBatch.objects.using(using).filter(by_id(batch_ids))
     if connections[using].features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True)
     return list(rows.values_list("pk", flat=True))
@@ -251,7 +252,7 @@ def _purge_set_aside(
     while not walk.is_at_end and not is_time_up():
         rows = OutboxRecord.rows.using(using).filter(closed_as=state, pk__gt=walk.behind or 0)
         with transaction.atomic(using=using):
-            plan_plainly(using)
+            no_jit(using)
             page = _old(rows.order_by("closed_as", "pk")[:CHUNK])
             old = [record for record in page if record.enqueued_at < before]
             deleted = _delete_records(using, old)
@@ -268,7 +269,7 @@ def _purge_attempts(using: str, walk: Walk, before: datetime, is_time_up: Callab
     while not walk.is_at_end and not is_time_up():
         page = list(_behind(old, "started_at", walk).values_list("started_at", "pk", "batch_id")[:CHUNK])
         loose = [pk for _, pk, batch_id in page if batch_id is None]
-        _raw_delete(OutboxAttempt.objects.using(using).filter(pk__in=loose))
+        _raw_delete(OutboxAttempt.objects.using(using).filter(by_id(loose)))
         if page:
             walk.step(page[-1][:2], len(page) - len(loose))
         walk.is_at_end = len(page) < CHUNK
@@ -287,14 +288,10 @@ def _older_unsent() -> Subquery:
     """An older version that still waits for its turn or for a person: only the newer one tells that it must not be
     sent, and so is needed."""
     # Said so that no partial index seems to fit: only that of the identity leads to a version or two.
-    unsent = Case(
-        When(closed_as=RecordState.REJECTED, then=Value(1)),
-        When(closed_as__isnull=True, batch__isnull=True, then=Value(1)),
-        default=Value(0),
-    )
-    older = OutboxRecord.rows.filter(Q(identity=OuterRef("identity"), pk__lt=OuterRef("pk")))
-    found = older.annotate(unsent=unsent).filter(unsent=1).order_by("identity", "pk")
-    return Subquery(found.values("pk")[:1])
+    pending = unset("closed_as", default="") & unset("batch_id", default=0)
+    rejected = Q(Exact(Coalesce(F("closed_as"), Value("")), Value(RecordState.REJECTED.value)))
+    older = OutboxRecord.rows.filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
+    return Subquery(older.filter(rejected | pending).order_by("identity", "pk").values("pk")[:1])
 
 
 def _delete_records(using: str, records: Iterable[Old]) -> int:
@@ -302,7 +299,7 @@ def _delete_records(using: str, records: Iterable[Old]) -> int:
     gone = [record for record in records if record.is_purgeable]
     once_rejected = [record.pk for record in gone if record.rejection]
     _raw_delete(OutboxRejection.objects.using(using).filter(record_id__in=once_rejected))
-    _raw_delete(OutboxRecord.rows.using(using).filter(pk__in=[record.pk for record in gone]))
+    _raw_delete(OutboxRecord.rows.using(using).filter(by_id([record.pk for record in gone])))
     return len(gone)
 
 
