@@ -104,12 +104,12 @@ class Capture:
 
 
 @contextmanager
-def captured(*, explain: bool = False) -> Iterator[list[Statement]]:
-    """The statements on Django's default connection while this is open."""
-    from django.db import connection
+def captured(*, explain: bool = False, using: str = "default") -> Iterator[list[Statement]]:
+    """The statements on Django's connection of that alias while this is open."""
+    from django.db import connections
 
     capture = Capture(explain=explain)
-    with connection.execute_wrapper(capture):
+    with connections[using].execute_wrapper(capture):
         yield capture.statements
 
 
