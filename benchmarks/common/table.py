@@ -17,7 +17,12 @@ SLICE = 100_000
 
 SERIES = {"postgresql": "generate_series(1, {}) AS made(i)", "mysql": "seq_1_to_{}"}
 COUNTER = {"postgresql": "made.i", "mysql": "seq"}
-IDENTITY = {"postgresql": "md5({}::text)::uuid", "mysql": "md5({})"}
+IDENTITY = {
+    "postgresql": "md5({0}::text)::uuid",
+    # MariaDB takes only what has the version and the variant of a UUID.
+    "mysql": "concat(left(md5({0}), 8), '-', mid(md5({0}), 9, 4), '-4', mid(md5({0}), 14, 3), "
+    "'-8', mid(md5({0}), 18, 3), '-', right(md5({0}), 12))",
+}
 ZONE = {"postgresql": "+00", "mysql": ""}
 
 

@@ -263,12 +263,12 @@ def test_two_purgers_do_not_wait_for_each_other(channel, alias, monkeypatch):
         pytest.skip("SQLite has one writer at a time")
     over(channel, "complete", "delivered")
     has_locked, may_go_on = threading.Event(), threading.Event()
-    read, first = purging._old, []
+    read, first, was_let_on = purging._old, [], []
 
     def slowly(rows):
         if threading.current_thread() is other:
             has_locked.set()
-            may_go_on.wait(30)
+            was_let_on.append(may_go_on.wait(10))
         return read(rows)
 
     def purge_slowly():
@@ -283,3 +283,4 @@ def test_two_purgers_do_not_wait_for_each_other(channel, alias, monkeypatch):
     may_go_on.set()
     other.join(30)
     assert first == [1]
+    assert all(was_let_on)
