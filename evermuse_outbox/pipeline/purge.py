@@ -24,7 +24,7 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
-from ..models.plans import by_id, no_jit, unset
+from ..models.plans import ById, by_id, no_jit, unset
 from .channel import Clock
 
 OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED, BatchState.WITHDRAWN)
@@ -38,7 +38,7 @@ PAGE = 100
 
 RUN_SECONDS = 0.6
 """How long a run lasts. One comes each second, so that at the ceiling of 10,000 records a second the purge keeps up as
-long as 1,000 take less than 60 ms; ``benchmarks/growth.py`` measures 23 alone and 50 beside the pipeline on two cores."""
+long as 1,000 take less than 60 ms; ``benchmarks/growth.py`` measures 23 alone and 50 beside a busy pipeline."""
 
 REST = 0.5
 """Of the time that a run took, how much passes until the next one may begin."""
@@ -100,7 +100,6 @@ class Old(NamedTuple):
     closed_as: str | None
     enqueued_at: datetime
     older: int | None
-    rejection: int | None
 
     @property
     def is_purgeable(self) -> bool:
@@ -287,9 +286,8 @@ def _purge_attempts(using: str, walk: Walk, before: datetime, is_time_up: Callab
 
 
 def _old(rows: models.QuerySet) -> list[Old]:
-    rejections = OutboxRejection.objects.filter(record=OuterRef("pk"))
-    told = rows.annotate(older=_older_unsent(), rejection=Subquery(rejections.values("pk")[:1]))
-    return [Old._make(row) for row in told.values_list(*Old._fields)]
+    told = rows.annotate(older=_older_unsent()).values_list(*Old._fields)
+    return [Old._make(row) for row in told]
 
 
 def _older_unsent() -> Subquery:
@@ -304,11 +302,11 @@ def _older_unsent() -> Subquery:
 
 def _delete_records(using: str, records: Iterable[Old]) -> int:
     """Those that may go, and their rejections; returns how many records."""
-    gone = [record for record in records if record.is_purgeable]
-    once_rejected = [record.pk for record in gone if record.rejection]
-    _raw_delete(OutboxRejection.objects.using(using).filter(record_id__in=once_rejected))
+    gone = [record.pk for record in records if record.is_purgeable]
     if gone:
-        _raw_delete(OutboxRecord.rows.using(using).filter(by_id([record.pk for record in gone])))
+        # One scan of all rejections at worst, where a look for each record might be a thousand.
+        _raw_delete(OutboxRejection.objects.using(using).filter(ById(F("record_id"), gone)))
+        _raw_delete(OutboxRecord.rows.using(using).filter(by_id(gone)))
     return len(gone)
 
 
