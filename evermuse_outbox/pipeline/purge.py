@@ -294,7 +294,7 @@ def _older_unsent() -> Subquery:
     """An older version that still waits for its turn or for a person: only the newer one tells that it must not be
     sent, and so is needed."""
     # Said so that no partial index seems to fit: only that of the identity leads to a version or two.
-    pending = unset("closed_as", default="") & unset("batch_id", default=0)
+    pending = unset("closed_as", never="") & unset("batch_id", never=0)
     rejected = Q(Exact(Coalesce(F("closed_as"), Value("")), Value(RecordState.REJECTED.value)))
     older = OutboxRecord.rows.filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
     return Subquery(older.filter(rejected | pending).order_by("identity", "pk").values("pk")[:1])
