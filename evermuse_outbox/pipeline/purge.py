@@ -77,13 +77,22 @@ class Walks:
     """The walks through one database. Runs that go on from one another share these."""
 
     by_name: defaultdict[str, Walk] = field(default_factory=lambda: defaultdict(Walk))
+    is_under_way: bool = False
     last_run: tuple[float, float] = (0.0, 0.0)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def rests(self, now: float) -> bool:
-        """Whether the last run is so short a while ago that others have had no turn."""
+    def may_run(self, now: float) -> bool:
+        """True for the one who is to run now: while that lasts, and for some time afterwards, nobody else is."""
         started, ended = self.last_run
-        return ended <= now < ended + REST * (ended - started)
+        with self.lock:
+            if self.is_under_way or ended <= now < ended + REST * (ended - started):
+                return False
+            self.is_under_way = True
+            return True
+
+    def ran(self, started: float, ended: float) -> None:
+        """The run is over."""
+        self.last_run, self.is_under_way = (started, ended), False
 
     def begin(self, name: str, clock: Clock) -> Walk:
         """That walk, ready to be gone on with."""
@@ -110,17 +119,16 @@ class Old(NamedTuple):
 def purge_on(using: str, clock: Clock, retention_days: float, walks: Walks) -> int:
     """A run of :func:`purge` that goes on where the last one ended. Nothing while another one of this process is at
     it, or rests."""
-    if walks.rests(clock.monotonic()) or not walks.lock.acquire(blocking=False):
-        return 0
     started = clock.monotonic()
+    if not walks.may_run(started):
+        return 0
     try:
         return purge(using, clock, retention_days, seconds=RUN_SECONDS, walks=walks)
     except BaseException:
-        walks.by_name.clear()  # who knows what was rolled back
+        walks.by_name = defaultdict(Walk)  # who knows what was rolled back
         raise
     finally:
-        walks.last_run = (started, clock.monotonic())
-        walks.lock.release()
+        walks.ran(started, clock.monotonic())
 
 
 def purge(
