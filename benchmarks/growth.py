@@ -108,14 +108,12 @@ def _run(
     sends, started, ended = _drain(api, seen, options.records, watch, name)
     cpu = meter.read()
     host.stop_workers()
-    first, last = watch.at(started), watch.at(ended)
     return {
         "name": name,
         "sends": sends,
         "cpu": cpu,
         "wal": host.wal() - wal,
-        "purged": first["old"] - last["old"],
-        "seconds": ended - started,
+        "purged a second": watch.purged_a_second(started, ended),
         "began": started,
         "ended": ended,
     }
@@ -182,9 +180,13 @@ class Watch:
             for thread in threads:
                 thread.join()
 
-    def at(self, moment: float) -> dict[str, Any]:
-        """The sample nearest to that time."""
-        return min(self.samples, key=lambda sample: abs(sample["at"] - moment))
+    def purged_a_second(self, start: float, end: float) -> float:
+        """How fast old rows went between these times, from the first that went on to the last."""
+        seen = [sample for sample in self.samples if start <= sample["at"] <= end]
+        going = [one for one, other in pairwise(seen) if other["old"] < one["old"]]
+        if len(going) < 2:
+            return 0.0
+        return (going[0]["old"] - going[-1]["old"]) / (going[-1]["at"] - going[0]["at"])
 
     def _repeat(self, step: Any) -> None:
         import psycopg
@@ -282,7 +284,7 @@ def _figures(run: dict[str, Any], options: argparse.Namespace) -> dict[str, floa
         "… workers": 1_000 * run["cpu"]["workers"] / thousands,
         "busy share of all cores in %": 100 * run["cpu"]["machine"],
         "WAL a record delivered in bytes": run["wal"] / options.records,
-        "rows purged a second": run["purged"] / run["seconds"],
+        "rows purged a second": run["purged a second"],
         "most requests in a sliding second": sink.most_in_a_second(times),
     }
 
