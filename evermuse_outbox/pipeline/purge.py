@@ -107,7 +107,6 @@ class Old(NamedTuple):
     pk: int
     batch_id: int | None
     closed_as: str | None
-    enqueued_at: datetime
     older: int | None
 
     @property
@@ -261,19 +260,33 @@ def _purge_set_aside(
     """Records that were set aside in ``state``, in the order of their ids, as long as these are old."""
     count = 0
     while not walk.is_at_end:
-        rows = OutboxRecord.rows.using(using).filter(closed_as=state, pk__gt=walk.behind or 0)
-        with transaction.atomic(using=using):
-            no_jit(using)
-            page = _old(rows.order_by("closed_as", "pk")[:CHUNK])
-            old = [record for record in page if record.enqueued_at < before]
-            deleted = _delete_records(using, old)
+        page = _page_set_aside(using, walk, state)
+        old = [pk for pk, enqueued_at in page if enqueued_at < before]
+        deleted = _purge_records(using, old)
         count += deleted
         if old:
-            walk.step(old[-1].pk, len(old) - deleted)
+            walk.step(old[-1], len(old) - deleted)
         walk.is_at_end = len(old) < CHUNK
         if is_time_up():
             break
     return count
+
+
+def _page_set_aside(using: str, walk: Walk, state: str) -> list[tuple[int, datetime]]:
+    # From state to state: where it is said to be equal, the primary key would give the same order, and be read past
+    # all that is not set aside.
+    rows = OutboxRecord.rows.using(using).filter(closed_as__gte=state, closed_as__lte=state)
+    behind = rows.filter(pk__gt=walk.behind or 0).order_by("closed_as", "pk")
+    return list(behind.values_list("pk", "enqueued_at")[:CHUNK])
+
+
+def _purge_records(using: str, pks: list[int]) -> int:
+    """How many of these could go."""
+    if not pks:
+        return 0
+    with transaction.atomic(using=using):
+        no_jit(using)
+        return _delete_records(using, _old(OutboxRecord.rows.using(using).filter(by_id(pks))))
 
 
 def _purge_attempts(using: str, walk: Walk, before: datetime, is_time_up: Callable[[], bool]) -> None:
