@@ -242,7 +242,8 @@ def _timed(step: Callable[[], None]) -> float:
 
 def _tell_plans(report: Report, title: str, told: dict[str, list[Statement]]) -> None:
     report.raw.setdefault("plans", {})[title] = {
-        step: [dataclasses.asdict(statement) for statement in statements] for step, statements in told.items()
+        step: [dataclasses.asdict(statement) | {"plan": None} for statement in statements]
+        for step, statements in told.items()
     }
     headers = ["step", "issued by", "statement", "times", "rows read", "blocks", "ms", "beware", "plan"]
     rows = [[step, *row] for step, statements in told.items() for row in _rows(statements)]

@@ -15,6 +15,10 @@ from typing import Any
 MANY = 1_500
 """Rows from which on a scan of a whole table, of a whole index, or a sort is told of: more than a request holds."""
 
+BLOCKS = 30_000
+"""Blocks of 8 KB from which on it is told of: a thousand rows and their index entries are written with half of them.
+More are dead entries that were passed over."""
+
 SCANS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
 
 
@@ -37,6 +41,8 @@ class Statement:
             self.blocks = self.plan["Plan"].get("Shared Hit Blocks", 0) + self.plan["Plan"].get(
                 "Shared Read Blocks", 0
             )
+            if self.blocks > BLOCKS:
+                self.bad.append(f"{self.blocks:,} blocks")
             if self.plan.get("JIT"):
                 self.bad.append(f"JIT {self.plan['JIT']['Timing']['Total']:.0f} ms")
 
