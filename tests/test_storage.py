@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from django.core import checks as django_checks
 from django.core.management import call_command
@@ -150,3 +152,14 @@ def test_a_table_that_the_planner_knows_nothing_of_is_analyzed_once(postgres, al
     assert storage.tables(alias)[RECORDS]["analyzed_at"]
     grow(alias, 1_000)  # has more than doubled, but within a minute
     assert storage.analyze_unknown(alias) == []
+
+
+def test_large_tables_are_told_of_in_the_status(alias, monkeypatch):
+    told = {"rows": 9_000, "dead_rows": 1_000, "bytes": 5 * 1024**3, "vacuumed_at": None, "analyzed_at": None}
+    small = told | {"rows": 999, "dead_rows": 0}
+    monkeypatch.setattr("evermuse_outbox.status.tables", lambda using: {RECORDS: told, "small": small})
+    out = StringIO()
+    call_command("outbox_status", "--database", alias, stdout=out)
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("Table")]
+    said = "about 9,000 rows and 1,000 dead ones (10%), 5.0\xa0GB, last vacuum never"
+    assert lines == [f"Table {RECORDS}: {said}"]
