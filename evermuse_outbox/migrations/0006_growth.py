@@ -56,7 +56,7 @@ def reset_storage(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("evermuse_outbox", "0003_groups_and_search")]
+    dependencies = [("evermuse_outbox", "0005_following")]
     operations = [
         migrations.RunPython(set_storage, reset_storage),
         migrations.AddIndex(
