@@ -56,7 +56,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--records", type=int, default=100_000, help="default: 100000")
     parser.add_argument("--size", type=int, default=1_500, metavar="BYTES", help="of a record; default: 1500")
     parser.add_argument("--workers", type=int, default=1, help="Celery worker processes; default: 1")
-    parser.add_argument("--senders", type=int, default=10, help="SENDERS; default: 10")
+    parser.add_argument("--senders", type=int, default=16, help="SENDERS; default: 16")
     parser.add_argument("--batch", type=int, default=1_000, help="MAX_BATCH_RECORDS; default: 1000")
     parser.add_argument("--rate", type=float, default=10, help="RATE_LIMIT in requests a second; default: 10")
     parser.add_argument(

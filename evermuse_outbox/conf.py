@@ -215,7 +215,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "KEY_MEMORY": Option(_number(0, 31_536_000, "seconds"), 86_400.0),
     "POLL_INTERVAL": Option(_number(0.05, 3_600, "seconds"), 1.0),
     "RETENTION_DAYS": Option(_number(1 / 24, 36_500, "days"), 14),
-    "SENDERS": Option(_number(1, 1_000, "threads", whole=True), 10),
+    "SENDERS": Option(_number(1, 1_000, "threads", whole=True), 16),
     "KICK": Option(_flag, True),
     "CELERY_QUEUE": Option(_queue, None),
 }

@@ -330,7 +330,7 @@ def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case,
 def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alias, case, caplog):
     def send_with_help():
         shift = Shift(open_channel(alias, "default"), 60, relay)
-        shift.call()
+        shift.call(1)
         try:
             return shift.join()
         finally:

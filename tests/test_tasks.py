@@ -115,7 +115,7 @@ def test_relay_sends_and_is_done(evermuse, alias, asked):
 
 @pytest.mark.commits
 def test_relay_asks_again_when_more_waits(evermuse, alias, asked, monkeypatch):
-    monkeypatch.setattr(tasks, "relay_with_crew", lambda channel, seconds: 1)
+    monkeypatch.setattr(tasks, "relay_with_crew", lambda channel, seconds, hand_over: hand_over() or 1)
     outbox.enqueue(record(), using=alias)
     assert tasks.relay(alias, "default") == 1
     assert asked == [("evermuse_outbox.relay", alias, "default")]

@@ -11,7 +11,8 @@ from evermuse_outbox import outbox
 from evermuse_outbox.explain import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.pipeline.channel import Clock, DatabaseThrottle
-from evermuse_outbox.pipeline.maintain import purge, rescue
+from evermuse_outbox.pipeline.maintain import rescue
+from evermuse_outbox.pipeline.purge import purge
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.testing import deliver
 from tests.records import record

@@ -44,7 +44,7 @@ from evermuse_outbox.models import (
     RecordState,
 )
 from evermuse_outbox.models.batch import OPEN
-from evermuse_outbox.pipeline import maintain
+from evermuse_outbox.pipeline import maintain, purge
 from evermuse_outbox.pipeline.channel import open_channel
 from evermuse_outbox.pipeline.relay import relay, track
 from evermuse_outbox.pipeline.retry import retry
@@ -278,7 +278,7 @@ class Versions(RuleBasedStateMachine):
     def purge(self):
         keys = OutboxBatch.objects.using(self.alias).values_list("key", flat=True)
         before = set(keys)
-        maintain.purge(self.alias, self.clock.clock(), RETENTION_DAYS)
+        purge.purge(self.alias, self.clock.clock(), RETENTION_DAYS)
         self.wire.purged |= before - set(keys.all())
         gone = set(self.states) - set(OutboxRecord.rows.using(self.alias).values_list("pk", flat=True))
         assert all(self.states.pop(pk) in OVER for pk in gone)

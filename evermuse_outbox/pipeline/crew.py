@@ -86,10 +86,10 @@ class Shift:
         """Whether another sender would be of use."""
         return self.crew.has_room(self._most)
 
-    def call(self) -> None:
-        """One more sender, unless there are enough."""
+    def call(self, wanted: int) -> None:
+        """More senders, as long as they are of use and there are fewer than ``wanted``."""
         with self._lock:
-            if self.crew.admit(self._most):
+            while self.crew.admit(min(wanted, self._most)):
                 name = f"evermuse-outbox sender {len(self._threads) + 2}"
                 self._threads.append(threading.Thread(target=self._run, name=name))
                 self._threads[-1].start()

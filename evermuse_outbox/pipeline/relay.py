@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from ..evermuse.errors import ThrottleUnavailable
 from .channel import Channel
 from .crew import Crew, Shift
@@ -23,27 +26,35 @@ def relay(channel: Channel, seconds: float, shift: Shift | None = None) -> int:
         if shift and now > started:
             shift.crew.sent(waiting=(channel.client.seconds - waited) / (now - started))
             if shift.has_room() and _slots_go_unused(channel):
-                shift.call()
+                shift.call(math.ceil(channel.workspace.rate_limit * (now - started) / sent))
     return sent
 
 
-def relay_with_crew(channel: Channel, seconds: float) -> int:
+def relay_with_crew(channel: Channel, seconds: float, hand_over: Callable[[], None] = lambda: None) -> int:
     """:func:`relay`, with as many senders side by side as are of use.
 
     Returns how many batches were sent by all of them; 0 where there is nothing to do, or enough do it already.
+    ``hand_over`` is called when this one is done and its helpers may still wait for answers, so that others can go on.
     """
     crew = Crew.of(channel)
     if not has_work(channel) or not crew.admit(channel.settings.senders):
         return 0
     shift = Shift(channel, seconds, relay)
     try:
-        for _ in range(crew.size):
-            shift.call()
-        sent = relay(channel, seconds, shift)
+        shift.call(1 + crew.size)
+        sent = _relay_and_leave(channel, seconds, shift)
+        if sent:
+            hand_over()
     finally:
-        crew.dismiss()
         sent_by_others = shift.join()
     return sent + sent_by_others
+
+
+def _relay_and_leave(channel: Channel, seconds: float, shift: Shift) -> int:
+    try:
+        return relay(channel, seconds, shift)
+    finally:
+        shift.crew.dismiss()
 
 
 def track(channel: Channel, seconds: float) -> int:

@@ -62,7 +62,10 @@ class Command(BaseCommand):
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
         for using, name in channels():
             steps.append((f"track {name}", partial(_run, track, using, name), IDLE))
-            steps.append((f"send {name}", partial(_run, relay_with_crew, using, name), IDLE))
+            for turn in ("even", "odd"):  # one goes on while the other waits for its last answers
+                steps.append(
+                    (f"send {name}, {turn} turns", partial(_run, relay_with_crew, using, name), IDLE)
+                )
         return steps
 
 
