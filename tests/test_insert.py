@@ -162,7 +162,7 @@ def test_nobody_is_told_by_signal(alias):
 def refuse(alias, monkeypatch):
     """From now on the INSERT fails: a column that must not be NULL is."""
     adapted = inserting._adapted
-    monkeypatch.setattr(inserting, "_adapted", lambda row, connection: (None, *adapted(row, connection)[1:]))
+    monkeypatch.setattr(inserting, "_adapted", lambda *given: (None, *adapted(*given)[1:]))
     columns = inserting._columns
     monkeypatch.setattr(inserting, "_columns", lambda *given: (None, *columns(*given)[1:]))
 

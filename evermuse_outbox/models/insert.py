@@ -63,7 +63,7 @@ def insert(using: str, workspace: str, contract: str, envelope: Envelope, at: da
     if connection.vendor not in OWN:
         return _saved(using, row)
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
-        cursor.execute(_one(connection.vendor), _adapted(row, connection))
+        cursor.execute(_one(connection.vendor), _adapted(row, connection, _moment(at, connection)))
         pk = cursor.fetchone()[0] if connection.vendor == "postgresql" else cursor.lastrowid
     return OutboxRecord.from_db(using, *_whole(pk, row))
 
@@ -84,8 +84,9 @@ def insert_many(
         if connection.vendor == "postgresql":
             cursor.execute(_many(), _columns(workspace, contract, envelopes, at))
             return
-        rows = [_row(workspace, contract, envelope, at) for envelope in envelopes]
-        cursor.executemany(_plain(connection.vendor), [_adapted(row, connection) for row in rows])
+        moment = _moment(at, connection)
+        rows = (_row(workspace, contract, envelope, at) for envelope in envelopes)
+        cursor.executemany(_plain(connection.vendor), [_adapted(row, connection, moment) for row in rows])
 
 
 def _row(workspace: str, contract: str, envelope: Envelope, at: datetime) -> Row:
@@ -102,14 +103,15 @@ def _row(workspace: str, contract: str, envelope: Envelope, at: datetime) -> Row
     )
 
 
-def _adapted(row: Row, connection: Any) -> tuple[Any, ...]:
+def _adapted(row: Row, connection: Any, moment: Any) -> tuple[Any, ...]:
     """The row as the database's driver wants it: text and numbers go as they are everywhere."""
-    workspace, kind, product_id, identity, contract, *rest, at = row
-    identity = _field("identity").get_db_prep_save(identity, connection)
-    return (workspace, kind, product_id, identity, contract, *rest, _adapted_moment(at, connection))
+    workspace, kind, product_id, identity, *rest, _ = row
+    adapted = _field("identity").get_db_prep_save(identity, connection)
+    return (workspace, kind, product_id, adapted, *rest, moment)
 
 
-def _adapted_moment(at: datetime, connection: Any) -> Any:
+def _moment(at: datetime, connection: Any) -> Any:
+    """``at`` as the driver wants it: once for all rows, for it is the dearest of the values to adapt."""
     return _field("enqueued_at").get_db_prep_save(at, connection)
 
 
