@@ -29,8 +29,8 @@ LASTS = 1.0
 BURDEN = 10
 """An agenda lasts at least this many times as long as its census took."""
 
-FEWEST, MOST = 8, 32
-"""Slots of an agenda: as many as there are requests in a second, and these at the least and at the most."""
+FEWEST, MOST = 8, 64
+"""Slots of an agenda: as many as there are requests while it lasts, and these at the least and at the most."""
 
 ALMOST = 0.9
 """The share of the bytes or attachments of a request from which on the next record might not fit."""
@@ -55,7 +55,7 @@ class Agenda:
     def groups(self) -> Iterator[Group]:
         """Whom to try, in order. Who asks for another one says that nothing of the last could be sealed."""
         for entry in self._entries():
-            if entry.group in self._tried or entry.group in self._closed:
+            if entry.group in self._tried:
                 continue
             self._tried.add(entry.group)
             self._last = entry
@@ -129,8 +129,9 @@ class Agenda:
 
     def _terms(self) -> Terms:
         settings, rate = self._channel.settings, self._channel.workspace.rate_limit
-        slots = max(FEWEST, min(MOST, math.ceil(rate)))
-        return Terms(rate, settings.linger, settings.max_wait, slots, LASTS)
+        lasts = max(LASTS, self._plan.lasts)  # the next is taken to be as slow as the last
+        slots = max(FEWEST, min(MOST, math.ceil(rate * lasts)))
+        return Terms(rate, settings.linger, settings.max_wait, slots, lasts)
 
     def _filled(self, batch: OutboxBatch) -> int:
         """How many records filled the request; 0 where there was room left."""

@@ -115,6 +115,26 @@ def test_fenced_groups_hold_up_nobody_and_go_as_soon_as_they_may(small_requests)
     assert {seal(small_requests), seal(small_requests)} == {"one", "two"}
 
 
+def test_who_was_tried_in_vain_does_not_crowd_the_next_agenda(small_requests, clock):
+    enqueue(small_requests, 1, "one", age=5)
+    assert seal(small_requests) == "one"
+    enqueue(small_requests, 1, "one", age=50)
+    enqueue(small_requests, 30, HOT, age=1)
+    assert seal(small_requests) == HOT
+    clock.move(agenda.LASTS)
+    assert seal(small_requests) == HOT
+    assert [product for _, product, _ in plan_of(small_requests)["next"]] == [HOT]
+
+
+def test_a_slow_census_is_not_taken_again_so_soon(small_requests, alias):
+    enqueue(small_requests, 300, HOT, age=1)
+    with transaction.atomic(using=alias):
+        mine = Agenda(small_requests, take_turn(small_requests), {})
+        mine._plan.lasts = 2.5
+        mine._take_census()
+    assert len(mine._plan.entries) == 25
+
+
 def test_the_agenda_is_but_a_hint(small_requests):
     enqueue(small_requests, 1, "a", age=1)
     for told in (None, [], "nonsense", {"next": "nonsense"}, {"made": 10**12, "lasts": 10**12}):
@@ -228,6 +248,14 @@ def test_more_groups_than_one_census_looks_at_have_their_turn(small_requests, mo
     for number in range(8):
         enqueue(small_requests, 1, f"p{number}", age=1)
     assert sorted(seal(small_requests) for _ in range(8)) == [f"p{number}" for number in range(8)]
+
+
+def test_groups_that_are_not_ready_do_not_hide_those_behind_them(small_requests, monkeypatch):
+    monkeypatch.setattr(agenda, "GROUPS", 3)
+    for product in ("a", "b", "c"):
+        enqueue(small_requests, 1, product)
+    enqueue(small_requests, 1, "z", age=1)
+    assert [seal(small_requests), seal(small_requests)] == [None, "z"]
 
 
 def test_a_full_group_outside_the_part_that_was_looked_at_is_not_forgotten(

@@ -78,7 +78,8 @@ def test_nobody_lingers_who_fills_a_request_or_comes_from_the_future():
 
 
 def test_a_record_from_far_in_the_future_is_not_put_off():
-    assert names(agenda([small(1, -3_600), full(0, requests=50)], TERMS))[0] == 1
+    assert names(agenda([small(2, 20), small(1, -3_600), full(0, requests=50)], TERMS))[0] == 1
+    assert names(agenda([small(2, 20), small(1, -3_600)], TERMS)) == [1, 2]
 
 
 def test_a_crowd_that_comes_to_its_deadline_together_is_begun_in_time():
