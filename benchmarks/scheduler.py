@@ -419,11 +419,11 @@ def _draw(
 
 
 def _draw_waits(axes: Any, runs: dict[str, Run], bound: Best) -> None:
-    for policy, told in runs.items():
+    for colour, (policy, told) in enumerate(runs.items()):
         slots = sorted(told.waits)
         passed = numpy.cumsum([told.waits[one] for one in slots])
         if len(slots):
-            axes.step([one / RATE for one in slots], 100 * passed / passed[-1], label=policy)
+            axes.step([one / RATE for one in slots], 100 * passed / passed[-1], f"C{colour}", label=policy)
     axes.axvline(bound.wait, color="grey", linestyle=":", label="bound")
     axes.set(xlabel="seconds waited", ylabel="% of records", ylim=(0, 101))
     axes.legend(fontsize=6)
