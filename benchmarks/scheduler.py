@@ -206,7 +206,7 @@ class Ours:
         requests = plan.full_requests(seen, self.terms, RECORDS, partial(_count, world))
         seen = [one._replace(requests=requests.get(one.group, 0)) for one in seen]
         entries = scheduler.agenda(seen, self.terms, due_was_last=plan.due_was_last)
-        plan.begin(entries, now=world.now, lasts=self.terms.lasts)
+        plan.begin(entries, {}, now=world.now, lasts=self.terms.lasts)
 
 
 def _count(world: World, most: Mapping[scheduler.Group, int]) -> dict[scheduler.Group, int]:

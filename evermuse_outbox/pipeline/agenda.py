@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 
-from ..models import OutboxBatch, OutboxGroup, OutboxWorkspace
+from ..models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
+from ..models.record import RecordQuerySet
 from . import census, scheduler
 from .channel import Channel
+from .groups import waiting_in
 from .plan import Plan
 from .scheduler import Entry, Group, Reason, Seen, Terms
 
@@ -50,6 +52,7 @@ class Agenda:
         self._tried: set[Group] = set()
         self._last: Entry | None = None
         self._seen: list[Seen] = []
+        self._heads: dict[Group, datetime] = {}
         self._changed = ["agenda"]
 
     def groups(self) -> Iterator[Group]:
@@ -61,6 +64,18 @@ class Agenda:
             self._last = entry
             yield entry.group
             self._plan.note_in_vain(entry.group, self._now.timestamp())
+
+    def waiting(self, group: Group) -> RecordQuerySet:
+        """The pending records of the group, the longest waiting first. One that was committed late, behind younger
+        ones, may be left to the next agenda."""
+        waiting, head = waiting_in(self._channel, group), self._plan.heads.get(group)
+        return waiting.filter(enqueued_at__gte=head) if head else waiting
+
+    def walked(self, group: Group, pk: int) -> None:
+        """What waits in the group begins with that record, as far as the turn has seen."""
+        if self._plan.comes_again(group):
+            rows = OutboxRecord.rows.using(self._channel.using)
+            self._plan.heads[group] = rows.values_list("enqueued_at", flat=True).get(pk=pk)
 
     def keep(self, batch: OutboxBatch | None) -> None:
         """Writes down what came of the turn."""
@@ -97,14 +112,15 @@ class Agenda:
         asked = [one for one in self._seen if not plan.is_resting(one.group, now)]
         entries = scheduler.agenda(asked, self._terms(), due_was_last=plan.due_was_last)
         took = self._channel.clock.monotonic() - started
-        plan.begin(entries, now=now, lasts=max(LASTS, BURDEN * took))
+        plan.begin(entries, self._heads, now=now, lasts=max(LASTS, BURDEN * took))
         self._turn.remember_flows(plan.flows)
         self._changed = ["agenda", "flows"]
 
     def _look(self) -> list[Seen]:
         """The groups that may be sealed, with what is known of each."""
         plan, most = self._plan, self._channel.settings.max_batch_records
-        ages = {group: self._age(moment) for group, moment in self._oldest() if group not in self._closed}
+        self._heads = {group: moment for group, moment in self._oldest() if group not in self._closed}
+        ages = {group: self._age(moment) for group, moment in self._heads.items()}
         seen = plan.all_seen(ages, most)
         requests = plan.full_requests(seen, self._terms(), most, self._count)
         return [one._replace(requests=requests[one.group]) if one.group in requests else one for one in seen]
@@ -118,11 +134,13 @@ class Agenda:
         plan.after = found[-1].group if len(found) == GROUPS else ("", "")
         if plan.after == ("", ""):
             return found
-        known = census.depths(self._channel, dict.fromkeys(plan.filling, 1))
+        known = census.depths(self._channel, dict.fromkeys(plan.filling, 1), plan.heads)
         return found + [census.Oldest(group, at) for group, (_, at) in known.items() if at]
 
     def _count(self, most: Mapping[Group, int]) -> dict[Group, int]:
-        return {group: depth.records for group, depth in census.depths(self._channel, most).items()}
+        return {
+            group: depth.records for group, depth in census.depths(self._channel, most, self._heads).items()
+        }
 
     def _age(self, moment: datetime) -> float:
         return (self._now - moment) / timedelta(seconds=1)

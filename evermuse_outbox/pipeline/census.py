@@ -8,7 +8,8 @@ from end to end to find the groups in it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -59,6 +60,10 @@ FROM (
 """DISTINCT over a beginning of the index is a loose index scan there; with MIN beside it, it is none."""
 
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before any record was enqueued."""
+
+
 class Oldest(NamedTuple):
     """A group, and when the longest waiting of its records was enqueued."""
 
@@ -80,14 +85,20 @@ def groups_behind(channel: Channel, after: Group, most: int) -> list[Oldest]:
     return [Oldest((kind, product), read(moment)) for kind, product, moment in rows if moment is not None]
 
 
-def depths(channel: Channel, most: Mapping[Group, int]) -> dict[Group, Depth]:
-    """How many records wait in each of these groups, counted up to the given number, in one query."""
+def depths(
+    channel: Channel, most: Mapping[Group, int], since: Mapping[Group, datetime]
+) -> dict[Group, Depth]:
+    """How many records wait in each of these groups, counted up to the given number, in one query.
+
+    ``since`` is where to begin, for groups of which it is known.
+    """
     groups = list(most)
     if not groups:
         return {}
     is_postgres = connections[channel.using].vendor == "postgresql"
+    write = _writer_of_moments(channel)
     query = (_by_lateral_join if is_postgres else _by_union)(
-        channel, [(*group, most[group]) for group in groups]
+        channel, [(*group, most[group], write(since.get(group, BEGINNING))) for group in groups]
     )
     read = _reader_of_moments(channel)
     return {groups[number]: Depth(count, read(moment)) for number, count, moment in _rows(channel, *query)}
@@ -104,29 +115,34 @@ def _walk(channel: Channel, after: Group, most: int) -> tuple[str, list[Any]]:
             return MYSQL, [name, name, after[0], *after, most]
 
 
-def _by_lateral_join(channel: Channel, wanted: Sequence[tuple[str, str, int]]) -> tuple[str, list[Any]]:
+def _by_lateral_join(channel: Channel, wanted: Sequence[tuple[str, str, int, Any]]) -> tuple[str, list[Any]]:
     """Planned once, not once a group."""
-    values = ", ".join(["(%s, %s, %s, %s)"] * len(wanted))
+    values = ", ".join(["(%s, %s, %s, %s, %s::timestamptz)"] * len(wanted))
     query = f"""
         SELECT number, deep.count, deep.oldest
-        FROM (VALUES {values}) AS wanted(number, type, product_id, most) CROSS JOIN LATERAL (
+        FROM (VALUES {values}) AS wanted(number, type, product_id, most, since) CROSS JOIN LATERAL (
           SELECT COUNT(*) AS count, MIN(enqueued_at) AS oldest FROM (
             SELECT enqueued_at FROM {TABLE} AS one
             WHERE {PENDING} AND one.type = wanted.type AND one.product_id = wanted.product_id
+              AND enqueued_at >= wanted.since
             ORDER BY enqueued_at, id LIMIT wanted.most) AS first) AS deep
     """
     told = [value for number, one in enumerate(wanted) for value in (number, *one)]
     return query, [*told, channel.name]
 
 
-def _by_union(channel: Channel, wanted: Sequence[tuple[str, str, int]]) -> tuple[str, list[Any]]:
+def _by_union(channel: Channel, wanted: Sequence[tuple[str, str, int, Any]]) -> tuple[str, list[Any]]:
     hint = f"FORCE INDEX ({INDEX})" if connections[channel.using].vendor == "mysql" else ""
     one = f"""
         SELECT %s AS number, COUNT(*) AS count, MIN(enqueued_at) AS oldest FROM (
           SELECT enqueued_at FROM {TABLE} {hint} WHERE {PENDING} AND type = %s AND product_id = %s
+            AND enqueued_at >= %s
           ORDER BY enqueued_at, id LIMIT %s) AS first
     """
-    told = [(number, channel.name, *group) for number, group in enumerate(wanted)]
+    told = [
+        (number, channel.name, kind, product, since, most)
+        for number, (kind, product, most, since) in enumerate(wanted)
+    ]
     return " UNION ALL ".join([one] * len(wanted)), [value for values in told for value in values]
 
 
@@ -134,6 +150,12 @@ def _rows(channel: Channel, query: str, told: Iterable[Any]) -> list[Any]:
     with connections[channel.using].cursor() as cursor:
         cursor.execute(query, list(told))
         return list(cursor.fetchall())
+
+
+def _writer_of_moments(channel: Channel) -> Any:
+    """What Django does with a moment that it hands to that database."""
+    field = OutboxRecord._meta.get_field("enqueued_at")
+    return partial(field.get_db_prep_value, connection=connections[channel.using])
 
 
 def _reader_of_moments(channel: Channel) -> Any:

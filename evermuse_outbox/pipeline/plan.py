@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -43,6 +44,9 @@ class Plan:
     due_was_last: bool = False
     filling: dict[Group, Filling] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
+    heads: dict[Group, datetime] = field(default_factory=dict)
+    """When the oldest pending record was enqueued, of groups on the agenda. Before it lie the traces of those that were
+    taken, which the database keeps as long as an old transaction might look at them."""
     flows: dict[Group, float] = field(default_factory=dict)
     """Records a second, of groups that were looked into."""
     start: int = 0
@@ -58,9 +62,13 @@ class Plan:
         """The next slot, taken off the agenda."""
         return self.entries.pop(0) if self.entries else None
 
-    def begin(self, entries: Iterable[Entry], *, now: float, lasts: float) -> None:
+    def begin(
+        self, entries: Iterable[Entry], oldest: Mapping[Group, datetime], *, now: float, lasts: float
+    ) -> None:
         """A new agenda in the place of the old one."""
         self.entries, self.made, self.lasts = list(entries), now, lasts
+        listed = {entry.group for entry in self.entries}
+        self.heads = {group: moment for group, moment in oldest.items() if group in listed}
         self.resting = {group: until for group, until in self.resting.items() if until > now}
 
     def note_sealed(self, entry: Entry, filled: int, turn: int) -> None:
@@ -81,6 +89,10 @@ class Plan:
         self.resting[group] = now + REST
         self._forget_the_oldest(self.resting)
         self._strike(group)
+
+    def comes_again(self, group: Group) -> bool:
+        """Whether the group stands on what is left of the agenda."""
+        return any(entry.group == group for entry in self.entries)
 
     def is_resting(self, group: Group, now: float) -> bool:
         """Whether the group was tried in vain a moment ago."""
@@ -150,6 +162,7 @@ class Plan:
             "due_was_last": self.due_was_last,
             "filling": [[*group, *known] for group, known in self.filling.items()],
             "resting": [[*group, until] for group, until in self.resting.items()],
+            "heads": [[*group, head.isoformat()] for group, head in self.heads.items()],
             "start": self.start,
             "after": self.after,
         }
@@ -168,6 +181,9 @@ class Plan:
                     for kind, product, records, served in told["filling"]
                 },
                 resting={(kind, product): until for kind, product, until in told["resting"]},
+                heads={
+                    (kind, product): datetime.fromisoformat(head) for kind, product, head in told["heads"]
+                },
                 start=int(told["start"]),
                 after=(told["after"][0], told["after"][1]),
             )

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -94,13 +93,16 @@ def seal_next(channel: Channel) -> Sealed | None:
         paused = paused_groups(channel)
         agenda = Agenda(channel, turn, paused)
         for group in agenda.groups():
-            seal = partial(_seal_probe, row=paused[group]) if group in paused else _seal_group
-            if sealed := seal(channel, group):
+            if sealed := _seal_some(channel, group, agenda, paused.get(group)):
                 break
         else:
             sealed = None
         agenda.keep(sealed.batch if sealed else None)
     return sealed
+
+
+def _seal_some(channel: Channel, group: Group, agenda: Agenda, paused: OutboxGroup | None) -> Sealed | None:
+    return _seal_probe(channel, group, paused) if paused else _seal_group(channel, group, agenda)
 
 
 def take_turn(channel: Channel) -> OutboxWorkspace:
@@ -165,16 +167,28 @@ def seal_part(channel: Channel, records: list[Waiting], parent: OutboxBatch) -> 
     _write_batch(channel, records, parent=parent, resends=parent.resends)
 
 
-def _seal_group(channel: Channel, group: Group) -> Sealed | None:
+def _seal_group(channel: Channel, group: Group, agenda: Agenda) -> Sealed | None:
     limits = _limits(channel)
+    seen: list[Waiting] = []
     ready: list[Waiting] = []
-    for page in _pages(channel, group, limits.records):
+    for page in _pages(channel, agenda.waiting(group), limits.records):
+        page = _exactly(page, group)
+        seen += page
         fresh = _in_contract(channel, free_to_go(channel, page))
         ready = one_of_each(channel, ready + fresh) if ready else fresh
         if len(ready) >= limits.records:
             break
     packed = pack(ready, limits, _format(channel))
-    return _write_batch(channel, packed, leased=True) if packed else None
+    if not packed:
+        return None
+    agenda.walked(group, _first_left(seen, packed).pk)
+    return _write_batch(channel, packed, leased=True)
+
+
+def _first_left(seen: list[Waiting], packed: list[Waiting]) -> Waiting:
+    """The first that still waits; the last where none does."""
+    taken = {record.pk for record in packed}
+    return next((record for record in seen if record.pk not in taken), seen[-1])
 
 
 def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | None:
@@ -189,15 +203,14 @@ def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | No
     return _write_batch(channel, ready, leased=True) if ready else None
 
 
-def _pages(channel: Channel, group: Group, size: int) -> Iterator[list[Waiting]]:
-    """The oldest pending records of the group, locked, a request's worth at a time."""
-    waiting = waiting_in(channel, group)
+def _pages(channel: Channel, waiting: RecordQuerySet, size: int) -> Iterator[list[Waiting]]:
+    """The first of the waiting records, locked, a request's worth at a time."""
     if connections[channel.using].features.has_select_for_update_skip_locked:
         waiting = waiting.select_for_update(skip_locked=True)
     page: list[Waiting] = []
     for _ in range(PAGES):
         page = _read(_behind(channel, waiting, page)[:size])
-        yield _exactly(page, group)
+        yield page
         if len(page) < size:
             return
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connections, transaction
@@ -235,12 +235,12 @@ def test_a_census_finds_all_groups_with_their_oldest(channel, clock, sandbox):
 def test_depths_are_counted_no_further_than_asked(channel, clock):
     enqueue(channel, 7, "a", age=3)
     most = {("message", "a"): 5, ("message", "none"): 5}
-    found = census.depths(channel, most)
+    found = census.depths(channel, most, {})
     assert found == {
         ("message", "a"): (5, clock.now() - timedelta(seconds=3)),
         ("message", "none"): (0, None),
     }
-    assert census.depths(channel, {}) == {}
+    assert census.depths(channel, {}, {}) == {}
 
 
 def test_more_groups_than_one_census_looks_at_have_their_turn(small_requests, monkeypatch):
@@ -287,6 +287,7 @@ INDEX_ONLY = {
 }
 
 
+@pytest.mark.commits  # as ANALYZE does in MariaDB
 def test_a_census_walks_the_index(channel, alias):
     for number in range(40):
         enqueue(channel, 40, f"p{number}")
@@ -301,3 +302,69 @@ def test_a_census_walks_the_index(channel, alias):
         plan = "\n".join(str(row) for row in cursor.fetchall())
     assert census.INDEX in plan
     assert INDEX_ONLY[connection.vendor](plan), plan
+
+
+# --- where a group begins -----------------------------------------------------------------------------------
+
+
+def begins(query):
+    """Whether a query looks for pending records behind a moment."""
+    return '"enqueued_at" >=' in query.replace("`", '"')
+
+
+def pages(captured):
+    return [
+        query["sql"] for query in captured if "payload" in query["sql"] and "UPDATE" not in query["sql"][:6]
+    ]
+
+
+def test_who_is_sealed_again_is_read_from_where_the_last_one_ended(small_requests, clock):
+    for age in (40, 30, 20):
+        enqueue(small_requests, 10, HOT, first=age, age=age)
+    for taken in (40, 30):
+        with CaptureQueriesContext(connections[small_requests.using]) as captured:
+            assert seal(small_requests) == HOT
+        assert all(map(begins, pages(captured)))
+        ((*group, head),) = plan_of(small_requests)["heads"]
+        assert group == ["message", HOT]
+        assert datetime.fromisoformat(head) == clock.now() - timedelta(seconds=taken)
+
+
+def test_a_record_that_is_committed_late_behind_younger_ones_is_found_by_the_next_agenda(
+    small_requests, clock
+):
+    enqueue(small_requests, 20, HOT, age=20)
+    assert seal(small_requests) == HOT
+    enqueue(small_requests, 1, HOT, first=99, age=500)
+    assert seal(small_requests) == HOT
+    clock.move(1)
+    assert seal(small_requests) == HOT
+    assert not OutboxRecord.rows.using(small_requests.using).pending().exists()
+
+
+def test_fenced_records_are_looked_at_again(small_requests, clock):
+    channel = small_requests
+    older = [record(f"{HOT}-{number}", _product_id=HOT) for number in range(3)]
+    outbox.enqueue_many(older, using=channel.using)
+    assert seal(channel) == HOT  # and now the newer versions have to wait
+    clock.move(5)
+    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=channel.using)
+    enqueue(channel, 40, HOT, first=10, age=1)
+    OutboxRecord.rows.using(channel.using).pending().filter(payload__contains="newer").update(
+        enqueued_at=clock.now() - timedelta(seconds=3)
+    )
+    assert seal(channel) == HOT
+    OutboxBatch.objects.using(channel.using).filter(record_count=3).update(
+        state="complete", remote_id="r", lease_token=None, leased_until=None
+    )
+    assert seal(channel) == HOT
+    waiting = OutboxRecord.rows.using(channel.using).pending().filter(payload__contains="newer")
+    assert not waiting.exists(), "what was fenced is at the head still, not behind it"
+
+
+def test_depths_are_counted_from_where_a_group_is_known_to_begin(channel, clock):
+    enqueue(channel, 4, "a", age=9)
+    enqueue(channel, 3, "a", first=10, age=3)
+    group = ("message", "a")
+    since = clock.now() - timedelta(seconds=3)
+    assert census.depths(channel, {group: 9}, {group: since})[group] == (3, since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from evermuse_outbox.pipeline.scheduler import (
     to_probe,
 )
 
+HEAD = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 TERMS = Terms(rate=10, linger=0.2, max_wait=30, slots=12)
 
 
@@ -168,7 +170,7 @@ def test_the_bound_holds_where_it_can(starts, hot, rate):
         if not plan.entries or not plan.is_current(now):
             seen = [Seen(one, age + now) for one, age in pending.items()]
             seen += [full(0, 1.0, hot)] if hot else []
-            plan.begin(agenda(seen, terms, due_was_last=plan.due_was_last), now=now, lasts=terms.lasts)
+            plan.begin(agenda(seen, terms, due_was_last=plan.due_was_last), {}, now=now, lasts=terms.lasts)
         entry = plan.take()
         plan.note_sealed(entry, 1 if entry.group == group(0) else 0, 1)
         if entry.group in pending:
@@ -183,7 +185,9 @@ def test_the_bound_holds_where_it_can(starts, hot, rate):
 
 def test_a_plan_is_the_same_after_it_was_stored():
     plan = Plan(after=("call", "p9"), start=7, due_was_last=True)
-    plan.begin([Entry(group(1), Reason.DUE), Entry(group(2), Reason.FULL)], now=5.5, lasts=1.0)
+    plan.begin(
+        [Entry(group(1), Reason.DUE), Entry(group(2), Reason.FULL)], {group(2): HEAD}, now=5.5, lasts=1.0
+    )
     plan.note_sealed(Entry(group(3), Reason.FULL), 250, 12)
     plan.note_in_vain(group(4), 6.0)
     assert Plan.of_json(plan.as_json()) == plan
