@@ -122,7 +122,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def _run(options: argparse.Namespace, host: stage.Stage, complete_after: float, workers: int) -> Run:
     """A backlog is sent and followed to its end."""
     with sink.running(complete_after=complete_after) as api:
-        _empty_the_tables()
+        host.empty()
         _open_batches(api, options.open)
         _enqueue(options.batches * options.batch_records)
         os.environ["EVERMUSE_API_URL"] = api.url  # for the workers, which are started now
@@ -132,14 +132,6 @@ def _run(options: argparse.Namespace, host: stage.Stage, complete_after: float, 
         figures = api.figures()
     made = [send[0] for send in figures["sends"]]
     return Run(complete_after, workers, made[options.open :], figures["reads"], _delays(made, complete_after))
-
-
-def _empty_the_tables() -> None:
-    from django.apps import apps
-
-    for table in apps.get_app_config("evermuse_outbox").get_models():
-        rows: Any = table._base_manager.all()
-        rows._raw_delete(rows.db)
 
 
 def _open_batches(api: sink.Sink, count: int) -> None:

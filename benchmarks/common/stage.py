@@ -81,6 +81,14 @@ class Stage:
             if text:
                 print(f"--- {log.name}\n{text[-2_000:]}", file=sys.stderr)
 
+    def empty(self) -> None:
+        """Takes all rows of the outbox away, for another run."""
+        from django.apps import apps
+
+        for table in apps.get_app_config("evermuse_outbox").get_models():
+            rows: Any = table._base_manager.all()
+            rows._raw_delete(rows.db)
+
     def wal(self) -> int:
         """The database server's position in its write-ahead log in bytes; 0 where it has none to tell."""
         from django.db import connection

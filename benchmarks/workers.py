@@ -1,0 +1,170 @@
+"""One to eight worker processes at the published pace: what arrives, with quick answers and slow ones.
+
+    python -m benchmarks workers                                # 1, 2, 4, 8 processes; 5 ms, 0.3 s and 1 s
+    python -m benchmarks workers --workers 2 --delay 1
+    python -m benchmarks workers --workers 2 --delay 0.005 --small 2000   # beside 2,000 small groups
+
+Many small batches (MAX_BATCH_RECORDS is lowered), as the pace counts requests; real Celery processes, and an API that
+only counts (benchmarks/common/sink.py), so that every figure is of what arrived there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import Any
+
+from tqdm import tqdm
+
+from .common import sink, stage
+from .common.records import records
+from .common.report import Report, percentile
+
+RATE = 10
+"""Requests in a second: the published limit."""
+
+RECORDS = 50
+"""Of a full batch."""
+
+HOT, SMALL = "hot", "small-"
+
+HEADERS = [
+    "answers in, s",
+    "processes",
+    "sends",
+    "of the ceiling",
+    "… in the best half",
+    "most in a sliding second",
+    "gap p50 / p99 / max, ms",
+    "mean fill of the hot group",
+    "small groups served",
+    "keys or records twice",
+    "CPU of the workers, cores",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's figures; ``sends`` as the sink tells them."""
+
+    delay: float
+    workers: int
+    sends: list[list[Any]]
+    reads: list[list[Any]]
+    twice: int
+    cores: float
+
+    def row(self) -> list[Any]:
+        """Its line in the table."""
+        times = sorted(send[0] for send in self.sends)
+        gaps = [1_000 * (later - earlier) for earlier, later in pairwise(times)]
+        arrivals = [*times, *(at for at, _ in self.reads)]
+        hot = [send[1] for send in self.sends if send[3] == HOT]
+        return [
+            f"{self.delay:g}",
+            self.workers,
+            len(times),
+            f"{100 * (len(times) - 1) / (times[-1] - times[0]) / RATE:.1f} %",
+            f"{100 * _best(times, (times[-1] - times[0]) / 2) / RATE:.1f} %",
+            sink.most_in_a_second(arrivals),
+            " / ".join(f"{percentile(gaps, share):.0f}" for share in (0.5, 0.99, 1)),
+            f"{100 * sum(hot) / len(hot) / RECORDS:.1f} %",
+            len({send[3] for send in self.sends if send[3].startswith(SMALL)}),
+            self.twice,
+            f"{self.cores:.2f}",
+        ]
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the benchmark."""
+    options = _options(arguments)
+    with stage.stage(options.database, RATE_LIMIT=RATE, MAX_BATCH_RECORDS=RECORDS) as host:
+        report = Report(options.name, vars(options))
+        report.service("database", host.version())
+        runs = [_run(options, host, *kind) for kind in product(options.delay, options.workers)]
+        report.raw["runs"] = [vars(run) for run in runs]
+        title = f"{options.seconds:g} s each, a backlog at all times, beside {options.small} small groups"
+        report.table(title, HEADERS, [run.row() for run in runs])
+        report.save(lambda figure: _draw(figure, runs), size=(8, 2 + 1.2 * len(runs)))
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks workers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[1, 2, 4, 8], help="processes; default: 1 2 4 8"
+    )
+    parser.add_argument(
+        "--delay", type=float, nargs="+", default=[0.005, 0.3, 1], metavar="S", help="default: 0.005 0.3 1"
+    )
+    parser.add_argument("--small", type=int, default=0, help="groups of three records beside; default: 0")
+    parser.add_argument("--seconds", type=float, default=45, help="of a run; default: 45")
+    parser.add_argument(
+        "--database", default=stage.POSTGRES, metavar="URL", help="of a server (or sqlite://)"
+    )
+    parser.add_argument("--name", default="workers", help="of the files in results/; default: workers")
+    return parser.parse_args(arguments)
+
+
+def _run(options: argparse.Namespace, host: stage.Stage, delay: float, workers: int) -> Run:
+    """A backlog that is larger than what can be sent, watched from the first send on."""
+    with sink.running(delay=delay) as api:
+        host.empty()
+        _enqueue(int(RATE * RECORDS * (options.seconds + 5)), options.small)
+        os.environ["EVERMUSE_API_URL"] = api.url  # for the workers, which are started now
+        host.start_workers(workers)
+        _watch(api, options.seconds, f"answers in {delay:g} s, {workers} processes")
+        figures, meter = api.figures(), stage.CpuMeter()
+        meter.add(workers=[worker.pid for worker in host.workers])
+        cores = meter.read()["workers"] / options.seconds
+        host.stop_workers()
+        return Run(delay, workers, figures["sends"], figures["reads"], figures["repeated"], cores)
+
+
+def _enqueue(count: int, small: int) -> None:
+    from evermuse_outbox import outbox
+
+    outbox.enqueue_many(records(count, 500, product=HOT))
+    outbox.enqueue_many(
+        one
+        for number in range(small)
+        for one in records(3, 500, first=10**6 + 3 * number, product=f"{SMALL}{number}")
+    )
+
+
+def _watch(api: sink.Sink, seconds: float, name: str) -> None:
+    with tqdm(total=seconds, unit=" s", desc=name, file=sys.stderr) as bar:
+        while not api.figures()["sends"]:
+            time.sleep(0.2)
+        started = time.monotonic()
+        while (passed := time.monotonic() - started) < seconds:
+            bar.n = round(passed)
+            bar.refresh()
+            time.sleep(1)
+
+
+def _best(times: list[float], seconds: float) -> float:
+    """The most sends a second over any stretch of that length."""
+    most, first = 0, 0
+    for last, moment in enumerate(times):
+        while moment - times[first] > seconds:
+            first += 1
+        most = max(most, last - first)
+    return most / seconds
+
+
+def _draw(figure: Any, runs: list[Run]) -> None:
+    """What arrived in each second of each run."""
+    for axes, run in zip(figure.subplots(len(runs), 1, squeeze=False, sharex=True)[:, 0], runs, strict=True):
+        start = min(send[0] for send in run.sends)
+        ends = int(max(send[0] for send in run.sends) - start) + 2
+        axes.hist([send[0] - start for send in run.sends], bins=range(ends))
+        axes.set(ylabel=f"{run.delay:g} s\n{run.workers} proc.", ylim=(0, RATE + 2))
+    axes.set(xlabel="sends in each second since the first")
