@@ -62,13 +62,13 @@ def test_status_for_people(alias):
     assert lines[:2] == ["Records", f"  pending    {2:>12}  {'█' * 40}"]
     assert f"  rejected   {1:>12}  {'█' * 20}" in lines
     assert any(line.startswith("Oldest unsent record: ") and line.endswith(" s") for line in lines)
-    assert lines[-1] == "Workspace default: paused until None: the key is wrong"
+    assert "Workspace default: paused until None: the key is wrong" in lines
 
 
 def test_status_of_an_empty_outbox_for_people(alias):
     lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
     assert "█" not in "".join(lines)
-    assert lines[-2:] == ["Oldest unsent record: none", "Workspace default: open"]
+    assert {"Oldest unsent record: none", "Workspace default: open"} <= set(lines)
 
 
 @pytest.mark.parametrize("state", RecordState)
@@ -154,7 +154,9 @@ def test_drain_that_gives_up_says_what_holds(alias, looks):
 def test_relay_has_a_thread_for_each_task_of_each_lane(outbox_settings):
     outbox_settings(DATABASES=["default"], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     names = [name for name, _, _ in outbox_relay.Command()._steps()]
-    assert names == ["maintain", "track default", "send default", "track eu", "send eu"]
+    turns = ["even turns", "odd turns"]
+    sends = {name: [f"send {name}, {turn}" for turn in turns] for name in ("default", "eu")}
+    assert names == ["maintain", "track default", *sends["default"], "track eu", *sends["eu"]]
 
 
 @pytest.mark.django_db

@@ -19,9 +19,9 @@ from evermuse_outbox import outbox, tasks
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from evermuse_outbox.pipeline import seal, settle
 from evermuse_outbox.pipeline.channel import Clock, open_channel
-from evermuse_outbox.pipeline.crew import Shift
+from evermuse_outbox.pipeline.crew import Crew
 from evermuse_outbox.pipeline.maintain import rescue
-from evermuse_outbox.pipeline.relay import relay, track
+from evermuse_outbox.pipeline.relay import _help, relay, track
 from evermuse_outbox.pipeline.trouble import Trouble, trouble_of
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.ailments import Ailing, run
@@ -329,10 +329,12 @@ def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case,
 
 def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alias, case, caplog):
     def send_with_help():
-        shift = Shift(open_channel(alias, "default"), 60, relay)
-        shift.call(1)
+        crew = Crew.of(open_channel(alias, "default"))
+        assert crew.begin(60)
+        crew.call(_help, 2)
+        crew.leave()
         try:
-            return shift.join()
+            return crew.end()
         finally:
             connections[alias].close()  # this thread had another
 

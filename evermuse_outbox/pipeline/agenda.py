@@ -69,13 +69,13 @@ class Agenda:
         """The pending records of the group, the longest waiting first. One that was committed late, behind younger
         ones, may be left to the next agenda."""
         waiting, head = waiting_in(self._channel, group), self._plan.heads.get(group)
-        return waiting.filter(enqueued_at__gte=head) if head else waiting
+        return waiting.filter(enqueued_at__gte=datetime.fromisoformat(head)) if head else waiting
 
     def walked(self, group: Group, pk: int) -> None:
         """What waits in the group begins with that record, as far as the turn has seen."""
         if self._plan.comes_again(group):
             rows = OutboxRecord.rows.using(self._channel.using)
-            self._plan.heads[group] = rows.values_list("enqueued_at", flat=True).get(pk=pk)
+            self._plan.heads[group] = rows.values_list("enqueued_at", flat=True).get(pk=pk).isoformat()
 
     def keep(self, batch: OutboxBatch | None) -> None:
         """Writes down what came of the turn."""
@@ -112,7 +112,8 @@ class Agenda:
         asked = [one for one in self._seen if not plan.is_resting(one.group, now)]
         entries = scheduler.agenda(asked, self._terms(), due_was_last=plan.due_was_last)
         took = self._channel.clock.monotonic() - started
-        plan.begin(entries, self._heads, now=now, lasts=max(LASTS, BURDEN * took))
+        heads = {group: moment.isoformat() for group, moment in self._heads.items()}
+        plan.begin(entries, heads, now=now, lasts=max(LASTS, BURDEN * took))
         self._turn.remember_flows(plan.flows)
         self._changed = ["agenda", "flows"]
 
@@ -134,7 +135,7 @@ class Agenda:
         plan.after = found[-1].group if len(found) == GROUPS else ("", "")
         if plan.after == ("", ""):
             return found
-        known = census.depths(self._channel, dict.fromkeys(plan.filling, 1), plan.heads)
+        known = census.depths(self._channel, dict.fromkeys(plan.filling, 1), {})
         return found + [census.Oldest(group, at) for group, (_, at) in known.items() if at]
 
     def _count(self, most: Mapping[Group, int]) -> dict[Group, int]:

@@ -3,6 +3,9 @@
 An answer that takes L seconds needs rate × L senders to keep up with the rate. Where answers are quick or the database
 is what everybody waits for, more senders only take each other's time: one seals at a time in a workspace, so that
 with n senders another one is of use as long as they spend more than (n - 1) / n of their time waiting for answers.
+
+A run (a Celery task, or a step of ``outbox_relay``) is one sender, and calls helpers. They go on a little longer than
+the run, so that the next run finds them at work.
 """
 
 from __future__ import annotations
@@ -20,94 +23,119 @@ logger = logging.getLogger(__name__)
 STUCK = 1.0
 """Seconds without a batch sent after which another sender is let in whatever was learned before."""
 
-Send = Callable[[Channel, float, "Shift"], int]
-"""Sends on a channel for so many seconds, calling for help on the shift; returns how many batches it sent."""
+OVERLAP = 2.0
+"""Seconds that helpers go on after the run that called them. Where no other run began by then, they end."""
+
+Help = Callable[[Channel, float, "Crew"], int]
+"""Sends on a channel for so many seconds; returns how many batches it sent."""
 
 
 class Crew:
     """All who send for one lane (a workspace on a database) in this process, and what was learned of their use."""
 
     _crews: ClassVar[dict[tuple[str, str], Crew]] = {}
-    _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self) -> None:
-        self.size = 0
-        """Helpers of a run that sent something: the next run begins with so many."""
-        self._senders = 0
-        self._waiting = 0.0
-        self._sent_at = 0.0
+    def __init__(self, lane: tuple[str, str], most: int) -> None:
+        self._lane, self._most = lane, most
+        self._lock = threading.Lock()
+        self._senders = self._runs = 0
+        self._helpers: list[threading.Thread] = []
+        self._until = 0.0
+        self._waiting, self._sent_at = 0.0, 0.0
+        self._useful: set[threading.Thread] = set()
+        self._sent = 0
+        self._size = 0
 
     @classmethod
     def of(cls, channel: Channel) -> Crew:
         """The crew of that lane."""
-        with cls._lock:
-            return cls._crews.setdefault((channel.using, channel.name), cls())
+        lane = (channel.using, channel.name)
+        crew = cls._crews.setdefault(lane, cls(lane, channel.settings.senders))
+        crew._most = channel.settings.senders
+        return crew
 
-    def has_room(self, most: int) -> bool:
-        """Whether another sender is of use, and there are fewer than ``most``."""
-        return self._senders < most and self._is_another_of_use()
+    # --- runs ---------------------------------------------------------------------------------------------
 
-    def admit(self, most: int) -> bool:
-        """Counts one more sender in, where there is room."""
+    def begin(self, seconds: float) -> bool:
+        """Another run, for so many seconds; False where its sender would be of no use."""
+        if not self._admit(self._most):
+            return False
         with self._lock:
-            has_room = self.has_room(most)
-            self._senders += has_room
-            return has_room
+            self._runs += 1
+            self._until = max(self._until, time.monotonic() + seconds + OVERLAP)
+        return True
 
-    def dismiss(self) -> None:
-        """Counts a sender out."""
+    def end(self) -> int:
+        """The run is over: waits for the helpers, unless another run goes on with them. Returns how many batches they
+        sent."""
         with self._lock:
-            self._senders -= 1
+            self._runs -= 1
+            if self._runs:
+                return 0
+            helpers, self._helpers = self._helpers, []
+        for helper in helpers:
+            helper.join()
+        return self._settle_accounts(helpers)
+
+    def _settle_accounts(self, helpers: list[threading.Thread]) -> int:
+        with self._lock:
+            useful = self._useful.intersection(helpers)
+            self._size = len(useful)
+            self._useful -= useful
+            sent, self._sent = self._sent, 0
+            return sent
+
+    # --- senders ------------------------------------------------------------------------------------------
 
     def sent(self, waiting: float) -> None:
         """A batch was sent by somebody who has waited for answers for that share of its time (0 to 1)."""
         self._waiting, self._sent_at = waiting, time.monotonic()
 
-    def _is_another_of_use(self) -> bool:
+    def has_room(self) -> bool:
+        """Whether another sender would be of use."""
+        if self._senders >= self._most:
+            return False
         if not self._senders or time.monotonic() - self._sent_at > STUCK:
             return True
         return self._waiting > (self._senders - 1) / self._senders
 
+    def call(self, help_out: Help, wanted: int | None = None) -> None:
+        """Helpers, as long as they are of use and there are fewer senders than ``wanted``; by default as many as were
+        of use when the crew last parted."""
+        wanted = 1 + self._size if wanted is None else wanted
+        while self._admit(min(wanted, self._most)):
+            name = f"evermuse-outbox sender {self._senders}"
+            helper = threading.Thread(target=self._help, args=(help_out,), name=name)
+            with self._lock:
+                self._helpers = [each for each in self._helpers if each.is_alive() or each in self._useful]
+                self._helpers.append(helper)
+                helper.start()
 
-class Shift:
-    """Those who help one sender for a while: each a thread with connections of its own."""
-
-    def __init__(self, channel: Channel, seconds: float, send: Send) -> None:
-        self.crew = Crew.of(channel)
-        self._lane = (channel.using, channel.name)
-        self._most = channel.settings.senders
-        self._deadline = time.monotonic() + seconds
-        self._send = send
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._sent: list[int] = []
-
-    def has_room(self) -> bool:
-        """Whether another sender would be of use."""
-        return self.crew.has_room(self._most)
-
-    def call(self, wanted: int) -> None:
-        """More senders, as long as they are of use and there are fewer than ``wanted``."""
+    def leave(self) -> None:
+        """A sender is done."""
         with self._lock:
-            while self.crew.admit(min(wanted, self._most)):
-                name = f"evermuse-outbox sender {len(self._threads) + 2}"
-                self._threads.append(threading.Thread(target=self._run, name=name))
-                self._threads[-1].start()
+            self._senders -= 1
 
-    def join(self) -> int:
-        """Waits for those whose batch is still under way; returns how many batches they all have sent."""
-        for thread in self._threads:  # also those that join while we wait
-            thread.join()
-        self.crew.size = sum(sent > 0 for sent in self._sent)
-        return sum(self._sent)
+    def _admit(self, most: int) -> bool:
+        with self._lock:
+            has_room = self._senders < most and self.has_room()
+            self._senders += has_room
+            return has_room
 
-    def _run(self) -> None:
+    def _help(self, help_out: Help) -> None:
         try:
             with one_of_many("/".join(self._lane)):
-                channel = open_channel(*self._lane)
-                self._sent.append(self._send(channel, self._deadline - time.monotonic(), self))
+                while (left := self._until - time.monotonic()) > 0:
+                    if not (sent := help_out(open_channel(*self._lane), left, self)):
+                        break
+                    self._count(sent)
         except Exception:
             logger.exception("a sender of %s/%s ended", *self._lane)
         finally:
-            self.crew.dismiss()
+            self.leave()
             close_connections()
+
+    def _count(self, sent: int) -> None:
+        with self._lock:
+            self._sent += sent
+            self._useful.add(threading.current_thread())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -44,9 +43,9 @@ class Plan:
     due_was_last: bool = False
     filling: dict[Group, Filling] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
-    heads: dict[Group, datetime] = field(default_factory=dict)
-    """When the oldest pending record was enqueued, of groups on the agenda. Before it lie the traces of those that were
-    taken, which the database keeps as long as an old transaction might look at them."""
+    heads: dict[Group, str] = field(default_factory=dict)
+    """When the oldest pending record was enqueued (ISO 8601), of groups on the agenda. Before it lie the traces of
+    those that were taken, which the database keeps as long as an old transaction might look at them."""
     flows: dict[Group, float] = field(default_factory=dict)
     """Records a second, of groups that were looked into."""
     start: int = 0
@@ -63,7 +62,7 @@ class Plan:
         return self.entries.pop(0) if self.entries else None
 
     def begin(
-        self, entries: Iterable[Entry], oldest: Mapping[Group, datetime], *, now: float, lasts: float
+        self, entries: Iterable[Entry], oldest: Mapping[Group, str], *, now: float, lasts: float
     ) -> None:
         """A new agenda in the place of the old one."""
         self.entries, self.made, self.lasts = list(entries), now, lasts
@@ -162,7 +161,7 @@ class Plan:
             "due_was_last": self.due_was_last,
             "filling": [[*group, *known] for group, known in self.filling.items()],
             "resting": [[*group, until] for group, until in self.resting.items()],
-            "heads": [[*group, head.isoformat()] for group, head in self.heads.items()],
+            "heads": [[*group, head] for group, head in self.heads.items()],
             "start": self.start,
             "after": self.after,
         }
@@ -181,9 +180,7 @@ class Plan:
                     for kind, product, records, served in told["filling"]
                 },
                 resting={(kind, product): until for kind, product, until in told["resting"]},
-                heads={
-                    (kind, product): datetime.fromisoformat(head) for kind, product, head in told["heads"]
-                },
+                heads={(kind, product): str(head) for kind, product, head in told["heads"]},
                 start=int(told["start"]),
                 after=(told["after"][0], told["after"][1]),
             )

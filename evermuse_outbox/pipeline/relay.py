@@ -7,26 +7,40 @@ from collections.abc import Callable
 
 from ..evermuse.errors import ThrottleUnavailable
 from .channel import Channel
-from .crew import Crew, Shift
+from .crew import Crew
 from .groups import has_work
 from .send import Step, send_next
 from .track import track_due
 
+PATIENCE = 2.0
+"""Seconds without a slot after which a sender is one too many."""
 
-def relay(channel: Channel, seconds: float, shift: Shift | None = None) -> int:
+KNOCK = 0.1
+"""Seconds between two looks for a slot where enough senders wait for the next ones."""
+
+
+def relay(channel: Channel, seconds: float, crew: Crew | None = None, *, helps: bool = False) -> int:
     """Seals and sends until nothing is due, others do so already, or the time is up.
 
     Returns how many batches this sender sent. A batch under way when the time is up is finished first.
-    ``shift`` is called for help where slots go unused while records wait.
+    ``crew`` is called for help where slots go unused while records wait; who ``helps`` was called, and waits for a slot
+    from the start.
     """
-    started, waited = channel.clock.monotonic(), channel.client.seconds
-    sent, now = 0, started
-    while now < started + seconds and send_next(channel, new_first=sent % 2 == 1) is Step.SENT:
-        sent, now = sent + 1, channel.clock.monotonic()
-        if shift and now > started:
-            shift.crew.sent(waiting=(channel.client.seconds - waited) / (now - started))
-            if shift.has_room() and _slots_go_unused(channel):
-                shift.call(math.ceil(channel.workspace.rate_limit * (now - started) / sent))
+    clock = channel.clock
+    started, waited = clock.monotonic(), channel.client.seconds
+    sent, last, now = 0, started, started
+    while now < started + seconds:
+        step = send_next(channel, new_first=sent % 2 == 1)
+        now = clock.monotonic()
+        if step is Step.SENT:
+            sent, last = sent + 1, now
+            if crew and now > started:
+                crew.sent(waiting=(channel.client.seconds - waited) / (now - started))
+                _call_for_help(channel, crew, (now - started) / sent)
+        elif step is Step.CROWDED and (sent or helps) and now < last + PATIENCE:
+            clock.sleep(KNOCK)
+        else:
+            break
     return sent
 
 
@@ -34,27 +48,19 @@ def relay_with_crew(channel: Channel, seconds: float, hand_over: Callable[[], No
     """:func:`relay`, with as many senders side by side as are of use.
 
     Returns how many batches were sent by all of them; 0 where there is nothing to do, or enough do it already.
-    ``hand_over`` is called when this one is done and its helpers may still wait for answers, so that others can go on.
+    ``hand_over`` is called when this one is done and its helpers are still at work, so that another run can go on.
     """
     crew = Crew.of(channel)
-    if not has_work(channel) or not crew.admit(channel.settings.senders):
+    if not has_work(channel) or not crew.begin(seconds):
         return 0
-    shift = Shift(channel, seconds, relay)
     try:
-        shift.call(1 + crew.size)
-        sent = _relay_and_leave(channel, seconds, shift)
+        crew.call(_help)
+        sent = _relay_and_leave(channel, seconds, crew)
         if sent:
             hand_over()
     finally:
-        sent_by_others = shift.join()
-    return sent + sent_by_others
-
-
-def _relay_and_leave(channel: Channel, seconds: float, shift: Shift) -> int:
-    try:
-        return relay(channel, seconds, shift)
-    finally:
-        shift.crew.dismiss()
+        sent_by_helpers = crew.end()
+    return sent + sent_by_helpers
 
 
 def track(channel: Channel, seconds: float) -> int:
@@ -67,6 +73,23 @@ def track(channel: Channel, seconds: float) -> int:
             break
         asked += due
     return asked
+
+
+def _relay_and_leave(channel: Channel, seconds: float, crew: Crew) -> int:
+    try:
+        return relay(channel, seconds, crew)
+    finally:
+        crew.leave()
+
+
+def _help(channel: Channel, seconds: float, crew: Crew) -> int:
+    return relay(channel, seconds, crew, helps=True)
+
+
+def _call_for_help(channel: Channel, crew: Crew, cycle: float) -> None:
+    """Where slots go unused: as many senders as the rate needs, if one takes ``cycle`` seconds for a batch."""
+    if crew.has_room() and _slots_go_unused(channel):
+        crew.call(_help, math.ceil(channel.workspace.rate_limit * cycle))
 
 
 def _slots_go_unused(channel: Channel) -> bool:

@@ -25,6 +25,8 @@ class Step(Enum):
     SENT = auto()
     IDLE = auto()
     HELD = auto()
+    CROWDED = auto()
+    """Enough others wait for the next slots."""
 
 
 def send_next(channel: Channel, *, new_first: bool = False) -> Step:
@@ -40,7 +42,7 @@ def send_next(channel: Channel, *, new_first: bool = False) -> Step:
 
 def _send_ready(channel: Channel, new_first: bool) -> Step:
     if pace.is_crowded(channel):
-        return Step.HELD
+        return Step.CROWDED
     try:
         first, second = (_seal, lease_due) if new_first else (lease_due, _seal)
         sealed = first(channel) or second(channel)

@@ -69,5 +69,5 @@ def test_slow_answers_call_for_more_senders_and_quick_ones_do_not(
     assert len(sandbox.records()) == 12
     assert {stored.times for stored in sandbox.records()} == {1}
     assert (2 <= len(throttle.senders) <= 4) if slow else len(throttle.senders) == 1
-    assert Crew.of(channel).size == len(throttle.senders) - 1  # and the next run begins with them
+    assert Crew.of(channel)._size == len(throttle.senders) - 1  # and the next run begins with them
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {"accepted"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -22,7 +21,7 @@ from evermuse_outbox.pipeline.scheduler import (
     to_probe,
 )
 
-HEAD = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
+HEAD = "2026-03-01T12:00:00.000005+00:00"
 TERMS = Terms(rate=10, linger=0.2, max_wait=30, slots=12)
 
 
