@@ -332,7 +332,7 @@ def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alia
         crew = Crew.of(open_channel(alias, "default"))
         assert crew.begin(60)
         crew.call(_help, 2)
-        crew.leave()
+        crew.stop_leading()
         try:
             return crew.end()
         finally:

@@ -38,7 +38,7 @@ class Crew:
     def __init__(self, lane: tuple[str, str], most: int) -> None:
         self._lane, self._most = lane, most
         self._lock = threading.Lock()
-        self._senders = self._runs = 0
+        self._senders = self._leading = self._runs = 0
         self._helpers: list[threading.Thread] = []
         self._until = 0.0
         self._waiting, self._sent_at = 0.0, 0.0
@@ -57,13 +57,25 @@ class Crew:
     # --- runs ---------------------------------------------------------------------------------------------
 
     def begin(self, seconds: float) -> bool:
-        """Another run, for so many seconds; False where its sender would be of no use."""
-        if not self._admit(self._most):
-            return False
+        """Another run, for so many seconds; False where another leads and one more sender would be of no use."""
         with self._lock:
+            if self._leading and not self.has_room():
+                return False
+            self._senders += 1
+            self._leading += 1
             self._runs += 1
             self._until = max(self._until, time.monotonic() + seconds + OVERLAP)
         return True
+
+    def is_at_work(self) -> bool:
+        """Whether there are helpers, of this run or of one before."""
+        return any(helper.is_alive() for helper in self._helpers)
+
+    def stop_leading(self) -> None:
+        """The run's own sender is done; its helpers go on for a while."""
+        with self._lock:
+            self._leading -= 1
+            self._senders -= 1
 
     def end(self) -> int:
         """The run is over: waits for the helpers, unless another run goes on with them. Returns how many batches they
@@ -111,11 +123,6 @@ class Crew:
                 self._helpers.append(helper)
                 helper.start()
 
-    def leave(self) -> None:
-        """A sender is done."""
-        with self._lock:
-            self._senders -= 1
-
     def _admit(self, most: int) -> bool:
         with self._lock:
             has_room = self._senders < most and self.has_room()
@@ -132,7 +139,8 @@ class Crew:
         except Exception:
             logger.exception("a sender of %s/%s ended", *self._lane)
         finally:
-            self.leave()
+            with self._lock:
+                self._senders -= 1
             close_connections()
 
     def _count(self, sent: int) -> None:

@@ -19,12 +19,12 @@ KNOCK = 0.1
 """Seconds between two looks for a slot where enough senders wait for the next ones."""
 
 
-def relay(channel: Channel, seconds: float, crew: Crew | None = None, *, helps: bool = False) -> int:
+def relay(channel: Channel, seconds: float, crew: Crew | None = None, *, patient: bool = False) -> int:
     """Seals and sends until nothing is due, others do so already, or the time is up.
 
     Returns how many batches this sender sent. A batch under way when the time is up is finished first.
-    ``crew`` is called for help where slots go unused while records wait; who ``helps`` was called, and waits for a slot
-    from the start.
+    ``crew`` is called for help where slots go unused while records wait. Who is ``patient`` waits for a slot from the
+    start, where others stand in line.
     """
     clock = channel.clock
     started, waited = clock.monotonic(), channel.client.seconds
@@ -37,7 +37,7 @@ def relay(channel: Channel, seconds: float, crew: Crew | None = None, *, helps: 
             if crew and now > started:
                 crew.sent(waiting=(channel.client.seconds - waited) / (now - started))
                 _call_for_help(channel, crew, (now - started) / sent)
-        elif step is Step.CROWDED and (sent or helps) and now < last + PATIENCE:
+        elif step is Step.CROWDED and (sent or patient) and now < last + PATIENCE:
             clock.sleep(KNOCK)
         else:
             break
@@ -54,8 +54,7 @@ def relay_with_crew(channel: Channel, seconds: float, hand_over: Callable[[], No
     if not has_work(channel) or not crew.begin(seconds):
         return 0
     try:
-        crew.call(_help)
-        sent = _relay_and_leave(channel, seconds, crew)
+        sent = _lead(channel, seconds, crew)
         if sent:
             hand_over()
     finally:
@@ -75,15 +74,17 @@ def track(channel: Channel, seconds: float) -> int:
     return asked
 
 
-def _relay_and_leave(channel: Channel, seconds: float, crew: Crew) -> int:
+def _lead(channel: Channel, seconds: float, crew: Crew) -> int:
     try:
-        return relay(channel, seconds, crew)
+        goes_on = crew.is_at_work()
+        crew.call(_help)
+        return relay(channel, seconds, crew, patient=goes_on)
     finally:
-        crew.leave()
+        crew.stop_leading()
 
 
 def _help(channel: Channel, seconds: float, crew: Crew) -> int:
-    return relay(channel, seconds, crew, helps=True)
+    return relay(channel, seconds, crew, patient=True)
 
 
 def _call_for_help(channel: Channel, crew: Crew, cycle: float) -> None:
