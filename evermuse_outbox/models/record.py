@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
@@ -94,6 +95,12 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         superseded = Q(closed_as=RecordState.SUPERSEDED)
         failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
         return self.filter(Q(closed_as__isnull=True) | superseded | failed)
+
+    def lone(self) -> RecordQuerySet:
+        """Records of whose identity there is no other version, whatever became of it."""
+        others = OutboxRecord.rows.filter(identity=OuterRef("identity")).exclude(pk=OuterRef("pk"))
+        # With LIMIT, so that it is looked up for each record and never made a join with the whole table.
+        return self.filter(IsNull(Subquery(others.order_by().values("pk")[:1]), True))
 
     def with_versions(self) -> RecordQuerySet:
         """Each record with what its other versions mean for it.

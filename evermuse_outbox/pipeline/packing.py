@@ -36,6 +36,9 @@ def pack(waiting: Iterable[S], limits: Limits, body: BodyFormat) -> list[S]:
     was enqueued); so the longest waiting record is never passed over for ever. A record that does not
     fit is skipped, and smaller ones behind it may still go.
     """
+    waiting = list(waiting)
+    if _fit_together(waiting, limits, body):
+        return waiting
     taken: list[S] = []
     size, attachments = body.fixed, 0
     for record in waiting:
@@ -48,3 +51,11 @@ def pack(waiting: Iterable[S], limits: Limits, body: BodyFormat) -> list[S]:
         if len(taken) >= limits.records:
             break
     return taken
+
+
+def _fit_together(waiting: list[S], limits: Limits, body: BodyFormat) -> bool:
+    return (
+        len(waiting) <= limits.records
+        and body.size([record.size for record in waiting]) <= limits.bytes
+        and sum([record.attachments for record in waiting]) <= limits.attachments
+    )

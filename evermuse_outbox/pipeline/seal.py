@@ -60,7 +60,6 @@ class Waiting(NamedTuple):
     pk: int
     type: str
     product_id: str
-    identity: uuid.UUID
     contract: str
     size: int
     attachments: int

@@ -6,7 +6,6 @@ read, MariaDB missed versions at times.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -15,17 +14,14 @@ from ..models.plans import by_id
 from .channel import Channel
 
 
-class Version(Protocol):
-    """What is compared of a record; ids stand in the order of enqueueing."""
+class Record(Protocol):
+    """What tells of a record here; ids stand in the order of enqueueing."""
 
     @property
     def pk(self) -> int: ...
 
-    @property
-    def identity(self) -> uuid.UUID: ...
 
-
-V = TypeVar("V", bound=Version)
+R = TypeVar("R", bound=Record)
 
 
 class Others(NamedTuple):
@@ -35,36 +31,49 @@ class Others(NamedTuple):
     older_batch: int | None
 
 
-def latest(channel: Channel, records: Sequence[V]) -> list[V]:
+def latest(channel: Channel, records: Sequence[R]) -> list[R]:
     """Sets the versions that have a newer one aside, and gives the others."""
     return _without_superseded(channel, records, _others(channel, records))
 
 
-def free_to_go(channel: Channel, records: Sequence[V]) -> list[V]:
+def free_to_go(channel: Channel, records: Sequence[R]) -> list[R]:
     """The latest versions of which no older one is under way; those behind an older one stay pending."""
+    lone = _lone(channel, records)
+    several = [record for record in records if record.pk not in lone]
+    free = lone.union(record.pk for record in _free_of_several(channel, several)) if several else lone
+    return [record for record in records if record.pk in free]
+
+
+def one_of_each(channel: Channel, records: Sequence[R]) -> list[R]:
+    """The newest of these of each identity: a newer one may have been committed between two reads."""
+    rows = OutboxRecord.rows.using(channel.using).filter(by_id([record.pk for record in records]))
+    identities = dict(rows.order_by("pk").values_list("pk", "identity"))
+    newest = {identity: pk for pk, identity in identities.items()}
+    older = {pk: newest[identity] for pk, identity in identities.items() if pk != newest[identity]}
+    OutboxRecord.rows.using(channel.using).supersede(older)
+    return [record for record in records if record.pk not in older]
+
+
+def _lone(channel: Channel, records: Sequence[Record]) -> set[int]:
+    """The ids of those of which there is only one version: nearly all, as a rule."""
+    rows = OutboxRecord.rows.using(channel.using).filter(by_id([record.pk for record in records]))
+    return set(rows.lone().values_list("pk", flat=True))
+
+
+def _free_of_several(channel: Channel, records: Sequence[R]) -> list[R]:
     others = _others(channel, records)
     newest = _without_superseded(channel, records, others)
     busy = _under_way(channel, {others[record.pk].older_batch for record in newest})
     return [record for record in newest if others[record.pk].older_batch not in busy]
 
 
-def one_of_each(channel: Channel, records: Sequence[V]) -> list[V]:
-    """The newest of these of each identity: a newer one may have been committed between two reads."""
-    newest: dict[uuid.UUID, int] = {}
-    for record in records:
-        newest[record.identity] = max(record.pk, newest.get(record.identity, 0))
-    older = {r.pk: newest[r.identity] for r in records if r.pk != newest[r.identity]}
-    OutboxRecord.rows.using(channel.using).supersede(older)
-    return [record for record in records if record.pk not in older]
-
-
-def _others(channel: Channel, records: Sequence[Version]) -> dict[int, Others]:
+def _others(channel: Channel, records: Sequence[Record]) -> dict[int, Others]:
     rows: Any = OutboxRecord.rows.using(channel.using).filter(by_id([record.pk for record in records]))
     told = rows.with_versions().values_list("pk", "newer", "older_batch")
     return {pk: Others(newer, older_batch) for pk, newer, older_batch in told}
 
 
-def _without_superseded(channel: Channel, records: Sequence[V], others: dict[int, Others]) -> list[V]:
+def _without_superseded(channel: Channel, records: Sequence[R], others: dict[int, Others]) -> list[R]:
     overtaken = {pk: other.newer for pk, other in others.items() if other.newer}
     OutboxRecord.rows.using(channel.using).supersede(overtaken)
     return [record for record in records if record.pk in others and record.pk not in overtaken]
