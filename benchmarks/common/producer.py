@@ -1,7 +1,7 @@
 """A host that enqueues at a steady pace: ``python -m benchmarks.common.producer RATE SECONDS``.
 
 Each tenth of a second it opens a transaction and calls ``enqueue_many`` with a tenth of RATE records. Prints a line of
-JSON a second: the records enqueued so far, the seconds since the start, those spent in ``enqueue_many``, and those of CPU.
+JSON a second: the records enqueued so far, and the seconds since the start, in ``enqueue_many``, and of CPU.
 """
 
 from __future__ import annotations
