@@ -251,6 +251,7 @@ def test_maintain_purges_what_is_over_for_longer_than_the_retention(alias, outbo
 # --- schedule -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.django_db  # as checks may run when the tasks are imported first, and look at the database
 def test_the_schedule_names_registered_tasks():
     current_app.loader.import_default_modules()
     entries = beat_schedule()
