@@ -18,12 +18,8 @@ from .pipeline.relay import relay_with_crew
 from .pipeline.relay import track as run_track
 from .pipeline.track import has_due, track_due
 
-RELAY_SECONDS = 15.0
-"""How long a relay keeps a worker's slot before it lets others have it. At the end of each, its senders wait for their
-last answers; where nobody else goes on meanwhile, it is that share of the time that is lost."""
-
-TRACK_SECONDS = 5.0
-"""The same for a track."""
+RUN_SECONDS = 5.0
+"""How long one task keeps a worker's slot before it lets others have it."""
 
 EXPIRES = 30.0
 """Seconds after which a message is not worth running: later ones ask for the same."""
@@ -52,7 +48,7 @@ def relay(using: str, workspace: str) -> int:
     sent = 0
     with one_of_many(f"{using}/{workspace}"):
         channel = open_channel(using, workspace)
-        sent = relay_with_crew(channel, RELAY_SECONDS, partial(_go_on, channel))
+        sent = relay_with_crew(channel, RUN_SECONDS, partial(_go_on, channel))
         track_due(channel)  # where all slots of the workers are taken by senders, nobody else comes to it
     return sent
 
@@ -66,7 +62,7 @@ def _go_on(channel: Channel) -> None:
 def track(using: str, workspace: str) -> int:
     """Follows accepted batches for a while. Returns how many were asked about."""
     with one_of_many(f"{using}/{workspace}"):
-        return run_track(open_channel(using, workspace), TRACK_SECONDS)
+        return run_track(open_channel(using, workspace), RUN_SECONDS)
     return 0
 
 

@@ -7,10 +7,11 @@ one has no statistics at all. A planner that trusts them walks a million pending
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from django.db import connections
-from django.db.models import F, Q, Value
+from django.db.models import BooleanField, DateTimeField, F, Func, Q, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact, In
 
@@ -36,6 +37,21 @@ def unset(field: str, *, never: Any) -> Q:
     """``field IS NULL``, said so that no partial index is taken for a way to these rows. ``never`` is a value of its
     type that it never has."""
     return Q(Exact(Coalesce(F(field), Value(never)), Value(never)))
+
+
+class NotBefore(Func):
+    """``(moment, id) >= (given moment, given id)`` as one comparison of rows, which PostgreSQL finds by an index that
+    ends with both: also where thousands have the same moment."""
+
+    output_field = BooleanField()
+
+    def __init__(self, moment: str, at: datetime, pk: int) -> None:
+        super().__init__(F(moment), F("pk"), Value(at, DateTimeField()), Value(pk))
+
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:  # type: ignore[override]
+        compiled = [compiler.compile(part) for part in self.get_source_expressions()]
+        moment, pk, at, given = (sql for sql, _ in compiled)
+        return f"({moment}, {pk}) >= ({at}, {given})", [each for _, told in compiled for each in told]
 
 
 def no_jit(using: str) -> None:

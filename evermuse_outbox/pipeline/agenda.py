@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from ..models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
+from ..models.plans import NotBefore
 from ..models.record import RecordQuerySet
 from . import census, scheduler
 from .channel import Channel
 from .groups import waiting_in
-from .plan import Plan
+from .plan import Head, Plan
 from .scheduler import Entry, Group, Reason, Seen, Terms
 
 GROUPS = 5_000
@@ -69,13 +70,18 @@ class Agenda:
         """The pending records of the group, the longest waiting first. One that was committed late, behind younger
         ones, may be left to the next agenda."""
         waiting, head = waiting_in(self._channel, group), self._plan.heads.get(group)
-        return waiting.filter(enqueued_at__gte=datetime.fromisoformat(head)) if head else waiting
+        if head is None:
+            return waiting
+        at = datetime.fromisoformat(head.enqueued_at)
+        # The first condition says no more than the second, to databases that find nothing by that one.
+        return waiting.filter(NotBefore("enqueued_at", at, head.pk), enqueued_at__gte=at)
 
     def walked(self, group: Group, pk: int) -> None:
         """What waits in the group begins with that record, as far as the turn has seen."""
         if self._plan.comes_again(group):
             rows = OutboxRecord.rows.using(self._channel.using)
-            self._plan.heads[group] = rows.values_list("enqueued_at", flat=True).get(pk=pk).isoformat()
+            at = rows.values_list("enqueued_at", flat=True).get(pk=pk)
+            self._plan.heads[group] = Head(at.isoformat(), pk)
 
     def keep(self, batch: OutboxBatch | None) -> None:
         """Writes down what came of the turn."""
@@ -112,7 +118,7 @@ class Agenda:
         asked = [one for one in self._seen if not plan.is_resting(one.group, now)]
         entries = scheduler.agenda(asked, self._terms(), due_was_last=plan.due_was_last)
         took = self._channel.clock.monotonic() - started
-        heads = {group: moment.isoformat() for group, moment in self._heads.items()}
+        heads = {group: Head(moment.isoformat(), 0) for group, moment in self._heads.items()}
         plan.begin(entries, heads, now=now, lasts=max(LASTS, BURDEN * took))
         self._turn.remember_flows(plan.flows)
         self._changed = ["agenda", "flows"]

@@ -20,8 +20,8 @@ from .channel import Channel, close_connections, one_of_many, open_channel
 
 logger = logging.getLogger(__name__)
 
-STUCK = 1.0
-"""Seconds without a batch sent after which another sender is let in whatever was learned before."""
+STUCK = 2.0
+"""Seconds without a batch sent after which another run, or another sender, is let in whatever was learned before."""
 
 OVERLAP = 2.0
 """Seconds that helpers go on after the run that called them. Where no other run began by then, they end."""
@@ -57,10 +57,12 @@ class Crew:
     # --- runs ---------------------------------------------------------------------------------------------
 
     def begin(self, seconds: float) -> bool:
-        """Another run, for so many seconds; False where another leads and one more sender would be of no use."""
+        """Another run, for so many seconds; False where another leads already: it calls for help itself, and a run
+        more would only keep a worker's slot from other tasks."""
         with self._lock:
-            if self._leading and not self.has_room():
+            if self._leading and not self._is_stuck():
                 return False
+            self._sent_at = time.monotonic()
             self._senders += 1
             self._leading += 1
             self._runs += 1
@@ -107,9 +109,12 @@ class Crew:
         """Whether another sender would be of use."""
         if self._senders >= self._most:
             return False
-        if not self._senders or time.monotonic() - self._sent_at > STUCK:
+        if not self._senders or self._is_stuck():
             return True
         return self._waiting > (self._senders - 1) / self._senders
+
+    def _is_stuck(self) -> bool:
+        return time.monotonic() - self._sent_at > STUCK
 
     def call(self, help_out: Help, wanted: int | None = None) -> None:
         """Helpers, as long as they are of use and there are fewer senders than ``wanted``; by default as many as were

@@ -33,6 +33,15 @@ class Filling(NamedTuple):
     """The turn of that."""
 
 
+class Head(NamedTuple):
+    """Where the pending records of a group begin, by the moment of enqueueing and then the id."""
+
+    enqueued_at: str
+    """ISO 8601."""
+    pk: int
+    """0 where it is not known."""
+
+
 @dataclass(slots=True)
 class Plan:
     """The agenda, and what helps to make the next one. Moments are in seconds since the epoch."""
@@ -43,9 +52,9 @@ class Plan:
     due_was_last: bool = False
     filling: dict[Group, Filling] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
-    heads: dict[Group, str] = field(default_factory=dict)
-    """When the oldest pending record was enqueued (ISO 8601), of groups on the agenda. Before it lie the traces of
-    those that were taken, which the database keeps as long as an old transaction might look at them."""
+    heads: dict[Group, Head] = field(default_factory=dict)
+    """The oldest pending record of groups on the agenda. Before it lie the traces of those that were taken, which the
+    database keeps as long as an old transaction might look at them."""
     flows: dict[Group, float] = field(default_factory=dict)
     """Records a second, of groups that were looked into."""
     start: int = 0
@@ -62,7 +71,7 @@ class Plan:
         return self.entries.pop(0) if self.entries else None
 
     def begin(
-        self, entries: Iterable[Entry], oldest: Mapping[Group, str], *, now: float, lasts: float
+        self, entries: Iterable[Entry], oldest: Mapping[Group, Head], *, now: float, lasts: float
     ) -> None:
         """A new agenda in the place of the old one."""
         self.entries, self.made, self.lasts = list(entries), now, lasts
@@ -161,7 +170,7 @@ class Plan:
             "due_was_last": self.due_was_last,
             "filling": [[*group, *known] for group, known in self.filling.items()],
             "resting": [[*group, until] for group, until in self.resting.items()],
-            "heads": [[*group, head] for group, head in self.heads.items()],
+            "heads": [[*group, *head] for group, head in self.heads.items()],
             "start": self.start,
             "after": self.after,
         }
@@ -180,7 +189,7 @@ class Plan:
                     for kind, product, records, served in told["filling"]
                 },
                 resting={(kind, product): until for kind, product, until in told["resting"]},
-                heads={(kind, product): str(head) for kind, product, head in told["heads"]},
+                heads={(kind, product): Head(str(at), int(pk)) for kind, product, at, pk in told["heads"]},
                 start=int(told["start"]),
                 after=(told["after"][0], told["after"][1]),
             )

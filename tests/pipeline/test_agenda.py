@@ -325,9 +325,17 @@ def test_who_is_sealed_again_is_read_from_where_the_last_one_ended(small_request
         with CaptureQueriesContext(connections[small_requests.using]) as captured:
             assert seal(small_requests) == HOT
         assert all(map(begins, pages(captured)))
-        ((*group, head),) = plan_of(small_requests)["heads"]
+        ((*group, head, pk),) = plan_of(small_requests)["heads"]
         assert group == ["message", HOT]
         assert datetime.fromisoformat(head) == clock.now() - timedelta(seconds=taken)
+        assert OutboxRecord.rows.using(small_requests.using).get(pk=pk).batch is not None
+
+
+def test_nobody_is_lost_or_read_again_among_many_of_the_same_moment(small_requests):
+    enqueue(small_requests, 35, HOT, age=9)
+    sealed = [seal_next(small_requests).members for _ in range(4)]
+    assert [len(members) for members in sealed] == [10, 10, 10, 5]
+    assert len({pk for members in sealed for pk in members}) == 35
 
 
 def test_a_record_that_is_committed_late_behind_younger_ones_is_found_by_the_next_agenda(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.pipeline.plan import REMEMBERED, REST, Filling, Plan
+from evermuse_outbox.pipeline.plan import REMEMBERED, REST, Filling, Head, Plan
 from evermuse_outbox.pipeline.scheduler import (
     PROBES,
     SHARE,
@@ -21,7 +21,7 @@ from evermuse_outbox.pipeline.scheduler import (
     to_probe,
 )
 
-HEAD = "2026-03-01T12:00:00.000005+00:00"
+HEAD = Head("2026-03-01T12:00:00.000005+00:00", 7)
 TERMS = Terms(rate=10, linger=0.2, max_wait=30, slots=12)
 
 
