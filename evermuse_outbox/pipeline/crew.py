@@ -26,6 +26,9 @@ STUCK = 2.0
 OVERLAP = 2.0
 """Seconds that helpers go on after the run that called them. Where no other run began by then, they end."""
 
+LOOK = 0.1
+"""Seconds between two looks whether another run goes on with the helpers of one that is over."""
+
 Help = Callable[[Channel, float, "Crew"], int]
 """Sends on a channel for so many seconds; returns how many batches it sent."""
 
@@ -84,18 +87,22 @@ class Crew:
         sent."""
         with self._lock:
             self._runs -= 1
+        # A run that begins meanwhile keeps them at work, and this one would wait as long as runs follow each other.
+        while helper := self._left_behind():
+            helper.join(LOOK)
+        return self._settle_accounts()
+
+    def _left_behind(self) -> threading.Thread | None:
+        """A helper at work for whom no run waits but the one that asks."""
+        with self._lock:
+            return next((each for each in self._helpers if not self._runs and each.is_alive()), None)
+
+    def _settle_accounts(self) -> int:
+        with self._lock:
             if self._runs:
                 return 0
-            helpers, self._helpers = self._helpers, []
-        for helper in helpers:
-            helper.join()
-        return self._settle_accounts(helpers)
-
-    def _settle_accounts(self, helpers: list[threading.Thread]) -> int:
-        with self._lock:
-            useful = self._useful.intersection(helpers)
-            self._size = len(useful)
-            self._useful -= useful
+            self._size = len(self._useful)
+            self._helpers, self._useful = [], set()
             sent, self._sent = self._sent, 0
             return sent
 
@@ -123,10 +130,21 @@ class Crew:
         while self._admit(min(wanted, self._most)):
             name = f"evermuse-outbox sender {self._senders}"
             helper = threading.Thread(target=self._help, args=(help_out,), name=name)
-            with self._lock:
-                self._helpers = [each for each in self._helpers if each.is_alive() or each in self._useful]
-                self._helpers.append(helper)
+            if not self._start(helper):
+                break
+
+    def _start(self, helper: threading.Thread) -> bool:
+        """False where the system gives no more threads: then those who are there do it alone."""
+        with self._lock:
+            try:
                 helper.start()
+            except RuntimeError as error:
+                self._senders -= 1
+                logger.warning("no further sender for %s/%s: %s", *self._lane, error)
+                return False
+            self._helpers = [each for each in self._helpers if each.is_alive()]
+            self._helpers.append(helper)
+        return True
 
     def _admit(self, most: int) -> bool:
         with self._lock:
