@@ -77,7 +77,7 @@ class Plan:
         self.entries, self.made, self.lasts = list(entries), now, lasts
         listed = {entry.group for entry in self.entries}
         self.heads = {group: moment for group, moment in oldest.items() if group in listed}
-        self.resting = {group: until for group, until in self.resting.items() if until > now}
+        self.resting = {group: until for group, until in self.resting.items() if self.is_resting(group, now)}
 
     def note_sealed(self, entry: Entry, filled: int, turn: int) -> None:
         """A batch of the group was sealed; ``filled`` is how many records filled it, 0 where there was room left."""
@@ -103,8 +103,9 @@ class Plan:
         return any(entry.group == group for entry in self.entries)
 
     def is_resting(self, group: Group, now: float) -> bool:
-        """Whether the group was tried in vain a moment ago."""
-        return self.resting.get(group, now) > now
+        """Whether the group was tried in vain a moment ago. An end that is further away than a rest is long comes from
+        a clock that was ahead, or was set back since, and counts for nothing."""
+        return now < self.resting.get(group, now) <= now + REST
 
     def learn(self, group: Group, age: float, records: int) -> None:
         """So many records wait in the group, the oldest for ``age`` seconds: that is its flow."""

@@ -249,3 +249,12 @@ def test_from_its_flow_a_group_is_expected_to_be_full():
     plan = Plan()
     plan.learn(group(1), 10.0, 500)
     assert plan.all_seen({group(1): 30.0}, 1_000)[0].expected == 1.5
+
+
+def test_a_rest_that_a_clock_ahead_has_given_puts_nobody_off():
+    plan = Plan()
+    plan.note_in_vain(group(1), 3_600.0)
+    assert plan.is_resting(group(1), 3_600.0 + REST / 2)
+    assert not plan.is_resting(group(1), 0.0)  # set back by an hour since, or another host's
+    plan.begin([], {}, now=0.0, lasts=1.0)
+    assert plan.resting == {}
