@@ -10,9 +10,11 @@ from django.urls import reverse
 from evermuse_outbox import outbox
 from evermuse_outbox.explain import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
-from evermuse_outbox.pipeline.channel import Clock, DatabaseThrottle
+from evermuse_outbox.pipeline import agenda
+from evermuse_outbox.pipeline.channel import Clock, DatabaseThrottle, open_channel
 from evermuse_outbox.pipeline.maintain import rescue
 from evermuse_outbox.pipeline.purge import purge
+from evermuse_outbox.pipeline.seal import seal_next
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.testing import deliver
 from tests.records import record
@@ -60,3 +62,15 @@ def test_the_database_keeps_the_pace_in_any_time_zone(settings, use_tz):
     assert 99 < throttle.reserve(0).wait <= 100
     assert throttle.enter().visit
     assert not throttle.enter().visit
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_a_census_in_parts_is_taken_in_any_time_zone(alias, settings, monkeypatch, use_tz):
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, "Asia/Tokyo"
+    settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"MAX_BATCH_RECORDS": 2, "LINGER": 0}
+    monkeypatch.setattr(agenda, "GROUPS", 2)  # of three, and one that fills requests is remembered
+    for number in range(12):
+        outbox.enqueue(record(number, _product_id=f"p{number % 3}"), using=alias)
+    channel = open_channel(alias, "default")
+    sealed = [seal_next(channel) for _ in range(9)]
+    assert sum(len(each.members) for each in sealed if each) == 12

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import connections
 
 from ..models import OutboxRecord
@@ -60,8 +61,8 @@ FROM (
 """DISTINCT over a beginning of the index is a loose index scan there; with MIN beside it, it is none."""
 
 
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before any record was enqueued."""
+BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
+"""Before any record was enqueued, in any time zone."""
 
 
 class Oldest(NamedTuple):
@@ -96,9 +97,9 @@ def depths(
     if not groups:
         return {}
     is_postgres = connections[channel.using].vendor == "postgresql"
-    write = _writer_of_moments(channel)
+    write, beginning = _writer_of_moments(channel), _beginning()
     query = (_by_lateral_join if is_postgres else _by_union)(
-        channel, [(*group, most[group], write(since.get(group, BEGINNING))) for group in groups]
+        channel, [(*group, most[group], write(since.get(group, beginning))) for group in groups]
     )
     read = _reader_of_moments(channel)
     return {groups[number]: Depth(count, read(moment)) for number, count, moment in _rows(channel, *query)}
@@ -150,6 +151,11 @@ def _rows(channel: Channel, query: str, told: Iterable[Any]) -> list[Any]:
     with connections[channel.using].cursor() as cursor:
         cursor.execute(query, list(told))
         return list(cursor.fetchall())
+
+
+def _beginning() -> datetime:
+    """As the project has its moments: databases other than PostgreSQL refuse those with a time zone where it has none."""
+    return BEGINNING if settings.USE_TZ else BEGINNING.replace(tzinfo=None)
 
 
 def _writer_of_moments(channel: Channel) -> Any:
