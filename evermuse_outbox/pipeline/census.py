@@ -154,7 +154,7 @@ def _rows(channel: Channel, query: str, told: Iterable[Any]) -> list[Any]:
 
 
 def _beginning() -> datetime:
-    """As the project has its moments: databases other than PostgreSQL refuse those with a time zone where it has none."""
+    """As the project has its moments: where it knows no time zones, most databases take none."""
     return BEGINNING if settings.USE_TZ else BEGINNING.replace(tzinfo=None)
 
 

@@ -142,8 +142,9 @@ class Crew:
                 self._senders -= 1
                 logger.warning("no further sender for %s/%s: %s", *self._lane, error)
                 return False
-            self._helpers = [each for each in self._helpers if each.is_alive()]
-            self._helpers.append(helper)
+            # Runs may overlap for days, so that the crew never parts.
+            self._helpers = [each for each in self._helpers if each.is_alive()] + [helper]
+            self._useful = {each for each in self._useful if each.is_alive()}
         return True
 
     def _admit(self, most: int) -> bool:

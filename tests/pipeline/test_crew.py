@@ -56,3 +56,15 @@ def test_where_there_are_no_more_threads_the_run_goes_on_alone(crew, monkeypatch
     crew.stop_leading()
     assert crew.end() == 0
     assert crew._senders == 0
+
+
+def test_a_crew_that_never_parts_forgets_the_helpers_that_went(crew):
+    crew.begin(60)
+    for _ in range(20):
+        turns = iter([1, 0])
+        crew.call(lambda channel, seconds, crew, turns=turns: next(turns), 2)
+        for helper in list(crew._helpers):
+            helper.join(10)
+    assert len(crew._helpers) == len(crew._useful) == 1
+    crew.stop_leading()
+    assert crew.end() == 20
