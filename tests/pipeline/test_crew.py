@@ -27,6 +27,7 @@ def test_a_run_that_is_over_does_not_wait_for_helpers_with_whom_another_goes_on(
         return 0 if nothing_left.wait(0.01) else 1
 
     crew.begin(60)
+    crew.sent(waiting=1.0)  # so that others are of use
     crew.call(help_out, 3)
     crew.stop_leading()
     over = threading.Thread(target=crew.end)
@@ -52,6 +53,7 @@ def test_where_there_are_no_more_threads_the_run_goes_on_alone(crew, monkeypatch
 
     monkeypatch.setattr(crews, "threading", SimpleNamespace(Thread=Refused, Lock=threading.Lock))
     crew.begin(60)
+    crew.sent(waiting=1.0)  # so that others are of use
     crew.call(lambda *given: 1, 3)
     crew.stop_leading()
     assert crew.end() == 0
@@ -60,6 +62,7 @@ def test_where_there_are_no_more_threads_the_run_goes_on_alone(crew, monkeypatch
 
 def test_a_crew_that_never_parts_forgets_the_helpers_that_went(crew):
     crew.begin(60)
+    crew.sent(waiting=1.0)  # so that others are of use
     for _ in range(20):
         turns = iter([1, 0])
         crew.call(lambda channel, seconds, crew, turns=turns: next(turns), 2)
