@@ -126,8 +126,11 @@ class Crew:
     def call(self, help_out: Help, wanted: int | None = None) -> None:
         """Helpers, as long as they are of use and there are fewer senders than ``wanted``; by default as many as were
         of use when the crew last parted."""
-        wanted = 1 + self._size if wanted is None else wanted
-        while self._admit(min(wanted, self._most)):
+        wanted = min(1 + self._size if wanted is None else wanted, self._most)
+        # Counted beforehand: helpers that find nothing to do may be gone before the next one is called.
+        for _ in range(wanted - self._senders):
+            if not self._admit(wanted):
+                break
             name = f"evermuse-outbox sender {self._senders}"
             helper = threading.Thread(target=self._help, args=(help_out,), name=name)
             if not self._start(helper):
