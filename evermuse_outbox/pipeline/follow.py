@@ -19,7 +19,7 @@ from ..models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from .backoff import full_jitter, poll_after
 from .channel import Channel
 from .divide import start
-from .rejections import errors_json, locate, open_members, reject_located, reject_open
+from .rejections import Located, errors_json, locate, open_members, reject_located, reject_open
 from .seal import seal_parts, take_turn
 from .search import Search
 
@@ -119,7 +119,7 @@ def fail(
 
 def _reject_failed(channel: Channel, batch: OutboxBatch, message: str, errors: Sequence[RecordError]) -> None:
     members, still_open = _members(channel, batch), open_members(channel, batch)
-    named = locate(members, errors)
+    named = _locate(batch, members, errors)
     blamed = {
         position: replace(error, code="FAILED")  # Evermuse had taken them: no older version may follow
         for position, error in named.items()
@@ -156,7 +156,7 @@ def _complete_in_part(channel: Channel, batch: OutboxBatch, status: Status) -> N
     """COMPLETE with more rejections than the 202 told of: the same question as then, asked later."""
     take_turn(channel)
     members, still_open = _members(channel, batch), open_members(channel, batch)
-    named = locate(members, status.errors)
+    named = _locate(batch, members, status.errors)
     if len(named) > status.rejected:
         named = {}  # it complains about more than it rejects, and so does not say which ones
     fresh = {position: error for position, error in named.items() if members[position] in still_open}
@@ -172,6 +172,11 @@ def _complete_in_part(channel: Channel, batch: OutboxBatch, status: Status) -> N
         reject_located(channel, batch, members, fresh)
         left = len(still_open) - len(fresh)
         start(channel, batch, Search(found=len(fresh)) if fresh else Search(suspects=left))
+
+
+def _locate(batch: OutboxBatch, members: tuple[int, ...], errors: Sequence[RecordError]) -> Located:
+    """Who is meant; nobody where one of those who were sent is not there any more, and an index may mean another."""
+    return locate(members, errors) if len(members) == batch.record_count else {}
 
 
 def _members(channel: Channel, batch: OutboxBatch) -> tuple[int, ...]:

@@ -257,12 +257,17 @@ def _delete_batches(using: str, pks: list[int]) -> None:
 def _purge_set_aside(
     using: str, walk: Walk, before: datetime, state: str, is_time_up: Callable[[], bool]
 ) -> int:
-    """Records that were set aside in ``state``, in the order of their ids, as long as these are old."""
+    """Records that were set aside in ``state``, in the order of their ids, as long as these are old.
+
+    Who was rejected in a batch and then discarded goes with the batch: as long as Evermuse may speak of the batch,
+    the positions in it must be known.
+    """
     count = 0
     while not walk.is_at_end:
         page = _page_set_aside(using, walk, state)
-        old = [pk for pk, enqueued_at in page if enqueued_at < before]
-        deleted = _purge_records(using, old)
+        old = [pk for pk, enqueued_at, _ in page if enqueued_at < before]
+        loose = [pk for pk, enqueued_at, batch_id in page if enqueued_at < before and batch_id is None]
+        deleted = _purge_records(using, loose)
         count += deleted
         if old:
             walk.step(old[-1], len(old) - deleted)
@@ -272,12 +277,12 @@ def _purge_set_aside(
     return count
 
 
-def _page_set_aside(using: str, walk: Walk, state: str) -> list[tuple[int, datetime]]:
+def _page_set_aside(using: str, walk: Walk, state: str) -> list[tuple[int, datetime, int | None]]:
     # From state to state: where it is said to be equal, the primary key would give the same order, and be read past
     # all that is not set aside.
     rows = OutboxRecord.rows.using(using).filter(closed_as__gte=state, closed_as__lte=state)
     behind = rows.filter(pk__gt=walk.behind or 0).order_by("closed_as", "pk")
-    return list(behind.values_list("pk", "enqueued_at")[:CHUNK])
+    return list(behind.values_list("pk", "enqueued_at", "batch_id")[:CHUNK])
 
 
 def _purge_records(using: str, pks: list[int]) -> int:

@@ -369,3 +369,32 @@ def test_a_crowd_that_reads_late_learns_nothing_wrong(channel, alias, sandbox, c
     clock.move(3_600)
     track(channel, 0.1)
     assert OutboxWorkspace.objects.using(alias).get(pk="default").usual_seconds == 0
+
+
+@pytest.mark.parametrize("how", ["discard", "supersede"])
+def test_an_index_means_the_same_record_after_another_was_purged(channel, alias, sandbox, clock, how):
+    """Sent after it had waited for longer than the retention, so that it may go as soon as it is set aside."""
+    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.models import OutboxRecord
+    from evermuse_outbox.pipeline.purge import purge
+    from evermuse_outbox.pipeline.retry import retry
+    from tests.pipeline.test_settle import spoil
+
+    rows = [outbox.enqueue(record(n), using=alias) for n in range(4)]
+    spoil(alias, rows[0])
+    clock.move(20 * 86_400)
+    OutboxRecord.rows.using(alias).update(enqueued_at=clock.at)
+    clock.move(20 * 86_400)
+    relay(channel, 60)
+    batch = OutboxBatch.objects.using(alias).get()
+    first = OutboxRecord.rows.using(alias).filter(pk=rows[0].pk)
+    if how == "discard":
+        first.discard()
+    else:
+        retry(alias, [rows[0].pk])
+        first.update(closed_as="superseded")
+    purge(alias, channel.clock, 14)
+    errors = (RecordError(0, "BAD", "no"), RecordError(2, "LATE", "no"))
+    settle_status(channel, batch, Status(batch.remote_id, "COMPLETE", 2, 2, 2, errors))
+    states = dict(OutboxRecord.objects.using(alias).values_list("pk", "state"))
+    assert "rejected" not in (states[rows[1].pk], states[rows[3].pk])
