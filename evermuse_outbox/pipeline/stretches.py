@@ -101,7 +101,7 @@ def _place(
     if newest and member.since > newest[0] and member.pk > newest[1]:
         # Every later page is older still. The newest one may just not have it yet.
         return NEWEST if cursor == NEWEST and now - member.since < LISTED_AFTER else None
-    if page.next_cursor == cursor or page.reaches(member.since.timestamp() - CLOCKS):
+    if not page.statuses or page.next_cursor == cursor or page.reaches(member.since.timestamp() - CLOCKS):
         return None
     return page.next_cursor
 

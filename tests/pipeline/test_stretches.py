@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -158,10 +159,24 @@ def test_a_listing_that_leads_in_a_circle_is_left(workspace, alias, sandbox, mon
     assert len(workspace.single_reads) >= 3 > workspace.reads - len(workspace.single_reads)
 
 
+def test_a_listing_that_never_ends_is_left(workspace, alias, sandbox, monkeypatch):
+    space = sandbox._api.workspaces["default"]
+    cursors_for_ever = itertools.count(7)
+    workspace.send(3)
+    monkeypatch.setattr(space, "page", lambda limit, before: ([], next(cursors_for_ever)))
+    finish(workspace)
+    assert len(workspace.single_reads) >= 3 > workspace.reads - len(workspace.single_reads)
+
+
 # --- a place, given what a page shows -----------------------------------------------------------------
 
 
+NOW = 1_772_366_400
+"""The clock of the tests, in seconds since the epoch."""
+
+
 def page(*created, cursor="next"):
+    created = created or (NOW,)
     statuses = tuple(
         Status(f"b{n}", "COMPLETE", 1, 0, 0, (), created_at=1_000 * at) for n, at in enumerate(created)
     )
@@ -180,6 +195,7 @@ def page(*created, cursor="next"):
         ("next", 60, page(), 30, None),
         ("", 60, page(cursor=None), 30, None),
         ("", 60, page(10_000), None, None),
+        ("", 60, Page((), "next"), None, None),
     ],
     ids=[
         "none of ours is shown",
@@ -191,6 +207,7 @@ def page(*created, cursor="next"):
         "the cursor leads back to itself",
         "the listing ends",
         "the page is long past it",
+        "a page without anything has nothing behind it",
     ],
 )
 def test_a_place(clock, cursor, ago, shown, newest_ago, place):
