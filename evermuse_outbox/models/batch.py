@@ -115,7 +115,7 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
     def ask_later(self, ids: list[int], now: datetime, later: datetime, **changes: Any) -> int:
         """Nothing was learned of these batches: the next look is then, for those that nobody has moved since."""
         still_due = self.filter(pk__in=ids, next_poll_at__lte=now)
-        return still_due.update(next_poll_at=later, **changes)
+        return still_due.update(next_poll_at=later, polls=models.F("polls") + 1, **changes)
 
     def place(self, ids: list[int], cursor: str | None) -> int:
         """Followed batches that the listing shows behind ``cursor``, or not at all: None."""

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from ..evermuse.outcomes import KeyRefused, Page, Status, Throttled, read_status
 from ..models import BatchState, OutboxBatch
+from ..models.batch import BatchQuerySet
 from . import budget, pace
 from .backoff import usual_time
 from .budget import Reading
@@ -33,7 +34,8 @@ RIPE = 1.05
 """… and a little later, so that their neighbours are done as well."""
 
 CROWD = 90
-"""So many batches that no page has shown yet are worth a look at the newest page, which has room for a hundred."""
+"""So many batches that no page was read for yet are worth a look at the newest page, which has room for a hundred.
+Those that it was read for in vain are not, or a listing that lags behind would keep all others from being read."""
 
 OVERDUE = (10.0, 120.0)
 """Seconds after which a batch is asked about at the least and at the most, though Evermuse is hardly done with it: half
@@ -75,12 +77,24 @@ def _next(channel: Channel, reading: Reading) -> OutboxBatch | None:
     due = rows.poll_due(channel.name, now - COMPANY if reading.is_busy else now)
     if len(budget.open_batches(channel, MANY + 1)) <= MANY:
         return channel.persist(due.first)
-    unseen = rows.in_stretch(channel.name, NEWEST).filter(remote_status="")
+    unseen = rows.in_stretch(channel.name, NEWEST).filter(remote_status="", polls=0)
     if len(crowd := channel.persist(list, unseen[:CROWD])) == CROWD:
         return crowd[0]
     overdue = timedelta(seconds=min(max(reading.usual / 2, OVERDUE[0]), OVERDUE[1]))
     ripe = due.filter(accepted_at__lte=now - timedelta(seconds=RIPE * reading.usual))
-    return channel.persist(ripe.first) or channel.persist(rows.poll_due(channel.name, now - overdue).first)
+    return _most_telling(channel, ripe) or _most_telling(channel, rows.poll_due(channel.name, now - overdue))
+
+
+def _most_telling(channel: Channel, due: BatchQuerySet) -> OutboxBatch | None:
+    """One that a page tells of together with a hundred others, or one that must be asked about alone where that has
+    waited a hundred times as long."""
+    alone = channel.persist(due.filter(listing_cursor__isnull=True).first)
+    listed = channel.persist(due.filter(listing_cursor__isnull=False).first)
+    if not (alone and listed):
+        return alone or listed
+    now = channel.clock.now()
+    waited, listed_waited = now - (alone.next_poll_at or now), now - (listed.next_poll_at or now)
+    return alone if waited > MANY * listed_waited else listed
 
 
 def _read(channel: Channel, reading: Reading, batch: OutboxBatch) -> int:

@@ -104,3 +104,43 @@ def test_a_next_read_that_only_a_clock_set_back_can_explain_is_not_waited_for(ch
     OutboxWorkspace.objects.using(alias).update(next_read_at=channel.clock.after(86_400))
     workspace.look()
     assert workspace.reads == 1
+
+
+# --- a listing that is not what it should be ----------------------------------------------------------
+
+
+def test_a_listing_that_lags_behind_takes_no_reads_from_the_others(
+    channel, alias, sandbox, clock, monkeypatch
+):
+    if alias != "default":
+        pytest.skip("what is counted here is the same everywhere")
+    workspace = BusyWorkspace(channel, alias, sandbox, clock, seconds=60)
+    space = sandbox._api.workspaces["default"]
+    read = space.page
+
+    def lagging(limit, before):
+        listed = [batch for batch in space.batches if batch.created_at <= clock.at.timestamp() - 15]
+        return read(limit, len(listed) if before is None else before)
+
+    monkeypatch.setattr(space, "page", lagging)
+    assert requests_a_batch(workspace, 200) <= MOST
+    assert workspace.open < 1_000 < workspace.sent
+
+
+def test_those_that_are_in_no_listing_take_no_reads_from_the_others(
+    channel, alias, sandbox, clock, monkeypatch
+):
+    if alias != "default":
+        pytest.skip("what is counted here is the same everywhere")
+    workspace = BusyWorkspace(channel, alias, sandbox, clock, seconds=30)
+    space = sandbox._api.workspaces["default"]
+    read = space.page
+
+    def lacking(limit, before):
+        found, following = read(limit, before)
+        return [batch for batch in found if int(batch.id[-2:]) % 20], following
+
+    monkeypatch.setattr(space, "page", lacking)
+    assert requests_a_batch(workspace, 200) <= MOST
+    assert workspace.open < 1_000 < workspace.sent
+    finish(workspace, 60)
