@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ..models import OutboxBatch, OutboxWorkspace
+from ..models.workspace import LONGEST_REST as LONGEST_CLAIM
 from .channel import Channel
 from .groups import has_work
 
@@ -69,10 +70,10 @@ def open_batches(channel: Channel, most: int) -> list[int]:
 @contextmanager
 def reading(channel: Channel) -> Iterator[Reading | None]:
     """The right to read until the block ends; None where somebody else has it. A reader that never comes back
-    holds it as long as a lease lasts."""
+    holds it as long as a lease lasts, an hour at the most."""
     rows = OutboxWorkspace.objects.using(channel.using)
     began = channel.clock.now()
-    until = channel.clock.after(channel.settings.lease)
+    until = min(channel.clock.after(channel.settings.lease), began + LONGEST_CLAIM)
     if not channel.persist(rows.claim_read, channel.name, began, until):
         yield None
         return

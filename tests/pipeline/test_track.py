@@ -86,6 +86,15 @@ def test_one_reads_at_a_time_and_who_never_comes_back_is_waited_for_as_long_as_a
     assert track_due(channel) == 1
 
 
+def test_one_reads_at_a_time_also_where_a_lease_is_long(alias, sandbox, clock, outbox_settings, reopen):
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", LEASE=7_200)
+    channel = reopen()
+    OutboxWorkspace.objects.using(alias).named("default")
+    with budget.reading(channel) as first, budget.reading(channel) as second:
+        assert first
+        assert not second
+
+
 def test_an_earlier_word_never_overwrites_a_later_one(channel, alias, sandbox, clock):
     accept(channel, alias, 1)
     stale = OutboxBatch.objects.using(alias).get()
