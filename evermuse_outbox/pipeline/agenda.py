@@ -53,7 +53,7 @@ class Agenda:
         self._tried: set[Group] = set()
         self._last: Entry | None = None
         self._seen: list[Seen] = []
-        self._heads: dict[Group, datetime] = {}
+        self._heads: dict[Group, Head] = {}
         self._changed = ["agenda"]
 
     def groups(self) -> Iterator[Group]:
@@ -72,16 +72,15 @@ class Agenda:
         waiting, head = waiting_in(self._channel, group), self._plan.heads.get(group)
         if head is None:
             return waiting
-        at = datetime.fromisoformat(head.enqueued_at)
-        # The first condition says no more than the second, to databases that find nothing by that one.
-        return waiting.filter(NotBefore("enqueued_at", at, head.pk), enqueued_at__gte=at)
+        # The second condition says no more than the first, to databases that find nothing by that one.
+        return waiting.filter(NotBefore("enqueued_at", *head), enqueued_at__gte=head.enqueued_at)
 
     def walked(self, group: Group, pk: int) -> None:
         """What waits in the group begins with that record, as far as the turn has seen."""
         if self._plan.comes_again(group):
             rows = OutboxRecord.rows.using(self._channel.using)
             at = rows.values_list("enqueued_at", flat=True).get(pk=pk)
-            self._plan.heads[group] = Head(at.isoformat(), pk)
+            self._plan.heads[group] = Head(at, pk)
 
     def keep(self, batch: OutboxBatch | None) -> None:
         """Writes down what came of the turn."""
@@ -118,31 +117,33 @@ class Agenda:
         asked = [one for one in self._seen if not plan.is_resting(one.group, now)]
         entries = scheduler.agenda(asked, self._terms(), due_was_last=plan.due_was_last)
         took = self._channel.clock.monotonic() - started
-        heads = {group: Head(moment.isoformat(), 0) for group, moment in self._heads.items()}
-        plan.begin(entries, heads, now=now, lasts=max(LASTS, BURDEN * took))
+        plan.begin(entries, self._heads, now=now, lasts=max(LASTS, BURDEN * took))
         self._turn.remember_flows(plan.flows)
         self._changed = ["agenda", "flows"]
 
     def _look(self) -> list[Seen]:
         """The groups that may be sealed, with what is known of each."""
         plan, most = self._plan, self._channel.settings.max_batch_records
-        self._heads = {group: moment for group, moment in self._oldest() if group not in self._closed}
-        ages = {group: self._age(moment) for group, moment in self._heads.items()}
+        self._heads = {group: head for group, head in self._oldest() if group not in self._closed}
+        ages = {group: self._age(head.enqueued_at) for group, head in self._heads.items()}
         seen = plan.all_seen(ages, most)
         requests = plan.full_requests(seen, self._terms(), most, self._count)
         return [one._replace(requests=requests[one.group]) if one.group in requests else one for one in seen]
 
     def _oldest(self) -> list[census.Oldest]:
         """All groups, or :data:`GROUPS` of them from where the last census stopped, and those known to be full."""
-        plan = self._plan
-        found = census.groups_behind(self._channel, plan.after, GROUPS)
+        plan, started = self._plan, self._channel.clock.monotonic()
+        heads = plan.trusted_heads(self._now.timestamp())
+        found = census.groups_behind(self._channel, plan.after, GROUPS, heads)
         if plan.after != ("", "") and len(found) < GROUPS:
-            found += census.groups_behind(self._channel, ("", ""), GROUPS - len(found))
+            found += census.groups_behind(self._channel, ("", ""), GROUPS - len(found), heads)
         plan.after = found[-1].group if len(found) == GROUPS else ("", "")
+        if not heads:
+            plan.swept, plan.sweep_took = self._now.timestamp(), self._channel.clock.monotonic() - started
         if plan.after == ("", ""):
             return found
-        known = census.depths(self._channel, dict.fromkeys(plan.filling, 1), {})
-        return found + [census.Oldest(group, at) for group, (_, at) in known.items() if at]
+        known = census.depths(self._channel, dict.fromkeys(plan.filling, 1), heads)
+        return found + [census.Oldest(group, Head(at, 0)) for group, (_, at) in known.items() if at]
 
     def _count(self, most: Mapping[Group, int]) -> dict[Group, int]:
         return {

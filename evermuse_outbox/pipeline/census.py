@@ -17,6 +17,7 @@ from django.db import connections
 
 from ..models import OutboxRecord
 from .channel import Channel
+from .plan import Head
 from .scheduler import Group
 
 TABLE = OutboxRecord._meta.db_table
@@ -24,17 +25,36 @@ INDEX = "evermuse_record_pending"
 PENDING = "batch_id IS NULL AND closed_as IS NULL AND workspace = %s"
 BY_GROUP = "ORDER BY type, product_id, enqueued_at, id LIMIT 1"
 
+NO_HEAD = "(NULL::varchar, NULL::varchar, NULL::timestamptz, NULL::bigint)"
+
 POSTGRESQL = f"""
-WITH RECURSIVE walk AS (
-  (SELECT type, product_id, enqueued_at FROM {TABLE}
-    WHERE {PENDING} AND (type, product_id) > (%s, %s) {BY_GROUP})
+WITH RECURSIVE known(type, product_id, since, pk) AS (VALUES {{heads}}),
+walk AS (
+  SELECT %s::varchar AS type, %s::varchar AS product_id, NULL::timestamptz AS enqueued_at, NULL::bigint AS id
   UNION ALL
-  SELECT behind.* FROM walk CROSS JOIN LATERAL (
-    SELECT type, product_id, enqueued_at FROM {TABLE}
-    WHERE {PENDING} AND (type, product_id) > (walk.type, walk.product_id) {BY_GROUP}) AS behind
-) SELECT type, product_id, enqueued_at FROM walk LIMIT %s
+  SELECT step.* FROM walk
+  LEFT JOIN LATERAL (
+    SELECT * FROM known WHERE (type, product_id) > (walk.type, walk.product_id) ORDER BY type, product_id LIMIT 1
+  ) AS next ON TRUE
+  CROSS JOIN LATERAL (
+    (SELECT type, product_id, enqueued_at, id FROM {TABLE} WHERE {PENDING}
+      AND (type, product_id) > (walk.type, walk.product_id) AND (type, product_id) < (next.type, next.product_id)
+      {BY_GROUP})
+    UNION ALL
+    (SELECT next.type, next.product_id, first.enqueued_at, first.id FROM (VALUES (1)) AS one LEFT JOIN LATERAL (
+      SELECT enqueued_at, id FROM {TABLE} WHERE {PENDING}
+        AND type = next.type AND product_id = next.product_id AND (enqueued_at, id) >= (next.since, next.pk)
+      ORDER BY enqueued_at, id LIMIT 1) AS first ON TRUE WHERE next.type IS NOT NULL)
+    UNION ALL
+    (SELECT type, product_id, enqueued_at, id FROM {TABLE} WHERE {PENDING}
+      AND next.type IS NULL AND (type, product_id) > (walk.type, walk.product_id)
+      {BY_GROUP})
+    LIMIT 1) AS step
+) SELECT type, product_id, enqueued_at, id FROM walk WHERE id IS NOT NULL LIMIT %s
 """
-"""The loose index scan that PostgreSQL does not do by itself."""
+"""The loose index scan that PostgreSQL does not do by itself. A step goes to the next group before the next one of
+which the head is known, or else to that head, or behind the last of them to the next group. So it goes past the
+traces that lie before a head, of which there may be millions."""
 
 SQLITE = f"""
 WITH RECURSIVE walk(id) AS (
@@ -45,7 +65,7 @@ WITH RECURSIVE walk(id) AS (
       ORDER BY product_id, enqueued_at, id LIMIT 1),
     (SELECT id FROM {TABLE} WHERE {PENDING} AND type > here.type {BY_GROUP}))
   FROM walk JOIN {TABLE} AS here ON here.id = walk.id
-) SELECT type, product_id, enqueued_at FROM walk JOIN {TABLE} AS found ON found.id = walk.id LIMIT %s
+) SELECT type, product_id, enqueued_at, found.id FROM walk JOIN {TABLE} AS found ON found.id = walk.id LIMIT %s
 """
 """The same; with (type, product_id) > (here.type, …) it would use the index for the type alone."""
 
@@ -53,7 +73,7 @@ MYSQL = f"""
 SELECT type, product_id, (
   SELECT enqueued_at FROM {TABLE} AS one FORCE INDEX ({INDEX})
   WHERE {PENDING} AND one.type = known.type AND one.product_id = known.product_id
-  ORDER BY enqueued_at, id LIMIT 1)
+  ORDER BY enqueued_at, id LIMIT 1), 0
 FROM (
   SELECT DISTINCT batch_id, closed_as, workspace, type, product_id FROM {TABLE} FORCE INDEX ({INDEX})
   WHERE {PENDING} AND (type > %s OR type = %s AND product_id > %s) LIMIT %s) AS known
@@ -66,10 +86,10 @@ BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 class Oldest(NamedTuple):
-    """A group, and when the longest waiting of its records was enqueued."""
+    """A group, and the longest waiting of its records."""
 
     group: Group
-    enqueued_at: datetime
+    head: Head
 
 
 class Depth(NamedTuple):
@@ -79,60 +99,70 @@ class Depth(NamedTuple):
     enqueued_at: datetime | None
 
 
-def groups_behind(channel: Channel, after: Group, most: int) -> list[Oldest]:
-    """The groups with pending records behind ``after``, ``most`` of them, in the order of the index."""
-    rows = _rows(channel, *_walk(channel, after, most))
+def groups_behind(channel: Channel, after: Group, most: int, heads: Mapping[Group, Head]) -> list[Oldest]:
+    """The groups with pending records behind ``after``, ``most`` of them, in the order of the index.
+
+    ``heads`` is where to begin in groups of which it is known; only PostgreSQL heeds it, as it keeps traces for long.
+    """
+    rows = _rows(channel, *_walk(channel, after, most, heads))
     read = _reader_of_moments(channel)
-    return [Oldest((kind, product), read(moment)) for kind, product, moment in rows if moment is not None]
+    return [Oldest((kind, product), Head(read(at), pk)) for kind, product, at, pk in rows if at is not None]
 
 
-def depths(
-    channel: Channel, most: Mapping[Group, int], since: Mapping[Group, datetime]
-) -> dict[Group, Depth]:
+def depths(channel: Channel, most: Mapping[Group, int], heads: Mapping[Group, Head]) -> dict[Group, Depth]:
     """How many records wait in each of these groups, counted up to the given number, in one query.
 
-    ``since`` is where to begin, for groups of which it is known.
+    ``heads`` is where to begin, for groups of which it is known.
     """
-    groups = list(most)
-    if not groups:
+    if not most:
         return {}
+    groups, first = list(most), Head(_beginning(), 0)
     is_postgres = connections[channel.using].vendor == "postgresql"
-    write, beginning = _writer_of_moments(channel), _beginning()
-    query = (_by_lateral_join if is_postgres else _by_union)(
-        channel, [(*group, most[group], write(since.get(group, beginning))) for group in groups]
-    )
+    write = _writer_of_moments(channel)
+    wanted = [
+        (*group, most[group], write(head.enqueued_at), head.pk)
+        for group in groups
+        for head in (heads.get(group, first),)
+    ]
+    query = (_by_lateral_join if is_postgres else _by_union)(channel, wanted)
     read = _reader_of_moments(channel)
     return {groups[number]: Depth(count, read(moment)) for number, count, moment in _rows(channel, *query)}
 
 
-def _walk(channel: Channel, after: Group, most: int) -> tuple[str, list[Any]]:
+def _walk(channel: Channel, after: Group, most: int, heads: Mapping[Group, Head]) -> tuple[str, list[Any]]:
     name = channel.name
     match connections[channel.using].vendor:
         case "postgresql":
-            return POSTGRESQL, [name, *after, name, most]
+            known = [value for group, head in heads.items() for value in (*group, *head)]
+            query = POSTGRESQL.format(heads=", ".join([NO_HEAD, *["(%s, %s, %s, %s)"] * len(heads)]))
+            return query, [*known, *after, name, name, name, most]
         case "sqlite":
             return SQLITE, [name, *after, name, name, most]
         case _:
             return MYSQL, [name, name, after[0], *after, most]
 
 
-def _by_lateral_join(channel: Channel, wanted: Sequence[tuple[str, str, int, Any]]) -> tuple[str, list[Any]]:
+Wanted = tuple[str, str, int, Any, int]
+"""``_type``, ``_product_id``, up to how many to count, and the moment and id from where on."""
+
+
+def _by_lateral_join(channel: Channel, wanted: Sequence[Wanted]) -> tuple[str, list[Any]]:
     """Planned once, not once a group."""
-    values = ", ".join(["(%s, %s, %s, %s, %s::timestamptz)"] * len(wanted))
+    values = ", ".join(["(%s, %s, %s, %s, %s::timestamptz, %s::bigint)"] * len(wanted))
     query = f"""
         SELECT number, deep.count, deep.oldest
-        FROM (VALUES {values}) AS wanted(number, type, product_id, most, since) CROSS JOIN LATERAL (
+        FROM (VALUES {values}) AS wanted(number, type, product_id, most, since, pk) CROSS JOIN LATERAL (
           SELECT COUNT(*) AS count, MIN(enqueued_at) AS oldest FROM (
             SELECT enqueued_at FROM {TABLE} AS one
             WHERE {PENDING} AND one.type = wanted.type AND one.product_id = wanted.product_id
-              AND enqueued_at >= wanted.since
+              AND (enqueued_at, id) >= (wanted.since, wanted.pk)
             ORDER BY enqueued_at, id LIMIT wanted.most) AS first) AS deep
     """
     told = [value for number, one in enumerate(wanted) for value in (number, *one)]
     return query, [*told, channel.name]
 
 
-def _by_union(channel: Channel, wanted: Sequence[tuple[str, str, int, Any]]) -> tuple[str, list[Any]]:
+def _by_union(channel: Channel, wanted: Sequence[Wanted]) -> tuple[str, list[Any]]:
     hint = f"FORCE INDEX ({INDEX})" if connections[channel.using].vendor == "mysql" else ""
     one = f"""
         SELECT %s AS number, COUNT(*) AS count, MIN(enqueued_at) AS oldest FROM (
@@ -142,7 +172,7 @@ def _by_union(channel: Channel, wanted: Sequence[tuple[str, str, int, Any]]) -> 
     """
     told = [
         (number, channel.name, kind, product, since, most)
-        for number, (kind, product, most, since) in enumerate(wanted)
+        for number, (kind, product, most, since, _) in enumerate(wanted)
     ]
     return " UNION ALL ".join([one] * len(wanted)), [value for values in told for value in values]
 

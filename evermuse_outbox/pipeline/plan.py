@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -19,6 +20,13 @@ REMEMBERED = 64
 
 AT_A_TIME = 16
 """Of how many groups a census asks in one query whether they fill a request."""
+
+SWEEP_REST = 50
+"""How many times as long as the last sweep took, no census makes another one."""
+
+DEEP = 4
+"""How many full requests deep a census looks into a group at the most. One with as many is taken to have enough for the
+whole agenda: to count them all would cost more than to find out."""
 
 REST = 2.0
 """Seconds that a group which was tried in vain goes last. Its records are fenced, or locked by somebody."""
@@ -36,8 +44,7 @@ class Filling(NamedTuple):
 class Head(NamedTuple):
     """Where the pending records of a group begin, by the moment of enqueueing and then the id."""
 
-    enqueued_at: str
-    """ISO 8601."""
+    enqueued_at: datetime
     pk: int
     """0 where it is not known."""
 
@@ -53,8 +60,12 @@ class Plan:
     filling: dict[Group, Filling] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
     heads: dict[Group, Head] = field(default_factory=dict)
-    """The oldest pending record of groups on the agenda. Before it lie the traces of those that were taken, which the
-    database keeps as long as an old transaction might look at them."""
+    """The oldest pending record of groups on the agenda and of those that fill requests. Before it lie the traces of
+    those that were taken, which the database keeps as long as an old transaction might look at them."""
+    swept: float = 0.0
+    """When a census last looked at all that waits, also before these heads."""
+    sweep_took: float = 0.0
+    """Seconds that this took."""
     flows: dict[Group, float] = field(default_factory=dict)
     """Records a second, of groups that were looked into."""
     start: int = 0
@@ -70,13 +81,19 @@ class Plan:
         """The next slot, taken off the agenda."""
         return self.entries.pop(0) if self.entries else None
 
+    def trusted_heads(self, now: float) -> dict[Group, Head]:
+        """Where a census may begin in groups that it knows. Nowhere when a sweep is due: what was enqueued early and
+        committed late lies before a head."""
+        is_swept = 0 <= now - self.swept < SWEEP_REST * self.sweep_took
+        return self.heads if is_swept else {}
+
     def begin(
         self, entries: Iterable[Entry], oldest: Mapping[Group, Head], *, now: float, lasts: float
     ) -> None:
-        """A new agenda in the place of the old one."""
+        """A new agenda in the place of the old one. ``oldest`` is where each group begins."""
         self.entries, self.made, self.lasts = list(entries), now, lasts
-        listed = {entry.group for entry in self.entries}
-        self.heads = {group: moment for group, moment in oldest.items() if group in listed}
+        kept = self.filling.keys() | {entry.group for entry in self.entries}
+        self.heads = {group: oldest[group] for group in kept if group in oldest}
         self.resting = {group: until for group, until in self.resting.items() if self.is_resting(group, now)}
 
     def note_sealed(self, entry: Entry, filled: int, turn: int) -> None:
@@ -119,7 +136,8 @@ class Plan:
         most: int,
         count: Callable[[Mapping[Group, int]], Mapping[Group, int]],
     ) -> dict[Group, int]:
-        """How many full requests wait in the groups that were found to have one.
+        """How many full requests wait in the groups that were found to have one; as many as the agenda has slots where
+        there are more than were counted.
 
         ``count`` tells how many records wait in each of some groups, counted up to the given number: what a census
         spends most on. So it is asked of a few groups at a time, and no more once they fill the agenda; and then how
@@ -135,9 +153,11 @@ class Plan:
             for group in some:
                 self.learn(group, ages[group], found[group])
         self.start += scheduler.PROBES // 4
-        if (deep := scheduler.requests_worth_knowing(len(full), terms)) > 1 and full:
+        deep = min(DEEP, scheduler.requests_worth_knowing(len(full), terms))
+        if deep > 1 and full:
             waiting |= count({group: deep * self.records_of(group, most) for group in full})
-        return {group: max(1, waiting[group] // self.records_of(group, most)) for group in full}
+        found = {group: max(1, waiting[group] // self.records_of(group, most)) for group in full}
+        return {group: terms.slots if requests >= DEEP else requests for group, requests in found.items()}
 
     def records_of(self, group: Group, most: int) -> int:
         """How many records fill a request of the group, as far as is known; ``most`` where nothing is."""
@@ -171,7 +191,9 @@ class Plan:
             "due_was_last": self.due_was_last,
             "filling": [[*group, *known] for group, known in self.filling.items()],
             "resting": [[*group, until] for group, until in self.resting.items()],
-            "heads": [[*group, *head] for group, head in self.heads.items()],
+            "heads": [[*group, head.enqueued_at.isoformat(), head.pk] for group, head in self.heads.items()],
+            "swept": self.swept,
+            "sweep_took": self.sweep_took,
             "start": self.start,
             "after": self.after,
         }
@@ -190,7 +212,12 @@ class Plan:
                     for kind, product, records, served in told["filling"]
                 },
                 resting={(kind, product): until for kind, product, until in told["resting"]},
-                heads={(kind, product): Head(str(at), int(pk)) for kind, product, at, pk in told["heads"]},
+                heads={
+                    (kind, product): Head(datetime.fromisoformat(at), int(pk))
+                    for kind, product, at, pk in told["heads"]
+                },
+                swept=float(told["swept"]),
+                sweep_took=float(told["sweep_took"]),
                 start=int(told["start"]),
                 after=(told["after"][0], told["after"][1]),
             )

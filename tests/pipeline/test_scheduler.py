@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.pipeline.plan import REMEMBERED, REST, Filling, Head, Plan
+from evermuse_outbox.pipeline.plan import DEEP, REMEMBERED, REST, SWEEP_REST, Filling, Head, Plan
 from evermuse_outbox.pipeline.scheduler import (
     PROBES,
     SHARE,
@@ -21,7 +22,7 @@ from evermuse_outbox.pipeline.scheduler import (
     to_probe,
 )
 
-HEAD = Head("2026-03-01T12:00:00.000005+00:00", 7)
+HEAD = Head(datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC), 7)
 TERMS = Terms(rate=10, linger=0.2, max_wait=30, slots=12)
 
 
@@ -195,6 +196,33 @@ def test_a_plan_is_the_same_after_it_was_stored():
 @pytest.mark.parametrize("told", [None, {}, [], "x", {"made": "soon"}, Plan().as_json() | {"next": [[1]]}])
 def test_what_cannot_be_read_is_no_plan(told):
     assert Plan.of_json(told) == Plan()
+
+
+def test_where_groups_begin_is_kept_of_those_that_are_listed_or_fill_requests():
+    plan = Plan(filling={group(2): Filling(10, 1), group(3): Filling(10, 1)})
+    heads = {group(number): HEAD for number in (1, 2, 4)}
+    plan.begin([Entry(group(1), Reason.DUE)], heads, now=1.0, lasts=1.0)
+    assert plan.heads.keys() == {group(1), group(2)}
+
+
+def test_heads_are_trusted_until_a_sweep_is_due():
+    plan = Plan(heads={group(1): HEAD}, swept=100.0, sweep_took=0.5)
+    assert plan.trusted_heads(100.0 + 0.5 * SWEEP_REST - 1) == plan.heads
+    assert plan.trusted_heads(100.0 + 0.5 * SWEEP_REST) == {}
+    assert plan.trusted_heads(99.0) == {}, "a clock that was ahead puts no sweep off"
+    assert Plan(heads=plan.heads).trusted_heads(5.0) == {}, "as long as a sweep costs nothing"
+
+
+def test_a_deep_group_is_not_counted_to_its_end():
+    plan, counted = Plan(), Counter()
+
+    def count(most):
+        counted.update(most)
+        return dict(most)
+
+    requests = plan.full_requests(plan.all_seen({group(1): 1.0}, 1_000), TERMS, 1_000, count)
+    assert requests == {group(1): TERMS.slots}
+    assert counted.total() <= (1 + DEEP) * 1_000 < TERMS.slots * 1_000
 
 
 def test_a_group_that_is_full_no_longer_leaves_the_agenda():
