@@ -42,8 +42,9 @@ from .scheduler import Group
 from .systemic import may_probe, paused_groups
 from .versions import free_to_go, latest, one_of_each
 
-PAGES = 5
-"""How far behind fenced records a turn looks for others: this many times the records of a request."""
+PAGES, GROWTH = 5, 4
+"""How far behind fenced records a turn looks for others: in so many pages, of which each but the first, that is of the
+records of a request, has so many times as many records as the one before, though never more than Evermuse takes."""
 
 
 PROBED = 100
@@ -203,7 +204,7 @@ def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | No
 
 
 def _pages(channel: Channel, waiting: RecordQuerySet, size: int) -> Iterator[list[Waiting]]:
-    """The first of the waiting records, locked, a request's worth at a time."""
+    """The first of the waiting records, locked: a request's worth, and more as long as it is asked for."""
     if connections[channel.using].features.has_select_for_update_skip_locked:
         waiting = waiting.select_for_update(skip_locked=True)
     page: list[Waiting] = []
@@ -212,6 +213,7 @@ def _pages(channel: Channel, waiting: RecordQuerySet, size: int) -> Iterator[lis
         yield page
         if len(page) < size:
             return
+        size = min(GROWTH * size, MAX_BATCH_RECORDS)
 
 
 def _exactly(page: list[Waiting], group: Group) -> list[Waiting]:

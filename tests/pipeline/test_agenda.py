@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models.group import scope_of
 from evermuse_outbox.pipeline import agenda, census
 from evermuse_outbox.pipeline.agenda import Agenda
 from evermuse_outbox.pipeline.plan import SWEEP_REST, Head
@@ -268,6 +269,24 @@ def test_depths_are_counted_no_further_than_asked(channel, clock):
     assert census.depths(channel, {}, {}) == {}
 
 
+@pytest.mark.parametrize("namesake", ["Shop", "shop "])
+def test_a_group_does_not_wait_for_its_namesake(small_requests, clock, alias, namesake):
+    enqueue(small_requests, 3, namesake, age=9)
+    enqueue(small_requests, 3, "shop", age=5)
+    OutboxGroup.objects.using(alias).create(
+        scope=scope_of(small_requests.name, "message", namesake),
+        workspace=small_requests.name,
+        type="message",
+        product_id=namesake,
+        contract="reference",
+        state="paused",
+        since=clock.now(),
+        held_until=clock.now() + timedelta(hours=1),
+    )
+    assert [seal(small_requests), seal(small_requests)] == ["shop", None], "exactly that one waits"
+    assert dict(census.groups_behind(small_requests, ("", ""), 9, {})).keys() == {("message", namesake)}
+
+
 def test_more_groups_than_one_census_looks_at_have_their_turn(small_requests, monkeypatch):
     monkeypatch.setattr(agenda, "GROUPS", 3)
     for number in range(8):
@@ -410,6 +429,18 @@ def test_fenced_records_are_looked_at_again(small_requests, clock):
     assert seal(channel) == HOT
     waiting = OutboxRecord.rows.using(channel.using).pending().filter(payload__contains="newer")
     assert not waiting.exists(), "what was fenced is at the head still, not behind it"
+
+
+def test_small_requests_are_not_kept_by_many_fenced_records_before_them(small_requests, clock):
+    channel = small_requests
+    older = [record(f"{HOT}-{number}", _product_id=HOT) for number in range(60)]
+    outbox.enqueue_many(older, using=channel.using)
+    assert [seal(channel) for _ in range(6)] == [HOT] * 6  # and now the newer versions have to wait
+    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=channel.using)
+    OutboxRecord.rows.using(channel.using).pending().update(enqueued_at=clock.now() - timedelta(seconds=9))
+    clock.move(1)
+    enqueue(channel, 1, HOT, first=99, age=1)
+    assert f"{HOT}-99" in seal_next(channel).body.decode()
 
 
 def test_depths_are_counted_from_where_a_group_is_known_to_begin(channel, clock):

@@ -1,0 +1,39 @@
+"""MySQL and MariaDB compare the names of groups exactly, as Evermuse and the other databases do.
+
+By their usual collations ``Prod`` and ``prod`` are one group to an index, and ``prod`` and ``prod `` too: while one is
+paused or fenced, the other would wait with it. Each table is written anew once.
+"""
+
+from django.db import migrations
+
+TABLES = ("OutboxRecord", "OutboxBatch", "OutboxGroup")
+NAMES = ("type", "product_id")
+
+
+def _modify(apps, schema_editor, kind):
+    connection = schema_editor.connection
+    if connection.vendor != "mysql":
+        return
+    quote = schema_editor.quote_name
+    for table in TABLES:
+        model = apps.get_model("evermuse_outbox", table)
+        columns = [model._meta.get_field(name) for name in NAMES]
+        told = ", ".join(
+            f"MODIFY {quote(column.column)} {column.db_type(connection)}{kind} NOT NULL" for column in columns
+        )
+        schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {told}")
+
+
+def compare_exactly(apps, schema_editor):
+    is_mariadb = getattr(schema_editor.connection, "mysql_is_mariadb", False)
+    collation = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+    _modify(apps, schema_editor, f" CHARACTER SET utf8mb4 COLLATE {collation}")
+
+
+def compare_as_usual(apps, schema_editor):
+    _modify(apps, schema_editor, "")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("evermuse_outbox", "0006_growth")]
+    operations = [migrations.RunPython(compare_exactly, compare_as_usual, atomic=False)]
