@@ -39,6 +39,11 @@ def unset(field: str, *, never: Any) -> Q:
     return Q(Exact(Coalesce(F(field), Value(never)), Value(never)))
 
 
+def behind(moment: str, at: datetime, pk: int) -> Q:
+    """The rows behind one with that moment and id, in the order of both: every database finds their beginning."""
+    return Q(**{f"{moment}__gte": at}) & ~Q(**{moment: at, "pk__lte": pk})
+
+
 class NotBefore(Func):
     """``(moment, id) >= (given moment, given id)`` as one comparison of rows, which PostgreSQL finds by an index that
     ends with both: also where thousands have the same moment."""

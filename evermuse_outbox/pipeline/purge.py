@@ -24,7 +24,7 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
 from ..models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, RecordState
-from ..models.plans import ById, by_id, no_jit, unset
+from ..models.plans import ById, behind, by_id, no_jit, unset
 from .channel import Clock
 
 OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED, BatchState.WITHDRAWN)
@@ -206,8 +206,7 @@ def _page_of_batches(using: str, walk: Walk, before: datetime) -> list[OldBatch]
 def _behind(rows: Any, by: str, walk: Walk) -> Any:
     """The rows that the walk has not come to yet, in its order."""
     if walk.behind:
-        at, pk = walk.behind
-        rows = rows.filter(**{f"{by}__gte": at}).exclude(**{by: at, "pk__lte": pk})
+        rows = rows.filter(behind(by, *walk.behind))
     return rows.order_by(by, "pk")
 
 
@@ -281,8 +280,8 @@ def _page_set_aside(using: str, walk: Walk, state: str) -> list[tuple[int, datet
     # From state to state: where it is said to be equal, the primary key would give the same order, and be read past
     # all that is not set aside.
     rows = OutboxRecord.rows.using(using).filter(closed_as__gte=state, closed_as__lte=state)
-    behind = rows.filter(pk__gt=walk.behind or 0).order_by("closed_as", "pk")
-    return list(behind.values_list("pk", "enqueued_at", "batch_id")[:CHUNK])
+    rest = rows.filter(pk__gt=walk.behind or 0).order_by("closed_as", "pk")
+    return list(rest.values_list("pk", "enqueued_at", "batch_id")[:CHUNK])
 
 
 def _purge_records(using: str, pks: list[int]) -> int:

@@ -32,7 +32,7 @@ from ..models import (
     OutboxRejection,
     OutboxWorkspace,
 )
-from ..models.plans import by_id, no_jit
+from ..models.plans import behind, by_id, no_jit
 from ..models.record import RecordQuerySet
 from .agenda import Agenda
 from .channel import Channel
@@ -147,8 +147,7 @@ def seal_parts(
         while fresh:
             packed = pack(fresh, _limits(channel), _format(channel))
             _write_batch(channel, packed, parent=batch, resends=resends, due_at=due_at)
-            taken = set(packed)
-            fresh = [record for record in fresh if record not in taken]
+            fresh = _left_of(fresh, packed)
 
 
 def still_to_send(channel: Channel, batch: OutboxBatch, pks: Sequence[int] | None = None) -> list[Waiting]:
@@ -187,8 +186,12 @@ def _seal_group(channel: Channel, group: Group, agenda: Agenda) -> Sealed | None
 
 def _first_left(seen: list[Waiting], packed: list[Waiting]) -> Waiting:
     """The first that still waits; the last where none does."""
+    return next(iter(_left_of(seen, packed)), seen[-1])
+
+
+def _left_of(records: list[Waiting], packed: list[Waiting]) -> list[Waiting]:
     taken = {record.pk for record in packed}
-    return next((record for record in seen if record.pk not in taken), seen[-1])
+    return [record for record in records if record.pk not in taken]
 
 
 def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | None:
@@ -229,9 +232,7 @@ def _behind(channel: Channel, waiting: RecordQuerySet, page: list[Waiting]) -> R
     if not page:
         return waiting
     last = OutboxRecord.rows.using(channel.using).only("enqueued_at").get(pk=page[-1].pk)
-    return waiting.filter(enqueued_at__gte=last.enqueued_at).exclude(
-        enqueued_at=last.enqueued_at, pk__lte=last.pk
-    )
+    return waiting.filter(behind("enqueued_at", last.enqueued_at, last.pk))
 
 
 def _in_contract(channel: Channel, page: list[Waiting]) -> list[Waiting]:
