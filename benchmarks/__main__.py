@@ -13,13 +13,18 @@ NO_BENCHMARKS = ("common", "contenders", "settings")
 
 def main() -> int:
     """Runs the benchmark that the command line names; each one has ``main(arguments)`` and a ``--help`` of its own."""
-    names = sorted(found.name for found in pkgutil.iter_modules([str(HERE)]) if _is_benchmark(found.name))
+    names = benchmarks()
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         asked_for_help = len(sys.argv) > 1 and sys.argv[1] in ("-h", "--help", "help")
         _list(names, sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
     importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     return 0
+
+
+def benchmarks() -> list[str]:
+    """Their names, sorted."""
+    return sorted(found.name for found in pkgutil.iter_modules([str(HERE)]) if _is_benchmark(found.name))
 
 
 def _is_benchmark(name: str) -> bool:

@@ -29,6 +29,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import stage
+from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
 
@@ -58,11 +59,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks enqueue",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("enqueue", __doc__)
     parser.add_argument(
         "--databases", nargs="+", choices=DATABASES, default=[*DATABASES], help="default: all three"
     )
@@ -70,7 +67,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=100, help=f"of {AT_A_TIME} of each; default: 100")
     parser.add_argument("--many", type=int, default=1_000, metavar="N", help="records a call; default: 1000")
     parser.add_argument("--many-rounds", type=int, default=10, help="of one call of each; default: 10")
-    parser.add_argument("--name", default="enqueue", help="of the files in results/; default: enqueue")
     parser.add_argument("--child", nargs=2, metavar=("DATABASE", "FILE"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

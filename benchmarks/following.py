@@ -23,6 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import sink, stage
+from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
 
@@ -95,11 +96,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks following",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("following", __doc__, "--database")
     parser.add_argument("--batches", type=int, default=600, help="of the backlog; default: 600, a minute")
     parser.add_argument("--open", type=int, default=0, help="batches that are open before; default: 0")
     parser.add_argument("--batch-records", type=int, default=10, help="records of a batch; default: 10")
@@ -112,10 +109,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         help="that a batch takes; default: 2 30 120",
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes; default: 1 2")
-    parser.add_argument(
-        "--database", default=stage.POSTGRES, metavar="URL", help="of a server (or sqlite://)"
-    )
-    parser.add_argument("--name", default="following", help="of the files in results/; default: following")
     return parser.parse_args(arguments)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import sink, stage, table
+from .common.options import parser_of
 from .common.report import Report, percentile
 
 RECORDS = "evermuse_outbox_outboxrecord"
@@ -59,11 +60,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks growth",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("growth", __doc__, "--workers", "--rate", "--delay")
     parser.add_argument("--old", type=int, default=1_000_000, help="rows to purge; default: 1000000")
     parser.add_argument(
         "--young", type=int, default=100_000, help="delivered rows that stay; default: 100000"
@@ -71,16 +68,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--records", type=int, default=300_000, help="to deliver in each drain; default: 300000"
     )
-    parser.add_argument("--workers", type=int, default=1, help="Celery worker processes; default: 1")
     parser.add_argument("--senders", type=int, default=10, help="SENDERS; default: 10")
-    parser.add_argument("--rate", type=float, default=10, help="RATE_LIMIT in requests a second; default: 10")
-    parser.add_argument(
-        "--delay", type=float, default=0.005, metavar="S", help="that an answer takes; default: 0.005"
-    )
     parser.add_argument(
         "--no-vacuum", dest="vacuum", action="store_false", help="no VACUUM where autovacuum is off"
     )
-    parser.add_argument("--name", default="growth", help="of the files in results/; default: growth")
     return parser.parse_args(arguments)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import sink, stage
+from .common.options import parser_of
 from .common.records import record
 from .common.report import Report, percentile
 
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> None:
     if options.play:
         print(json.dumps(_play(Way(**json.loads(options.play)), options)))
         return
-    report = Report("latency", vars(options))
+    report = Report(options.name, vars(options))
     ways = [way for way in WAYS if not options.only or any(word in way.title for word in options.only)]
     lone = {way.title: _in_a_process(way, options, rates=[]) for way in ways if options.lone}
     streams = _in_a_process(WAYS[0], options, lone=0) if options.rates else {"streams": []}
@@ -74,20 +75,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks latency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("latency", __doc__, "--size", "--delay")
     parser.add_argument("--lone", type=int, default=60, help="records that come alone, a way; default: 60")
     parser.add_argument(
         "--rates", type=float, nargs="*", default=[5, 50, 500], help="records a second; default: 5 50 500"
     )
     parser.add_argument("--seconds", type=float, default=20, help="that a stream lasts; default: 20")
-    parser.add_argument("--size", type=int, default=1_500, metavar="BYTES", help="of a record; default: 1500")
-    parser.add_argument(
-        "--delay", type=float, default=0.005, metavar="S", help="that an answer takes; default: 0.005"
-    )
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="ways whose name has it")
     parser.add_argument("--play", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

@@ -35,6 +35,7 @@ import psycopg
 from tqdm import tqdm
 
 from .common import sink, stage
+from .common.options import parser_of
 from .common.report import Report, percentile
 from .contenders import CONTENDERS, Contender, environment
 from .contenders.counting import counting, split
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> None:
     """Runs the benchmark."""
     options = _options(arguments)
     chosen = [contender for contender in CONTENDERS if _is_wanted(contender, options.only)]
-    report = Report("peers", vars(options))
+    report = Report(options.name, vars(options))
     refused = environment.prepare(sorted({each.requires for each in CONTENDERS if each.requires}))
     _tell_versions(report)
     results = {each.title: _Result(refused.get(each.requires, "")) for each in chosen}
@@ -76,21 +77,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks peers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("peers", __doc__, "--size", "--delay")
     parser.add_argument(
         "--records", type=int, default=5_000, help="of each; ours grouped 20 ×; default: 5000"
     )
-    parser.add_argument("--size", type=int, default=1_500, metavar="BYTES", help="of a record; default: 1500")
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians are told; default: 3")
     parser.add_argument(
         "--counted", type=int, default=1_000, help="records while SQL is counted; default: 1000"
-    )
-    parser.add_argument(
-        "--delay", type=float, default=0.005, metavar="S", help="that an answer takes; default: 0.005"
     )
     parser.add_argument("--patience", type=float, default=300, metavar="S", help="with one run; default: 300")
     parser.add_argument(

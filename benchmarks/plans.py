@@ -27,6 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import sink, stage, table
+from .common.options import parser_of
 from .common.plans import Statement, captured
 from .common.report import Report
 
@@ -57,17 +58,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks plans",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("plans", __doc__, "--size")
     sizes = [10_000, 100_000, 1_000_000]
     parser.add_argument(
         "--rows", type=int, nargs="+", default=sizes, help="delivered rows; default: 10000 100000 1000000"
     )
     parser.add_argument("--pending", type=int, default=60_000, help="records that wait; default: 60000")
-    parser.add_argument("--size", type=int, default=1_500, metavar="BYTES", help="of a record; default: 1500")
     parser.add_argument(
         "--statistics",
         choices=("fresh", "stale", "none"),
@@ -80,7 +76,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         default=200,
         help="batches under the old snapshot before it is measured; default: 200",
     )
-    parser.add_argument("--name", default="plans", help="of the files in results/; default: plans")
     return parser.parse_args(arguments)
 
 

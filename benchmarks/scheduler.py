@@ -28,6 +28,7 @@ from tqdm import tqdm
 from evermuse_outbox.pipeline import scheduler
 from evermuse_outbox.pipeline.plan import Plan
 
+from .common.options import parser_of
 from .common.report import Report
 
 RATE, RECORDS = 10, 1_000
@@ -352,7 +353,7 @@ def main(arguments: list[str]) -> None:
         "round robin": RoundRobin,
         OURS: partial(Ours, options.max_wait),
     }
-    report = Report("scheduler", vars(options))
+    report = Report(options.name, vars(options))
     rounds = {name: a_round(scenario) for name, scenario in chosen.items()}
     bounds = {name: best(scenario, options.max_wait) for name, scenario in chosen.items()}
     total = len(chosen) * len(policies) * options.seconds
@@ -385,11 +386,7 @@ def _period(policy: str, bound: Best, a_round: float) -> float:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks scheduler",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("scheduler", __doc__)
     parser.add_argument("--seconds", type=int, default=300, help="of simulated time; default: 300")
     parser.add_argument("--max-wait", type=float, default=30.0, metavar="S", help="MAX_WAIT; default: 30")
     parser.add_argument(

@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import sink, stage
+from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
 
@@ -48,28 +49,14 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks throughput",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("throughput", __doc__, "--size", "--workers", "--rate", "--delay", "--database")
     parser.add_argument("--records", type=int, default=100_000, help="default: 100000")
-    parser.add_argument("--size", type=int, default=1_500, metavar="BYTES", help="of a record; default: 1500")
-    parser.add_argument("--workers", type=int, default=1, help="Celery worker processes; default: 1")
     parser.add_argument("--senders", type=int, default=16, help="SENDERS; default: 16")
     parser.add_argument("--batch", type=int, default=1_000, help="MAX_BATCH_RECORDS; default: 1000")
-    parser.add_argument("--rate", type=float, default=10, help="RATE_LIMIT in requests a second; default: 10")
-    parser.add_argument(
-        "--delay", type=float, default=0.005, metavar="S", help="that an answer takes; default: 0.005"
-    )
     parser.add_argument(
         "--complete-after", type=float, default=2.0, metavar="S", help="that a batch takes; default: 2"
     )
-    parser.add_argument(
-        "--database", default=stage.POSTGRES, metavar="URL", help="of a server (or sqlite://)"
-    )
     parser.add_argument("--no-purge", dest="purge", action="store_false", help="leave the delivered rows")
-    parser.add_argument("--name", default="throughput", help="of the files in results/; default: throughput")
     return parser.parse_args(arguments)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import sink, stage
+from .common.options import parser_of
 from .common.report import Report
 
 
@@ -42,18 +43,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks together",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("together", __doc__, "--workers", "--database")
     parser.add_argument("--rate", type=int, default=9_500, help="records a second; default: 9500")
     parser.add_argument("--minutes", type=float, default=10, help="default: 10")
-    parser.add_argument("--workers", type=int, default=1, help="Celery worker processes; default: 1")
-    parser.add_argument(
-        "--database", default=stage.POSTGRES, metavar="URL", help="of a server (or sqlite://)"
-    )
-    parser.add_argument("--name", default="together", help="of the files in results/; default: together")
     return parser.parse_args(arguments)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .common import sink, stage
+from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
 
@@ -93,11 +94,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks workers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("workers", __doc__, "--database")
     parser.add_argument(
         "--workers", type=int, nargs="+", default=[1, 2, 4, 8], help="processes; default: 1 2 4 8"
     )
@@ -106,10 +103,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--small", type=int, default=0, help="groups of three records beside; default: 0")
     parser.add_argument("--seconds", type=float, default=45, help="of a run; default: 45")
-    parser.add_argument(
-        "--database", default=stage.POSTGRES, metavar="URL", help="of a server (or sqlite://)"
-    )
-    parser.add_argument("--name", default="workers", help="of the files in results/; default: workers")
     return parser.parse_args(arguments)
 
 
