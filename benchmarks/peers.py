@@ -35,6 +35,7 @@ import psycopg
 from tqdm import tqdm
 
 from .common import sink, stage
+from .common.databases import fresh_database
 from .common.options import parser_of
 from .common.report import Report, percentile
 from .contenders import CONTENDERS, Contender, environment
@@ -154,7 +155,7 @@ def _host_and_api(
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evermuse-peers-")))
         api = stack.enter_context(sink.running(delay=options.delay, identities=True))
-        url = stack.enter_context(stage.fresh_database(stage.POSTGRES, home))
+        url = stack.enter_context(fresh_database(stage.POSTGRES, home))
         where = stack.enter_context(_environment(contender, api.url, url, home))
         _host(where, contender, "prepare")
         yield where, api, home

@@ -14,9 +14,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psutil
+
+from .databases import fresh_database
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POSTGRES = os.environ.get("BENCHMARK_POSTGRES_URL", "postgres://postgres:postgres@127.0.0.1:5432/postgres")
@@ -145,36 +146,6 @@ def stage(
         stack.callback(connections.close_all)
         stack.callback(set_up.stop_workers)
         yield set_up
-
-
-@contextmanager
-def fresh_database(url: str, home: Path) -> Iterator[str]:
-    """The URL of a new, empty database on that server (or of a file in ``home``); dropped at the end."""
-    if url.startswith("sqlite"):
-        yield f"sqlite:///{home / 'benchmark.sqlite3'}"
-        return
-    name = f"evermuse_benchmark_{uuid.uuid4().hex[:8]}"
-    charset = " CHARACTER SET utf8mb4" if url.startswith("mysql") else ""
-    _execute(url, f"CREATE DATABASE {name}{charset}")
-    try:
-        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-    finally:
-        _execute(url, f"DROP DATABASE {name}" + (" WITH (FORCE)" if url.startswith("postgres") else ""))
-
-
-def _execute(url: str, statement: str) -> None:
-    if url.startswith("postgres"):
-        import psycopg
-
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(statement)
-        return
-    import pymysql
-
-    at = urlsplit(url)
-    user = {"user": at.username or "", "password": at.password or ""}
-    with pymysql.connect(host=at.hostname, port=at.port or 3306, **user) as connection:
-        connection.cursor().execute(statement)
 
 
 class CpuMeter:

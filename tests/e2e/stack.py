@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 READY = 60.0
@@ -98,32 +96,6 @@ def wait_until(condition, what: str, seconds: float = READY) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def fresh_database(url: str):
-    """A new database on that server, dropped at the end."""
-    name = f"evermuse_e2e_{uuid.uuid4().hex[:12]}"
-    _execute(url, f"CREATE DATABASE {name}" + (" CHARACTER SET utf8mb4" if url.startswith("mysql") else ""))
-    try:
-        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-    finally:
-        _execute(url, f"DROP DATABASE {name}" + (" WITH (FORCE)" if url.startswith("postgres") else ""))
-
-
-def _execute(url: str, statement: str) -> None:
-    if url.startswith("postgres"):
-        import psycopg
-
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(statement)
-        return
-    import pymysql
-
-    at = urlsplit(url)
-    user = {"user": at.username or "", "password": at.password or ""}
-    with pymysql.connect(host=at.hostname, port=at.port or 3306, **user) as connection:
-        connection.cursor().execute(statement)
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:

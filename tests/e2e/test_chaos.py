@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from benchmarks.common.databases import fresh_database
 from evermuse_outbox.sandbox import Fault, Sandbox
-from tests.e2e.stack import ROOT, Stack, environment, fresh_database, wait_until
+from tests.e2e.stack import ROOT, Stack, environment, wait_until
 from tests.e2e.test_workers import needs
 from tests.services import POSTGRES_URL, REDIS_URL
 
@@ -66,7 +67,7 @@ def sandbox():
 
 @pytest.fixture
 def host(tmp_path, sandbox):
-    with fresh_database(POSTGRES_URL) as url:
+    with fresh_database(POSTGRES_URL, tmp_path, "e2e") as url:
         variables = {
             "DJANGO_SETTINGS_MODULE": "tests.e2e.impatient",
             "DATABASE_URL": url,

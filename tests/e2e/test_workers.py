@@ -9,8 +9,9 @@ from email.message import EmailMessage
 
 import pytest
 
+from benchmarks.common.databases import fresh_database
 from evermuse_outbox.sandbox import Sandbox
-from tests.e2e.stack import Stack, environment, fresh_database
+from tests.e2e.stack import Stack, environment
 from tests.services import HOW, MARIADB_URL, POSTGRES_URL, RABBITMQ_URL, REDIS_URL
 
 pytestmark = pytest.mark.e2e
@@ -45,13 +46,13 @@ def embedded(home):
 
 @contextlib.contextmanager
 def postgres_redis(home):
-    with fresh_database(POSTGRES_URL) as url:
+    with fresh_database(POSTGRES_URL, home, "e2e") as url:
         yield {"DATABASE_URL": url, "CELERY_BROKER_URL": REDIS_URL, "REDIS_URL": REDIS_URL}, ["-c", "2"]
 
 
 @contextlib.contextmanager
 def mariadb_rabbitmq(home):
-    with fresh_database(MARIADB_URL) as url:
+    with fresh_database(MARIADB_URL, home, "e2e") as url:
         yield {"DATABASE_URL": url, "CELERY_BROKER_URL": RABBITMQ_URL}, ["-c", "2"]
 
 
