@@ -34,7 +34,7 @@ from typing import Any
 import psycopg
 from tqdm import tqdm
 
-from .common import sink, stage
+from .common import processes, sink, stage
 from .common.databases import fresh_database
 from .common.options import parser_of
 from .common.report import Report, percentile
@@ -217,18 +217,7 @@ def _workers(where: dict[str, str], contender: Contender, home: Path) -> Iterato
         said = [environment.last_line(log.read_text(errors="replace")) for log in logs]
         raise Failed(f"{error}; {' '.join(said)}") from None
     finally:
-        _end(running)
-
-
-def _end(running: list[subprocess.Popen]) -> None:
-    for process in running:
-        process.terminate()
-    for process in running:
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        processes.end(running)
 
 
 def _await(api: sink.Sink, contender: Contender, url: str, count: int, patience: float) -> dict[str, Any]:

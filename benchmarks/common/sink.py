@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from . import processes
+
 ROOT = "/api/v1/ingest"
 IDENTITY = re.compile(rb'"desk": ?"(message-\d+)"')
 
@@ -194,8 +196,7 @@ def running(*, delay: float = 0.005, complete_after: float = 2.0, identities: bo
     try:
         yield Sink(process.stdout.readline().strip(), process)
     finally:
-        process.terminate()
-        process.wait()
+        processes.end([process])
 
 
 def most_in_a_second(arrivals: list[float]) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from . import processes
 from .databases import fresh_database
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -67,14 +68,7 @@ class Stage:
 
     def stop_workers(self) -> None:
         """Ends them gently; what they wrote to their logs as warnings is shown."""
-        for worker in self.workers:
-            worker.terminate()
-        for worker in self.workers:
-            try:
-                worker.wait(30)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+        processes.end(self.workers)
         self.workers.clear()
         for log in sorted(self.home.glob("*.log")):
             text = log.read_text(errors="replace").replace("worker: Warm shutdown (MainProcess)", "").strip()

@@ -12,6 +12,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.common import processes
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 READY = 60.0
 
@@ -80,14 +82,7 @@ class Stack:
 
     def stop(self) -> None:
         """Ends what was started, gently first."""
-        for worker in self.workers:
-            worker.terminate()
-        for worker in self.workers:
-            try:
-                worker.wait(20)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+        processes.end(self.workers)
 
 
 def wait_until(condition, what: str, seconds: float = READY) -> None:
