@@ -96,33 +96,19 @@ def _run(
     meter = stage.CpuMeter(sink=[api.process.pid])
     host.start_workers(options.workers)
     meter.add(workers=[worker.pid for worker in host.workers])
-    sends, started, ended = _drain(api, seen, options.records, watch, name)
+    figures = api.wait_for(options.records, f"{name}: deliver", after=seen)
     cpu = meter.read()
     host.stop_workers()
+    sends = sorted(send[0] for send in figures["sends"][seen:])
     return {
         "name": name,
         "sends": sends,
         "cpu": cpu,
         "wal": host.wal() - wal,
-        "purged a second": watch.purged_a_second(started, ended),
-        "began": started,
-        "ended": ended,
+        "purged a second": watch.purged_a_second(sends[0], sends[-1]),
+        "began": sends[0],
+        "ended": sends[-1],
     }
-
-
-def _drain(
-    api: sink.Sink, seen: int, count: int, watch: Watch, name: str
-) -> tuple[list[float], float, float]:
-    """The times of the sends, and the first and last of them."""
-    with tqdm(total=count, unit=" records", desc=f"{name}: deliver", file=sys.stderr) as bar:
-        while True:
-            sends = api.figures()["sends"][seen:]
-            bar.n = sum(send[1] for send in sends)
-            bar.refresh()
-            if bar.n >= count:
-                times = sorted(send[0] for send in sends)
-                return times, times[0], times[-1]
-            time.sleep(0.5)
 
 
 def _purge_rest(host: stage.Stage, watch: Watch) -> dict[str, float]:

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         meter = stage.CpuMeter(sink=[api.process.pid])
         host.start_workers(options.workers)
         meter.add(workers=[worker.pid for worker in host.workers])
-        figures = _drain(api, options.records)
+        figures = api.wait_for(options.records)
         cpu = meter.read()
         _settle(host)
         all_reads = api.figures()["reads"]
@@ -71,18 +71,6 @@ def _fill(options: argparse.Namespace) -> float:
             outbox.enqueue_many(records(count, options.size, first=first))
             bar.update(count)
     return time.monotonic() - started
-
-
-def _drain(api: sink.Sink, count: int) -> dict[str, Any]:
-    """Waits until the API has seen all; returns its figures."""
-    with tqdm(total=count, unit=" records", desc="deliver", file=sys.stderr) as bar:
-        while True:
-            figures = api.figures()
-            bar.n = sum(send[1] for send in figures["sends"])
-            bar.refresh()
-            if bar.n >= count:
-                return figures
-            time.sleep(0.5)
 
 
 def _settle(host: stage.Stage) -> None:

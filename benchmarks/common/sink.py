@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tqdm import tqdm
+
 from . import processes
 
 ROOT = "/api/v1/ingest"
@@ -177,6 +179,17 @@ class Sink:
     def arrivals(self) -> dict[str, float]:
         """When each record came first, where identities are looked at: seconds since the epoch."""
         return self._get("/arrivals")
+
+    def wait_for(self, records: int, title: str = "deliver", *, after: int = 0) -> dict[str, Any]:
+        """The figures once so many records have come, not counting those of the first ``after`` sends. Shows a bar."""
+        with tqdm(total=records, unit=" records", desc=title, file=sys.stderr) as bar:
+            while True:
+                figures = self.figures()
+                bar.n = sum(send[1] for send in figures["sends"][after:])
+                bar.refresh()
+                if bar.n >= records:
+                    return figures
+                time.sleep(0.5)
 
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{path}") as answer:
