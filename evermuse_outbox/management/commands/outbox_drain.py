@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
 from tqdm import tqdm
 
-from ...conf import get_settings
 from ...status import paused_groups, record_counts, unfinished, workspaces
+from ..databases import add_database, databases_of
 
 LOOK = 0.5
 """Seconds between two looks."""
@@ -30,14 +29,10 @@ class Command(BaseCommand):
         parser.add_argument(
             "--timeout", type=float, metavar="S", help="give up after so many seconds (default: never)"
         )
-        parser.add_argument(
-            "--database",
-            choices=tuple(connections),
-            help="database alias (default: all that workers look into)",
-        )
+        add_database(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        databases = [options["database"]] if options["database"] else get_settings().databases
+        databases = databases_of(options)
         timeout = options["timeout"]
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         left = _sum(unfinished, databases)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import connections
 from django.utils import timezone
 
 from ...conf import get_settings
 from ...kick import kick
 from ...models import GroupState, Hold, OutboxGroup, OutboxWorkspace
+from ..databases import add_database, databases_of
 from ..teaching import TeachingCommand
 
 
@@ -35,22 +35,17 @@ class Command(TeachingCommand):
         parser.add_argument(
             "--group", nargs=2, metavar=("TYPE", "PRODUCT"), help="only this group, and no workspace's hold"
         )
-        parser.add_argument(
-            "--database",
-            choices=tuple(connections),
-            help="database alias (default: all that workers look into)",
-        )
+        add_database(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         known = get_settings().workspaces
         named = options["workspace"]
         if named is not None and named not in known:
             raise CommandError(f"No workspace {named!r} in the settings; known: {', '.join(sorted(known))}.")
-        databases = [options["database"]] if options["database"] else get_settings().databases
         names = [named] if named else list(known)
         resumed = [
             line
-            for using in databases
+            for using in databases_of(options)
             for name in names
             for line in self._resume(using, name, options["group"])
         ]
