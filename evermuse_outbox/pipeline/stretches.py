@@ -125,7 +125,6 @@ def ask_later(channel: Channel, members: Iterable[Member], **changes: str) -> No
 
 
 def _chunks(members: Iterable[Member]) -> Iterable[list[int]]:
-    ids = sorted(
-        member.pk for member in members
-    )  # in one order: two that update the same rows do not lock each other
+    # In one order, so that two that update the same rows do not lock each other.
+    ids = sorted(member.pk for member in members)
     return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
