@@ -135,7 +135,7 @@ def _storage(using: str) -> Iterator[CheckMessage]:
                 f"autovacuum is off for the table {kept.table!r} of the database {using!r}.",
                 f'ALTER TABLE "{kept.table}" RESET (autovacuum_enabled);',
             )
-        if kept.missing:
+        if kept.missing and not storage.is_still_to_be_set(using):
             yield _storage_warning(
                 f"The table {kept.table!r} of the database {using!r} lacks {', '.join(kept.missing)}: it would be "
                 "cleared up too seldom for so many rows that come and go.",
