@@ -61,13 +61,14 @@ class Client:
     """One key at one address. Use one client for one thread.
 
     ``timeout`` is in seconds, for a whole call. ``reveal`` gives the API key when it is needed. ``seconds`` are those
-    spent in calls so far.
+    spent in calls so far; ``asked_at`` is when the call under way began, on the monotonic clock, for other threads.
     """
 
     def __init__(self, api_url: str, reveal: Callable[[], str], timeout: float) -> None:
         self._root = f"{api_url}/api/v1/ingest"
         self._timeout = timeout
         self.seconds = 0.0
+        self.asked_at: float | None = None
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._session.auth = _Key(reveal)
@@ -106,7 +107,7 @@ class Client:
         self._session.close()
 
     def _call(self, method: str, url: str, **options: Any) -> Answer:
-        started = time.monotonic()
+        self.asked_at = started = time.monotonic()
         # The socket's own timeout bounds each read alone; a drip would go on for ever.
         self._socket.was_shut = False
         deadline = threading.Timer(self._timeout, self._socket.shut)
@@ -123,6 +124,7 @@ class Client:
             raise self._explained(error) from error
         finally:
             deadline.cancel()
+            self.asked_at = None
             self.seconds += time.monotonic() - started
         if self._socket.was_shut:
             raise self._late()

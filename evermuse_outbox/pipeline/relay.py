@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from ..evermuse.errors import ThrottleUnavailable
 from .channel import Channel
-from .crew import Crew
+from .crew import LOOK, Crew
 from .groups import has_work
 from .send import Step, send_next
 from .track import track_due
@@ -29,6 +30,8 @@ def relay(channel: Channel, seconds: float, crew: Crew | None = None, *, patient
     clock = channel.clock
     started, waited = clock.monotonic(), channel.client.seconds
     sent, last, now = 0, started, started
+    if crew:
+        crew.join(channel.client)
     while now < started + seconds:
         step = send_next(channel, new_first=sent % 2 == 1)
         now = clock.monotonic()
@@ -78,7 +81,8 @@ def _lead(channel: Channel, seconds: float, crew: Crew) -> int:
     try:
         goes_on = crew.is_at_work()
         crew.call(_help)
-        return relay(channel, seconds, crew, patient=goes_on)
+        with crew.look_out(_help, partial(_slots_go_unused, within=LOOK)):
+            return relay(channel, seconds, crew, patient=goes_on)
     finally:
         crew.stop_leading()
 
@@ -93,8 +97,9 @@ def _call_for_help(channel: Channel, crew: Crew, cycle: float) -> None:
         crew.call(_help, math.ceil(channel.workspace.rate_limit * cycle))
 
 
-def _slots_go_unused(channel: Channel) -> bool:
+def _slots_go_unused(channel: Channel, within: float = 0.0) -> bool:
+    """Whether nobody stands for the slot that comes ``within`` so many seconds, though something waits."""
     try:
-        return channel.throttle.wait() <= 0 and has_work(channel)
+        return channel.throttle.wait() <= within and has_work(channel)
     except ThrottleUnavailable:
         return False

@@ -6,9 +6,10 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from django.db import OperationalError, ProgrammingError
 
 from evermuse_outbox.pipeline import crew as crews
-from evermuse_outbox.pipeline.crew import Crew
+from evermuse_outbox.pipeline.crew import LOOK, Crew, is_another_of_use
 
 
 @pytest.fixture
@@ -18,6 +19,25 @@ def crew(monkeypatch):
     monkeypatch.setattr(crews, "close_connections", lambda: None)
     monkeypatch.setattr(Crew, "_crews", {})
     return Crew.of(SimpleNamespace(using="default", name="w", settings=SimpleNamespace(senders=4)))
+
+
+@pytest.mark.parametrize(
+    ("senders", "share", "waits", "is_of_use"),
+    [
+        (0, 0.0, [], True),
+        (1, 0.0, [], False),
+        (1, 0.01, [], True),
+        (4, 0.75, [], False),  # at each moment one of the four seals
+        (4, 0.76, [], True),
+        (1, 0.0, [LOOK], False),
+        (1, 0.0, [2 * LOOK], True),
+        (3, 0.0, [2 * LOOK, 0.01, 0.01], True),
+        (3, 0.0, [0.09, 0.01, 0.01], False),  # as quick as the looks: what answers take will tell
+        (3, 0.0, [9.0, 9.0], False),  # one seals, or stands in line
+    ],
+)
+def test_another_is_of_use_where_nobody_seals_for_long(senders, share, waits, is_of_use):
+    assert is_another_of_use(senders, share, waits) is is_of_use
 
 
 def test_a_run_that_is_over_does_not_wait_for_helpers_with_whom_another_goes_on(crew):
@@ -51,7 +71,7 @@ def test_where_there_are_no_more_threads_the_run_goes_on_alone(crew, monkeypatch
         def start(self):
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(crews, "threading", SimpleNamespace(Thread=Refused, Lock=threading.Lock))
+    monkeypatch.setattr(crews.threading, "Thread", Refused)
     crew.begin(60)
     crew.sent(waiting=1.0)  # so that others are of use
     crew.call(lambda *given: 1, 3)
@@ -71,3 +91,102 @@ def test_a_crew_that_never_parts_forgets_the_helpers_that_went(crew):
     assert len(crew._helpers) == len(crew._useful) == 1
     crew.stop_leading()
     assert crew.end() == 20
+
+
+# --- the look-out -------------------------------------------------------------------------------------
+
+
+def waiting():
+    """A client whose answer has been due for long."""
+    return SimpleNamespace(asked_at=-1e9)
+
+
+@pytest.fixture
+def looks(crew, monkeypatch):
+    """Counts the looks, of which there are many; waits for so many more when called."""
+    monkeypatch.setattr(crews, "LOOK", 0.001)
+    look, count = crew._nobody_seals, threading.Semaphore(0)
+
+    def counted():
+        found = look()
+        count.release()
+        return found
+
+    def pass_by(number):
+        while count.acquire(blocking=False):
+            pass
+        return all(count.acquire(timeout=10) for _ in range(number))
+
+    monkeypatch.setattr(crew, "_nobody_seals", counted)
+    return pass_by
+
+
+def test_while_all_are_kept_waiting_more_are_called_and_not_more_than_there_may_be(crew, looks):
+    answers, asking = threading.Event(), threading.Semaphore(0)
+
+    def help_out(channel, seconds, crew):
+        crew.join(waiting())
+        asking.release()
+        return 0 if answers.wait(10) else 1
+
+    crew.begin(60)
+    crew.join(waiting())
+    with crew.look_out(help_out, lambda channel: True):
+        assert all(asking.acquire(timeout=10) for _ in range(3))
+        assert looks(5)
+        assert crew._senders == 4
+        answers.set()
+    crew.stop_leading()
+    crew.end()
+    assert (crew._senders, crew._clients, asking.acquire(blocking=False)) == (0, {}, False)
+
+
+@pytest.mark.parametrize("reason", ["somebody seals", "no slot goes unused", "the time is up"])
+def test_nobody_is_called_who_would_be_of_no_use(crew, looks, reason):
+    crew.begin(-100 if reason == "the time is up" else 60)
+    crew.join(SimpleNamespace(asked_at=None) if reason == "somebody seals" else waiting())
+    with crew.look_out(lambda *given: 1, lambda channel: reason != "no slot goes unused"):
+        assert looks(5)
+    assert crew._helpers == []
+
+
+@pytest.mark.parametrize(("rest", "calls"), [(60, 1), (0, 3)])
+def test_after_a_helper_that_found_nothing_no_other_is_called_for_a_while(
+    crew, looks, monkeypatch, rest, calls
+):
+    monkeypatch.setattr(crews, "REST", rest)
+    called = threading.Semaphore(0)
+    crew.begin(60)
+    crew.join(waiting())
+    with crew.look_out(lambda *given: called.release() or 0, lambda channel: True):
+        assert all(called.acquire(timeout=10) for _ in range(calls))
+        for helper in list(crew._helpers):
+            helper.join(10)
+        assert looks(5)
+    assert rest == 0 or not called.acquire(blocking=False)
+    crew.stop_leading()
+    crew.end()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OperationalError("server closed the connection"), "default/w is left for later: "),
+        (ProgrammingError("no such table: x"), "default/w is left for later: "),
+        (ValueError("a mistake"), "the look-out of default/w ended"),
+    ],
+)
+def test_trouble_of_the_look_out_ends_nothing_but_the_looking(crew, looks, caplog, error, told):
+    looked = threading.Event()
+
+    def fail(channel):
+        looked.set()
+        raise error
+
+    crew.begin(60)
+    crew.join(waiting())
+    with crew.look_out(lambda *given: 1, fail):
+        assert looked.wait(10)
+    (line,) = caplog.records
+    assert line.getMessage().startswith(told)
+    assert crew._helpers == []

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from evermuse_outbox import outbox
+from evermuse_outbox.evermuse import client as clients
 from evermuse_outbox.evermuse.throttle import Entry, Grant
 from evermuse_outbox.models import OutboxBatch
 from evermuse_outbox.pipeline import channel as channels
@@ -71,3 +72,22 @@ def test_slow_answers_call_for_more_senders_and_quick_ones_do_not(
     assert (2 <= len(throttle.senders) <= 4) if slow else len(throttle.senders) == 1
     assert Crew.of(channel)._size == len(throttle.senders) - 1  # and the next run begins with them
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {"accepted"}
+
+
+@pytest.mark.commits
+def test_more_senders_come_before_the_first_answer_does(
+    channel, alias, sandbox, outbox_settings, monkeypatch
+):
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
+    monkeypatch.setattr(channels, "_throttle", lambda workspace, settings: Unpaced())
+    monkeypatch.setattr(Crew, "_crews", {})
+    enqueue(alias, 3)
+    all_there, request = threading.Barrier(3, timeout=30), clients._Session.request
+
+    def request_when_all_do(*given, **named):
+        all_there.wait()
+        return request(*given, **named)
+
+    monkeypatch.setattr(clients._Session, "request", request_when_all_do)
+    assert relay_with_crew(channels.open_channel(alias, "default"), 60) == 3
+    assert {stored.times for stored in sandbox.records()} == {1}
