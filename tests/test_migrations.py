@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from io import StringIO
 
 import pytest
@@ -9,7 +10,10 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
 
+from evermuse_outbox import outbox
+from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.storage import STORAGE
+from tests.records import record
 
 APP = "evermuse_outbox"
 RECORDS, BATCHES = f"{APP}_outboxrecord", f"{APP}_outboxbatch"
@@ -128,6 +132,19 @@ def test_postgres_keeps_the_tables_as_the_migrations_say_and_forgets_it_on_the_w
     finally:
         call_command("migrate", APP, database=alias, verbosity=0)
     assert sorted(query(alias, parameters), key=str) == sorted(before, key=str)
+
+
+@pytest.mark.commits
+def test_former_identities_become_those_of_today(alias):
+    made = [outbox.enqueue(record(number), using=alias) for number in range(3)]
+    rows = OutboxRecord.rows.using(alias)
+    try:
+        call_command("migrate", APP, "0007", database=alias, verbosity=0)
+        for row in made[:2]:
+            rows.filter(pk=row.pk).update(identity=uuid.uuid5(uuid.NAMESPACE_OID, str(row.pk)))
+    finally:
+        call_command("migrate", APP, database=alias, verbosity=0)
+    assert dict(rows.values_list("pk", "identity")) == {row.pk: row.identity for row in made}
 
 
 def test_every_rule_on_states_is_in_the_database(alias):

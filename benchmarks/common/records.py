@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
 WORDS = ("the ticket", "was closed", "after a long talk", "about prices,", "parts", "and the next delivery")
+FIRST = datetime(2026, 3, 1)  # noqa: DTZ001 -- in UTC
+"""When the first of them happened; a thousand follow in a second."""
 EMPTY = 420
 """Bytes of a record's line without its text, about."""
 
@@ -18,7 +21,7 @@ def record(
     return {
         "_type": kind,
         "_schema_version": "1.0.0",
-        "_event_at": f"2026-03-{1 + number % 28:02d}T{number % 24:02d}:{number % 60:02d}:00Z",
+        "_event_at": f"{(FIRST + timedelta(milliseconds=number)).isoformat(timespec='seconds')}Z",
         "_vendor_ids": {"desk": f"message-{number}"},
         "_product_id": product,
         "_project_id": "proj-support",

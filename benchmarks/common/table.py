@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from .records import record
+from .records import FIRST, record
 
 NUMBER = 987_654_321
 """Marks the place in the template's line where each row has a number of its own."""
@@ -17,12 +17,16 @@ SLICE = 100_000
 
 SERIES = {"postgresql": "generate_series(1, {}) AS made(i)", "mysql": "seq_1_to_{}"}
 COUNTER = {"postgresql": "made.i", "mysql": "seq"}
-IDENTITY = {
-    "postgresql": "md5({0}::text)::uuid",
-    # MariaDB takes only what has the version and the variant of a UUID.
-    "mysql": "concat(left(md5({0}), 8), '-', mid(md5({0}), 9, 4), '-4', mid(md5({0}), 14, 3), "
-    "'-8', mid(md5({0}), 18, 3), '-', right(md5({0}), 12))",
+MINUTE = {
+    "postgresql": "to_char(timestamp '{1}' + {0} * interval '1 ms', 'YYYYMMDDHH24MI')",
+    "mysql": "date_format(timestamp '{1}' + interval {0} * 1000 microsecond, '%Y%m%d%H%i')",
 }
+IDENTITY = {
+    "postgresql": "concat({minute}, '7', left(md5({0}::text), 3), '8', right(md5({0}::text), 15))::uuid",
+    "mysql": "concat(left({minute}, 8), '-', right({minute}, 4), '-7', left(md5({0}), 3), "
+    "'-8', mid(md5({0}), 4, 3), '-', right(md5({0}), 12))",
+}
+"""As :func:`evermuse_outbox.evermuse.envelope.identity` makes them: the minute first, and then a hash."""
 ZONE = {"postgresql": "+00", "mysql": ""}
 
 
@@ -102,7 +106,8 @@ class _Grower:
         template = outbox.enqueue(record(NUMBER, size), using=self.connection.alias)
         head, tail = (_quoted(part) for part in template.payload.split(f"message-{NUMBER}"))
         number = f"({template.pk} + {self.i})"
-        columns["identity"] = IDENTITY[self.connection.vendor].format(number)
+        minute = MINUTE[self.connection.vendor].format(number, FIRST.isoformat(" "))
+        columns["identity"] = IDENTITY[self.connection.vendor].format(number, minute=minute)
         self._multiply(template, count, payload=f"concat({head}, 'message-', {number}, {tail})", **columns)
         OutboxRecord.rows.using(self.connection.alias).filter(pk=template.pk).delete()
 

@@ -4,6 +4,7 @@ import json
 import pickle
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from uuid import RFC_4122
 
 import pytest
 from django.conf import settings
@@ -567,8 +568,14 @@ def test_identity_is_of_type_vendor_ids_and_second():
 
 
 def test_identity_never_changes_from_release_to_release():
-    assert str(identity_of()) == "2d68d51f-936e-539a-a5ee-45f2e5e61bd5"
-    assert identity_of().version == 5
+    assert str(identity_of()) == "20260301-0800-7614-b8ed-4701bbd9ef28"
+    assert (identity_of().version, identity_of().variant) == (7, RFC_4122)
+
+
+@given(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)))
+def test_identities_stand_in_the_order_of_their_minutes(at):
+    minute = at.replace(tzinfo=None).isoformat()[:16].translate(str.maketrans("", "", "-:T"))
+    assert identity_of(_event_at=at).hex.startswith(f"{minute}7")
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
