@@ -90,8 +90,8 @@ def identity(workspace: str, type: str, event_at: str, vendor_ids: Mapping[str, 
 
 
 _UUID_BITS, _UUID_7 = 0xF << 76 | 0b11 << 62, 0x7 << 76 | 0b10 << 62
-"""Where a UUID says its version and variant, and those of one in order of time: MariaDB keeps their order, and refuses what
-is no UUID, and some of version 8."""
+"""Where a UUID says its version and variant, and those of one in order of time: MariaDB keeps their order, and refuses
+what is no UUID, and some of version 8."""
 
 
 def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:
