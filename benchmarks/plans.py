@@ -99,6 +99,7 @@ def _grow(host: stage.Stage, count: int, options: argparse.Namespace) -> None:
     first = count == min(options.rows)
     if options.statistics == "fresh" or (options.statistics == "stale" and first):
         host.sql("VACUUM (ANALYZE)")
+    host.sql("CHECKPOINT")  # what growing wrote is not to be written while batches are measured
 
 
 @contextmanager
