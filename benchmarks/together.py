@@ -1,11 +1,12 @@
 """A host that enqueues as fast as Evermuse takes, and the delivery beside it, on one machine.
 
     python -m benchmarks together                           # 9,500 records a second, ten minutes
-    python -m benchmarks together --rate 10000 --minutes 2
+    python -m benchmarks together --rate 10000 --keys 2     # more than one key takes
 
 The host is a process that calls ``enqueue_many``, validation included, in a transaction each tenth of a second
 (benchmarks/common/producer.py). The limit of 10 requests counts what may have arrived in any second, so that at most
-9.8 a second are sent; what is enqueued beyond that must pile up.
+9.8 a second are sent, reads included; what is enqueued beyond that must pile up. With several keys the host gives each
+of their workspaces its share in turn.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from typing import Any
 
 from tqdm import tqdm
@@ -28,13 +30,15 @@ from .common.report import Report
 def main(arguments: list[str]) -> None:
     """Runs the benchmark."""
     options = _options(arguments)
-    with sink.running() as api, stage.stage(options.database, api_url=api.url) as host:
+    more = [f"key-{number}" for number in range(2, options.keys + 1)]
+    outbox = {"WORKSPACES": {name: {"API_KEY": f"em_sk_{uuid.uuid4().hex}"} for name in more}}
+    with sink.running() as api, stage.stage(options.database, api_url=api.url, **outbox) as host:
         report = Report(options.name, vars(options))
         report.service("database", host.version())
         host.start_workers(options.workers)
         seconds = 60 * options.minutes
         meter = stage.CpuMeter(sink=[api.process.pid])
-        producer = _produce(options.rate, seconds)
+        producer = _produce(options.rate, seconds, ["default", *more])
         meter.add(workers=[worker.pid for worker in host.workers])
         samples = _watch(api, producer, seconds)
         cpu, figures = meter.read(), api.figures()
@@ -46,11 +50,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("together", __doc__, "--workers", "--database")
     parser.add_argument("--rate", type=int, default=9_500, help="records a second; default: 9500")
     parser.add_argument("--minutes", type=float, default=10, help="default: 10")
+    parser.add_argument("--keys", type=int, default=1, help="of Evermuse, a workspace each; default: 1")
     return parser.parse_args(arguments)
 
 
-def _produce(rate: int, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, "-m", "benchmarks.common.producer", str(rate), str(seconds)]
+def _produce(rate: int, seconds: float, workspaces: list[str]) -> subprocess.Popen:
+    command = [sys.executable, "-m", "benchmarks.common.producer", str(rate), str(seconds), *workspaces]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -97,7 +102,8 @@ def _tell(
     arrivals = [send[0] for send in sends] + [read[0] for read in figures["reads"]]
     report.raw |= {"samples": samples, "cpu": cpu, "figures": figures}
     report.table(
-        f"{options.rate:,} records a second for {options.minutes:g} minutes, {options.workers} workers",
+        f"{options.rate:,} records a second for {options.minutes:g} minutes, {options.workers} workers, "
+        f"{options.keys} keys",
         ["what", "figure"],
         [
             ["enqueued a second", (last["enqueued"] - first["enqueued"]) / seconds],
@@ -106,7 +112,7 @@ def _tell(
             ["backlog at the end", round(last["backlog"])],
             ["its growth, of what was enqueued", _percent(last["backlog"] - first["backlog"], last, first)],
             ["mean records of a request", sum(send[1] for send in sends) / len(sends)],
-            ["most requests in a sliding second", sink.most_in_a_second(arrivals)],
+            ["most requests in a sliding second, of all keys", sink.most_in_a_second(arrivals)],
             ["enqueue_many, ms for 1,000", 1e6 * last["spent"] / last["enqueued"]],
             *(
                 [f"busy cores, {role}", cpu[role] / last["second"]]
