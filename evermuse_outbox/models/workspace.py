@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.utils.translation import gettext_lazy as _
 
 FLOWS = 2_000
@@ -44,14 +44,21 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         """The row, locked until the transaction ends: one seals at a time in a workspace.
 
         Two versions of one identity may stand in two groups, so that sealing them side by side could
-        put both in flight. The lock is an UPDATE because SQLite knows no other.
+        put both in flight.
         """
         # Nothing is read before the lock is had, or a transaction that keeps its first view would look at
         # an old one.
-        if not self.filter(pk=name).update(turns=models.F("turns") + 1):
-            self.get_or_create(pk=name)
-            self.filter(pk=name).update(turns=models.F("turns") + 1)
-        return self.defer("flows").get(pk=name)
+        if row := self._locked(name):
+            return row
+        self.get_or_create(pk=name)
+        return self.take_turn(name)
+
+    def _locked(self, name: str) -> OutboxWorkspace | None:
+        mine = self.defer("flows").filter(pk=name)
+        if connections[self.db].features.has_select_for_update:
+            return mine.select_for_update().first()
+        mine.update(turns=models.F("turns"))  # SQLite knows no other lock than that of a write
+        return mine.first()
 
     def hold(self, name: str, state: Hold, until: datetime, reason: str) -> bool:
         """Holds the workspace back until then and says why. A longer ``retryAfter`` that stands is kept."""

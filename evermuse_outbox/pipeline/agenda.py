@@ -54,7 +54,7 @@ class Agenda:
         self._last: Entry | None = None
         self._seen: list[Seen] = []
         self._heads: dict[Group, Head] = {}
-        self._changed = ["agenda"]
+        self._changed = ["agenda", "turns"]
 
     def groups(self) -> Iterator[Group]:
         """Whom to try, in order. Who asks for another one says that nothing of the last could be sealed."""
@@ -86,6 +86,7 @@ class Agenda:
         """Writes down what came of the turn."""
         if batch and self._last:
             self._plan.note_sealed(self._last, self._filled(batch), self._turn.turns)
+        self._turn.turns += 1
         self._turn.agenda = self._plan.as_json()
         self._turn.save(using=self._channel.using, update_fields=self._changed)
 
@@ -119,7 +120,7 @@ class Agenda:
         took = self._channel.clock.monotonic() - started
         plan.begin(entries, self._heads, now=now, lasts=max(LASTS, BURDEN * took))
         self._turn.remember_flows(plan.flows)
-        self._changed = ["agenda", "flows"]
+        self._changed.append("flows")
 
     def _look(self) -> list[Seen]:
         """The groups that may be sealed, with what is known of each."""
