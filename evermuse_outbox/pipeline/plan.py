@@ -24,6 +24,10 @@ AT_A_TIME = 16
 SWEEP_REST = 50
 """How many times as long as the last sweep took, no census makes another one."""
 
+LONGEST_SWEEP_REST = 300.0
+"""Seconds after which one does at the latest: a sweep that had to wait for a lock on the table must not keep what was
+committed late waiting for fifty times as long."""
+
 DEEP = 4
 """How many full requests deep a census looks into a group at the most. One with as many is taken to have enough for the
 whole agenda: to count them all would cost more than to find out."""
@@ -84,7 +88,7 @@ class Plan:
     def trusted_heads(self, now: float) -> dict[Group, Head]:
         """Where a census may begin in groups that it knows. Nowhere when a sweep is due: what was enqueued early and
         committed late lies before a head."""
-        is_swept = 0 <= now - self.swept < SWEEP_REST * self.sweep_took
+        is_swept = 0 <= now - self.swept < min(SWEEP_REST * self.sweep_took, LONGEST_SWEEP_REST)
         return self.heads if is_swept else {}
 
     def begin(

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.pipeline.plan import DEEP, REMEMBERED, REST, SWEEP_REST, Filling, Head, Plan
+from evermuse_outbox.pipeline.plan import (
+    DEEP,
+    LONGEST_SWEEP_REST,
+    REMEMBERED,
+    REST,
+    SWEEP_REST,
+    Filling,
+    Head,
+    Plan,
+)
 from evermuse_outbox.pipeline.scheduler import (
     PROBES,
     SHARE,
@@ -211,6 +220,12 @@ def test_heads_are_trusted_until_a_sweep_is_due():
     assert plan.trusted_heads(100.0 + 0.5 * SWEEP_REST) == {}
     assert plan.trusted_heads(99.0) == {}, "a clock that was ahead puts no sweep off"
     assert Plan(heads=plan.heads).trusted_heads(5.0) == {}, "as long as a sweep costs nothing"
+
+
+def test_a_sweep_that_was_held_up_puts_the_next_one_off_for_minutes_at_the_most():
+    plan = Plan(heads={group(1): HEAD}, swept=100.0, sweep_took=600.0)
+    assert plan.trusted_heads(100.0 + LONGEST_SWEEP_REST - 1) == plan.heads
+    assert plan.trusted_heads(100.0 + LONGEST_SWEEP_REST) == {}
 
 
 def test_a_deep_group_is_not_counted_to_its_end():
