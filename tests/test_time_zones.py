@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from evermuse_outbox import outbox
 from evermuse_outbox.explain import explain_record
-from evermuse_outbox.models import OutboxBatch, OutboxRecord
+from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.pipeline import agenda
 from evermuse_outbox.pipeline.channel import Clock, DatabaseThrottle, open_channel
 from evermuse_outbox.pipeline.maintain import rescue
@@ -74,3 +74,16 @@ def test_a_census_in_parts_is_taken_in_any_time_zone(alias, settings, monkeypatc
     channel = open_channel(alias, "default")
     sealed = [seal_next(channel) for _ in range(9)]
     assert sum(len(each.members) for each in sealed if each) == 12
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_what_the_agenda_remembers_stops_nobody_where_the_project_changes_its_mind(alias, settings, use_tz):
+    settings.USE_TZ, settings.TIME_ZONE = not use_tz, "Asia/Tokyo"
+    settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"MAX_BATCH_RECORDS": 2, "LINGER": 0}
+    outbox.enqueue_many([record(number) for number in range(6)], using=alias)
+    channel = open_channel(alias, "default")
+    assert len(seal_next(channel).members) == 2
+    assert OutboxWorkspace.objects.using(alias).get().agenda["heads"]
+    settings.USE_TZ = use_tz
+    sealed = [seal_next(channel) for _ in range(3)]
+    assert sum(len(each.members) for each in sealed if each) == 4

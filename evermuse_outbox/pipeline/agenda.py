@@ -50,6 +50,7 @@ class Agenda:
             group for group, row in paused.items() if row.held_until and row.held_until > self._now
         }
         self._plan = Plan.of_json(turn.agenda)
+        self._forget_other_moments()
         self._tried: set[Group] = set()
         self._last: Entry | None = None
         self._seen: list[Seen] = []
@@ -89,6 +90,12 @@ class Agenda:
         self._turn.turns += 1
         self._turn.agenda = self._plan.as_json()
         self._turn.save(using=self._channel.using, update_fields=self._changed)
+
+    def _forget_other_moments(self) -> None:
+        """Where the project has changed ``USE_TZ``, databases refuse the moments of before."""
+        kind = self._now.tzinfo is None
+        heads = self._plan.heads.items()
+        self._plan.heads = {group: head for group, head in heads if (head.enqueued_at.tzinfo is None) is kind}
 
     def _entries(self) -> Iterator[Entry]:
         if self._plan.is_current(self._now.timestamp()):
