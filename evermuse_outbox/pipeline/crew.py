@@ -33,7 +33,8 @@ LOOK = 0.1
 """Seconds between two looks at the others: a slot of the published limit, so that none goes by unseen."""
 
 REST = 1.0
-"""Seconds without a look after a helper that found nothing to send: the key is held, or all is leased."""
+"""Seconds without a look after a helper that found nothing to send (the key is held, or all is leased), or could not be
+had."""
 
 Help = Callable[[Channel, float, "Crew"], int]
 """Sends on a channel for so many seconds; returns how many batches it sent."""
@@ -170,6 +171,7 @@ class Crew:
         with self._lock:
             if not self._begin_thread(helper):
                 self._senders -= 1
+                self._in_vain_at = time.monotonic()
                 return False
             # Runs may overlap for days, so that the crew never parts.
             self._helpers = [each for each in self._helpers if each.is_alive()] + [helper]
@@ -221,12 +223,12 @@ class Crew:
         looking = threading.Thread(
             target=self._look_out, args=(help_out, slots_go_unused, over), name="evermuse-outbox look-out"
         )
-        is_there = self._begin_thread(looking)
-        try:
+        try:  # a time limit may end the run at any line: nobody must be left looking
+            self._begin_thread(looking)
             yield
         finally:
             over.set()
-            if is_there:
+            if looking.ident is not None:
                 looking.join()
 
     def _look_out(

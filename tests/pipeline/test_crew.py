@@ -193,3 +193,32 @@ def test_trouble_of_the_look_out_ends_nothing_but_the_looking(crew, looks, caplo
     (line,) = caplog.records
     assert line.getMessage().startswith(told)
     assert crew._helpers == []
+
+
+def test_where_no_helper_can_be_had_none_is_asked_for_again_for_a_while(crew, looks, monkeypatch):
+    monkeypatch.setattr(crews, "REST", 60)
+    begin, asked = crew._begin_thread, []
+
+    def begin_nobody_but_the_look_out(thread):
+        return begin(thread) if "look-out" in thread.name else bool(asked.append(thread))
+
+    monkeypatch.setattr(crew, "_begin_thread", begin_nobody_but_the_look_out)
+    crew.begin(60)
+    crew.join(waiting())
+    with crew.look_out(lambda *given: 1, lambda channel: True):
+        assert looks(5)
+    assert (len(asked), crew._senders) == (1, 1)
+
+
+def test_a_run_that_is_cut_short_at_its_beginning_leaves_nobody_looking(crew, monkeypatch):
+    begin, begun = crew._begin_thread, []
+
+    def begin_and_be_cut_short(thread):
+        begin(thread)
+        begun.append(thread)
+        raise TimeoutError
+
+    monkeypatch.setattr(crew, "_begin_thread", begin_and_be_cut_short)
+    with pytest.raises(TimeoutError), crew.look_out(lambda *given: 1, lambda channel: True):
+        pass
+    assert [looking.is_alive() for looking in begun] == [False]
