@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from importlib import import_module
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from django.apps import apps
@@ -168,3 +170,18 @@ def test_every_rule_on_states_is_in_the_database(alias):
 def test_no_foreign_key_of_ours_is_checked_by_the_database(alias):
     for table in tables(alias):
         assert not [name for name, told in constraints(alias, table).items() if told["foreign_key"]], table
+
+
+@pytest.mark.parametrize(
+    ("mysql_is_mariadb", "mysql_version", "collation"),
+    [
+        (True, (10, 5, 0), "utf8mb4_nopad_bin"),
+        (False, (8, 4, 0), "utf8mb4_0900_bin"),
+        (False, (8, 0, 17), "utf8mb4_0900_bin"),
+        (False, (8, 0, 11), "utf8mb4_bin"),  # the oldest that Django 5.2 takes
+    ],
+)
+def test_each_server_is_asked_for_an_exact_collation_that_it_has(mysql_is_mariadb, mysql_version, collation):
+    migration = import_module(f"{APP}.migrations.0007_exact_groups")
+    connection = SimpleNamespace(mysql_is_mariadb=mysql_is_mariadb, mysql_version=mysql_version)
+    assert migration.collation_of(connection) == collation

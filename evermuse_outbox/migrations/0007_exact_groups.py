@@ -24,10 +24,18 @@ def _modify(apps, schema_editor, kind):
         schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {told}")
 
 
+def collation_of(connection):
+    """The exact one of that server."""
+    if connection.mysql_is_mariadb:
+        return "utf8mb4_nopad_bin"
+    # Before 8.0.17 none of MySQL's minds spaces at the end; this one minds all else.
+    return "utf8mb4_0900_bin" if connection.mysql_version >= (8, 0, 17) else "utf8mb4_bin"
+
+
 def compare_exactly(apps, schema_editor):
-    is_mariadb = getattr(schema_editor.connection, "mysql_is_mariadb", False)
-    collation = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
-    _modify(apps, schema_editor, f" CHARACTER SET utf8mb4 COLLATE {collation}")
+    if schema_editor.connection.vendor == "mysql":
+        collation = collation_of(schema_editor.connection)
+        _modify(apps, schema_editor, f" CHARACTER SET utf8mb4 COLLATE {collation}")
 
 
 def compare_as_usual(apps, schema_editor):
