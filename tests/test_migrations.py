@@ -172,6 +172,25 @@ def test_no_foreign_key_of_ours_is_checked_by_the_database(alias):
         assert not [name for name, told in constraints(alias, table).items() if told["foreign_key"]], table
 
 
+def test_names_are_compared_exactly_wherever_they_stand(alias):
+    if not is_mariadb(alias):
+        return
+    names = [
+        (model._meta.db_table, field.column)
+        for model in apps.get_app_config(APP).get_models()
+        for field in model._meta.concrete_fields
+        if field.name in ("workspace", "type", "product_id")
+        or (model.__name__, field.name) == ("OutboxWorkspace", "name")
+    ]
+    compared = (
+        "SELECT collation_name FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND table_name = %s AND column_name = %s"
+    )
+    assert {name: query(alias, compared, *name) for name in names} == {
+        name: ["utf8mb4_nopad_bin"] for name in names
+    }
+
+
 @pytest.mark.parametrize(
     ("mysql_is_mariadb", "mysql_version", "collation"),
     [

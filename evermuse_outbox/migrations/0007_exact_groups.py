@@ -1,13 +1,20 @@
-"""MySQL and MariaDB compare the names of groups exactly, as Evermuse and the other databases do.
+"""MySQL and MariaDB compare the names of groups and workspaces exactly, as Evermuse and the other databases do.
 
 By their usual collations ``Prod`` and ``prod`` are one group to an index, and ``prod`` and ``prod `` too: while one is
-paused or fenced, the other would wait with it. Each table is written anew once.
+paused or fenced, the other would wait with it. Of two such workspaces, each would send what is the other's, with its own
+key. Each table is written anew once.
 """
 
 from django.db import migrations
 
-TABLES = ("OutboxRecord", "OutboxBatch", "OutboxGroup")
-NAMES = ("type", "product_id")
+GROUP = ("workspace", "type", "product_id")
+NAMES = {
+    "OutboxRecord": GROUP,
+    "OutboxBatch": GROUP,
+    "OutboxGroup": GROUP,
+    "OutboxAttempt": ("workspace",),
+    "OutboxWorkspace": ("name",),
+}
 
 
 def _modify(apps, schema_editor, kind):
@@ -15,9 +22,9 @@ def _modify(apps, schema_editor, kind):
     if connection.vendor != "mysql":
         return
     quote = schema_editor.quote_name
-    for table in TABLES:
+    for table, names in NAMES.items():
         model = apps.get_model("evermuse_outbox", table)
-        columns = [model._meta.get_field(name) for name in NAMES]
+        columns = [model._meta.get_field(name) for name in names]
         told = ", ".join(
             f"MODIFY {quote(column.column)} {column.db_type(connection)}{kind} NOT NULL" for column in columns
         )

@@ -14,6 +14,8 @@ from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, Outbo
 from evermuse_outbox.models.group import scope_of
 from evermuse_outbox.pipeline import agenda, census
 from evermuse_outbox.pipeline.agenda import Agenda
+from evermuse_outbox.pipeline.channel import open_channel
+from evermuse_outbox.pipeline.groups import has_work
 from evermuse_outbox.pipeline.plan import SWEEP_REST, Head
 from evermuse_outbox.pipeline.scheduler import Reason
 from evermuse_outbox.pipeline.seal import seal_next, take_turn
@@ -285,6 +287,17 @@ def test_a_group_does_not_wait_for_its_namesake(small_requests, clock, alias, na
     )
     assert [seal(small_requests), seal(small_requests)] == ["shop", None], "exactly that one waits"
     assert dict(census.groups_behind(small_requests, ("", ""), 9, {})).keys() == {("message", namesake)}
+
+
+@pytest.mark.parametrize("namesake", ["Shop", "shöp", "shop "])
+def test_a_workspace_seals_nothing_of_its_namesake(alias, outbox_settings, namesake):
+    outbox_settings(WORKSPACES={"shop": {"API_KEY": "em_sk_1"}, namesake: {"API_KEY": "em_sk_2"}})
+    row = outbox.enqueue(record(1), using=alias, workspace=namesake)
+    shop, other = open_channel(alias, "shop"), open_channel(alias, namesake)
+    assert not has_work(shop)
+    assert seal_next(shop) is None
+    assert seal_next(other).members == (row.pk,)
+    assert OutboxWorkspace.objects.using(alias).count() == 2
 
 
 def test_more_groups_than_one_census_looks_at_have_their_turn(small_requests, monkeypatch):
