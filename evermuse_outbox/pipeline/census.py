@@ -28,33 +28,36 @@ BY_GROUP = "ORDER BY type, product_id, enqueued_at, id LIMIT 1"
 NO_HEAD = "(NULL::varchar, NULL::varchar, NULL::timestamptz, NULL::bigint)"
 
 POSTGRESQL = f"""
-WITH RECURSIVE known(type, product_id, since, pk) AS (VALUES {{heads}}),
+WITH RECURSIVE known AS (
+  SELECT *, row_number() OVER (ORDER BY type, product_id) AS number
+  FROM (VALUES {{heads}}) AS told(type, product_id, since, pk) WHERE type IS NOT NULL
+),
 walk AS (
-  SELECT %s::varchar AS type, %s::varchar AS product_id, NULL::timestamptz AS enqueued_at, NULL::bigint AS id
+  SELECT after.*, NULL::timestamptz AS enqueued_at, NULL::bigint AS id,
+    (SELECT COUNT(*) FROM known WHERE (known.type, known.product_id) <= (after.type, after.product_id)) AS passed
+  FROM (VALUES (%s::varchar, %s::varchar)) AS after(type, product_id)
   UNION ALL
-  SELECT step.* FROM walk
-  LEFT JOIN LATERAL (
-    SELECT * FROM known WHERE (type, product_id) > (walk.type, walk.product_id) ORDER BY type, product_id LIMIT 1
-  ) AS next ON TRUE
+  SELECT step.* FROM walk LEFT JOIN known AS next ON next.number = walk.passed + 1
   CROSS JOIN LATERAL (
-    (SELECT type, product_id, enqueued_at, id FROM {TABLE} WHERE {PENDING}
+    (SELECT type, product_id, enqueued_at, id, walk.passed FROM {TABLE} WHERE {PENDING}
       AND (type, product_id) > (walk.type, walk.product_id) AND (type, product_id) < (next.type, next.product_id)
       {BY_GROUP})
     UNION ALL
-    (SELECT next.type, next.product_id, first.enqueued_at, first.id FROM (VALUES (1)) AS one LEFT JOIN LATERAL (
+    (SELECT next.type, next.product_id, first.enqueued_at, first.id, next.number
+      FROM (VALUES (1)) AS one LEFT JOIN LATERAL (
       SELECT enqueued_at, id FROM {TABLE} WHERE {PENDING}
         AND type = next.type AND product_id = next.product_id AND (enqueued_at, id) >= (next.since, next.pk)
       ORDER BY enqueued_at, id LIMIT 1) AS first ON TRUE WHERE next.type IS NOT NULL)
     UNION ALL
-    (SELECT type, product_id, enqueued_at, id FROM {TABLE} WHERE {PENDING}
+    (SELECT type, product_id, enqueued_at, id, walk.passed FROM {TABLE} WHERE {PENDING}
       AND next.type IS NULL AND (type, product_id) > (walk.type, walk.product_id)
       {BY_GROUP})
     LIMIT 1) AS step
 ) SELECT type, product_id, enqueued_at, id FROM walk WHERE id IS NOT NULL LIMIT %s
 """
 """The loose index scan that PostgreSQL does not do by itself. A step goes to the next group before the next one of
-which the head is known, or else to that head, or behind the last of them to the next group. So it goes past the
-traces that lie before a head, of which there may be millions."""
+which the head is known, or else to that head, or behind the last of them to the next group; ``passed`` counts the
+known ones. So it goes past the traces that lie before a head, of which there may be millions."""
 
 SQLITE = f"""
 WITH RECURSIVE walk(id) AS (

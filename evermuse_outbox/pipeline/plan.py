@@ -18,6 +18,10 @@ from .scheduler import Entry, Group, Reason, Seen, Terms
 REMEMBERED = 64
 """How many groups that fill requests are remembered, and how many that were tried in vain."""
 
+HOTTEST = 16
+"""Of how many groups, those that filled requests last, a census is told the heads. Each makes it a little slower, and
+others leave few traces."""
+
 AT_A_TIME = 16
 """Of how many groups a census asks in one query whether they fill a request."""
 
@@ -64,7 +68,7 @@ class Plan:
     filling: dict[Group, Filling] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
     heads: dict[Group, Head] = field(default_factory=dict)
-    """The oldest pending record of groups on the agenda and of those that fill requests. Before it lie the traces of
+    """The oldest pending record of groups on the agenda and of the hottest. Before it lie the traces of
     those that were taken, which the database keeps as long as an old transaction might look at them."""
     swept: float = 0.0
     """When a census last looked at all that waits, also before these heads."""
@@ -86,17 +90,22 @@ class Plan:
         return self.entries.pop(0) if self.entries else None
 
     def trusted_heads(self, now: float) -> dict[Group, Head]:
-        """Where a census may begin in groups that it knows. Nowhere when a sweep is due: what was enqueued early and
+        """Where a census may begin in the hottest groups. Nowhere when a sweep is due: what was enqueued early and
         committed late lies before a head."""
         is_swept = 0 <= now - self.swept < min(SWEEP_REST * self.sweep_took, LONGEST_SWEEP_REST)
-        return self.heads if is_swept else {}
+        return (
+            {group: self.heads[group] for group in self._hottest() if group in self.heads} if is_swept else {}
+        )
+
+    def _hottest(self) -> list[Group]:
+        return list(self.filling)[-HOTTEST:]
 
     def begin(
         self, entries: Iterable[Entry], oldest: Mapping[Group, Head], *, now: float, lasts: float
     ) -> None:
         """A new agenda in the place of the old one. ``oldest`` is where each group begins."""
         self.entries, self.made, self.lasts = list(entries), now, lasts
-        kept = self.filling.keys() | {entry.group for entry in self.entries}
+        kept = {entry.group for entry in self.entries}.union(self._hottest())
         self.heads = {group: oldest[group] for group in kept if group in oldest}
         self.resting = {group: until for group, until in self.resting.items() if self.is_resting(group, now)}
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from evermuse_outbox.pipeline.plan import (
     DEEP,
+    HOTTEST,
     LONGEST_SWEEP_REST,
     REMEMBERED,
     REST,
@@ -215,15 +216,18 @@ def test_where_groups_begin_is_kept_of_those_that_are_listed_or_fill_requests():
 
 
 def test_heads_are_trusted_until_a_sweep_is_due():
-    plan = Plan(heads={group(1): HEAD}, swept=100.0, sweep_took=0.5)
-    assert plan.trusted_heads(100.0 + 0.5 * SWEEP_REST - 1) == plan.heads
+    hottest = {group(number): Filling(10, number) for number in range(HOTTEST)}
+    plan = Plan(filling={group(99): Filling(10, 0)} | hottest, swept=100.0, sweep_took=0.5)
+    plan.heads = dict.fromkeys([group(98), *plan.filling], HEAD)
+    assert plan.trusted_heads(100.0 + 0.5 * SWEEP_REST - 1).keys() == hottest.keys()
     assert plan.trusted_heads(100.0 + 0.5 * SWEEP_REST) == {}
     assert plan.trusted_heads(99.0) == {}, "a clock that was ahead puts no sweep off"
     assert Plan(heads=plan.heads).trusted_heads(5.0) == {}, "as long as a sweep costs nothing"
 
 
 def test_a_sweep_that_was_held_up_puts_the_next_one_off_for_minutes_at_the_most():
-    plan = Plan(heads={group(1): HEAD}, swept=100.0, sweep_took=600.0)
+    plan = Plan(filling={group(1): Filling(10, 1)}, swept=100.0, sweep_took=600.0)
+    plan.heads = {group(1): HEAD}
     assert plan.trusted_heads(100.0 + LONGEST_SWEEP_REST - 1) == plan.heads
     assert plan.trusted_heads(100.0 + LONGEST_SWEEP_REST) == {}
 
