@@ -68,8 +68,8 @@ class Plan:
     filling: dict[Group, Filling] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
     heads: dict[Group, Head] = field(default_factory=dict)
-    """The oldest pending record of groups on the agenda and of the hottest. Before it lie the traces of
-    those that were taken, which the database keeps as long as an old transaction might look at them."""
+    """The oldest pending record of groups on the agenda and of the hottest. Before it lie the traces of those that
+    were taken, which the database keeps as long as an old transaction might look at them."""
     swept: float = 0.0
     """When a census last looked at all that waits, also before these heads."""
     sweep_took: float = 0.0
@@ -92,10 +92,9 @@ class Plan:
     def trusted_heads(self, now: float) -> dict[Group, Head]:
         """Where a census may begin in the hottest groups. Nowhere when a sweep is due: what was enqueued early and
         committed late lies before a head."""
-        is_swept = 0 <= now - self.swept < min(SWEEP_REST * self.sweep_took, LONGEST_SWEEP_REST)
-        return (
-            {group: self.heads[group] for group in self._hottest() if group in self.heads} if is_swept else {}
-        )
+        if not 0 <= now - self.swept < min(SWEEP_REST * self.sweep_took, LONGEST_SWEEP_REST):
+            return {}
+        return {group: self.heads[group] for group in self._hottest() if group in self.heads}
 
     def _hottest(self) -> list[Group]:
         return list(self.filling)[-HOTTEST:]
