@@ -20,7 +20,7 @@ from evermuse_outbox.pipeline.send import Step, give_back, lease_due, send, send
 from evermuse_outbox.pipeline.track import track_due
 from tests.records import record
 
-STATEMENTS = 25
+STATEMENTS = 14
 """At most so many for a batch of 1,000: looked for, sealed, leased, sent, settled; without those of the pace."""
 
 PURGING = 9
