@@ -9,6 +9,7 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
+from evermuse_outbox.pipeline import seal
 from evermuse_outbox.pipeline.relay import relay
 from evermuse_outbox.pipeline.seal import open_sealed, seal_next
 from tests.records import record
@@ -274,10 +275,24 @@ def test_the_number_of_queries_does_not_grow_with_the_records(
         assert len(seal_next(channel).members) == 598
 
 
+def test_a_record_that_is_discarded_while_it_is_sealed_is_not_taken(channel, alias, monkeypatch):
+    first, _second = enqueue(alias, 1, 2)
+    read = seal._read
+
+    def read_and_discard(rows):
+        page = read(rows)
+        assert OutboxRecord.rows.using(alias).filter(pk=first.pk).discard() == 1
+        return page
+
+    monkeypatch.setattr(seal, "_read", read_and_discard)
+    with pytest.raises(seal.SealRaced, match="1 of 2 records"):
+        seal_next(channel)
+    assert not OutboxBatch.objects.using(alias).exists()
+
+
 def test_a_newer_version_that_comes_between_two_pages_takes_the_older_ones_place(
     channel, alias, sandbox, outbox_settings, reopen, monkeypatch
 ):
-    from evermuse_outbox.pipeline import seal
 
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=3)
     channel = reopen()
