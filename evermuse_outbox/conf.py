@@ -126,28 +126,45 @@ def _secret(value: Any) -> Secret:
     return Secret(value)
 
 
-def _one_of(*allowed: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in allowed:
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Read a string that must be one of the allowed ones."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, value: Any) -> str:
+        if value not in self.names:
             raise _refuse(
-                f"{shown(value)} is not one of {', '.join(allowed)}.", _did_you_mean(value, allowed)
+                f"{shown(value)} is not one of {', '.join(self.names)}.", _did_you_mean(value, self.names)
             )
         return str(value)
 
-    return read
+    @property
+    def allowed(self) -> str:
+        """Return the allowed values in words, for messages and for the documentation."""
+        return ", ".join(f'"{name}"' for name in self.names)
 
 
-def _number(low: float, high: float, unit: str, *, whole: bool = False) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        kinds = int if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-            kind = "a whole number" if whole else "a number"
-            raise _refuse(
-                f"{shown(value)} is not {kind} of {unit} from {low:g} to {high:g}.", "Mend the value."
-            )
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """Read a number between two bounds, both included."""
+
+    low: float
+    high: float
+    unit: str
+    is_integer: bool = False
+
+    def __call__(self, value: Any) -> Any:
+        types = int if self.is_integer else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types) or not self.low <= value <= self.high:
+            raise _refuse(f"{shown(value)} is not {self.allowed}.", "Mend the value.")
         return value
 
-    return read
+    @property
+    def allowed(self) -> str:
+        """Return the allowed values in words, for messages and for the documentation."""
+        kind = "a whole number" if self.is_integer else "a number"
+        return f"{kind} of {self.unit} from {self.low:g} to {self.high:g}"
 
 
 def _flag(value: Any) -> bool:
@@ -166,7 +183,7 @@ def _hints(value: Any) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
         raise _refuse("a dict of _type → hint is wanted.", 'Use for instance {"call": "audio"}.')
     for hint in value.values():
-        _one_of(*FORMAT_HINTS)(hint)
+        _Choice(FORMAT_HINTS)(hint)
     return {str(name).lower(): str(hint) for name, hint in value.items()}
 
 
@@ -178,46 +195,131 @@ def _queue(value: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One key of the dict: how it is read and what it is where the host says nothing."""
+    """One key of the dict: how it is read, its default, and its description in the documentation."""
 
     read: Callable[[Any], Any]
     default: Any
+    description: str
+
+    @property
+    def allowed(self) -> str:
+        """Return the allowed values in words; empty where the description names them."""
+        return getattr(self.read, "allowed", "")
 
 
 WORKSPACE_OPTIONS = {
-    "API_URL": Option(_url, "https://api.evermuse.com"),
-    "API_KEY": Option(_secret, None),
-    "CONTRACT": Option(_one_of(*CONTRACTS), "reference"),
-    "RATE_LIMIT": Option(_number(0.01, 100_000, "requests a second"), limits.RATE_LIMIT),
+    "API_URL": Option(
+        _url, "https://api.evermuse.com", "Base URL of the API: https, or http on a loopback address."
+    ),
+    "API_KEY": Option(
+        _secret,
+        None,
+        "The API key, `em_sk_…`, with `api:write` to send and `api:read` to poll. Read it from the environment.",
+    ),
+    "CONTRACT": Option(
+        _Choice(CONTRACTS), "reference", "The published contract that Evermuse applies to this API key."
+    ),
+    "RATE_LIMIT": Option(
+        _Number(0.01, 100_000, "requests a second"),
+        limits.RATE_LIMIT,
+        "Requests in any sliding second for each API key, reads included.",
+    ),
 }
 OPTIONS = WORKSPACE_OPTIONS | {
-    "DATABASES": Option(_aliases, ("default",)),
-    "REDIS_URL": Option(_redis_url, None),
+    "DATABASES": Option(
+        _aliases,
+        ("default",),
+        "Database aliases in which workers look for records. Enqueueing elsewhere fails.",
+    ),
+    "REDIS_URL": Option(
+        _redis_url,
+        None,
+        "Redis that stores the rate limit of each API key for all hosts. Without it, a database row stores it.",
+    ),
     "MAX_BATCH_RECORDS": Option(
-        _number(1, limits.MAX_BATCH_RECORDS, "records", whole=True), limits.MAX_BATCH_RECORDS
+        _Number(1, limits.MAX_BATCH_RECORDS, "records", is_integer=True),
+        limits.MAX_BATCH_RECORDS,
+        "Records in one request.",
     ),
     "MAX_BATCH_BYTES": Option(
-        _number(1_000, limits.MAX_BODY_BYTES, "bytes", whole=True), limits.MAX_BODY_BYTES
+        _Number(1_000, limits.MAX_BODY_BYTES, "bytes", is_integer=True),
+        limits.MAX_BODY_BYTES,
+        "Bytes in the body of one request.",
     ),
     "MAX_BATCH_ATTACHMENTS": Option(
-        _number(1, limits.MAX_BATCH_ATTACHMENTS, "attachments", whole=True), limits.MAX_BATCH_ATTACHMENTS
+        _Number(1, limits.MAX_BATCH_ATTACHMENTS, "attachments", is_integer=True),
+        limits.MAX_BATCH_ATTACHMENTS,
+        "Attachments in one request.",
     ),
-    "BODY_FORMAT": Option(_one_of(*FORMATS), "ndjson"),
-    "FORMAT_HINTS": Option(_hints, {}),
-    "DEFAULT_NATURE": Option(_one_of(*NATURES), "evidence"),
-    "LINGER": Option(_number(0, 3_600, "seconds"), 0.2),
-    "MAX_WAIT": Option(_number(1, 86_400, "seconds"), 30.0),
-    "TIMEOUT": Option(_number(0.1, 600, "seconds"), 30.0),
-    "LEASE": Option(_number(1, 86_400, "seconds"), 120.0),
-    "BACKOFF_BASE": Option(_number(0.001, 3_600, "seconds"), 1.0),
-    "BACKOFF_CAP": Option(_number(0.001, 86_400, "seconds"), 300.0),
-    "MAX_RESENDS": Option(_number(0, 100, "resends", whole=True), 5),
-    "KEY_MEMORY": Option(_number(0, 31_536_000, "seconds"), 86_400.0),
-    "POLL_INTERVAL": Option(_number(0.05, 3_600, "seconds"), 1.0),
-    "RETENTION_DAYS": Option(_number(1 / 24, 36_500, "days"), 14),
-    "SENDERS": Option(_number(1, 1_000, "threads", whole=True), 16),
-    "KICK": Option(_flag, True),
-    "CELERY_QUEUE": Option(_queue, None),
+    "BODY_FORMAT": Option(
+        _Choice(tuple(FORMATS)), "ndjson", 'Form of the request body. `"wrapper"` sends `{"records": […]}`.'
+    ),
+    "FORMAT_HINTS": Option(
+        _hints,
+        {},
+        "Dict from `_type` to the `format` hint of its requests: `text`, `audio`, `video` or `file`.",
+    ),
+    "DEFAULT_NATURE": Option(
+        _Choice(NATURES),
+        "evidence",
+        'The `_nature` of records without one, where `CONTRACT` changes to `"openapi"` before they are sealed.',
+    ),
+    "LINGER": Option(
+        _Number(0, 3_600, "seconds"),
+        0.2,
+        "Time that a record waits for others of its group before it is sealed.",
+    ),
+    "MAX_WAIT": Option(
+        _Number(1, 86_400, "seconds"),
+        30.0,
+        "Longest time that a record waits while groups with full requests go first, as far as the rate limit allows.",
+    ),
+    "TIMEOUT": Option(_Number(0.1, 600, "seconds"), 30.0, "Deadline of one whole HTTP request."),
+    "LEASE": Option(
+        _Number(1, 86_400, "seconds"),
+        120.0,
+        "Time after which a worker that holds a batch counts as dead. At least 2 × `TIMEOUT` + 5.",
+    ),
+    "BACKOFF_BASE": Option(
+        _Number(0.001, 3_600, "seconds"), 1.0, "First ceiling of the exponential backoff with full jitter."
+    ),
+    "BACKOFF_CAP": Option(
+        _Number(0.001, 86_400, "seconds"), 300.0, "Highest ceiling of the exponential backoff."
+    ),
+    "MAX_RESENDS": Option(
+        _Number(0, 100, "resends", is_integer=True),
+        5,
+        "How often records are sent again under a new key after Evermuse reported FAILED. Then they are rejected.",
+    ),
+    "KEY_MEMORY": Option(
+        _Number(0, 31_536_000, "seconds"),
+        86_400.0,
+        "Time for which Evermuse surely remembers an idempotency key. A batch that is in doubt for longer is looked "
+        "for in the listing before it is sent again.",
+    ),
+    "POLL_INTERVAL": Option(
+        _Number(0.05, 3_600, "seconds"),
+        1.0,
+        "Time until an accepted batch is polled for the first time. Later polls are rarer.",
+    ),
+    "RETENTION_DAYS": Option(
+        _Number(1 / 24, 36_500, "days"),
+        14,
+        "Time for which delivered records stay. Rejected ones stay until they are retried or discarded.",
+    ),
+    "SENDERS": Option(
+        _Number(1, 1_000, "threads", is_integer=True),
+        16,
+        "Most threads with which one relay sends. Answers that take L seconds need a little more than 10 × L.",
+    ),
+    "KICK": Option(
+        _flag, True, "Wake the Celery workers on commit. Use `False` where only `outbox_relay` runs."
+    ),
+    "CELERY_QUEUE": Option(
+        _queue,
+        None,
+        "Celery queue of the wake-up messages. Give the same name to `beat_schedule(queue=…)`.",
+    ),
 }
 
 
