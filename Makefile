@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types migrations dist lock clean
+.PHONY: help demo test lint types migrations docs dist lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ types: $(VENV)/.ready  ## Check types
 migrations: $(VENV)/.ready  ## Check that no migration is missing
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
+docs: $(VENV)/.ready  ## Build the documentation into site/, with warnings as errors
+	$(BIN)/mkdocs build --strict --quiet
+
 dist: $(VENV)/.ready  ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build
 
@@ -42,4 +45,4 @@ lock:  ## Renew requirements.lock (needs uv)
 		--no-annotate --no-header --no-emit-index-url --upgrade -o requirements.lock
 
 clean:  ## Remove what the targets have made
-	rm -rf $(VENV) build dist var .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist site var .pytest_cache .ruff_cache .mypy_cache .hypothesis
