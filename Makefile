@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types migrations docs dist lock clean
+.PHONY: help demo test check lint types migrations docs dist lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,8 @@ demo: $(VENV)/.ready  ## Run the main job here, without any server; EXIT=1 stops
 
 test: $(VENV)/.ready  ## Run the whole suite, on every database and broker that can be reached
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types migrations docs  ## Run every check except the tests: lint, types, migrations, docs
 
 lint: $(VENV)/.ready  ## Check style and formatting
 	$(BIN)/ruff check .
