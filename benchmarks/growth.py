@@ -113,8 +113,8 @@ def _run(
 
 def _purge_rest(host: stage.Stage, watch: Watch) -> dict[str, float]:
     """What the drain was too short for is purged with nothing beside it."""
-    from evermuse_outbox.pipeline.channel import Clock
-    from evermuse_outbox.pipeline.purge import Walks, purge
+    from evermuse_outbox.delivery.context.context import Clock
+    from evermuse_outbox.upkeep.purge import Walks, purge
 
     started, count, walks = time.monotonic(), 0, Walks()
     meter = stage.CpuMeter()

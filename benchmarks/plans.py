@@ -134,12 +134,12 @@ class Unpaced:
         return 0.0
 
     def reserve(self, patience: float) -> Any:
-        from evermuse_outbox.evermuse.throttle import Grant
+        from evermuse_outbox.ratelimit.throttle import Grant
 
         return Grant(0.0, taken=True)
 
     def enter(self) -> Any:
-        from evermuse_outbox.evermuse.throttle import Entry
+        from evermuse_outbox.ratelimit.throttle import Entry
 
         return Entry(0.0, "visit")
 
@@ -154,14 +154,14 @@ def _channel(ahead: float = 0.0) -> Any:
     """The default workspace, unpaced, on a clock that is so many seconds ahead."""
     from django.utils import timezone
 
-    from evermuse_outbox.pipeline.channel import Clock, open_channel
+    from evermuse_outbox.delivery.context.context import Clock, open_channel
 
     clock = Clock(now=lambda: timezone.now() + timedelta(seconds=ahead))
     return dataclasses.replace(open_channel("default", "default"), throttle=Unpaced(), clock=clock)
 
 
 def _send(channel: Any) -> None:
-    from evermuse_outbox.pipeline.send import Step, send_next
+    from evermuse_outbox.delivery.sending.send import Step, send_next
 
     if send_next(channel) is not Step.SENT:
         raise RuntimeError("nothing was sent")
@@ -169,8 +169,8 @@ def _send(channel: Any) -> None:
 
 def _lease(channel: Any) -> None:
     """A batch that waits, sealed before, is leased and sent."""
-    from evermuse_outbox.pipeline.seal import seal_next
-    from evermuse_outbox.pipeline.send import give_back, lease_due, send
+    from evermuse_outbox.delivery.sealing.seal import seal_next
+    from evermuse_outbox.delivery.sending.send import give_back, lease_due, send
 
     sealed = lease_due(channel)
     if sealed is None:
@@ -180,14 +180,14 @@ def _lease(channel: Any) -> None:
 
 
 def _track(channel: Any) -> None:
-    from evermuse_outbox.pipeline.track import track_due
+    from evermuse_outbox.delivery.polling.poll import track_due
 
     while track_due(channel):
         pass
 
 
 def _purge(channel: Any, seconds: float = 0.02) -> int:
-    from evermuse_outbox.pipeline.purge import purge
+    from evermuse_outbox.upkeep.purge import purge
 
     return purge(channel.using, channel.clock, 14, seconds)
 

@@ -25,8 +25,8 @@ from typing import Any
 import numpy
 from tqdm import tqdm
 
-from evermuse_outbox.pipeline import scheduler
-from evermuse_outbox.pipeline.plan import Plan
+from evermuse_outbox.delivery.scheduling import scheduler
+from evermuse_outbox.delivery.scheduling.run_queue import Plan
 
 from .common.options import parser_of
 from .common.report import Report

@@ -84,8 +84,8 @@ def _settle(host: stage.Stage) -> None:
 
 def _purge(options: argparse.Namespace) -> float:
     """Seconds that the purge of all took."""
-    from evermuse_outbox.pipeline.channel import Clock
-    from evermuse_outbox.pipeline.purge import purge
+    from evermuse_outbox.delivery.context.context import Clock
+    from evermuse_outbox.upkeep.purge import purge
 
     started, left = time.monotonic(), options.records
     while left > 0 and (gone := purge("default", Clock(), 0.0)):

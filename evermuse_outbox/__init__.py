@@ -22,7 +22,7 @@ __all__ = ["InvalidRecord", "Record", "__version__"]
 def __getattr__(name: str) -> Any:
     # Late, so that `import evermuse_outbox` (which Django does at start) costs nothing.
     if name == "Record":
-        from .evermuse.envelope import Record
+        from .evermuse.records.validation import Record
 
         return Record
     if name == "InvalidRecord":

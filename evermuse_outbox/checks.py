@@ -11,7 +11,8 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
-from . import conf, storage
+from . import conf
+from .upkeep import postgresql as storage
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:

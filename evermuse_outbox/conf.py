@@ -19,7 +19,7 @@ from django.core.signals import setting_changed
 from .evermuse import limits
 from .evermuse.body import FORMATS
 from .evermuse.errors import shown
-from .evermuse.record import CONTRACTS, NATURES
+from .evermuse.records.record import CONTRACTS, NATURES
 
 SETTING = "EVERMUSE_OUTBOX"
 DEFAULT_WORKSPACE = "default"

@@ -26,11 +26,11 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
-from .evermuse.envelope import Envelope, Record, validate
 from .evermuse.errors import FieldError, InvalidRecord
-from .kick import kick_on_commit
+from .evermuse.records.validation import Envelope, Record, validate
 from .models import OutboxRecord
 from .models.insert import insert, insert_many
+from .wakeup import kick_on_commit
 
 __all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many"]
 

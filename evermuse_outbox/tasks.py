@@ -11,12 +11,12 @@ from functools import partial
 from celery import shared_task
 
 from .conf import get_settings
-from .pipeline import maintain as maintenance
-from .pipeline.channel import Channel, Clock, channels, one_of_many, open_channel
-from .pipeline.groups import has_work
-from .pipeline.relay import relay_with_crew
-from .pipeline.relay import track as run_track
-from .pipeline.track import has_due, track_due
+from .delivery.context.context import Channel, Clock, channels, one_of_many, open_channel
+from .delivery.loop.relay import relay_with_crew
+from .delivery.loop.relay import track as run_track
+from .delivery.polling.poll import has_due, track_due
+from .delivery.scheduling.pending import has_work
+from .upkeep import maintenance as maintenance
 
 RUN_SECONDS = 5.0
 """How long one task keeps a worker's slot before it lets others have it."""

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings as project
 
-from evermuse_outbox.evermuse.throttle import Entry, Grant
-from evermuse_outbox.pipeline.channel import Clock, open_channel
+from evermuse_outbox.delivery.context.context import Clock, open_channel
+from evermuse_outbox.ratelimit.throttle import Entry, Grant
 from tests.services import HOW, missing
 
 ALIASES = ("default", "postgres", "mariadb")

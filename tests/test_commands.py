@@ -19,12 +19,19 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from evermuse_outbox import outbox
+from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.management.commands import outbox_drain, outbox_relay
-from evermuse_outbox.models import BatchState, Hold, OutboxBatch, OutboxGroup, OutboxWorkspace, RecordState
-from evermuse_outbox.pipeline.relay import relay, track
+from evermuse_outbox.models import (
+    BatchState,
+    Hold,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxWorkspace,
+    RecordState,
+)
 from evermuse_outbox.sandbox import Sandbox
+from tests.insight.test_status import batch_in, group, record_in
 from tests.records import record
-from tests.test_status import batch_in, group, record_in
 
 ROOT = Path(__file__).resolve().parent.parent
 

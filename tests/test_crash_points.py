@@ -12,8 +12,8 @@ import pytest
 from django.conf import settings as project
 from django.db import connections
 
-from evermuse_outbox.pipeline.maintain import rescue
-from evermuse_outbox.pipeline.send import lease_due
+from evermuse_outbox.delivery.sending.send import lease_due
+from evermuse_outbox.upkeep.maintenance import rescue
 from tests.conftest import _database
 from tests.crash.nursery import Nursery
 from tests.crash.points import Points

@@ -16,14 +16,15 @@ from django.db import Error as DatabaseError
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox, tasks
+from evermuse_outbox.delivery.context.context import Clock, open_channel
+from evermuse_outbox.delivery.context.database_errors import Trouble, trouble_of
+from evermuse_outbox.delivery.loop.relay import _help, relay, track
+from evermuse_outbox.delivery.loop.sender_pool import Crew
+from evermuse_outbox.delivery.sealing import seal
+from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
-from evermuse_outbox.pipeline import seal, settle
-from evermuse_outbox.pipeline.channel import Clock, open_channel
-from evermuse_outbox.pipeline.crew import Crew
-from evermuse_outbox.pipeline.maintain import rescue
-from evermuse_outbox.pipeline.relay import _help, relay, track
-from evermuse_outbox.pipeline.trouble import Trouble, trouble_of
 from evermuse_outbox.sandbox import Fault, Sandbox
+from evermuse_outbox.upkeep.maintenance import rescue
 from tests.ailments import Ailing, run
 from tests.records import record
 

@@ -8,8 +8,8 @@ import pytest
 from django.db import transaction
 
 from evermuse_outbox import outbox
+from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord
-from evermuse_outbox.pipeline.relay import relay, track
 from tests.records import record
 
 

@@ -14,7 +14,7 @@ from django.db import connections
 
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.storage import STORAGE
+from evermuse_outbox.upkeep.postgresql import STORAGE
 from tests.records import record
 
 APP = "evermuse_outbox"

@@ -18,7 +18,8 @@ HEAVY = ("pydantic", "requests", "celery", "redis", "tqdm", "jsonschema_rs", "dj
 
 def test_the_names_of_the_package():
     from evermuse_outbox import InvalidRecord, Record
-    from evermuse_outbox.evermuse import envelope, errors
+    from evermuse_outbox.evermuse import errors
+    from evermuse_outbox.evermuse.records import validation as envelope
 
     assert Record is envelope.Record is outbox.Record
     assert InvalidRecord is errors.InvalidRecord is outbox.InvalidRecord

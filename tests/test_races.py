@@ -12,14 +12,14 @@ import pytest
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox
+from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.sealing import seal
+from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.delivery.settling.apply_status import fail
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
-from evermuse_outbox.pipeline import seal
-from evermuse_outbox.pipeline.channel import open_channel
-from evermuse_outbox.pipeline.follow import fail
-from evermuse_outbox.pipeline.maintain import rescue
-from evermuse_outbox.pipeline.relay import relay, track
-from evermuse_outbox.pipeline.seal import seal_next
 from evermuse_outbox.sandbox import Fault, Sandbox
+from evermuse_outbox.upkeep.maintenance import rescue
 from tests.records import record
 from tests.versions import OnTheClock, RolledBack
 

@@ -12,9 +12,9 @@ from django.db import ProgrammingError, connections
 from django.utils import timezone
 
 from evermuse_outbox import outbox, schedule, tasks
+from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
-from evermuse_outbox.pipeline.channel import open_channel
-from evermuse_outbox.pipeline.seal import seal_next
 from evermuse_outbox.sandbox import Sandbox
 from evermuse_outbox.schedule import beat_schedule
 from tests.records import record

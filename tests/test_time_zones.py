@@ -8,15 +8,15 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from evermuse_outbox import outbox
-from evermuse_outbox.explain import explain_record
+from evermuse_outbox.delivery.context.context import Clock, DatabaseThrottle, open_channel
+from evermuse_outbox.delivery.scheduling import agenda
+from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.insight.explain import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
-from evermuse_outbox.pipeline import agenda
-from evermuse_outbox.pipeline.channel import Clock, DatabaseThrottle, open_channel
-from evermuse_outbox.pipeline.maintain import rescue
-from evermuse_outbox.pipeline.purge import purge
-from evermuse_outbox.pipeline.seal import seal_next
 from evermuse_outbox.sandbox import Fault, Sandbox
-from evermuse_outbox.testing import deliver
+from evermuse_outbox.testing.local_delivery import deliver
+from evermuse_outbox.upkeep.maintenance import rescue
+from evermuse_outbox.upkeep.purge import purge
 from tests.records import record
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +54,7 @@ def test_what_was_in_doubt_is_found_in_any_time_zone(settings, use_tz):
 
 @pytest.mark.parametrize("use_tz", [True, False])
 def test_the_database_keeps_the_pace_in_any_time_zone(settings, use_tz):
-    from evermuse_outbox.evermuse.throttle import Limit
+    from evermuse_outbox.ratelimit.throttle import Limit
 
     settings.USE_TZ = use_tz
     throttle = DatabaseThrottle("default", "scope", Limit(1, 100.0))

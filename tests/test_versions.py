@@ -33,6 +33,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.polling.poll import track_due
+from evermuse_outbox.delivery.sending.send import Step, send_next
 from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.models import (
     OutboxAttempt,
@@ -44,13 +48,10 @@ from evermuse_outbox.models import (
     RecordState,
 )
 from evermuse_outbox.models.batch import OPEN
-from evermuse_outbox.pipeline import maintain, purge
-from evermuse_outbox.pipeline.channel import open_channel
-from evermuse_outbox.pipeline.relay import relay, track
-from evermuse_outbox.pipeline.retry import retry
-from evermuse_outbox.pipeline.send import Step, send_next
-from evermuse_outbox.pipeline.track import track_due
+from evermuse_outbox.operations.retry import retry
 from evermuse_outbox.sandbox import Fault, Sandbox
+from evermuse_outbox.upkeep import maintenance as maintain
+from evermuse_outbox.upkeep import purge
 from tests.versions import (
     GOOD,
     HEAVY,

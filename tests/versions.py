@@ -18,8 +18,8 @@ from django.db import connections, transaction
 
 from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.client import Answer, Client
-from evermuse_outbox.evermuse.throttle import Entry, Grant
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
+from evermuse_outbox.ratelimit.throttle import Entry, Grant
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.records import record
 

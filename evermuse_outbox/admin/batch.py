@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..explain import explain_batch
+from ..insight.explain import explain_batch
 from ..models import BatchState, OutboxBatch, OutboxRecord, RecordState
 from . import marks
 from .complaints import complaints_about, members_of

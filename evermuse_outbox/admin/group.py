@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ..explain import explain_group
+from ..insight.explain import explain_group
 from ..models import GroupState, OutboxGroup, OutboxRecord
 from . import marks
 from .filters import WorkspaceFilter

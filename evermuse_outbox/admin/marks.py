@@ -11,7 +11,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from ..explain import local
+from ..insight.explain import local
 from ..models import BatchState, GroupState, Hold, RecordState
 
 NOTHING = "-"

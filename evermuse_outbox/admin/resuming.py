@@ -15,7 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from ..kick import kick_on_commit
+from ..wakeup import kick_on_commit
 from .base import LookOnlyAdmin
 
 

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..models import OutboxRecord
-from ..pipeline.retry import retry
+from ..operations.retry import retry
 from .base import LookOnlyAdmin, back_to
 from .search import as_id
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import Workspace, get_settings
-from ..explain import explain_workspace
+from ..insight.explain import explain_workspace
 from ..models import Hold, OutboxWorkspace
 from . import marks
 from .resuming import ResumeAdmin

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
 from .indexes import PartialIndex
-from .plans import by_id, unset
+from .query_hints import by_id, unset
 
 
 class RecordState(models.TextChoices):

@@ -9,7 +9,15 @@ from typing import Any
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-from ..evermuse.throttle import Entry, Grant, Limit, Pace, Visit, let_in, new_visit
+from ..ratelimit.throttle import (
+    Entry,
+    Grant,
+    Limit,
+    Pace,
+    Visit,
+    let_in,
+    new_visit,
+)
 
 
 class EpochNow(models.Func):

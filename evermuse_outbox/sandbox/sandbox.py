@@ -13,7 +13,14 @@ from .contract import contract_named
 from .faults import Fault, FaultQueue
 from .rate import SlidingWindow, worst_count
 from .server import Server
-from .store import ApiKey, Batch, Identity, Life, StoredRecord, Wording
+from .store import (
+    ApiKey,
+    Batch,
+    Identity,
+    Life,
+    StoredRecord,
+    Wording,
+)
 
 DEFAULT_KEY = "em_sk_sandbox"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from evermuse_outbox.conf import DEFAULT_WORKSPACE
-from evermuse_outbox.evermuse.envelope import identity
+from evermuse_outbox.evermuse.records.validation import identity
 from evermuse_outbox.models import OutboxRecord
 
 from . import records

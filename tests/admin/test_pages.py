@@ -17,7 +17,7 @@ from evermuse_outbox.models import (
     OutboxRejection,
     OutboxWorkspace,
 )
-from tests.test_status import group
+from tests.insight.test_status import group
 
 from . import rows
 from .conftest import url

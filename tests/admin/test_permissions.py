@@ -10,7 +10,7 @@ from django.test import Client
 
 from evermuse_outbox import models
 from evermuse_outbox.models import Hold, OutboxRecord, OutboxWorkspace
-from tests.test_status import group
+from tests.insight.test_status import group
 
 from . import rows
 from .conftest import url

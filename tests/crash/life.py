@@ -15,11 +15,12 @@ from django.db import transaction
 from django.test.utils import override_settings
 
 from evermuse_outbox import outbox
+from evermuse_outbox.delivery.context.context import Channel, Clock, open_channel
+from evermuse_outbox.delivery.loop import relay
+from evermuse_outbox.delivery.sending.send import send_next
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.pipeline import maintain, relay
-from evermuse_outbox.pipeline.channel import Channel, Clock, open_channel
-from evermuse_outbox.pipeline.send import send_next
-from evermuse_outbox.testing import Unpaced
+from evermuse_outbox.testing.local_delivery import Unpaced
+from evermuse_outbox.upkeep import maintenance as maintain
 from tests.records import record
 
 

@@ -114,7 +114,8 @@ def _prepare(databases: dict[str, str]) -> None:
     for alias, name in databases.items():
         connections.settings[alias]["NAME"] = name
     connections.all()
-    from evermuse_outbox.evermuse import client, errors, throttle  # noqa: F401
+    from evermuse_outbox.evermuse import client, errors
+    from evermuse_outbox.ratelimit import throttle  # noqa: F401
     from tests.crash import scenarios  # noqa: F401
 
     with contextlib.suppress(errors.Unreachable):  # HTTP imports much at its first call

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from ...status import paused_groups, record_counts, unfinished, workspaces
+from ...insight.status import paused_groups, record_counts, unfinished, workspaces
 from ..databases import add_database, databases_of
 
 LOOK = 0.5

@@ -14,11 +14,11 @@ from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseError
 
 from ...conf import get_settings
-from ...pipeline.channel import Channel, Clock, channels, close_connections, open_channel
-from ...pipeline.maintain import maintain_all
-from ...pipeline.relay import relay_with_crew, track
-from ...pipeline.trouble import one_line
+from ...delivery.context.context import Channel, Clock, channels, close_connections, open_channel
+from ...delivery.context.database_errors import one_line
+from ...delivery.loop.relay import relay_with_crew, track
 from ...schedule import MAINTAIN
+from ...upkeep.maintenance import maintain_all
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from ...conf import get_settings
-from ...kick import kick
 from ...models import GroupState, Hold, OutboxGroup, OutboxWorkspace
+from ...wakeup import kick
 from ..databases import add_database, databases_of
 from ..teaching import TeachingCommand
 

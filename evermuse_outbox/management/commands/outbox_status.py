@@ -11,9 +11,9 @@ from django.db import connections
 from django.template.defaultfilters import filesizeformat
 
 from ...conf import get_settings
-from ...explain import explain_record
+from ...insight.explain import explain_record
+from ...insight.status import status
 from ...models import OutboxRecord
-from ...status import status
 from ..teaching import TeachingCommand
 
 BAR = 40

@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 
 from evermuse_outbox import outbox
-from evermuse_outbox.pipeline.retry import retry
+from evermuse_outbox.operations.retry import retry
 from tests.records import record
 
 from ..life import Life

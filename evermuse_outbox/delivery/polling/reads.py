@@ -1,0 +1,64 @@
+"""Questions to Evermuse: paced and told in an attempt like every other request, and harmless when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from ...evermuse.client import Answer
+from ...evermuse.errors import Unanswered, Unreachable
+from ...evermuse.limits import MAX_LISTING
+from ...evermuse.outcomes import (
+    InDoubt,
+    KeyRefused,
+    Outcome,
+    Page,
+    Throttled,
+    of_error,
+    of_read,
+    read_page,
+)
+from ..context.context import Channel
+from ..gates import permits as pace
+from ..settling.settle import Call
+
+
+class Listing(NamedTuple):
+    """A page of the listing, or the trouble that came in its place. ``is_refused`` where that is an answer which says
+    nothing of the key: the cursor may be to blame."""
+
+    page: Page | None
+    trouble: Outcome | None
+    is_refused: bool = False
+
+
+def read_listing(channel: Channel, cursor: str | None) -> Listing | None:
+    """The page behind ``cursor``, the newest batches first; None where no slot is soon."""
+    visit = pace.wait_for_slot(channel)
+    if visit is None:
+        return None
+    started = channel.clock.now()
+    answer, trouble = ask(channel, visit, partial(channel.client.batches, limit=MAX_LISTING, cursor=cursor))
+    call = Call.made("listing", started, trouble, answer)
+    channel.persist(call.write, channel, None)
+    page = read_page(answer) if answer and not trouble else None
+    trouble = trouble if page or trouble else InDoubt("the listing cannot be read")
+    is_refused = bool(answer and trouble and not isinstance(trouble, KeyRefused | Throttled))
+    return Listing(page, trouble, is_refused)
+
+
+def ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[Answer | None, Outcome | None]:
+    """One read. Only what concerns the key holds an open workspace: a failed read costs no record anything."""
+    try:
+        answer = pace.call(channel, visit, request, is_send=False)
+    except (Unreachable, Unanswered) as error:
+        return None, of_error(error)
+    outcome = of_read(answer)
+    # What a send came to is decided in settle; a read can only tell something of the key.
+    match outcome:
+        case Throttled(seconds, message):
+            channel.persist(pace.hold_for_retry_after, channel, seconds, message)
+        case KeyRefused(401, message):
+            channel.persist(pace.pause, channel, message)
+    return answer, outcome

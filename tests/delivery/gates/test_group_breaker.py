@@ -1,0 +1,344 @@
+"""Where everything is refused alike: the group is paused before its records are used up, and goes on by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+
+import pytest
+
+from evermuse_outbox import outbox
+from evermuse_outbox.delivery.gates import group_breaker as systemic
+from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.sending.send import send_next
+from evermuse_outbox.delivery.settling.apply_status import settle_status
+from evermuse_outbox.evermuse.client import Client
+from evermuse_outbox.evermuse.outcomes import Status
+from evermuse_outbox.models import BatchState, OutboxBatch, OutboxGroup, OutboxRecord
+from evermuse_outbox.sandbox import Fault, Sandbox
+from evermuse_outbox.upkeep.maintenance import forget_groups
+from tests.records import record
+
+WAYS = {
+    "named": {},
+    "in errors": {"errors_in": "errors"},
+    "nobody named": {"errors_in": "nowhere"},
+    "whole": {"strict": True},
+    "whole, nobody named": {"strict": True, "errors_in": "nowhere"},
+}
+
+
+@pytest.fixture
+def small(outbox_settings, reopen, sandbox):
+    """Batches of ten records, with other settings on top."""
+
+    def opened(**keys):
+        given = {"API_URL": sandbox.url, "API_KEY": "em_sk_sandbox", "MAX_BATCH_RECORDS": 10}
+        outbox_settings(**given | keys)
+        return reopen()
+
+    return opened
+
+
+@contextmanager
+def served(channel, clock, **options):
+    """The channel, talking to a sandbox of that kind, and the sandbox."""
+    with Sandbox(rate_limit=100_000, clock=lambda: clock.at.timestamp(), **options) as sandbox:
+        client = Client(sandbox.url, lambda: "em_sk_sandbox", 10)
+        yield dataclasses.replace(channel, client=client), sandbox
+        client.close()
+
+
+def enqueue(alias, count, spoiled=(), **changes):
+    """Records of one group; those at the positions ``spoiled`` such as no validation would let through."""
+    outbox.enqueue_many((record(n, **changes) for n in range(count)), using=alias)
+    rows = list(
+        OutboxRecord.rows.using(alias)
+        .filter(product_id=changes.get("_product_id", "prod-abc"))
+        .order_by("pk")
+    )
+    for position in spoiled:
+        spoil(rows[position])
+    return rows
+
+
+def spoil(row):
+    row.payload = row.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"')
+    row.save(update_fields=["payload"])
+
+
+def mend(alias):
+    for row in OutboxRecord.rows.using(alias).filter(payload__contains="nonsense"):
+        row.payload = row.payload.replace('"_nature":"nonsense"', '"_nature":"evidence"')
+        row.save(update_fields=["payload"])
+
+
+def deliver(channel, clock, rounds=40):
+    for _ in range(rounds):
+        sent = relay(channel, 60)
+        clock.move(5)
+        if not sent and not track(channel, 60):
+            return
+
+
+def states(alias):
+    return set(OutboxRecord.objects.using(alias).values_list("state", flat=True))
+
+
+def posts(sandbox):
+    return [arrival for arrival in sandbox.arrivals if arrival.method == "POST"]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_another_contract_pauses_the_group_and_its_change_delivers_everything(
+    channel, alias, small, clock, way
+):
+    enqueue(alias, 60)
+    with served(small(), clock, contract="openapi", **way) as (here, sandbox):
+        for _ in range(40):
+            relay(here, 60)
+        row = OutboxGroup.objects.using(alias).get()
+        assert row.state == "paused"
+        assert states(alias) == {"pending"}
+        assert len(posts(sandbox)) < 20  # 3 batches, and 10 records alone
+        assert not OutboxBatch.objects.using(alias).open().exists()
+        if way.get("errors_in") != "nowhere":
+            assert 'set CONTRACT to "openapi"' in row.advice
+            assert "_project_ids" in row.reason
+
+        mended = dataclasses.replace(small(CONTRACT="openapi"), client=here.client)
+        deliver(mended, clock)
+        assert states(alias) == {"delivered"}
+        assert not OutboxGroup.objects.using(alias).filter(state="paused").exists()
+
+
+def paused(channel, alias, clock, count=60):
+    """A paused group of records that Evermuse refuses; returns its row."""
+    enqueue(alias, count, spoiled=range(count))
+    for _ in range(40):
+        relay(channel, 60)
+    return OutboxGroup.objects.using(alias).get()
+
+
+def test_a_paused_group_is_probed_gently_each_time_with_another_record(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        paused(here, alias, clock)
+        before = len(posts(sandbox))
+        relay(here, 60)
+        assert len(posts(sandbox)) == before
+        for probe in range(1, 4):
+            clock.move(systemic.PROBE)
+            relay(here, 60)
+            assert len(posts(sandbox)) == before + probe
+            assert posts(sandbox)[-1].records == 1
+        assert states(alias) == {"pending"}  # who is probed in vain loses no chance
+        sizes = OutboxBatch.objects.using(alias).order_by("-pk").values_list("record_count", "sha256")[:3]
+        assert len({digest for _, digest in sizes}) == 3
+
+        mend(alias)
+        clock.move(systemic.PROBE)
+        deliver(here, clock)
+        assert states(alias) == {"delivered"}
+
+
+def test_one_probe_at_a_time(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        row = paused(here, alias, clock)
+        clock.move(systemic.PROBE)
+        assert systemic.may_probe(here, row)
+        assert not systemic.may_probe(here, row)
+        row.refresh_from_db()
+        assert not systemic.may_probe(here, row)
+
+
+def test_other_groups_go_on(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        paused(here, alias, clock)
+        enqueue(alias, 20, _product_id="prod-other")
+        deliver(here, clock)
+        delivered = OutboxRecord.objects.using(alias).filter(state="delivered")
+        assert set(delivered.values_list("product_id", flat=True)) == {"prod-other"}
+        assert delivered.count() == 20
+
+
+def test_a_person_resumes_it_at_once(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        paused(here, alias, clock)
+        mend(alias)
+        assert OutboxGroup.objects.using(alias).all().resume() == 1
+        deliver(here, clock)
+        assert states(alias) == {"delivered"}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_a_bad_record_in_every_batch_is_not_systemic(channel, alias, small, clock, way):
+    enqueue(alias, 80, spoiled=range(3, 80, 10))
+    with served(small(), clock, **way) as (here, sandbox):
+        deliver(here, clock)
+        assert not OutboxGroup.objects.using(alias).exists()
+        rejected = OutboxRecord.objects.using(alias).filter(state="rejected").order_by("pk")
+        assert [row.envelope()["data"]["text"] for row in rejected] == [
+            f"Hello {n}" for n in range(3, 80, 10)
+        ]
+        assert states(alias) == {"delivered", "rejected"}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_good_batches_behind_several_bad_ones_are_delivered(channel, alias, small, clock, way):
+    enqueue(alias, 60, spoiled=range(25))
+    with served(small(), clock, **way) as (here, sandbox):
+        for _ in range(5):
+            deliver(here, clock)
+            clock.move(systemic.PROBE)
+        assert OutboxRecord.objects.using(alias).filter(state="delivered").count() == 35
+        assert OutboxRecord.objects.using(alias).filter(state="rejected").count() == 25
+        assert not OutboxGroup.objects.using(alias).filter(state="paused").exists()
+
+
+def test_lone_records_that_are_all_refused_alike_pause_their_group_too(channel, alias, small, clock):
+    with served(small(MAX_BATCH_RECORDS=1), clock) as (here, sandbox):
+        paused(here, alias, clock, count=15)
+        assert len(posts(sandbox)) == systemic.RECORDS
+        assert states(alias) == {"pending"}
+
+
+def test_refusals_that_differ_are_not_added_up(channel, alias, small, clock):
+    rows = enqueue(alias, 30)
+    for position, row in enumerate(rows):
+        field = ("_nature", "_schema_version", "_event_at")[position % 3]
+        row.payload = row.payload.replace(f'"{field}":', f'"{field}":"x","_{field}":')
+        row.save(update_fields=["payload"])
+    with served(small(MAX_BATCH_RECORDS=1), clock) as (here, sandbox):
+        deliver(here, clock)
+        assert states(alias) == {"rejected"}
+
+
+def test_a_batch_under_way_when_its_group_was_paused_is_not_used_up(channel, alias, small, clock):
+    from evermuse_outbox.delivery.sealing.seal import seal_next
+    from evermuse_outbox.delivery.sending.send import send
+
+    with served(small(), clock, strict=True) as (here, sandbox):
+        enqueue(alias, 60, spoiled=range(60))
+        early = seal_next(here)
+        for _ in range(40):
+            relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+        send(here, early)
+        early.batch.refresh_from_db()
+        assert early.batch.state == BatchState.REFUSED
+        assert states(alias) == {"pending"}
+
+
+def test_what_is_in_doubt_when_its_group_is_paused_is_still_asked_again(channel, alias, small, clock):
+    with served(small(), clock) as (here, sandbox):
+        enqueue(alias, 10)
+        sandbox.fail_next(Fault.drop_after())
+        relay(here, 60)
+        clock.move(here.settings.backoff_cap)
+        doubted = OutboxBatch.objects.using(alias).get(state=BatchState.IN_DOUBT)
+        OutboxBatch.objects.using(alias).filter(pk=doubted.pk).update(due_at=clock.at.replace(year=2030))
+        enqueue(alias, 60)
+        for row in OutboxRecord.rows.using(alias).pending():
+            spoil(row)
+        relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+        OutboxBatch.objects.using(alias).filter(pk=doubted.pk).update(due_at=clock.at)
+        relay(here, 1)
+        doubted.refresh_from_db()
+        assert doubted.state == BatchState.ACCEPTED
+
+
+def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(channel, alias, small, clock):
+    with served(small(), clock) as (here, sandbox):
+        enqueue(alias, 4)
+        relay(here, 1)
+        accepted = OutboxBatch.objects.using(alias).get()
+        outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
+        for row in OutboxRecord.rows.using(alias).all():
+            spoil(row)
+        for _ in range(40):
+            relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+        settle_status(here, accepted, Status(accepted.remote_id, "COMPLETE", 2, 2, 2, ()))
+        relay(here, 60)
+        assert states(alias) == {"pending"}
+        mend(alias)
+        clock.move(systemic.PROBE)
+        deliver(here, clock)
+        assert states(alias) == {"delivered"}
+
+
+@pytest.mark.parametrize("way", [WAYS["named"], WAYS["whole, nobody named"]], ids=["named", "not named"])
+def test_many_bad_ones_with_good_ones_behind_come_to_their_end(channel, alias, small, clock, way):
+    enqueue(alias, 120, spoiled=range(80 if way else 60))
+    with served(small(), clock, **way) as (here, sandbox):
+        for _ in range(4):
+            deliver(here, clock, rounds=100)
+            clock.move(systemic.PROBE)
+        assert states(alias) == {"delivered", "rejected"}
+        assert OutboxRecord.objects.using(alias).filter(state="delivered").count() == 120 - (
+            80 if way else 60
+        )
+
+
+def test_after_a_day_the_same_complaint_may_pause_again(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        paused(here, alias, clock)
+        mend(alias)
+        clock.move(systemic.PROBE)
+        deliver(here, clock)
+        row = OutboxGroup.objects.using(alias).get()
+        assert (row.state, row.held_until) == ("cleared", None)
+        clock.move(systemic.CLEARED_FOR.total_seconds() + 1)
+        outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
+        for row in OutboxRecord.rows.using(alias).pending():
+            spoil(row)
+        for _ in range(40):
+            relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+
+
+def test_lists_that_are_cut_within_a_record_leave_nobody_rejected(channel, alias, small, clock):
+    for row in enqueue(alias, 150):
+        row.payload = row.payload.replace(
+            '"_nature":"evidence"', '"_nature":"nonsense","_tags":3,"_participants":4'
+        )
+        row.save(update_fields=["payload"])
+    with served(small(MAX_BATCH_RECORDS=30), clock, strict=True) as (here, sandbox):
+        for _ in range(40):
+            relay(here, 60)
+        assert OutboxGroup.objects.using(alias).get().state == "paused"
+        assert states(alias) == {"pending"}
+
+
+def test_groups_that_nothing_waits_in_any_more_are_forgotten(channel, alias, small, clock):
+    with served(small(), clock, strict=True) as (here, sandbox):
+        paused(here, alias, clock)
+        assert forget_groups(alias, here.clock) == 0
+        OutboxRecord.rows.using(alias).all().discard()
+        assert forget_groups(alias, here.clock) == 1
+
+
+def send_new_ones(channel, count):
+    """So many new batches, before any part of them goes on."""
+    for _ in range(count):
+        send_next(channel, new_first=True)
+
+
+def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(channel, alias, small, clock):
+    enqueue(alias, 40, spoiled=range(3, 40, 10))
+    with served(small(), clock, strict=True) as (here, sandbox):
+        send_new_ones(here, 4)
+        assert not OutboxGroup.objects.using(alias).exists()
+        deliver(here, clock)
+        assert len(posts(sandbox)) == 8
+
+
+def test_batches_that_are_too_large_rouse_no_suspicion(channel, alias, small, clock):
+    enqueue(alias, 40)
+    with served(small(), clock) as (here, sandbox):
+        sandbox.fail_next(Fault(status=413), count=4)
+        send_new_ones(here, 4)
+        assert not OutboxGroup.objects.using(alias).exists()
+        deliver(here, clock)
+        assert states(alias) == {"delivered"}

@@ -1,0 +1,120 @@
+"""Trouble of the API as a whole: how long it holds a workspace, and that it ends by itself."""
+
+from __future__ import annotations
+
+import random
+from contextvars import copy_context
+
+import pytest
+
+from evermuse_outbox import outbox
+from evermuse_outbox.delivery.gates import permits as pace
+from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.models import Hold, OutboxBatch, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.sandbox import Fault
+from tests.records import record
+
+HOURS = 3_600
+
+
+class Sender:
+    """One of many that are under way side by side, each let in by a gate of its own."""
+
+    def __init__(self, channel):
+        self._channel = channel
+        self._context = copy_context()  # what a thread has
+        self._gate = pace.gate(channel)
+        self.let_in = self._context.run(self._gate.__enter__)
+
+    def fails(self):
+        self._context.run(pace.back_off, self._channel, "HTTP 503")
+        self._context.run(self._gate.__exit__, None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def same_dice():
+    random.seed(3)
+
+
+def workspace(alias):
+    return OutboxWorkspace.objects.using(alias).get(pk="default")
+
+
+def held_for(alias, clock):
+    return (workspace(alias).held_until - clock.now()).total_seconds()
+
+
+def test_requests_that_were_under_way_together_fail_as_one(channel, alias, clock):
+    senders = [Sender(channel) for _ in range(10)]
+    assert all(sender.let_in.is_open for sender in senders)
+    for sender in senders:
+        sender.fails()
+    assert workspace(alias).failures == 1
+    assert held_for(alias, clock) <= channel.settings.backoff_base
+
+
+def test_each_try_after_a_pause_that_fails_makes_the_next_one_longer(channel, alias, clock):
+    late = Sender(channel)
+    for failures in range(1, 4):
+        Sender(channel).fails()
+        assert workspace(alias).failures == failures
+        clock.move(channel.settings.backoff_cap)
+    # One that was under way all the time tells nothing new.
+    before = workspace(alias).held_until
+    late.fails()
+    assert (workspace(alias).failures, workspace(alias).held_until) == (3, before)
+
+
+def test_a_failure_does_not_shorten_a_retry_after(channel, alias, clock):
+    late = Sender(channel)
+    pace.hold_for_retry_after(channel, 60, "HTTP 429")
+    late.fails()
+    pace.hold_for_retry_after(channel, 1, "HTTP 429")
+    assert workspace(alias).state == Hold.THROTTLED
+    assert held_for(alias, clock) == 60
+
+
+def test_who_keeps_the_pace_going_away_is_no_failure_of_the_api(channel, alias, clock):
+    from evermuse_outbox.evermuse.errors import ThrottleUnavailable
+
+    for _ in range(5):
+        with pace.gate(channel) as gate:
+            assert gate.is_open
+            raise ThrottleUnavailable("Redis keeps the pace and does not answer")
+        clock.move(pace.KEEPER_DOWN)
+    assert workspace(alias).failures == 0
+
+
+@pytest.mark.parametrize("trouble", ["refuses connections", "answers 503"])
+def test_after_six_hours_without_the_api_everything_flows_by_itself(
+    channel, alias, sandbox, clock, trouble, outbox_settings, reopen
+):
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=5, BACKOFF_CAP=1_200)
+    channel = reopen()
+    outbox.enqueue_many((record(number) for number in range(60)), using=alias)
+    if trouble == "refuses connections":
+        sandbox.stop()
+    else:
+        sandbox.fail_next(Fault(status=503), count=None)
+    beginning, tries = clock.now(), 0
+    while (clock.now() - beginning).total_seconds() < 6 * HOURS:
+        tries += relay(channel, 60)
+        clock.move(max(held_for(alias, clock), 1))
+    # Pauses grow to the cap and are half of it on average; a few short ones come before that.
+    assert tries < 2 * 6 * HOURS / channel.settings.backoff_cap + 40
+    assert OutboxRecord.rows.using(alias).rejected().count() == 0
+    outbox.enqueue(record(0, data={"text": "the version of after the outage"}), using=alias)
+
+    sandbox.start()
+    sandbox.clear_faults()
+    beginning = clock.now()
+    while OutboxRecord.objects.using(alias).filter(state__in=["pending", "in_flight"]).exists():
+        relay(channel, 60)
+        track(channel, 60)
+        clock.move(10)
+    assert (clock.now() - beginning).total_seconds() < 3 * channel.settings.backoff_cap
+    assert (workspace(alias).state, workspace(alias).failures) == (Hold.OPEN, 0)
+    assert len(sandbox.records()) == 60
+    newest = sandbox.record("message", {"message_id": "msg-0"}, "2026-02-24T12:34:56Z")
+    assert newest.record["data"]["text"] == "the version of after the outage"
+    assert not OutboxBatch.objects.using(alias).exclude(resends=0).exists()

@@ -1,0 +1,211 @@
+"""What data may hold, how it is told, and what is refused with which path."""
+
+import json
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+from django.conf import settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+if not settings.configured:
+    settings.configure(USE_I18N=False)
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import TextChoices
+from django.utils.functional import SimpleLazyObject, lazystr
+from django.utils.safestring import mark_safe
+
+from evermuse_outbox.evermuse.records.json_values import Normaliser, encode, inside, is_plain, looks_plain
+
+LONE_SURROGATE = "\ud83d"
+
+
+class Colour(TextChoices):
+    RED = "red", "Red"
+
+
+class Shade(Enum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Pair(Enum):
+    BOTH = ("a", 1)
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+def normalise(value):
+    normaliser = Normaliser()
+    return normaliser.value(value, (None, "data")), normaliser.errors
+
+
+def refusals(value):
+    return {error.path: error.message for error in normalise(value)[1]}
+
+
+def nested(levels):
+    value = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 2, 24, 12, 34, 56, 123456, tzinfo=UTC),
+        datetime(2026, 2, 24, 12, 34, 56),
+        date(2026, 2, 24),
+        time(12, 34, 56, 123456),
+        timedelta(days=-1, seconds=5, microseconds=7),
+        Decimal("1.50"),
+        Decimal("1E+3"),
+        UUID(int=5),
+        lazystr("later"),
+    ],
+)
+def test_what_django_encodes_is_told_as_django_tells_it(value):
+    told, errors = normalise({"x": value})
+    assert not errors
+    assert told == json.loads(json.dumps({"x": value}, cls=DjangoJSONEncoder))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (Pair.BOTH, ["a", 1]),
+        (mark_safe("<b>"), "<b>"),
+        (Point(1, 2), [1, 2]),
+        ((1, (2,)), [1, [2]]),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+        (True, True),
+        (10**30, 10**30),
+        ({Colour.RED: 1, lazystr("k"): 2}, {"red": 1, "k": 2}),
+    ],
+)
+def test_kin_of_plain_values_come_out_plain(value, told):
+    found, errors = normalise(value)
+    assert not errors
+    assert found == told
+    assert is_plain({"x": found})
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "words"),
+    [
+        ({"a": [1, float("nan")]}, "data.a[1]", "NaN"),
+        ({"a": float("-inf")}, "data.a", "infinity"),
+        ({"a": Decimal("NaN")}, "data.a", "NaN"),
+        ({"a": Decimal("sNaN")}, "data.a", "NaN"),
+        ({"a": b"x"}, "data.a", "base64"),
+        ({"a": {1}}, "data.a", "sorted"),
+        ({"a": object()}, "data.a", "no object"),
+        ({"a": (n for n in [1])}, "data.a", "list(value)"),
+        ({"a": 1j}, "data.a", "no complex"),
+        ({"a": 10**5000}, "data.a", "digits"),
+        ({"a": time(1, tzinfo=UTC)}, "data.a", "timezone-aware"),
+        ({"a": {1: 2}}, "data.a['1']", "str(key)"),
+        ({"a": {None: 2}}, "data.a.None", "str(key)"),
+        ({"a": "x\0"}, "data.a", "NUL character at position 1"),
+        ({"a": LONE_SURROGATE}, "data.a", "lone surrogate at position 0"),
+        ({"n\0": 1}, r"data['n\x00']", "NUL"),
+        ({LONE_SURROGATE: 1}, r"data['\ud83d']", "lone surrogate"),
+        ({"red": 1, Shade.RED: 2}, "data.red", "same text"),
+        ({"odd key.x": b""}, "data['odd key.x']", "base64"),
+        ({"a": SimpleLazyObject(lambda: "x")}, "data.a", "SimpleLazyObject"),
+    ],
+)
+def test_refused_with_its_path_and_what_to_do(value, path, words):
+    found = refusals(value)
+    assert list(found) == [path]
+    assert words in found[path]
+
+
+def test_a_hundred_levels_and_one_more():
+    assert is_plain(nested(100))
+    assert not refusals(nested(100))
+    assert not is_plain(nested(101))
+    assert list(refusals(nested(101)).values()) == ["Nested more than 100 levels deep."]
+
+
+def test_circles_are_found_at_once_however_often_they_branch():
+    circle = {}
+    circle["here"] = [circle, circle]
+    assert not is_plain(circle)
+    assert refusals(circle) == {
+        "data.here[0]": "It contains itself.",
+        "data.here[1]": "It contains itself.",
+    }
+
+
+def test_one_list_in_two_places_is_no_circle():
+    twice = ["x"]
+    assert normalise([twice, twice]) == ([["x"], ["x"]], [])
+
+
+def test_got_is_short_valid_and_without_keys():
+    _, [error] = normalise({"a": b"em_sk_secret" + b"x" * 10_000})
+    assert len(error.got) <= 80
+    assert "secret" not in error.got
+    _, [error] = normalise({"a": LONE_SURROGATE})
+    error.got.encode()
+
+
+@pytest.mark.parametrize(
+    ("step", "path"),
+    [("a", "data.a"), (3, "data[3]"), ("a-b", "data.a-b"), ("a.b", "data['a.b']"), ("", "data['']")],
+)
+def test_paths(step, path):
+    assert inside("data", step) == path
+
+
+@pytest.mark.parametrize("value", [{1: 2}, {"a": {None: 1}}, {"a": [Decimal(1)]}, {"a": mark_safe("x")}, 3])
+def test_only_the_very_types_of_json_are_plain(value):
+    assert not is_plain(value)
+
+
+@pytest.mark.parametrize("value", ["\0", float("nan"), float("inf"), -float("inf")])
+def test_what_json_lacks_never_looks_plain(value):
+    assert not looks_plain(encode({"a": [value]}))
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+leaves |= st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+json_values = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(texts, inner))
+
+
+@given(json_values)
+def test_json_goes_through_both_ways_alike(value):
+    told, errors = normalise(value)
+    assert not errors
+    assert told == value
+    assert encode(told) == encode(value)
+    assert json.loads(encode(value)) == value
+
+
+@given(st.recursive(leaves | st.binary() | st.just(LONE_SURROGATE), lambda inner: st.lists(inner)))
+def test_nothing_refused_is_plain_and_encodable(value):
+    assert bool(normalise(value)[1]) == (not _goes_straight(value))
+
+
+def _goes_straight(value):
+    try:
+        return is_plain([value]) and looks_plain(encode([value]))
+    except ValueError:
+        return False

@@ -1,0 +1,255 @@
+"""The outbox in figures, on every database; and rows in each state, for other tests too."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from evermuse_outbox import outbox
+from evermuse_outbox.insight.status import oldest_unsent, record_counts, status, unfinished, workspaces
+from evermuse_outbox.models import (
+    BatchState,
+    GroupState,
+    Hold,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxWorkspace,
+    RecordState,
+)
+from evermuse_outbox.models.group import scope_of
+from evermuse_outbox.upkeep.postgresql import tables
+from tests.records import record
+
+EMPTY_RECORDS = dict.fromkeys(("pending", "delivered", "in_flight", "rejected", "superseded", "discarded"), 0)
+EMPTY_BATCHES = dict.fromkeys(
+    (
+        "sealed",
+        "sending",
+        "in_doubt",
+        "accepted",
+        "complete",
+        "refused",
+        "split",
+        "dividing",
+        "failed",
+        "withdrawn",
+    ),
+    0,
+)
+
+
+def batch_in(alias: str, state: str, **changes: Any) -> OutboxBatch:
+    """A batch in that state, with what the constraints ask of it."""
+    now = timezone.now()
+    fields: dict[str, Any] = {
+        "workspace": "default",
+        "type": "message",
+        "product_id": "prod-abc",
+        "contract": "reference",
+        "body_format": "ndjson",
+        "key": f"key-{OutboxBatch.objects.using(alias).count()}",
+        "sha256": "0" * 64,
+        "record_count": 1,
+        "byte_count": 1,
+        "sealed_at": now,
+        "due_at": now,
+        "state": state,
+    }
+    if state == BatchState.SENDING:
+        fields |= {"lease_token": "00000000-0000-0000-0000-000000000001", "leased_until": now}
+    if state in (BatchState.ACCEPTED, BatchState.COMPLETE):
+        fields |= {"remote_id": "remote-1"}
+    return OutboxBatch.objects.using(alias).create(**fields | changes)
+
+
+def record_in(alias: str, state: str, batch: OutboxBatch | None = None, **changes: Any) -> OutboxRecord:
+    """A record in that state of :class:`RecordState`, in ``batch`` or in one that fits."""
+    ends = {RecordState.IN_FLIGHT: BatchState.SENDING, RecordState.DELIVERED: BatchState.COMPLETE}
+    if batch is None and state in ends:
+        batch = batch_in(alias, ends[RecordState(state)])
+    closed_as = state if state in ("rejected", "superseded", "discarded") else None
+    row = outbox.enqueue(record(f"{state}-{OutboxRecord.rows.using(alias).count()}"), using=alias)
+    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(batch=batch, closed_as=closed_as, **changes)
+    return OutboxRecord.objects.using(alias).get(pk=row.pk)
+
+
+def hold(alias, state, until=None, reason="because", name="default"):
+    OutboxWorkspace.objects.using(alias).create(name=name, state=state, held_until=until, reason=reason)
+
+
+def grow_old(alias, row, seconds):
+    then = timezone.now() - timedelta(seconds=seconds)
+    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(enqueued_at=then)
+
+
+def test_an_empty_outbox_has_every_figure(alias):
+    assert status(alias) == {
+        "records": EMPTY_RECORDS,
+        "batches": EMPTY_BATCHES,
+        "oldest_unsent_seconds": None,
+        "workspaces": {"default": {"state": "open"}},
+        "paused_groups": [],
+        "tables": tables(alias),
+    }
+
+
+def test_each_state_of_records_is_counted(alias):
+    for times, state in enumerate(RecordState, start=1):
+        for _ in range(times):
+            record_in(alias, state)
+    counted = record_counts(alias)
+    assert counted == {state.value: times for times, state in enumerate(RecordState, start=1)}
+    for state in RecordState:
+        assert OutboxRecord.objects.using(alias).filter(state=state).count() == counted[state]
+
+
+@pytest.mark.parametrize(
+    "state", sorted(set(BatchState) - {BatchState.FAILED, BatchState.WITHDRAWN})
+)  # nothing stays in those
+def test_the_state_of_a_batch_is_the_state_of_its_records(alias, state):
+    record_in(alias, "pending", batch_in(alias, state))
+    expected = {"complete": "delivered"}.get(state, "in_flight")
+    assert record_counts(alias) == EMPTY_RECORDS | {expected: 1}
+    assert status(alias)["batches"] == EMPTY_BATCHES | {str(state): 1}
+
+
+@pytest.mark.parametrize("state", ["rejected", "superseded", "discarded"])
+def test_a_record_that_was_closed_is_so_whatever_its_batch_came_to(alias, state):
+    record_in(alias, state, batch_in(alias, BatchState.COMPLETE))
+    assert record_counts(alias) == EMPTY_RECORDS | {state: 1}
+
+
+def test_the_number_of_queries_does_not_grow_with_the_outbox(alias):
+    for state in RecordState:
+        record_in(alias, state)
+    with CaptureQueriesContext(connections[alias]) as few:
+        status(alias)
+    for state in [*RecordState] * 3:
+        record_in(alias, state)
+    with CaptureQueriesContext(connections[alias]) as many:
+        status(alias)
+    assert len(few) == len(many) <= 9
+
+
+# --- the oldest ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [BatchState.SEALED, BatchState.SENDING, BatchState.IN_DOUBT])
+def test_what_evermuse_has_not_accepted_is_unsent(alias, state):
+    grow_old(alias, record_in(alias, "pending", batch_in(alias, state)), 500)
+    grow_old(alias, record_in(alias, "pending"), 100)
+    assert 500 <= oldest_unsent(alias) < 560
+
+
+def test_the_oldest_may_be_pending(alias):
+    grow_old(alias, record_in(alias, "in_flight"), 100)
+    grow_old(alias, record_in(alias, "pending"), 500)
+    assert 500 <= oldest_unsent(alias) < 560
+
+
+@pytest.mark.parametrize("state", [BatchState.ACCEPTED, BatchState.COMPLETE])
+def test_what_evermuse_has_accepted_is_not_unsent(alias, state):
+    record_in(alias, "pending", batch_in(alias, state, remote_id="r"))
+    for closed in ("rejected", "superseded", "discarded"):
+        record_in(alias, closed)
+        record_in(alias, closed, batch_in(alias, BatchState.SEALED))
+    assert oldest_unsent(alias) is None
+
+
+def test_a_record_from_a_clock_that_is_ahead_has_no_negative_age(alias):
+    grow_old(alias, record_in(alias, "pending"), -500)
+    assert oldest_unsent(alias) == 0.0
+
+
+# --- workspaces ---------------------------------------------------------------------------------------
+
+
+def test_a_held_workspace_is_told_with_its_reason_and_its_end(alias, outbox_settings):
+    outbox_settings(WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
+    until = timezone.now() + timedelta(minutes=1)
+    hold(alias, Hold.PAUSED, until.replace(microsecond=0), "401: key missing or wrong")
+    hold(alias, Hold.OPEN, name="eu", reason="")
+    hold(alias, Hold.PAUSED, name="gone")
+    assert workspaces(alias) == {
+        "default": {
+            "state": "paused",
+            "held_until": until.replace(microsecond=0).isoformat(),
+            "reason": "401: key missing or wrong",
+        },
+        "eu": {"state": "open"},
+    }
+    assert json.loads(json.dumps(status(alias))) == status(alias)
+
+
+def test_a_hold_without_an_end(alias):
+    hold(alias, Hold.BACKING_OFF)
+    assert workspaces(alias)["default"]["held_until"] is None
+
+
+# --- what is left -------------------------------------------------------------------------------------
+
+
+def test_what_is_unfinished(alias):
+    assert unfinished(alias) == {"pending": 0, "unsent": 0, "accepted": 0, "followed": 0}
+    record_in(alias, "pending")
+    for state in (BatchState.SEALED, BatchState.SENDING, BatchState.IN_DOUBT):
+        batch_in(alias, state, record_count=5)
+    batch_in(alias, BatchState.ACCEPTED, record_count=7, next_poll_at=timezone.now())
+    batch_in(alias, BatchState.COMPLETE, record_count=7, next_poll_at=timezone.now())
+    batch_in(alias, BatchState.COMPLETE, record_count=7)
+    for state in ("delivered", "rejected", "superseded", "discarded"):
+        record_in(alias, state)
+    assert unfinished(alias) == {"pending": 1, "unsent": 15, "accepted": 7, "followed": 2}
+    assert OutboxBatch.objects.using(alias).count() == 7
+
+
+def test_what_is_left_in_a_batch_that_is_divided_is_unsent(alias):
+    divided = batch_in(alias, BatchState.DIVIDING, record_count=1_000)
+    record_in(alias, "pending", divided)
+    batch_in(alias, BatchState.SEALED, record_count=5, parent=divided)
+    assert unfinished(alias)["unsent"] == 6
+
+
+# --- groups -------------------------------------------------------------------------------------------
+
+
+def group(alias, state=GroupState.PAUSED, **changes):
+    """A group in trouble, with what the constraints ask of it."""
+    fields = {
+        "scope": scope_of("default", "message", "prod-abc"),
+        "workspace": "default",
+        "type": "message",
+        "product_id": "prod-abc",
+        "state": state,
+        "since": timezone.now(),
+        "complaint": "no such project",
+        "contract": "reference",
+        "batches": 3,
+        "records": 10,
+        "held_until": timezone.now() if state == GroupState.PAUSED else None,
+        "reason": "3 batches in a row were refused alike. No such project",
+        "advice": "Look at the project id.",
+    }
+    return OutboxGroup.objects.using(alias).create(**fields | changes)
+
+
+def test_paused_groups_say_why_and_how_to_go_on(alias):
+    group(alias, GroupState.SUSPECTED, scope="other")
+    row = group(alias)
+    (told,) = status(alias)["paused_groups"]
+    assert told == {
+        "workspace": "default",
+        "type": "message",
+        "product_id": "prod-abc",
+        "since": row.since.isoformat(),
+        "held_until": row.held_until.isoformat(),
+        "reason": row.reason,
+        "advice": row.advice,
+    }

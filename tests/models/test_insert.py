@@ -1,0 +1,201 @@
+"""The INSERTs that are written by hand: what they leave, what they cost, and that Django sees them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from django.db import DataError, IntegrityError, connections, transaction
+from django.db.models.signals import post_save
+from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
+
+from evermuse_outbox import outbox
+from evermuse_outbox.evermuse.records.validation import validate
+from evermuse_outbox.models import OutboxRecord
+from evermuse_outbox.models import insert as inserting
+from evermuse_outbox.models.insert import COLUMNS, insert, insert_many
+from tests.records import record
+
+AT = datetime(2026, 3, 4, 5, 6, 7, 891234, tzinfo=UTC)
+FIELDS = [field.attname for field in OutboxRecord._meta.concrete_fields]
+
+
+def envelope(number=1, **changes):
+    return validate(record(number, **changes), contract="reference")
+
+
+def stored(alias):
+    return list(OutboxRecord.rows.using(alias).order_by("pk"))
+
+
+def told(row):
+    return {name: getattr(row, name) for name in FIELDS}
+
+
+@pytest.fixture(params=["ours", "the ORM's"])
+def way(request, monkeypatch):
+    """The same by our statements, and as on a database that is none of Django's own."""
+    if request.param != "ours":
+        monkeypatch.setattr(inserting, "OWN", ())
+    return request.param
+
+
+# --- what it leaves -----------------------------------------------------------------------------------
+
+
+def test_the_columns_are_the_fields_that_every_record_has():
+    fields = [field for field in OutboxRecord._meta.concrete_fields if not field.primary_key]
+    assert tuple(field.attname for field in fields if not field.null) == COLUMNS
+    assert all(field.null for field in fields[len(COLUMNS) :])
+
+
+def test_the_row_is_as_if_it_had_been_saved(alias, way):
+    row = insert(alias, "default", "reference", envelope(), AT)
+    assert (row._state.db, row._state.adding, row.pk is None) == (alias, False, False)
+    assert not row.get_deferred_fields()
+    (read,) = stored(alias)
+    assert told(row) == told(read)
+    row.product_id = "another"
+    row.save()
+    assert [read.product_id for read in stored(alias)] == ["another"]
+
+
+def test_one_and_many_are_stored_alike(alias, way):
+    tricky = {"quotes": "'\"\\ %s %(x)s {} \r\n\t", "separators": "a,b\x1f\u2028 \\n", "你": ["☕", None]}
+    one = envelope(1, _product_id='Zoë\'s "prod", 1\n\\2 %s', data=tricky, _attachments=[{"type": "file"}])
+    made = insert(alias, "default", "reference", one, AT)
+    insert_many(alias, "default", "reference", [one, envelope(2), one], AT)
+    first, second, third, fourth = (told(row) for row in stored(alias))
+    assert first == told(made)
+    assert second == first | {"id": second["id"]}
+    assert third["payload"] == envelope(2).line
+    assert fourth == first | {"id": fourth["id"]}
+    assert (first["payload"], first["product_id"]) == (one.line, one.product_id)
+
+
+def test_ids_are_in_the_order_given(alias, way):
+    versions = [envelope(number % 3, data={"version": number}) for number in range(2_500)]
+    with transaction.atomic(using=alias):
+        insert_many(alias, "default", "reference", versions, AT)
+    assert [row.payload for row in stored(alias)] == [version.line for version in versions]
+
+
+def test_of_several_versions_in_one_call_the_last_is_the_latest(alias):
+    outbox.enqueue_many((record(1, data={"version": number}) for number in range(1_100)), using=alias)
+    newest = OutboxRecord.rows.using(alias).order_by("-pk").first()
+    assert newest.envelope()["data"] == {"version": 1_099}
+    waiting = OutboxRecord.rows.using(alias).with_versions().order_by("pk")
+    assert {row.newer for row in waiting[:1_099]} == {newest.pk}
+
+
+# --- what it costs ------------------------------------------------------------------------------------
+
+
+def statements(alias, act):
+    with CaptureQueriesContext(connections[alias]) as captured:
+        act()
+    return [query["sql"].split("(")[0].strip() for query in captured]
+
+
+INTO = {"postgresql": 'INSERT INTO "{}"', "sqlite": 'INSERT INTO "{}"', "mysql": "INSERT INTO `{}`"}
+
+
+def into(alias):
+    return INTO[connections[alias].vendor].format(OutboxRecord._meta.db_table)
+
+
+def test_ten_records_in_a_transaction_are_ten_inserts_and_nothing_else(alias):
+    def act():
+        with transaction.atomic(using=alias):
+            for number in range(10):
+                outbox.enqueue(record(number), using=alias)
+
+    with transaction.atomic(using=alias):
+        first, *inserts, last = statements(alias, act)
+    assert inserts == [into(alias)] * 10
+    assert (first.split()[0], last.split()[0]) == ("SAVEPOINT", "RELEASE")  # of the host's own block
+
+
+def test_a_thousand_records_are_one_statement_to_the_cursor(alias):
+    def act():
+        outbox.enqueue_many((record(number) for number in range(3_000)), using=alias)
+
+    with transaction.atomic(using=alias):
+        first, *inserts, last = statements(alias, act)
+    assert [sql.removeprefix("1000 times: ") for sql in inserts] == [into(alias)] * 3
+    assert (first.split()[0], last.split()[0]) == ("SAVEPOINT", "RELEASE")
+
+
+def test_what_watches_the_connection_sees_all(alias):
+    seen = []
+
+    def watch(execute, sql, params, many, context):
+        seen.append((sql.split()[0], many))
+        return execute(sql, params, many, context)
+
+    with connections[alias].execute_wrapper(watch), transaction.atomic(using=alias):
+        outbox.enqueue(record(1), using=alias)
+        insert_many(alias, "default", "reference", [envelope(2)], AT)
+    many = connections[alias].vendor != "postgresql"
+    assert [what for what in seen if what[0] == "INSERT"] == [("INSERT", False), ("INSERT", many)]
+
+
+def test_nobody_is_told_by_signal(alias):
+    heard = []
+
+    def hear(**about):
+        heard.append(about)
+
+    post_save.connect(hear, sender=OutboxRecord)
+    try:
+        outbox.enqueue(record(1), using=alias)
+        outbox.enqueue_many([record(2)], using=alias)
+    finally:
+        post_save.disconnect(hear, sender=OutboxRecord)
+    assert heard == []
+
+
+# --- trouble ------------------------------------------------------------------------------------------
+
+
+def refuse(alias, monkeypatch):
+    """From now on the INSERT fails: a column that must not be NULL is."""
+    adapted = inserting._adapted
+    monkeypatch.setattr(inserting, "_adapted", lambda *given: (None, *adapted(*given)[1:]))
+    columns = inserting._columns
+    monkeypatch.setattr(inserting, "_columns", lambda *given: (None, *columns(*given)[1:]))
+
+
+def enqueue_one(alias):
+    insert(alias, "default", "reference", envelope(), AT)
+
+
+def enqueue_two(alias):
+    insert_many(alias, "default", "reference", [envelope(1), envelope(2)], AT)
+
+
+@pytest.mark.commits
+@pytest.mark.parametrize("act", [enqueue_one, enqueue_two])
+def test_after_an_error_the_hosts_block_only_rolls_back(alias, monkeypatch, act):
+    with transaction.atomic(using=alias):
+        enqueue_one(alias)
+        refuse(alias, monkeypatch)
+        with pytest.raises((IntegrityError, DataError)):
+            act(alias)
+        with pytest.raises(TransactionManagementError):
+            OutboxRecord.rows.using(alias).exists()
+    assert stored(alias) == []
+
+
+@pytest.mark.commits
+@pytest.mark.parametrize("act", [enqueue_one, enqueue_two])
+def test_an_error_within_a_savepoint_of_the_host_takes_only_that(alias, monkeypatch, act):
+    with transaction.atomic(using=alias):
+        enqueue_one(alias)
+        with monkeypatch.context() as broken:
+            refuse(alias, broken)
+            with pytest.raises(IntegrityError), transaction.atomic(using=alias):
+                act(alias)
+        enqueue_one(alias)
+    assert len(stored(alias)) == 2

@@ -1,0 +1,129 @@
+"""Guards of the hot path: each statement finds its rows by an index, and there are no more of them than there must be.
+
+``python -m benchmarks plans`` shows the same on large tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from django.db import connections
+
+from benchmarks.common import table
+from benchmarks.common.plans import captured
+from evermuse_outbox import outbox
+from evermuse_outbox.delivery.polling.poll import track_due
+from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.delivery.sending.send import Step, give_back, lease_due, send, send_next
+from evermuse_outbox.models import OutboxBatch, OutboxRecord
+from evermuse_outbox.upkeep.purge import purge
+from tests.records import record
+
+STATEMENTS = 14
+"""At most so many for a batch of 1,000: looked for, sealed, leased, sent, settled; without those of the pace."""
+
+PURGING = 9
+"""For a chunk of 1,000 records that are purged, without the looks for what else there is."""
+
+ROWS = 20_000
+
+
+@pytest.fixture
+def grown(channel, alias):
+    """Delivered rows, old and new, and a backlog, in a table that the planner knows, or knows nothing of."""
+    if connections[alias].vendor != "postgresql":
+        pytest.skip("PostgreSQL tells what it did")
+
+    def grow(*, analyzed):
+        table.add_delivered(ROWS, days_ago=3, size=500, using=alias)
+        table.add_delivered(3_000, days_ago=30, size=500, using=alias)
+        table.add_pending(ROWS, size=500, using=alias)
+        if analyzed:
+            # Young ones that were set aside, which a walk by id would come to only behind all that is delivered.
+            waiting = OutboxRecord.rows.using(alias).pending()
+            waiting.filter(pk__lt=waiting.latest("pk").pk - 5_000).update(closed_as="superseded")
+            with connections[alias].cursor() as cursor:
+                cursor.execute("ANALYZE")
+
+    return grow
+
+
+def explained(alias, step):
+    with connections[alias].cursor() as cursor:
+        # So that a table of this size is as tempting as one of millions; and each step begins anew.
+        cursor.execute("SET LOCAL jit = on; SET LOCAL jit_above_cost = 3000")
+    with captured(explain=True, using=alias) as statements:
+        step()
+    assert statements
+    return statements
+
+
+def send_waiting(channel):
+    give_back(channel, seal_next(channel))
+    send(channel, lease_due(channel))
+
+
+def later(channel):
+    """A minute later, by real time: the rows were made by it."""
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    clock = dataclasses.replace(channel.clock, now=lambda: timezone.now() + timedelta(seconds=60))
+    return dataclasses.replace(channel, clock=clock)
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["with statistics", "without statistics"])
+def test_the_hot_path_reads_by_index_and_no_more_than_it_needs(grown, channel, alias, sandbox, analyzed):
+    grown(analyzed=analyzed)
+    channel = later(channel)
+    steps = {
+        "send": lambda: send_next(channel),
+        "lease": lambda: send_waiting(channel),
+        "track": lambda: track_due(channel),
+        "purge": lambda: purge(alias, channel.clock, 14, seconds=0),
+    }
+    for name, step in steps.items():
+        for statement in explained(alias, step):
+            told = f"{name}: {statement.issued_by}: {statement.sql[:300]} → {statement.nodes}"
+            assert not statement.bad, f"{told}: {statement.bad}"
+            assert statement.rows_read <= 2 * 1_000 + 100, told
+
+
+def test_the_guard_sees_what_it_guards_against(grown, alias):
+    grown(analyzed=True)
+
+    def walk():
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT count(size) FROM evermuse_outbox_outboxrecord")
+            cursor.execute(
+                "SELECT id FROM evermuse_outbox_outboxrecord WHERE size > 0 ORDER BY payload LIMIT 2"
+            )
+
+    count, sort = explained(alias, walk)
+    assert count.bad[0] == f"Seq Scan of {2 * ROWS + 3_000:,} rows"
+    assert "JIT" in count.bad[-1]
+    assert any("Sort" in told or "Seq Scan" in told for told in sort.bad)
+
+
+def test_a_batch_of_a_thousand_takes_so_many_statements(channel, alias):
+    outbox.enqueue_many((record(number) for number in range(2_000)), using=alias)
+    assert send_next(channel) is Step.SENT  # the workspace has its row
+    with captured(using=alias) as statements:
+        assert send_next(channel) is Step.SENT
+    assert OutboxBatch.objects.using(alias).latest("pk").record_count == 1_000
+    asked = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
+    assert len(asked) <= STATEMENTS, asked
+
+
+def test_a_chunk_that_is_purged_takes_so_many_statements(channel, alias, clock):
+    outbox.enqueue_many((record(number) for number in range(1_000)), using=alias)
+    send_next(channel)
+    OutboxBatch.objects.using(alias).update(state="complete", finished_at=clock.now(), next_poll_at=None)
+    clock.move(20 * 86_400)
+    with captured(using=alias) as statements:
+        assert purge(alias, channel.clock, 14) == 1_000
+    asked = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
+    looks = 1 + 2 * 2 + 1  # a page of batches, two kinds of what is set aside, attempts
+    assert len(asked) <= PURGING + looks, asked

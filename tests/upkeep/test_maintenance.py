@@ -1,0 +1,22 @@
+"""Rescue, and what else is done now and then, on every database."""
+
+from __future__ import annotations
+
+from evermuse_outbox import outbox
+from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch
+from evermuse_outbox.upkeep.maintenance import rescue
+from tests.records import record
+
+
+def test_only_an_expired_lease_is_rescued(channel, alias, clock):
+    outbox.enqueue(record(1), using=alias)
+    seal_next(channel)
+    clock.move(channel.settings.lease - 1)
+    assert rescue(alias, channel.clock) == 0
+    clock.move(2)
+    assert rescue(alias, channel.clock) == 1
+    assert rescue(alias, channel.clock) == 0
+    batch = OutboxBatch.objects.using(alias).get()
+    assert (batch.state, batch.in_doubt, batch.lease_token) == (BatchState.IN_DOUBT, True, None)
+    assert OutboxAttempt.objects.using(alias).get().outcome == "lost"
