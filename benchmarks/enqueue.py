@@ -84,7 +84,7 @@ def _in_a_process(database: str, arguments: list[str]) -> dict[str, Any]:
 
 def _measure(options: argparse.Namespace) -> None:
     database, written = options.child
-    with stage.stage(DATABASES[database], KICK=False) as host:
+    with stage.stage(DATABASES[database], WAKE_ON_COMMIT=False) as host:
         sizes = {size: _measured(database, size, options) for size in options.sizes}
         Path(written).write_text(json.dumps({"version": host.version(), "sizes": sizes}))
 

@@ -53,8 +53,8 @@ class Way:
 WAYS = (
     Way("kick, Redis"),
     Way("kick, RabbitMQ", broker=RABBITMQ),
-    Way("KICK off: the tick alone", outbox={"KICK": False}),
-    Way("outbox_relay", relay=True, outbox={"KICK": False}),
+    Way("KICK off: the tick alone", outbox={"WAKE_ON_COMMIT": False}),
+    Way("outbox_relay", relay=True, outbox={"WAKE_ON_COMMIT": False}),
 )
 
 
@@ -127,16 +127,16 @@ class _Numbers:
 
 def _lone(api: sink.Sink, options: argparse.Namespace, numbers: _Numbers, title: str) -> list[float]:
     """Seconds from COMMIT to the wire, a second between two records on average and never less than a half."""
-    dice = Random(7)
-    moments = list(_moments(dice, options.lone, lambda: 0.5 + dice.random()))
+    rng = Random(7)
+    moments = list(_moments(rng, options.lone, lambda: 0.5 + rng.random()))
     return _waits(api, _enqueue_at(moments, numbers, options.size, title))
 
 
 def _stream(api: sink.Sink, rate: float, options: argparse.Namespace, numbers: _Numbers) -> dict[str, Any]:
     """What a stream of single records came to."""
     time.sleep(QUIET)
-    dice = Random(7)
-    moments = list(_moments(dice, int(rate * options.seconds), lambda: dice.expovariate(rate)))
+    rng = Random(7)
+    moments = list(_moments(rng, int(rate * options.seconds), lambda: rng.expovariate(rate)))
     started = time.time()
     committed = _enqueue_at(moments, numbers, options.size, f"{rate:g}/s")
     lasted = time.time() - started
@@ -147,7 +147,7 @@ def _stream(api: sink.Sink, rate: float, options: argparse.Namespace, numbers: _
     return {"rate": rate, "lasted": lasted, "waits": waits, "sends": sends, "reads": reads}
 
 
-def _moments(dice: Random, count: int, gap: Callable[[], float]) -> Iterator[float]:
+def _moments(rng: Random, count: int, gap: Callable[[], float]) -> Iterator[float]:
     """Seconds from the start, one behind the other."""
     moment = 0.0
     for _ in range(count):

@@ -118,9 +118,9 @@ def _old_snapshot(batches: int) -> Iterator[None]:
     with psycopg.connect(os.environ["DATABASE_URL"]) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         other.execute("SELECT count(*) FROM evermuse_outbox_outboxworkspace")
-        channel = _channel()
+        context = _channel()
         for _ in tqdm(range(batches), unit=" batches", desc="old snapshot", file=sys.stderr):
-            _send(channel)
+            _send(context)
         yield
 
 
@@ -134,16 +134,16 @@ class Unpaced:
         return 0.0
 
     def reserve(self, patience: float) -> Any:
-        from evermuse_outbox.ratelimit.throttle import Grant
+        from evermuse_outbox.ratelimit.throttle import Reservation
 
-        return Grant(0.0, taken=True)
+        return Reservation(0.0, taken=True)
 
     def enter(self) -> Any:
         from evermuse_outbox.ratelimit.throttle import Entry
 
         return Entry(0.0, "visit")
 
-    def leave(self, visit: str, *, is_send: bool) -> None:
+    def leave(self, permit: str, *, is_send: bool) -> None:
         pass
 
     def hold(self, seconds: float) -> None:
@@ -154,42 +154,42 @@ def _channel(ahead: float = 0.0) -> Any:
     """The default workspace, unpaced, on a clock that is so many seconds ahead."""
     from django.utils import timezone
 
-    from evermuse_outbox.delivery.context.context import Clock, open_channel
+    from evermuse_outbox.delivery.context.context import Clock, open_context
 
     clock = Clock(now=lambda: timezone.now() + timedelta(seconds=ahead))
-    return dataclasses.replace(open_channel("default", "default"), throttle=Unpaced(), clock=clock)
+    return dataclasses.replace(open_context("default", "default"), throttle=Unpaced(), clock=clock)
 
 
-def _send(channel: Any) -> None:
+def _send(context: Any) -> None:
     from evermuse_outbox.delivery.sending.send import Step, send_next
 
-    if send_next(channel) is not Step.SENT:
+    if send_next(context) is not Step.SENT:
         raise RuntimeError("nothing was sent")
 
 
-def _lease(channel: Any) -> None:
+def _lease(context: Any) -> None:
     """A batch that waits, sealed before, is leased and sent."""
     from evermuse_outbox.delivery.sealing.seal import seal_next
     from evermuse_outbox.delivery.sending.send import give_back, lease_due, send
 
-    sealed = lease_due(channel)
+    sealed = lease_due(context)
     if sealed is None:
-        give_back(channel, seal_next(channel))
-        sealed = lease_due(channel)
-    send(channel, sealed)
+        give_back(context, seal_next(context))
+        sealed = lease_due(context)
+    send(context, sealed)
 
 
-def _track(channel: Any) -> None:
-    from evermuse_outbox.delivery.polling.poll import track_due
+def _track(context: Any) -> None:
+    from evermuse_outbox.delivery.polling.poll import poll_due_batch
 
-    while track_due(channel):
+    while poll_due_batch(context):
         pass
 
 
-def _purge(channel: Any, seconds: float = 0.02) -> int:
+def _purge(context: Any, seconds: float = 0.02) -> int:
     from evermuse_outbox.upkeep.purge import purge
 
-    return purge(channel.using, channel.clock, 14, seconds)
+    return purge(context.using, context.clock, 14, seconds)
 
 
 STEPS: dict[str, Callable[[Any], Any]] = {"send": _send, "lease": _lease, "track": _track, "purge": _purge}
@@ -207,20 +207,20 @@ def _explained() -> dict[str, list[Statement]]:
 
 def _cost(host: stage.Stage, options: argparse.Namespace) -> dict[str, float]:
     """The median batch: milliseconds in all, in the database, of PostgreSQL's CPU, and how many statements."""
-    channel, times, inside, counts = _channel(), [], [], []
-    _send(channel)
+    context, times, inside, counts = _channel(), [], [], []
+    _send(context)
     meter = stage.CpuMeter()
     for _ in range(BATCHES):
         started = time.perf_counter()
         with captured() as statements:
-            _send(channel)
+            _send(context)
         times.append(time.perf_counter() - started)
         inside.append(sum(statement.seconds for statement in statements))
         counts.append(len(statements))
     cpu = meter.read()["postgres"] / BATCHES
     tracked = _timed(lambda: _track(_channel(60))) / (BATCHES + 1)
     started = time.perf_counter()
-    purged = _purge(channel, 0.5)
+    purged = _purge(context, 0.5)
     purging = time.perf_counter() - started
     figures = {
         "send": median(times),

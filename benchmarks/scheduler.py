@@ -92,7 +92,7 @@ class World:
         """``period``: seconds since a group was last served, at most."""
         self.scenario = scenario
         self.slot = 0
-        self.dice = numpy.random.default_rng(seed)
+        self.rng = numpy.random.default_rng(seed)
         count = len(scenario.rates)
         self.queues: list[deque[list[int]]] = [deque() for _ in range(count)]
         self.waiting = numpy.zeros(count, dtype=numpy.int64)
@@ -105,9 +105,9 @@ class World:
 
     def _begin(self, group: int, period: float) -> None:
         """The group as it is at some moment of its period."""
-        passed = self.dice.uniform(0, period) * RATE
-        count = self.dice.poisson(passed / RATE * self.scenario.rates[group])
-        came = numpy.floor(self.dice.uniform(-passed, 0, count)).astype(int)
+        passed = self.rng.uniform(0, period) * RATE
+        count = self.rng.poisson(passed / RATE * self.scenario.rates[group])
+        came = numpy.floor(self.rng.uniform(-passed, 0, count)).astype(int)
         for slot, records in zip(*numpy.unique(came, return_counts=True), strict=True):
             self.enqueue(group, int(records), int(slot))
 
@@ -125,7 +125,7 @@ class World:
     def arrive(self) -> None:
         """What the hosts enqueue until the next slot."""
         self.slot += 1
-        counts = self.dice.poisson(self.scenario.rates / RATE)
+        counts = self.rng.poisson(self.scenario.rates / RATE)
         for group in numpy.flatnonzero(counts):
             self.enqueue(int(group), int(counts[group]))
         every, groups, records = self.scenario.burst

@@ -291,7 +291,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
         5,
         "How often records are sent again under a new key after Evermuse reported FAILED. Then they are rejected.",
     ),
-    "KEY_MEMORY": Option(
+    "IDEMPOTENCY_KEY_TTL": Option(
         _Number(0, 31_536_000, "seconds"),
         86_400.0,
         "Time for which Evermuse surely remembers an idempotency key. A batch that is in doubt for longer is looked "
@@ -312,7 +312,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
         16,
         "Most threads with which one relay sends. Answers that take L seconds need a little more than 10 × L.",
     ),
-    "KICK": Option(
+    "WAKE_ON_COMMIT": Option(
         _flag, True, "Wake the Celery workers on commit. Use `False` where only `outbox_relay` runs."
     ),
     "CELERY_QUEUE": Option(
@@ -357,11 +357,11 @@ class Settings:
     backoff_base: float
     backoff_cap: float
     max_resends: int
-    key_memory: float
+    idempotency_key_ttl: float
     poll_interval: float
     retention_days: float
     senders: int
-    kick: bool
+    wake_on_commit: bool
     celery_queue: str | None
 
     def workspace(self, name: str) -> Workspace:

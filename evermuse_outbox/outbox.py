@@ -30,7 +30,7 @@ from .evermuse.errors import FieldError, InvalidRecord
 from .evermuse.records.validation import Envelope, Record, validate
 from .models import OutboxRecord
 from .models.insert import insert, insert_many
-from .wakeup import kick_on_commit
+from .wakeup import wake_workers_on_commit
 
 __all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many"]
 
@@ -59,7 +59,7 @@ def enqueue(
     contract = _contract(workspace)
     envelope = validate(record, contract=contract, workspace=workspace)
     row = insert(alias, workspace, contract, envelope, timezone.now())
-    kick_on_commit(alias, workspace)
+    wake_workers_on_commit(alias, workspace)
     return row
 
 
@@ -81,7 +81,7 @@ def enqueue_many(
             insert_many(alias, workspace, contract, chunk, timezone.now())
             count += len(chunk)
         if count:
-            kick_on_commit(alias, workspace)
+            wake_workers_on_commit(alias, workspace)
     return count
 
 

@@ -11,10 +11,16 @@ from functools import partial
 from celery import shared_task
 
 from .conf import get_settings
-from .delivery.context.context import Channel, Clock, channels, one_of_many, open_channel
-from .delivery.loop.relay import relay_with_crew
+from .delivery.context.context import (
+    Clock,
+    DeliveryContext,
+    isolate_database_errors,
+    open_context,
+    queue_keys,
+)
+from .delivery.loop.relay import relay_with_pool
 from .delivery.loop.relay import track as run_track
-from .delivery.polling.poll import has_due, track_due
+from .delivery.polling.poll import has_due_poll, poll_due_batch
 from .delivery.scheduling.pending import has_work
 from .upkeep import maintenance as maintenance
 
@@ -33,12 +39,12 @@ waits six seconds for a broker that refuses connections, and the host's request 
 @shared_task(name="evermuse_outbox.tick", ignore_result=True)
 def tick() -> None:
     """Looks for work everywhere and asks for what there is to do."""
-    for using, name in channels():
-        with one_of_many(f"{using}/{name}"):
-            channel = open_channel(using, name)
-            if has_work(channel):
+    for using, name in queue_keys():
+        with isolate_database_errors(f"{using}/{name}"):
+            context = open_context(using, name)
+            if has_work(context):
                 ask(relay, using, name)
-            if has_due(channel):
+            if has_due_poll(context):
                 ask(track, using, name)
 
 
@@ -46,23 +52,25 @@ def tick() -> None:
 def relay(using: str, workspace: str) -> int:
     """Seals and sends for a while; asks for another run when more is waiting. Returns batches sent."""
     sent = 0
-    with one_of_many(f"{using}/{workspace}"):
-        channel = open_channel(using, workspace)
-        sent = relay_with_crew(channel, RUN_SECONDS, partial(_go_on, channel))
-        track_due(channel)  # where all slots of the workers are taken by senders, nobody else comes to it
+    with isolate_database_errors(f"{using}/{workspace}"):
+        context = open_context(using, workspace)
+        sent = relay_with_pool(context, RUN_SECONDS, partial(_go_on, context))
+        poll_due_batch(
+            context
+        )  # where all slots of the workers are taken by senders, nobody else comes to it
     return sent
 
 
-def _go_on(channel: Channel) -> None:
-    if has_work(channel):
-        ask(relay, channel.using, channel.name)
+def _go_on(context: DeliveryContext) -> None:
+    if has_work(context):
+        ask(relay, context.using, context.workspace_name)
 
 
 @shared_task(name="evermuse_outbox.track", ignore_result=True)
 def track(using: str, workspace: str) -> int:
     """Follows accepted batches for a while. Returns how many were asked about."""
-    with one_of_many(f"{using}/{workspace}"):
-        return run_track(open_channel(using, workspace), RUN_SECONDS)
+    with isolate_database_errors(f"{using}/{workspace}"):
+        return run_track(open_context(using, workspace), RUN_SECONDS)
     return 0
 
 

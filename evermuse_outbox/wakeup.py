@@ -23,13 +23,13 @@ _lock = threading.Lock()
 _quiet_until: dict[tuple[str, str], float] = {}
 
 
-def kick_on_commit(using: str, workspace: str) -> None:
+def wake_workers_on_commit(using: str, workspace: str) -> None:
     """Kicks once when the open transaction commits, at once where none is open."""
     connection: Any = connections[using]
     if not connection.in_atomic_block:
         # A transaction that the host manages by hand tells nobody of its commit: the tick finds its records.
         if connection.get_autocommit():
-            kick(using, workspace)
+            wake_workers(using, workspace)
         return
     # Django starts a new list whenever callbacks may have been dropped (rollback to a savepoint, end of
     # the transaction), so a list that we know still holds our callback.
@@ -39,11 +39,11 @@ def kick_on_commit(using: str, workspace: str) -> None:
     if workspace in kicked:
         return
     # No partial: Django wants a __qualname__ to log what a robust callback raised.
-    transaction.on_commit(lambda: kick(using, workspace), using=using, robust=True)
+    transaction.on_commit(lambda: wake_workers(using, workspace), using=using, robust=True)
     connection._evermuse_outbox_kicks = (connection.run_on_commit, kicked | {workspace})
 
 
-def kick(using: str, workspace: str) -> bool:
+def wake_workers(using: str, workspace: str) -> bool:
     """Asks Celery to relay after the linger. Returns whether a message was published.
 
     While one is on its way no other is published: it will find what has been committed meanwhile. Never
@@ -51,7 +51,7 @@ def kick(using: str, workspace: str) -> bool:
     """
     try:
         settings = get_settings()
-        if not settings.kick or not _may_kick((using, workspace), settings.linger):
+        if not settings.wake_on_commit or not _may_kick((using, workspace), settings.linger):
             return False
         from .tasks import ask, relay  # late: a host that only enqueues needs neither Celery nor requests
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings as project
 
-from evermuse_outbox.delivery.context.context import Clock, open_channel
-from evermuse_outbox.ratelimit.throttle import Entry, Grant
+from evermuse_outbox.delivery.context.context import Clock, open_context
+from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 from tests.services import HOW, missing
 
 ALIASES = ("default", "postgres", "mariadb")
@@ -47,14 +47,14 @@ class FreeThrottle:
 
     def reserve(self, patience):
         if self.held_for:
-            return Grant(self.held_for, taken=False)
+            return Reservation(self.held_for, taken=False)
         self.slots += 1
-        return Grant(0.0, taken=True)
+        return Reservation(0.0, taken=True)
 
     def enter(self):
         return Entry(self.held_for, None) if self.held_for else Entry(0.0, "visit")
 
-    def leave(self, visit, *, is_send):
+    def leave(self, permit, *, is_send):
         pass
 
     def hold(self, seconds):
@@ -105,20 +105,20 @@ def outbox_settings(settings):
 
 
 @pytest.fixture
-def channel(alias, sandbox, clock, outbox_settings):
+def context(alias, sandbox, clock, outbox_settings):
     """The default workspace on one database, talking to the sandbox, on the test's clock, unpaced."""
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox")
-    opened = open_channel(alias, "default")
+    opened = open_context(alias, "default")
     yield dataclasses.replace(opened, throttle=FreeThrottle(), clock=clock.clock())
     opened.client.close()
 
 
 @pytest.fixture
-def reopen(channel):
+def reopen(context):
     """The channel again, after the settings were changed."""
 
     def again():
-        fresh = open_channel(channel.using, channel.name)
-        return dataclasses.replace(fresh, throttle=channel.throttle, clock=channel.clock)
+        fresh = open_context(context.using, context.workspace_name)
+        return dataclasses.replace(fresh, throttle=context.throttle, clock=context.clock)
 
     return again

@@ -33,5 +33,5 @@ EVERMUSE_OUTBOX = {
     "API_KEY": "em_sk_test",
     "DATABASES": list(DATABASES),
     "LINGER": 0,
-    "KICK": False,
+    "WAKE_ON_COMMIT": False,
 }

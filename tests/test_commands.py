@@ -23,11 +23,11 @@ from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.management.commands import outbox_drain, outbox_relay
 from evermuse_outbox.models import (
     BatchState,
-    Hold,
     OutboxBatch,
     OutboxGroup,
     OutboxWorkspace,
     RecordState,
+    WorkspaceState,
 )
 from evermuse_outbox.sandbox import Sandbox
 from tests.insight.test_status import batch_in, group, record_in
@@ -52,7 +52,7 @@ def test_status_as_json_has_exactly_this_shape(alias):
     assert read["records"] == {state.value: 0 for state in RecordState}
     assert read["batches"] == {state.value: 0 for state in BatchState}
     assert read["oldest_unsent_seconds"] is None
-    assert read["workspaces"] == {"default": {"state": "open"}}
+    assert read["workspaces"] == {"default": {"state": "active"}}
     assert read["paused_groups"] == []
 
     outbox.enqueue(record(), using=alias)
@@ -64,7 +64,9 @@ def test_status_as_json_has_exactly_this_shape(alias):
 def test_status_for_people(alias):
     for state in ("pending", "pending", "rejected"):
         record_in(alias, state)
-    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED, reason="the key is wrong")
+    OutboxWorkspace.objects.using(alias).create(
+        name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
+    )
     lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
     assert lines[:2] == ["Records", f"  pending    {2:>12}  {'█' * 40}"]
     assert f"  rejected   {1:>12}  {'█' * 20}" in lines
@@ -75,7 +77,7 @@ def test_status_for_people(alias):
 def test_status_of_an_empty_outbox_for_people(alias):
     lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
     assert "█" not in "".join(lines)
-    assert {"Oldest unsent record: none", "Workspace default: open"} <= set(lines)
+    assert {"Oldest unsent record: none", "Workspace default: active"} <= set(lines)
 
 
 @pytest.mark.parametrize("state", RecordState)
@@ -120,9 +122,9 @@ def test_drain_of_an_empty_outbox_ends_at_once(alias, looks):
     assert run("outbox_drain", "--database", alias, "--no-color") == "Drained: the outbox is empty.\n"
 
 
-def test_drain_waits_until_all_is_sent_and_followed(alias, channel, clock, looks):
+def test_drain_waits_until_all_is_sent_and_followed(alias, context, clock, looks):
     outbox.enqueue_many((record(number) for number in range(3)), using=alias)
-    looks += [lambda: relay(channel, 60), lambda: clock.move(5), lambda: track(channel, 60)]
+    looks += [lambda: relay(context, 60), lambda: clock.move(5), lambda: track(context, 60)]
     assert run("outbox_drain", "--database", alias, "--no-color") == "Drained: 3 delivered.\n"
     assert looks == []
 
@@ -150,7 +152,9 @@ def test_drain_gives_up_after_its_time_and_says_what_is_left(alias, looks):
 
 def test_drain_that_gives_up_says_what_holds(alias, looks):
     outbox.enqueue(record(), using=alias)
-    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED, reason="the key is wrong")
+    OutboxWorkspace.objects.using(alias).create(
+        name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
+    )
     with pytest.raises(CommandError, match=r"Held: default: the key is wrong\.$"):
         run("outbox_drain", "--timeout", "0", "--database", alias)
 
@@ -169,7 +173,7 @@ def test_relay_has_a_thread_for_each_task_of_each_lane(outbox_settings):
 @pytest.mark.django_db
 @pytest.mark.parametrize("trouble", [OperationalError("gone away"), RuntimeError("unforeseen")])
 def test_relay_goes_on_after_trouble(monkeypatch, caplog, trouble):
-    monkeypatch.setattr(outbox_relay, "close_connections", lambda: None)
+    monkeypatch.setattr(outbox_relay, "close_thread_connections", lambda: None)
     monkeypatch.setattr(outbox_relay, "TROUBLE", 0)
     stop, steps = threading.Event(), []
 
@@ -252,31 +256,35 @@ def test_drain_ends_with_a_status_for_scripts(host):
 
 
 def test_resume_ends_what_is_held_and_says_what_it_was(alias):
-    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED, reason="the key is wrong")
+    OutboxWorkspace.objects.using(alias).create(
+        name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
+    )
     group(alias)
     lines = run("outbox_resume", "--database", alias).splitlines()
     assert lines[0] == "Workspace default is open again. It was paused: the key is wrong"
     assert lines[1].startswith(
         "Group message · prod-abc of workspace default goes on. It was paused: 3 batches"
     )
-    assert OutboxWorkspace.objects.using(alias).get().state == Hold.OPEN
+    assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.ACTIVE
     assert run("outbox_resume", "--database", alias) == "Nothing is held.\n"
 
 
 def test_resume_of_one_group_leaves_the_rest(alias):
-    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.PAUSED)
+    OutboxWorkspace.objects.using(alias).create(name="default", state=WorkspaceState.PAUSED)
     group(alias)
     group(alias, scope="another", product_id="prod-other")
     assert "goes on" in run("outbox_resume", "--group", "message", "prod-abc", "--database", alias)
-    assert OutboxWorkspace.objects.using(alias).get().state == Hold.PAUSED
+    assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.PAUSED
     assert OutboxGroup.objects.using(alias).get().product_id == "prod-other"
 
 
 def test_resume_obeys_a_retry_after(alias):
     until = timezone.now() + timedelta(hours=1)
-    OutboxWorkspace.objects.using(alias).create(name="default", state=Hold.THROTTLED, held_until=until)
+    OutboxWorkspace.objects.using(alias).create(
+        name="default", state=WorkspaceState.THROTTLED, blocked_until=until
+    )
     assert "stays throttled" in run("outbox_resume", "--database", alias)
-    assert OutboxWorkspace.objects.using(alias).get().state == Hold.THROTTLED
+    assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.THROTTLED
 
 
 def test_resume_of_a_workspace_that_is_not_there():

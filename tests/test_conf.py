@@ -148,7 +148,7 @@ def test_format_hints(typed):
 
 @pytest.mark.parametrize("wrong", [0, 1, "yes", None])
 def test_a_flag_is_true_or_false(wrong):
-    assert "is not True or False" in told(KICK=wrong)[0]
+    assert "is not True or False" in told(WAKE_ON_COMMIT=wrong)[0]
 
 
 def test_a_queue_is_a_name(typed):
@@ -210,8 +210,16 @@ def test_what_is_no_dict_is_told(wrong, settings):
 
 def test_all_that_is_wrong_is_named_at_once(typed):
     with pytest.raises(ImproperlyConfigured) as caught:
-        typed(LINGER=-1, TIMEOUT="x", KICKS=True, WORKSPACES={"eu": {"CONTRACT": "open", "LINGER": 1}})
-    for path in ("['LINGER']", "['TIMEOUT']", "['KICKS']", "['eu']['CONTRACT']", "['eu']['LINGER']"):
+        typed(
+            LINGER=-1, TIMEOUT="x", WAKE_ON_COMMITS=True, WORKSPACES={"eu": {"CONTRACT": "open", "LINGER": 1}}
+        )
+    for path in (
+        "['LINGER']",
+        "['TIMEOUT']",
+        "['WAKE_ON_COMMITS']",
+        "['eu']['CONTRACT']",
+        "['eu']['LINGER']",
+    ):
         assert path in str(caught.value)
 
 

@@ -116,10 +116,10 @@ def test_a_worker_that_wakes_while_another_has_its_lease_changes_nothing(stages,
         for number in pauses["leased"].between_transactions(database, steps):
             with stage.telling("stopped", number, steps[number - 1]):
                 sleeper = stage.stop(after=number)
-                channel = stage.life.channel
-                stage.life.clock.move(channel.settings.lease + 1)
-                rescue(database, channel.clock)
-                taken_over = lease_due(channel)
+                context = stage.life.context
+                stage.life.clock.move(context.settings.lease + 1)
+                rescue(database, context.clock)
+                taken_over = lease_due(context)
                 rows = stage.snapshot()
                 stage.wake(sleeper)
                 if taken_over:

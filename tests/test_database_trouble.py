@@ -16,10 +16,10 @@ from django.db import Error as DatabaseError
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox, tasks
-from evermuse_outbox.delivery.context.context import Clock, open_channel
-from evermuse_outbox.delivery.context.database_errors import Trouble, trouble_of
+from evermuse_outbox.delivery.context.context import Clock, open_context
+from evermuse_outbox.delivery.context.database_errors import DatabaseErrorKind, classify_database_error
 from evermuse_outbox.delivery.loop.relay import _help, relay, track
-from evermuse_outbox.delivery.loop.sender_pool import Crew
+from evermuse_outbox.delivery.loop.sender_pool import SenderPool
 from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
@@ -53,16 +53,16 @@ def acts():
 
 
 @pytest.fixture
-def channel(channel, clock, acts):
+def context(context, clock, acts):
     """The channel of all tests, but that pauses are watched: never within a transaction."""
 
     def sleep(seconds):
-        assert not connections[channel.using].in_atomic_block
+        assert not connections[context.using].in_atomic_block
         clock.move(seconds)
         if seconds and acts:  # a slot that is there at once is no pause
             acts.pop(0)()
 
-    return dataclasses.replace(channel, clock=Clock(clock.now, sleep, clock.monotonic))
+    return dataclasses.replace(context, clock=Clock(clock.now, sleep, clock.monotonic))
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def case(alias, caplog):
 class ActsAfterAnswers:
     """A channel's client; between its answer and what is made of it, something happens."""
 
-    def __init__(self, channel, act):
-        self._client = channel.client
+    def __init__(self, context, act):
+        self._client = context.client
         self._act = act
 
     def __getattr__(self, name):
@@ -100,8 +100,8 @@ class ActsAfterAnswers:
         return call
 
 
-def after_answers(channel, act):
-    return dataclasses.replace(channel, client=ActsAfterAnswers(channel, act))
+def after_answers(context, act):
+    return dataclasses.replace(context, client=ActsAfterAnswers(context, act))
 
 
 def once(patch, place, name, act):
@@ -140,7 +140,7 @@ def assert_settled_as_answered(alias, sandbox):
     assert list(states) == ["in_flight", "rejected", "in_flight"]
     assert OutboxRejection.objects.using(alias).get().code == "BAD"
     assert OutboxAttempt.objects.using(alias).get().outcome == "accepted"
-    assert OutboxWorkspace.objects.using(alias).get().state == "open"
+    assert OutboxWorkspace.objects.using(alias).get().state == "active"
 
 
 # --- between an answer and its settlement -------------------------------------------------------------
@@ -171,13 +171,13 @@ def locked(ailing, acts):
     acts += [int, int, ailing.unlock]
 
 
-def test_an_answer_is_kept_until_the_database_takes_it(channel, alias, sandbox, case, acts, caplog):
+def test_an_answer_is_kept_until_the_database_takes_it(context, alias, sandbox, case, acts, caplog):
     for befall in (read_only, full, locked, *((lost, gone) if has_server(alias) else ())):
         with case() as ailing:
             enqueue_three(alias)
             sandbox.reset()
             sandbox.fail_next(ONE_OF_THREE)
-            watched = after_answers(channel, lambda befall=befall, ailing=ailing: befall(ailing, acts))
+            watched = after_answers(context, lambda befall=befall, ailing=ailing: befall(ailing, acts))
             assert relay(watched, 1) == 1
             assert acts == [], befall
             assert_settled_as_answered(alias, sandbox)
@@ -187,21 +187,21 @@ def test_an_answer_is_kept_until_the_database_takes_it(channel, alias, sandbox, 
 
 
 def test_an_answer_is_kept_no_longer_than_its_lease(
-    channel, alias, sandbox, case, clock, outbox_settings, reopen
+    context, alias, sandbox, case, clock, outbox_settings, reopen
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", TIMEOUT=1, LEASE=30)
-    channel = reopen()
+    context = reopen()
     with case() as ailing:
         enqueue_three(alias)
         began = clock.now()
         with pytest.raises(DatabaseError) as caught:
-            relay(after_answers(channel, ailing.become_read_only), 1)
-        assert trouble_of(caught.value) is Trouble.NO_WRITES
+            relay(after_answers(context, ailing.become_read_only), 1)
+        assert classify_database_error(caught.value) is DatabaseErrorKind.READ_ONLY
         assert 20 < (clock.now() - began).total_seconds() < 30
     clock.move(60)
-    assert rescue(alias, channel.clock) == 1
+    assert rescue(alias, context.clock) == 1
     clock.move(60)
-    assert relay(channel, 1) == 1
+    assert relay(context, 1) == 1
     assert OutboxBatch.objects.using(alias).get().state == "accepted"
     assert len({post.headers["Idempotency-Key"] for post in posts(sandbox)}) == 1
     assert [stored.times for stored in sandbox.records()] == [1, 1, 1]
@@ -210,18 +210,18 @@ def test_an_answer_is_kept_no_longer_than_its_lease(
 # --- in the middle of a settlement --------------------------------------------------------------------
 
 
-def lost_within(channel, ailing, acts, patch):
+def lost_within(context, ailing, acts, patch):
     once(patch, settle, "reject_located", ailing.lose_connection)
-    return channel
+    return context
 
 
-def changed_within(channel, ailing, acts, patch):
+def changed_within(context, ailing, acts, patch):
     ailing.keep_one_view()
     once(patch, settle, "reject_located", lambda: ailing.change(RECORDS, "size = size + 1"))
-    return channel
+    return context
 
 
-def deadlocked(channel, ailing, acts, patch):
+def deadlocked(context, ailing, acts, patch):
     def hold_records():
         ailing.be_the_victim()
         run(ailing.rival, f"SELECT id FROM {RECORDS} FOR UPDATE")
@@ -229,10 +229,10 @@ def deadlocked(channel, ailing, acts, patch):
     # The settlement has the batch by then, and is about to want the record.
     once(patch, settle, "reject_located", lambda: ailing.block(f"SELECT id FROM {BATCHES} FOR UPDATE"))
     acts.append(ailing.unlock)
-    return after_answers(channel, hold_records)
+    return after_answers(context, hold_records)
 
 
-def committed_unheard(channel, ailing, acts, patch):
+def committed_unheard(context, ailing, acts, patch):
     own = ailing.own
     commit = own._commit
 
@@ -243,11 +243,11 @@ def committed_unheard(channel, ailing, acts, patch):
         run(own, "SELECT 1")
 
     once(patch, settle, "reject_located", lambda: patch.setattr(own, "_commit", commit_and_hear_nothing))
-    return channel
+    return context
 
 
 def test_a_settlement_that_is_broken_off_is_made_again(
-    channel, alias, sandbox, case, acts, caplog, monkeypatch
+    context, alias, sandbox, case, acts, caplog, monkeypatch
 ):
     if not has_server(alias):
         pytest.skip("one writer at a time and no connection to lose: nothing breaks in")
@@ -256,7 +256,7 @@ def test_a_settlement_that_is_broken_off_is_made_again(
             enqueue_three(alias)
             sandbox.reset()
             sandbox.fail_next(ONE_OF_THREE)
-            relay(befall(channel, ailing, acts, patch), 1)
+            relay(befall(context, ailing, acts, patch), 1)
             assert_settled_as_answered(alias, sandbox)
             assert caplog.text.count("is asked again") == 1, befall
             assert ("deadlock" in caplog.text.lower()) == (befall is deadlocked)
@@ -267,19 +267,19 @@ def test_a_settlement_that_is_broken_off_is_made_again(
 
 
 def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
-    channel, alias, sandbox, case, acts, clock, caplog, monkeypatch
+    context, alias, sandbox, case, acts, clock, caplog, monkeypatch
 ):
     with case() as ailing:
         OutboxWorkspace.objects.using(alias).named("default")
         enqueue_three(alias)
         ailing.lock(WORKSPACES)
         acts += [int, ailing.unlock]
-        assert relay(channel, 1) == 1
+        assert relay(context, 1) == 1
         assert caplog.text.count("is asked again") == 2
 
         clock.move(10)
         acts += [int, ailing.unlock]
-        assert track(after_answers(channel, lambda: ailing.lock(BATCHES)), 1) == 1
+        assert track(after_answers(context, lambda: ailing.lock(BATCHES)), 1) == 1
         assert OutboxBatch.objects.using(alias).get().state == "complete"
         assert caplog.text.count("is asked again") == 4
         assert acts == []
@@ -290,7 +290,7 @@ def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
             enqueue_three(alias)
             once(monkeypatch, seal, "_seal_group", lambda: ailing.change(RECORDS, "size = size + 1"))
             sandbox.reset()
-            assert relay(channel, 1) == 1
+            assert relay(context, 1) == 1
             assert caplog.text.count("is asked again") == 1
             assert [stored.times for stored in sandbox.records()] == [1, 1, 1]
 
@@ -330,12 +330,12 @@ def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case,
 
 def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alias, case, caplog):
     def send_with_help():
-        crew = Crew.of(open_channel(alias, "default"))
-        assert crew.begin(60)
-        crew.call(_help, 2)
-        crew.stop_leading()
+        pool = SenderPool.of(open_context(alias, "default"))
+        assert pool.begin(60)
+        pool.call(_help, 2)
+        pool.stop_leading()
         try:
-            return crew.end()
+            return pool.end()
         finally:
             connections[alias].close()  # this thread had another
 
@@ -359,35 +359,35 @@ def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alia
 
 def host_loses_its_connection(ailing):
     ailing.lose_connection()
-    return Trouble.CONNECTION
+    return DatabaseErrorKind.CONNECTION
 
 
 def host_may_only_read(ailing):
     run(ailing.own, "PRAGMA query_only = on" if ailing.vendor == "sqlite" else "SET TRANSACTION READ ONLY")
-    return Trouble.NO_WRITES
+    return DatabaseErrorKind.READ_ONLY
 
 
 def host_finds_the_disk_full(ailing):
     ailing.fill_up(RECORDS)
-    return Trouble.NO_WRITES
+    return DatabaseErrorKind.READ_ONLY
 
 
 def host_waits_too_long(ailing):
     ailing.wait_for_nobody()
     ailing.lock_whole(RECORDS)
-    return Trouble.CONFLICT
+    return DatabaseErrorKind.CONFLICT
 
 
 def host_meets_a_deadlock(ailing):
     ailing.be_the_victim()
     ailing.lock_whole(RECORDS)
     ailing.block(f"SELECT id FROM {GROUPS} WHERE name = 'before' FOR UPDATE")
-    return Trouble.CONFLICT
+    return DatabaseErrorKind.CONFLICT
 
 
 def host_cannot_be_put_in_order(ailing):
     ailing.fall_out_of_order(read=RECORDS, written=GROUPS)
-    return Trouble.CONFLICT
+    return DatabaseErrorKind.CONFLICT
 
 
 HAPPENS = {
@@ -433,7 +433,7 @@ def assert_told_without_a_transaction(alias, case):
             for enqueue in (one, many):
                 with pytest.raises(DatabaseError) as caught:
                     enqueue(record(2), alias)
-                assert trouble_of(caught.value)
+                assert classify_database_error(caught.value)
         assert not OutboxRecord.rows.using(alias).exists()
 
 
@@ -455,7 +455,7 @@ def test_host_and_record_roll_back_together_and_the_host_is_told(alias, case):
                 trouble = befall(ailing)
                 with connections[alias].execute_wrapper(count):
                     enqueue(large, alias)
-            assert trouble_of(caught.value) is trouble, befall
+            assert classify_database_error(caught.value) is trouble, befall
             assert sum(inserts) <= 1  # and not once more behind the host's back
         assert not Group.objects.using(alias).filter(name="of the host").exists()
         assert not OutboxRecord.rows.using(alias).exists()

@@ -94,10 +94,10 @@ def outside(room, *allowed):
 
 def test_the_reader_of_imports_reads_them():
     assert f"{NAME}.evermuse.limits" in imports(f"{NAME}.conf")
-    assert f"{NAME}.tasks" in imports(f"{NAME}.kick")
-    assert f"{NAME}.tasks" not in imports(f"{NAME}.kick", late=False)
-    assert f"{NAME}.models" in imports(f"{NAME}.status")
-    assert "django.db.transaction" in imports(f"{NAME}.kick")
+    assert f"{NAME}.tasks" in imports(f"{NAME}.wakeup")
+    assert f"{NAME}.tasks" not in imports(f"{NAME}.wakeup", late=False)
+    assert f"{NAME}.models" in imports(f"{NAME}.insight.status")
+    assert "django.db.transaction" in imports(f"{NAME}.wakeup")
     assert len(modules()) > 30
 
 
@@ -107,22 +107,22 @@ def test_evermuse_knows_nothing_of_the_database_or_of_us():
 
 
 def test_models_know_only_evermuse():
-    assert outside("models", "evermuse") == set()
+    assert outside("models", "evermuse", "ratelimit") == set()
 
 
 def test_the_pipeline_is_not_told_who_runs_it():
     upper = of_ours("tasks", "admin", "management", "outbox", "schedule", "status", "explain", "testing")
-    assert looking_at("pipeline", *upper, "celery") == set()
+    assert looking_at("delivery", *upper, "celery") == set()
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "pipeline.packing",
-        "pipeline.backoff",
-        "pipeline.scheduler",
-        "pipeline.trouble",
-        "pipeline.search",
+        "delivery.sealing.packing",
+        "delivery.context.backoff",
+        "delivery.scheduling.scheduler",
+        "delivery.context.database_errors",
+        "delivery.isolation.group_testing",
         "evermuse.diagnosis",
     ],
 )
@@ -132,9 +132,9 @@ def test_pure_code_is_pure(name):
 
 
 def test_the_plan_knows_the_scheduler_alone():
-    assert outside("pipeline.plan", "pipeline.scheduler") == set()
-    assert looking_at("pipeline.plan", "django", "time") == set()
-    assert "now()" not in modules()[f"{NAME}.pipeline.plan"].read_text(encoding="utf-8"), (
+    assert outside("delivery.scheduling.run_queue", "delivery.scheduling.scheduler") == set()
+    assert looking_at("delivery.scheduling.run_queue", "django", "time") == set()
+    assert "now()" not in modules()[f"{NAME}.delivery.scheduling.run_queue"].read_text(encoding="utf-8"), (
         "moments are stored in it, and no clock is asked"
     )
 

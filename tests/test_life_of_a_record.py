@@ -17,17 +17,17 @@ def states(alias):
     return list(OutboxRecord.objects.using(alias).order_by("pk").values_list("state", flat=True))
 
 
-def test_a_record_is_pending_then_in_flight_then_delivered(channel, alias, sandbox, clock):
+def test_a_record_is_pending_then_in_flight_then_delivered(context, alias, sandbox, clock):
     row = outbox.enqueue(record(1), using=alias)
     assert states(alias) == ["pending"]
 
-    assert relay(channel, 60) == 1
+    assert relay(context, 60) == 1
     assert states(alias) == ["in_flight"]
     batch = OutboxBatch.objects.using(alias).get()
     assert (batch.state, batch.record_count, batch.accepted_count) == (BatchState.ACCEPTED, 1, 1)
 
     clock.move(5)
-    assert track(channel, 60) == 1
+    assert track(context, 60) == 1
     assert states(alias) == ["delivered"]
     batch.refresh_from_db()
     assert (batch.state, batch.remote_status, batch.next_poll_at) == (BatchState.COMPLETE, "COMPLETE", None)
@@ -42,31 +42,31 @@ def test_a_record_is_pending_then_in_flight_then_delivered(channel, alias, sandb
 
 
 @pytest.mark.commits
-def test_what_is_rolled_back_never_leaves(channel, alias, sandbox):
+def test_what_is_rolled_back_never_leaves(context, alias, sandbox):
     with pytest.raises(RuntimeError), transaction.atomic(using=alias):
         outbox.enqueue(record(1), using=alias)
         outbox.enqueue_many([record(2), record(3)], using=alias)
         raise RuntimeError("the host changes its mind")
-    assert relay(channel, 60) == 0
+    assert relay(context, 60) == 0
     assert states(alias) == []
     assert sandbox.records() == []
 
 
-def test_groups_never_share_a_request(channel, alias, sandbox):
+def test_groups_never_share_a_request(context, alias, sandbox):
     for number in range(4):
         outbox.enqueue(record(number, _product_id=f"prod-{number % 2}"), using=alias)
         outbox.enqueue(record(10 + number, _type="call"), using=alias)
-    assert relay(channel, 60) == 3
+    assert relay(context, 60) == 3
     batches = OutboxBatch.objects.using(alias).values_list("type", "product_id", "record_count")
     assert sorted(batches) == [("call", "prod-abc", 4), ("message", "prod-0", 2), ("message", "prod-1", 2)]
     assert len(sandbox.records()) == 8
 
 
-def test_products_that_differ_in_case_alone_never_share_a_request(channel, alias, sandbox):
+def test_products_that_differ_in_case_alone_never_share_a_request(context, alias, sandbox):
     for product in ("Prod", "prod", "PROD"):
         outbox.enqueue_many((record(n, _product_id=product) for n in range(2)), using=alias)
         outbox.enqueue(record(product, _product_id=product), using=alias)
-    while relay(channel, 60):
+    while relay(context, 60):
         pass
     assert {json.loads(stored.line)["_product_id"] for stored in sandbox.records()} <= {
         "Prod",

@@ -12,7 +12,7 @@ import pytest
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.context.context import open_context
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.sealing.seal import seal_next
@@ -39,21 +39,21 @@ def closing(step):
 
 
 def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_under_way(
-    channel, alias, sandbox, monkeypatch
+    context, alias, sandbox, monkeypatch
 ):
     (older,) = [outbox.enqueue(record(1), using=alias)]
-    relay(channel, 60)
+    relay(context, 60)
     batch = OutboxBatch.objects.using(alias).get()
     inside, go, ended, reached = (threading.Event() for _ in range(4))
 
     def fail_slowly():
         with transaction.atomic(using=alias):
-            fail(channel, batch, {}, "Evermuse says FAILED")
+            fail(context, batch, {}, "Evermuse says FAILED")
             inside.set()
             assert go.wait(20)
         ended.set()
 
-    look_at_versions = seal.free_to_go
+    look_at_versions = seal.supersede_and_select_sendable
 
     def look_late(*arguments):
         # The page was read; now let the other transaction commit before the versions are looked at.
@@ -62,7 +62,7 @@ def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_un
         assert ended.wait(20)
         return look_at_versions(*arguments)
 
-    monkeypatch.setattr(seal, "free_to_go", look_late)
+    monkeypatch.setattr(seal, "supersede_and_select_sendable", look_late)
     with ThreadPoolExecutor(2) as pool:
         failing = pool.submit(closing(fail_slowly))
         assert inside.wait(20)
@@ -70,7 +70,7 @@ def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_un
             go.set()  # one writer at a time: nothing can come between
             assert ended.wait(20)
         newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
-        sealing = pool.submit(closing(seal_next), channel)
+        sealing = pool.submit(closing(seal_next), context)
         reached.wait(1.0)  # with the turn taken it never gets here before the other has committed
         go.set()
         assert sealing.result(30) is None
@@ -79,14 +79,14 @@ def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_un
     assert OutboxRecord.objects.using(alias).get(pk=older.pk).state == "in_flight"
 
 
-def test_discarding_waits_for_who_seals_and_leaves_what_was_sealed(channel, alias, sandbox):
+def test_discarding_waits_for_who_seals_and_leaves_what_was_sealed(context, alias, sandbox):
     row = outbox.enqueue(record(1), using=alias)
     inside, go = threading.Event(), threading.Event()
 
     @closing
     def seal_slowly():
         with transaction.atomic(using=alias):
-            seal_next(channel)
+            seal_next(context)
             inside.set()
             assert go.wait(20)
 
@@ -131,7 +131,7 @@ def test_a_host_that_does_not_commit_keeps_nobody_from_discarding(alias):
         writing.result(30)
 
 
-def test_senders_side_by_side_send_each_record_once(channel, alias, sandbox, outbox_settings, reopen):
+def test_senders_side_by_side_send_each_record_once(context, alias, sandbox, outbox_settings, reopen):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=7)
     outbox.enqueue_many((record(n, _product_id=f"p{n % 3}") for n in range(200)), using=alias)
 
@@ -176,7 +176,7 @@ def test_versions_written_and_rolled_back_amid_trouble_while_they_are_sent_end_w
         return time.monotonic() < deadline and (not written.is_set() or is_under_way(alias))
 
     def open_mine():
-        return dataclasses.replace(open_channel(alias, "default"), throttle=throttle, clock=clock.clock())
+        return dataclasses.replace(open_context(alias, "default"), throttle=throttle, clock=clock.clock())
 
     @closing
     def write(writer):

@@ -12,7 +12,7 @@ from django.db import ProgrammingError, connections
 from django.utils import timezone
 
 from evermuse_outbox import outbox, schedule, tasks
-from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.context.context import open_context
 from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Sandbox
@@ -97,7 +97,9 @@ def test_a_tick_asks_for_batches_that_are_due_and_not_for_later_ones(only, alias
 
 def test_a_tick_looks_into_every_database_and_workspace(only, alias, asked, monkeypatch):
     looked = []
-    monkeypatch.setattr(tasks, "has_work", lambda channel: looked.append((channel.using, channel.name)))
+    monkeypatch.setattr(
+        tasks, "has_work", lambda context: looked.append((context.using, context.workspace_name))
+    )
     tasks.tick()
     assert looked == [(alias, "default"), (alias, "eu")]
 
@@ -115,7 +117,7 @@ def test_relay_sends_and_is_done(evermuse, alias, asked):
 
 @pytest.mark.commits
 def test_relay_asks_again_when_more_waits(evermuse, alias, asked, monkeypatch):
-    monkeypatch.setattr(tasks, "relay_with_crew", lambda channel, seconds, hand_over: hand_over() or 1)
+    monkeypatch.setattr(tasks, "relay_with_pool", lambda context, seconds, hand_over: hand_over() or 1)
     outbox.enqueue(record(), using=alias)
     assert tasks.relay(alias, "default") == 1
     assert asked == [("evermuse_outbox.relay", alias, "default")]
@@ -146,7 +148,7 @@ def test_what_no_database_is_to_blame_for_is_shown_in_full(monkeypatch, caplog, 
     def blunder(*_):
         raise ProgrammingError("no such table: x")
 
-    monkeypatch.setattr(tasks, "relay_with_crew", blunder)
+    monkeypatch.setattr(tasks, "relay_with_pool", blunder)
     monkeypatch.setattr(tasks, "run_track", blunder)
     assert task("default", "default") == 0
     (line,) = caplog.records
@@ -226,7 +228,7 @@ def test_two_ticks_at_once_do_no_harm(many_threads, evermuse, alias, asked):
 @pytest.mark.commits
 def test_maintain_rescues_what_a_dead_worker_held(only, alias):
     outbox.enqueue(record(), using=alias)
-    sealed = seal_next(open_channel(alias, "default"))
+    sealed = seal_next(open_context(alias, "default"))
     tasks.maintain()
     assert OutboxBatch.objects.using(alias).get().state == BatchState.SENDING
     OutboxBatch.objects.using(alias).filter(pk=sealed.batch.pk).update(leased_until=timezone.now())

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import Clock, DatabaseThrottle, open_channel
+from evermuse_outbox.delivery.context.context import Clock, DatabaseThrottle, open_context
 from evermuse_outbox.delivery.scheduling import agenda
 from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.insight.explain import explain_record
@@ -43,7 +43,7 @@ def test_a_record_lives_its_life_in_any_time_zone(settings, client, use_tz, zone
 @pytest.mark.parametrize("use_tz", [True, False])
 def test_what_was_in_doubt_is_found_in_any_time_zone(settings, use_tz):
     settings.USE_TZ, settings.TIME_ZONE = use_tz, "Asia/Tokyo"
-    settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"KEY_MEMORY": 0, "DATABASES": ["default"]}
+    settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"IDEMPOTENCY_KEY_TTL": 0, "DATABASES": ["default"]}
     outbox.enqueue(record(1))
     with Sandbox(rate_limit=100_000, batch_seconds=0) as sandbox:
         sandbox.fail_next(Fault.drop_after())
@@ -60,8 +60,8 @@ def test_the_database_keeps_the_pace_in_any_time_zone(settings, use_tz):
     throttle = DatabaseThrottle("default", "scope", Limit(1, 100.0))
     assert throttle.reserve(0).taken
     assert 99 < throttle.reserve(0).wait <= 100
-    assert throttle.enter().visit
-    assert not throttle.enter().visit
+    assert throttle.enter().permit
+    assert not throttle.enter().permit
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
@@ -71,8 +71,8 @@ def test_a_census_in_parts_is_taken_in_any_time_zone(alias, settings, monkeypatc
     monkeypatch.setattr(agenda, "GROUPS", 2)  # of three, and one that fills requests is remembered
     for number in range(12):
         outbox.enqueue(record(number, _product_id=f"p{number % 3}"), using=alias)
-    channel = open_channel(alias, "default")
-    sealed = [seal_next(channel) for _ in range(9)]
+    context = open_context(alias, "default")
+    sealed = [seal_next(context) for _ in range(9)]
     assert sum(len(each.members) for each in sealed if each) == 12
 
 
@@ -81,9 +81,9 @@ def test_what_the_agenda_remembers_stops_nobody_where_the_project_changes_its_mi
     settings.USE_TZ, settings.TIME_ZONE = not use_tz, "Asia/Tokyo"
     settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"MAX_BATCH_RECORDS": 2, "LINGER": 0}
     outbox.enqueue_many([record(number) for number in range(6)], using=alias)
-    channel = open_channel(alias, "default")
-    assert len(seal_next(channel).members) == 2
-    assert OutboxWorkspace.objects.using(alias).get().agenda["heads"]
+    context = open_context(alias, "default")
+    assert len(seal_next(context).members) == 2
+    assert OutboxWorkspace.objects.using(alias).get().run_queue["heads"]
     settings.USE_TZ = use_tz
-    sealed = [seal_next(channel) for _ in range(3)]
+    sealed = [seal_next(context) for _ in range(3)]
     assert sum(len(each.members) for each in sealed if each) == 4

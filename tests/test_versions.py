@@ -33,9 +33,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.context.context import open_context
 from evermuse_outbox.delivery.loop.relay import relay, track
-from evermuse_outbox.delivery.polling.poll import track_due
+from evermuse_outbox.delivery.polling.poll import poll_due_batch
 from evermuse_outbox.delivery.sending.send import Step, send_next
 from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.models import (
@@ -148,8 +148,8 @@ class Versions(RuleBasedStateMachine):
         self.model = Model(max_resends)
         self.wire = self.stage.wires[way] = Wire(self.alias, self.sandbox, self.model)
         client = Tapped(self.wire, self.stage.clients[way], never)
-        self.channel = dataclasses.replace(
-            open_channel(self.alias, "default"),
+        self.context = dataclasses.replace(
+            open_context(self.alias, "default"),
             client=client,
             throttle=OnTheClock(self.clock),
             clock=self.clock.clock(),
@@ -215,32 +215,32 @@ class Versions(RuleBasedStateMachine):
     @rule(most=st.sampled_from([1, 1, 2, 100]))
     def send(self, most):
         for _ in range(most):
-            if send_next(self.channel) is not Step.SENT:
+            if send_next(self.context) is not Step.SENT:
                 break
 
     @has(RecordState.IN_FLIGHT)
     @rule(after=st.sampled_from([0, 3, 35, 70]))
     def follow(self, after):
         self.clock.move(after)
-        track(self.channel, 60)
+        track(self.context, 60)
 
     @has(*UNDER_WAY)
     @rule(rounds=st.integers(1, 4), seconds=st.sampled_from([3, 35, 70]))
     def work_for_a_while(self, rounds, seconds):
         for _ in range(rounds):
-            relay(self.channel, 60)
+            relay(self.context, 60)
             self.clock.move(seconds)
-            track(self.channel, 60)
+            track(self.context, 60)
 
     @has(*UNDER_WAY)
     @precondition(lambda self: len(self.stopped) < 3)
-    @rule(point=st.sampled_from(POINTS), step=st.sampled_from([send_next, send_next, track_due]))
+    @rule(point=st.sampled_from(POINTS), step=st.sampled_from([send_next, send_next, poll_due_batch]))
     def one_stops(self, point, step):
         self.stop(point, step)
 
     def stop(self, point, step):
-        sender = Sender(self.channel, self.wire, point)
-        sender.start(lambda: step(sender.channel))
+        sender = Sender(self.context, self.wire, point)
+        sender.start(lambda: step(sender.context))
         if sender.at:
             self.stopped.append(sender)
         else:
@@ -333,8 +333,8 @@ class Versions(RuleBasedStateMachine):
                 self.wire.troubles.clear()
 
     def change_limits(self, **changed):
-        self.channel = dataclasses.replace(
-            self.channel, settings=dataclasses.replace(self.channel.settings, **changed)
+        self.context = dataclasses.replace(
+            self.context, settings=dataclasses.replace(self.context.settings, **changed)
         )
 
     def refuse_key(self, permissions):
@@ -343,8 +343,8 @@ class Versions(RuleBasedStateMachine):
             self.sandbox.set_key(KEY, permissions)
         else:
             self.sandbox.remove_key(KEY)
-        send_next(self.channel)
-        track_due(self.channel)
+        send_next(self.context)
+        poll_due_batch(self.context)
         self.sandbox.set_key(KEY, ["api:read", "api:write"])
 
     # --- what must be true at any time ----------------------------------------------------------------
@@ -390,7 +390,7 @@ class Versions(RuleBasedStateMachine):
 
     def teardown(self):
         try:
-            if sys.exc_info()[0] is None and hasattr(self, "channel"):
+            if sys.exc_info()[0] is None and hasattr(self, "context"):
                 self.play_to_the_end()
         finally:
             self.clear()
@@ -410,8 +410,8 @@ class Versions(RuleBasedStateMachine):
     def deliver(self):
         for _ in range(60):
             maintain.rescue(self.alias, self.clock.clock())
-            relay(self.channel, 60)
-            track(self.channel, 60)
+            relay(self.context, 60)
+            track(self.context, 60)
             self.nothing_is_wrong()
             if not self.is_under_way():
                 break
@@ -466,7 +466,7 @@ def stage(alias, clock, outbox_settings, monkeypatch):
         API_KEY=KEY,
         API_URL=sandboxes[0].url,
         BACKOFF_CAP=30,
-        KEY_MEMORY=600,
+        IDEMPOTENCY_KEY_TTL=600,
         RETENTION_DAYS=RETENTION_DAYS,  # as it is purged by: what was purged, the look-up must not believe
         DATABASES=[alias],
     )

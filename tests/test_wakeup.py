@@ -12,14 +12,14 @@ from django.db import connections, transaction
 from evermuse_outbox import outbox, tasks
 from evermuse_outbox import wakeup as kicking
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.wakeup import MUTE, kick, kick_on_commit
+from evermuse_outbox.wakeup import MUTE, wake_workers, wake_workers_on_commit
 from tests.records import record
 
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch, outbox_settings):
     """Kicks are on, nobody has kicked yet, and the time is ours."""
-    outbox_settings(KICK=True, WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
+    outbox_settings(WAKE_ON_COMMIT=True, WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     clock = SimpleNamespace(at=1_000.0)
     monkeypatch.setattr(kicking, "time", SimpleNamespace(monotonic=lambda: clock.at))
     monkeypatch.setattr(kicking, "_quiet_until", {})
@@ -155,13 +155,13 @@ def test_a_transaction_that_the_host_manages_by_hand_is_left_to_the_tick(alias, 
 
 
 def test_while_one_kick_lingers_no_other_is_published(asked, now, outbox_settings):
-    outbox_settings(KICK=True, LINGER=2)
-    assert kick("default", "default") is True
+    outbox_settings(WAKE_ON_COMMIT=True, LINGER=2)
+    assert wake_workers("default", "default") is True
     now.at += 1.9
-    assert kick("default", "default") is False
-    assert kick("default", "eu") is True
+    assert wake_workers("default", "default") is False
+    assert wake_workers("default", "eu") is True
     now.at += 0.1
-    assert kick("default", "default") is True
+    assert wake_workers("default", "default") is True
     assert [call[1:] for call in asked] == [
         ("default", "default", 2),
         ("default", "eu", 2),
@@ -170,8 +170,8 @@ def test_while_one_kick_lingers_no_other_is_published(asked, now, outbox_setting
 
 
 def test_without_kicks_nobody_is_told(asked, outbox_settings):
-    outbox_settings(KICK=False)
-    assert kick("default", "default") is False
+    outbox_settings(WAKE_ON_COMMIT=False)
+    assert wake_workers("default", "default") is False
     assert asked == []
 
 
@@ -193,29 +193,29 @@ def test_a_dead_broker_costs_the_host_nothing(alias, dead, caplog):
 def test_a_dead_broker_is_not_waited_for(dead, monkeypatch):
     pauses = []
     monkeypatch.setattr("kombu.utils.functional.sleep", pauses.append)
-    assert kick("default", "default") is False
+    assert wake_workers("default", "default") is False
     assert len(dead) == 1
     assert sum(pauses) == 0
 
 
 def test_a_dead_broker_is_left_alone_for_a_while_by_everybody(dead, now):
-    assert kick("default", "default") is False
+    assert wake_workers("default", "default") is False
     now.at += MUTE - 0.1
-    assert kick("default", "default") is False
-    assert kick("default", "eu") is False
+    assert wake_workers("default", "default") is False
+    assert wake_workers("default", "eu") is False
     assert len(dead) == 1
     now.at += 0.1
-    assert kick("default", "eu") is False
+    assert wake_workers("default", "eu") is False
     assert dead == [("default", "default"), ("default", "eu")]
 
 
 def test_a_broker_that_is_back_is_used_again(dead, now, monkeypatch):
-    kick("default", "default")
+    wake_workers("default", "default")
     calls = []
     monkeypatch.setattr(tasks, "ask", lambda *arguments, **options: calls.append(arguments))
     now.at += MUTE
-    assert kick("default", "default") is True
-    assert kick("default", "default") is True
+    assert wake_workers("default", "default") is True
+    assert wake_workers("default", "default") is True
     assert len(calls) == 2
 
 
@@ -226,9 +226,9 @@ def test_whatever_a_kick_meets_the_commit_stands(alias, monkeypatch, caplog):
 
     monkeypatch.setattr(kicking, "get_settings", broken)
     with caplog.at_level(logging.WARNING), transaction.atomic(using=alias):
-        kick_on_commit(alias, "default")
+        wake_workers_on_commit(alias, "default")
         OutboxRecord.rows.using(alias).count()
-    kick_on_commit(alias, "default")
+    wake_workers_on_commit(alias, "default")
     assert "RuntimeError" in caplog.text
 
 
@@ -237,7 +237,7 @@ def test_the_hosts_other_callbacks_run_even_if_the_kick_raises(alias, monkeypatc
     def broken(*_):
         raise RuntimeError("something unforeseen")
 
-    monkeypatch.setattr(kicking, "kick", broken)
+    monkeypatch.setattr(kicking, "wake_workers", broken)
     ran = []
     with transaction.atomic(using=alias):
         outbox.enqueue(record(1), using=alias)

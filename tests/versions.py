@@ -19,7 +19,7 @@ from django.db import connections, transaction
 from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.client import Answer, Client
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
-from evermuse_outbox.ratelimit.throttle import Entry, Grant
+from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.records import record
 
@@ -223,14 +223,14 @@ class OnTheClock:
     def wait(self) -> float:
         return max(0.0, self.until - self.clock.monotonic())
 
-    def reserve(self, patience: float) -> Grant:
-        return Grant(self.wait(), taken=not self.wait())
+    def reserve(self, patience: float) -> Reservation:
+        return Reservation(self.wait(), taken=not self.wait())
 
     def enter(self) -> Entry:
         self.stop_at("at the door")
         return Entry(self.wait(), None if self.wait() else "visit")
 
-    def leave(self, visit: str, *, is_send: bool) -> None:
+    def leave(self, permit: str, *, is_send: bool) -> None:
         """Nobody counts."""
 
     def hold(self, seconds: float) -> None:
@@ -304,12 +304,12 @@ class Stopping:
 class Sender(Stopping):
     """A sender or tracker that stops at the first time that it comes to ``point``."""
 
-    def __init__(self, channel: Any, wire: Wire, point: str) -> None:
-        super().__init__(channel.using)
+    def __init__(self, context: Any, wire: Wire, point: str) -> None:
+        super().__init__(context.using)
         self.point = point
         self.client = Tapped(wire, Client(wire.sandbox.url, lambda: "em_sk_sandbox", 30), self.stop_at)
-        throttle = OnTheClock(channel.throttle.clock, self.stop_at)
-        self.channel = dataclasses.replace(channel, client=self.client, throttle=throttle)
+        throttle = OnTheClock(context.throttle.clock, self.stop_at)
+        self.context = dataclasses.replace(context, client=self.client, throttle=throttle)
 
     def stop_at(self, point: str) -> bool:
         """Whether it stood here for a while."""

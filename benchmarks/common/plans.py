@@ -131,7 +131,7 @@ def _issuer() -> str:
         path = Path(frame.f_code.co_filename)
         if "evermuse_outbox" in path.parts:
             name = f"{path.stem}.{frame.f_code.co_name}"
-            if path.parent.name == "pipeline" and path.stem != "persist" and "<" not in name:
+            if "delivery" in path.parts and path.stem != "retries" and "<" not in name:
                 return name
             found = found or name
         frame = frame.f_back

@@ -44,7 +44,7 @@ _sources: dict[int, str] = {}
 def _text(number: int, size: int) -> str:
     """A piece of one long text, another one for each number; cutting costs nothing beside what is measured."""
     if size not in _sources:
-        dice = Random(7)
-        _sources[size] = " ".join(dice.choice(WORDS) for _ in range(size // 4 + 2_000))
+        rng = Random(7)
+        _sources[size] = " ".join(rng.choice(WORDS) for _ in range(size // 4 + 2_000))
     start = number * 7 % 997
     return _sources[size][start : start + size]

@@ -29,7 +29,7 @@ class OutboxGroupAdmin(ResumeAdmin):
     row_ends = True
     fieldsets = (
         (None, {"fields": (("type", "product_id", "workspace"), ("state_chip", "began", "tried_next"))}),
-        (_("What is refused"), {"fields": ("reason", "advice", "complaint", "contract")}),
+        (_("What is refused"), {"fields": ("reason", "advice", "error_signature", "contract")}),
         (_("Counted"), {"fields": (("batches", "records", "probes"), "waiting")}),
     )
     readonly_fields = ("state_chip", "began", "tried_next", "waiting")
@@ -60,7 +60,7 @@ class OutboxGroupAdmin(ResumeAdmin):
     @admin.display(description=_("next probe"))
     def tried_next(self, row: OutboxGroup) -> SafeString | str:
         """When the next record is tried."""
-        return marks.moment(row.held_until)
+        return marks.moment(row.blocked_until)
 
     @admin.display(description=_("waiting"))
     def waiting(self, row: OutboxGroup) -> SafeString | str:

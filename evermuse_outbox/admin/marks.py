@@ -12,7 +12,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ..insight.explain import local
-from ..models import BatchState, GroupState, Hold, RecordState
+from ..models import BatchState, GroupState, RecordState, WorkspaceState
 
 NOTHING = "-"
 GAP = "\N{NO-BREAK SPACE}"
@@ -34,12 +34,17 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         BatchState.COMPLETE: "good",
         BatchState.REFUSED: "bad",
         BatchState.SPLIT: "care",
-        BatchState.DIVIDING: "care",
+        BatchState.ISOLATING: "care",
         BatchState.FAILED: "bad",
         BatchState.WITHDRAWN: "past",
     },
     GroupState: {GroupState.SUSPECTED: "care", GroupState.PAUSED: "bad", GroupState.CLEARED: "past"},
-    Hold: {Hold.OPEN: "good", Hold.PAUSED: "bad", Hold.BACKING_OFF: "care", Hold.THROTTLED: "care"},
+    WorkspaceState: {
+        WorkspaceState.ACTIVE: "good",
+        WorkspaceState.PAUSED: "bad",
+        WorkspaceState.BACKING_OFF: "care",
+        WorkspaceState.THROTTLED: "care",
+    },
 }
 
 OUTCOME_TONES = {

@@ -15,7 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from ..wakeup import kick_on_commit
+from ..wakeup import wake_workers_on_commit
 from .base import LookOnlyAdmin
 
 
@@ -68,7 +68,7 @@ class ResumeAdmin(LookOnlyAdmin):
         if not self.resume(using, row):
             self.message_user(request, _now("%s was open already.") % name, messages.INFO)
             return
-        kick_on_commit(using, self.workspace_of(row))
+        wake_workers_on_commit(using, self.workspace_of(row))
         self.log_change(request, row, _now("Resumed."))
         self.message_user(request, _now("%s is open again; the workers go on.") % name, messages.SUCCESS)
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conf import Workspace, get_settings
 from ..insight.explain import explain_workspace
-from ..models import Hold, OutboxWorkspace
+from ..models import OutboxWorkspace, WorkspaceState
 from . import marks
 from .resuming import ResumeAdmin
 from .throughput import last_hour
@@ -31,7 +31,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     fieldsets = (
         (None, {"fields": (("state_chip", "until", "failures"), "reason")}),
         (_("Settings"), {"fields": ("api_url", ("contract", "rate_limit"), "api_key")}),
-        (_("Sealing"), {"fields": ("next_groups", "turns")}),
+        (_("Sealing"), {"fields": ("next_groups", "seal_count")}),
     )
     readonly_fields = ("state_chip", "until", "api_url", "contract", "rate_limit", "api_key", "next_groups")
 
@@ -40,12 +40,12 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     @admin.display(description=_("state"))
     def state_chip(self, row: OutboxWorkspace) -> SafeString:
         """The state in its colour."""
-        return marks.chip(Hold(row.state))
+        return marks.chip(WorkspaceState(row.state))
 
     @admin.display(description=_("until"))
     def until(self, row: OutboxWorkspace) -> SafeString | str:
         """When it is tried again."""
-        return marks.moment(row.held_until)
+        return marks.moment(row.blocked_until)
 
     @admin.display(description=_("address"))
     def api_url(self, row: OutboxWorkspace) -> str:
@@ -74,7 +74,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     @admin.display(description=_("next groups"))
     def next_groups(self, row: OutboxWorkspace) -> str:
         """The agenda: whose turn it is next, and why."""
-        planned = row.agenda.get("next", []) if isinstance(row.agenda, dict) else []
+        planned = row.run_queue.get("next", []) if isinstance(row.run_queue, dict) else []
         return ", ".join(f"{kind} · {product} ({why})" for kind, product, why in planned) or marks.NOTHING
 
     # --- pages ------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
         return {
             "why": explain_workspace(obj),
             "hour": last_hour(obj._state.db, obj.pk),
-            "may_resume": obj.state != Hold.OPEN and self.has_resume_permission(request),
+            "may_resume": obj.state != WorkspaceState.ACTIVE and self.has_resume_permission(request),
         }
 
     # --- resuming ---------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ from ..conf import get_settings
 from ..models import (
     BatchState,
     GroupState,
-    Hold,
     OutboxBatch,
     OutboxGroup,
     OutboxRecord,
     OutboxWorkspace,
     RecordState,
+    WorkspaceState,
 )
 
 
@@ -57,8 +57,8 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.SPLIT:
             parts = ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
             return f"Refused in part; the others went on in {parts or 'no batch'}. {batch.message}".strip()
-        case BatchState.DIVIDING:
-            return _dividing(batch)
+        case BatchState.ISOLATING:
+            return _isolating(batch)
         case BatchState.WITHDRAWN:
             return f"Withdrawn: it will not be sent. {batch.message}".strip()
         case _:
@@ -67,9 +67,9 @@ def explain_batch(batch: OutboxBatch) -> str:
 
 def explain_workspace(row: OutboxWorkspace) -> str:
     """What holds the workspace back, if anything."""
-    if row.state == Hold.OPEN:
+    if row.state == WorkspaceState.ACTIVE:
         return "Open."
-    until = f"until {_at(row.held_until)}, then it is tried again" if row.held_until else "for now"
+    until = f"until {_at(row.blocked_until)}, then it is tried again" if row.blocked_until else "for now"
     return f"{row.get_state_display().capitalize()} {until}: {row.reason}"
 
 
@@ -78,16 +78,16 @@ def explain_group(row: OutboxGroup) -> str:
     if row.state == GroupState.SUSPECTED:
         return (
             f"Batches refused alike in a row since {_at(row.since)}: {row.batches}. More of the same, with no record "
-            f"accepted, will pause the group. {_sentence(row.complaint)}"
+            f"accepted, will pause the group. {_sentence(row.error_signature)}"
         )
     if row.state == GroupState.CLEARED:
         return (
             f"Out of trouble since {_at(row.since)}, when a record of it was accepted. What is still refused alike "
-            f"is rejected record by record. {_sentence(row.complaint)}"
+            f"is rejected record by record. {_sentence(row.error_signature)}"
         )
     return (
         f"Paused, as everything is refused alike since {_at(row.since)}. {_sentence(row.reason)} {row.advice} "
-        f"The next record is tried at {_at(row.held_until)}."
+        f"The next record is tried at {_at(row.blocked_until)}."
     )
 
 
@@ -116,7 +116,7 @@ def _hold_of(row_of_it: OutboxRecord | OutboxBatch) -> str:
     row = (
         OutboxWorkspace.objects.using(row_of_it._state.db)
         .filter(pk=row_of_it.workspace)
-        .exclude(state=Hold.OPEN)
+        .exclude(state=WorkspaceState.ACTIVE)
         .first()
     )
     return explain_workspace(row) if row else ""
@@ -158,8 +158,8 @@ def _superseded(record: OutboxRecord) -> str:
     return f"{told} The last version, record #{last.pk}, was rejected: mend its cause and retry that one."
 
 
-def _dividing(batch: OutboxBatch) -> str:
-    search = batch.search or {}
+def _isolating(batch: OutboxBatch) -> str:
+    search = batch.isolation or {}
     part = batch.parts.order_by("-pk").first()
     tried = f" Batch #{part.pk} is tried now, and the others wait here." if part else ""
     return (

@@ -11,12 +11,12 @@ from ..conf import get_settings
 from ..models import (
     BatchState,
     GroupState,
-    Hold,
     OutboxBatch,
     OutboxGroup,
     OutboxRecord,
     OutboxWorkspace,
     RecordState,
+    WorkspaceState,
 )
 from ..upkeep.postgresql import tables
 
@@ -85,7 +85,7 @@ def paused_groups(using: str) -> list[dict[str, Any]]:
             "type": row.type,
             "product_id": row.product_id,
             "since": row.since.isoformat(),
-            "held_until": row.held_until.isoformat() if row.held_until else None,
+            "blocked_until": row.blocked_until.isoformat() if row.blocked_until else None,
             "reason": row.reason,
             "advice": row.advice,
         }
@@ -98,9 +98,9 @@ def unfinished(using: str) -> dict[str, int]:
     """What is left to send and to follow, in records and batches; all zero when the outbox is drained."""
     batches = OutboxBatch.objects.using(using)
     accepted = batches.filter(state=BatchState.ACCEPTED)
-    unsent = batches.open().exclude(state__in=(BatchState.ACCEPTED, BatchState.DIVIDING))
+    unsent = batches.open().exclude(state__in=(BatchState.ACCEPTED, BatchState.ISOLATING))
     # Records leave a batch that is divided for its parts: those that are left are counted one by one.
-    left = OutboxRecord.rows.using(using).filter(closed_as__isnull=True, batch__state=BatchState.DIVIDING)
+    left = OutboxRecord.rows.using(using).filter(closed_as__isnull=True, batch__state=BatchState.ISOLATING)
     return {
         "pending": OutboxRecord.rows.using(using).pending().count(),
         "unsent": sum(unsent.values_list("record_count", flat=True)) + left.count(),
@@ -110,10 +110,10 @@ def unfinished(using: str) -> dict[str, int]:
 
 
 def _workspace(row: OutboxWorkspace | None) -> dict[str, Any]:
-    if row is None or row.state == Hold.OPEN:
-        return {"state": Hold.OPEN.value}
-    until = row.held_until.isoformat() if row.held_until else None
-    return {"state": row.state, "held_until": until, "reason": row.reason}
+    if row is None or row.state == WorkspaceState.ACTIVE:
+        return {"state": WorkspaceState.ACTIVE.value}
+    until = row.blocked_until.isoformat() if row.blocked_until else None
+    return {"state": row.state, "blocked_until": until, "reason": row.reason}
 
 
 def _counts(rows: Any, by: str) -> Any:

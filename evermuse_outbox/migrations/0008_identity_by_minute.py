@@ -27,7 +27,7 @@ def begin_with_the_minute(apps, schema_editor):
 
 
 def _identity(row):
-    from evermuse_outbox.evermuse.envelope import identity
+    from evermuse_outbox.evermuse.records.validation import identity
 
     fields = json.loads(row.payload)
     return identity(row.workspace, fields["_type"], fields["_event_at"], fields["_vendor_ids"])

@@ -14,12 +14,11 @@ from .batch import BatchState, OutboxBatch
 from .group import GroupState, OutboxGroup
 from .record import OutboxRecord, OutboxRejection, RecordState
 from .throttle import OutboxThrottle
-from .workspace import Hold, OutboxWorkspace
+from .workspace import OutboxWorkspace, WorkspaceState
 
 __all__ = [
     "BatchState",
     "GroupState",
-    "Hold",
     "OutboxAttempt",
     "OutboxBatch",
     "OutboxGroup",
@@ -28,4 +27,5 @@ __all__ = [
     "OutboxThrottle",
     "OutboxWorkspace",
     "RecordState",
+    "WorkspaceState",
 ]

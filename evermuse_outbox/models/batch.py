@@ -37,13 +37,13 @@ class BatchState(models.TextChoices):
     COMPLETE = "complete", _("complete")
     REFUSED = "refused", _("refused")
     SPLIT = "split", _("split")
-    DIVIDING = "dividing", _("dividing")
+    ISOLATING = "isolating", _("isolating")
     FAILED = "failed", _("failed")
     WITHDRAWN = "withdrawn", _("withdrawn")
 
 
 SENDABLE = (BatchState.SEALED, BatchState.IN_DOUBT)
-OPEN = (*SENDABLE, BatchState.SENDING, BatchState.ACCEPTED, BatchState.DIVIDING)
+OPEN = (*SENDABLE, BatchState.SENDING, BatchState.ACCEPTED, BatchState.ISOLATING)
 REMOTE = (BatchState.ACCEPTED, BatchState.COMPLETE)
 
 
@@ -99,8 +99,8 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
 
     def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
         """sealed or dividing → withdrawn: it will not be sent. False when it is neither any more."""
-        mine = self.filter(pk=batch.pk, state__in=(BatchState.SEALED, BatchState.DIVIDING))
-        ended = {"state": BatchState.WITHDRAWN, "finished_at": now, "message": message, "search": None}
+        mine = self.filter(pk=batch.pk, state__in=(BatchState.SEALED, BatchState.ISOLATING))
+        ended = {"state": BatchState.WITHDRAWN, "finished_at": now, "message": message, "isolation": None}
         return bool(mine.update(**ended))
 
     def renew(self, batch: OutboxBatch, until: datetime) -> bool:
@@ -168,8 +168,8 @@ class OutboxBatch(models.Model):
         default=False,
         help_text=_("An attempt ended without telling whether Evermuse took it."),
     )
-    search = models.JSONField(
-        _("search"),
+    isolation = models.JSONField(
+        _("isolation"),
         null=True,
         blank=True,
         help_text=_("What is known of its bad records while it is divided."),

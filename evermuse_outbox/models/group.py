@@ -47,18 +47,18 @@ class GroupQuerySet(models.QuerySet["OutboxGroup"]):
         """suspected → no row, paused → cleared since now. Returns how many groups were in trouble."""
         if row.state == GroupState.SUSPECTED:
             return self.resume()
-        told = {"state": GroupState.CLEARED, "since": now, "held_until": None}
+        told = {"state": GroupState.CLEARED, "since": now, "blocked_until": None}
         return self.filter(pk=row.pk, state=GroupState.PAUSED).update(**told)
 
     def pause(self, row: OutboxGroup, until: datetime, reason: str, advice: str) -> None:
         """suspected → paused, until a probe shows that the trouble is over, or a person says so."""
-        told = {"state": GroupState.PAUSED, "held_until": until, "reason": reason, "advice": advice}
+        told = {"state": GroupState.PAUSED, "blocked_until": until, "reason": reason, "advice": advice}
         self.filter(pk=row.pk).update(**told)
 
     def claim_probe(self, row: OutboxGroup, until: datetime) -> bool:
         """Makes this caller the one who tries a record. False when another was first."""
-        mine = self.filter(pk=row.pk, state=GroupState.PAUSED, held_until=row.held_until)
-        return bool(mine.update(held_until=until, probes=models.F("probes") + 1))
+        mine = self.filter(pk=row.pk, state=GroupState.PAUSED, blocked_until=row.blocked_until)
+        return bool(mine.update(blocked_until=until, probes=models.F("probes") + 1))
 
 
 class OutboxGroup(models.Model):
@@ -75,8 +75,10 @@ class OutboxGroup(models.Model):
     since = models.DateTimeField(
         _("since"), help_text=_("The first refusal of this row of refusals, or its end.")
     )
-    complaint = models.CharField(
-        _("complaint"), max_length=200, help_text=_("What was said, without numbers and names: alike in all.")
+    error_signature = models.CharField(
+        _("error_signature"),
+        max_length=200,
+        help_text=_("What was said, without numbers and names: alike in all."),
     )
     contract = models.CharField(_("contract"), max_length=16, help_text=_("The contract it was sent under."))
     batches = models.PositiveIntegerField(
@@ -86,7 +88,7 @@ class OutboxGroup(models.Model):
         _("records"), default=0, help_text=_("Refused for certain: alone, or all of a batch by name.")
     )
     probes = models.PositiveIntegerField(_("probes"), default=0)
-    held_until = models.DateTimeField(_("next probe"), null=True, blank=True)
+    blocked_until = models.DateTimeField(_("next probe"), null=True, blank=True)
     reason = models.TextField(_("reason"), blank=True, default="")
     advice = models.TextField(_("advice"), blank=True, default="")
 
@@ -98,7 +100,7 @@ class OutboxGroup(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="evermuse_group_paused_until",
-                condition=~models.Q(state=GroupState.PAUSED) | models.Q(held_until__isnull=False),
+                condition=~models.Q(state=GroupState.PAUSED) | models.Q(blocked_until__isnull=False),
             ),
         ]
 

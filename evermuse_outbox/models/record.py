@@ -96,7 +96,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
         return self.filter(Q(closed_as__isnull=True) | superseded | failed)
 
-    def lone(self) -> RecordQuerySet:
+    def sole_versions(self) -> RecordQuerySet:
         """Records of whose identity there is no other version, whatever became of it."""
         others = OutboxRecord.rows.filter(identity=OuterRef("identity")).exclude(pk=OuterRef("pk"))
         # With LIMIT, so that it is looked up for each record and never made a join with the whole table.

@@ -11,12 +11,12 @@ from django.utils.translation import gettext_lazy as _
 
 from ..ratelimit.throttle import (
     Entry,
-    Grant,
     Limit,
-    Pace,
-    Visit,
+    Permit,
+    RateLimitState,
+    Reservation,
     let_in,
-    new_visit,
+    new_permit_id,
 )
 
 
@@ -37,17 +37,17 @@ class EpochNow(models.Func):
 class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
     """Each change is one short transaction on the database's clock."""
 
-    def look(self, scope: str) -> tuple[Pace, float]:
+    def look(self, scope: str) -> tuple[RateLimitState, float]:
         """The pace as it stands, and the database's time in seconds since the epoch."""
         row = self.filter(pk=scope).annotate(now=EpochNow()).first()
-        return (row.pace, row.now) if row else (Pace(), 0.0)
+        return (row.pace, row.now) if row else (RateLimitState(), 0.0)
 
-    def reserve(self, scope: str, limit: Limit, patience: float) -> Grant:
+    def reserve(self, scope: str, limit: Limit, patience: float) -> Reservation:
         """The next slot of ``scope``, taken when it is at most ``patience`` seconds away."""
         with transaction.atomic(using=self.db):
             pace, now = self._locked(scope)
             grant, pace = pace.reserve(now, limit, patience)
-            self.filter(pk=scope).update(free_at=pace.free_at)
+            self.filter(pk=scope).update(next_slot_at=pace.next_slot_at)
         return grant
 
     def enter(self, scope: str, limit: Limit) -> Entry:
@@ -58,29 +58,33 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
         with transaction.atomic(using=self.db):
             pace, now = self._locked(scope)
             told = monotonic()
-            entry, pace = pace.enter(now, limit, new_visit())
-            self.filter(pk=scope).update(visits=pace.visits)
+            entry, pace = pace.enter(now, limit, new_permit_id())
+            self.filter(pk=scope).update(permits=pace.permits)
         # A commit may take long: a full disk cache, another host that fails over.
         return entry, monotonic() - told
 
-    def leave(self, scope: str, visit: str, *, is_send: bool) -> None:
+    def leave(self, scope: str, permit: str, *, is_send: bool) -> None:
         """The request of that visit was answered."""
         with transaction.atomic(using=self.db):
             pace, now = self._locked(scope)
-            pace = pace.leave(now, visit, is_send=is_send)
-            learnt = {"quickest": pace.quickest, "candidate": pace.candidate, "sends": pace.sends}
-            self.filter(pk=scope).update(visits=pace.visits, **learnt)
+            pace = pace.leave(now, permit, is_send=is_send)
+            learnt = {
+                "min_latency": pace.min_latency,
+                "min_latency_candidate": pace.min_latency_candidate,
+                "sends": pace.sends,
+            }
+            self.filter(pk=scope).update(permits=pace.permits, **learnt)
 
     def hold(self, scope: str, seconds: float) -> None:
         """Nobody gets a slot for that long."""
         with transaction.atomic(using=self.db):
             pace, now = self._locked(scope)
-            self.filter(pk=scope).update(hold_until=pace.hold(now, seconds).hold_until)
+            self.filter(pk=scope).update(blocked_until=pace.hold(now, seconds).blocked_until)
 
-    def _locked(self, scope: str) -> tuple[Pace, float]:
-        if not self.filter(pk=scope).update(touched=models.F("touched") + 1):
+    def _locked(self, scope: str) -> tuple[RateLimitState, float]:
+        if not self.filter(pk=scope).update(lock_count=models.F("lock_count") + 1):
             self.get_or_create(pk=scope)
-            self.filter(pk=scope).update(touched=models.F("touched") + 1)
+            self.filter(pk=scope).update(lock_count=models.F("lock_count") + 1)
         # The clock is read by a statement of its own, after the lock was had.
         return self.look(scope)
 
@@ -89,13 +93,13 @@ class OutboxThrottle(models.Model):
     """One API key, by a one-way fingerprint. Times are seconds since the epoch on the database's clock."""
 
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)
-    free_at = models.FloatField(_("next slot"), default=0)
-    hold_until = models.FloatField(_("held until"), default=0)
-    quickest = models.FloatField(_("quickest answer of late"), null=True)
-    candidate = models.FloatField(_("quickest answer of this epoch"), null=True)
+    next_slot_at = models.FloatField(_("next slot"), default=0)
+    blocked_until = models.FloatField(_("held until"), default=0)
+    min_latency = models.FloatField(_("quickest answer of late"), null=True)
+    min_latency_candidate = models.FloatField(_("quickest answer of this epoch"), null=True)
     sends = models.PositiveIntegerField(_("sends of this epoch"), default=0)
-    visits = models.JSONField(_("requests of the last second"), default=list)
-    touched = models.PositiveBigIntegerField(_("times asked"), default=0)
+    permits = models.JSONField(_("requests of the last second"), default=list)
+    lock_count = models.PositiveBigIntegerField(_("times asked"), default=0)
 
     now: float  # only on rows that `look` has read
 
@@ -109,7 +113,14 @@ class OutboxThrottle(models.Model):
         return self.scope
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> RateLimitState:
         """The row as the arithmetic wants it."""
-        visits = tuple(Visit(*visit) for visit in self.visits)
-        return Pace(self.free_at, self.hold_until, self.quickest, self.candidate, self.sends, visits)
+        permits = tuple(Permit(*permit) for permit in self.permits)
+        return RateLimitState(
+            self.next_slot_at,
+            self.blocked_until,
+            self.min_latency,
+            self.min_latency_candidate,
+            self.sends,
+            permits,
+        )

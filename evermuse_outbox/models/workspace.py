@@ -14,10 +14,10 @@ FLOWS = 2_000
 """Of how many groups a workspace remembers the flow."""
 
 
-class Hold(models.TextChoices):
+class WorkspaceState(models.TextChoices):
     """What a workspace is doing; everything but ``open`` holds its records back for a while."""
 
-    OPEN = "open", _("open")
+    ACTIVE = "active", _("active")
     PAUSED = "paused", _("paused")  # 401, 403, or no key at all
     BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeouts, nobody there
     THROTTLED = "throttled", _("throttled")  # 429
@@ -37,10 +37,10 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
 
     def named(self, name: str) -> OutboxWorkspace:
         """The row of that workspace, made at its first use."""
-        found = self.defer("agenda", "flows").filter(pk=name).first()
+        found = self.defer("run_queue", "arrival_rates").filter(pk=name).first()
         return found or self.get_or_create(pk=name)[0]
 
-    def take_turn(self, name: str) -> OutboxWorkspace:
+    def lock_for_sealing(self, name: str) -> OutboxWorkspace:
         """The row, locked until the transaction ends: one seals at a time in a workspace.
 
         Two versions of one identity may stand in two groups, so that sealing them side by side could
@@ -51,19 +51,19 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         if row := self._locked(name):
             return row
         self.get_or_create(pk=name)
-        return self.take_turn(name)
+        return self.lock_for_sealing(name)
 
     def _locked(self, name: str) -> OutboxWorkspace | None:
-        mine = self.defer("flows").filter(pk=name)
+        mine = self.defer("arrival_rates").filter(pk=name)
         if connections[self.db].features.has_select_for_update:
             return mine.select_for_update().first()
-        mine.update(turns=models.F("turns"))  # SQLite knows no other lock than that of a write
+        mine.update(seal_count=models.F("seal_count"))  # SQLite knows no other lock than that of a write
         return mine.first()
 
-    def hold(self, name: str, state: Hold, until: datetime, reason: str) -> bool:
+    def hold(self, name: str, state: WorkspaceState, until: datetime, reason: str) -> bool:
         """Holds the workspace back until then and says why. A longer ``retryAfter`` that stands is kept."""
         self.named(name)
-        return bool(self._holdable(name, until).update(state=state, held_until=until, reason=reason))
+        return bool(self._holdable(name, until).update(state=state, blocked_until=until, reason=reason))
 
     def back_off(self, name: str, failures: int, until: datetime, reason: str) -> bool:
         """One more failure in a row: backing off until then.
@@ -72,11 +72,15 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         since: then a hold has begun while this request was under way, and its failure says nothing new.
         """
         counted = self._holdable(name, until).filter(failures=failures)
-        ended: dict[str, Any] = {"state": Hold.BACKING_OFF, "held_until": until, "reason": reason}
+        ended: dict[str, Any] = {
+            "state": WorkspaceState.BACKING_OFF,
+            "blocked_until": until,
+            "reason": reason,
+        }
         return bool(counted.update(failures=failures + 1, **ended))
 
     def _holdable(self, name: str, until: datetime) -> WorkspaceQuerySet:
-        return self.filter(pk=name).exclude(state=Hold.THROTTLED, held_until__gt=until)
+        return self.filter(pk=name).exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=until)
 
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
         """Any hold → open, but for a ``retryAfter`` that is not over. Returns 1 when there was one.
@@ -84,20 +88,20 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         ``sent`` says that a batch got through, which ends the row of failures, too. Where sends have failed,
         only a send tells that the trouble is over.
         """
-        held = self.filter(pk=name).exclude(state=Hold.OPEN, failures=0)
+        held = self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
         # Asked first, as an UPDATE that changes nothing still waits for the lock of who seals (MariaDB).
         if not held.exists():
             return 0
-        over = held.exclude(state=Hold.THROTTLED, held_until__gt=now)
-        ended: dict[str, Any] = {"state": Hold.OPEN, "held_until": None, "reason": ""}
+        over = held.exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=now)
+        ended: dict[str, Any] = {"state": WorkspaceState.ACTIVE, "blocked_until": None, "reason": ""}
         if sent:
             return over.update(**ended, failures=0)
-        return over.exclude(state=Hold.BACKING_OFF, failures__gt=0).update(**ended)
+        return over.exclude(state=WorkspaceState.BACKING_OFF, failures__gt=0).update(**ended)
 
     def claim_probe(self, row: OutboxWorkspace, until: datetime) -> bool:
         """Makes this caller the one who tries whether the trouble is over. False when another was first."""
-        mine = self.filter(pk=row.pk, state=row.state, held_until=row.held_until)
-        return bool(mine.update(held_until=until))
+        mine = self.filter(pk=row.pk, state=row.state, blocked_until=row.blocked_until)
+        return bool(mine.update(blocked_until=until))
 
     def may_read(self, name: str, now: datetime) -> bool:
         """Whether nobody reads for that workspace, and it is time for its next read."""
@@ -110,29 +114,34 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
     def end_read(self, name: str, until: datetime, then: datetime, usual: float) -> bool:
         """The reader is done; the next read may be ``then``. False when its claim was taken over."""
         mine = self.filter(pk=name, next_read_at=until)
-        return bool(mine.update(next_read_at=then, usual_seconds=usual))
+        return bool(mine.update(next_read_at=then, typical_completion_seconds=usual))
 
 
 class OutboxWorkspace(models.Model):
     """One API key, by its name in the settings. The key itself is never stored."""
 
     name = models.CharField(_("name"), max_length=64, primary_key=True)
-    state = models.CharField(_("state"), max_length=12, choices=Hold.choices, default=Hold.OPEN)
-    held_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    state = models.CharField(
+        _("state"), max_length=12, choices=WorkspaceState.choices, default=WorkspaceState.ACTIVE
+    )
+    blocked_until = models.DateTimeField(_("held until"), null=True, blank=True)
     reason = models.TextField(_("reason"), blank=True, default="")
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
-    turns = models.PositiveBigIntegerField(
-        _("turns"), default=0, help_text=_("Times that a batch was looked for.")
+    seal_count = models.PositiveBigIntegerField(
+        _("sealing attempts"), default=0, help_text=_("Times that a batch was looked for.")
     )
     # Hints for whoever seals next; see pipeline/plan.py. Two columns, as the second is large and seldom written.
-    agenda = models.JSONField(
-        _("agenda"), default=dict, blank=True, help_text=_("The groups to be sealed next, and why.")
+    run_queue = models.JSONField(
+        _("run queue"), default=dict, blank=True, help_text=_("The groups to be sealed next, and why.")
     )
-    flows = models.JSONField(
-        _("flows"), default=list, blank=True, help_text=_("Records a second, of the groups with the most.")
+    arrival_rates = models.JSONField(
+        _("arrival rates"),
+        default=list,
+        blank=True,
+        help_text=_("Records a second, of the groups with the most."),
     )
     next_read_at = models.DateTimeField(_("next read at"), null=True, blank=True)
-    usual_seconds = models.FloatField(
+    typical_completion_seconds = models.FloatField(
         _("usual time"), default=0, help_text=_("Seconds that Evermuse takes for a batch, as was seen last.")
     )
 
@@ -145,14 +154,14 @@ class OutboxWorkspace(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def known_flows(self) -> dict[tuple[str, str], float]:
+    def known_arrival_rates(self) -> dict[tuple[str, str], float]:
         """Records a second by ``_type`` and ``_product_id``. Nothing where the column holds what nobody can read."""
         try:
-            return {(kind, product): float(flow) for kind, product, flow in self.flows}
+            return {(kind, product): float(flow) for kind, product, flow in self.arrival_rates}
         except (TypeError, ValueError):
             return {}
 
-    def remember_flows(self, flows: Mapping[tuple[str, str], float]) -> None:
+    def remember_arrival_rates(self, arrival_rates: Mapping[tuple[str, str], float]) -> None:
         """Keeps the greatest of them."""
-        greatest = heapq.nlargest(FLOWS, flows.items(), key=lambda item: item[1])
-        self.flows = [[*group, float(f"{flow:.3g}")] for group, flow in greatest]
+        greatest = heapq.nlargest(FLOWS, arrival_rates.items(), key=lambda item: item[1])
+        self.arrival_rates = [[*group, float(f"{flow:.3g}")] for group, flow in greatest]

@@ -56,7 +56,7 @@ KNOCK = 0.02
 """Seconds between two tries at the door: an answer may free a place sooner than the visit itself would."""
 
 
-class Grant(NamedTuple):
+class Reservation(NamedTuple):
     """An answer to a reservation: the slot is ``wait`` seconds away, and is ours if ``taken``."""
 
     wait: float
@@ -67,7 +67,7 @@ class Entry(NamedTuple):
     """An answer at the door: ``visit`` when we may send now, else None and how long to wait."""
 
     wait: float
-    visit: str | None
+    permit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Limit:
         return cls(count, count / rate * WINDOW + MARGIN)
 
 
-class Visit(NamedTuple):
+class Permit(NamedTuple):
     """One request: when it was let in, and the latest moment at which it may have arrived."""
 
     name: str
@@ -97,66 +97,68 @@ class Visit(NamedTuple):
     latest: float
 
 
-class Pace(NamedTuple):
+class RateLimitState(NamedTuple):
     """The state of one key on the keeper's clock, and what becomes of it. Pure."""
 
-    free_at: float = 0.0
-    hold_until: float = 0.0
-    quickest: float | None = None
-    candidate: float | None = None
+    next_slot_at: float = 0.0
+    blocked_until: float = 0.0
+    min_latency: float | None = None
+    min_latency_candidate: float | None = None
     sends: int = 0
-    visits: tuple[Visit, ...] = ()
+    permits: tuple[Permit, ...] = ()
 
     def wait(self, now: float) -> float:
         """Seconds until the next slot."""
-        free_at = self.free_at if self.free_at - now < CLOCK_JUMP else now
-        return max(free_at, self.hold_until, now) - now
+        next_slot_at = self.next_slot_at if self.next_slot_at - now < CLOCK_JUMP else now
+        return max(next_slot_at, self.blocked_until, now) - now
 
-    def reserve(self, now: float, limit: Limit, patience: float) -> tuple[Grant, Pace]:
+    def reserve(self, now: float, limit: Limit, patience: float) -> tuple[Reservation, RateLimitState]:
         """The next slot, taken only when it is at most ``patience`` seconds away."""
         wait = self.wait(now)
         if wait > patience:
-            return Grant(wait, taken=False), self
-        return Grant(wait, taken=True), self._replace(free_at=now + wait + limit.spacing)
+            return Reservation(wait, taken=False), self
+        return Reservation(wait, taken=True), self._replace(next_slot_at=now + wait + limit.spacing)
 
-    def enter(self, now: float, limit: Limit, name: str) -> tuple[Entry, Pace]:
+    def enter(self, now: float, limit: Limit, name: str) -> tuple[Entry, RateLimitState]:
         """Lets a request go now, or says how long to wait."""
-        if self.hold_until > now:
-            return Entry(self.hold_until - now, None), self
-        near = tuple(v for v in self.visits if now - limit.window < v.latest < now + CLOCK_JUMP)
+        if self.blocked_until > now:
+            return Entry(self.blocked_until - now, None), self
+        near = tuple(v for v in self.permits if now - limit.window < v.latest < now + CLOCK_JUMP)
         if len(near) >= limit.count:
-            free = sorted(visit.latest for visit in near)[len(near) - limit.count]
-            return Entry(min(free + limit.window - now, KNOCK), None), self._replace(visits=near)
-        return Entry(0.0, name), self._replace(visits=(*near, Visit(name, now, now + GRACE)))
+            free = sorted(permit.latest for permit in near)[len(near) - limit.count]
+            return Entry(min(free + limit.window - now, KNOCK), None), self._replace(permits=near)
+        return Entry(0.0, name), self._replace(permits=(*near, Permit(name, now, now + GRACE)))
 
-    def leave(self, now: float, name: str, *, is_send: bool) -> Pace:
+    def leave(self, now: float, name: str, *, is_send: bool) -> RateLimitState:
         """The request was answered: it has arrived, no later than its answer lets us know.
 
         Only sends tell what is quick: a read is answered sooner than a batch, and would make every batch
         look late. Until one epoch of them is known, the whole time until the answer counts.
         """
-        visit = next((v for v in self.visits if v.name == name), None)
-        if visit is None:
+        permit = next((v for v in self.permits if v.name == name), None)
+        if permit is None:
             return self
-        took = max(now - visit.sent, 0.0)
+        took = max(now - permit.sent, 0.0)
         pace = self._learn(took) if is_send else self
-        late = max(took - pace.quickest, 0.0) if is_send and pace.quickest is not None else took
-        arrived = visit.sent + min(late, GRACE)
+        late = max(took - pace.min_latency, 0.0) if is_send and pace.min_latency is not None else took
+        arrived = permit.sent + min(late, GRACE)
         return pace._replace(
-            visits=tuple(v._replace(latest=arrived) if v is visit else v for v in self.visits)
+            permits=tuple(v._replace(latest=arrived) if v is permit else v for v in self.permits)
         )
 
-    def _learn(self, took: float) -> Pace:
-        if self.quickest is not None and took < self.quickest - DROP:
-            return self._replace(quickest=None, candidate=took, sends=1)
-        candidate = took if self.candidate is None else min(took, self.candidate)
+    def _learn(self, took: float) -> RateLimitState:
+        if self.min_latency is not None and took < self.min_latency - DROP:
+            return self._replace(min_latency=None, min_latency_candidate=took, sends=1)
+        min_latency_candidate = (
+            took if self.min_latency_candidate is None else min(took, self.min_latency_candidate)
+        )
         if self.sends + 1 < EPOCH:
-            return self._replace(candidate=candidate, sends=self.sends + 1)
-        return self._replace(quickest=candidate, candidate=None, sends=0)
+            return self._replace(min_latency_candidate=min_latency_candidate, sends=self.sends + 1)
+        return self._replace(min_latency=min_latency_candidate, min_latency_candidate=None, sends=0)
 
-    def hold(self, now: float, seconds: float) -> Pace:
+    def hold(self, now: float, seconds: float) -> RateLimitState:
         """No slot for that many seconds; a longer hold that stands is kept."""
-        return self._replace(hold_until=max(self.hold_until, now + min(seconds, MAX_HOLD)))
+        return self._replace(blocked_until=max(self.blocked_until, now + min(seconds, MAX_HOLD)))
 
 
 class Throttle(Protocol):
@@ -168,13 +170,13 @@ class Throttle(Protocol):
     def wait(self) -> float:
         """Until the next slot, without taking it."""
 
-    def reserve(self, patience: float) -> Grant:
+    def reserve(self, patience: float) -> Reservation:
         """The next slot, taken if it is at most that far away."""
 
     def enter(self) -> Entry:
         """At the slot: whether a request may be sent at this moment."""
 
-    def leave(self, visit: str, *, is_send: bool) -> None:
+    def leave(self, permit: str, *, is_send: bool) -> None:
         """The request of that visit has been answered; ``is_send`` for a POST."""
 
     def hold(self, seconds: float) -> None:
@@ -188,10 +190,10 @@ def let_in(knock: Callable[[], tuple[Entry, float]]) -> Entry:
     often: where the keeper is slow at all times, all requests are as late, and none too late beside the others.
     """
     entry, took = knock()
-    return knock()[0] if entry.visit and took > LATE else entry
+    return knock()[0] if entry.permit and took > LATE else entry
 
 
-def new_visit() -> str:
+def new_permit_id() -> str:
     """A name for a visit."""
     return uuid.uuid4().hex[:16]
 
@@ -213,18 +215,18 @@ local function write(field, value)
     redis.call('HSET', KEYS[1], field, string.format('%.6f', value))
     redis.call('EXPIRE', KEYS[1], 172800)
 end
-local function forgotten() return redis.call('HEXISTS', KEYS[1], 'free_at') == 0 end
+local function forgotten() return redis.call('HEXISTS', KEYS[1], 'next_slot_at') == 0 end
 """
 _RESERVE = (
     _NOW
     + """
 local spacing, patience, jump = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if forgotten() then write('free_at', now + tonumber(ARGV[4])) end
-local free = read('free_at')
+if forgotten() then write('next_slot_at', now + tonumber(ARGV[4])) end
+local free = read('next_slot_at')
 if free - now >= jump then free = now end
-local wait = math.max(free, read('hold_until'), now) - now
+local wait = math.max(free, read('blocked_until'), now) - now
 if wait > patience then return {0, tostring(wait)} end
-write('free_at', now + wait + spacing)
+write('next_slot_at', now + wait + spacing)
 return {1, tostring(wait)}
 """
 )
@@ -234,10 +236,10 @@ _ENTER = (
 local count, window, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local jump, knock, window_and_grace = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
 if forgotten() then
-    write('free_at', now + window_and_grace)
+    write('next_slot_at', now + window_and_grace)
     return {0, tostring(window_and_grace)}
 end
-local hold = read('hold_until')
+local hold = read('blocked_until')
 if hold > now then return {0, tostring(hold - now)} end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - window)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], now + jump, '+inf')
@@ -259,18 +261,18 @@ local grace, epoch, sent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(string
 local took = math.max(now - sent, 0)
 local late = took
 if ARGV[4] == '1' then
-    local quickest = tonumber(redis.call('HGET', KEYS[1], 'quickest') or '-1')
+    local quickest = tonumber(redis.call('HGET', KEYS[1], 'min_latency') or '-1')
     if quickest >= 0 and took < quickest - tonumber(ARGV[5]) then
-        redis.call('HDEL', KEYS[1], 'quickest', 'candidate', 'sends')
+        redis.call('HDEL', KEYS[1], 'min_latency', 'min_latency_candidate', 'sends')
         quickest = -1
     end
-    local candidate = math.min(took, tonumber(redis.call('HGET', KEYS[1], 'candidate') or '1e9'))
+    local candidate = math.min(took, tonumber(redis.call('HGET', KEYS[1], 'min_latency_candidate') or '1e9'))
     if redis.call('HINCRBY', KEYS[1], 'sends', 1) < epoch then
-        write('candidate', candidate)
+        write('min_latency_candidate', candidate)
     else
         quickest = candidate
-        write('quickest', quickest)
-        redis.call('HDEL', KEYS[1], 'candidate', 'sends')
+        write('min_latency', quickest)
+        redis.call('HDEL', KEYS[1], 'min_latency_candidate', 'sends')
     end
     if quickest >= 0 then late = math.max(took - quickest, 0) end
 end
@@ -281,7 +283,7 @@ return 1
 _HOLD = (
     _NOW
     + """
-write('hold_until', math.max(read('hold_until'), now + tonumber(ARGV[1])))
+write('blocked_until', math.max(read('blocked_until'), now + tonumber(ARGV[1])))
 return 1
 """
 )
@@ -304,9 +306,9 @@ class RedisThrottle:
     def wait(self) -> float:
         return float(self._ask(patience=-1)[1])
 
-    def reserve(self, patience: float) -> Grant:
+    def reserve(self, patience: float) -> Reservation:
         taken, wait = self._ask(patience)
-        return Grant(float(wait), bool(taken))
+        return Reservation(float(wait), bool(taken))
 
     def enter(self) -> Entry:
         return let_in(self._knock)
@@ -314,12 +316,12 @@ class RedisThrottle:
     def _knock(self) -> tuple[Entry, float]:
         limit, asked = self._limit, monotonic()
         taken, told = self._run(
-            self._enter, limit.count, limit.window, GRACE, CLOCK_JUMP, new_visit(), KNOCK, self._forgotten
+            self._enter, limit.count, limit.window, GRACE, CLOCK_JUMP, new_permit_id(), KNOCK, self._forgotten
         )
         return Entry(0.0, _text(told)) if taken else Entry(float(told), None), monotonic() - asked
 
-    def leave(self, visit: str, *, is_send: bool) -> None:
-        self._run(self._leave, GRACE, EPOCH, visit, int(is_send), DROP)
+    def leave(self, permit: str, *, is_send: bool) -> None:
+        self._run(self._leave, GRACE, EPOCH, permit, int(is_send), DROP)
 
     def hold(self, seconds: float) -> None:
         self._run(self._hold, min(seconds, MAX_HOLD))

@@ -10,11 +10,11 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from ..conf import DEFAULT_WORKSPACE, Workspace, get_settings
-from ..delivery.context.context import Channel, Clock
+from ..delivery.context.context import Clock, DeliveryContext
 from ..delivery.loop.relay import relay, track
 from ..evermuse.client import Client
 from ..models import OutboxRecord
-from ..ratelimit.throttle import Entry, Grant
+from ..ratelimit.throttle import Entry, Reservation
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -33,13 +33,13 @@ class Unpaced:
     def wait(self) -> float:
         return 0.0
 
-    def reserve(self, patience: float) -> Grant:
-        return Grant(0.0, taken=True)
+    def reserve(self, patience: float) -> Reservation:
+        return Reservation(0.0, taken=True)
 
     def enter(self) -> Entry:
         return Entry(0.0, "visit")
 
-    def leave(self, visit: str, *, is_send: bool) -> None:
+    def leave(self, permit: str, *, is_send: bool) -> None:
         """Nobody counts."""
 
     def hold(self, seconds: float) -> None:
@@ -79,14 +79,14 @@ def deliver(
     paced, which is why the sandbox of :func:`local_evermuse` has no limit.
     """
     clock, sent = _Ahead(), 0
-    channel = _channel(sandbox.url, using, workspace, api_key, clock)
+    context = _channel(sandbox.url, using, workspace, api_key, clock)
     for _ in range(rounds):
-        step = relay(channel, 3_600)
+        step = relay(context, 3_600)
         clock.by += timedelta(seconds=400)
         sent += step
-        if not step and not track(channel, 1):
+        if not step and not track(context, 1):
             break
-    channel.client.close()
+    context.client.close()
     return sent
 
 
@@ -100,10 +100,10 @@ class _Ahead:
         return Clock(now=lambda: timezone.now() + self.by, sleep=lambda seconds: None)
 
 
-def _channel(url: str, using: str, name: str, api_key: str, ahead: _Ahead) -> Channel:
+def _channel(url: str, using: str, name: str, api_key: str, ahead: _Ahead) -> DeliveryContext:
     known = get_settings()
     named = known.workspace(name)
     workspace: Workspace = dataclasses.replace(named, api_url=url, api_key=type(named.api_key)(api_key))
     settings = dataclasses.replace(known, linger=0)
     client = Client(url, lambda: api_key, settings.timeout)
-    return Channel(using, workspace, settings, client, Unpaced(), ahead.clock())
+    return DeliveryContext(using, workspace, settings, client, Unpaced(), ahead.clock())

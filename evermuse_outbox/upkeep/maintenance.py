@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from ..conf import get_settings
-from ..delivery.context.context import Clock, one_of_many
-from ..delivery.context.retries import persist
+from ..delivery.context.context import Clock, isolate_database_errors
+from ..delivery.context.retries import retry_on_database_error
 from ..delivery.gates.group_breaker import CLEARED_FOR
 from ..models import (
     BatchState,
@@ -33,11 +33,13 @@ def maintain_all(clock: Clock) -> None:
     """Rescue, purge and the like on every database that workers look into."""
     settings = get_settings()
     for using in settings.databases:
-        with one_of_many(using):
-            persist(using, clock, rescue, using, clock)
-            persist(using, clock, purge_on, using, clock, settings.retention_days, _walks[using])
-            persist(using, clock, forget_groups, using, clock)
-            persist(using, clock, analyze_unknown, using)
+        with isolate_database_errors(using):
+            retry_on_database_error(using, clock, rescue, using, clock)
+            retry_on_database_error(
+                using, clock, purge_on, using, clock, settings.retention_days, _walks[using]
+            )
+            retry_on_database_error(using, clock, forget_groups, using, clock)
+            retry_on_database_error(using, clock, analyze_unknown, using)
 
 
 def rescue(using: str, clock: Clock, limit: int = 100) -> int:

@@ -11,11 +11,11 @@ from django.utils import timezone
 from evermuse_outbox.models import (
     BatchState,
     GroupState,
-    Hold,
     OutboxGroup,
     OutboxRecord,
     OutboxRejection,
     OutboxWorkspace,
+    WorkspaceState,
 )
 from tests.insight.test_status import group
 
@@ -60,10 +60,10 @@ def test_the_lists_and_every_page_answer(viewer: Client) -> None:
             assert 'class="evermuse-why"' in body(viewer, url("batch", "change", record.batch_id))
 
 
-@pytest.mark.parametrize("hold", Hold.values)
+@pytest.mark.parametrize("hold", WorkspaceState.values)
 def test_workspaces_in_every_state(viewer: Client, hold: str) -> None:
     OutboxWorkspace.objects.create(
-        name="north/a b", state=hold, held_until=timezone.now(), reason="HTTP 503: <busy>", failures=3
+        name="north/a b", state=hold, blocked_until=timezone.now(), reason="HTTP 503: <busy>", failures=3
     )
     OutboxWorkspace.objects.create(name="default", state=hold)
     assert "&lt;busy&gt;" in body(viewer, url("workspace", "changelist"))

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.test import Client
 
 from evermuse_outbox import models
-from evermuse_outbox.models import Hold, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models import OutboxRecord, OutboxWorkspace, WorkspaceState
 from tests.insight.test_status import group
 
 from . import rows
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def row() -> OutboxRecord:
-    OutboxWorkspace.objects.create(name="default", state=Hold.PAUSED, reason="HTTP 401")
+    OutboxWorkspace.objects.create(name="default", state=WorkspaceState.PAUSED, reason="HTTP 401")
     return rows.rejected()
 
 
@@ -92,7 +92,7 @@ def test_acting_without_permission_is_refused(viewer: Client, row: OutboxRecord)
     viewer.post(url("record", "changelist"), {"action": "retry_chosen", "_selected_action": row.pk})
     row.refresh_from_db()
     assert row.state == "rejected"
-    assert OutboxWorkspace.objects.get().state == Hold.PAUSED
+    assert OutboxWorkspace.objects.get().state == WorkspaceState.PAUSED
 
 
 def test_acting_asks_for_a_post(changer: Client, row: OutboxRecord) -> None:

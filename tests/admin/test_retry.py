@@ -8,7 +8,7 @@ from django.contrib.messages import get_messages
 from django.test import Client
 
 from evermuse_outbox.admin import retrying
-from evermuse_outbox.models import BatchState, Hold, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models import BatchState, OutboxRecord, OutboxWorkspace, WorkspaceState
 
 from . import rows
 from .conftest import url
@@ -148,10 +148,10 @@ def test_the_rejected_records_of_batches(changer: Client) -> None:
 
 
 def test_resuming_a_workspace(changer: Client) -> None:
-    OutboxWorkspace.objects.hold("default", Hold.PAUSED, rows.timezone.now(), "HTTP 401")
+    OutboxWorkspace.objects.hold("default", WorkspaceState.PAUSED, rows.timezone.now(), "HTTP 401")
     done = changer.post(url("workspace", "resume", "default"))
     assert done["Location"] == url("workspace", "change", "default")
-    assert OutboxWorkspace.objects.get().state == Hold.OPEN
+    assert OutboxWorkspace.objects.get().state == WorkspaceState.ACTIVE
     assert told(done) == "default is open again; the workers go on."
     assert "open already" in told(changer.post(url("workspace", "resume", "default")))
     assert changer.post(url("workspace", "resume", "nowhere")).status_code == 404
@@ -159,7 +159,7 @@ def test_resuming_a_workspace(changer: Client) -> None:
 
 def test_resuming_from_the_list(changer: Client) -> None:
     for name in ("north", "south"):
-        OutboxWorkspace.objects.hold(name, Hold.BACKING_OFF, rows.timezone.now(), "HTTP 503")
+        OutboxWorkspace.objects.hold(name, WorkspaceState.BACKING_OFF, rows.timezone.now(), "HTTP 503")
     data = {"action": "resume_chosen", "_selected_action": ["north", "south"], "index": 0}
     changer.post(url("workspace", "changelist"), data)
-    assert set(OutboxWorkspace.objects.values_list("state", flat=True)) == {Hold.OPEN}
+    assert set(OutboxWorkspace.objects.values_list("state", flat=True)) == {WorkspaceState.ACTIVE}

@@ -16,9 +16,9 @@ def test_a_flow_counts_reads_among_the_requests():
 
 
 def test_moments_go_forward():
-    dice = Random(1)
+    rng = Random(1)
 
-    moments = list(latency._moments(dice, 50, lambda: dice.expovariate(5)))
+    moments = list(latency._moments(rng, 50, lambda: rng.expovariate(5)))
 
     assert len(moments) == 50
     assert moments == sorted(moments)

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.test.utils import override_settings
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import Channel, Clock, open_channel
+from evermuse_outbox.delivery.context.context import Clock, DeliveryContext, open_context
 from evermuse_outbox.delivery.loop import relay
 from evermuse_outbox.delivery.sending.send import send_next
 from evermuse_outbox.models import OutboxRecord
@@ -70,7 +70,7 @@ class Life:
             "API_KEY": "em_sk_sandbox",
             "DATABASES": [alias],
             "LINGER": 0,
-            "KICK": False,
+            "WAKE_ON_COMMIT": False,
             **scenario.settings,
         }
 
@@ -85,9 +85,9 @@ class Life:
         self._keys = before
 
     @property
-    def channel(self) -> Channel:
+    def context(self) -> DeliveryContext:
         """The default workspace. Where the scenario is ``paced``, the keeper of the pace is real, and its time."""
-        opened = open_channel(self.alias, "default")
+        opened = open_context(self.alias, "default")
         if self.scenario.paced:
             clock = Clock(now=self.clock.now, sleep=time.sleep, monotonic=time.monotonic)
             return dataclasses.replace(opened, clock=clock)
@@ -96,23 +96,23 @@ class Life:
 
     def send(self, *, new_first: bool = False) -> object:
         """One batch, sealed now or before."""
-        return send_next(self.channel, new_first=new_first)
+        return send_next(self.context, new_first=new_first)
 
     def relay(self) -> int:
         """Seals and sends until nothing is due."""
-        return relay.relay(self.channel, 60)
+        return relay.relay(self.context, 60)
 
     def track(self) -> int:
         """Asks about all batches that are due."""
-        return relay.track(self.channel, 60)
+        return relay.track(self.context, 60)
 
     def rescue(self) -> None:
         """Takes from dead workers what they held."""
-        maintain.rescue(self.alias, self.channel.clock)
+        maintain.rescue(self.alias, self.context.clock)
 
     def maintain(self) -> None:
         """Rescue and purge."""
-        maintain.maintain_all(self.channel.clock)
+        maintain.maintain_all(self.context.clock)
 
     # --- the host ---------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .steps import HOUSE
 
-ROOMS = ("outbox.py", "models/*.py", "pipeline/*.py")
+ROOMS = ("outbox.py", "models/*.py", "delivery/*/*.py")
 """What happens to a record happens here."""
 
 WRITES = {
@@ -38,11 +38,11 @@ SELDOM = {"named"}
 
 NOT_TO_BE_WALKED = {
     # It only reads.
-    ("pipeline/census.py", "cursor.execute(query, list(told))"),
+    ("delivery/scheduling/group_scan.py", "cursor.execute(query, list(told))"),
     # Only where another connection commits between two reads; and then in a transaction that others walk.
-    ("pipeline/versions.py", "OutboxRecord.rows.using(channel.using).supersede(older)"),
+    ("delivery/sealing/versions.py", "OutboxRecord.rows.using(context.using).supersede(older)"),
     # Changes nothing that lasts, and is said to PostgreSQL alone.
-    ("models/plans.py", "cursor.execute('SET LOCAL jit = off')"),
+    ("models/query_hints.py", "cursor.execute('SET LOCAL jit = off')"),
     # Only on PostgreSQL: the scenarios of a host are played there too, but what is walked is looked at on SQLite.
     ("models/insert.py", "cursor.execute(_many(), _columns(workspace, contract, envelopes, at))"),
     # Only on databases that are none of Django's own.

@@ -52,7 +52,7 @@ class Stage:
             try:
                 yield self
             finally:
-                self.life.channel.client.close()
+                self.life.context.client.close()
                 self.sandbox.stop()
                 self._wipe()
                 self.life.clock.close()
@@ -116,7 +116,7 @@ class Stage:
         self.scenario.before(self.life)
         for fault in self.scenario.faults:
             self.sandbox.fail_next(fault)
-        self.life.channel.client.close()
+        self.life.context.client.close()
 
     def _wipe(self) -> None:
         with transaction.atomic(using=self.alias):
@@ -126,7 +126,7 @@ class Stage:
 
     def _quiet(self) -> None:
         """Until the sandbox is done with what the dead have sent."""
-        self.life.channel.client.close()
+        self.life.context.client.close()
         with socket.create_connection((self.sandbox.host, self.sandbox.port)) as knock:
             knock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             while knock.recv(4096):

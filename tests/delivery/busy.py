@@ -35,9 +35,9 @@ class Unhurried:
 class BusyWorkspace:
     """``seconds`` is how long Evermuse takes for a batch; with ``dice`` anything between that and nothing."""
 
-    def __init__(self, channel, alias, sandbox, clock, seconds, *, dice=None):
-        self.channel = dataclasses.replace(channel, throttle=Unhurried(channel.throttle))
-        self.alias, self.sandbox, self.clock, self.seconds, self.dice = alias, sandbox, clock, seconds, dice
+    def __init__(self, context, alias, sandbox, clock, seconds, *, rng=None):
+        self.context = dataclasses.replace(context, throttle=Unhurried(context.throttle))
+        self.alias, self.sandbox, self.clock, self.seconds, self.rng = alias, sandbox, clock, seconds, rng
         self.sent = 0
         self.waits = []
         self._done_at = {}
@@ -66,7 +66,7 @@ class BusyWorkspace:
     def _accepted(self):
         self.sent += 1
         at, name = self.clock.at, f"bat_{self.sent:06}"
-        age = self.dice.uniform(0, self.seconds) if self.dice else 0.0  # older ones are complete sooner
+        age = self.rng.uniform(0, self.seconds) if self.rng else 0.0  # older ones are complete sooner
         made = at.timestamp() - age
         stored = Batch(
             name, "default", "message", made, accepted=1, rejected=0, total_errors=0, errors=(), attachments=0
@@ -108,11 +108,11 @@ class BusyWorkspace:
 
     def look(self):
         """What a task does that was asked to track."""
-        track(self.channel, 5)
+        track(self.context, 5)
 
     def end_of_backlog(self):
         """Nothing waits to be sent any more."""
-        self.channel.throttle.is_free = True
+        self.context.throttle.is_free = True
         OutboxRecord.rows.using(self.alias).all().delete()
 
     @property
@@ -126,5 +126,5 @@ class BusyWorkspace:
         return [(row.finished_at - self._done_at[row.remote_id]).total_seconds() for row in rows]
 
 
-def dice():
+def rng():
     return Random(5)

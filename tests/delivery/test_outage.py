@@ -10,7 +10,7 @@ import pytest
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.gates import permits as pace
 from evermuse_outbox.delivery.loop.relay import relay, track
-from evermuse_outbox.models import Hold, OutboxBatch, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace, WorkspaceState
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
 
@@ -20,10 +20,10 @@ HOURS = 3_600
 class Sender:
     """One of many that are under way side by side, each let in by a gate of its own."""
 
-    def __init__(self, channel):
-        self._channel = channel
+    def __init__(self, context):
+        self._channel = context
         self._context = copy_context()  # what a thread has
-        self._gate = pace.gate(channel)
+        self._gate = pace.gate(context)
         self.let_in = self._context.run(self._gate.__enter__)
 
     def fails(self):
@@ -41,44 +41,44 @@ def workspace(alias):
 
 
 def held_for(alias, clock):
-    return (workspace(alias).held_until - clock.now()).total_seconds()
+    return (workspace(alias).blocked_until - clock.now()).total_seconds()
 
 
-def test_requests_that_were_under_way_together_fail_as_one(channel, alias, clock):
-    senders = [Sender(channel) for _ in range(10)]
+def test_requests_that_were_under_way_together_fail_as_one(context, alias, clock):
+    senders = [Sender(context) for _ in range(10)]
     assert all(sender.let_in.is_open for sender in senders)
     for sender in senders:
         sender.fails()
     assert workspace(alias).failures == 1
-    assert held_for(alias, clock) <= channel.settings.backoff_base
+    assert held_for(alias, clock) <= context.settings.backoff_base
 
 
-def test_each_try_after_a_pause_that_fails_makes_the_next_one_longer(channel, alias, clock):
-    late = Sender(channel)
+def test_each_try_after_a_pause_that_fails_makes_the_next_one_longer(context, alias, clock):
+    late = Sender(context)
     for failures in range(1, 4):
-        Sender(channel).fails()
+        Sender(context).fails()
         assert workspace(alias).failures == failures
-        clock.move(channel.settings.backoff_cap)
+        clock.move(context.settings.backoff_cap)
     # One that was under way all the time tells nothing new.
-    before = workspace(alias).held_until
+    before = workspace(alias).blocked_until
     late.fails()
-    assert (workspace(alias).failures, workspace(alias).held_until) == (3, before)
+    assert (workspace(alias).failures, workspace(alias).blocked_until) == (3, before)
 
 
-def test_a_failure_does_not_shorten_a_retry_after(channel, alias, clock):
-    late = Sender(channel)
-    pace.hold_for_retry_after(channel, 60, "HTTP 429")
+def test_a_failure_does_not_shorten_a_retry_after(context, alias, clock):
+    late = Sender(context)
+    pace.hold_for_retry_after(context, 60, "HTTP 429")
     late.fails()
-    pace.hold_for_retry_after(channel, 1, "HTTP 429")
-    assert workspace(alias).state == Hold.THROTTLED
+    pace.hold_for_retry_after(context, 1, "HTTP 429")
+    assert workspace(alias).state == WorkspaceState.THROTTLED
     assert held_for(alias, clock) == 60
 
 
-def test_who_keeps_the_pace_going_away_is_no_failure_of_the_api(channel, alias, clock):
+def test_who_keeps_the_pace_going_away_is_no_failure_of_the_api(context, alias, clock):
     from evermuse_outbox.evermuse.errors import ThrottleUnavailable
 
     for _ in range(5):
-        with pace.gate(channel) as gate:
+        with pace.gate(context) as gate:
             assert gate.is_open
             raise ThrottleUnavailable("Redis keeps the pace and does not answer")
         clock.move(pace.KEEPER_DOWN)
@@ -87,10 +87,10 @@ def test_who_keeps_the_pace_going_away_is_no_failure_of_the_api(channel, alias, 
 
 @pytest.mark.parametrize("trouble", ["refuses connections", "answers 503"])
 def test_after_six_hours_without_the_api_everything_flows_by_itself(
-    channel, alias, sandbox, clock, trouble, outbox_settings, reopen
+    context, alias, sandbox, clock, trouble, outbox_settings, reopen
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=5, BACKOFF_CAP=1_200)
-    channel = reopen()
+    context = reopen()
     outbox.enqueue_many((record(number) for number in range(60)), using=alias)
     if trouble == "refuses connections":
         sandbox.stop()
@@ -98,10 +98,10 @@ def test_after_six_hours_without_the_api_everything_flows_by_itself(
         sandbox.fail_next(Fault(status=503), count=None)
     beginning, tries = clock.now(), 0
     while (clock.now() - beginning).total_seconds() < 6 * HOURS:
-        tries += relay(channel, 60)
+        tries += relay(context, 60)
         clock.move(max(held_for(alias, clock), 1))
     # Pauses grow to the cap and are half of it on average; a few short ones come before that.
-    assert tries < 2 * 6 * HOURS / channel.settings.backoff_cap + 40
+    assert tries < 2 * 6 * HOURS / context.settings.backoff_cap + 40
     assert OutboxRecord.rows.using(alias).rejected().count() == 0
     outbox.enqueue(record(0, data={"text": "the version of after the outage"}), using=alias)
 
@@ -109,11 +109,11 @@ def test_after_six_hours_without_the_api_everything_flows_by_itself(
     sandbox.clear_faults()
     beginning = clock.now()
     while OutboxRecord.objects.using(alias).filter(state__in=["pending", "in_flight"]).exists():
-        relay(channel, 60)
-        track(channel, 60)
+        relay(context, 60)
+        track(context, 60)
         clock.move(10)
-    assert (clock.now() - beginning).total_seconds() < 3 * channel.settings.backoff_cap
-    assert (workspace(alias).state, workspace(alias).failures) == (Hold.OPEN, 0)
+    assert (clock.now() - beginning).total_seconds() < 3 * context.settings.backoff_cap
+    assert (workspace(alias).state, workspace(alias).failures) == (WorkspaceState.ACTIVE, 0)
     assert len(sandbox.records()) == 60
     newest = sandbox.record("message", {"message_id": "msg-0"}, "2026-02-24T12:34:56Z")
     assert newest.record["data"]["text"] == "the version of after the outage"

@@ -101,7 +101,7 @@ def test_every_mail_arrives_once_and_within_the_limits(stack, mbox):
     figures = host.status()
     assert {state: n for state, n in figures["records"].items() if n} == {"delivered": MAILS}
     assert figures["oldest_unsent_seconds"] is None
-    assert figures["workspaces"] == {"default": {"state": "open"}}
+    assert figures["workspaces"] == {"default": {"state": "active"}}
 
     arrived = sandbox.records()
     assert {dict(stored.identity.vendor_ids)["message_id"] for stored in arrived} == {

@@ -27,27 +27,27 @@ class Undone(Exception):
     """The host changed its mind."""
 
 
-def write(dice: random.Random, name: str) -> list[tuple[int, int, str]]:
+def write(rng: random.Random, name: str) -> list[tuple[int, int, str]]:
     """One transaction: versions in two groups, some of the same identity twice."""
     written = []
     with transaction.atomic():
-        for turn in range(dice.randrange(1, 8)):
-            number, text = dice.randrange(NUMBERS), f"{name}-{turn}"
-            changes = {"_product_id": dice.choice(["prod-a", "prod-b"]), "data": {"text": text}}
+        for turn in range(rng.randrange(1, 8)):
+            number, text = rng.randrange(NUMBERS), f"{name}-{turn}"
+            changes = {"_product_id": rng.choice(["prod-a", "prod-b"]), "data": {"text": text}}
             row = outbox.enqueue(record(number, **changes))
             written.append((row.pk, number, text))
-        if dice.random() < 0.5:
+        if rng.random() < 0.5:
             raise Undone
     return written
 
 
 def main(seed: int) -> None:
-    stop, dice, count = threading.Event(), random.Random(seed), 0
+    stop, rng, count = threading.Event(), random.Random(seed), 0
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    while not stop.wait(dice.random() * 0.2):
+    while not stop.wait(rng.random() * 0.2):
         count += 1
         try:
-            for version in write(dice, f"{seed}-{count}"):
+            for version in write(rng, f"{seed}-{count}"):
                 print(*version, flush=True)  # noqa: T201
         except Undone:
             pass

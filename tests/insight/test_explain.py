@@ -12,10 +12,10 @@ from evermuse_outbox.insight.explain import explain_batch, explain_group, explai
 from evermuse_outbox.models import (
     BatchState,
     GroupState,
-    Hold,
     OutboxRecord,
     OutboxRejection,
     OutboxWorkspace,
+    WorkspaceState,
 )
 from tests.insight.test_status import batch_in, group, record_in
 from tests.records import record
@@ -25,9 +25,9 @@ SHOWN = "2026-03-01 12:30:00 UTC"
 FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 
 
-def hold(alias, state=Hold.PAUSED, until=AT, reason="401: the key is wrong"):
+def hold(alias, state=WorkspaceState.PAUSED, until=AT, reason="401: the key is wrong"):
     return OutboxWorkspace.objects.using(alias).create(
-        name="default", state=state, held_until=until, reason=reason
+        name="default", state=state, blocked_until=until, reason=reason
     )
 
 
@@ -143,7 +143,7 @@ def test_sealed_and_due(alias):
 
 
 def test_sealed_in_a_held_workspace(alias):
-    hold(alias, Hold.THROTTLED, reason="HTTP 429.")
+    hold(alias, WorkspaceState.THROTTLED, reason="HTTP 429.")
     assert explain_batch(batch_in(alias, BatchState.SEALED, due_at=AT)) == (
         f"Waiting, as its workspace is held. Throttled until {SHOWN}, then it is tried again: HTTP 429."
     )
@@ -216,19 +216,19 @@ def test_failed_without_a_word(alias):
 def test_a_held_workspace(alias, state, word):
     row = hold(alias, state)
     assert explain_workspace(row) == f"{word} until {SHOWN}, then it is tried again: 401: the key is wrong"
-    row.held_until = None
+    row.blocked_until = None
     assert explain_workspace(row) == f"{word} for now: 401: the key is wrong"
 
 
 def test_an_open_workspace(alias):
-    assert explain_workspace(hold(alias, Hold.OPEN)) == "Open."
+    assert explain_workspace(hold(alias, WorkspaceState.ACTIVE)) == "Open."
 
 
 # --- groups, dividing, versions that were rejected --------------------------------------------------------
 
 
 def test_pending_in_a_paused_group(alias):
-    group(alias, since=AT, held_until=FUTURE)
+    group(alias, since=AT, blocked_until=FUTURE)
     told = explain_record(record_in(alias, "pending"))
     assert told.startswith(
         f"Waiting, as its group is held. Paused, as everything is refused alike since {SHOWN}."
@@ -243,7 +243,9 @@ def test_a_suspected_group(alias):
 
 
 def test_in_a_batch_that_is_divided(alias):
-    divided = batch_in(alias, BatchState.DIVIDING, search={"found": 2, "cleared": 30}, message="HTTP 400: no")
+    divided = batch_in(
+        alias, BatchState.ISOLATING, isolation={"found": 2, "cleared": 30}, message="HTTP 400: no"
+    )
     part = batch_in(alias, BatchState.SENDING, parent=divided)
     told = explain_record(record_in(alias, "pending", divided))
     assert told.startswith(f"In batch #{divided.pk}. Evermuse refused it and did not say for whose sake")

@@ -16,12 +16,12 @@ from evermuse_outbox.insight.status import oldest_unsent, record_counts, status,
 from evermuse_outbox.models import (
     BatchState,
     GroupState,
-    Hold,
     OutboxBatch,
     OutboxGroup,
     OutboxRecord,
     OutboxWorkspace,
     RecordState,
+    WorkspaceState,
 )
 from evermuse_outbox.models.group import scope_of
 from evermuse_outbox.upkeep.postgresql import tables
@@ -37,7 +37,7 @@ EMPTY_BATCHES = dict.fromkeys(
         "complete",
         "refused",
         "split",
-        "dividing",
+        "isolating",
         "failed",
         "withdrawn",
     ),
@@ -81,7 +81,7 @@ def record_in(alias: str, state: str, batch: OutboxBatch | None = None, **change
 
 
 def hold(alias, state, until=None, reason="because", name="default"):
-    OutboxWorkspace.objects.using(alias).create(name=name, state=state, held_until=until, reason=reason)
+    OutboxWorkspace.objects.using(alias).create(name=name, state=state, blocked_until=until, reason=reason)
 
 
 def grow_old(alias, row, seconds):
@@ -94,7 +94,7 @@ def test_an_empty_outbox_has_every_figure(alias):
         "records": EMPTY_RECORDS,
         "batches": EMPTY_BATCHES,
         "oldest_unsent_seconds": None,
-        "workspaces": {"default": {"state": "open"}},
+        "workspaces": {"default": {"state": "active"}},
         "paused_groups": [],
         "tables": tables(alias),
     }
@@ -174,23 +174,23 @@ def test_a_record_from_a_clock_that_is_ahead_has_no_negative_age(alias):
 def test_a_held_workspace_is_told_with_its_reason_and_its_end(alias, outbox_settings):
     outbox_settings(WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     until = timezone.now() + timedelta(minutes=1)
-    hold(alias, Hold.PAUSED, until.replace(microsecond=0), "401: key missing or wrong")
-    hold(alias, Hold.OPEN, name="eu", reason="")
-    hold(alias, Hold.PAUSED, name="gone")
+    hold(alias, WorkspaceState.PAUSED, until.replace(microsecond=0), "401: key missing or wrong")
+    hold(alias, WorkspaceState.ACTIVE, name="eu", reason="")
+    hold(alias, WorkspaceState.PAUSED, name="gone")
     assert workspaces(alias) == {
         "default": {
             "state": "paused",
-            "held_until": until.replace(microsecond=0).isoformat(),
+            "blocked_until": until.replace(microsecond=0).isoformat(),
             "reason": "401: key missing or wrong",
         },
-        "eu": {"state": "open"},
+        "eu": {"state": "active"},
     }
     assert json.loads(json.dumps(status(alias))) == status(alias)
 
 
 def test_a_hold_without_an_end(alias):
-    hold(alias, Hold.BACKING_OFF)
-    assert workspaces(alias)["default"]["held_until"] is None
+    hold(alias, WorkspaceState.BACKING_OFF)
+    assert workspaces(alias)["default"]["blocked_until"] is None
 
 
 # --- what is left -------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_what_is_unfinished(alias):
 
 
 def test_what_is_left_in_a_batch_that_is_divided_is_unsent(alias):
-    divided = batch_in(alias, BatchState.DIVIDING, record_count=1_000)
+    divided = batch_in(alias, BatchState.ISOLATING, record_count=1_000)
     record_in(alias, "pending", divided)
     batch_in(alias, BatchState.SEALED, record_count=5, parent=divided)
     assert unfinished(alias)["unsent"] == 6
@@ -229,11 +229,11 @@ def group(alias, state=GroupState.PAUSED, **changes):
         "product_id": "prod-abc",
         "state": state,
         "since": timezone.now(),
-        "complaint": "no such project",
+        "error_signature": "no such project",
         "contract": "reference",
         "batches": 3,
         "records": 10,
-        "held_until": timezone.now() if state == GroupState.PAUSED else None,
+        "blocked_until": timezone.now() if state == GroupState.PAUSED else None,
         "reason": "3 batches in a row were refused alike. No such project",
         "advice": "Look at the project id.",
     }
@@ -249,7 +249,7 @@ def test_paused_groups_say_why_and_how_to_go_on(alias):
         "type": "message",
         "product_id": "prod-abc",
         "since": row.since.isoformat(),
-        "held_until": row.held_until.isoformat(),
+        "blocked_until": row.blocked_until.isoformat(),
         "reason": row.reason,
         "advice": row.advice,
     }

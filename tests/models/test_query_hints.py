@@ -13,7 +13,7 @@ from django.db import connections
 from benchmarks.common import table
 from benchmarks.common.plans import captured
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.polling.poll import track_due
+from evermuse_outbox.delivery.polling.poll import poll_due_batch
 from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.delivery.sending.send import Step, give_back, lease_due, send, send_next
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
@@ -30,7 +30,7 @@ ROWS = 20_000
 
 
 @pytest.fixture
-def grown(channel, alias):
+def grown(context, alias):
     """Delivered rows, old and new, and a backlog, in a table that the planner knows, or knows nothing of."""
     if connections[alias].vendor != "postgresql":
         pytest.skip("PostgreSQL tells what it did")
@@ -59,30 +59,30 @@ def explained(alias, step):
     return statements
 
 
-def send_waiting(channel):
-    give_back(channel, seal_next(channel))
-    send(channel, lease_due(channel))
+def send_waiting(context):
+    give_back(context, seal_next(context))
+    send(context, lease_due(context))
 
 
-def later(channel):
+def later(context):
     """A minute later, by real time: the rows were made by it."""
     from datetime import timedelta
 
     from django.utils import timezone
 
-    clock = dataclasses.replace(channel.clock, now=lambda: timezone.now() + timedelta(seconds=60))
-    return dataclasses.replace(channel, clock=clock)
+    clock = dataclasses.replace(context.clock, now=lambda: timezone.now() + timedelta(seconds=60))
+    return dataclasses.replace(context, clock=clock)
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["with statistics", "without statistics"])
-def test_the_hot_path_reads_by_index_and_no_more_than_it_needs(grown, channel, alias, sandbox, analyzed):
+def test_the_hot_path_reads_by_index_and_no_more_than_it_needs(grown, context, alias, sandbox, analyzed):
     grown(analyzed=analyzed)
-    channel = later(channel)
+    context = later(context)
     steps = {
-        "send": lambda: send_next(channel),
-        "lease": lambda: send_waiting(channel),
-        "track": lambda: track_due(channel),
-        "purge": lambda: purge(alias, channel.clock, 14, seconds=0),
+        "send": lambda: send_next(context),
+        "lease": lambda: send_waiting(context),
+        "track": lambda: poll_due_batch(context),
+        "purge": lambda: purge(alias, context.clock, 14, seconds=0),
     }
     for name, step in steps.items():
         for statement in explained(alias, step):
@@ -107,23 +107,23 @@ def test_the_guard_sees_what_it_guards_against(grown, alias):
     assert any("Sort" in told or "Seq Scan" in told for told in sort.bad)
 
 
-def test_a_batch_of_a_thousand_takes_so_many_statements(channel, alias):
+def test_a_batch_of_a_thousand_takes_so_many_statements(context, alias):
     outbox.enqueue_many((record(number) for number in range(2_000)), using=alias)
-    assert send_next(channel) is Step.SENT  # the workspace has its row
+    assert send_next(context) is Step.SENT  # the workspace has its row
     with captured(using=alias) as statements:
-        assert send_next(channel) is Step.SENT
+        assert send_next(context) is Step.SENT
     assert OutboxBatch.objects.using(alias).latest("pk").record_count == 1_000
     asked = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
     assert len(asked) <= STATEMENTS, asked
 
 
-def test_a_chunk_that_is_purged_takes_so_many_statements(channel, alias, clock):
+def test_a_chunk_that_is_purged_takes_so_many_statements(context, alias, clock):
     outbox.enqueue_many((record(number) for number in range(1_000)), using=alias)
-    send_next(channel)
+    send_next(context)
     OutboxBatch.objects.using(alias).update(state="complete", finished_at=clock.now(), next_poll_at=None)
     clock.move(20 * 86_400)
     with captured(using=alias) as statements:
-        assert purge(alias, channel.clock, 14) == 1_000
+        assert purge(alias, context.clock, 14) == 1_000
     asked = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
     looks = 1 + 2 * 2 + 1  # a page of batches, two kinds of what is set aside, attempts
     assert len(asked) <= PURGING + looks, asked

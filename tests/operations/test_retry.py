@@ -12,55 +12,55 @@ from tests.delivery.settling.test_settle import spoil, state_of
 from tests.records import record
 
 
-def rejected(channel, alias, number, **changes):
+def rejected(context, alias, number, **changes):
     row = outbox.enqueue(record(number, **changes), using=alias)
     spoil(alias, row)
-    relay(channel, 60)
+    relay(context, 60)
     assert state_of(row) == "rejected"
     return row
 
 
-def work(channel, clock):
+def work(context, clock):
     for _ in range(20):
-        relay(channel, 60)
+        relay(context, 60)
         clock.move(60)
-        track(channel, 60)
+        track(context, 60)
 
 
-def test_a_retried_record_is_pending_and_then_delivered(channel, alias, sandbox, clock):
-    row = rejected(channel, alias, 1)
+def test_a_retried_record_is_pending_and_then_delivered(context, alias, sandbox, clock):
+    row = rejected(context, alias, 1)
     OutboxRecord.rows.using(alias).filter(pk=row.pk).update(
         payload=row.payload.replace("nonsense", "evidence"), size=row.size
     )
     assert retry(alias, [row.pk]).reopened == (row.pk,)
     assert state_of(row) == "pending"
-    relay(channel, 60)
+    relay(context, 60)
     clock.move(5)
-    track(channel, 60)
+    track(context, 60)
     assert state_of(row) == "delivered"
     assert row.rejections.count() == 1
 
 
-def test_only_rejected_records_are_retried(channel, alias, sandbox):
+def test_only_rejected_records_are_retried(context, alias, sandbox):
     pending = outbox.enqueue(record(1), using=alias)
     assert retry(alias, [pending.pk, 10**9]) == retry(alias, [])
 
 
-def test_an_older_version_is_refused_while_a_newer_one_is_pending_or_delivered(channel, alias, sandbox):
-    row = rejected(channel, alias, 1)
+def test_an_older_version_is_refused_while_a_newer_one_is_pending_or_delivered(context, alias, sandbox):
+    row = rejected(context, alias, 1)
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
     assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
-    relay(channel, 60)
+    relay(context, 60)
     assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
 
 
 def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
-    channel, alias, sandbox, clock
+    context, alias, sandbox, clock
 ):
-    row = rejected(channel, alias, 1)
+    row = rejected(context, alias, 1)
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
     sandbox.fail_next(Fault(batch_fails=True), count=None)
-    work(channel, clock)
+    work(context, clock)
     assert state_of(newer) == "rejected"
     assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
     # Nor does it help to take the newer one back, before its own retry or after it.
@@ -68,44 +68,44 @@ def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
     assert OutboxRecord.objects.using(alias).filter(pk=newer.pk).discard() == 1
     assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
     clock.move(400 * 86_400)
-    purge(alias, channel.clock, 14)
+    purge(alias, context.clock, 14)
     assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
 
 
 def test_an_older_version_is_refused_after_an_accepted_one_was_superseded_by_a_rejected_one(
-    channel, alias, sandbox, clock
+    context, alias, sandbox, clock
 ):
-    row = rejected(channel, alias, 1)
+    row = rejected(context, alias, 1)
     accepted = outbox.enqueue(record(1, data={"version": 2}), using=alias)
     sandbox.fail_next(Fault(batch_fails=True))
-    relay(channel, 60)
+    relay(context, 60)
     last = outbox.enqueue(record(1, data={"version": 3}), using=alias)
     spoil(alias, last)
-    work(channel, clock)
+    work(context, clock)
     assert (state_of(accepted), state_of(last)) == ("superseded", "rejected")
     assert retry(alias, [row.pk]).refused == {row.pk: accepted.pk}
     clock.move(400 * 86_400)
-    purge(alias, channel.clock, 14)
+    purge(alias, context.clock, 14)
     assert retry(alias, [row.pk]).refused == {row.pk: accepted.pk}
 
 
-def test_a_newer_version_that_was_never_accepted_stands_in_nobodys_way(channel, alias, sandbox):
-    row = rejected(channel, alias, 1)
-    rejected(channel, alias, 1, data={"version": 2})
+def test_a_newer_version_that_was_never_accepted_stands_in_nobodys_way(context, alias, sandbox):
+    row = rejected(context, alias, 1)
+    rejected(context, alias, 1, data={"version": 2})
     assert retry(alias, [row.pk]).reopened == (row.pk,)
 
 
-def test_what_a_batch_has_taken_is_not_taken_out_by_a_late_retry(channel, alias, sandbox):
+def test_what_a_batch_has_taken_is_not_taken_out_by_a_late_retry(context, alias, sandbox):
     row = outbox.enqueue(record(1), using=alias)
-    relay(channel, 60)
+    relay(context, 60)
     assert OutboxRecord.rows.using(alias).reopen([row.pk]) == 0
     assert state_of(row) == "in_flight"
 
 
-def test_discarding_takes_back_what_no_batch_has_taken(channel, alias, sandbox):
-    failed = rejected(channel, alias, 1)
+def test_discarding_takes_back_what_no_batch_has_taken(context, alias, sandbox):
+    failed = rejected(context, alias, 1)
     flying = outbox.enqueue(record(2), using=alias)
-    relay(channel, 60)
+    relay(context, 60)
     waiting = outbox.enqueue(record(3), using=alias)
     assert OutboxRecord.objects.using(alias).all().discard() == 2
     assert [state_of(row) for row in (failed, flying, waiting)] == ["discarded", "in_flight", "discarded"]

@@ -25,7 +25,7 @@ from evermuse_outbox.ratelimit.throttle import (
     LATE,
     MARGIN,
     Limit,
-    Pace,
+    RateLimitState,
     RedisThrottle,
     scope_of,
 )
@@ -37,7 +37,7 @@ TEN = Limit.of(10)
 def drive(requests, limit=TEN):
     """Plays requests (asked at, seconds to arrive, seconds to be answered) through one pace, each by a sender
     of its own, in the order of time; returns when each arrived."""
-    pace, arrivals, events = Pace(), [], []
+    pace, arrivals, events = RateLimitState(), [], []
     for number, (asked, travel, answer) in enumerate(requests):
         heapq.heappush(events, (asked, number, "reserve", travel, answer))
     while events:
@@ -50,7 +50,7 @@ def drive(requests, limit=TEN):
             pace = pace.leave(now, name, is_send=True)
         else:
             entry, pace = pace.enter(now, limit, name)
-            if entry.visit is None:
+            if entry.permit is None:
                 heapq.heappush(events, (now + entry.wait, number, "enter", travel, answer))
             else:
                 arrivals.append(now + travel)
@@ -75,8 +75,8 @@ def test_no_sliding_second_holds_more_than_ten_however_unsteady_the_way_there(re
 @pytest.mark.parametrize("travel", [0.0, 0.06, 0.12, 0.25])
 @pytest.mark.parametrize("answer", [0.005, 0.3, 1.0])
 def test_nor_under_a_backlog_with_jitter_and_slow_answers(travel, answer):
-    dice = random.Random(7)
-    requests = [(1e9, dice.uniform(0, travel), answer) for _ in range(400)]
+    rng = random.Random(7)
+    requests = [(1e9, rng.uniform(0, travel), answer) for _ in range(400)]
     assert worst_second(drive(requests)) <= 10
 
 
@@ -84,46 +84,46 @@ def test_nor_under_a_backlog_with_jitter_and_slow_answers(travel, answer):
 @pytest.mark.parametrize("slow", [0.3, 1.0])
 def test_nor_when_answers_become_quicker(travel, slow):
     for seed in range(4):
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         once = [slow] * 120 + [0.005] * 180
         now_and_then = [0.005 if n % 40 == 39 else slow for n in range(300)]
         for answers in (once, now_and_then):
-            requests = [(1e9 + n / 1000, dice.uniform(0, travel), answer) for n, answer in enumerate(answers)]
+            requests = [(1e9 + n / 1000, rng.uniform(0, travel), answer) for n, answer in enumerate(answers)]
             assert worst_second(drive(requests)) <= 10
 
 
 @pytest.mark.parametrize("answer", [0.005, 0.3, 1.0])
 def test_a_steady_way_is_used_to_95_percent_of_the_limit_however_slow_the_answers(answer):
-    dice = random.Random(7)
-    arrivals = drive([(1e9, 0.001, answer * dice.uniform(1, 1.02)) for _ in range(400)])
+    rng = random.Random(7)
+    arrivals = drive([(1e9, 0.001, answer * rng.uniform(1, 1.02)) for _ in range(400)])
     assert 399 / (arrivals[-1] - arrivals[0]) >= 9.5
 
 
 def test_a_key_that_was_idle_waits_for_nothing():
-    assert Pace(free_at=5).reserve(100, TEN, 0)[0] == (0, True)
+    assert RateLimitState(next_slot_at=5).reserve(100, TEN, 0)[0] == (0, True)
 
 
 def test_who_is_not_patient_enough_takes_nothing():
-    pace = Pace(free_at=102)
+    pace = RateLimitState(next_slot_at=102)
     grant, after = pace.reserve(100, TEN, patience=1)
     assert (grant.taken, grant.wait, after) == (False, 2, pace)
 
 
 def test_a_hold_moves_every_slot_behind_it_and_shuts_the_door():
-    pace = Pace(free_at=100.1).hold(100, 30)
+    pace = RateLimitState(next_slot_at=100.1).hold(100, 30)
     assert pace.reserve(100, TEN, 60)[0] == (30, True)
     assert pace.enter(100, TEN, "x")[0] == (30, None)
     assert pace.hold(100, 5) == pace
 
 
 def test_a_sender_that_dies_inside_costs_one_place_for_a_moment():
-    pace = Pace()
+    pace = RateLimitState()
     for number in range(10):
         entry, pace = pace.enter(100, TEN, str(number))
-        assert entry.visit
+        assert entry.permit
     free_again = 100 + GRACE + TEN.window
-    assert pace.enter(free_again - 0.01, TEN, "early")[0].visit is None
-    assert pace.enter(free_again + 0.01, TEN, "late")[0].visit
+    assert pace.enter(free_again - 0.01, TEN, "early")[0].permit is None
+    assert pace.enter(free_again + 0.01, TEN, "late")[0].permit
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ def test_any_rate_is_a_count_in_a_window(rate, count, window):
 
 
 def test_a_clock_that_was_set_back_does_not_stop_everything():
-    assert Pace(free_at=1_000_000 + CLOCK_JUMP).wait(1_000) == 0
+    assert RateLimitState(next_slot_at=1_000_000 + CLOCK_JUMP).wait(1_000) == 0
 
 
 def test_a_hold_is_capped_at_a_day():
-    assert Pace().hold(0, 1e9).hold_until == 86_400
+    assert RateLimitState().hold(0, 1e9).blocked_until == 86_400
 
 
 def test_the_scope_does_not_show_the_key():
@@ -162,7 +162,7 @@ def redis_client():
 
 def remember(redis_client, throttle):
     """A keeper that has not just forgotten everything."""
-    redis_client.hset(throttle.keys[0], "free_at", 1)
+    redis_client.hset(throttle.keys[0], "next_slot_at", 1)
 
 
 @pytest.fixture
@@ -203,12 +203,12 @@ def check_keeper(throttle):
     assert not refused.taken
     assert refused.wait > 1
 
-    visits = [throttle.enter().visit for _ in range(10)]
-    assert len(set(visits) - {None}) == 10
-    wait, visit = throttle.enter()
-    assert visit is None
+    permits = [throttle.enter().permit for _ in range(10)]
+    assert len(set(permits) - {None}) == 10
+    wait, permit = throttle.enter()
+    assert permit is None
     assert 0 < wait <= KNOCK
-    throttle.leave(visits[0], is_send=True)
+    throttle.leave(permits[0], is_send=True)
     throttle.leave("unknown:1.0", is_send=False)
 
     throttle.hold(100)
@@ -229,9 +229,9 @@ def test_the_database_keeps_the_pace(database_throttle):
 def check_late(throttle, watch):
     """Let in twice where it was told late: eight places are left of ten."""
     watch += [0, 2 * LATE, 0, 0]
-    assert throttle.enter().visit
+    assert throttle.enter().permit
     assert watch == []
-    assert sum(throttle.enter().visit is not None for _ in range(10)) == 8
+    assert sum(throttle.enter().permit is not None for _ in range(10)) == 8
 
 
 def test_who_was_let_in_by_redis_too_late_to_arrive_in_time_knocks_again(redis_throttle, watch):
@@ -244,7 +244,7 @@ def test_who_was_let_in_by_the_database_too_late_to_arrive_in_time_knocks_again(
 
 def test_where_the_keeper_is_always_slow_nobody_is_kept_out(redis_throttle, watch):
     watch += [0, 2 * LATE, 0, 2 * LATE]
-    assert redis_throttle.enter().visit
+    assert redis_throttle.enter().permit
 
 
 def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
@@ -258,42 +258,42 @@ def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
 
     def learnt():
         row = OutboxThrottle.objects.using(alias).get(pk="scope")
-        told = redis_client.hget(in_redis.keys[0], "quickest")
-        return row.quickest, told if told is None else float(told)
+        told = redis_client.hget(in_redis.keys[0], "min_latency")
+        return row.min_latency, told if told is None else float(told)
 
     for throttle in (in_redis, in_database):
         for _ in range(EPOCH + 5):
-            throttle.leave(throttle.enter().visit, is_send=False)
+            throttle.leave(throttle.enter().permit, is_send=False)
         for _ in range(EPOCH - 1):
-            throttle.leave(throttle.enter().visit, is_send=True)
+            throttle.leave(throttle.enter().permit, is_send=True)
     assert learnt() == (None, None)
     for throttle in (in_redis, in_database):
-        throttle.leave(throttle.enter().visit, is_send=True)
-    assert all(0 <= quickest < 5 for quickest in learnt())
+        throttle.leave(throttle.enter().permit, is_send=True)
+    assert all(0 <= min_latency < 5 for min_latency in learnt())
     redis_client.delete(*in_redis.keys)
 
 
 def test_an_answer_frees_a_place_before_its_grace_is_over():
-    pace = Pace()
+    pace = RateLimitState()
     for number in range(10):
         pace = pace.enter(100, TEN, str(number))[1]
     answered = pace.leave(100.01, "0", is_send=True)
     moment = 100.01 + TEN.window
-    assert pace.enter(moment, TEN, "x")[0].visit is None
-    assert answered.enter(moment, TEN, "x")[0].visit
+    assert pace.enter(moment, TEN, "x")[0].permit is None
+    assert answered.enter(moment, TEN, "x")[0].permit
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "an answer", "a hold that is over"])
 def test_a_redis_that_has_forgotten_everything_waits_a_window_first(redis_throttle, redis_client, meanwhile):
-    visit = redis_throttle.enter().visit
+    permit = redis_throttle.enter().permit
     redis_client.delete(*redis_throttle.keys)
     if meanwhile == "an answer":
-        redis_throttle.leave(visit, is_send=True)
+        redis_throttle.leave(permit, is_send=True)
     if meanwhile == "a hold that is over":
         redis_throttle.hold(0)
     # One who had a slot before is stopped at the door, and so is who comes for a new one.
-    wait, visit = redis_throttle.enter()
-    assert (visit, wait) == (None, pytest.approx(TEN.window + GRACE))
+    wait, permit = redis_throttle.enter()
+    assert (permit, wait) == (None, pytest.approx(TEN.window + GRACE))
     assert not redis_throttle.reserve(1).taken
     assert 1 < redis_throttle.reserve(5).wait <= TEN.window + GRACE
 
@@ -358,8 +358,8 @@ def test_processes_never_share_a_slot_nor_a_place(redis_client):
     assert [hammer.returncode for hammer in hammers] == [0] * 4
     assert len(entered) >= 10
     assert worst_second(entered) <= 10
-    free_at = float(redis_client.hget(throttle.keys[0], "free_at"))
-    assert free_at - (seconds + micros / 1e6) >= 800 * 0.1 - 1e-3
+    next_slot_at = float(redis_client.hget(throttle.keys[0], "next_slot_at"))
+    assert next_slot_at - (seconds + micros / 1e6) >= 800 * 0.1 - 1e-3
     redis_client.delete(*throttle.keys)
 
 
@@ -379,13 +379,13 @@ def test_threads_never_share_a_slot_nor_a_place_of_the_database(alias):
         try:
             throttle = DatabaseThrottle(alias, scope, limit)
             assert all(throttle.reserve(1e9).taken for _ in range(10))
-            return sum(throttle.enter().visit is not None for _ in range(10))
+            return sum(throttle.enter().permit is not None for _ in range(10))
         finally:
             connections.close_all()
 
     DatabaseThrottle(alias, scope, limit).reserve(0)
-    before = OutboxThrottle.objects.using(alias).get(pk=scope).free_at
+    before = OutboxThrottle.objects.using(alias).get(pk=scope).next_slot_at
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(hammer, range(4))) == 10
-    after = OutboxThrottle.objects.using(alias).get(pk=scope).free_at
+    after = OutboxThrottle.objects.using(alias).get(pk=scope).next_slot_at
     assert after - before == pytest.approx(40 * limit.spacing)

@@ -9,14 +9,14 @@ from evermuse_outbox.upkeep.maintenance import rescue
 from tests.records import record
 
 
-def test_only_an_expired_lease_is_rescued(channel, alias, clock):
+def test_only_an_expired_lease_is_rescued(context, alias, clock):
     outbox.enqueue(record(1), using=alias)
-    seal_next(channel)
-    clock.move(channel.settings.lease - 1)
-    assert rescue(alias, channel.clock) == 0
+    seal_next(context)
+    clock.move(context.settings.lease - 1)
+    assert rescue(alias, context.clock) == 0
     clock.move(2)
-    assert rescue(alias, channel.clock) == 1
-    assert rescue(alias, channel.clock) == 0
+    assert rescue(alias, context.clock) == 1
+    assert rescue(alias, context.clock) == 0
     batch = OutboxBatch.objects.using(alias).get()
     assert (batch.state, batch.in_doubt, batch.lease_token) == (BatchState.IN_DOUBT, True, None)
     assert OutboxAttempt.objects.using(alias).get().outcome == "lost"

@@ -6,26 +6,26 @@ from collections.abc import Callable, Sequence
 from random import random
 
 
-def full_jitter(failures: int, base: float, cap: float, dice: Callable[[], float] = random) -> float:
+def full_jitter(failures: int, base: float, cap: float, rng: Callable[[], float] = random) -> float:
     """Seconds to wait after the ``failures``-th failure in a row (from 1).
 
     Anything between nothing and ``base`` doubled at each failure, at most ``cap``: clients that failed
     together do not come back together.
     """
     ceiling = min(cap, base * 2.0 ** min(max(failures - 1, 0), 60))
-    return ceiling * dice()
+    return ceiling * rng()
 
 
-def poll_after(age: float, first: float, dice: Callable[[], float] = random) -> float:
+def poll_delay(age: float, first: float, rng: Callable[[], float] = random) -> float:
     """Seconds until a batch of that age (in seconds) is asked about again.
 
     A tenth of its age, at least ``first`` and at most five minutes, spread by a fifth so that batches
     sealed together are not asked about together for ever.
     """
-    return min(max(first, age * 0.1), 300.0) * (0.9 + 0.2 * dice())
+    return min(max(first, age * 0.1), 300.0) * (0.9 + 0.2 * rng())
 
 
-def usual_time(
+def typical_completion_time(
     usual: float, done: Sequence[float], under_way: Sequence[float], others_are_done: bool
 ) -> float:
     """Seconds that Evermuse takes for a batch, from what one page has shown; ``usual`` is what was known before, 0

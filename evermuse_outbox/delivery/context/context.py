@@ -23,14 +23,14 @@ from ...evermuse.errors import ThrottleUnavailable
 from ...models import OutboxThrottle
 from ...ratelimit.throttle import (
     Entry,
-    Grant,
     Limit,
     RedisThrottle,
+    Reservation,
     Throttle,
     scope_of,
 )
-from .database_errors import one_line, trouble_of
-from .retries import persist
+from .database_errors import classify_database_error, summarise_error
+from .retries import retry_on_database_error
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class DeliveryContext:
     """One workspace on one database alias, with its client, its throttle and its clock."""
 
     using: str
@@ -63,13 +63,13 @@ class Channel:
     clock: Clock = field(default_factory=Clock)
 
     @property
-    def name(self) -> str:
+    def workspace_name(self) -> str:
         """The workspace's name."""
         return self.workspace.name
 
-    def persist(self, step: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    def run_with_retries(self, step: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         """:func:`~.persist.persist` on this database and clock."""
-        return persist(self.using, self.clock, step, *given, **named)
+        return retry_on_database_error(self.using, self.clock, step, *given, **named)
 
 
 class DatabaseThrottle:
@@ -87,50 +87,50 @@ class DatabaseThrottle:
         pace, now = self._ask(self._rows.look, self._scope)
         return pace.wait(now)
 
-    def reserve(self, patience: float) -> Grant:
+    def reserve(self, patience: float) -> Reservation:
         return self._ask(self._rows.reserve, self._scope, self._limit, patience)
 
     def enter(self) -> Entry:
         return self._ask(self._rows.enter, self._scope, self._limit)
 
-    def leave(self, visit: str, *, is_send: bool) -> None:
-        self._ask(partial(self._rows.leave, is_send=is_send), self._scope, visit)
+    def leave(self, permit: str, *, is_send: bool) -> None:
+        self._ask(partial(self._rows.leave, is_send=is_send), self._scope, permit)
 
     def hold(self, seconds: float) -> None:
         self._ask(self._rows.hold, self._scope, seconds)
 
     def _ask(self, step: Callable[..., T], *arguments: Any) -> T:
         try:
-            return persist(self._rows.db, Clock(), step, *arguments)
+            return retry_on_database_error(self._rows.db, Clock(), step, *arguments)
         except DatabaseError as error:
             told = f"The database keeps the pace and does not answer: {type(error).__name__}"
             raise ThrottleUnavailable(told) from error
 
 
-def open_channel(using: str, name: str) -> Channel:
+def open_context(using: str, name: str) -> DeliveryContext:
     """The channel of this thread for that database alias and workspace."""
     settings = get_settings()
     workspace = settings.workspace(name)
-    return Channel(
+    return DeliveryContext(
         using, workspace, settings, _client(workspace, settings.timeout), _throttle(workspace, settings)
     )
 
 
-def channels() -> list[tuple[str, str]]:
+def queue_keys() -> list[tuple[str, str]]:
     """Every (database alias, workspace name) that records can wait in."""
     settings = get_settings()
     return [(using, name) for using in settings.databases for name in settings.workspaces]
 
 
 @contextmanager
-def one_of_many(name: str) -> Iterator[None]:
+def isolate_database_errors(name: str) -> Iterator[None]:
     """A database that is down keeps nobody from looking after the others."""
     try:
         yield
     except DatabaseError as error:
         # What is not the database's own trouble is a mistake of ours or of the installation: show where.
-        unforeseen = trouble_of(error) is None
-        logger.warning("%s is left for later: %s", name, one_line(error), exc_info=unforeseen)
+        unforeseen = classify_database_error(error) is None
+        logger.warning("%s is left for later: %s", name, summarise_error(error), exc_info=unforeseen)
 
 
 _local = threading.local()
@@ -160,6 +160,6 @@ def _redis(url: str) -> Any:
     return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
 
 
-def close_connections() -> None:
+def close_thread_connections() -> None:
     """Gives this thread's database connections back (threads of our own must do it themselves)."""
     connections.close_all()

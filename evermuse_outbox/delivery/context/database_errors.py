@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 
-class Trouble(Enum):
+class DatabaseErrorKind(Enum):
     """Trouble of the database, which no row is to blame for. The transaction has changed nothing."""
 
     CONFLICT = auto()
@@ -19,28 +19,28 @@ class Trouble(Enum):
     """Lost, shut down, refused, or there are too many. A new connection may be had. Where it was lost in
     a COMMIT, nobody knows whether that took place."""
 
-    NO_WRITES = auto()
+    READ_ONLY = auto()
     """Read only or full: nothing is written until somebody or something has ended that."""
 
 
 STATES = {
-    "08": Trouble.CONNECTION,
-    "25006": Trouble.NO_WRITES,  # read_only_sql_transaction
-    "25P03": Trouble.CONNECTION,  # idle_in_transaction_session_timeout
-    "25P04": Trouble.CONNECTION,  # transaction_timeout
-    "40": Trouble.CONFLICT,
-    "53100": Trouble.NO_WRITES,  # disk_full
-    "53200": Trouble.NO_WRITES,  # out_of_memory
-    "53300": Trouble.CONNECTION,  # too_many_connections
-    "55P03": Trouble.CONFLICT,  # lock_not_available
-    "57014": Trouble.CONFLICT,  # query_canceled: the statement waited for too long
-    "57P": Trouble.CONNECTION,  # shutdown, crash, starting up, idle for too long
-    "58030": Trouble.NO_WRITES,  # io_error
+    "08": DatabaseErrorKind.CONNECTION,
+    "25006": DatabaseErrorKind.READ_ONLY,  # read_only_sql_transaction
+    "25P03": DatabaseErrorKind.CONNECTION,  # idle_in_transaction_session_timeout
+    "25P04": DatabaseErrorKind.CONNECTION,  # transaction_timeout
+    "40": DatabaseErrorKind.CONFLICT,
+    "53100": DatabaseErrorKind.READ_ONLY,  # disk_full
+    "53200": DatabaseErrorKind.READ_ONLY,  # out_of_memory
+    "53300": DatabaseErrorKind.CONNECTION,  # too_many_connections
+    "55P03": DatabaseErrorKind.CONFLICT,  # lock_not_available
+    "57014": DatabaseErrorKind.CONFLICT,  # query_canceled: the statement waited for too long
+    "57P": DatabaseErrorKind.CONNECTION,  # shutdown, crash, starting up, idle for too long
+    "58030": DatabaseErrorKind.READ_ONLY,  # io_error
 }
 """Beginnings of SQLSTATEs, PostgreSQL's appendix "Error Codes"."""
 
 NUMBERS = {
-    Trouble.CONFLICT: {
+    DatabaseErrorKind.CONFLICT: {
         1020,  # ER_CHECKREAD: changed since it was read
         1180,  # ER_ERROR_DURING_COMMIT: others were first, in a cluster or where locked rows are skipped
         1205,  # ER_LOCK_WAIT_TIMEOUT
@@ -51,7 +51,7 @@ NUMBERS = {
         3024,  # ER_QUERY_TIMEOUT of MySQL
         3572,  # ER_LOCK_NOWAIT of MySQL
     },
-    Trouble.CONNECTION: {
+    DatabaseErrorKind.CONNECTION: {
         0,  # what PyMySQL says of a connection that is closed
         1040,  # ER_CON_COUNT_ERROR: too many
         1043,  # ER_HANDSHAKE_ERROR
@@ -77,7 +77,7 @@ NUMBERS = {
         2055,  # CR_SERVER_LOST_EXTENDED
         4031,  # ER_CLIENT_INTERACTION_TIMEOUT
     },
-    Trouble.NO_WRITES: {
+    DatabaseErrorKind.READ_ONLY: {
         3,  # EE_WRITE
         1021,  # ER_DISK_FULL
         1026,  # ER_ERROR_ON_WRITE
@@ -91,17 +91,17 @@ NUMBERS = {
 """Numbers of MariaDB and MySQL: those of the server from 1000 on, those of the client from 2000 on."""
 
 NAMES = {
-    "SQLITE_BUSY": Trouble.CONFLICT,
-    "SQLITE_LOCKED": Trouble.CONFLICT,
-    "SQLITE_CANTOPEN": Trouble.CONNECTION,
-    "SQLITE_FULL": Trouble.NO_WRITES,
-    "SQLITE_IOERR": Trouble.NO_WRITES,
-    "SQLITE_READONLY": Trouble.NO_WRITES,
+    "SQLITE_BUSY": DatabaseErrorKind.CONFLICT,
+    "SQLITE_LOCKED": DatabaseErrorKind.CONFLICT,
+    "SQLITE_CANTOPEN": DatabaseErrorKind.CONNECTION,
+    "SQLITE_FULL": DatabaseErrorKind.READ_ONLY,
+    "SQLITE_IOERR": DatabaseErrorKind.READ_ONLY,
+    "SQLITE_READONLY": DatabaseErrorKind.READ_ONLY,
 }
 """Primary result codes of SQLite; extended ones begin with them."""
 
 
-def trouble_of(error: BaseException) -> Trouble | None:
+def classify_database_error(error: BaseException) -> DatabaseErrorKind | None:
     """What ails the database that raised ``error``, an error of Django; None for anything else."""
     told = error.__cause__ or error
     number = told.args[0] if told.args else None
@@ -115,18 +115,18 @@ def trouble_of(error: BaseException) -> Trouble | None:
     return None
 
 
-def one_line(error: BaseException) -> str:
+def summarise_error(error: BaseException) -> str:
     """What the error says, for a log: drivers explain themselves in several lines."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _of_state(state: str | None, told: BaseException) -> Trouble | None:
+def _of_state(state: str | None, told: BaseException) -> DatabaseErrorKind | None:
     if state is not None:
         return _first(STATES, state)
     # The server had no say in it: there is none, or no longer, or the driver knows its own connection closed.
     kinds = {kind.__name__ for kind in type(told).__mro__}
-    return Trouble.CONNECTION if kinds & {"OperationalError", "InterfaceError"} else None
+    return DatabaseErrorKind.CONNECTION if kinds & {"OperationalError", "InterfaceError"} else None
 
 
-def _first(known: dict[str, Trouble], code: str) -> Trouble | None:
+def _first(known: dict[str, DatabaseErrorKind], code: str) -> DatabaseErrorKind | None:
     return next((trouble for beginning, trouble in known.items() if code.startswith(beginning)), None)

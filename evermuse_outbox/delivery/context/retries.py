@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from .backoff import full_jitter
-from .database_errors import Trouble, one_line, trouble_of
+from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
 
 if TYPE_CHECKING:
     from .context import Clock
@@ -41,7 +41,9 @@ SPARE = 1.0
 """Seconds before the end of a lease at which the last try begins at the latest."""
 
 
-def persist(using: str, clock: Clock, step: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+def retry_on_database_error(
+    using: str, clock: Clock, step: Callable[P, T], *given: P.args, **named: P.kwargs
+) -> T:
     """What ``step`` returns; it is tried a few times where a conflict or a lost connection ends it.
 
     ``step`` must be safe to run again after it was rolled back, and also after a COMMIT that nobody
@@ -51,7 +53,7 @@ def persist(using: str, clock: Clock, step: Callable[P, T], *given: P.args, **na
     return tries.run(partial(step, *given, **named))
 
 
-def persist_until(
+def retry_until(
     until: datetime, using: str, clock: Clock, step: Callable[P, T], *given: P.args, **named: P.kwargs
 ) -> T:
     """:func:`persist` for what would be lost otherwise: tried until shortly before ``until``, and a database
@@ -85,17 +87,19 @@ class _Tries:
             self.clock.sleep(pause)
 
     def _may_pass(self, error: DatabaseError, tries: int, pause: float) -> bool:
-        trouble = trouble_of(error)
-        if trouble in (Trouble.CONNECTION, Trouble.NO_WRITES):
+        trouble = classify_database_error(error)
+        if trouble in (DatabaseErrorKind.CONNECTION, DatabaseErrorKind.READ_ONLY):
             # The next connection may lead to a server that was restarted, or to the one that took over.
             _close(self.using)
-        is_known = trouble in (Trouble.CONFLICT, Trouble.CONNECTION) or (trouble and self.most is None)
+        is_known = trouble in (DatabaseErrorKind.CONFLICT, DatabaseErrorKind.CONNECTION) or (
+            trouble and self.most is None
+        )
         return bool(is_known) and tries != self.most and self.clock.monotonic() + pause <= self.deadline
 
     def _tell(self, error: DatabaseError, tries: int) -> None:
         # Once is everyday life. Twice in a row, where an answer waits for it, is worth a look.
         level = logging.WARNING if tries == 2 and self.most is None else logging.INFO
-        logger.log(level, "the database %s is asked again: %s", self.using, one_line(error))
+        logger.log(level, "the database %s is asked again: %s", self.using, summarise_error(error))
 
 
 def _is_wrapped(connection: Any) -> bool:

@@ -15,9 +15,9 @@ from typing import Any
 from ...evermuse.limits import MAX_LISTED_ERRORS
 from ...evermuse.outcomes import RecordError
 from ...models import BatchState, OutboxBatch, OutboxRecord
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 from ..gates.group_breaker import Suspicion, weigh
-from ..sealing.seal import Sealed, seal_part, seal_parts, still_to_send, take_turn
+from ..sealing.seal import SealedBatch, lock_for_sealing, seal_part, seal_parts, still_to_send
 from .group_testing import Search
 from .rejections import Located, locate, open_members, reject_located
 
@@ -51,64 +51,64 @@ class Refusal:
         return sent if self.accepted == 0 or len(named) == sent else 0
 
 
-def refuse(channel: Channel, sealed: Sealed, refusal: Refusal) -> bool:
+def refuse(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal) -> bool:
     """sending → refused, split or dividing. False when the lease was lost. Inside the settling transaction."""
     batch = sealed.batch
-    take_turn(channel)
-    ended = {"message": refusal.message, "finished_at": channel.clock.now()}
-    if not _rows(channel).settle(batch, BatchState.REFUSED, **refusal.told | ended):
+    lock_for_sealing(context)
+    ended = {"message": refusal.message, "finished_at": context.clock.now()}
+    if not _rows(context).settle(batch, BatchState.REFUSED, **refusal.told | ended):
         return False
-    parent = dividing_parent(channel, batch)
-    if batch.contract != channel.workspace.contract:
+    parent = lock_isolating_parent(context, batch)
+    if batch.contract != context.workspace.contract:
         # Sealed before the host changed CONTRACT: the form may be all that is wrong, so nobody is blamed.
-        _try_again(channel, sealed, parent)
+        _try_again(context, sealed, parent)
         return True
     named = refusal.named(sealed.members)
-    suspicion = _weigh(channel, sealed, refusal, named)
+    suspicion = _weigh(context, sealed, refusal, named)
     if suspicion is Suspicion.PAUSED:
-        OutboxRecord.rows.using(channel.using).release(batch)
+        OutboxRecord.rows.using(context.using).release(batch)
         return True
-    reject_located(channel, batch, sealed.members, named)
-    _go_on(channel, sealed, parent, refusal, named, suspicion)
+    reject_located(context, batch, sealed.members, named)
+    _go_on(context, sealed, parent, refusal, named, suspicion)
     return True
 
 
-def start(channel: Channel, batch: OutboxBatch, search: Search) -> None:
+def start(context: DeliveryContext, batch: OutboxBatch, search: Search) -> None:
     """Any → dividing: the records that are still in ``batch`` are tried part by part."""
-    _try_next_part(channel, batch, search)
+    _try_next_part(context, batch, search)
 
 
-def dividing_parent(channel: Channel, batch: OutboxBatch) -> OutboxBatch | None:
+def lock_isolating_parent(context: DeliveryContext, batch: OutboxBatch) -> OutboxBatch | None:
     """The dividing batch that ``batch`` is the part of which is tried now, with the workspace's turn taken."""
     if batch.parent_id is None:
         return None
-    take_turn(channel)
-    return _rows(channel).filter(pk=batch.parent_id, state=BatchState.DIVIDING).first()
+    lock_for_sealing(context)
+    return _rows(context).filter(pk=batch.parent_id, state=BatchState.ISOLATING).first()
 
 
-def go_on_after_good(channel: Channel, parent: OutboxBatch, size: int) -> None:
+def go_on_after_good(context: DeliveryContext, parent: OutboxBatch, size: int) -> None:
     """All ``size`` records of the part were accepted: the next part is tried."""
-    left = len(open_members(channel, parent))
-    _try_next_part(channel, parent, _search_of(parent).after_good(size, left))
+    left = len(open_members(context, parent))
+    _try_next_part(context, parent, _search_of(parent).after_good(size, left))
 
 
-def go_on_after_names(channel: Channel, parent: OutboxBatch, bad: int) -> None:
+def go_on_after_names(context: DeliveryContext, parent: OutboxBatch, bad: int) -> None:
     """So many records of the part were rejected by name, the others are seen to: what is left is tried."""
-    _try_next_part(channel, parent, _search_of(parent).after_names(bad))
+    _try_next_part(context, parent, _search_of(parent).after_names(bad))
 
 
-def _weigh(channel: Channel, sealed: Sealed, refusal: Refusal, named: Located) -> Suspicion:
+def _weigh(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal, named: Located) -> Suspicion:
     if refusal.too_large:
         return Suspicion.NONE  # that says something of the size, nothing of the records
     sent = len(sealed.members)
-    complaint = next(iter(named.values())).message if named else refusal.message
+    error_signature = next(iter(named.values())).message if named else refusal.message
     in_full, certain = refusal.is_in_full(sent, named), refusal.certain(sent, named)
-    return weigh(channel, sealed.batch, complaint, in_full=in_full, certain=certain)
+    return weigh(context, sealed.batch, error_signature, in_full=in_full, certain=certain)
 
 
 def _go_on(
-    channel: Channel,
-    sealed: Sealed,
+    context: DeliveryContext,
+    sealed: SealedBatch,
     parent: OutboxBatch | None,
     refusal: Refusal,
     named: Located,
@@ -118,66 +118,66 @@ def _go_on(
     batch, sent = sealed.batch, len(sealed.members)
     rest = [pk for position, pk in enumerate(sealed.members) if position not in named]
     if parent:
-        _back_to(channel, parent, batch, rest)
-        left = len(open_members(channel, parent)) - len(rest)
+        _back_to(context, parent, batch, rest)
+        left = len(open_members(context, parent)) - len(rest)
         search = _search_of(parent)
         alone_or_unnamed = sent == 1 or not named
         after = search.after_bad(sent, left) if alone_or_unnamed else search.after_names(len(named))
-        _try_next_part(channel, parent, after, suspicion)
+        _try_next_part(context, parent, after, suspicion)
     elif refusal.too_large and rest:
         half = (len(rest) + 1) // 2
-        _split(channel, batch, [rest[:half], rest[half:]])
+        _split(context, batch, [rest[:half], rest[half:]])
     elif named and rest and suspicion is Suspicion.NONE:
-        _split(channel, batch, [rest])
+        _split(context, batch, [rest])
     elif rest:
         search = Search(found=len(named)) if named else Search(suspects=len(rest))
-        _try_next_part(channel, batch, search, suspicion)
+        _try_next_part(context, batch, search, suspicion)
 
 
-def _try_again(channel: Channel, sealed: Sealed, parent: OutboxBatch | None) -> None:
+def _try_again(context: DeliveryContext, sealed: SealedBatch, parent: OutboxBatch | None) -> None:
     """All of it, in today's form."""
     if parent is None:
-        _split(channel, sealed.batch, [sealed.members])
+        _split(context, sealed.batch, [sealed.members])
         return
-    _back_to(channel, parent, sealed.batch, sealed.members)
-    _try_next_part(channel, parent, _search_of(parent).without_suspicion())
+    _back_to(context, parent, sealed.batch, sealed.members)
+    _try_next_part(context, parent, _search_of(parent).without_suspicion())
 
 
 def _try_next_part(
-    channel: Channel, parent: OutboxBatch, search: Search, suspicion: Suspicion = Suspicion.NONE
+    context: DeliveryContext, parent: OutboxBatch, search: Search, suspicion: Suspicion = Suspicion.NONE
 ) -> None:
     """The next records of a dividing batch in a batch of their own; none left ends the dividing."""
-    while pks := open_members(channel, parent):
+    while pks := open_members(context, parent):
         if suspicion is Suspicion.SUSPECTED and len(pks) > 1:
             search = search.with_sample()
         chosen = pks[-1:] if search.sample else pks[: search.next_size(len(pks))]
-        ready = still_to_send(channel, parent, chosen)
+        ready = still_to_send(context, parent, chosen)
         if len(ready) < len(chosen):
             search = search.without_suspicion()
         if ready:
-            _become(channel, parent, BatchState.DIVIDING, search=asdict(search), finished_at=None)
-            seal_part(channel, ready, parent)
+            _become(context, parent, BatchState.ISOLATING, isolation=asdict(search), finished_at=None)
+            seal_part(context, ready, parent)
             return
-    _become(channel, parent, BatchState.SPLIT, search=None, finished_at=channel.clock.now())
+    _become(context, parent, BatchState.SPLIT, isolation=None, finished_at=context.clock.now())
 
 
-def _back_to(channel: Channel, parent: OutboxBatch, part: OutboxBatch, pks: Sequence[int]) -> None:
-    OutboxRecord.rows.using(channel.using).move(pks, part, parent)
+def _back_to(context: DeliveryContext, parent: OutboxBatch, part: OutboxBatch, pks: Sequence[int]) -> None:
+    OutboxRecord.rows.using(context.using).move(pks, part, parent)
 
 
-def _split(channel: Channel, batch: OutboxBatch, parts: Sequence[Sequence[int]]) -> None:
-    _become(channel, batch, BatchState.SPLIT)
-    seal_parts(channel, batch, [part for part in parts if part])
+def _split(context: DeliveryContext, batch: OutboxBatch, parts: Sequence[Sequence[int]]) -> None:
+    _become(context, batch, BatchState.SPLIT)
+    seal_parts(context, batch, [part for part in parts if part])
 
 
-def _become(channel: Channel, batch: OutboxBatch, state: BatchState, **changes: Any) -> None:
+def _become(context: DeliveryContext, batch: OutboxBatch, state: BatchState, **changes: Any) -> None:
     """The row is held by this transaction: who got here has settled it, or its part."""
-    _rows(channel).filter(pk=batch.pk).update(state=state, **changes)
+    _rows(context).filter(pk=batch.pk).update(state=state, **changes)
 
 
 def _search_of(parent: OutboxBatch) -> Search:
-    return Search(**(parent.search or {}))
+    return Search(**(parent.isolation or {}))
 
 
-def _rows(channel: Channel) -> Any:
-    return OutboxBatch.objects.using(channel.using)
+def _rows(context: DeliveryContext) -> Any:
+    return OutboxBatch.objects.using(context.using)

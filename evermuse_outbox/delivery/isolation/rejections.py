@@ -8,7 +8,7 @@ from typing import Any
 from ...evermuse.limits import MAX_LISTED_ERRORS
 from ...evermuse.outcomes import RecordError
 from ...models import OutboxBatch, OutboxRecord, OutboxRejection
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 
 Located = dict[int, RecordError]
 """Position in the request → all that was said of the record there."""
@@ -26,10 +26,12 @@ def locate(members: Sequence[int], errors: Sequence[RecordError]) -> Located:
     return located
 
 
-def reject_located(channel: Channel, batch: OutboxBatch, members: Sequence[int], located: Located) -> None:
+def reject_located(
+    context: DeliveryContext, batch: OutboxBatch, members: Sequence[int], located: Located
+) -> None:
     """The located ones of ``members``, which ``batch`` was sent with, → rejected."""
-    now = channel.clock.now()
-    OutboxRecord.rows.using(channel.using).reject(
+    now = context.clock.now()
+    OutboxRecord.rows.using(context.using).reject(
         OutboxRejection(
             record_id=members[position],
             batch=batch,
@@ -42,18 +44,18 @@ def reject_located(channel: Channel, batch: OutboxBatch, members: Sequence[int],
     )
 
 
-def reject_open(channel: Channel, batch: OutboxBatch, code: str, message: str) -> None:
+def reject_open(context: DeliveryContext, batch: OutboxBatch, code: str, message: str) -> None:
     """Every record that is still in ``batch`` → rejected, all for the same reason."""
-    now = channel.clock.now()
-    OutboxRecord.rows.using(channel.using).reject(
+    now = context.clock.now()
+    OutboxRecord.rows.using(context.using).reject(
         OutboxRejection(record_id=pk, batch=batch, code=code, message=message, rejected_at=now)
-        for pk in open_members(channel, batch)
+        for pk in open_members(context, batch)
     )
 
 
-def open_members(channel: Channel, batch: OutboxBatch) -> tuple[int, ...]:
+def open_members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...]:
     """The ids of the records that are still in ``batch``, in order."""
-    rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
+    rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     return tuple(rows.order_by("pk").values_list("pk", flat=True))
 
 

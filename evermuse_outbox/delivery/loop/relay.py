@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from ...evermuse.errors import ThrottleUnavailable
-from ..context.context import Channel
-from ..polling.poll import track_due
+from ..context.context import DeliveryContext
+from ..polling.poll import poll_due_batch
 from ..scheduling.pending import has_work
 from ..sending.send import Step, send_next
-from .sender_pool import LOOK, Crew
+from .sender_pool import LOOK, SenderPool
 
 PATIENCE = 2.0
 """Seconds without a slot after which a sender is one too many."""
@@ -20,26 +20,28 @@ KNOCK = 0.1
 """Seconds between two looks for a slot where enough senders wait for the next ones."""
 
 
-def relay(channel: Channel, seconds: float, crew: Crew | None = None, *, patient: bool = False) -> int:
+def relay(
+    context: DeliveryContext, seconds: float, pool: SenderPool | None = None, *, patient: bool = False
+) -> int:
     """Seals and sends until nothing is due, others do so already, or the time is up.
 
     Returns how many batches this sender sent. A batch under way when the time is up is finished first.
     ``crew`` is called for help where slots go unused while records wait. Who is ``patient`` waits for a slot from the
     start, where others stand in line.
     """
-    clock = channel.clock
-    started, waited = clock.monotonic(), channel.client.seconds
+    clock = context.clock
+    started, waited = clock.monotonic(), context.client.seconds
     sent, last, now = 0, started, started
-    if crew:
-        crew.join(channel.client)
+    if pool:
+        pool.join(context.client)
     while now < started + seconds:
-        step = send_next(channel, new_first=sent % 2 == 1)
+        step = send_next(context, new_first=sent % 2 == 1)
         now = clock.monotonic()
         if step is Step.SENT:
             sent, last = sent + 1, now
-            if crew and now > started:
-                crew.sent(waiting=(channel.client.seconds - waited) / (now - started))
-                _call_for_help(channel, crew, (now - started) / sent)
+            if pool and now > started:
+                pool.sent(waiting=(context.client.seconds - waited) / (now - started))
+                _call_for_help(context, pool, (now - started) / sent)
         elif step is Step.CROWDED and (sent or patient) and now < last + PATIENCE:
             clock.sleep(KNOCK)
         else:
@@ -47,59 +49,61 @@ def relay(channel: Channel, seconds: float, crew: Crew | None = None, *, patient
     return sent
 
 
-def relay_with_crew(channel: Channel, seconds: float, hand_over: Callable[[], None] = lambda: None) -> int:
+def relay_with_pool(
+    context: DeliveryContext, seconds: float, hand_over: Callable[[], None] = lambda: None
+) -> int:
     """:func:`relay`, with as many senders side by side as are of use.
 
     Returns how many batches were sent by all of them; 0 where there is nothing to do, or enough do it already.
     ``hand_over`` is called when this one is done and its helpers are still at work, so that another run can go on.
     """
-    crew = Crew.of(channel)
-    if not has_work(channel) or not crew.begin(seconds):
+    pool = SenderPool.of(context)
+    if not has_work(context) or not pool.begin(seconds):
         return 0
     try:
-        sent = _lead(channel, seconds, crew)
+        sent = _lead(context, seconds, pool)
         if sent:
             hand_over()
     finally:
-        sent_by_helpers = crew.end()
+        sent_by_helpers = pool.end()
     return sent + sent_by_helpers
 
 
-def track(channel: Channel, seconds: float) -> int:
+def track(context: DeliveryContext, seconds: float) -> int:
     """Follows accepted batches until none is due or the time is up. Returns how many were asked about."""
-    deadline = channel.clock.monotonic() + seconds
+    deadline = context.clock.monotonic() + seconds
     asked = 0
-    while channel.clock.monotonic() < deadline:
-        due = track_due(channel)
+    while context.clock.monotonic() < deadline:
+        due = poll_due_batch(context)
         if not due:
             break
         asked += due
     return asked
 
 
-def _lead(channel: Channel, seconds: float, crew: Crew) -> int:
+def _lead(context: DeliveryContext, seconds: float, pool: SenderPool) -> int:
     try:
-        goes_on = crew.is_at_work()
-        crew.call(_help)
-        with crew.look_out(_help, partial(_slots_go_unused, within=LOOK)):
-            return relay(channel, seconds, crew, patient=goes_on)
+        goes_on = pool.is_at_work()
+        pool.call(_help)
+        with pool.look_out(_help, partial(_slots_go_unused, within=LOOK)):
+            return relay(context, seconds, pool, patient=goes_on)
     finally:
-        crew.stop_leading()
+        pool.stop_leading()
 
 
-def _help(channel: Channel, seconds: float, crew: Crew) -> int:
-    return relay(channel, seconds, crew, patient=True)
+def _help(context: DeliveryContext, seconds: float, pool: SenderPool) -> int:
+    return relay(context, seconds, pool, patient=True)
 
 
-def _call_for_help(channel: Channel, crew: Crew, cycle: float) -> None:
+def _call_for_help(context: DeliveryContext, pool: SenderPool, cycle: float) -> None:
     """Where slots go unused: as many senders as the rate needs, if one takes ``cycle`` seconds for a batch."""
-    if crew.has_room() and _slots_go_unused(channel):
-        crew.call(_help, math.ceil(channel.workspace.rate_limit * cycle))
+    if pool.has_room() and _slots_go_unused(context):
+        pool.call(_help, math.ceil(context.workspace.rate_limit * cycle))
 
 
-def _slots_go_unused(channel: Channel, within: float = 0.0) -> bool:
+def _slots_go_unused(context: DeliveryContext, within: float = 0.0) -> bool:
     """Whether nobody stands for the slot that comes ``within`` so many seconds, though something waits."""
     try:
-        return channel.throttle.wait() <= within and has_work(channel)
+        return context.throttle.wait() <= within and has_work(context)
     except ThrottleUnavailable:
         return False

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from ...evermuse.client import Client
-from ..context.context import Channel, close_connections, one_of_many, open_channel
+from ..context.context import DeliveryContext, close_thread_connections, isolate_database_errors, open_context
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ REST = 1.0
 """Seconds without a look after a helper that found nothing to send (the key is held, or all is leased), or could not be
 had."""
 
-Help = Callable[[Channel, float, "Crew"], int]
+Help = Callable[[DeliveryContext, float, "SenderPool"], int]
 """Sends on a channel for so many seconds; returns how many batches it sent."""
 
 
@@ -51,10 +51,10 @@ def is_another_of_use(senders: int, share: float, waits: Sequence[float]) -> boo
     return nobody_seals or share * senders > senders - 1
 
 
-class Crew:
+class SenderPool:
     """All who send for one lane (a workspace on a database) in this process, and what was learned of their use."""
 
-    _crews: ClassVar[dict[tuple[str, str], Crew]] = {}
+    _crews: ClassVar[dict[tuple[str, str], SenderPool]] = {}
 
     def __init__(self, lane: tuple[str, str], most: int) -> None:
         self._lane, self._most = lane, most
@@ -70,12 +70,12 @@ class Crew:
         self._size = 0
 
     @classmethod
-    def of(cls, channel: Channel) -> Crew:
+    def of(cls, context: DeliveryContext) -> SenderPool:
         """The crew of that lane."""
-        lane = (channel.using, channel.name)
-        crew = cls._crews.setdefault(lane, cls(lane, channel.settings.senders))
-        crew._most = channel.settings.senders
-        return crew
+        lane = (context.using, context.workspace_name)
+        pool = cls._crews.setdefault(lane, cls(lane, context.settings.senders))
+        pool._most = context.settings.senders
+        return pool
 
     # --- runs ---------------------------------------------------------------------------------------------
 
@@ -194,9 +194,9 @@ class Crew:
 
     def _help(self, help_out: Help) -> None:
         try:
-            with one_of_many("/".join(self._lane)):
+            with isolate_database_errors("/".join(self._lane)):
                 while (left := self._until - time.monotonic()) > 0:
-                    if not (sent := help_out(open_channel(*self._lane), left, self)):
+                    if not (sent := help_out(open_context(*self._lane), left, self)):
                         break
                     self._count(sent)
         except Exception:
@@ -206,7 +206,7 @@ class Crew:
                 self._leave()
                 if threading.current_thread() not in self._useful:
                     self._in_vain_at = time.monotonic()
-            close_connections()
+            close_thread_connections()
 
     def _count(self, sent: int) -> None:
         with self._lock:
@@ -216,7 +216,7 @@ class Crew:
     # --- the look-out -------------------------------------------------------------------------------------
 
     @contextmanager
-    def look_out(self, help_out: Help, slots_go_unused: Callable[[Channel], bool]) -> Iterator[None]:
+    def look_out(self, help_out: Help, slots_go_unused: Callable[[DeliveryContext], bool]) -> Iterator[None]:
         """While the block lasts, somebody looks whether all are kept waiting for answers and slots go unused
         meanwhile, and calls one more helper each time."""
         over = threading.Event()
@@ -232,17 +232,17 @@ class Crew:
                 looking.join()
 
     def _look_out(
-        self, help_out: Help, slots_go_unused: Callable[[Channel], bool], over: threading.Event
+        self, help_out: Help, slots_go_unused: Callable[[DeliveryContext], bool], over: threading.Event
     ) -> None:
         try:
-            with one_of_many("/".join(self._lane)):
+            with isolate_database_errors("/".join(self._lane)):
                 while not over.wait(LOOK):
-                    if self._nobody_seals() and slots_go_unused(open_channel(*self._lane)):
+                    if self._nobody_seals() and slots_go_unused(open_context(*self._lane)):
                         self.call(help_out, self._senders + 1)
         except Exception:
             logger.exception("the look-out of %s/%s ended", *self._lane)
         finally:
-            close_connections()
+            close_thread_connections()
 
     def _nobody_seals(self) -> bool:
         """Whether a helper would find the turn free; where the last one found nothing to send, not for a while."""

@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 
 from ...evermuse.outcomes import Page
 from ...models import OutboxBatch
-from ..context.backoff import poll_after
-from ..context.context import Channel
+from ..context.backoff import poll_delay
+from ..context.context import DeliveryContext
 
 NEWEST = ""
 """The cursor of the newest page."""
@@ -59,11 +59,11 @@ class Stretch:
     members: tuple[Member, ...]
 
     @classmethod
-    def of(cls, channel: Channel, cursor: str | None) -> Stretch:
+    def of(cls, context: DeliveryContext, cursor: str | None) -> Stretch:
         """The stretch as it is now."""
-        rows = OutboxBatch.objects.using(channel.using).in_stretch(channel.name, cursor)
+        rows = OutboxBatch.objects.using(context.using).in_stretch(context.workspace_name, cursor)
         names = ("pk", "remote_id", "accepted_at", "sealed_at", "next_poll_at")
-        found = channel.persist(list, rows.values_list(*names))
+        found = context.run_with_retries(list, rows.values_list(*names))
         members = (Member(pk, known, accepted or sealed, due) for pk, known, accepted, sealed, due in found)
         return cls(cursor, tuple(members))
 
@@ -72,19 +72,19 @@ class Stretch:
         return [member for member in self.members if member.next_poll_at <= now]
 
 
-def place_missing(channel: Channel, stretch: Stretch, page: Page, shown: list[OutboxBatch]) -> None:
+def place_missing(context: DeliveryContext, stretch: Stretch, page: Page, shown: list[OutboxBatch]) -> None:
     """Those of the stretch that its page does not show are placed anew; ``shown`` are those of ours that it does."""
     known = {batch.remote_id for batch in shown}
     newest = _newest([Member.of(batch) for batch in shown])
-    now, places = channel.clock.now(), defaultdict(list)
+    now, places = context.clock.now(), defaultdict(list)
     for member in stretch.members:
         if member.remote_id not in known:
             places[_place(stretch.cursor, member, page, newest, now)].append(member)
     for cursor, members in places.items():
         if cursor == stretch.cursor:
-            ask_later(channel, members)
+            ask_later(context, members)
         else:
-            move(channel, members, cursor)
+            move(context, members, cursor)
 
 
 def _newest(shown: list[Member]) -> tuple[datetime, int] | None:
@@ -106,22 +106,22 @@ def _place(
     return page.next_cursor
 
 
-def move(channel: Channel, members: Iterable[Member], cursor: str | None) -> None:
+def move(context: DeliveryContext, members: Iterable[Member], cursor: str | None) -> None:
     """Their place in the listing is behind ``cursor``."""
-    rows = OutboxBatch.objects.using(channel.using)
+    rows = OutboxBatch.objects.using(context.using)
     for ids in _chunks(members):
-        channel.persist(rows.place, ids, cursor)
+        context.run_with_retries(rows.place, ids, cursor)
 
 
-def ask_later(channel: Channel, members: Iterable[Member], **changes: str) -> None:
+def ask_later(context: DeliveryContext, members: Iterable[Member], **changes: str) -> None:
     """Nothing was learned of them: they are asked about later, the longer the older they are."""
-    rows, now = OutboxBatch.objects.using(channel.using), channel.clock.now()
+    rows, now = OutboxBatch.objects.using(context.using), context.clock.now()
     members = [member for member in members if member.next_poll_at <= now]
     if members:
         age = (now - max(member.since for member in members)).total_seconds()
-        later = channel.clock.after(poll_after(age, channel.settings.poll_interval))
+        later = context.clock.after(poll_delay(age, context.settings.poll_interval))
         for ids in _chunks(members):
-            channel.persist(rows.ask_later, ids, now, later, **changes)
+            context.run_with_retries(rows.ask_later, ids, now, later, **changes)
 
 
 def _chunks(members: Iterable[Member]) -> Iterable[list[int]]:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from ...models import OutboxBatch, OutboxWorkspace
 from ...models.workspace import LONGEST_REST as LONGEST_CLAIM
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 from ..scheduling.pending import has_work
 
 SENDS_A_READ = 25
@@ -48,48 +48,48 @@ class Reading:
     ended: int = 0
 
 
-def may_read(channel: Channel) -> bool:
+def may_read(context: DeliveryContext) -> bool:
     """Whether it is time for a read, and nobody reads."""
-    rows = OutboxWorkspace.objects.using(channel.using)
-    return channel.persist(rows.may_read, channel.name, channel.clock.now())
+    rows = OutboxWorkspace.objects.using(context.using)
+    return context.run_with_retries(rows.may_read, context.workspace_name, context.clock.now())
 
 
-def is_busy(channel: Channel) -> bool:
+def is_busy(context: DeliveryContext) -> bool:
     """Whether reads would take slots from sends."""
-    if not has_work(channel):
+    if not has_work(context):
         return False
-    return channel.throttle.wait() > 0 or len(open_batches(channel, A_FEW)) == A_FEW
+    return context.throttle.wait() > 0 or len(open_batches(context, A_FEW)) == A_FEW
 
 
-def open_batches(channel: Channel, most: int) -> list[int]:
+def open_batches(context: DeliveryContext, most: int) -> list[int]:
     """Up to so many of the followed batches."""
-    followed = OutboxBatch.objects.using(channel.using).followed(channel.name)
-    return channel.persist(list, followed.values_list("pk", flat=True)[:most])
+    followed = OutboxBatch.objects.using(context.using).followed(context.workspace_name)
+    return context.run_with_retries(list, followed.values_list("pk", flat=True)[:most])
 
 
 @contextmanager
-def reading(channel: Channel) -> Iterator[Reading | None]:
+def reading(context: DeliveryContext) -> Iterator[Reading | None]:
     """The right to read until the block ends; None where somebody else has it. A reader that never comes back
     holds it as long as a lease lasts, an hour at the most."""
-    rows = OutboxWorkspace.objects.using(channel.using)
-    began = channel.clock.now()
-    until = min(channel.clock.after(channel.settings.lease), began + LONGEST_CLAIM)
-    if not channel.persist(rows.claim_read, channel.name, began, until):
+    rows = OutboxWorkspace.objects.using(context.using)
+    began = context.clock.now()
+    until = min(context.clock.after(context.settings.lease), began + LONGEST_CLAIM)
+    if not context.run_with_retries(rows.claim_read, context.workspace_name, began, until):
         yield None
         return
-    mine = Reading(channel.persist(rows.named, channel.name).usual_seconds)
+    mine = Reading(context.run_with_retries(rows.named, context.workspace_name).typical_completion_seconds)
     try:
-        mine.is_busy = is_busy(channel)
+        mine.is_busy = is_busy(context)
         yield mine
     finally:
-        then = began + timedelta(seconds=_rest(channel, mine))
-        channel.persist(rows.end_read, channel.name, until, then, mine.usual)
+        then = began + timedelta(seconds=_rest(context, mine))
+        context.run_with_retries(rows.end_read, context.workspace_name, until, then, mine.usual)
 
 
-def _rest(channel: Channel, mine: Reading) -> float:
+def _rest(context: DeliveryContext, mine: Reading) -> float:
     """Seconds from the beginning of that reading to the next one."""
     if not mine.is_busy:
         return IN_VAIN if mine.reads and not mine.told else 0.0
     sends = SENDS_A_READ if mine.ended >= SENDS_A_READ else SENDS_A_LEAN_READ
-    share = sends / channel.workspace.rate_limit
+    share = sends / context.workspace.rate_limit
     return mine.reads * min(max(share, SHORTEST_REST), LONGEST_REST)

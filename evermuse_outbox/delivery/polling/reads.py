@@ -19,7 +19,7 @@ from ...evermuse.outcomes import (
     of_read,
     read_page,
 )
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 from ..gates import permits as pace
 from ..settling.settle import Call
 
@@ -33,32 +33,34 @@ class Listing(NamedTuple):
     is_refused: bool = False
 
 
-def read_listing(channel: Channel, cursor: str | None) -> Listing | None:
+def read_listing(context: DeliveryContext, cursor: str | None) -> Listing | None:
     """The page behind ``cursor``, the newest batches first; None where no slot is soon."""
-    visit = pace.wait_for_slot(channel)
-    if visit is None:
+    permit = pace.acquire_permit(context)
+    if permit is None:
         return None
-    started = channel.clock.now()
-    answer, trouble = ask(channel, visit, partial(channel.client.batches, limit=MAX_LISTING, cursor=cursor))
+    started = context.clock.now()
+    answer, trouble = ask(context, permit, partial(context.client.batches, limit=MAX_LISTING, cursor=cursor))
     call = Call.made("listing", started, trouble, answer)
-    channel.persist(call.write, channel, None)
+    context.run_with_retries(call.write, context, None)
     page = read_page(answer) if answer and not trouble else None
     trouble = trouble if page or trouble else InDoubt("the listing cannot be read")
     is_refused = bool(answer and trouble and not isinstance(trouble, KeyRefused | Throttled))
     return Listing(page, trouble, is_refused)
 
 
-def ask(channel: Channel, visit: str, request: Callable[[], Answer]) -> tuple[Answer | None, Outcome | None]:
+def ask(
+    context: DeliveryContext, permit: str, request: Callable[[], Answer]
+) -> tuple[Answer | None, Outcome | None]:
     """One read. Only what concerns the key holds an open workspace: a failed read costs no record anything."""
     try:
-        answer = pace.call(channel, visit, request, is_send=False)
+        answer = pace.call(context, permit, request, is_send=False)
     except (Unreachable, Unanswered) as error:
         return None, of_error(error)
     outcome = of_read(answer)
     # What a send came to is decided in settle; a read can only tell something of the key.
     match outcome:
         case Throttled(seconds, message):
-            channel.persist(pace.hold_for_retry_after, channel, seconds, message)
+            context.run_with_retries(pace.hold_for_retry_after, context, seconds, message)
         case KeyRefused(401, message):
-            channel.persist(pace.pause, channel, message)
+            context.run_with_retries(pace.pause, context, message)
     return answer, outcome

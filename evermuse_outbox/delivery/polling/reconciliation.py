@@ -17,7 +17,7 @@ from django.db.models import Q, QuerySet
 
 from ...evermuse.outcomes import Accepted, KeyRefused, Outcome, Page, Status
 from ...models import BatchState, OutboxAttempt, OutboxBatch
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 from .reads import read_listing
 
 SKEW = timedelta(minutes=2)
@@ -31,56 +31,60 @@ class NotNow(Exception):
     """No slot was soon, or the lease was lost: nothing is known, and the batch waits on."""
 
 
-def is_needed(channel: Channel, batch: OutboxBatch) -> bool:
+def is_needed(context: DeliveryContext, batch: OutboxBatch) -> bool:
     """Whether Evermuse may have forgotten the key of a batch that is in doubt."""
     if not batch.in_doubt:
         return False
-    first = _doubts(channel, batch).values_list("started_at", flat=True).first()
-    return first is not None and channel.clock.now() - first > timedelta(seconds=channel.settings.key_memory)
+    first = _doubts(context, batch).values_list("started_at", flat=True).first()
+    return first is not None and context.clock.now() - first > timedelta(
+        seconds=context.settings.idempotency_key_ttl
+    )
 
 
-def look_up(channel: Channel, batch: OutboxBatch) -> Outcome | None:
+def look_up(context: DeliveryContext, batch: OutboxBatch) -> Outcome | None:
     """:class:`Accepted` where Evermuse has the batch, the trouble where the listing could not be read, and None where
     it is to be sent again. Raises :class:`NotNow`."""
-    attempts = list(_doubts(channel, batch).values_list("started_at", flat=True))
+    attempts = list(_doubts(context, batch).values_list("started_at", flat=True))
     found: list[Status] = []
     cursor = None
     for _ in range(PAGES):
-        page, trouble = _page(channel, batch, cursor)
+        page, trouble = _page(context, batch, cursor)
         if page is None:
             # A key that may not read cannot look: then sending again is all there is.
             return None if isinstance(trouble, KeyRefused) and trouble.status == 403 else trouble
-        found += _candidates(channel, batch, attempts, page)
+        found += _candidates(context, batch, attempts, page)
         cursor = page.next_cursor
         if cursor is None or page.reaches((attempts[0] - SKEW).timestamp()):
-            return _only(channel, batch, found)
+            return _only(context, batch, found)
     return None
 
 
-def _doubts(channel: Channel, batch: OutboxBatch) -> QuerySet[OutboxAttempt]:
-    return _unclear(channel.using).filter(batch=batch).order_by("started_at")
+def _doubts(context: DeliveryContext, batch: OutboxBatch) -> QuerySet[OutboxAttempt]:
+    return _unclear(context.using).filter(batch=batch).order_by("started_at")
 
 
-def _page(channel: Channel, batch: OutboxBatch, cursor: str | None) -> tuple[Page | None, Outcome | None]:
-    until = channel.clock.after(channel.settings.lease)
-    if not OutboxBatch.objects.using(channel.using).renew(batch, until):
+def _page(
+    context: DeliveryContext, batch: OutboxBatch, cursor: str | None
+) -> tuple[Page | None, Outcome | None]:
+    until = context.clock.after(context.settings.lease)
+    if not OutboxBatch.objects.using(context.using).renew(batch, until):
         raise NotNow
     batch.leased_until = until
-    listing = read_listing(channel, cursor)
+    listing = read_listing(context, cursor)
     if listing is None:
         raise NotNow
     return listing.page, listing.trouble
 
 
 def _candidates(
-    channel: Channel, batch: OutboxBatch, attempts: list[datetime], page: Page
+    context: DeliveryContext, batch: OutboxBatch, attempts: list[datetime], page: Page
 ) -> Iterator[Status]:
     """Those on the page that may be ours and are no batch that we know."""
-    alike = [status for status in page.statuses if _may_be(channel, batch, attempts, status)]
+    alike = [status for status in page.statuses if _may_be(context, batch, attempts, status)]
     ids = [status.remote_id for status in alike]
     known = {
         remote_id
-        for using in channel.settings.databases
+        for using in context.settings.databases
         for remote_id in OutboxBatch.objects.using(using)
         .filter(remote_id__in=ids)
         .values_list("remote_id", flat=True)
@@ -88,32 +92,32 @@ def _candidates(
     return (status for status in alike if status.remote_id not in known)
 
 
-def _may_be(channel: Channel, batch: OutboxBatch, attempts: list[datetime], status: Status) -> bool:
+def _may_be(context: DeliveryContext, batch: OutboxBatch, attempts: list[datetime], status: Status) -> bool:
     if status.type not in ("", batch.type) or status.accepted + status.rejected != batch.record_count:
         return False
     if status.created_at is None:
         return False
-    begins, ends = (-SKEW).total_seconds(), (_longest(channel) + SKEW).total_seconds()
+    begins, ends = (-SKEW).total_seconds(), (_longest(context) + SKEW).total_seconds()
     made = status.created_at / 1000
     return any(begins <= made - attempt.timestamp() <= ends for attempt in attempts)
 
 
-def _only(channel: Channel, batch: OutboxBatch, found: list[Status]) -> Accepted | None:
+def _only(context: DeliveryContext, batch: OutboxBatch, found: list[Status]) -> Accepted | None:
     """The one that was found, where no other batch of ours can have made it."""
-    if len(found) != 1 or _others(channel, batch, found[0]):
+    if len(found) != 1 or _others(context, batch, found[0]):
         return None
     (status,) = found
     return Accepted(status.remote_id, status.accepted, status.rejected, status.total_errors, status.errors)
 
 
-def _others(channel: Channel, batch: OutboxBatch, status: Status) -> bool:
+def _others(context: DeliveryContext, batch: OutboxBatch, status: Status) -> bool:
     """Whether another batch that looks alike may have made it: one that is under way, has just been told its id, or
     had an unclear attempt then. The end of that one does not matter: sent again after its key was forgotten, it has
     left a batch behind that nobody knows. Nor can those be told of that were purged since."""
-    now = channel.clock.now()  # with a time zone or without, as the project has it
+    now = context.clock.now()  # with a time zone or without, as the project has it
     made = now + timedelta(seconds=(status.created_at or 0) / 1000 - now.timestamp())
-    earliest, latest = made - _longest(channel) - SKEW, made + SKEW
-    if earliest <= now - timedelta(days=channel.settings.retention_days):
+    earliest, latest = made - _longest(context) - SKEW, made + SKEW
+    if earliest <= now - timedelta(days=context.settings.retention_days):
         return True
     alike = {"type": batch.type, "record_count": batch.record_count}
     told_now = Q(state=BatchState.SENDING) | Q(remote_id=status.remote_id)
@@ -125,13 +129,13 @@ def _others(channel: Channel, batch: OutboxBatch, status: Status) -> bool:
         .filter(started_at__range=(earliest, latest), **unclear_then)
         .exclude(batch__key=batch.key)
         .exists()
-        for using in channel.settings.databases
+        for using in context.settings.databases
     )
 
 
-def _longest(channel: Channel) -> timedelta:
+def _longest(context: DeliveryContext) -> timedelta:
     """How long after an attempt began Evermuse may still have taken it: as long as the lease lasts."""
-    return timedelta(seconds=channel.settings.lease)
+    return timedelta(seconds=context.settings.lease)
 
 
 def _unclear(using: str) -> QuerySet[OutboxAttempt]:

@@ -14,8 +14,8 @@ from itertools import islice
 from ...models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
 from ...models.query_hints import NotBefore
 from ...models.record import RecordQuerySet
-from ..context.context import Channel
-from . import group_scan as census
+from ..context.context import DeliveryContext
+from . import group_scan as group_scan
 from . import scheduler
 from .pending import waiting_in
 from .run_queue import Head, Plan
@@ -43,20 +43,22 @@ ALMOST = 0.9
 class Agenda:
     """The agenda of a workspace, for one turn. Whoever uses it has taken the turn."""
 
-    def __init__(self, channel: Channel, turn: OutboxWorkspace, paused: Mapping[Group, OutboxGroup]) -> None:
-        self._channel = channel
+    def __init__(
+        self, context: DeliveryContext, turn: OutboxWorkspace, paused: Mapping[Group, OutboxGroup]
+    ) -> None:
+        self._channel = context
         self._turn = turn
-        self._now = channel.clock.now()
+        self._now = context.clock.now()
         self._closed = {
-            group for group, row in paused.items() if row.held_until and row.held_until > self._now
+            group for group, row in paused.items() if row.blocked_until and row.blocked_until > self._now
         }
-        self._plan = Plan.of_json(turn.agenda)
+        self._plan = Plan.of_json(turn.run_queue)
         self._forget_other_moments()
         self._tried: set[Group] = set()
         self._last: Entry | None = None
         self._seen: list[Seen] = []
         self._heads: dict[Group, Head] = {}
-        self._changed = ["agenda", "turns"]
+        self._changed = ["run_queue", "seal_count"]
 
     def groups(self) -> Iterator[Group]:
         """Whom to try, in order. Who asks for another one says that nothing of the last could be sealed."""
@@ -87,9 +89,9 @@ class Agenda:
     def keep(self, batch: OutboxBatch | None) -> None:
         """Writes down what came of the turn."""
         if batch and self._last:
-            self._plan.note_sealed(self._last, self._filled(batch), self._turn.turns)
-        self._turn.turns += 1
-        self._turn.agenda = self._plan.as_json()
+            self._plan.note_sealed(self._last, self._filled(batch), self._turn.seal_count)
+        self._turn.seal_count += 1
+        self._turn.run_queue = self._plan.as_json()
         self._turn.save(using=self._channel.using, update_fields=self._changed)
 
     def _forget_other_moments(self) -> None:
@@ -120,15 +122,15 @@ class Agenda:
 
     def _take_census(self) -> None:
         started = self._channel.clock.monotonic()
-        self._plan.flows = self._turn.known_flows()
+        self._plan.arrival_rates = self._turn.known_arrival_rates()
         self._seen = self._look()
         now, plan = self._now.timestamp(), self._plan
         asked = [one for one in self._seen if not plan.is_resting(one.group, now)]
         entries = scheduler.agenda(asked, self._terms(), due_was_last=plan.due_was_last)
         took = self._channel.clock.monotonic() - started
         plan.begin(entries, self._heads, now=now, lasts=max(LASTS, BURDEN * took))
-        self._turn.remember_flows(plan.flows)
-        self._changed.append("flows")
+        self._turn.remember_arrival_rates(plan.arrival_rates)
+        self._changed.append("arrival_rates")
 
     def _look(self) -> list[Seen]:
         """The groups that may be sealed, with what is known of each."""
@@ -139,24 +141,25 @@ class Agenda:
         requests = plan.full_requests(seen, self._terms(), most, self._count)
         return [one._replace(requests=requests[one.group]) if one.group in requests else one for one in seen]
 
-    def _oldest(self) -> list[census.Oldest]:
+    def _oldest(self) -> list[group_scan.Oldest]:
         """All groups, or :data:`GROUPS` of them from where the last census stopped, and those known to be full."""
         plan, started = self._plan, self._channel.clock.monotonic()
         heads = plan.trusted_heads(self._now.timestamp())
-        found = census.groups_behind(self._channel, plan.after, GROUPS, heads)
+        found = group_scan.scan_groups(self._channel, plan.after, GROUPS, heads)
         if plan.after != ("", "") and len(found) < GROUPS:
-            found += census.groups_behind(self._channel, ("", ""), GROUPS - len(found), heads)
+            found += group_scan.scan_groups(self._channel, ("", ""), GROUPS - len(found), heads)
         plan.after = found[-1].group if len(found) == GROUPS else ("", "")
         if not heads:
             plan.swept, plan.sweep_took = self._now.timestamp(), self._channel.clock.monotonic() - started
         if plan.after == ("", ""):
             return found
-        known = census.depths(self._channel, dict.fromkeys(plan.filling, 1), heads)
-        return found + [census.Oldest(group, Head(at, 0)) for group, (_, at) in known.items() if at]
+        known = group_scan.count_pending(self._channel, dict.fromkeys(plan.filling, 1), heads)
+        return found + [group_scan.Oldest(group, Head(at, 0)) for group, (_, at) in known.items() if at]
 
     def _count(self, most: Mapping[Group, int]) -> dict[Group, int]:
         return {
-            group: depth.records for group, depth in census.depths(self._channel, most, self._heads).items()
+            group: depth.records
+            for group, depth in group_scan.count_pending(self._channel, most, self._heads).items()
         }
 
     def _age(self, moment: datetime) -> float:

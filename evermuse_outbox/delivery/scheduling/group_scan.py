@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import connections
 
 from ...models import OutboxRecord
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 from .run_queue import Head
 from .scheduler import Group
 
@@ -102,17 +102,21 @@ class Depth(NamedTuple):
     enqueued_at: datetime | None
 
 
-def groups_behind(channel: Channel, after: Group, most: int, heads: Mapping[Group, Head]) -> list[Oldest]:
+def scan_groups(
+    context: DeliveryContext, after: Group, most: int, heads: Mapping[Group, Head]
+) -> list[Oldest]:
     """The groups with pending records behind ``after``, ``most`` of them, in the order of the index.
 
     ``heads`` is where to begin in groups of which it is known; only PostgreSQL heeds it, as it keeps traces for long.
     """
-    rows = _rows(channel, *_walk(channel, after, most, heads))
-    read = _reader_of_moments(channel)
+    rows = _rows(context, *_walk(context, after, most, heads))
+    read = _reader_of_moments(context)
     return [Oldest((kind, product), Head(read(at), pk)) for kind, product, at, pk in rows if at is not None]
 
 
-def depths(channel: Channel, most: Mapping[Group, int], heads: Mapping[Group, Head]) -> dict[Group, Depth]:
+def count_pending(
+    context: DeliveryContext, most: Mapping[Group, int], heads: Mapping[Group, Head]
+) -> dict[Group, Depth]:
     """How many records wait in each of these groups, counted up to the given number, in one query.
 
     ``heads`` is where to begin, for groups of which it is known.
@@ -120,21 +124,23 @@ def depths(channel: Channel, most: Mapping[Group, int], heads: Mapping[Group, He
     if not most:
         return {}
     groups, first = list(most), Head(_beginning(), 0)
-    is_postgres = connections[channel.using].vendor == "postgresql"
-    write = _writer_of_moments(channel)
+    is_postgres = connections[context.using].vendor == "postgresql"
+    write = _writer_of_moments(context)
     wanted = [
         (*group, most[group], write(head.enqueued_at), head.pk)
         for group in groups
         for head in (heads.get(group, first),)
     ]
-    query = (_by_lateral_join if is_postgres else _by_union)(channel, wanted)
-    read = _reader_of_moments(channel)
-    return {groups[number]: Depth(count, read(moment)) for number, count, moment in _rows(channel, *query)}
+    query = (_by_lateral_join if is_postgres else _by_union)(context, wanted)
+    read = _reader_of_moments(context)
+    return {groups[number]: Depth(count, read(moment)) for number, count, moment in _rows(context, *query)}
 
 
-def _walk(channel: Channel, after: Group, most: int, heads: Mapping[Group, Head]) -> tuple[str, list[Any]]:
-    name = channel.name
-    match connections[channel.using].vendor:
+def _walk(
+    context: DeliveryContext, after: Group, most: int, heads: Mapping[Group, Head]
+) -> tuple[str, list[Any]]:
+    name = context.workspace_name
+    match connections[context.using].vendor:
         case "postgresql":
             known = [value for group, head in heads.items() for value in (*group, *head)]
             query = POSTGRESQL.format(heads=", ".join([NO_HEAD, *["(%s, %s, %s, %s)"] * len(heads)]))
@@ -149,7 +155,7 @@ Wanted = tuple[str, str, int, Any, int]
 """``_type``, ``_product_id``, up to how many to count, and the moment and id from where on."""
 
 
-def _by_lateral_join(channel: Channel, wanted: Sequence[Wanted]) -> tuple[str, list[Any]]:
+def _by_lateral_join(context: DeliveryContext, wanted: Sequence[Wanted]) -> tuple[str, list[Any]]:
     """Planned once, not once a group."""
     values = ", ".join(["(%s, %s, %s, %s, %s::timestamptz, %s::bigint)"] * len(wanted))
     query = f"""
@@ -162,11 +168,11 @@ def _by_lateral_join(channel: Channel, wanted: Sequence[Wanted]) -> tuple[str, l
             ORDER BY enqueued_at, id LIMIT wanted.most) AS first) AS deep
     """
     told = [value for number, one in enumerate(wanted) for value in (number, *one)]
-    return query, [*told, channel.name]
+    return query, [*told, context.workspace_name]
 
 
-def _by_union(channel: Channel, wanted: Sequence[Wanted]) -> tuple[str, list[Any]]:
-    hint = f"FORCE INDEX ({INDEX})" if connections[channel.using].vendor == "mysql" else ""
+def _by_union(context: DeliveryContext, wanted: Sequence[Wanted]) -> tuple[str, list[Any]]:
+    hint = f"FORCE INDEX ({INDEX})" if connections[context.using].vendor == "mysql" else ""
     one = f"""
         SELECT %s AS number, COUNT(*) AS count, MIN(enqueued_at) AS oldest FROM (
           SELECT enqueued_at FROM {TABLE} {hint} WHERE {PENDING} AND type = %s AND product_id = %s
@@ -174,14 +180,14 @@ def _by_union(channel: Channel, wanted: Sequence[Wanted]) -> tuple[str, list[Any
           ORDER BY enqueued_at, id LIMIT %s) AS first
     """
     told = [
-        (number, channel.name, kind, product, since, most)
+        (number, context.workspace_name, kind, product, since, most)
         for number, (kind, product, most, since, _) in enumerate(wanted)
     ]
     return " UNION ALL ".join([one] * len(wanted)), [value for values in told for value in values]
 
 
-def _rows(channel: Channel, query: str, told: Iterable[Any]) -> list[Any]:
-    with connections[channel.using].cursor() as cursor:
+def _rows(context: DeliveryContext, query: str, told: Iterable[Any]) -> list[Any]:
+    with connections[context.using].cursor() as cursor:
         cursor.execute(query, list(told))
         return list(cursor.fetchall())
 
@@ -191,15 +197,15 @@ def _beginning() -> datetime:
     return BEGINNING if settings.USE_TZ else BEGINNING.replace(tzinfo=None)
 
 
-def _writer_of_moments(channel: Channel) -> Any:
+def _writer_of_moments(context: DeliveryContext) -> Any:
     """What Django does with a moment that it hands to that database."""
     field = OutboxRecord._meta.get_field("enqueued_at")
-    return partial(field.get_db_prep_value, connection=connections[channel.using])
+    return partial(field.get_db_prep_value, connection=connections[context.using])
 
 
-def _reader_of_moments(channel: Channel) -> Any:
+def _reader_of_moments(context: DeliveryContext) -> Any:
     """What Django does with a moment that it reads from that database."""
-    connection = connections[channel.using]
+    connection = connections[context.using]
     field = OutboxRecord._meta.get_field("enqueued_at")
     column = field.get_col(TABLE)
     converters = [*connection.ops.get_db_converters(column), *field.get_db_converters(connection)]

@@ -74,7 +74,7 @@ class Plan:
     """When a census last looked at all that waits, also before these heads."""
     sweep_took: float = 0.0
     """Seconds that this took."""
-    flows: dict[Group, float] = field(default_factory=dict)
+    arrival_rates: dict[Group, float] = field(default_factory=dict)
     """Records a second, of groups that were looked into."""
     start: int = 0
     """Where the sample of the next census begins."""
@@ -139,7 +139,7 @@ class Plan:
     def learn(self, group: Group, age: float, records: int) -> None:
         """So many records wait in the group, the oldest for ``age`` seconds: that is its flow."""
         if age > 0:
-            self.flows[group] = records / age
+            self.arrival_rates[group] = records / age
 
     def full_requests(
         self,
@@ -179,9 +179,9 @@ class Plan:
     def all_seen(self, ages: Mapping[Group, float], most: int) -> list[Seen]:
         """What the scheduler is told of groups into which nobody has looked yet, by the ages of their oldest
         records; ``most`` records fill a request, unless fewer did."""
-        flows, filling, fresh = self.flows, self.filling, Filling(most, 0)
+        arrival_rates, filling, fresh = self.arrival_rates, self.filling, Filling(most, 0)
         return [
-            Seen(group, age, 0, known.served, flows.get(group, 0.0) * age / min(most, known.records))
+            Seen(group, age, 0, known.served, arrival_rates.get(group, 0.0) * age / min(most, known.records))
             for group, age in ages.items()
             for known in (filling.get(group, fresh),)
         ]

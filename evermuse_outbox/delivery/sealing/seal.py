@@ -34,13 +34,13 @@ from ...models import (
 )
 from ...models.query_hints import behind, by_id, no_jit
 from ...models.record import RecordQuerySet
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 from ..gates.group_breaker import may_probe, paused_groups
 from ..scheduling.agenda import Agenda
 from ..scheduling.pending import waiting_in
 from ..scheduling.scheduler import Group
 from .packing import Limits, pack
-from .versions import free_to_go, latest, one_of_each
+from .versions import supersede_and_select_sendable, supersede_duplicates, supersede_older
 
 PAGES, GROWTH = 5, 4
 """How far behind fenced records a turn looks for others: in so many pages, of which each but the first, that is of the
@@ -51,7 +51,7 @@ PROBED = 100
 """From how many of its newest records the probes of a paused group are taken."""
 
 
-class Waiting(NamedTuple):
+class PendingRecord(NamedTuple):
     """What sealing needs to know of a pending record.
 
     ``line`` is the payload of one that takes no more than its share of a request; a longer one is read only once it is
@@ -72,7 +72,7 @@ LINE = Case(When(size__lte=SHARE, then=F("payload")), output_field=TextField())
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedBatch:
     """A batch with the ids of its members, in order, and its body."""
 
     batch: OutboxBatch
@@ -85,15 +85,15 @@ class Sealed:
         return FORMATS[self.batch.body_format].content_type
 
 
-def seal_next(channel: Channel) -> Sealed | None:
+def seal_next(context: DeliveryContext) -> SealedBatch | None:
     """Seals a batch of the next ready group and leases it to the caller; None when no group is ready."""
-    with transaction.atomic(using=channel.using):
-        turn = take_turn(channel)
-        no_jit(channel.using)
-        paused = paused_groups(channel)
-        agenda = Agenda(channel, turn, paused)
+    with transaction.atomic(using=context.using):
+        turn = lock_for_sealing(context)
+        no_jit(context.using)
+        paused = paused_groups(context)
+        agenda = Agenda(context, turn, paused)
         for group in agenda.groups():
-            if sealed := _seal_some(channel, group, agenda, paused.get(group)):
+            if sealed := _seal_some(context, group, agenda, paused.get(group)):
                 break
         else:
             sealed = None
@@ -101,27 +101,29 @@ def seal_next(channel: Channel) -> Sealed | None:
     return sealed
 
 
-def _seal_some(channel: Channel, group: Group, agenda: Agenda, paused: OutboxGroup | None) -> Sealed | None:
-    return _seal_probe(channel, group, paused) if paused else _seal_group(channel, group, agenda)
+def _seal_some(
+    context: DeliveryContext, group: Group, agenda: Agenda, paused: OutboxGroup | None
+) -> SealedBatch | None:
+    return _seal_probe(context, group, paused) if paused else _seal_group(context, group, agenda)
 
 
-def take_turn(channel: Channel) -> OutboxWorkspace:
+def lock_for_sealing(context: DeliveryContext) -> OutboxWorkspace:
     """The workspace's row; nobody else seals in it until the transaction ends. Taken before anything is read, or a
     newer version could be sealed meanwhile."""
-    return OutboxWorkspace.objects.using(channel.using).take_turn(channel.name)
+    return OutboxWorkspace.objects.using(context.using).lock_for_sealing(context.workspace_name)
 
 
-def open_sealed(channel: Channel, batch: OutboxBatch) -> Sealed:
+def open_sealed(context: DeliveryContext, batch: OutboxBatch) -> SealedBatch:
     """A batch that was sealed before, with its body as it was then.
 
     Raises ``BodyChanged`` when the stored lines no longer give the bytes that were sealed.
     """
-    rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
+    rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     lines = dict(rows.order_by("pk").values_list("pk", "payload"))
     body = FORMATS[batch.body_format].join(lines.values())
     if fingerprint(body) != batch.sha256:
         raise BodyChanged(f"the records of batch #{batch.pk} no longer give the bytes that were sealed")
-    return Sealed(batch, tuple(lines), body)
+    return SealedBatch(batch, tuple(lines), body)
 
 
 class BodyChanged(Exception):
@@ -129,7 +131,7 @@ class BodyChanged(Exception):
 
 
 def seal_parts(
-    channel: Channel,
+    context: DeliveryContext,
     batch: OutboxBatch,
     parts: Sequence[Sequence[int]],
     *,
@@ -141,115 +143,117 @@ def seal_parts(
     Versions that a newer one has overtaken are set aside instead. Call it inside the transaction that
     settles ``batch``: it takes the workspace's turn, so that nobody seals a newer version meanwhile.
     """
-    take_turn(channel)
+    lock_for_sealing(context)
     for part in parts:
-        fresh = still_to_send(channel, batch, part)
+        fresh = still_to_send(context, batch, part)
         while fresh:
-            packed = pack(fresh, _limits(channel), _format(channel))
-            _write_batch(channel, packed, parent=batch, resends=resends, due_at=due_at)
+            packed = pack(fresh, _limits(context), _format(context))
+            _write_batch(context, packed, parent=batch, resends=resends, due_at=due_at)
             fresh = _left_of(fresh, packed)
 
 
-def still_to_send(channel: Channel, batch: OutboxBatch, pks: Sequence[int] | None = None) -> list[Waiting]:
+def still_to_send(
+    context: DeliveryContext, batch: OutboxBatch, pks: Sequence[int] | None = None
+) -> list[PendingRecord]:
     """The open members of ``batch`` (those of ``pks``), in order and in today's form. Versions that a newer one has
     overtaken are set aside. Call it with the workspace's turn taken."""
-    rows = OutboxRecord.rows.using(channel.using).filter(batch=batch, closed_as__isnull=True)
+    rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     chosen = rows if pks is None else rows.filter(pk__in=pks)
-    return _in_contract(channel, latest(channel, _read(chosen.order_by("pk"))))
+    return _in_contract(context, supersede_older(context, _read(chosen.order_by("pk"))))
 
 
-def seal_part(channel: Channel, records: list[Waiting], parent: OutboxBatch) -> None:
+def seal_part(context: DeliveryContext, records: list[PendingRecord], parent: OutboxBatch) -> None:
     """The first of these records of ``parent``, as many as one request takes, in a batch of their own."""
-    limits, body = _limits(channel), _format(channel)
+    limits, body = _limits(context), _format(context)
     while len(pack(records, limits, body)) < len(records):
         records = records[: len(records) // 2]
-    _write_batch(channel, records, parent=parent, resends=parent.resends)
+    _write_batch(context, records, parent=parent, resends=parent.resends)
 
 
-def _seal_group(channel: Channel, group: Group, agenda: Agenda) -> Sealed | None:
-    limits = _limits(channel)
-    seen: list[Waiting] = []
-    ready: list[Waiting] = []
-    for page in _pages(channel, agenda.waiting(group), limits.records):
+def _seal_group(context: DeliveryContext, group: Group, agenda: Agenda) -> SealedBatch | None:
+    limits = _limits(context)
+    seen: list[PendingRecord] = []
+    ready: list[PendingRecord] = []
+    for page in _pages(context, agenda.waiting(group), limits.records):
         page = _exactly(page, group)
         seen += page
-        fresh = _in_contract(channel, free_to_go(channel, page))
-        ready = one_of_each(channel, ready + fresh) if ready else fresh
+        fresh = _in_contract(context, supersede_and_select_sendable(context, page))
+        ready = supersede_duplicates(context, ready + fresh) if ready else fresh
         if len(ready) >= limits.records:
             break
-    packed = pack(ready, limits, _format(channel))
+    packed = pack(ready, limits, _format(context))
     if not packed:
         return None
     agenda.walked(group, _first_left(seen, packed).pk)
-    return _write_batch(channel, packed, leased=True)
+    return _write_batch(context, packed, leased=True)
 
 
-def _first_left(seen: list[Waiting], packed: list[Waiting]) -> Waiting:
+def _first_left(seen: list[PendingRecord], packed: list[PendingRecord]) -> PendingRecord:
     """The first that still waits; the last where none does."""
     return next(iter(_left_of(seen, packed)), seen[-1])
 
 
-def _left_of(records: list[Waiting], packed: list[Waiting]) -> list[Waiting]:
+def _left_of(records: list[PendingRecord], packed: list[PendingRecord]) -> list[PendingRecord]:
     taken = {record.pk for record in packed}
     return [record for record in records if record.pk not in taken]
 
 
-def _seal_probe(channel: Channel, group: Group, row: OutboxGroup) -> Sealed | None:
+def _seal_probe(context: DeliveryContext, group: Group, row: OutboxGroup) -> SealedBatch | None:
     """One record of a paused group, now and then and each time another one, to see whether it is still refused."""
-    if not may_probe(channel, row):
+    if not may_probe(context, row):
         return None
-    newest = waiting_in(channel, group).order_by("-enqueued_at", "-pk")
+    newest = waiting_in(context, group).order_by("-enqueued_at", "-pk")
     start = row.probes % PROBED
     page = _read(newest[start : start + 1]) or _read(newest[:1])
     page = _exactly(page, group)
-    ready = _in_contract(channel, free_to_go(channel, page))
-    return _write_batch(channel, ready, leased=True) if ready else None
+    ready = _in_contract(context, supersede_and_select_sendable(context, page))
+    return _write_batch(context, ready, leased=True) if ready else None
 
 
-def _pages(channel: Channel, waiting: RecordQuerySet, size: int) -> Iterator[list[Waiting]]:
+def _pages(context: DeliveryContext, waiting: RecordQuerySet, size: int) -> Iterator[list[PendingRecord]]:
     """The first of the waiting records, locked: a request's worth, and more as long as it is asked for."""
-    if connections[channel.using].features.has_select_for_update_skip_locked:
+    if connections[context.using].features.has_select_for_update_skip_locked:
         waiting = waiting.select_for_update(skip_locked=True)
-    page: list[Waiting] = []
+    page: list[PendingRecord] = []
     for _ in range(PAGES):
-        page = _read(_behind(channel, waiting, page)[:size])
+        page = _read(_behind(context, waiting, page)[:size])
         yield page
         if len(page) < size:
             return
         size = min(GROWTH * size, MAX_BATCH_RECORDS)
 
 
-def _exactly(page: list[Waiting], group: Group) -> list[Waiting]:
+def _exactly(page: list[PendingRecord], group: Group) -> list[PendingRecord]:
     """A database may compare without regard to case; Evermuse does not."""
     return [record for record in page if (record.type, record.product_id) == group]
 
 
-def _read(rows: RecordQuerySet) -> list[Waiting]:
-    return [Waiting._make(row) for row in rows.annotate(line=LINE).values_list(*Waiting._fields)]
+def _read(rows: RecordQuerySet) -> list[PendingRecord]:
+    return [PendingRecord._make(row) for row in rows.annotate(line=LINE).values_list(*PendingRecord._fields)]
 
 
-def _behind(channel: Channel, waiting: RecordQuerySet, page: list[Waiting]) -> RecordQuerySet:
+def _behind(context: DeliveryContext, waiting: RecordQuerySet, page: list[PendingRecord]) -> RecordQuerySet:
     if not page:
         return waiting
-    last = OutboxRecord.rows.using(channel.using).only("enqueued_at").get(pk=page[-1].pk)
+    last = OutboxRecord.rows.using(context.using).only("enqueued_at").get(pk=page[-1].pk)
     return waiting.filter(behind("enqueued_at", last.enqueued_at, last.pk))
 
 
-def _in_contract(channel: Channel, page: list[Waiting]) -> list[Waiting]:
+def _in_contract(context: DeliveryContext, page: list[PendingRecord]) -> list[PendingRecord]:
     """The records, those of another contract rewritten; one that cannot be said in today's is rejected."""
-    wanted = channel.workspace.contract
-    told = (record if record.contract == wanted else _translated(channel, record) for record in page)
+    wanted = context.workspace.contract
+    told = (record if record.contract == wanted else _translated(context, record) for record in page)
     return [record for record in told if record]
 
 
-def _translated(channel: Channel, record: Waiting) -> Waiting | None:
-    contract, nature = channel.workspace.contract, channel.settings.default_nature
-    rows = OutboxRecord.rows.using(channel.using)
+def _translated(context: DeliveryContext, record: PendingRecord) -> PendingRecord | None:
+    contract, nature = context.workspace.contract, context.settings.default_nature
+    rows = OutboxRecord.rows.using(context.using)
     row = rows.filter(pk=record.pk)
     try:
         line = translate(row.values_list("payload", flat=True).get(), to=contract, default_nature=nature)
     except Untranslatable as error:
-        rejection = OutboxRejection.local(record.pk, "UNTRANSLATABLE", str(error), channel.clock.now())
+        rejection = OutboxRejection.local(record.pk, "UNTRANSLATABLE", str(error), context.clock.now())
         rows.reject([rejection])
         return None
     size = len(line.encode())
@@ -258,26 +262,26 @@ def _translated(channel: Channel, record: Waiting) -> Waiting | None:
 
 
 def _write_batch(
-    channel: Channel,
-    records: list[Waiting],
+    context: DeliveryContext,
+    records: list[PendingRecord],
     *,
     parent: OutboxBatch | None = None,
     resends: int = 0,
     due_at: datetime | None = None,
     leased: bool = False,
-) -> Sealed:
+) -> SealedBatch:
     """The batch row, and its id on every member. The database must agree on the number of members."""
-    rows = OutboxRecord.rows.using(channel.using)
-    lines = _lines(channel, records)
-    chosen = _format_name(channel, records)
+    rows = OutboxRecord.rows.using(context.using)
+    lines = _lines(context, records)
+    chosen = _format_name(context, records)
     body = FORMATS[chosen].join(lines.values())
     batch = OutboxBatch(
-        workspace=channel.name,
+        workspace=context.workspace_name,
         type=records[0].type,
         product_id=records[0].product_id,
-        contract=channel.workspace.contract,
+        contract=context.workspace.contract,
         body_format=chosen,
-        format_hint=channel.settings.format_hints.get(records[0].type, ""),
+        format_hint=context.settings.format_hints.get(records[0].type, ""),
         key=f"eob-{uuid.uuid4().hex}",
         sha256=fingerprint(body),
         record_count=len(lines),
@@ -285,23 +289,23 @@ def _write_batch(
         attachment_count=sum(record.attachments for record in records),
         parent=parent,
         resends=resends,
-        sealed_at=channel.clock.now(),
-        due_at=due_at or channel.clock.now(),
-        **(_lease(channel) if leased else {}),
+        sealed_at=context.clock.now(),
+        due_at=due_at or context.clock.now(),
+        **(_lease(context) if leased else {}),
     )
-    batch.save(using=channel.using, force_insert=True)
+    batch.save(using=context.using, force_insert=True)
     members = tuple(lines)
     moved = rows.move(members, parent, batch) if parent else rows.take_into(batch, members)
     if moved != len(records):
         raise SealRaced(f"{moved} of {len(records)} records could be taken into batch #{batch.pk}")
-    return Sealed(batch, members, body)
+    return SealedBatch(batch, members, body)
 
 
-def _lines(channel: Channel, records: list[Waiting]) -> dict[int, str]:
+def _lines(context: DeliveryContext, records: list[PendingRecord]) -> dict[int, str]:
     """The lines of the records in the order of their ids."""
     lines = {record.pk: record.line for record in records}
     if unread := [pk for pk, line in lines.items() if line is None]:
-        rows = OutboxRecord.rows.using(channel.using).filter(by_id(unread))
+        rows = OutboxRecord.rows.using(context.using).filter(by_id(unread))
         lines |= dict(rows.values_list("pk", "payload"))
     return {pk: line for pk in sorted(lines) if (line := lines[pk]) is not None}
 
@@ -310,21 +314,21 @@ class SealRaced(Exception):
     """A record changed its state while it was being sealed; the whole sealing is rolled back."""
 
 
-def _lease(channel: Channel) -> dict[str, Any]:
-    until = channel.clock.after(channel.settings.lease)
+def _lease(context: DeliveryContext) -> dict[str, Any]:
+    until = context.clock.after(context.settings.lease)
     return {"state": BatchState.SENDING, "lease_token": uuid.uuid4(), "leased_until": until}
 
 
-def _limits(channel: Channel) -> Limits:
-    settings = channel.settings
+def _limits(context: DeliveryContext) -> Limits:
+    settings = context.settings
     return Limits(settings.max_batch_records, settings.max_batch_bytes, settings.max_batch_attachments)
 
 
-def _format(channel: Channel) -> BodyFormat:
-    return FORMATS[channel.settings.body_format]
+def _format(context: DeliveryContext) -> BodyFormat:
+    return FORMATS[context.settings.body_format]
 
 
-def _format_name(channel: Channel, records: list[Waiting]) -> str:
+def _format_name(context: DeliveryContext, records: list[PendingRecord]) -> str:
     """The format of the settings; NDJSON, the leanest, where a record of the greatest size needs it."""
-    fits = _format(channel).size([record.size for record in records]) <= MAX_BODY_BYTES
-    return channel.settings.body_format if fits else "ndjson"
+    fits = _format(context).size([record.size for record in records]) <= MAX_BODY_BYTES
+    return context.settings.body_format if fits else "ndjson"

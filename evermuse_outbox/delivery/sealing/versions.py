@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...models import OutboxBatch, OutboxRecord
 from ...models.query_hints import by_id
-from ..context.context import Channel
+from ..context.context import DeliveryContext
 
 
 class Record(Protocol):
@@ -31,58 +31,62 @@ class Others(NamedTuple):
     older_batch: int | None
 
 
-def latest(channel: Channel, records: Sequence[R]) -> list[R]:
+def supersede_older(context: DeliveryContext, records: Sequence[R]) -> list[R]:
     """Sets the versions that have a newer one aside, and gives the others."""
-    return _without_superseded(channel, records, _others(channel, records))
+    return _without_superseded(context, records, _others(context, records))
 
 
-def free_to_go(channel: Channel, records: Sequence[R]) -> list[R]:
+def supersede_and_select_sendable(context: DeliveryContext, records: Sequence[R]) -> list[R]:
     """The latest versions of which no older one is under way; those behind an older one stay pending."""
-    lone = _lone(channel, records)
-    several = [record for record in records if record.pk not in lone]
-    free = lone.union(record.pk for record in _free_of_several(channel, several)) if several else lone
+    sole_versions = _lone(context, records)
+    several = [record for record in records if record.pk not in sole_versions]
+    free = (
+        sole_versions.union(record.pk for record in _free_of_several(context, several))
+        if several
+        else sole_versions
+    )
     return [record for record in records if record.pk in free]
 
 
-def one_of_each(channel: Channel, records: Sequence[R]) -> list[R]:
+def supersede_duplicates(context: DeliveryContext, records: Sequence[R]) -> list[R]:
     """The newest of these of each identity: a newer one may have been committed between two reads."""
-    rows = OutboxRecord.rows.using(channel.using).filter(by_id([record.pk for record in records]))
+    rows = OutboxRecord.rows.using(context.using).filter(by_id([record.pk for record in records]))
     identities = dict(rows.order_by("pk").values_list("pk", "identity"))
     newest = {identity: pk for pk, identity in identities.items()}
     older = {pk: newest[identity] for pk, identity in identities.items() if pk != newest[identity]}
-    OutboxRecord.rows.using(channel.using).supersede(older)
+    OutboxRecord.rows.using(context.using).supersede(older)
     return [record for record in records if record.pk not in older]
 
 
-def _lone(channel: Channel, records: Sequence[Record]) -> set[int]:
+def _lone(context: DeliveryContext, records: Sequence[Record]) -> set[int]:
     """The ids of those of which there is only one version: nearly all, as a rule."""
-    rows = OutboxRecord.rows.using(channel.using).filter(by_id([record.pk for record in records]))
-    return set(rows.lone().values_list("pk", flat=True))
+    rows = OutboxRecord.rows.using(context.using).filter(by_id([record.pk for record in records]))
+    return set(rows.sole_versions().values_list("pk", flat=True))
 
 
-def _free_of_several(channel: Channel, records: Sequence[R]) -> list[R]:
-    others = _others(channel, records)
-    newest = _without_superseded(channel, records, others)
-    busy = _under_way(channel, {others[record.pk].older_batch for record in newest})
+def _free_of_several(context: DeliveryContext, records: Sequence[R]) -> list[R]:
+    others = _others(context, records)
+    newest = _without_superseded(context, records, others)
+    busy = _under_way(context, {others[record.pk].older_batch for record in newest})
     return [record for record in newest if others[record.pk].older_batch not in busy]
 
 
-def _others(channel: Channel, records: Sequence[Record]) -> dict[int, Others]:
-    rows: Any = OutboxRecord.rows.using(channel.using).filter(by_id([record.pk for record in records]))
+def _others(context: DeliveryContext, records: Sequence[Record]) -> dict[int, Others]:
+    rows: Any = OutboxRecord.rows.using(context.using).filter(by_id([record.pk for record in records]))
     told = rows.with_versions().values_list("pk", "newer", "older_batch")
     return {pk: Others(newer, older_batch) for pk, newer, older_batch in told}
 
 
-def _without_superseded(channel: Channel, records: Sequence[R], others: dict[int, Others]) -> list[R]:
+def _without_superseded(context: DeliveryContext, records: Sequence[R], others: dict[int, Others]) -> list[R]:
     overtaken = {pk: other.newer for pk, other in others.items() if other.newer}
-    OutboxRecord.rows.using(channel.using).supersede(overtaken)
+    OutboxRecord.rows.using(context.using).supersede(overtaken)
     return [record for record in records if record.pk in others and record.pk not in overtaken]
 
 
-def _under_way(channel: Channel, batches: Collection[int | None]) -> set[int]:
+def _under_way(context: DeliveryContext, batches: Collection[int | None]) -> set[int]:
     """Those of the batches that are not at their end. Only the latest version that was ever taken can be in one."""
     taken = [pk for pk in batches if pk]
     if not taken:
         return set()
-    rows = OutboxBatch.objects.using(channel.using).open()
+    rows = OutboxBatch.objects.using(context.using).open()
     return set(rows.filter(by_id(taken)).values_list("pk", flat=True))

@@ -16,8 +16,8 @@ from django.db import transaction
 
 from ...evermuse.outcomes import RecordError, Status
 from ...models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
-from ..context.backoff import full_jitter, poll_after
-from ..context.context import Channel
+from ..context.backoff import full_jitter, poll_delay
+from ..context.context import DeliveryContext
 from ..isolation.group_testing import Search
 from ..isolation.isolate import start
 from ..isolation.rejections import (
@@ -28,41 +28,41 @@ from ..isolation.rejections import (
     reject_located,
     reject_open,
 )
-from ..sealing.seal import seal_parts, take_turn
+from ..sealing.seal import lock_for_sealing, seal_parts
 
 ATTACHMENTS_UNDER_WAY = ("PENDING", "IN_PROGRESS")
 
 
-def settle_status(channel: Channel, batch: OutboxBatch, status: Status) -> None:
+def apply_status(context: DeliveryContext, batch: OutboxBatch, status: Status) -> None:
     """Writes what Evermuse says of an accepted batch."""
-    with transaction.atomic(using=channel.using):
+    with transaction.atomic(using=context.using):
         match status.status:
             case "COMPLETE" if _tells_of_more_rejections(batch, status):
-                _complete_in_part(channel, batch, status)
+                _complete_in_part(context, batch, status)
             case "COMPLETE":
-                _follow(channel, batch, status, BatchState.COMPLETE)
+                _follow(context, batch, status, BatchState.COMPLETE)
             case "FAILED" if batch.state == BatchState.ACCEPTED:
-                fail(channel, batch, _told(status), _failure_message(status), status.errors)
+                fail(context, batch, _told(status), _failure_message(status), status.errors)
             case _:
-                _follow(channel, batch, status, BatchState(batch.state))
+                _follow(context, batch, status, BatchState(batch.state))
 
 
-def settle_page(channel: Channel, told: Sequence[tuple[OutboxBatch, Status]]) -> None:
+def apply_statuses(context: DeliveryContext, told: Sequence[tuple[OutboxBatch, Status]]) -> None:
     """Writes what a page of the listing says of followed batches.
 
     All that are told the same are written by one statement: nearly always that they are complete. Whoever has more to
     say, rejections or a failure, is settled alone.
     """
-    now = channel.clock.now()  # one for all, or they would not be alike
+    now = context.clock.now()  # one for all, or they would not be alike
     alike: dict[tuple[str, str], list[tuple[OutboxBatch, dict[str, Any]]]] = defaultdict(list)
     for batch, status in told:
         if _is_plain(batch, status):
             changes = _news(batch, status, now)
             alike[batch.state, json.dumps(changes, default=str, sort_keys=True)].append((batch, changes))
         else:
-            channel.persist(settle_status, channel, batch, status)
+            context.run_with_retries(apply_status, context, batch, status)
     for group in alike.values():
-        _tell(channel, [batch for batch, _ in group], group[0][1])
+        _tell(context, [batch for batch, _ in group], group[0][1])
 
 
 def _is_plain(batch: OutboxBatch, status: Status) -> bool:
@@ -84,24 +84,24 @@ def _news(batch: OutboxBatch, status: Status, now: datetime) -> dict[str, Any]:
     return news
 
 
-def _tell(channel: Channel, batches: list[OutboxBatch], news: dict[str, Any]) -> None:
+def _tell(context: DeliveryContext, batches: list[OutboxBatch], news: dict[str, Any]) -> None:
     """One statement for batches that are told the same; none for those that are told nothing and not due."""
-    now = channel.clock.now()
+    now = context.clock.now()
     if not news:
         batches = [batch for batch in batches if batch.next_poll_at and batch.next_poll_at <= now]
     if not batches:
         return
     if "next_poll_at" not in news:
         youngest = min(age_of(batch, now) for batch in batches)
-        later = channel.clock.after(poll_after(youngest, channel.settings.poll_interval))
+        later = context.clock.after(poll_delay(youngest, context.settings.poll_interval))
         news = news | {"next_poll_at": later}
     ids = sorted(batch.pk for batch in batches)
-    rows = OutboxBatch.objects.using(channel.using)
-    channel.persist(rows.tell, ids, BatchState(batches[0].state), **news)
+    rows = OutboxBatch.objects.using(context.using)
+    context.run_with_retries(rows.tell, ids, BatchState(batches[0].state), **news)
 
 
 def fail(
-    channel: Channel,
+    context: DeliveryContext,
     batch: OutboxBatch,
     told: dict[str, Any],
     message: str,
@@ -111,21 +111,23 @@ def fail(
     ``errors`` name, or all where it names none, are rejected and wait for a person, and the others go on.
 
     Call it inside a transaction."""
-    take_turn(channel)
-    ended = {"next_poll_at": None, "finished_at": channel.clock.now(), "message": message}
-    if not _change(channel, batch, BatchState.FAILED, told | ended):
+    lock_for_sealing(context)
+    ended = {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
+    if not _change(context, batch, BatchState.FAILED, told | ended):
         return
     resends = batch.resends + 1
-    if resends > channel.settings.max_resends:
-        _reject_failed(channel, batch, message, errors)
+    if resends > context.settings.max_resends:
+        _reject_failed(context, batch, message, errors)
         resends = 0
-    pause = full_jitter(resends or 1, channel.settings.backoff_base, channel.settings.backoff_cap)
-    rest = open_members(channel, batch)
-    seal_parts(channel, batch, [rest], resends=resends, due_at=channel.clock.after(pause))
+    pause = full_jitter(resends or 1, context.settings.backoff_base, context.settings.backoff_cap)
+    rest = open_members(context, batch)
+    seal_parts(context, batch, [rest], resends=resends, due_at=context.clock.after(pause))
 
 
-def _reject_failed(channel: Channel, batch: OutboxBatch, message: str, errors: Sequence[RecordError]) -> None:
-    members, still_open = _members(channel, batch), open_members(channel, batch)
+def _reject_failed(
+    context: DeliveryContext, batch: OutboxBatch, message: str, errors: Sequence[RecordError]
+) -> None:
+    members, still_open = _members(context, batch), open_members(context, batch)
     named = _locate(batch, members, errors)
     blamed = {
         position: replace(error, code="FAILED")  # Evermuse had taken them: no older version may follow
@@ -133,21 +135,21 @@ def _reject_failed(channel: Channel, batch: OutboxBatch, message: str, errors: S
         if members[position] in still_open
     }
     if blamed:
-        reject_located(channel, batch, members, blamed)
+        reject_located(context, batch, members, blamed)
     else:
-        reject_open(channel, batch, "FAILED", message)
+        reject_open(context, batch, "FAILED", message)
 
 
 def _tells_of_more_rejections(batch: OutboxBatch, status: Status) -> bool:
     return status.rejected > (batch.rejected_count or 0) and batch.state == BatchState.ACCEPTED
 
 
-def _follow(channel: Channel, batch: OutboxBatch, status: Status, state: BatchState) -> bool:
-    now = channel.clock.now()
-    later = channel.clock.after(poll_after(age_of(batch, now), channel.settings.poll_interval))
+def _follow(context: DeliveryContext, batch: OutboxBatch, status: Status, state: BatchState) -> bool:
+    now = context.clock.now()
+    later = context.clock.after(poll_delay(age_of(batch, now), context.settings.poll_interval))
     next_poll = None if _is_over(state, status) else later
     ended = {"finished_at": batch.finished_at or now} if state == BatchState.COMPLETE else {}
-    return _change(channel, batch, state, _told(status) | ended | {"next_poll_at": next_poll, "message": ""})
+    return _change(context, batch, state, _told(status) | ended | {"next_poll_at": next_poll, "message": ""})
 
 
 def _is_over(state: BatchState, status: Status) -> bool:
@@ -159,26 +161,26 @@ def age_of(batch: OutboxBatch, now: datetime) -> float:
     return (now - (batch.accepted_at or batch.sealed_at)).total_seconds()
 
 
-def _complete_in_part(channel: Channel, batch: OutboxBatch, status: Status) -> None:
+def _complete_in_part(context: DeliveryContext, batch: OutboxBatch, status: Status) -> None:
     """COMPLETE with more rejections than the 202 told of: the same question as then, asked later."""
-    take_turn(channel)
-    members, still_open = _members(channel, batch), open_members(channel, batch)
+    lock_for_sealing(context)
+    members, still_open = _members(context, batch), open_members(context, batch)
     named = _locate(batch, members, status.errors)
     if len(named) > status.rejected:
         named = {}  # it complains about more than it rejects, and so does not say which ones
     fresh = {position: error for position, error in named.items() if members[position] in still_open}
     if len(named) == status.rejected:
-        if _follow(channel, batch, status, BatchState.COMPLETE):
-            reject_located(channel, batch, members, fresh)
+        if _follow(context, batch, status, BatchState.COMPLETE):
+            reject_located(context, batch, members, fresh)
         return
     message = f"COMPLETE with {status.rejected} rejected records, not all of them named"
     if not fresh and len(still_open) == 1:
         fresh = {members.index(still_open[0]): RecordError(0, "REJECTED", message)}
-    ended = {"next_poll_at": None, "finished_at": channel.clock.now(), "message": message}
-    if _change(channel, batch, BatchState.SPLIT, _told(status) | ended):
-        reject_located(channel, batch, members, fresh)
+    ended = {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
+    if _change(context, batch, BatchState.SPLIT, _told(status) | ended):
+        reject_located(context, batch, members, fresh)
         left = len(still_open) - len(fresh)
-        start(channel, batch, Search(found=len(fresh)) if fresh else Search(suspects=left))
+        start(context, batch, Search(found=len(fresh)) if fresh else Search(suspects=left))
 
 
 def _locate(batch: OutboxBatch, members: tuple[int, ...], errors: Sequence[RecordError]) -> Located:
@@ -186,17 +188,17 @@ def _locate(batch: OutboxBatch, members: tuple[int, ...], errors: Sequence[Recor
     return locate(members, errors) if len(members) == batch.record_count else {}
 
 
-def _members(channel: Channel, batch: OutboxBatch) -> tuple[int, ...]:
+def _members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...]:
     """The ids of the records as they were sent, in order: also of those that a retry has taken out since."""
-    inside = OutboxRecord.rows.using(channel.using).filter(batch=batch)
-    rejected = OutboxRejection.objects.using(channel.using).filter(batch=batch)
+    inside = OutboxRecord.rows.using(context.using).filter(batch=batch)
+    rejected = OutboxRejection.objects.using(context.using).filter(batch=batch)
     ids = {*inside.values_list("pk", flat=True), *rejected.values_list("record_id", flat=True)}
     # Members are sealed in the order of their ids, and who leaves has been rejected here before.
     return tuple(sorted(ids))
 
 
-def _change(channel: Channel, batch: OutboxBatch, state: BatchState, changes: dict[str, Any]) -> bool:
-    rows = OutboxBatch.objects.using(channel.using).filter(pk=batch.pk, state=batch.state)
+def _change(context: DeliveryContext, batch: OutboxBatch, state: BatchState, changes: dict[str, Any]) -> bool:
+    rows = OutboxBatch.objects.using(context.using).filter(pk=batch.pk, state=batch.state)
     return bool(rows.update(state=state, polls=batch.polls + 1, **changes))
 
 

@@ -14,9 +14,15 @@ from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseError
 
 from ...conf import get_settings
-from ...delivery.context.context import Channel, Clock, channels, close_connections, open_channel
-from ...delivery.context.database_errors import one_line
-from ...delivery.loop.relay import relay_with_crew, track
+from ...delivery.context.context import (
+    Clock,
+    DeliveryContext,
+    close_thread_connections,
+    open_context,
+    queue_keys,
+)
+from ...delivery.context.database_errors import summarise_error
+from ...delivery.loop.relay import relay_with_pool, track
 from ...schedule import MAINTAIN
 from ...upkeep.maintenance import maintain_all
 
@@ -60,17 +66,17 @@ class Command(BaseCommand):
 
     def _steps(self) -> list[tuple[str, Callable[[], int], float]]:
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
-        for using, name in channels():
+        for using, name in queue_keys():
             steps.append((f"track {name}", partial(_run, track, using, name), IDLE))
             for turn in ("even", "odd"):  # one goes on while the other waits for its last answers
                 steps.append(
-                    (f"send {name}, {turn} turns", partial(_run, relay_with_crew, using, name), IDLE)
+                    (f"send {name}, {turn} turns", partial(_run, relay_with_pool, using, name), IDLE)
                 )
         return steps
 
 
-def _run(step: Callable[[Channel, float], int], using: str, name: str) -> int:
-    return step(open_channel(using, name), RUN_SECONDS)
+def _run(step: Callable[[DeliveryContext, float], int], using: str, name: str) -> int:
+    return step(open_context(using, name), RUN_SECONDS)
 
 
 def _maintain() -> int:
@@ -84,16 +90,18 @@ def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> Non
         try:
             done = step()
         except DatabaseError as error:
-            logger.warning("%s is left for later: %s", threading.current_thread().name, one_line(error))
-            close_connections()
+            logger.warning(
+                "%s is left for later: %s", threading.current_thread().name, summarise_error(error)
+            )
+            close_thread_connections()
             stop.wait(TROUBLE)
             done = 0
         except Exception:
             # A thread that ended here would be missing until somebody starts the process anew.
             logger.exception("%s failed, and is tried again", threading.current_thread().name)
-            close_connections()
+            close_thread_connections()
             stop.wait(TROUBLE)
             done = 0
         if not done:
             stop.wait(pause)
-    close_connections()
+    close_thread_connections()

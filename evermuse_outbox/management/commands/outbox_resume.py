@@ -10,8 +10,8 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from ...conf import get_settings
-from ...models import GroupState, Hold, OutboxGroup, OutboxWorkspace
-from ...wakeup import kick
+from ...models import GroupState, OutboxGroup, OutboxWorkspace, WorkspaceState
+from ...wakeup import wake_workers
 from ..databases import add_database, databases_of
 from ..teaching import TeachingCommand
 
@@ -57,22 +57,22 @@ class Command(TeachingCommand):
     def _resume(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         found = [*self._workspace(using, name, group), *self._groups(using, name, group)]
         if found:
-            kick(using, name)
+            wake_workers(using, name)
         yield from found
 
     def _workspace(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         rows = OutboxWorkspace.objects.using(using)
-        row = rows.filter(pk=name).exclude(state=Hold.OPEN).first()
+        row = rows.filter(pk=name).exclude(state=WorkspaceState.ACTIVE).first()
         if row is None or group:
             return
         if rows.resume(name, timezone.now()):
             yield f"Workspace {name} is open again. It was {row.get_state_display()}: {row.reason}"
         else:
-            yield f"Workspace {name} stays throttled, as Evermuse asked for it, until {row.held_until}."
+            yield f"Workspace {name} stays throttled, as Evermuse asked for it, until {row.blocked_until}."
 
     def _groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         rows = OutboxGroup.objects.using(using).exclude(state=GroupState.CLEARED)
         for row in list(rows.named(name, *group) if group else rows.filter(workspace=name)):
             if rows.filter(pk=row.pk).resume():
-                was = f"{row.get_state_display()}: {row.reason or row.complaint}"
+                was = f"{row.get_state_display()}: {row.reason or row.error_signature}"
                 yield f"Group {row} of workspace {name} goes on. It was {was}"

@@ -74,7 +74,7 @@ class Command(TeachingCommand):
 
     def _workspaces(self, figures: dict[str, Any]) -> None:
         for name, told in figures["workspaces"].items():
-            held = f" until {told['held_until']}: {told['reason']}" if "reason" in told else ""
+            held = f" until {told['blocked_until']}: {told['reason']}" if "reason" in told else ""
             self.stdout.write(f"Workspace {name}: {told['state']}{held}")
         for told in figures["paused_groups"]:
             group = f"{told['type']} · {told['product_id']} (workspace {told['workspace']})"

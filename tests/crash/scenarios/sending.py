@@ -22,7 +22,7 @@ def accepted(life):
 @scenario()
 def sealed(life):
     """A batch is sealed in a workspace that nobody has used before."""
-    seal_next(life.channel)
+    seal_next(life.context)
 
 
 @scenario()
@@ -46,8 +46,10 @@ def throttled(life):
 
 def known_to_redis(life):
     life.enqueue(1, 2, 3)
-    pace, _ = life.channel.throttle.keys
-    redis.Redis.from_url(REDIS_URL).hset(pace, "free_at", 0)  # a keeper that forgot lets nobody in at first
+    pace, _ = life.context.throttle.keys
+    redis.Redis.from_url(REDIS_URL).hset(
+        pace, "next_slot_at", 0
+    )  # a keeper that forgot lets nobody in at first
 
 
 if REDIS_URL:

@@ -6,15 +6,15 @@ from evermuse_outbox.delivery.sealing.seal import seal_next
 
 from ..life import Life
 from ..scenario import scenario
-from .following import many_accepted_before
+from .polling import many_accepted_before
 
 DAY = 86_400
 
 
 def lease_expired(life):
     life.enqueue(1, 2, 3)
-    seal_next(life.channel)
-    life.clock.move(life.channel.settings.lease + 1)
+    seal_next(life.context)
+    life.clock.move(life.context.settings.lease + 1)
 
 
 @scenario(before=lease_expired, main=True)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.delivery.context.backoff import full_jitter, poll_after, usual_time
+from evermuse_outbox.delivery.context.backoff import full_jitter, poll_delay, typical_completion_time
 
 
 @given(st.integers(0, 10**9), st.floats(0, 1))
-def test_full_jitter_is_between_nothing_and_the_ceiling(failures, dice):
-    assert 0 <= full_jitter(failures, 1.0, 300.0, lambda: dice) <= 300
+def test_full_jitter_is_between_nothing_and_the_ceiling(failures, rng):
+    assert 0 <= full_jitter(failures, 1.0, 300.0, lambda: rng) <= 300
 
 
 def test_full_jitter_doubles_up_to_its_cap():
@@ -20,7 +20,7 @@ def test_full_jitter_doubles_up_to_its_cap():
 
 def test_polls_grow_rarer_with_age():
     ages = [0, 5, 60, 600, 6_000, 60_000]
-    waits = [poll_after(age, 1.0, lambda: 0.5) for age in ages]
+    waits = [poll_delay(age, 1.0, lambda: 0.5) for age in ages]
     assert waits == sorted(waits)
     assert (waits[0], waits[-1]) == (1, 300)
 
@@ -53,4 +53,4 @@ def test_polls_grow_rarer_with_age():
 def test_how_long_evermuse_usually_takes_is_learnt_from_a_page(
     usual, done, under_way, others_are_done, learnt
 ):
-    assert usual_time(usual, done, under_way, others_are_done) == learnt
+    assert typical_completion_time(usual, done, under_way, others_are_done) == learnt

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
 from evermuse_outbox.delivery.context import retries as persisting
-from evermuse_outbox.delivery.context.retries import persist, persist_until
+from evermuse_outbox.delivery.context.retries import retry_on_database_error, retry_until
 
 
 def trouble(name):
@@ -49,14 +49,14 @@ def slept(clock, monkeypatch):
 
 def test_trouble_of_the_moment_is_tried_again_with_growing_pauses(clock, slept):
     step = Step(BUSY, GONE, BUSY)
-    assert persist("default", clock.clock(), step, "given") == "given"
+    assert retry_on_database_error("default", clock.clock(), step, "given") == "given"
     assert slept == [0.05, 0.1, 0.2]
 
 
 def test_a_few_times(clock, slept):
     step = Step(BUSY, ever=True)
     with pytest.raises(OperationalError, match="SQLITE_BUSY"):
-        persist("default", clock.clock(), step)
+        retry_on_database_error("default", clock.clock(), step)
     assert step.tries == persisting.TRIES
 
 
@@ -68,7 +68,7 @@ def test_and_not_for_long(clock, slept):
         step()
 
     with pytest.raises(OperationalError):
-        persist("default", clock.clock(), waits_before_it_fails)
+        retry_on_database_error("default", clock.clock(), waits_before_it_fails)
     assert step.tries == 2
 
 
@@ -76,16 +76,16 @@ def test_and_not_for_long(clock, slept):
 def test_nothing_else_is_tried_again(clock, slept, error):
     step = Step(error)
     with pytest.raises(type(error)):
-        persist("default", clock.clock(), step)
+        retry_on_database_error("default", clock.clock(), step)
     assert (step.tries, slept) == (1, [])
 
 
 def test_what_would_be_lost_is_tried_until_shortly_before_the_end(clock, slept):
     until = clock.now() + timedelta(seconds=60)
-    assert persist_until(until, "default", clock.clock(), Step(FULL, GONE, BUSY, FULL, FULL, FULL), 7) == 7
+    assert retry_until(until, "default", clock.clock(), Step(FULL, GONE, BUSY, FULL, FULL, FULL), 7) == 7
     step = Step(FULL, ever=True)
     with pytest.raises(OperationalError, match="SQLITE_FULL"):
-        persist_until(until, "default", clock.clock(), step)
+        retry_until(until, "default", clock.clock(), step)
     assert 50 < 60 - (until - clock.now()).total_seconds() <= 60 - persisting.SPARE
     assert step.tries > persisting.TRIES
 
@@ -93,7 +93,7 @@ def test_what_would_be_lost_is_tried_until_shortly_before_the_end(clock, slept):
 def test_with_no_time_left_it_is_tried_once(clock, slept):
     step = Step(BUSY, ever=True)
     with pytest.raises(OperationalError):
-        persist_until(clock.now(), "default", clock.clock(), step)
+        retry_until(clock.now(), "default", clock.clock(), step)
     assert step.tries == 1
 
 
@@ -101,11 +101,11 @@ def test_with_no_time_left_it_is_tried_once(clock, slept):
 def test_within_the_hosts_transaction_nothing_is_tried_again(clock, slept):
     step = Step(BUSY, ever=True)
     with pytest.raises(DatabaseError), transaction.atomic():
-        persist("default", clock.clock(), step)
+        retry_on_database_error("default", clock.clock(), step)
     transaction.set_autocommit(False)  # a transaction that the host manages by hand
     try:
         with pytest.raises(DatabaseError):
-            persist_until(clock.now() + timedelta(60), "default", clock.clock(), step)
+            retry_until(clock.now() + timedelta(60), "default", clock.clock(), step)
     finally:
         transaction.rollback()
         transaction.set_autocommit(True)
@@ -118,5 +118,5 @@ def test_a_connection_that_may_be_the_trouble_is_not_kept(clock, slept, error, k
     connections["default"].ensure_connection()
     before = connections["default"].connection
     with pytest.raises(DatabaseError):
-        persist("default", clock.clock(), Step(error, ever=True))
+        retry_on_database_error("default", clock.clock(), Step(error, ever=True))
     assert (connections["default"].connection is before) == kept

@@ -11,7 +11,7 @@ from evermuse_outbox import outbox
 from evermuse_outbox.delivery.gates import group_breaker as systemic
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.delivery.sending.send import send_next
-from evermuse_outbox.delivery.settling.apply_status import settle_status
+from evermuse_outbox.delivery.settling.apply_status import apply_status
 from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxGroup, OutboxRecord
@@ -41,11 +41,11 @@ def small(outbox_settings, reopen, sandbox):
 
 
 @contextmanager
-def served(channel, clock, **options):
+def served(context, clock, **options):
     """The channel, talking to a sandbox of that kind, and the sandbox."""
     with Sandbox(rate_limit=100_000, clock=lambda: clock.at.timestamp(), **options) as sandbox:
         client = Client(sandbox.url, lambda: "em_sk_sandbox", 10)
-        yield dataclasses.replace(channel, client=client), sandbox
+        yield dataclasses.replace(context, client=client), sandbox
         client.close()
 
 
@@ -73,11 +73,11 @@ def mend(alias):
         row.save(update_fields=["payload"])
 
 
-def deliver(channel, clock, rounds=40):
+def deliver(context, clock, rounds=40):
     for _ in range(rounds):
-        sent = relay(channel, 60)
+        sent = relay(context, 60)
         clock.move(5)
-        if not sent and not track(channel, 60):
+        if not sent and not track(context, 60):
             return
 
 
@@ -91,7 +91,7 @@ def posts(sandbox):
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_another_contract_pauses_the_group_and_its_change_delivers_everything(
-    channel, alias, small, clock, way
+    context, alias, small, clock, way
 ):
     enqueue(alias, 60)
     with served(small(), clock, contract="openapi", **way) as (here, sandbox):
@@ -112,15 +112,15 @@ def test_another_contract_pauses_the_group_and_its_change_delivers_everything(
         assert not OutboxGroup.objects.using(alias).filter(state="paused").exists()
 
 
-def paused(channel, alias, clock, count=60):
+def paused(context, alias, clock, count=60):
     """A paused group of records that Evermuse refuses; returns its row."""
     enqueue(alias, count, spoiled=range(count))
     for _ in range(40):
-        relay(channel, 60)
+        relay(context, 60)
     return OutboxGroup.objects.using(alias).get()
 
 
-def test_a_paused_group_is_probed_gently_each_time_with_another_record(channel, alias, small, clock):
+def test_a_paused_group_is_probed_gently_each_time_with_another_record(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         paused(here, alias, clock)
         before = len(posts(sandbox))
@@ -141,7 +141,7 @@ def test_a_paused_group_is_probed_gently_each_time_with_another_record(channel, 
         assert states(alias) == {"delivered"}
 
 
-def test_one_probe_at_a_time(channel, alias, small, clock):
+def test_one_probe_at_a_time(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         row = paused(here, alias, clock)
         clock.move(systemic.PROBE)
@@ -151,7 +151,7 @@ def test_one_probe_at_a_time(channel, alias, small, clock):
         assert not systemic.may_probe(here, row)
 
 
-def test_other_groups_go_on(channel, alias, small, clock):
+def test_other_groups_go_on(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         paused(here, alias, clock)
         enqueue(alias, 20, _product_id="prod-other")
@@ -161,7 +161,7 @@ def test_other_groups_go_on(channel, alias, small, clock):
         assert delivered.count() == 20
 
 
-def test_a_person_resumes_it_at_once(channel, alias, small, clock):
+def test_a_person_resumes_it_at_once(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         paused(here, alias, clock)
         mend(alias)
@@ -171,7 +171,7 @@ def test_a_person_resumes_it_at_once(channel, alias, small, clock):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_a_bad_record_in_every_batch_is_not_systemic(channel, alias, small, clock, way):
+def test_a_bad_record_in_every_batch_is_not_systemic(context, alias, small, clock, way):
     enqueue(alias, 80, spoiled=range(3, 80, 10))
     with served(small(), clock, **way) as (here, sandbox):
         deliver(here, clock)
@@ -184,7 +184,7 @@ def test_a_bad_record_in_every_batch_is_not_systemic(channel, alias, small, cloc
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_good_batches_behind_several_bad_ones_are_delivered(channel, alias, small, clock, way):
+def test_good_batches_behind_several_bad_ones_are_delivered(context, alias, small, clock, way):
     enqueue(alias, 60, spoiled=range(25))
     with served(small(), clock, **way) as (here, sandbox):
         for _ in range(5):
@@ -195,14 +195,14 @@ def test_good_batches_behind_several_bad_ones_are_delivered(channel, alias, smal
         assert not OutboxGroup.objects.using(alias).filter(state="paused").exists()
 
 
-def test_lone_records_that_are_all_refused_alike_pause_their_group_too(channel, alias, small, clock):
+def test_lone_records_that_are_all_refused_alike_pause_their_group_too(context, alias, small, clock):
     with served(small(MAX_BATCH_RECORDS=1), clock) as (here, sandbox):
         paused(here, alias, clock, count=15)
         assert len(posts(sandbox)) == systemic.RECORDS
         assert states(alias) == {"pending"}
 
 
-def test_refusals_that_differ_are_not_added_up(channel, alias, small, clock):
+def test_refusals_that_differ_are_not_added_up(context, alias, small, clock):
     rows = enqueue(alias, 30)
     for position, row in enumerate(rows):
         field = ("_nature", "_schema_version", "_event_at")[position % 3]
@@ -213,7 +213,7 @@ def test_refusals_that_differ_are_not_added_up(channel, alias, small, clock):
         assert states(alias) == {"rejected"}
 
 
-def test_a_batch_under_way_when_its_group_was_paused_is_not_used_up(channel, alias, small, clock):
+def test_a_batch_under_way_when_its_group_was_paused_is_not_used_up(context, alias, small, clock):
     from evermuse_outbox.delivery.sealing.seal import seal_next
     from evermuse_outbox.delivery.sending.send import send
 
@@ -229,7 +229,7 @@ def test_a_batch_under_way_when_its_group_was_paused_is_not_used_up(channel, ali
         assert states(alias) == {"pending"}
 
 
-def test_what_is_in_doubt_when_its_group_is_paused_is_still_asked_again(channel, alias, small, clock):
+def test_what_is_in_doubt_when_its_group_is_paused_is_still_asked_again(context, alias, small, clock):
     with served(small(), clock) as (here, sandbox):
         enqueue(alias, 10)
         sandbox.fail_next(Fault.drop_after())
@@ -248,7 +248,7 @@ def test_what_is_in_doubt_when_its_group_is_paused_is_still_asked_again(channel,
         assert doubted.state == BatchState.ACCEPTED
 
 
-def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(channel, alias, small, clock):
+def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(context, alias, small, clock):
     with served(small(), clock) as (here, sandbox):
         enqueue(alias, 4)
         relay(here, 1)
@@ -259,7 +259,7 @@ def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(channel,
         for _ in range(40):
             relay(here, 60)
         assert OutboxGroup.objects.using(alias).get().state == "paused"
-        settle_status(here, accepted, Status(accepted.remote_id, "COMPLETE", 2, 2, 2, ()))
+        apply_status(here, accepted, Status(accepted.remote_id, "COMPLETE", 2, 2, 2, ()))
         relay(here, 60)
         assert states(alias) == {"pending"}
         mend(alias)
@@ -269,7 +269,7 @@ def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(channel,
 
 
 @pytest.mark.parametrize("way", [WAYS["named"], WAYS["whole, nobody named"]], ids=["named", "not named"])
-def test_many_bad_ones_with_good_ones_behind_come_to_their_end(channel, alias, small, clock, way):
+def test_many_bad_ones_with_good_ones_behind_come_to_their_end(context, alias, small, clock, way):
     enqueue(alias, 120, spoiled=range(80 if way else 60))
     with served(small(), clock, **way) as (here, sandbox):
         for _ in range(4):
@@ -281,14 +281,14 @@ def test_many_bad_ones_with_good_ones_behind_come_to_their_end(channel, alias, s
         )
 
 
-def test_after_a_day_the_same_complaint_may_pause_again(channel, alias, small, clock):
+def test_after_a_day_the_same_complaint_may_pause_again(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         paused(here, alias, clock)
         mend(alias)
         clock.move(systemic.PROBE)
         deliver(here, clock)
         row = OutboxGroup.objects.using(alias).get()
-        assert (row.state, row.held_until) == ("cleared", None)
+        assert (row.state, row.blocked_until) == ("cleared", None)
         clock.move(systemic.CLEARED_FOR.total_seconds() + 1)
         outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
         for row in OutboxRecord.rows.using(alias).pending():
@@ -298,7 +298,7 @@ def test_after_a_day_the_same_complaint_may_pause_again(channel, alias, small, c
         assert OutboxGroup.objects.using(alias).get().state == "paused"
 
 
-def test_lists_that_are_cut_within_a_record_leave_nobody_rejected(channel, alias, small, clock):
+def test_lists_that_are_cut_within_a_record_leave_nobody_rejected(context, alias, small, clock):
     for row in enqueue(alias, 150):
         row.payload = row.payload.replace(
             '"_nature":"evidence"', '"_nature":"nonsense","_tags":3,"_participants":4'
@@ -311,7 +311,7 @@ def test_lists_that_are_cut_within_a_record_leave_nobody_rejected(channel, alias
         assert states(alias) == {"pending"}
 
 
-def test_groups_that_nothing_waits_in_any_more_are_forgotten(channel, alias, small, clock):
+def test_groups_that_nothing_waits_in_any_more_are_forgotten(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         paused(here, alias, clock)
         assert forget_groups(alias, here.clock) == 0
@@ -319,13 +319,13 @@ def test_groups_that_nothing_waits_in_any_more_are_forgotten(channel, alias, sma
         assert forget_groups(alias, here.clock) == 1
 
 
-def send_new_ones(channel, count):
+def send_new_ones(context, count):
     """So many new batches, before any part of them goes on."""
     for _ in range(count):
-        send_next(channel, new_first=True)
+        send_next(context, new_first=True)
 
 
-def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(channel, alias, small, clock):
+def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(context, alias, small, clock):
     enqueue(alias, 40, spoiled=range(3, 40, 10))
     with served(small(), clock, strict=True) as (here, sandbox):
         send_new_ones(here, 4)
@@ -334,7 +334,7 @@ def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(channel
         assert len(posts(sandbox)) == 8
 
 
-def test_batches_that_are_too_large_rouse_no_suspicion(channel, alias, small, clock):
+def test_batches_that_are_too_large_rouse_no_suspicion(context, alias, small, clock):
     enqueue(alias, 40)
     with served(small(), clock) as (here, sandbox):
         sandbox.fail_next(Fault(status=413), count=4)

@@ -6,7 +6,7 @@ import dataclasses
 
 from evermuse_outbox.delivery.context.context import Clock
 from evermuse_outbox.delivery.gates import permits as pace
-from evermuse_outbox.ratelimit.throttle import Entry, Grant
+from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 
 
 class Scripted:
@@ -17,7 +17,7 @@ class Scripted:
         self.doors = list(doors)
 
     def reserve(self, patience):
-        return Grant(self.slot, self.slot <= patience)
+        return Reservation(self.slot, self.slot <= patience)
 
     def enter(self):
         return Entry(self.doors.pop(0), None) if self.doors else Entry(0.0, "visit")
@@ -44,7 +44,7 @@ class FakeChannel:
 
 def waited(slot, *doors):
     sleeper = Sleeper()
-    return pace.wait_for_slot(FakeChannel(Scripted(slot, *doors), sleeper.clock())), sleeper.at
+    return pace.acquire_permit(FakeChannel(Scripted(slot, *doors), sleeper.clock())), sleeper.at
 
 
 def test_it_returns_at_the_slot():
@@ -64,6 +64,6 @@ def test_who_would_wait_too_long_gives_up():
 
 
 def test_one_who_is_never_let_in_gives_up_in_the_end():
-    visit, at = waited(0.5, *[0.5] * 50)
-    assert visit is None
+    permit, at = waited(0.5, *[0.5] * 50)
+    assert permit is None
     assert at <= pace.PATIENCE

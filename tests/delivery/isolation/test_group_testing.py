@@ -46,8 +46,8 @@ def bound(records, bad):
 
 @pytest.mark.parametrize("bad", [0, 1, 2, 5, 20, 50, 100, 200, 500, 800, 999, 1_000])
 def test_a_thousand_records_need_no_more_requests_than_promised(bad):
-    dice = random.Random(bad)
-    scattered = [set(dice.sample(range(1_000), bad)) for _ in range(15)]
+    rng = random.Random(bad)
+    scattered = [set(rng.sample(range(1_000), bad)) for _ in range(15)]
     together = [set(range(start, start + bad)) for start in {0, (1_000 - bad) // 2, 1_000 - bad}]
     for spoiled in scattered + together:
         found, requests = play(spoiled, 1_000)

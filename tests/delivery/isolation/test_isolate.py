@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.context.context import open_context
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.delivery.sending.send import send_next
 from evermuse_outbox.evermuse.client import Client
@@ -44,24 +44,24 @@ def enqueue(alias, count, bad=()):
 def channel_here(clock):
     """On SQLite alone: what is counted here are requests."""
     return dataclasses.replace(
-        open_channel("default", "default"), throttle=FreeThrottle(), clock=clock.clock()
+        open_context("default", "default"), throttle=FreeThrottle(), clock=clock.clock()
     )
 
 
 @contextmanager
-def served(channel, clock, **options):
+def served(context, clock, **options):
     """The channel, talking to a sandbox of that kind, and the sandbox."""
     with Sandbox(rate_limit=100_000, clock=lambda: clock.at.timestamp(), **options) as sandbox:
         client = Client(sandbox.url, lambda: "em_sk_sandbox", 10)
-        yield dataclasses.replace(channel, client=client), sandbox
+        yield dataclasses.replace(context, client=client), sandbox
         client.close()
 
 
-def deliver(channel, clock):
+def deliver(context, clock):
     for _ in range(100):
-        sent = relay(channel, 60)
+        sent = relay(context, 60)
         clock.move(5)
-        if not sent and not track(channel, 60):
+        if not sent and not track(context, 60):
             return
     raise AssertionError("it never ends")
 
@@ -76,10 +76,10 @@ def expected(count, bad):
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize("bad", [{3}, {0, 19}, {4, 5, 6, 11}, set(range(8))], ids=len)
-def test_every_bad_record_is_found_and_every_good_one_arrives(channel, alias, clock, way, bad):
+def test_every_bad_record_is_found_and_every_good_one_arrives(context, alias, clock, way, bad):
     rows = enqueue(alias, 20, bad)
-    with served(channel, clock, **way) as (channel, sandbox):
-        deliver(channel, clock)
+    with served(context, clock, **way) as (context, sandbox):
+        deliver(context, clock)
         assert states(alias) == expected(20, bad)
         assert len(sandbox.records()) == 20 - len(bad)
         assert sandbox.violations == []
@@ -101,11 +101,11 @@ def test_every_bad_record_is_found_and_every_good_one_arrives(channel, alias, cl
 @pytest.mark.parametrize("strict", [False, True], ids=["in part", "whole"])
 @pytest.mark.django_db
 def test_named_ones_among_a_thousand_take_a_request_for_each_twenty(channel_here, clock, bad, strict):
-    channel, alias = channel_here, channel_here.using
+    context, alias = channel_here, channel_here.using
     spoiled = set(random.Random(bad).sample(range(1_000), bad))
     enqueue(alias, 1_000, spoiled)
-    with served(channel, clock, strict=strict) as (channel, sandbox):
-        deliver(channel, clock)
+    with served(context, clock, strict=strict) as (context, sandbox):
+        deliver(context, clock)
         posts = sum(arrival.method == "POST" for arrival in sandbox.arrivals)
     assert states(alias) == expected(1_000, spoiled)
     # One to see that there is trouble and twenty names an answer; a strict Evermuse wants a last one of good ones.
@@ -116,34 +116,34 @@ def test_named_ones_among_a_thousand_take_a_request_for_each_twenty(channel_here
 @pytest.mark.parametrize("bad", [1, 20, 200])
 @pytest.mark.django_db
 def test_unnamed_ones_among_a_thousand_stay_within_the_bound(channel_here, clock, bad):
-    channel, alias = channel_here, channel_here.using
+    context, alias = channel_here, channel_here.using
     spoiled = set(random.Random(bad).sample(range(1_000), bad))
     enqueue(alias, 1_000, spoiled)
-    with served(channel, clock, strict=True, errors_in="nowhere") as (channel, sandbox):
-        deliver(channel, clock)
+    with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
+        deliver(context, clock)
         posts = sum(arrival.method == "POST" for arrival in sandbox.arrivals)
     assert states(alias) == expected(1_000, spoiled)
     assert posts <= 1.1 * math.log2(math.comb(1_000, bad)) + bad + 10
 
 
-def test_a_suspect_that_was_superseded_casts_no_doubt_on_the_others(channel, alias, clock):
+def test_a_suspect_that_was_superseded_casts_no_doubt_on_the_others(context, alias, clock):
     enqueue(alias, 16, bad={8})
-    with served(channel, clock, strict=True, errors_in="nowhere") as (channel, sandbox):
-        send_next(channel)
+    with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
+        send_next(context)
         outbox.enqueue(record(8, data={"version": 2}), using=alias)
-        deliver(channel, clock)
+        deliver(context, clock)
         sizes = [arrival.records for arrival in sandbox.arrivals if arrival.method == "POST"]
     assert sorted(sizes) == [1, 3, 4, 8, 16]  # the newer version alone, and what is left in one
     assert states(alias) == ["delivered"] * 8 + ["superseded"] + ["delivered"] * 8
 
 
-def test_a_part_that_cannot_be_sent_leaves_the_others_their_way(channel, alias, clock):
+def test_a_part_that_cannot_be_sent_leaves_the_others_their_way(context, alias, clock):
     rows = enqueue(alias, 8, bad={6})
-    with served(channel, clock, strict=True, errors_in="nowhere") as (channel, sandbox):
-        send_next(channel)
+    with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
+        send_next(context)
         OutboxRecord.rows.using(alias).filter(pk=rows[0].pk).update(payload="{}")  # in the part that is next
-        assert relay(channel, 60) == 0
-        deliver(channel, clock)
+        assert relay(context, 60) == 0
+        deliver(context, clock)
     assert states(alias) == ["rejected"] * 4 + expected(4, {2})
     codes = OutboxRejection.objects.using(alias).filter(record__in=[row.pk for row in rows[:4]])
     assert set(codes.values_list("code", flat=True)) == {"NOT_SENDABLE"}

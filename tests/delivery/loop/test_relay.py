@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context import context as channels
-from evermuse_outbox.delivery.loop.relay import relay, relay_with_crew
-from evermuse_outbox.delivery.loop.sender_pool import Crew
+from evermuse_outbox.delivery.context import context as queue_keys
+from evermuse_outbox.delivery.loop.relay import relay, relay_with_pool
+from evermuse_outbox.delivery.loop.sender_pool import SenderPool
 from evermuse_outbox.evermuse import client as clients
 from evermuse_outbox.models import OutboxBatch
-from evermuse_outbox.ratelimit.throttle import Entry, Grant
+from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
 
@@ -27,13 +27,13 @@ class Unpaced:
         return 0.0
 
     def reserve(self, patience):
-        return Grant(0.0, taken=True)
+        return Reservation(0.0, taken=True)
 
     def enter(self):
         self.senders.add(threading.current_thread().name)
         return Entry(0.0, "visit")
 
-    def leave(self, visit, *, is_send):
+    def leave(self, permit, *, is_send):
         pass
 
 
@@ -42,45 +42,45 @@ def enqueue(alias, count):
 
 
 def test_it_ends_when_its_time_is_up_and_not_within_a_batch(
-    channel, alias, sandbox, outbox_settings, reopen, clock
+    context, alias, sandbox, outbox_settings, reopen, clock
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1)
     enqueue(alias, 5)
-    channel = reopen()
-    channel.throttle.enter = lambda: clock.move(10) or Entry(0.0, "visit")
-    assert relay(channel, 15) == 2
+    context = reopen()
+    context.throttle.enter = lambda: clock.move(10) or Entry(0.0, "visit")
+    assert relay(context, 15) == 2
     assert len(sandbox.records()) == 2
 
 
 @pytest.mark.commits
 @pytest.mark.parametrize("slow", [True, False])
 def test_slow_answers_call_for_more_senders_and_quick_ones_do_not(
-    channel, alias, sandbox, outbox_settings, monkeypatch, slow
+    context, alias, sandbox, outbox_settings, monkeypatch, slow
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
     throttle = Unpaced()
     monkeypatch.setattr(throttle, "wait", lambda: 0.0 if slow else 0.05)
-    monkeypatch.setattr(channels, "_throttle", lambda workspace, settings: throttle)
-    monkeypatch.setattr(Crew, "_crews", {})
+    monkeypatch.setattr(queue_keys, "_throttle", lambda workspace, settings: throttle)
+    monkeypatch.setattr(SenderPool, "_crews", {})
     enqueue(alias, 12)
     if slow:
         sandbox.fail_next(Fault.slow(0.3), count=None)
-    channel = channels.open_channel(alias, "default")
-    assert relay_with_crew(channel, 60) == 12
+    context = queue_keys.open_context(alias, "default")
+    assert relay_with_pool(context, 60) == 12
     assert len(sandbox.records()) == 12
     assert {stored.times for stored in sandbox.records()} == {1}
     assert (2 <= len(throttle.senders) <= 4) if slow else len(throttle.senders) == 1
-    assert Crew.of(channel)._size == len(throttle.senders) - 1  # and the next run begins with them
+    assert SenderPool.of(context)._size == len(throttle.senders) - 1  # and the next run begins with them
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {"accepted"}
 
 
 @pytest.mark.commits
 def test_more_senders_come_before_the_first_answer_does(
-    channel, alias, sandbox, outbox_settings, monkeypatch
+    context, alias, sandbox, outbox_settings, monkeypatch
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
-    monkeypatch.setattr(channels, "_throttle", lambda workspace, settings: Unpaced())
-    monkeypatch.setattr(Crew, "_crews", {})
+    monkeypatch.setattr(queue_keys, "_throttle", lambda workspace, settings: Unpaced())
+    monkeypatch.setattr(SenderPool, "_crews", {})
     enqueue(alias, 3)
     all_there, request = threading.Barrier(3, timeout=30), clients._Session.request
 
@@ -89,5 +89,5 @@ def test_more_senders_come_before_the_first_answer_does(
         return request(*given, **named)
 
     monkeypatch.setattr(clients._Session, "request", request_when_all_do)
-    assert relay_with_crew(channels.open_channel(alias, "default"), 60) == 3
+    assert relay_with_pool(queue_keys.open_context(alias, "default"), 60) == 3
     assert {stored.times for stored in sandbox.records()} == {1}

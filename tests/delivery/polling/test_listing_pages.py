@@ -10,7 +10,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox.delivery.polling.listing_pages import Member, _place
-from evermuse_outbox.delivery.polling.poll import track_due
+from evermuse_outbox.delivery.polling.poll import poll_due_batch
 from evermuse_outbox.evermuse.outcomes import Page, Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault
@@ -18,9 +18,9 @@ from tests.delivery.busy import BusyWorkspace
 
 
 @pytest.fixture
-def workspace(channel, alias, sandbox, clock):
+def workspace(context, alias, sandbox, clock):
     """Nothing waits to be sent; Evermuse takes half a minute for a batch."""
-    made = BusyWorkspace(channel, alias, sandbox, clock, seconds=30)
+    made = BusyWorkspace(context, alias, sandbox, clock, seconds=30)
     made.end_of_backlog()
     return made
 
@@ -46,7 +46,7 @@ def test_a_stretch_is_cut_into_pages_by_being_read(workspace, alias):
     workspace.send(250)
     for _ in range(3):
         workspace.clock.move(1)
-        track_due(workspace.channel)
+        poll_due_batch(workspace.context)
     runs = cursors(alias)
     assert [length for _, length in runs] == [50, 100, 100]
     assert runs[-1][0] == ""
@@ -57,13 +57,13 @@ def test_an_old_page_is_read_again_without_those_that_are_newer(workspace, alias
     workspace.send(250)
     for _ in range(3):
         workspace.clock.move(1)
-        track_due(workspace.channel)
+        poll_due_batch(workspace.context)
     workspace.clock.move(30)
     OutboxBatch.objects.using(alias).filter(
         pk__gt=OutboxBatch.objects.using(alias).earliest("pk").pk + 49
-    ).update(next_poll_at=workspace.channel.clock.after(500))
+    ).update(next_poll_at=workspace.context.clock.after(500))
     before = workspace.reads
-    assert track_due(workspace.channel) == 50
+    assert poll_due_batch(workspace.context) == 50
     assert workspace.reads == before + 1
     assert workspace.open == 200
 
@@ -77,7 +77,7 @@ def test_a_page_of_complete_batches_costs_as_few_statements_as_one_batch(workspa
         with CaptureQueriesContext(
             connections[alias],
         ) as queries:
-            assert track_due(workspace.channel) == batches
+            assert poll_due_batch(workspace.context) == batches
         counts.append(len(queries))
     assert workspace.open == 0
     assert counts[0] == counts[1] <= 14
@@ -88,13 +88,13 @@ def test_a_cursor_that_is_not_taken_any_more_is_given_up(workspace, alias, sandb
     workspace.send(150)
     for _ in range(2):
         workspace.clock.move(1)
-        track_due(workspace.channel)
+        poll_due_batch(workspace.context)
     OutboxBatch.objects.using(alias).exclude(listing_cursor="").update(listing_cursor="gone")
     sandbox.fail_next(Fault(status=status, on="GET"))
     later = OutboxBatch.objects.using(alias).filter(listing_cursor="")
-    later.update(next_poll_at=workspace.channel.clock.after(500))
+    later.update(next_poll_at=workspace.context.clock.after(500))
     workspace.clock.move(10)
-    track_due(workspace.channel)
+    poll_due_batch(workspace.context)
     assert not OutboxBatch.objects.using(alias).filter(listing_cursor="gone").exists()
     finish(workspace, 200)
     assert len(workspace.single_reads) <= 2
@@ -114,10 +114,10 @@ def test_without_a_listing_all_are_asked_about_one_by_one(workspace, alias, sand
 
     ask = reads.ask
 
-    def without_listing(channel, visit, request):
+    def without_listing(context, permit, request):
         if request.func.__name__ == "batches":
             sandbox.fail_next(fault)
-        return ask(channel, visit, request)
+        return ask(context, permit, request)
 
     monkeypatch.setattr(reads, "ask", without_listing)
     workspace.send(5)
@@ -129,9 +129,9 @@ def test_those_that_the_listing_does_not_show_are_asked_about_alone(workspace, a
     workspace.send(5)
     hidden = sandbox._api.workspaces["default"].batches.pop(2)
     workspace.clock.move(35)
-    track_due(workspace.channel)
+    poll_due_batch(workspace.context)
     assert workspace.open == 1
-    track_due(workspace.channel)
+    poll_due_batch(workspace.context)
     left = OutboxBatch.objects.using(alias).get(remote_id=hidden.id)
     assert left.state == BatchState.COMPLETE
     assert [arrival.path.rsplit("/", 1)[1] for arrival in workspace.single_reads] == [hidden.id]
@@ -227,7 +227,7 @@ def test_hosts_may_differ_about_the_time(workspace, alias):
         ahead = batch.accepted_at + timedelta(minutes=5)
         OutboxBatch.objects.using(alias).filter(pk=batch.pk).update(accepted_at=ahead)
     workspace.clock.move(1)
-    track_due(workspace.channel)
+    poll_due_batch(workspace.context)
     assert [length for _, length in cursors(alias)] == [150, 100]
     finish(workspace)
     assert len(workspace.single_reads) <= 3

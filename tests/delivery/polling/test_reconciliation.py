@@ -14,11 +14,11 @@ from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.delivery.polling import reconciliation as lookup
 from evermuse_outbox.models import (
     BatchState,
-    Hold,
     OutboxAttempt,
     OutboxBatch,
     OutboxRecord,
     OutboxWorkspace,
+    WorkspaceState,
 )
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
@@ -27,10 +27,10 @@ DAY = 86_400
 
 
 @pytest.fixture
-def channel(channel, alias, sandbox, outbox_settings, reopen):
+def context(context, alias, sandbox, outbox_settings, reopen):
     """Its workers look into this one database."""
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", DATABASES=[alias])
-    return dataclasses.replace(channel, settings=get_settings())
+    return dataclasses.replace(context, settings=get_settings())
 
 
 def posts(sandbox):
@@ -49,11 +49,11 @@ def enqueue(alias, count=3, **changes):
     outbox.enqueue_many((record(n, **changes) for n in range(count)), using=alias)
 
 
-def doubt(channel, alias, sandbox, fault, count=3, **changes):
+def doubt(context, alias, sandbox, fault, count=3, **changes):
     """A batch that Evermuse answered unclearly."""
     enqueue(alias, count, **changes)
     sandbox.fail_next(fault)
-    relay(channel, 1)
+    relay(context, 1)
     assert OutboxBatch.objects.using(alias).filter(state=BatchState.IN_DOUBT).exists()
 
 
@@ -71,10 +71,10 @@ def a_day_later(sandbox, clock):
 
 
 @pytest.mark.parametrize("fault", [Fault.drop_after(), Fault.garbage()], ids=["no answer", "garbage"])
-def test_what_evermuse_has_is_found_and_not_sent_again(channel, alias, sandbox, clock, fault):
-    doubt(channel, alias, sandbox, fault)
+def test_what_evermuse_has_is_found_and_not_sent_again(context, alias, sandbox, clock, fault):
+    doubt(context, alias, sandbox, fault)
     a_day_later(sandbox, clock)
-    relay(channel, 1)
+    relay(context, 1)
     batch = the_batch(alias)
     assert (batch.state, batch.in_doubt) == (BatchState.ACCEPTED, False)
     assert batch.remote_id == sandbox.batches()[0].id
@@ -83,29 +83,29 @@ def test_what_evermuse_has_is_found_and_not_sent_again(channel, alias, sandbox, 
     assert (attempt.call, attempt.outcome) == ("listing", "accepted")
     assert batch.remote_id in attempt.detail
     clock.move(5)
-    track(channel, 60)
+    track(context, 60)
     assert set(OutboxRecord.objects.using(alias).values_list("state", flat=True)) == {"delivered"}
 
 
-def test_what_is_not_there_is_sent_again_with_the_same_key(channel, alias, sandbox, clock):
-    doubt(channel, alias, sandbox, Fault.drop_before())
+def test_what_is_not_there_is_sent_again_with_the_same_key(context, alias, sandbox, clock):
+    doubt(context, alias, sandbox, Fault.drop_before())
     a_day_later(sandbox, clock)
-    relay(channel, 1)
+    relay(context, 1)
     assert the_batch(alias).state == BatchState.ACCEPTED
     assert len({arrival.idempotency_key for arrival in posts(sandbox)}) == 1
     assert [stored.times for stored in sandbox.records()] == [1] * 3
 
 
-def test_within_the_window_nobody_is_asked(channel, alias, sandbox, clock):
-    doubt(channel, alias, sandbox, Fault.drop_after())
+def test_within_the_window_nobody_is_asked(context, alias, sandbox, clock):
+    doubt(context, alias, sandbox, Fault.drop_after())
     clock.move(DAY - 60)
-    relay(channel, 1)
+    relay(context, 1)
     assert reads(sandbox) == []
     assert posts(sandbox)[1].replayed
 
 
-def test_the_window_is_a_setting(channel, alias, sandbox, clock, outbox_settings, reopen):
-    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", DATABASES=[alias], KEY_MEMORY=60)
+def test_the_window_is_a_setting(context, alias, sandbox, clock, outbox_settings, reopen):
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", DATABASES=[alias], IDEMPOTENCY_KEY_TTL=60)
     doubt(reopen(), alias, sandbox, Fault.drop_after())
     sandbox.forget_idempotency_keys()
     clock.move(120)
@@ -113,31 +113,31 @@ def test_the_window_is_a_setting(channel, alias, sandbox, clock, outbox_settings
     assert len(posts(sandbox)) == 1
 
 
-def test_a_worker_that_never_came_back_leaves_a_doubt_too(channel, alias, sandbox, clock):
+def test_a_worker_that_never_came_back_leaves_a_doubt_too(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.sealing.seal import seal_next
     from evermuse_outbox.delivery.sending.send import post
     from evermuse_outbox.upkeep.maintenance import rescue
 
     enqueue(alias)
-    sealed = seal_next(channel)
-    post(channel, sealed, "visit")
+    sealed = seal_next(context)
+    post(context, sealed, "visit")
     clock.move(DAY + 60)
-    rescue(alias, channel.clock)
+    rescue(alias, context.clock)
     sandbox.forget_idempotency_keys()
-    relay(channel, 1)
+    relay(context, 1)
     assert the_batch(alias).remote_id == sandbox.batches()[0].id
     assert len(posts(sandbox)) == 1
 
 
-def test_rejections_are_found_with_it(channel, alias, sandbox, clock):
+def test_rejections_are_found_with_it(context, alias, sandbox, clock):
     enqueue(alias)
     bad = OutboxRecord.rows.using(alias).first()
     bad.payload = bad.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"')
     bad.save(update_fields=["payload"])
     sandbox.fail_next(Fault.drop_after())
-    relay(channel, 1)
+    relay(context, 1)
     a_day_later(sandbox, clock)
-    relay(channel, 1)
+    relay(context, 1)
     bad.refresh_from_db()
     assert bad.state == "rejected"
     assert "_nature" in bad.rejections.get().message
@@ -145,58 +145,58 @@ def test_rejections_are_found_with_it(channel, alias, sandbox, clock):
 
 
 @pytest.mark.parametrize("theirs", ["other count", "other time", "two alike"])
-def test_what_is_not_clearly_ours_is_not_believed(channel, alias, sandbox, clock, theirs):
+def test_what_is_not_clearly_ours_is_not_believed(context, alias, sandbox, clock, theirs):
     fault = Fault.drop_after() if theirs == "two alike" else Fault.drop_before()
-    doubt(channel, alias, sandbox, fault)
+    doubt(context, alias, sandbox, fault)
     if theirs == "other time":
         clock.move(3_600)
     of_somebody_else(sandbox, 4 if theirs == "other count" else 3)
     a_day_later(sandbox, clock)
-    relay(channel, 1)
+    relay(context, 1)
     keys = [arrival.idempotency_key for arrival in posts(sandbox) if arrival.idempotency_key]
     assert len(keys) == 2
     assert len(set(keys)) == 1
     assert the_batch(alias).state == BatchState.ACCEPTED
 
 
-def test_of_two_in_doubt_that_look_alike_none_is_believed(channel, alias, sandbox, clock):
+def test_of_two_in_doubt_that_look_alike_none_is_believed(context, alias, sandbox, clock):
     enqueue(alias)
     outbox.enqueue_many((record(f"o-{n}", _product_id="prod-other") for n in range(3)), using=alias)
     sandbox.fail_next(Fault.drop_after())
-    relay(channel, 1)
+    relay(context, 1)
     clock.move(0.1)
-    OutboxWorkspace.objects.using(alias).update(state=Hold.OPEN, held_until=None)
+    OutboxWorkspace.objects.using(alias).update(state=WorkspaceState.ACTIVE, blocked_until=None)
     sandbox.fail_next(Fault.drop_before())
     OutboxBatch.objects.using(alias).update(due_at=clock.at.replace(year=2027))
-    relay(channel, 1)
+    relay(context, 1)
     OutboxBatch.objects.using(alias).update(due_at=clock.at)
     assert OutboxBatch.objects.using(alias).filter(state=BatchState.IN_DOUBT).count() == 2
     a_day_later(sandbox, clock)
-    relay(channel, 60)
+    relay(context, 60)
     assert len(posts(sandbox)) == 4
     assert {batch.state for batch in OutboxBatch.objects.using(alias)} == {BatchState.ACCEPTED}
 
 
-def test_it_is_found_on_a_later_page(channel, alias, sandbox, clock):
-    doubt(channel, alias, sandbox, Fault.drop_after())
+def test_it_is_found_on_a_later_page(context, alias, sandbox, clock):
+    doubt(context, alias, sandbox, Fault.drop_after())
     clock.move(600)
     for _ in range(120):
         of_somebody_else(sandbox, 1)
     a_day_later(sandbox, clock)
-    relay(channel, 1)
+    relay(context, 1)
     assert len(reads(sandbox)) == 2
     assert the_batch(alias).state == BatchState.ACCEPTED
     assert len([a for a in posts(sandbox) if a.idempotency_key]) == 1
 
 
-def test_the_listing_is_read_within_bounds(channel, alias, sandbox, clock, monkeypatch):
+def test_the_listing_is_read_within_bounds(context, alias, sandbox, clock, monkeypatch):
     monkeypatch.setattr(lookup, "PAGES", 1)
-    doubt(channel, alias, sandbox, Fault.drop_after())
+    doubt(context, alias, sandbox, Fault.drop_after())
     clock.move(600)
     for _ in range(120):
         of_somebody_else(sandbox, 1)
     a_day_later(sandbox, clock)
-    relay(channel, 1)
+    relay(context, 1)
     assert len(reads(sandbox)) == 1
     assert len([a for a in posts(sandbox) if a.idempotency_key]) == 2
 
@@ -206,89 +206,89 @@ def test_the_listing_is_read_within_bounds(channel, alias, sandbox, clock, monke
     [Fault.server_error(on="GET"), Fault(status=200, body="<html>", on="GET")],
     ids=["500", "garbage"],
 )
-def test_while_the_listing_cannot_be_read_it_waits(channel, alias, sandbox, clock, fault):
-    doubt(channel, alias, sandbox, Fault.drop_after())
+def test_while_the_listing_cannot_be_read_it_waits(context, alias, sandbox, clock, fault):
+    doubt(context, alias, sandbox, Fault.drop_after())
     a_day_later(sandbox, clock)
     sandbox.fail_next(fault)
-    relay(channel, 1)
+    relay(context, 1)
     assert the_batch(alias).state == BatchState.IN_DOUBT
     assert len(posts(sandbox)) == 1
-    clock.move(channel.settings.backoff_cap)
-    relay(channel, 1)
+    clock.move(context.settings.backoff_cap)
+    relay(context, 1)
     assert the_batch(alias).state == BatchState.ACCEPTED
     assert len(posts(sandbox)) == 1
 
 
-def test_a_key_that_may_not_read_sends_again(channel, alias, sandbox, clock):
-    doubt(channel, alias, sandbox, Fault.drop_after())
+def test_a_key_that_may_not_read_sends_again(context, alias, sandbox, clock):
+    doubt(context, alias, sandbox, Fault.drop_after())
     sandbox.set_key("em_sk_sandbox", {"api:write"})
     a_day_later(sandbox, clock)
-    relay(channel, 1)
+    relay(context, 1)
     assert len(posts(sandbox)) == 2
     assert the_batch(alias).state == BatchState.ACCEPTED
 
 
-def test_a_lookup_whose_lease_was_taken_over_changes_nothing(channel, alias, sandbox, clock):
+def test_a_lookup_whose_lease_was_taken_over_changes_nothing(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.sending.send import lease_due, send
 
-    doubt(channel, alias, sandbox, Fault.drop_after())
+    doubt(context, alias, sandbox, Fault.drop_after())
     a_day_later(sandbox, clock)
-    sealed = lease_due(channel)
+    sealed = lease_due(context)
     OutboxBatch.objects.using(alias).update(lease_token="00000000-0000-0000-0000-000000000001")
-    send(channel, sealed)
+    send(context, sealed)
     assert (the_batch(alias).state, len(posts(sandbox)), reads(sandbox)) == (BatchState.SENDING, 1, [])
 
 
-def test_a_batch_of_ours_that_is_under_way_is_not_taken_for_another(channel, alias, sandbox, clock):
+def test_a_batch_of_ours_that_is_under_way_is_not_taken_for_another(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.sealing.seal import seal_next
     from evermuse_outbox.delivery.sending.send import lease_due, post, send
 
-    doubt(channel, alias, sandbox, Fault.server_error())
+    doubt(context, alias, sandbox, Fault.server_error())
     clock.move(DAY - 100)
     sandbox.fail_next(Fault.server_error())
-    relay(channel, 1)
+    relay(context, 1)
     clock.move(170)
     outbox.enqueue_many((record(f"o-{n}") for n in range(3)), using=alias)
-    post(channel, seal_next(channel), "visit")  # Evermuse has it, and its answer is not settled yet
-    sealed = lease_due(channel)
-    send(channel, sealed)
+    post(context, seal_next(context), "visit")  # Evermuse has it, and its answer is not settled yet
+    sealed = lease_due(context)
+    send(context, sealed)
     assert len(sandbox.records()) == 6
     assert the_batch(alias).remote_id == sandbox.batches()[1].id
 
 
 def test_a_batch_of_ours_that_was_purged_is_not_taken_for_another(
-    channel, alias, sandbox, clock, outbox_settings
+    context, alias, sandbox, clock, outbox_settings
 ):
     from evermuse_outbox.upkeep.purge import purge
 
     given = {"API_URL": sandbox.url, "API_KEY": "em_sk_sandbox", "DATABASES": [alias]}
     outbox_settings(**given, RETENTION_DAYS=1)
-    channel = dataclasses.replace(channel, settings=get_settings())
-    doubt(channel, alias, sandbox, Fault.server_error())
+    context = dataclasses.replace(context, settings=get_settings())
+    doubt(context, alias, sandbox, Fault.server_error())
     OutboxBatch.objects.using(alias).update(due_at=clock.at.replace(year=2027))
-    OutboxWorkspace.objects.using(alias).update(state=Hold.OPEN, held_until=None)
+    OutboxWorkspace.objects.using(alias).update(state=WorkspaceState.ACTIVE, blocked_until=None)
     outbox.enqueue_many((record(f"o-{n}") for n in range(3)), using=alias)
-    relay(channel, 5)
+    relay(context, 5)
     clock.move(10)
-    track(channel, 5)
+    track(context, 5)
     clock.move(DAY + 60)
-    assert purge(alias, channel.clock, 1) == 3
+    assert purge(alias, context.clock, 1) == 3
     OutboxBatch.objects.using(alias).update(due_at=clock.at)
-    relay(channel, 5)
+    relay(context, 5)
     assert len(sandbox.records()) == 6
     assert the_batch(alias).remote_id == sandbox.batches()[1].id
 
 
-def test_a_lookup_that_fails_gives_the_batch_back(channel, alias, sandbox, clock):
+def test_a_lookup_that_fails_gives_the_batch_back(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.sending.send import lease_due, send
     from evermuse_outbox.evermuse.errors import ThrottleUnavailable
 
     def down(patience):
         raise ThrottleUnavailable("down")
 
-    doubt(channel, alias, sandbox, Fault.drop_after())
+    doubt(context, alias, sandbox, Fault.drop_after())
     a_day_later(sandbox, clock)
-    channel.throttle.reserve = down
+    context.throttle.reserve = down
     with pytest.raises(ThrottleUnavailable):
-        send(channel, lease_due(channel))
+        send(context, lease_due(context))
     assert the_batch(alias).state == BatchState.IN_DOUBT

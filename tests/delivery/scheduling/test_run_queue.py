@@ -10,14 +10,14 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import open_channel
+from evermuse_outbox.delivery.context.context import open_context
 from evermuse_outbox.delivery.scheduling import agenda
-from evermuse_outbox.delivery.scheduling import group_scan as census
+from evermuse_outbox.delivery.scheduling import group_scan as group_scan
 from evermuse_outbox.delivery.scheduling.agenda import Agenda
 from evermuse_outbox.delivery.scheduling.pending import has_work
 from evermuse_outbox.delivery.scheduling.run_queue import SWEEP_REST, Head
 from evermuse_outbox.delivery.scheduling.scheduler import Reason
-from evermuse_outbox.delivery.sealing.seal import seal_next, take_turn
+from evermuse_outbox.delivery.sealing.seal import lock_for_sealing, seal_next
 from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.models.group import scope_of
 from tests.records import record
@@ -26,7 +26,7 @@ HOT = "hot"
 
 
 @pytest.fixture
-def small_requests(channel, sandbox, outbox_settings, reopen):
+def small_requests(context, sandbox, outbox_settings, reopen):
     """Requests of ten records, a bound of thirty seconds."""
     outbox_settings(
         API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=10, MAX_WAIT=30, LINGER=0.2
@@ -34,34 +34,34 @@ def small_requests(channel, sandbox, outbox_settings, reopen):
     return reopen()
 
 
-def enqueue(channel, count, product, *, first=0, age=0.0):
+def enqueue(context, count, product, *, first=0, age=0.0):
     """``count`` records of one group, enqueued ``age`` seconds ago."""
     numbers = range(first, first + count)
     made = (record(f"{product}-{number}", _product_id=product) for number in numbers)
-    outbox.enqueue_many(made, using=channel.using)
-    rows = OutboxRecord.rows.using(channel.using).filter(product_id=product, batch=None, closed_as=None)
+    outbox.enqueue_many(made, using=context.using)
+    rows = OutboxRecord.rows.using(context.using).filter(product_id=product, batch=None, closed_as=None)
     newest = list(rows.order_by("-pk").values_list("pk", flat=True)[:count])
-    rows.filter(pk__in=newest).update(enqueued_at=channel.clock.now() - timedelta(seconds=age))
+    rows.filter(pk__in=newest).update(enqueued_at=context.clock.now() - timedelta(seconds=age))
 
 
-def seal(channel):
-    sealed = seal_next(channel)
+def seal(context):
+    sealed = seal_next(context)
     return sealed and sealed.batch.product_id
 
 
-def plan_of(channel):
-    return OutboxWorkspace.objects.using(channel.using).get().agenda
+def plan_of(context):
+    return OutboxWorkspace.objects.using(context.using).get().run_queue
 
 
 def test_hot_and_small_groups_do_not_starve_each_other(small_requests, clock):
     """Ten requests a second for twelve seconds: a group that is always full, and forty small ones at the bound."""
-    channel, went = small_requests, []
+    context, went = small_requests, []
     for number in range(40):
-        enqueue(channel, 1, f"small-{number}", age=25)
-    enqueue(channel, 200, HOT, age=7)
+        enqueue(context, 1, f"small-{number}", age=25)
+    enqueue(context, 200, HOT, age=7)
     for slot in range(120):
-        enqueue(channel, 10, HOT, first=200 + 10 * slot, age=slot % 7)
-        went.append(seal(channel))
+        enqueue(context, 10, HOT, first=200 + 10 * slot, age=slot % 7)
+        went.append(seal(context))
         clock.move(0.1)
     counted = Counter(went)
     assert set(counted) == {HOT, *(f"small-{number}" for number in range(40))}
@@ -134,7 +134,7 @@ def test_who_was_tried_in_vain_does_not_crowd_the_next_agenda(small_requests, cl
 def test_a_slow_census_is_not_taken_again_so_soon(small_requests, alias):
     enqueue(small_requests, 300, HOT, age=1)
     with transaction.atomic(using=alias):
-        mine = Agenda(small_requests, take_turn(small_requests), {})
+        mine = Agenda(small_requests, lock_for_sealing(small_requests), {})
         mine._plan.lasts = 2.5
         mine._take_census()
     assert len(mine._plan.entries) == 25
@@ -144,7 +144,8 @@ def test_the_agenda_is_but_a_hint(small_requests):
     enqueue(small_requests, 1, "a", age=1)
     for told in (None, [], "nonsense", {"next": "nonsense"}, {"made": 10**12, "lasts": 10**12}):
         OutboxWorkspace.objects.using(small_requests.using).update_or_create(
-            pk="default", defaults={"agenda": told if told is not None else {}, "flows": "nonsense"}
+            pk="default",
+            defaults={"run_queue": told if told is not None else {}, "arrival_rates": "nonsense"},
         )
         with transaction.atomic(using=small_requests.using):
             assert seal(small_requests) == "a"
@@ -152,16 +153,16 @@ def test_the_agenda_is_but_a_hint(small_requests):
 
 
 def test_groups_whose_bytes_fill_a_request_are_known_as_full(
-    channel, alias, sandbox, outbox_settings, reopen
+    context, alias, sandbox, outbox_settings, reopen
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_BYTES=4_000, MAX_WAIT=30)
-    channel = reopen()
-    enqueue(channel, 40, "large", age=1)
-    enqueue(channel, 1, "small", age=9)
-    assert [seal(channel), seal(channel)] == ["small", "large"]  # nobody knew yet
-    enqueue(channel, 1, "small", first=1, age=9)
-    assert seal(channel) == "large"
-    [[kind, product, records, _]] = plan_of(channel)["filling"]
+    context = reopen()
+    enqueue(context, 40, "large", age=1)
+    enqueue(context, 1, "small", age=9)
+    assert [seal(context), seal(context)] == ["small", "large"]  # nobody knew yet
+    enqueue(context, 1, "small", first=1, age=9)
+    assert seal(context) == "large"
+    [[kind, product, records, _]] = plan_of(context)["filling"]
     assert (kind, product) == ("message", "large")
     assert 1 < records < 40
 
@@ -171,7 +172,7 @@ def test_a_paused_group_is_left_out_until_its_probe_is_due(small_requests, clock
     enqueue(small_requests, 1, "good", age=1)
     OutboxGroup.objects.using(small_requests.using).create(
         scope="x", workspace="default", type="message", product_id="bad", state="paused", contract="reference",
-        since=clock.now(), held_until=clock.now() + timedelta(seconds=60), complaint="",
+        since=clock.now(), blocked_until=clock.now() + timedelta(seconds=60), error_signature="",
     )  # fmt: skip
     assert [seal(small_requests), seal(small_requests)] == ["good", None]
     clock.move(61)
@@ -183,11 +184,11 @@ def test_a_paused_group_is_left_out_until_its_probe_is_due(small_requests, clock
 
 
 def test_the_queries_do_not_grow_with_the_groups(small_requests, alias):
-    def queries(turns):
+    def queries(seal_count):
         with CaptureQueriesContext(
             connections[alias],
         ) as counted:
-            for _ in range(turns):
+            for _ in range(seal_count):
                 assert seal_next(small_requests)
         return len(counted)
 
@@ -204,7 +205,7 @@ def test_choosing_costs_no_query_while_the_agenda_lasts(small_requests, alias):
     enqueue(small_requests, 300, HOT, age=1)
     assert seal(small_requests) == HOT
     with transaction.atomic(using=alias):
-        turn = take_turn(small_requests)
+        turn = lock_for_sealing(small_requests)
         mine = Agenda(small_requests, turn, {})
         with CaptureQueriesContext(connections[alias]) as counted:
             assert next(mine.groups()) == ("message", HOT)
@@ -217,31 +218,31 @@ def test_choosing_costs_no_query_while_the_agenda_lasts(small_requests, alias):
 # --- the census -----------------------------------------------------------------------------------------
 
 
-def test_a_census_finds_all_groups_with_their_oldest(channel, clock, sandbox):
+def test_a_census_finds_all_groups_with_their_oldest(context, clock, sandbox):
     for number, (kind, product) in enumerate(
         [("call", "b"), ("call", "a"), ("message", "a"), ("email", "c")]
     ):
         for age in (number, 50 + number):
             row = outbox.enqueue(
-                record(f"{number}-{age}", _type=kind, _product_id=product), using=channel.using
+                record(f"{number}-{age}", _type=kind, _product_id=product), using=context.using
             )
-            OutboxRecord.rows.using(channel.using).filter(pk=row.pk).update(
+            OutboxRecord.rows.using(context.using).filter(pk=row.pk).update(
                 enqueued_at=clock.now() - timedelta(seconds=age)
             )
-    OutboxRecord.rows.using(channel.using).filter(type="email").update(closed_as="discarded")
+    OutboxRecord.rows.using(context.using).filter(type="email").update(closed_as="discarded")
     ages = {
         group: (clock.now() - head.enqueued_at).total_seconds()
-        for group, head in census.groups_behind(channel, ("", ""), 99, {})
+        for group, head in group_scan.scan_groups(context, ("", ""), 99, {})
     }
     assert ages == {("call", "a"): 51, ("call", "b"): 50, ("message", "a"): 52}
-    assert [found.group for found in census.groups_behind(channel, ("call", "a"), 1, {})] == [("call", "b")]
-    assert census.groups_behind(channel, ("message", "a"), 99, {}) == []
+    assert [found.group for found in group_scan.scan_groups(context, ("call", "a"), 1, {})] == [("call", "b")]
+    assert group_scan.scan_groups(context, ("message", "a"), 99, {}) == []
 
 
-def test_a_census_begins_at_the_heads_that_are_known(channel):
+def test_a_census_begins_at_the_heads_that_are_known(context):
     for product in "bdf":
-        enqueue(channel, 4, product)
-    rows = OutboxRecord.rows.using(channel.using).order_by("pk")
+        enqueue(context, 4, product)
+    rows = OutboxRecord.rows.using(context.using).order_by("pk")
     heads = {
         ("message", product): Head(row.enqueued_at, row.pk)
         for product in "bdf"
@@ -249,27 +250,27 @@ def test_a_census_begins_at_the_heads_that_are_known(channel):
     }
     heads[("message", "e")] = heads[("message", "b")]  # known, and empty by now
     for product in "aceg":
-        enqueue(channel, 1 if product != "e" else 0, product)
-    found = dict(census.groups_behind(channel, ("", ""), 99, heads))
+        enqueue(context, 1 if product != "e" else 0, product)
+    found = dict(group_scan.scan_groups(context, ("", ""), 99, heads))
     assert [product for _, product in found] == ["a", "b", "c", "d", "f", "g"]
-    if connections[channel.using].vendor == "postgresql":
+    if connections[context.using].vendor == "postgresql":
         assert {group: found[group] for group in heads if group in found} == {
             group: head for group, head in heads.items() if group in found
         }
-    behind = census.groups_behind(channel, ("message", "b"), 2, heads)
+    behind = group_scan.scan_groups(context, ("message", "b"), 2, heads)
     assert [one.group[1] for one in behind] == ["c", "d"]
-    assert [one.group[1] for one in census.groups_behind(channel, ("message", "e"), 9, heads)] == ["f", "g"]
+    assert [one.group[1] for one in group_scan.scan_groups(context, ("message", "e"), 9, heads)] == ["f", "g"]
 
 
-def test_depths_are_counted_no_further_than_asked(channel, clock):
-    enqueue(channel, 7, "a", age=3)
+def test_depths_are_counted_no_further_than_asked(context, clock):
+    enqueue(context, 7, "a", age=3)
     most = {("message", "a"): 5, ("message", "none"): 5}
-    found = census.depths(channel, most, {})
+    found = group_scan.count_pending(context, most, {})
     assert found == {
         ("message", "a"): (5, clock.now() - timedelta(seconds=3)),
         ("message", "none"): (0, None),
     }
-    assert census.depths(channel, {}, {}) == {}
+    assert group_scan.count_pending(context, {}, {}) == {}
 
 
 @pytest.mark.parametrize("namesake", ["Shop", "shop "])
@@ -284,17 +285,17 @@ def test_a_group_does_not_wait_for_its_namesake(small_requests, clock, alias, na
         contract="reference",
         state="paused",
         since=clock.now(),
-        held_until=clock.now() + timedelta(hours=1),
+        blocked_until=clock.now() + timedelta(hours=1),
     )
     assert [seal(small_requests), seal(small_requests)] == ["shop", None], "exactly that one waits"
-    assert dict(census.groups_behind(small_requests, ("", ""), 9, {})).keys() == {("message", namesake)}
+    assert dict(group_scan.scan_groups(small_requests, ("", ""), 9, {})).keys() == {("message", namesake)}
 
 
 @pytest.mark.parametrize("namesake", ["Shop", "shöp", "shop "])
 def test_a_workspace_seals_nothing_of_its_namesake(alias, outbox_settings, namesake):
     outbox_settings(WORKSPACES={"shop": {"API_KEY": "em_sk_1"}, namesake: {"API_KEY": "em_sk_2"}})
     row = outbox.enqueue(record(1), using=alias, workspace=namesake)
-    shop, other = open_channel(alias, "shop"), open_channel(alias, namesake)
+    shop, other = open_context(alias, "shop"), open_context(alias, namesake)
     assert not has_work(shop)
     assert seal_next(shop) is None
     assert seal_next(other).members == (row.pk,)
@@ -346,19 +347,19 @@ INDEX_ONLY = {
 
 
 @pytest.mark.commits  # as ANALYZE does in MariaDB
-def test_a_census_walks_the_index(channel, alias):
+def test_a_census_walks_the_index(context, alias):
     for number in range(40):
-        enqueue(channel, 40, f"p{number}")
+        enqueue(context, 40, f"p{number}")
     connection = connections[alias]
     with connection.cursor() as cursor:
         if connection.vendor != "sqlite":
             table = "TABLE" if connection.vendor == "mysql" else ""
-            cursor.execute(f"ANALYZE {table} {census.TABLE}")
+            cursor.execute(f"ANALYZE {table} {group_scan.TABLE}")
         explain = {"sqlite": "EXPLAIN QUERY PLAN"}.get(connection.vendor, "EXPLAIN")
-        query, told = census._walk(channel, ("", ""), 100, {})
+        query, told = group_scan._walk(context, ("", ""), 100, {})
         cursor.execute(f"{explain} {query}", told)
         plan = "\n".join(str(row) for row in cursor.fetchall())
-    assert census.INDEX in plan
+    assert group_scan.INDEX in plan
     assert INDEX_ONLY[connection.vendor](plan), plan
 
 
@@ -426,40 +427,40 @@ def test_a_record_that_is_committed_late_is_found_by_the_next_sweep(small_reques
 
 
 def test_fenced_records_are_looked_at_again(small_requests, clock):
-    channel = small_requests
+    context = small_requests
     older = [record(f"{HOT}-{number}", _product_id=HOT) for number in range(3)]
-    outbox.enqueue_many(older, using=channel.using)
-    assert seal(channel) == HOT  # and now the newer versions have to wait
+    outbox.enqueue_many(older, using=context.using)
+    assert seal(context) == HOT  # and now the newer versions have to wait
     clock.move(5)
-    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=channel.using)
-    enqueue(channel, 40, HOT, first=10, age=1)
-    OutboxRecord.rows.using(channel.using).pending().filter(payload__contains="newer").update(
+    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=context.using)
+    enqueue(context, 40, HOT, first=10, age=1)
+    OutboxRecord.rows.using(context.using).pending().filter(payload__contains="newer").update(
         enqueued_at=clock.now() - timedelta(seconds=3)
     )
-    assert seal(channel) == HOT
-    OutboxBatch.objects.using(channel.using).filter(record_count=3).update(
+    assert seal(context) == HOT
+    OutboxBatch.objects.using(context.using).filter(record_count=3).update(
         state="complete", remote_id="r", lease_token=None, leased_until=None
     )
-    assert seal(channel) == HOT
-    waiting = OutboxRecord.rows.using(channel.using).pending().filter(payload__contains="newer")
+    assert seal(context) == HOT
+    waiting = OutboxRecord.rows.using(context.using).pending().filter(payload__contains="newer")
     assert not waiting.exists(), "what was fenced is at the head still, not behind it"
 
 
 def test_small_requests_are_not_kept_by_many_fenced_records_before_them(small_requests, clock):
-    channel = small_requests
+    context = small_requests
     older = [record(f"{HOT}-{number}", _product_id=HOT) for number in range(60)]
-    outbox.enqueue_many(older, using=channel.using)
-    assert [seal(channel) for _ in range(6)] == [HOT] * 6  # and now the newer versions have to wait
-    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=channel.using)
-    OutboxRecord.rows.using(channel.using).pending().update(enqueued_at=clock.now() - timedelta(seconds=9))
+    outbox.enqueue_many(older, using=context.using)
+    assert [seal(context) for _ in range(6)] == [HOT] * 6  # and now the newer versions have to wait
+    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=context.using)
+    OutboxRecord.rows.using(context.using).pending().update(enqueued_at=clock.now() - timedelta(seconds=9))
     clock.move(1)
-    enqueue(channel, 1, HOT, first=99, age=1)
-    assert f"{HOT}-99" in seal_next(channel).body.decode()
+    enqueue(context, 1, HOT, first=99, age=1)
+    assert f"{HOT}-99" in seal_next(context).body.decode()
 
 
-def test_depths_are_counted_from_where_a_group_is_known_to_begin(channel, clock):
-    enqueue(channel, 4, "a", age=9)
-    enqueue(channel, 3, "a", first=10, age=3)
+def test_depths_are_counted_from_where_a_group_is_known_to_begin(context, clock):
+    enqueue(context, 4, "a", age=9)
+    enqueue(context, 3, "a", first=10, age=3)
     group = ("message", "a")
     since = clock.now() - timedelta(seconds=3)
-    assert census.depths(channel, {group: 9}, {group: Head(since, 0)})[group] == (3, since)
+    assert group_scan.count_pending(context, {group: 9}, {group: Head(since, 0)})[group] == (3, since)

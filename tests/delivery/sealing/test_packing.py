@@ -12,12 +12,12 @@ from evermuse_outbox.delivery.sealing.packing import Limits, pack
 from evermuse_outbox.evermuse.body import FORMATS
 
 
-class Waiting(NamedTuple):
+class PendingRecord(NamedTuple):
     size: int
     attachments: int = 0
 
 
-RECORDS = st.lists(st.builds(Waiting, st.integers(1, 400), st.integers(0, 10)), min_size=1, max_size=60)
+RECORDS = st.lists(st.builds(PendingRecord, st.integers(1, 400), st.integers(0, 10)), min_size=1, max_size=60)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -45,10 +45,12 @@ def test_nothing_that_is_left_behind_would_have_fitted(waiting):
 
 
 def test_exactly_full_is_not_too_full():
-    two = [Waiting(249), Waiting(249)]
+    two = [PendingRecord(249), PendingRecord(249)]
     assert len(pack(two, Limits(10, 500, 10), FORMATS["ndjson"])) == 2
     assert len(pack(two, Limits(10, 499, 10), FORMATS["ndjson"])) == 1
 
 
 def test_one_that_passes_lowered_limits_goes_alone():
-    assert pack([Waiting(900, 9), Waiting(10)], Limits(10, 500, 5), FORMATS["ndjson"]) == [Waiting(900, 9)]
+    assert pack([PendingRecord(900, 9), PendingRecord(10)], Limits(10, 500, 5), FORMATS["ndjson"]) == [
+        PendingRecord(900, 9)
+    ]

@@ -8,11 +8,11 @@ from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.models import (
     BatchState,
-    Hold,
     OutboxAttempt,
     OutboxBatch,
     OutboxRecord,
     OutboxWorkspace,
+    WorkspaceState,
 )
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
@@ -56,27 +56,27 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("fault", UNCLEAR.values(), ids=UNCLEAR.keys())
-def test_what_is_unclear_is_asked_again_with_the_same_key_and_bytes(channel, alias, sandbox, clock, fault):
+def test_what_is_unclear_is_asked_again_with_the_same_key_and_bytes(context, alias, sandbox, clock, fault):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(fault)
-    relay(channel, 1)
+    relay(context, 1)
     (batch,) = batches(alias)
     assert (batch.state, batch.in_doubt, batch.failures) == (BatchState.IN_DOUBT, True, 1)
-    assert workspace(alias).state == Hold.BACKING_OFF
+    assert workspace(alias).state == WorkspaceState.BACKING_OFF
     assert state_of(row) == "in_flight"
 
-    clock.move(channel.settings.backoff_cap)
-    relay(channel, 1)
+    clock.move(context.settings.backoff_cap)
+    relay(context, 1)
     (batch,) = batches(alias)
     assert (batch.state, batch.in_doubt, batch.failures) == (BatchState.ACCEPTED, False, 0)
-    assert workspace(alias).state == Hold.OPEN
+    assert workspace(alias).state == WorkspaceState.ACTIVE
     assert len(set(keys_sent(sandbox))) == 1
     assert len(keys_sent(sandbox)) == 2
     assert [stored.times for stored in sandbox.records()] == [1]
     assert sandbox.violations == []
 
 
-def test_a_slow_answer_is_unclear_and_bounded(channel, alias, sandbox, clock, outbox_settings, reopen):
+def test_a_slow_answer_is_unclear_and_bounded(context, alias, sandbox, clock, outbox_settings, reopen):
     outbox_settings(TIMEOUT=0.3, API_URL=sandbox.url, API_KEY="em_sk_sandbox")
     enqueue(alias, 1)
     sandbox.fail_next(Fault.slow(2.0))
@@ -84,10 +84,10 @@ def test_a_slow_answer_is_unclear_and_bounded(channel, alias, sandbox, clock, ou
     assert batches(alias)[0].state == BatchState.IN_DOUBT
 
 
-def test_nobody_there_is_not_in_doubt(channel, alias, sandbox, clock):
+def test_nobody_there_is_not_in_doubt(context, alias, sandbox, clock):
     enqueue(alias, 1)
     sandbox.stop()
-    relay(channel, 1)
+    relay(context, 1)
     (batch,) = batches(alias)
     assert (batch.state, batch.in_doubt) == (BatchState.SEALED, False)
     attempt = OutboxAttempt.objects.using(alias).get()
@@ -95,47 +95,47 @@ def test_nobody_there_is_not_in_doubt(channel, alias, sandbox, clock):
     assert "refused" in attempt.detail.lower()
 
 
-def test_429_holds_everybody_and_costs_nothing(channel, alias, sandbox, clock):
+def test_429_holds_everybody_and_costs_nothing(context, alias, sandbox, clock):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault.too_many(retry_after=30))
-    relay(channel, 1)
+    relay(context, 1)
     (batch,) = batches(alias)
     assert (batch.state, batch.failures) == (BatchState.SEALED, 0)
-    assert channel.throttle.held_for == 30
-    assert workspace(alias).state == Hold.THROTTLED
-    relay(channel, 1)
+    assert context.throttle.held_for == 30
+    assert workspace(alias).state == WorkspaceState.THROTTLED
+    relay(context, 1)
     assert len(keys_sent(sandbox)) == 1
 
     clock.move(31)
-    channel.throttle.held_for = 0
-    relay(channel, 1)
+    context.throttle.held_for = 0
+    relay(context, 1)
     assert batches(alias)[0].state == BatchState.ACCEPTED
-    assert workspace(alias).state == Hold.OPEN
+    assert workspace(alias).state == WorkspaceState.ACTIVE
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_pauses_the_workspace_until_it_works_again(channel, alias, sandbox, clock, status):
+def test_a_refused_key_pauses_the_workspace_until_it_works_again(context, alias, sandbox, clock, status):
     (row,) = enqueue(alias, 1)
     if status == 401:
         sandbox.remove_key("em_sk_sandbox")
     else:
         sandbox.set_key("em_sk_sandbox", {"api:read"})
-    relay(channel, 1)
-    assert workspace(alias).state == Hold.PAUSED
+    relay(context, 1)
+    assert workspace(alias).state == WorkspaceState.PAUSED
     assert batches(alias)[0].failures == 0
     enqueue(alias, 2)
-    relay(channel, 1)
+    relay(context, 1)
     assert len(keys_sent(sandbox)) == 1
 
     sandbox.set_key("em_sk_sandbox", {"api:write", "api:read"})
     clock.move(61)
-    relay(channel, 60)
-    assert workspace(alias).state == Hold.OPEN
+    relay(context, 60)
+    assert workspace(alias).state == WorkspaceState.ACTIVE
     assert len(sandbox.records()) == 2
 
 
 def test_without_a_key_nothing_is_sent_and_the_reason_is_told(
-    channel, alias, sandbox, outbox_settings, reopen
+    context, alias, sandbox, outbox_settings, reopen
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="")
     enqueue(alias, 1)
@@ -144,25 +144,25 @@ def test_without_a_key_nothing_is_sent_and_the_reason_is_told(
     assert "API_KEY" in workspace(alias).reason
 
 
-def test_one_sender_at_a_time_tries_whether_the_trouble_is_over(channel, alias, sandbox, clock):
+def test_one_sender_at_a_time_tries_whether_the_trouble_is_over(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.gates import permits as pace
 
     enqueue(alias, 1)
     sandbox.fail_next(Fault.server_error())
-    relay(channel, 1)
-    with pace.gate(channel) as gate:
+    relay(context, 1)
+    with pace.gate(context) as gate:
         assert not gate.is_open
-    clock.move(channel.settings.backoff_cap)
-    with pace.gate(channel) as first:
+    clock.move(context.settings.backoff_cap)
+    with pace.gate(context) as first:
         assert first.probe_until
-        with pace.gate(channel) as second:
+        with pace.gate(context) as second:
             assert not second.is_open
     # Nothing was learned, so that the next one may try.
-    with pace.gate(channel) as third:
+    with pace.gate(context) as third:
         assert third.probe_until
 
 
-def test_without_the_keeper_of_the_pace_nothing_is_sent_and_everybody_is_told(channel, alias, sandbox, clock):
+def test_without_the_keeper_of_the_pace_nothing_is_sent_and_everybody_is_told(context, alias, sandbox, clock):
     import dataclasses
 
     from evermuse_outbox.evermuse.errors import ThrottleUnavailable
@@ -172,14 +172,14 @@ def test_without_the_keeper_of_the_pace_nothing_is_sent_and_everybody_is_told(ch
             raise ThrottleUnavailable("Redis keeps the pace and does not answer")
 
     (row,) = enqueue(alias, 1)
-    assert relay(dataclasses.replace(channel, throttle=Dead()), 1) == 0
+    assert relay(dataclasses.replace(context, throttle=Dead()), 1) == 0
     assert (state_of(row), sandbox.arrivals) == ("pending", [])
-    assert workspace(alias).state == Hold.BACKING_OFF
+    assert workspace(alias).state == WorkspaceState.BACKING_OFF
     assert "Redis" in workspace(alias).reason
     clock.move(6)
-    relay(channel, 60)
+    relay(context, 60)
     assert state_of(row) == "in_flight"
-    assert workspace(alias).state == Hold.OPEN
+    assert workspace(alias).state == WorkspaceState.ACTIVE
 
 
 # --- bad records ------------------------------------------------------------------------------------
@@ -194,23 +194,23 @@ def spoil(alias, row):
     OutboxRecord.rows.using(alias).filter(pk=row.pk).update(payload=payload, size=len(payload.encode()))
 
 
-def deliver(channel, clock):
+def deliver(context, clock):
     """Until nothing is left to do."""
     for _ in range(60):
-        relay(channel, 60)
+        relay(context, 60)
         clock.move(5)
-        if not relay(channel, 60) and not track(channel, 60):
+        if not relay(context, 60) and not track(context, 60):
             return
     raise AssertionError("it never ends")
 
 
-def test_a_202_that_names_the_rejected_ones(channel, alias, sandbox, clock):
+def test_a_202_that_names_the_rejected_ones(context, alias, sandbox, clock):
     rows = enqueue(alias, *range(10))
     for row in rows[3:5]:
         spoil(alias, row)
-    relay(channel, 1)
+    relay(context, 1)
     assert [state_of(row) for row in rows] == ["in_flight"] * 3 + ["rejected"] * 2 + ["in_flight"] * 5
-    deliver(channel, clock)
+    deliver(context, clock)
     assert [state_of(row) for row in rows] == ["delivered"] * 3 + ["rejected"] * 2 + ["delivered"] * 5
     assert len(keys_sent(sandbox)) == 1
     rejection = rows[3].rejections.get()
@@ -219,57 +219,57 @@ def test_a_202_that_names_the_rejected_ones(channel, alias, sandbox, clock):
 
 
 @pytest.mark.parametrize("bad", [1, 21, 45])
-def test_more_rejected_than_the_answer_lists(channel, alias, sandbox, clock, bad):
+def test_more_rejected_than_the_answer_lists(context, alias, sandbox, clock, bad):
     rows = enqueue(alias, *range(60))
     for row in rows[:bad]:
         spoil(alias, row)
-    deliver(channel, clock)
+    deliver(context, clock)
     assert [state_of(row) for row in rows] == ["rejected"] * bad + ["delivered"] * (60 - bad)
     assert all("_nature" in row.rejections.get().message for row in rows[:bad])
     assert len(sandbox.records()) == 60 - bad
     assert len(keys_sent(sandbox)) <= 1 + bad // 20
 
 
-def _at(alias, channel, sandbox):
+def _at(alias, context, sandbox):
     import dataclasses
 
     from evermuse_outbox.evermuse.client import Client
 
     client = Client(sandbox.url, lambda: "em_sk_sandbox", 5)
-    return dataclasses.replace(channel, client=client)
+    return dataclasses.replace(context, client=client)
 
 
 @pytest.mark.parametrize("errors_in", ["details", "errors", "nowhere"])
-def test_a_400_rejects_a_lone_record_with_its_message(channel, alias, clock, errors_in):
+def test_a_400_rejects_a_lone_record_with_its_message(context, alias, clock, errors_in):
     from evermuse_outbox.sandbox import Sandbox
 
     (row,) = enqueue(alias, 1)
     spoil(alias, row)
     with Sandbox(rate_limit=100_000, errors_in=errors_in, clock=lambda: clock.at.timestamp()) as other:
-        relay(_at(alias, channel, other), 60)
+        relay(_at(alias, context, other), 60)
     assert state_of(row) == "rejected"
     assert batches(alias)[0].state == BatchState.REFUSED
     assert row.rejections.get().message
 
 
-def test_a_413_is_halved(channel, alias, sandbox, clock):
+def test_a_413_is_halved(context, alias, sandbox, clock):
     rows = enqueue(alias, 1, 2, 3)
     sandbox.fail_next(Fault(status=413))
-    deliver(channel, clock)
+    deliver(context, clock)
     assert [state_of(row) for row in rows] == ["delivered"] * 3
     assert [batch.record_count for batch in batches(alias)] == [3, 2, 1]
     assert len(set(keys_sent(sandbox))) == 3
 
 
 def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
-    channel, alias, sandbox, clock
+    context, alias, sandbox, clock
 ):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault(batch_fails=True), count=None)
     for _ in range(20):
-        relay(channel, 60)
+        relay(context, 60)
         clock.move(60)
-        track(channel, 60)
+        track(context, 60)
     assert state_of(row) == "rejected"
     made = batches(alias)
     assert [batch.state for batch in made] == [BatchState.FAILED] * 6
@@ -278,48 +278,48 @@ def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
     assert "FAILED" in made[-1].message
 
 
-def test_a_lost_lease_changes_nothing(channel, alias, sandbox, clock):
+def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.sealing.seal import seal_next
     from evermuse_outbox.delivery.settling.settle import Call, settle
     from evermuse_outbox.evermuse.outcomes import Accepted
     from evermuse_outbox.upkeep.maintenance import rescue
 
     enqueue(alias, 1)
-    sealed = seal_next(channel)
-    clock.move(channel.settings.lease + 1)
-    assert rescue(alias, channel.clock) == 1
+    sealed = seal_next(context)
+    clock.move(context.settings.lease + 1)
+    assert rescue(alias, context.clock) == 1
     outcome = Accepted("remote", 1, 0, 0, ())
-    settle(channel, sealed, outcome, Call("ingest", clock.now(), "accepted"))
+    settle(context, sealed, outcome, Call("ingest", clock.now(), "accepted"))
     (batch,) = batches(alias)
     assert (batch.state, batch.remote_id) == (BatchState.IN_DOUBT, "")
-    relay(channel, 60)
+    relay(context, 60)
     assert batches(alias)[0].state == BatchState.ACCEPTED
     assert keys_sent(sandbox) == [sealed.batch.key]
 
 
-def test_stored_lines_that_were_altered_after_sealing_are_never_sent(channel, alias, sandbox, clock):
+def test_stored_lines_that_were_altered_after_sealing_are_never_sent(context, alias, sandbox, clock):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault.server_error())
-    relay(channel, 1)
+    relay(context, 1)
     OutboxRecord.rows.using(alias).filter(pk=row.pk).update(payload="{}")
-    clock.move(channel.settings.backoff_cap)
-    relay(channel, 60)
+    clock.move(context.settings.backoff_cap)
+    relay(context, 60)
     assert len(keys_sent(sandbox)) == 1
     assert batches(alias)[0].state == BatchState.FAILED
     assert "bytes" in batches(alias)[0].message
 
 
-def test_no_key_and_no_whole_answer_is_ever_stored(channel, alias, sandbox, clock):
+def test_no_key_and_no_whole_answer_is_ever_stored(context, alias, sandbox, clock):
     enqueue(alias, 1)
     sandbox.fail_next(Fault(status=500, body="x" * 100_000 + "em_sk_sandbox"))
-    relay(channel, 1)
+    relay(context, 1)
     attempt = OutboxAttempt.objects.using(alias).get()
     assert len(attempt.detail) == 2_000
     assert "em_sk" not in attempt.detail
 
 
 def test_records_sealed_under_the_other_contract_are_not_blamed_for_their_form(
-    channel, alias, clock, outbox_settings, reopen
+    context, alias, clock, outbox_settings, reopen
 ):
     from evermuse_outbox.sandbox import Sandbox
 
@@ -329,20 +329,20 @@ def test_records_sealed_under_the_other_contract_are_not_blamed_for_their_form(
         sandbox.fail_next(Fault.drop_before())
         relay(reopen(), 60)
         outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", CONTRACT="openapi")
-        clock.move(channel.settings.backoff_cap)
+        clock.move(context.settings.backoff_cap)
         deliver(reopen(), clock)
         assert {state_of(row) for row in rows} == {"delivered"}
 
 
 def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
-    channel, alias, clock, outbox_settings, reopen
+    context, alias, clock, outbox_settings, reopen
 ):
     from evermuse_outbox.delivery.sealing.seal import seal_next
     from evermuse_outbox.delivery.settling.settle import Call, settle
     from evermuse_outbox.evermuse.outcomes import Accepted, RecordError
 
     rows = enqueue(alias, 1, 2)
-    sealed = seal_next(channel)
+    sealed = seal_next(context)
     outbox_settings(CONTRACT="openapi")
     outcome = Accepted("remote", 1, 1, 1, (RecordError(0, "BAD", "_project_ids is required"),))
     settle(reopen(), sealed, outcome, Call("ingest", clock.now(), "accepted"))
@@ -350,10 +350,10 @@ def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
     assert [batch.contract for batch in batches(alias)] == ["reference", "openapi"]
 
 
-def test_parts_are_packed_anew_within_the_limits(channel, alias, sandbox, clock, outbox_settings, reopen):
+def test_parts_are_packed_anew_within_the_limits(context, alias, sandbox, clock, outbox_settings, reopen):
     rows = enqueue(alias, *range(6))
     sandbox.fail_next(Fault(batch_fails=True))
-    relay(channel, 60)
+    relay(context, 60)
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=4)
     clock.move(10)
     track(reopen(), 0.1)
@@ -362,29 +362,29 @@ def test_parts_are_packed_anew_within_the_limits(channel, alias, sandbox, clock,
     assert {state_of(row) for row in rows} == {"delivered"}
 
 
-def test_a_success_does_not_end_a_retry_after_that_is_not_over(channel, alias, sandbox, clock):
+def test_a_success_does_not_end_a_retry_after_that_is_not_over(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.gates import permits as pace
 
-    pace.hold_for_retry_after(channel, 60, "HTTP 429")
-    pace.resume(channel, sent=True)
-    assert workspace(alias).state == Hold.THROTTLED
+    pace.hold_for_retry_after(context, 60, "HTTP 429")
+    pace.resume(context, sent=True)
+    assert workspace(alias).state == WorkspaceState.THROTTLED
     clock.move(61)
-    pace.resume(channel, sent=True)
-    assert workspace(alias).state == Hold.OPEN
+    pace.resume(context, sent=True)
+    assert workspace(alias).state == WorkspaceState.ACTIVE
 
 
-def test_a_400_of_somebody_on_the_way_rejects_nobody(channel, alias, sandbox, clock):
+def test_a_400_of_somebody_on_the_way_rejects_nobody(context, alias, sandbox, clock):
     rows = enqueue(alias, 1, 2)
     sandbox.fail_next(Fault(status=400, body="<html>Bad Request</html>"))
-    relay(channel, 1)
+    relay(context, 1)
     assert [state_of(row) for row in rows] == ["in_flight", "in_flight"]
     assert batches(alias)[0].state == BatchState.SEALED
 
 
-def test_a_sender_that_was_paused_past_its_lease_does_not_send(channel, alias, sandbox, clock):
+def test_a_sender_that_was_paused_past_its_lease_does_not_send(context, alias, sandbox, clock):
     enqueue(alias, 1)
-    enter = channel.throttle.enter
-    channel.throttle.enter = lambda: clock.move(channel.settings.lease) or enter()
-    relay(channel, 1)
+    enter = context.throttle.enter
+    context.throttle.enter = lambda: clock.move(context.settings.lease) or enter()
+    relay(context, 1)
     assert sandbox.arrivals == []
     assert batches(alias)[0].state == BatchState.SEALED
