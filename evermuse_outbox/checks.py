@@ -12,6 +12,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
 from . import conf
+from .evermuse import limits
 from .upkeep import postgresql as storage
 
 
@@ -70,10 +71,10 @@ def _keys(settings: conf.Settings) -> Iterator[CheckMessage]:
                 hint=f"Set {_path_of(workspace)}['API_KEY'] from the environment.",
                 id="evermuse_outbox.W001",
             )
-        if workspace.rate_limit > conf.limits.RATE_LIMIT:
+        if workspace.rate_limit > limits.RATE_LIMIT:
             yield Warning(
                 f"The workspace {workspace.name!r} has RATE_LIMIT {workspace.rate_limit:g}; Evermuse "
-                f"allows {conf.limits.RATE_LIMIT} requests a second for a key.",
+                f"allows {limits.RATE_LIMIT} requests a second for a key.",
                 hint="Leave RATE_LIMIT out unless Evermuse has granted more.",
                 id="evermuse_outbox.W004",
             )

@@ -6,6 +6,7 @@ of plain files, and the local Evermuse of `manage.py evermuse_sandbox`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import environ
 
@@ -61,9 +62,9 @@ TEMPLATES = [
 ]
 
 
-def database(url_name: str, default: str) -> dict:
+def database(url_name: str, default: str) -> dict[str, Any]:
     """The database of a URL in the environment, with what each vendor needs beside workers."""
-    config = env.db_url(url_name, default=default)
+    config: dict[str, Any] = env.db_url(url_name, default=default)
     if config["ENGINE"].endswith("sqlite3"):
         # WAL lets readers and one writer work side by side; IMMEDIATE makes a transaction take
         # its write lock at the start, where it can wait, and not in the middle, where it cannot.

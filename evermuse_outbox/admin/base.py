@@ -13,7 +13,7 @@ from ..conf import get_settings
 from .paginator import LimitedPaginator
 
 
-class LookOnlyAdmin(admin.ModelAdmin):
+class LookOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Lists that stay cheap on millions of rows, and pages without a form to save."""
 
     ordering = ("-pk",)

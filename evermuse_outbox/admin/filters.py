@@ -37,7 +37,8 @@ class RecordStateFilter(SimpleListFilter):
         return RecordState.choices
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Rows:
-        return queryset.in_state(self.value()) if self.value() in RecordState.values else queryset
+        rows: Rows = queryset.in_state(self.value()) if self.value() in RecordState.values else queryset
+        return rows
 
 
 class BatchStateFilter(SimpleListFilter):

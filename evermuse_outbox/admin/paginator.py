@@ -34,7 +34,7 @@ class Estimate(Rough):
     sign = "~{}"
 
 
-class LimitedPaginator(Paginator):
+class LimitedPaginator(Paginator):  # type: ignore[type-arg]
     """The unfiltered list by PostgreSQL's own estimate, everything else up to :data:`LIMIT` rows."""
 
     @cached_property

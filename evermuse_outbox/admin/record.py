@@ -35,9 +35,9 @@ class RecordChangeList(ChangeList):
     def get_queryset(self, *args: Any, **options: Any) -> QuerySet[Any]:
         """Django's, with the head of each line."""
         rows = super().get_queryset(*args, **options)
-        return rows.defer("payload", "batch__errors", "batch__message").annotate(
-            payload_head=Substr("payload", 1, HEAD)
-        )
+        rows = rows.defer("payload", "batch__errors", "batch__message")
+        with_head: QuerySet[Any] = rows.annotate(payload_head=Substr("payload", 1, HEAD))
+        return with_head
 
 
 @admin.register(OutboxRecord)

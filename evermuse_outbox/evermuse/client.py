@@ -181,7 +181,7 @@ class _Adapter(HTTPAdapter):
 def _watching(pool: Any, watched: _Socket) -> Any:
     """A pool whose connections tell ``watched`` their socket."""
 
-    class Connection(pool.ConnectionCls):
+    class Connection(pool.ConnectionCls):  # type: ignore[misc]
         def connect(self) -> None:
             watched.is_open = False
             super().connect()

@@ -10,13 +10,14 @@
 """
 
 from .attempt import OutboxAttempt
-from .batch import BatchState, OutboxBatch
+from .batch import BatchQuerySet, BatchState, OutboxBatch
 from .group import GroupState, OutboxGroup
 from .record import OutboxRecord, OutboxRejection, RecordState
 from .throttle import OutboxThrottle
 from .workspace import OutboxWorkspace, WorkspaceState
 
 __all__ = [
+    "BatchQuerySet",
     "BatchState",
     "GroupState",
     "OutboxAttempt",

@@ -87,7 +87,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def with_state(self) -> RecordQuerySet:
         """Each record with its ``state``, in the same query."""
-        return self.annotate(state=STATE)
+        return self.annotate(state=STATE)  # type: ignore[no-redef]
 
     def overtaking(self) -> RecordQuerySet:
         """Versions that no older one may follow: Evermuse has them, may have had them, or will."""
@@ -114,7 +114,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         later = same.overtaking().filter(pk__gt=OuterRef("pk"))
         earlier = same.filter(~NO_BATCH, STILL_OPEN, pk__lt=OuterRef("pk"))
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
-        return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))
+        return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))  # type: ignore[no-redef]
 
     # --- changes of state -------------------------------------------------------------------------
 
@@ -166,7 +166,8 @@ class StateManager(models.Manager.from_queryset(RecordQuerySet)):  # type: ignor
     """Records with their ``state``, which filters, orders and counts like a column."""
 
     def get_queryset(self) -> RecordQuerySet:
-        return super().get_queryset().with_state()
+        rows: RecordQuerySet = super().get_queryset()
+        return rows.with_state()
 
 
 class OutboxRecord(models.Model):

@@ -39,7 +39,7 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
 
     def look(self, scope: str) -> tuple[RateLimitState, float]:
         """The pace as it stands, and the database's time in seconds since the epoch."""
-        row = self.filter(pk=scope).annotate(now=EpochNow()).first()
+        row = self.filter(pk=scope).annotate(now=EpochNow()).first()  # type: ignore[no-redef]
         return (row.pace, row.now) if row else (RateLimitState(), 0.0)
 
     def reserve(self, scope: str, limit: Limit, patience: float) -> Reservation:

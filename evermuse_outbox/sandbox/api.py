@@ -334,7 +334,7 @@ def type_of(records: list[Received]) -> str:
     """The `_type` that the records share; empty where none has one."""
     for received in records:
         if isinstance(received.value, dict) and isinstance(received.value.get("_type"), str):
-            return received.value["_type"]
+            return str(received.value["_type"])
     return ""
 
 

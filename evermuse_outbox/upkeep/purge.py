@@ -317,7 +317,7 @@ def _purge_attempts(using: str, walk: Walk, before: datetime, is_time_up: Callab
 # --- what may go --------------------------------------------------------------------------------------
 
 
-def _old(rows: models.QuerySet) -> list[Old]:
+def _old(rows: models.QuerySet[Any]) -> list[Old]:
     told = rows.annotate(older=_older_unsent()).values_list(*Old._fields)
     return [Old._make(row) for row in told]
 
@@ -342,6 +342,6 @@ def _delete_records(using: str, records: Iterable[Old]) -> int:
     return len(gone)
 
 
-def _raw_delete(rows: models.QuerySet) -> None:
+def _raw_delete(rows: models.QuerySet[Any]) -> None:
     """Without the collector: what points here is seen to above, and nothing of ours listens to signals."""
     rows._raw_delete(rows.db)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...evermuse.limits import MAX_LISTED_ERRORS
 from ...evermuse.outcomes import RecordError
-from ...models import BatchState, OutboxBatch, OutboxRecord
+from ...models import BatchQuerySet, BatchState, OutboxBatch, OutboxRecord
 from ..context.context import DeliveryContext
 from ..gates.group_breaker import Suspicion, weigh
 from ..sealing.seal import SealedBatch, lock_for_sealing, seal_part, seal_parts, still_to_send
@@ -179,5 +179,5 @@ def _search_of(parent: OutboxBatch) -> Search:
     return Search(**(parent.isolation or {}))
 
 
-def _rows(context: DeliveryContext) -> Any:
+def _rows(context: DeliveryContext) -> BatchQuerySet:
     return OutboxBatch.objects.using(context.using)

@@ -26,7 +26,7 @@ from ...evermuse.outcomes import (
     TooLarge,
     Unavailable,
 )
-from ...models import BatchState, OutboxAttempt, OutboxBatch
+from ...models import BatchQuerySet, BatchState, OutboxAttempt, OutboxBatch
 from ..context.backoff import full_jitter, poll_delay
 from ..context.context import DeliveryContext
 from ..context.retries import retry_until
@@ -265,5 +265,5 @@ def give_up(context: DeliveryContext, batch: OutboxBatch, message: str) -> None:
                 go_on_after_names(context, parent, len(members))
 
 
-def _rows(context: DeliveryContext) -> Any:
+def _rows(context: DeliveryContext) -> BatchQuerySet:
     return OutboxBatch.objects.using(context.using)

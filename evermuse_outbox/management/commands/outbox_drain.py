@@ -46,7 +46,7 @@ class Command(BaseCommand):
             self._show(bar, left)
         self._summary(_sum(record_counts, databases))
 
-    def _show(self, bar: tqdm, left: dict[str, int]) -> None:
+    def _show(self, bar: tqdm[Any], left: dict[str, int]) -> None:
         # Hosts may enqueue while we wait: the whole grows with what is left.
         bar.total = max(bar.total or 0, _records(left))
         bar.n = bar.total - _records(left)
