@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11+ (with venv and pip) and make; everything else they set up.
+# The targets need Python 3.11+ (with venv and pip) and make. They install everything else into $(VENV).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,15 +18,15 @@ $(VENV)/.ready: requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-demo: $(VENV)/.ready  ## Run the main job here, without any server; EXIT=1 stops when all is delivered
+demo: $(VENV)/.ready  ## Run the example project without any server; EXIT=1 stops when everything is delivered
 	$(BIN)/python manage.py demo $(if $(filter-out 0,$(EXIT)),--exit)
 
-test: $(VENV)/.ready  ## Run the whole suite, on every database and broker that can be reached
+test: $(VENV)/.ready  ## Run all tests, on every database and broker that answers
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: lint types migrations docs  ## Run every check except the tests: lint, types, migrations, docs
 
-lint: $(VENV)/.ready  ## Check style and formatting
+lint: $(VENV)/.ready  ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -42,9 +42,9 @@ docs: $(VENV)/.ready  ## Build the documentation into site/, with warnings as er
 dist: $(VENV)/.ready  ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build
 
-lock:  ## Renew requirements.lock (needs uv)
+lock:  ## Update requirements.lock (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --upgrade -o requirements.lock
 
-clean:  ## Remove what the targets have made
+clean:  ## Remove everything that the targets have created
 	rm -rf $(VENV) build dist site var .pytest_cache .ruff_cache .mypy_cache .hypothesis
