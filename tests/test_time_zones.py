@@ -14,7 +14,7 @@ from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.insight.explain import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox
-from evermuse_outbox.testing.local_delivery import deliver
+from evermuse_outbox.testing import deliver
 from evermuse_outbox.upkeep.maintenance import rescue
 from evermuse_outbox.upkeep.purge import purge
 from tests.records import record

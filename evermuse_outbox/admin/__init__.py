@@ -4,9 +4,9 @@ Rows are read-only here. What a person can do is retry rejected records and end 
 group; all of it changes rows only, and sending is left to the workers.
 """
 
-from .batch import OutboxBatchAdmin
-from .group import OutboxGroupAdmin
-from .record import OutboxRecordAdmin
-from .workspace import OutboxWorkspaceAdmin
+from .pages.batch import OutboxBatchAdmin
+from .pages.group import OutboxGroupAdmin
+from .pages.record import OutboxRecordAdmin
+from .pages.workspace import OutboxWorkspaceAdmin
 
 __all__ = ["OutboxBatchAdmin", "OutboxGroupAdmin", "OutboxRecordAdmin", "OutboxWorkspaceAdmin"]

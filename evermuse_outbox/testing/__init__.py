@@ -1,5 +1,5 @@
 """For a host's own tests: what was enqueued, and a delivery in the test's own process."""
 
-from .local_delivery import Unpaced, deliver, enqueued, local_evermuse
+from .delivery import Unpaced, deliver, enqueued, local_evermuse
 
 __all__ = ["Unpaced", "deliver", "enqueued", "local_evermuse"]

@@ -10,8 +10,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
-from evermuse_outbox.admin import filters, paginator, search
-from evermuse_outbox.admin.filters import first_since
+from evermuse_outbox.admin.lists import filters, paginator, search
+from evermuse_outbox.admin.lists.filters import first_since
 from evermuse_outbox.models import BatchState, OutboxRecord, RecordState
 
 from . import rows

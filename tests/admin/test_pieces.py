@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from evermuse_outbox.admin import marks
-from evermuse_outbox.admin.payload import HEAD, SHOWN, readable, vendor_ids
-from evermuse_outbox.admin.throughput import HEIGHT, MINUTES, hour
-from evermuse_outbox.admin.timeline import THINNEST, WIDTH, timeline
+from evermuse_outbox.admin import html
+from evermuse_outbox.admin.pages.payload import HEAD, SHOWN, readable, vendor_ids
+from evermuse_outbox.admin.pages.throughput import HEIGHT, MINUTES, hour
+from evermuse_outbox.admin.pages.timeline import THINNEST, WIDTH, timeline
 from evermuse_outbox.models import OutboxAttempt
 
 from .rows import line
@@ -58,7 +58,7 @@ def test_readable() -> None:
     ],
 )
 def test_span(seconds: float, shown: str) -> None:
-    assert marks.span(timedelta(seconds=seconds)).replace(marks.GAP, " ") == shown
+    assert html.span(timedelta(seconds=seconds)).replace(html.GAP, " ") == shown
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_span(seconds: float, shown: str) -> None:
     [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (123_456, "123 kB"), (4_999_999, "5.0 MB")],
 )
 def test_size(count: int, shown: str) -> None:
-    assert marks.size(count) == shown.replace(" ", marks.GAP)
+    assert html.size(count) == shown.replace(" ", html.GAP)
 
 
 def test_timeline_stays_within_its_drawing() -> None:
@@ -75,7 +75,7 @@ def test_timeline_stays_within_its_drawing() -> None:
     drawn = timeline(attempts)
     assert [shown.x for shown in drawn.attempts] == [0.0, 166.7, 500.0, 333.3]
     assert all(shown.width >= THINNEST and shown.x + shown.width <= WIDTH for shown in drawn.attempts)
-    assert drawn.length == marks.span(timedelta(minutes=1))
+    assert drawn.length == html.span(timedelta(minutes=1))
     assert timeline([]).attempts == ()
     assert timeline(attempts[:1]).attempts[0].width == WIDTH
 

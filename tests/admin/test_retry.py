@@ -7,7 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
 from django.test import Client
 
-from evermuse_outbox.admin import retrying
+from evermuse_outbox.admin.actions import retry as retrying
 from evermuse_outbox.models import BatchState, OutboxRecord, OutboxWorkspace, WorkspaceState
 
 from . import rows

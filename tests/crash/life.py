@@ -19,7 +19,7 @@ from evermuse_outbox.delivery.context.context import Clock, DeliveryContext, ope
 from evermuse_outbox.delivery.loop import relay
 from evermuse_outbox.delivery.sending.send import send_next
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.testing.local_delivery import Unpaced
+from evermuse_outbox.testing import Unpaced
 from evermuse_outbox.upkeep import maintenance as maintain
 from tests.records import record
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from evermuse_outbox.management.teaching import TeachingCommand
+from evermuse_outbox.management.help_with_examples import CommandWithExamples
 from evermuse_outbox.sandbox import DEFAULT_KEY, ApiKey, Arrival, Sandbox, SandboxUnavailable
 
 HELP = """\
@@ -42,7 +42,7 @@ PREFIX = "em_sk_"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Command(TeachingCommand):
+class Command(CommandWithExamples):
     help = HELP
     examples = EXAMPLES
     requires_system_checks = []

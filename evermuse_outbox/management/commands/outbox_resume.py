@@ -13,10 +13,10 @@ from ...conf import get_settings
 from ...models import GroupState, OutboxGroup, OutboxWorkspace, WorkspaceState
 from ...wakeup import wake_workers
 from ..databases import add_database, databases_of
-from ..teaching import TeachingCommand
+from ..help_with_examples import CommandWithExamples
 
 
-class Command(TeachingCommand):
+class Command(CommandWithExamples):
     help = (
         "Ends what holds records back: workspaces that are paused or backing off, and groups in which everything "
         "was refused alike. They would go on by themselves once a probe succeeds; this is to go on at once. "

@@ -14,14 +14,14 @@ from ...conf import get_settings
 from ...insight.explain import explain_record
 from ...insight.status import status
 from ...models import OutboxRecord
-from ..teaching import TeachingCommand
+from ..help_with_examples import CommandWithExamples
 
 BAR = 40
 MANY = 1_000
 """Rows from which on it matters how a table is kept."""
 
 
-class Command(TeachingCommand):
+class Command(CommandWithExamples):
     help = (
         "Shows how many records and batches are in each state, how old the oldest unsent record is, and "
         "what holds a workspace back."

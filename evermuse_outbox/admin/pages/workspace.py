@@ -12,11 +12,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from ..conf import Workspace, get_settings
-from ..insight.explain import explain_workspace
-from ..models import OutboxWorkspace, WorkspaceState
-from . import marks
-from .resuming import ResumeAdmin
+from ...conf import Workspace, get_settings
+from ...insight.explain import explain_workspace
+from ...models import OutboxWorkspace, WorkspaceState
+from .. import html
+from ..actions.resume import ResumeAdmin
 from .throughput import last_hour
 
 
@@ -40,12 +40,12 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     @admin.display(description=_("state"))
     def state_chip(self, row: OutboxWorkspace) -> SafeString:
         """The state in its colour."""
-        return marks.chip(WorkspaceState(row.state))
+        return html.chip(WorkspaceState(row.state))
 
     @admin.display(description=_("until"))
     def until(self, row: OutboxWorkspace) -> SafeString | str:
         """When it is tried again."""
-        return marks.moment(row.blocked_until)
+        return html.moment(row.blocked_until)
 
     @admin.display(description=_("address"))
     def api_url(self, row: OutboxWorkspace) -> str:
@@ -57,13 +57,13 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     def contract(self, row: OutboxWorkspace) -> str:
         """The contract its records are written in."""
         found = _settings_of(row)
-        return found.contract if found else marks.NOTHING
+        return found.contract if found else html.NOTHING
 
     @admin.display(description=_("requests a second"))
     def rate_limit(self, row: OutboxWorkspace) -> str:
         """At most, in any sliding second."""
         found = _settings_of(row)
-        return f"{found.rate_limit:g}" if found else marks.NOTHING
+        return f"{found.rate_limit:g}" if found else html.NOTHING
 
     @admin.display(description=_("API key"))
     def api_key(self, row: OutboxWorkspace) -> str:
@@ -75,7 +75,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     def next_groups(self, row: OutboxWorkspace) -> str:
         """The agenda: whose turn it is next, and why."""
         planned = row.run_queue.get("next", []) if isinstance(row.run_queue, dict) else []
-        return ", ".join(f"{kind} · {product} ({why})" for kind, product, why in planned) or marks.NOTHING
+        return ", ".join(f"{kind} · {product} ({why})" for kind, product, why in planned) or html.NOTHING
 
     # --- pages ------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ class _KeepsLines(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Django's help, with the line breaks of the examples kept."""
 
 
-class TeachingCommand(BaseCommand):
+class CommandWithExamples(BaseCommand):
     """A command whose help is followed by :attr:`examples`."""
 
     examples = ""

@@ -10,11 +10,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ..insight.explain import explain_group
-from ..models import GroupState, OutboxGroup, OutboxRecord
-from . import marks
-from .filters import WorkspaceFilter
-from .resuming import ResumeAdmin
+from ...insight.explain import explain_group
+from ...models import GroupState, OutboxGroup, OutboxRecord
+from .. import html
+from ..lists.filters import WorkspaceFilter
+from ..actions.resume import ResumeAdmin
 
 
 @admin.register(OutboxGroup)
@@ -37,17 +37,17 @@ class OutboxGroupAdmin(ResumeAdmin):
     @admin.display(description=_("type and product"))
     def group(self, row: OutboxGroup) -> SafeString:
         """What the records have in common."""
-        return marks.lines(row.type, row.product_id)
+        return html.lines(row.type, row.product_id)
 
     @admin.display(description=_("state"))
     def state_chip(self, row: OutboxGroup) -> SafeString:
         """The state in its colour."""
-        return marks.chip(GroupState(row.state))
+        return html.chip(GroupState(row.state))
 
     @admin.display(description=_("since"))
     def began(self, row: OutboxGroup) -> SafeString | str:
         """The first refusal of this row of refusals."""
-        return marks.moment(row.since)
+        return html.moment(row.since)
 
     @admin.display(description=_("refused"))
     def counted(self, row: OutboxGroup) -> str:
@@ -60,7 +60,7 @@ class OutboxGroupAdmin(ResumeAdmin):
     @admin.display(description=_("next probe"))
     def tried_next(self, row: OutboxGroup) -> SafeString | str:
         """When the next record is tried."""
-        return marks.moment(row.blocked_until)
+        return html.moment(row.blocked_until)
 
     @admin.display(description=_("waiting"))
     def waiting(self, row: OutboxGroup) -> SafeString | str:

@@ -13,13 +13,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..insight.explain import explain_batch
-from ..models import BatchState, OutboxBatch, OutboxRecord, RecordState
-from . import marks
-from .complaints import complaints_about, members_of
-from .filters import BatchStateFilter, TypeFilter, WorkspaceFilter
-from .retrying import RetryAdmin, rejected_of_batches
-from .search import as_id
+from ...insight.explain import explain_batch
+from ...models import BatchState, OutboxBatch, OutboxRecord, RecordState
+from .. import html
+from .batch_errors import complaints_about, members_of
+from ..lists.filters import BatchStateFilter, TypeFilter, WorkspaceFilter
+from ..actions.retry import RetryAdmin, rejected_of_batches
+from ..lists.search import as_id
 from .timeline import attempts_of
 
 MEMBERS = 50
@@ -109,17 +109,17 @@ class OutboxBatchAdmin(RetryAdmin):
     @admin.display(description=_("state"))
     def state_chip(self, batch: OutboxBatch) -> SafeString:
         """The state in its colour."""
-        return marks.chip(BatchState(batch.state))
+        return html.chip(BatchState(batch.state))
 
     @admin.display(description=_("at Evermuse"))
     def at_evermuse(self, batch: OutboxBatch) -> str:
         """Evermuse's own word, as it came."""
-        return batch.remote_status or marks.NOTHING
+        return batch.remote_status or html.NOTHING
 
     @admin.display(description=_("type and product"))
     def group(self, batch: OutboxBatch) -> SafeString:
         """What its records have in common."""
-        return marks.lines(batch.type, batch.product_id)
+        return html.lines(batch.type, batch.product_id)
 
     @admin.display(description=_("in doubt"))
     def doubt(self, batch: OutboxBatch) -> str:
@@ -130,65 +130,65 @@ class OutboxBatchAdmin(RetryAdmin):
     def taken(self, batch: OutboxBatch) -> str:
         """Both counts, once Evermuse has told them."""
         if batch.accepted_count is None:
-            return marks.NOTHING
+            return html.NOTHING
         return f"{batch.accepted_count:,} / {batch.rejected_count or 0:,}"
 
     @admin.display(description=_("attachments"))
     def attachments_done(self, batch: OutboxBatch) -> SafeString | str:
         """How far Evermuse has come in fetching them."""
         if batch.attachment_total is None:
-            return str(batch.attachment_count) if batch.attachment_count else marks.NOTHING
+            return str(batch.attachment_count) if batch.attachment_count else html.NOTHING
         failed, complete = batch.attachment_failed or 0, batch.attachment_complete or 0
-        return marks.progress(complete, failed, batch.attachment_total)
+        return html.progress(complete, failed, batch.attachment_total)
 
     @admin.display(description=_("sealed"))
     def sealed(self, batch: OutboxBatch) -> SafeString | str:
         """When its members were fixed."""
-        return marks.moment(batch.sealed_at)
+        return html.moment(batch.sealed_at)
 
     @admin.display(description=_("accepted"))
     def accepted(self, batch: OutboxBatch) -> SafeString | str:
         """When Evermuse took it."""
-        return marks.moment(batch.accepted_at)
+        return html.moment(batch.accepted_at)
 
     @admin.display(description=_("finished"))
     def finished(self, batch: OutboxBatch) -> SafeString | str:
         """When it came to its end."""
-        return marks.moment(batch.finished_at)
+        return html.moment(batch.finished_at)
 
     @admin.display(description=_("sealed, took"))
     def sealed_and_age(self, batch: OutboxBatch) -> SafeString:
         """When its members were fixed, and how long it took to its end, or has taken until now."""
         length: timedelta = batch.age_at or timezone.now() - batch.sealed_at
-        age = marks.span(length) if batch.finished_at else _("open for %s") % marks.span(length)
-        return marks.lines(marks.moment(batch.sealed_at), age)
+        age = html.span(length) if batch.finished_at else _("open for %s") % html.span(length)
+        return html.lines(html.moment(batch.sealed_at), age)
 
     @admin.display(description=_("next due"))
     def next_due(self, batch: OutboxBatch) -> SafeString | str:
         """When it is sent or asked about again."""
-        return marks.moment(_next_due(batch))
+        return html.moment(_next_due(batch))
 
     @admin.display(description=_("due"))
     def due(self, batch: OutboxBatch) -> SafeString | str:
         """When it may be sent."""
-        return marks.moment(batch.due_at)
+        return html.moment(batch.due_at)
 
     @admin.display(description=_("leased until"))
     def lease(self, batch: OutboxBatch) -> SafeString | str:
         """How long a worker has it."""
-        return marks.moment(batch.leased_until)
+        return html.moment(batch.leased_until)
 
     @admin.display(description=_("asked again at"))
     def polled_next(self, batch: OutboxBatch) -> SafeString | str:
         """When Evermuse is asked about it again."""
-        return marks.moment(batch.next_poll_at)
+        return html.moment(batch.next_poll_at)
 
     @admin.display(description=_("comes from"))
     def comes_from(self, batch: OutboxBatch) -> SafeString | str:
         """The batch that its records were in before."""
         if not batch.parent_id:
-            return marks.NOTHING
-        return marks.link_to(OutboxBatch, batch.parent_id, f"#{batch.parent_id}", self.admin_site.name)
+            return html.NOTHING
+        return html.link_to(OutboxBatch, batch.parent_id, f"#{batch.parent_id}", self.admin_site.name)
 
     # --- the page ---------------------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ class OutboxBatchAdmin(RetryAdmin):
 
     def _member(self, record: OutboxRecord, batch: OutboxBatch) -> tuple[OutboxRecord, SafeString, str]:
         record.batch = batch
-        return record, marks.chip(RecordState(record.state)), marks.size(record.size)
+        return record, html.chip(RecordState(record.state)), html.size(record.size)
 
     # --- retrying ---------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from ..wakeup import wake_workers_on_commit
-from .base import LookOnlyAdmin
+from ...wakeup import wake_workers_on_commit
+from ..lists.read_only import LookOnlyAdmin
 
 
 class ResumeAdmin(LookOnlyAdmin):

@@ -17,10 +17,10 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..models import OutboxRecord
-from ..operations.retry import retry
-from .base import LookOnlyAdmin, back_to
-from .search import as_id
+from ...models import OutboxRecord
+from ...operations.retry import retry
+from ..lists.read_only import LookOnlyAdmin, back_to
+from ..lists.search import as_id
 
 MOST = 10_000
 """Rows that are chosen at once at most."""

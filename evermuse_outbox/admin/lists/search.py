@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from ..models import OutboxBatch
+from ...models import OutboxBatch
 
 NEWEST = 20_000
 """Records in whose payloads text is looked for: the newest ones, for no index serves that."""

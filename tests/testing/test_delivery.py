@@ -7,7 +7,7 @@ import pytest
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxBatch
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.testing.local_delivery import deliver, enqueued, local_evermuse
+from evermuse_outbox.testing import deliver, enqueued, local_evermuse
 from tests.records import record
 
 pytestmark = pytest.mark.django_db

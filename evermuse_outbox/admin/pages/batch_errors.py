@@ -7,8 +7,8 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
-from ..models import OutboxBatch, OutboxRecord
-from . import marks
+from ...models import OutboxBatch, OutboxRecord
+from .. import html
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +42,5 @@ def positions(batch: OutboxBatch) -> dict[Any, int]:
 
 
 def _complaint(error: dict[str, Any], pk: int | None, site: str) -> Complaint:
-    record = marks.link_to(OutboxRecord, pk, f"#{pk}", site) if pk else marks.NOTHING
+    record = html.link_to(OutboxRecord, pk, f"#{pk}", site) if pk else html.NOTHING
     return Complaint(error.get("index"), error.get("code", ""), error.get("message", ""), record)

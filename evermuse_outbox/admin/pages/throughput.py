@@ -11,7 +11,7 @@ from django.db.models import Count, F, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncMinute
 from django.utils import timezone
 
-from ..models import BatchState, OutboxBatch
+from ...models import BatchState, OutboxBatch
 
 MINUTES = 60
 NEWEST = 50_000

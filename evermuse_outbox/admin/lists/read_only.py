@@ -9,7 +9,7 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from ..conf import get_settings
+from ...conf import get_settings
 from .paginator import LimitedPaginator
 
 

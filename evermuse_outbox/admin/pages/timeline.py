@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..models import OutboxAttempt, OutboxBatch
-from . import marks
+from ...models import OutboxAttempt, OutboxBatch
+from .. import html
 
 MOST = 200
 """Attempts that a page shows at most, the newest."""
@@ -58,7 +58,7 @@ def timeline(attempts: Sequence[OutboxAttempt], *, is_cut: bool = False) -> Time
     ends = max(_end(attempt) for attempt in attempts)
     scale = WIDTH / max((ends - starts).total_seconds(), 0.001)
     shown = [_shown(attempt, starts, scale) for attempt in attempts]
-    return Timeline(shown, is_cut, starts, ends, marks.span(ends - starts))
+    return Timeline(shown, is_cut, starts, ends, html.span(ends - starts))
 
 
 def _end(attempt: OutboxAttempt) -> datetime:
@@ -70,17 +70,17 @@ def _shown(attempt: OutboxAttempt, starts: datetime, scale: float) -> Shown:
     width = max((attempt.seconds or 0) * scale, THINNEST)
     return Shown(
         attempt=attempt,
-        tone=marks.OUTCOME_TONES.get(attempt.outcome, "calm"),
+        tone=html.OUTCOME_TONES.get(attempt.outcome, "calm"),
         x=round(min(max(since.total_seconds() * scale, 0.0), WIDTH - THINNEST), 1),
         width=round(min(width, WIDTH), 1),
-        since=f"+{marks.span(since)}",
+        since=f"+{html.span(since)}",
         took="" if attempt.seconds is None else _milliseconds(attempt.seconds),
         detail=_indented(attempt.detail),
     )
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1_000:.0f} ms" if seconds < 1 else marks.span(timedelta(seconds=seconds))
+    return f"{seconds * 1_000:.0f} ms" if seconds < 1 else html.span(timedelta(seconds=seconds))
 
 
 def _indented(text: str) -> str:

@@ -15,13 +15,13 @@ from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ..insight.explain import explain_record
-from ..models import OutboxBatch, OutboxRecord, RecordState
-from . import marks
-from .filters import AgeFilter, BatchFilter, RecordStateFilter, RecordTypeFilter, RecordWorkspaceFilter
+from ...insight.explain import explain_record
+from ...models import OutboxBatch, OutboxRecord, RecordState
+from .. import html
+from ..lists.filters import AgeFilter, BatchFilter, RecordStateFilter, RecordTypeFilter, RecordWorkspaceFilter
 from .payload import HEAD, readable, vendor_ids
-from .retrying import RetryAdmin
-from .search import search_records
+from ..actions.retry import RetryAdmin
+from ..lists.search import search_records
 from .timeline import attempts_of
 
 REJECTIONS = 50
@@ -107,43 +107,43 @@ class OutboxRecordAdmin(RetryAdmin):
     @admin.display(description=_("state"))
     def state_chip(self, record: OutboxRecord) -> SafeString:
         """The state in its colour."""
-        return marks.chip(RecordState(record.state))
+        return html.chip(RecordState(record.state))
 
     @admin.display(description=_("type and product"))
     def group(self, record: OutboxRecord) -> SafeString:
         """What goes into one batch together."""
-        return marks.lines(record.type, record.product_id)
+        return html.lines(record.type, record.product_id)
 
     @admin.display(description=_("vendor ids"))
     def ids_at_vendor(self, record: OutboxRecord) -> str:
         """From the head of the line, which the list reads and the page cuts from the whole."""
         head = record.__dict__.get("payload_head") or record.payload[:HEAD]
-        return marks.words(vendor_ids(head)) or marks.NOTHING
+        return html.words(vendor_ids(head)) or html.NOTHING
 
     @admin.display(description=_("size"))
     def line_size(self, record: OutboxRecord) -> str:
         """The size of the line."""
-        return marks.size(record.size)
+        return html.size(record.size)
 
     @admin.display(description=_("enqueued"))
     def enqueued(self, record: OutboxRecord) -> SafeString | str:
         """When it was handed over."""
-        return marks.moment(record.enqueued_at)
+        return html.moment(record.enqueued_at)
 
     @admin.display(description=_("batch"))
     def batch_link(self, record: OutboxRecord) -> SafeString | str:
         """The batch that took it."""
         if not record.batch_id:
-            return marks.NOTHING
-        return marks.link_to(OutboxBatch, record.batch_id, f"#{record.batch_id}", self.admin_site.name)
+            return html.NOTHING
+        return html.link_to(OutboxBatch, record.batch_id, f"#{record.batch_id}", self.admin_site.name)
 
     @admin.display(description=_("superseded by"))
     def newer_version(self, record: OutboxRecord) -> SafeString | str:
         """The version that took its place."""
         if not record.superseded_by:
-            return marks.NOTHING
+            return html.NOTHING
         text = f"#{record.superseded_by}"
-        return marks.link_to(OutboxRecord, record.superseded_by, text, self.admin_site.name)
+        return html.link_to(OutboxRecord, record.superseded_by, text, self.admin_site.name)
 
     # --- the page ---------------------------------------------------------------------------------
 
