@@ -1,4 +1,4 @@
-"""A small support desk that uses evermuse_outbox the way a host would."""
+"""A small support desk that shows how a Django project uses evermuse_outbox."""
 
 from .celery import app as celery_app
 

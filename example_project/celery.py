@@ -1,4 +1,4 @@
-"""The Celery app of the example host: ``celery -A example_project worker -B`` runs it."""
+"""The Celery app of the example project. Start it with ``celery -A example_project worker -B``."""
 
 import os
 

@@ -1,7 +1,8 @@
-"""Celery's broker of plain files, with messages that appear whole.
+"""A Celery broker that stores messages as files, so that the demo needs no server.
 
-Kombu's own writes a message into the file that a worker may be reading already, and a worker that finds it
-empty ends. Here it is written under another name and then renamed.
+Kombu has a file transport, too. It writes each message in place, so a worker can read a file that is
+still empty, and then the worker stops. This transport writes the message under another name and
+renames it when it is complete.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from kombu.utils.json import dumps
 
 
 class Channel(filesystem.Channel):
-    """One connection to the folder of messages."""
+    """A connection to the folder of messages."""
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         folder = Path(self.data_folder_out)
+        # The name begins with the time because Kombu reads the files in the order of their names.
         name = f"{round(time.monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
-        part = folder / f"{name}.part"
-        part.write_text(dumps(payload))
-        part.rename(folder / name)
+        incomplete = folder / f"{name}.part"
+        incomplete.write_text(dumps(payload))
+        incomplete.rename(folder / name)
 
 
 class Transport(filesystem.Transport):
-    """What a broker URL that begins with ``filesystem:`` stands for in this project."""
+    """The transport for broker URLs that begin with ``filesystem:``."""
 
     Channel = Channel
 
 
 def install() -> None:
-    """Makes ``filesystem:`` mean this transport."""
+    """Register this transport for ``filesystem:`` URLs, in place of Kombu's."""
     TRANSPORT_ALIASES["filesystem"] = f"{__name__}:Transport"

@@ -1,8 +1,8 @@
-"""Settings of the example host: a small support desk that sends its messages to Evermuse.
+"""Settings of the example project.
 
-Everything that differs between machines comes from the environment (or from a file `.env` beside
-`manage.py`). With an empty environment the project runs on this machine alone: SQLite, a Celery broker
-of plain files, and the local Evermuse of `manage.py evermuse_sandbox`.
+Values that differ between machines come from environment variables, or from a file ``.env`` beside
+``manage.py``. Without any of them the project needs no server: it uses SQLite, a Celery broker that stores
+messages as files, and the local Evermuse API of ``manage.py evermuse_sandbox``.
 """
 
 from pathlib import Path
@@ -63,14 +63,17 @@ TEMPLATES = [
 
 
 def database(url_name: str, default: str) -> dict[str, Any]:
-    """The database of a URL in the environment, with what each vendor needs beside workers."""
+    """Return the ``DATABASES`` entry for the URL in an environment variable.
+
+    Adds the options that each database needs when several processes write to it.
+    """
     config: dict[str, Any] = env.db_url(url_name, default=default)
     if config["ENGINE"].endswith("sqlite3"):
-        # WAL lets readers and one writer work side by side; IMMEDIATE makes a transaction take
-        # its write lock at the start, where it can wait, and not in the middle, where it cannot.
+        # In WAL mode readers do not block the writer. An IMMEDIATE transaction takes the write lock at its
+        # start, where SQLite waits for the lock. Later in a transaction it would fail without waiting.
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
-            "timeout": 30,
+            "timeout": 30,  # seconds to wait for the write lock
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
     elif config["ENGINE"].endswith("mysql"):
@@ -79,7 +82,8 @@ def database(url_name: str, default: str) -> dict[str, Any]:
         except ImportError:
             import pymysql
 
-            pymysql.version_info = (2, 2, 7, "final", 0)  # the mysqlclient whose interface it offers
+            # Django refuses old versions of mysqlclient, so PyMySQL reports the version that it emulates.
+            pymysql.version_info = (2, 2, 7, "final", 0)
             pymysql.install_as_MySQLdb()
         config["OPTIONS"] = {"charset": "utf8mb4"}
     return config
@@ -99,13 +103,14 @@ REDIS_URL = env.str("REDIS_URL", default="")
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://localhost")
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_TASK_DEFAULT_QUEUE", default="celery")
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # one worker must not take the messages that another has time for
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # a busy worker must not reserve messages that an idle worker could run
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = beat_schedule()
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 if CELERY_BROKER_URL.startswith("filesystem:"):
-    # A broker without a server: messages are files. It goes with the threads and solo pools only.
+    # Messages are files, so no broker server is needed. This transport works only with the pools
+    # "threads" and "solo".
     _messages = VAR_DIR / "broker"
     for _name in ("queue", "control", "processed"):
         (_messages / _name).mkdir(parents=True, exist_ok=True)
@@ -114,7 +119,7 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "data_folder_out": str(_messages / "queue"),
         "control_folder": str(_messages / "control"),
         "processed_folder": str(_messages / "processed"),
-        "polling_interval": 0.1,
+        "polling_interval": 0.1,  # seconds
     }
     CELERY_WORKER_POOL = "threads"
     CELERY_WORKER_CONCURRENCY = 4
@@ -128,11 +133,11 @@ EVERMUSE_OUTBOX = {
     "REDIS_URL": REDIS_URL,
 }
 
-# Where the example's records go; a real host copies both ids from its Evermuse dashboard.
+# The product and project that the records belong to. A real project copies both ids from its Evermuse dashboard.
 EVERMUSE_PRODUCT_ID = env.str("EVERMUSE_PRODUCT_ID", default="prod-support")
 EVERMUSE_PROJECT_ID = env.str("EVERMUSE_PROJECT_ID", default="proj-support")
 
-# Mail addresses at this domain are the desk's own people.
+# Mail addresses at this domain belong to the support desk, not to customers.
 SUPPORT_DOMAIN = env.str("SUPPORT_DOMAIN", default="support.example.com")
 
 LOGGING = {

@@ -1,4 +1,4 @@
-"""Addresses of the example project: the support desk, its health check and the admin."""
+"""URLs of the example project: the support desk, its health check and the admin."""
 
 from django.contrib import admin
 from django.urls import path

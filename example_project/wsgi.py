@@ -1,4 +1,4 @@
-"""WSGI entry point of the example host."""
+"""WSGI entry point of the example project."""
 
 import os
 

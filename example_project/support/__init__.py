@@ -1,1 +1,1 @@
-"""The example host: a small support desk whose messages and mails go to Evermuse."""
+"""The support desk: a Django app that sends its messages and imported mails to Evermuse."""

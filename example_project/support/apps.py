@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class SupportConfig(AppConfig):
-    """``"example_project.support"`` in ``INSTALLED_APPS``; its tables begin with ``support_``."""
+    """Configuration of the app ``example_project.support``. Its tables begin with ``support_``."""
 
     name = "example_project.support"
     label = "support"

@@ -1,4 +1,4 @@
-"""Where the records of some messages are: one query over an index, for the badges on a page."""
+"""Outbox states of messages, for the badges on a conversation page."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from . import records
 from .models import Message
 
 
-def with_states(messages: Iterable[Message]) -> list[Message]:
-    """The messages, each with ``outbox_state``: the state in words, empty once the record is purged."""
-    found = list(messages)
-    states = _states([_identity(message) for message in found])
-    for message in found:
+def add_outbox_states(messages: Iterable[Message]) -> list[Message]:
+    """Set ``outbox_state`` on each message and return the messages as a list.
+
+    The state is a word such as "pending". It is empty if the record has been purged. The states are read with
+    one indexed query.
+    """
+    messages = list(messages)
+    states = _states([_identity(message) for message in messages])
+    for message in messages:
         message.outbox_state = states.get(_identity(message), "")  # type: ignore[attr-defined]
-    return found
+    return messages
 
 
 def _identity(message: Message) -> UUID:
@@ -29,4 +33,5 @@ def _identity(message: Message) -> UUID:
 
 def _states(identities: list[UUID]) -> dict[UUID, str]:
     rows = OutboxRecord.objects.filter(identity__in=identities).only("identity", "closed_as", "batch")
+    # In the order of the primary key, so that the newest version of a record wins.
     return {row.identity: row.get_state_display() for row in rows.order_by("pk")}

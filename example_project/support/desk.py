@@ -1,7 +1,7 @@
-"""Where the desk's tables and the outbox meet: each function is one transaction.
+"""Actions of the support desk. Each one saves its rows and enqueues their records in one transaction.
 
-The pattern of a host: save, then enqueue, inside the same ``atomic`` block. Either both are
-committed or neither is, whatever happens in between or afterwards.
+This is the pattern for a project that uses the outbox: save, then enqueue, inside the same ``atomic``
+block. Both are committed or neither is, also if the process crashes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ DESK_NAME = "Support desk"
 
 
 def desk_address() -> str:
-    """The address the desk itself writes from."""
-    return f"desk@{records.own_domain()}"
+    """Return the mail address that the desk answers from."""
+    return f"desk@{records.desk_domain()}"
 
 
 @transaction.atomic
 def open_conversation(*, subject: str, customer_name: str, customer_email: str, body: str) -> Conversation:
-    """A new conversation with its first message, saved and enqueued.
+    """Save and enqueue a new conversation with its first message.
 
-    Raises ``ValidationError`` where a record is refused; then nothing is left behind.
+    Raises ``ValidationError`` if the outbox refuses a record. Nothing is saved then.
     """
     conversation = Conversation.objects.create(
         subject=subject, customer_name=customer_name, customer_email=customer_email
@@ -36,12 +36,13 @@ def open_conversation(*, subject: str, customer_name: str, customer_email: str, 
 
 @transaction.atomic
 def write_message(conversation_id: int, body: str, *, from_customer: bool = True) -> Message:
-    """One more message, saved and enqueued, and the conversation enqueued again.
+    """Save and enqueue a message, and enqueue a new version of its conversation.
 
-    Raises ``Conversation.DoesNotExist``, and ``ValidationError`` where a record is refused.
+    Raises ``Conversation.DoesNotExist`` if there is no such conversation, and ``ValidationError`` if the
+    outbox refuses a record. Nothing is saved then.
     """
-    # Without the lock, two writers at once would each enqueue a conversation that lacks the other's
-    # message, and the later version would hide it at Evermuse.
+    # Lock the conversation. Without the lock, two concurrent writers would each enqueue a version that
+    # lacks the other one's message, and the later version would replace the earlier one in Evermuse.
     conversation = Conversation.objects.select_for_update().get(pk=conversation_id)
     return _add_message(conversation, body, from_customer=from_customer)
 

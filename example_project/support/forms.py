@@ -1,14 +1,14 @@
-"""The two forms of the desk's pages."""
+"""Forms of the support desk."""
 
 from __future__ import annotations
 
 from django import forms
 
-BODY_LENGTH = 20_000  # characters a visitor may write at once
+BODY_LENGTH = 20_000  # characters that a message may have
 
 
 class MessageForm(forms.Form):
-    """One message in an open conversation, by the customer or, if ticked, by the desk."""
+    """A message in an existing conversation, written by the customer or by the desk."""
 
     body = forms.CharField(label="Message", max_length=BODY_LENGTH, widget=forms.Textarea(attrs={"rows": 4}))
     from_desk = forms.BooleanField(label="Answer as the support desk", required=False)

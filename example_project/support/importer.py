@@ -1,4 +1,7 @@
-"""Mails into the desk's table and the outbox: a chunk of mails is one transaction."""
+"""Import mails: save them in the table of mails and enqueue their records, one transaction per chunk.
+
+The same mail is imported only once. A mail that the outbox refuses does not affect the others.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from .mail import Mail
 from .mbox import RawMail, separator_date
 from .models import Email, fingerprint
 
-CHUNK_BYTES = 8_000_000  # large mails make a chunk end early, so that memory and statements stay small
-TRIES = 5
+CHUNK_BYTES = 8_000_000  # a chunk also ends at this size, which limits memory and the length of a statement
+ATTEMPTS = 5  # per chunk; an attempt fails only if a concurrent import saves one of the mails first
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A mail that the outbox would not take; ``number`` counts the mails of the file from 1."""
+    """A mail that the outbox refused. ``number`` is its position in the file, from 1."""
 
     number: int
     message_id: str
@@ -33,7 +36,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the mails of a file, or of a chunk of it."""
+    """Counts of the mails read, imported, already present and refused."""
 
     read: int = 0
     imported: int = 0
@@ -41,6 +44,7 @@ class Tally:
     refused: list[Refusal] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
+        """Add the counts of another tally to this one."""
         self.read += other.read
         self.imported += other.imported
         self.present += other.present
@@ -50,10 +54,10 @@ class Tally:
 def import_mails(
     raw_mails: Iterable[RawMail], *, chunk: int, on_chunk: Callable[[Tally, int], None] | None = None
 ) -> Tally:
-    """Saves and enqueues every mail that is not there yet, ``chunk`` mails a transaction.
+    """Save and enqueue every mail that has not been imported yet, ``chunk`` mails per transaction.
 
-    After each chunk ``on_chunk`` gets the tally so far and the position in bytes. A mail that the outbox
-    refuses is told in the tally and harms no other.
+    After each chunk, ``on_chunk`` is called with the tally so far and the position in the file in bytes.
+    The tally lists the mails that the outbox refused. The other mails are imported.
     """
     total = Tally()
     for raws in _chunks(raw_mails, chunk):
@@ -64,13 +68,13 @@ def import_mails(
     return total
 
 
-def _chunks(raw_mails: Iterable[RawMail], most: int) -> Iterator[list[RawMail]]:
+def _chunks(raw_mails: Iterable[RawMail], limit: int) -> Iterator[list[RawMail]]:
     chunk: list[RawMail] = []
     size = 0
     for raw in raw_mails:
         chunk.append(raw)
         size += raw.size
-        if len(chunk) >= most or size >= CHUNK_BYTES:
+        if len(chunk) >= limit or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
@@ -78,12 +82,12 @@ def _chunks(raw_mails: Iterable[RawMail], most: int) -> Iterator[list[RawMail]]:
 
 
 def _read(raw: RawMail) -> Mail:
-    return mail.read(raw.content, envelope_date=separator_date(raw.separator), truncated=raw.cut)
+    return mail.read(raw.content, envelope_date=separator_date(raw.separator), truncated=raw.is_cut)
 
 
 def _import_chunk(mails: list[tuple[int, Mail]]) -> Tally:
-    """One chunk; once more where another import has saved one of its mails in the meantime."""
-    for _ in range(TRIES - 1):
+    """Import a chunk, and try again if a concurrent import saves one of its mails first."""
+    for _ in range(ATTEMPTS - 1):
         try:
             return _import_once(mails)
         except IntegrityError:
@@ -102,16 +106,20 @@ def _import_once(mails: list[tuple[int, Mail]]) -> Tally:
 
 
 def _missing(mails: list[tuple[int, Mail]]) -> dict[str, tuple[int, Mail]]:
-    """The mails that are not in the table, each once, by fingerprint."""
+    """Return {fingerprint: (number, mail)} of the mails that are not in the table, without duplicates."""
     by_key: dict[str, tuple[int, Mail]] = {}
     for number, mail_ in mails:
         by_key.setdefault(fingerprint(mail_.message_id), (number, mail_))
-    there = set(Email.objects.filter(fingerprint__in=list(by_key)).values_list("fingerprint", flat=True))
-    return {key: numbered for key, numbered in by_key.items() if key not in there}
+    present = set(Email.objects.filter(fingerprint__in=list(by_key)).values_list("fingerprint", flat=True))
+    return {key: numbered for key, numbered in by_key.items() if key not in present}
 
 
 def _enqueue(mails: list[tuple[int, Mail]]) -> list[Refusal]:
-    """All at once, which is fastest; where one is refused, one by one, so that it alone stays behind."""
+    """Enqueue the records of the mails and return the refusals.
+
+    One call for all mails is the fastest way. If it refuses a record, the mails are enqueued one by one, so
+    that only the refused ones are left out.
+    """
     try:
         outbox.enqueue_many(records.email_record(mail_) for _, mail_ in mails)
         return []
@@ -120,7 +128,7 @@ def _enqueue(mails: list[tuple[int, Mail]]) -> list[Refusal]:
 
 
 def _enqueue_one(number: int, mail_: Mail) -> Refusal | None:
-    # A record is checked before anything is written, so that a refusal leaves the transaction usable.
+    # The outbox validates a record before it writes anything, so the transaction is still usable after a refusal.
     try:
         outbox.enqueue(records.email_record(mail_))
     except ValidationError as error:

@@ -1,9 +1,11 @@
-"""A mail as it came, read into what the desk wants to know of it. No mail is too broken to be read.
+"""Parse the bytes of a mail. Any bytes can be parsed, however broken the mail is.
 
-The standard library's modern parser is asked first. Where it raises, which it does for a number of known
-kinds of broken mail, its older self takes over; where that fails as well, the mail is its own body. Dates
-are looked for in ``Date``, then in ``Received`` from the first hop on, then in the separator of the mbox;
-``FALLBACK_DATE`` stands where none of them is a date from 1970 to 2099.
+The standard library has two parsers. The modern one (``policy.default``) is tried first. It raises errors
+for several kinds of broken mail. Then the legacy one (``policy.compat32``) is tried. If that fails too, the
+bytes of the mail become its body.
+
+The date comes from the header ``Date``, else from the ``Received`` headers, the first hop first, else from
+the separator of the mbox. If none of them has a date from 1970 to 2099, it is ``FALLBACK_DATE``.
 """
 
 from __future__ import annotations
@@ -24,21 +26,24 @@ from .text import clean, cut, decode, text_of_html, unix_lines
 FALLBACK_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 YEARS = range(1970, 2100)
 
-BODY_BYTES = 4_000_000  # in UTF-8
+BODY_BYTES = 4_000_000  # of UTF-8; leaves room for the other fields in a request of 5,000,000 bytes
 BODY_JSON_BYTES = 4_300_000  # as JSON, where a control character takes six bytes
-ID_LENGTH = 256  # longer ids are replaced by their SHA-256
+ID_LENGTH = 256  # characters; a longer Message-ID is replaced by its SHA-256
 HEADER_LENGTH = 998  # characters kept of a header
-MODERN_HEADER_LENGTH = 4_000  # the modern parser needs too long for headers far above any real one
-LONG_HEADER_LENGTH = 1_000_000  # and nobody needs more than this of one
-MODERN_HEAD_BYTES = 200_000  # likewise for all headers together
+FILENAME_LENGTH = 512  # characters kept of the name of an attachment
+# The modern parser takes too long for headers that are far longer than real ones. Headers above these sizes
+# are parsed by the legacy parser.
+MODERN_HEADER_LENGTH = 4_000  # characters of one header
+MODERN_HEAD_BYTES = 200_000  # bytes of all headers together
+LEGACY_HEADER_LENGTH = 1_000_000  # characters of a header that the legacy parser gets; the rest is dropped
 
-_ID = re.compile(r"<\s*([^<>]+?)\s*>")
-_WHITE = re.compile(r"\s+")
+_MESSAGE_ID = re.compile(r"<\s*([^<>]+?)\s*>")
+_WHITESPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Somebody in a header: ``address`` as it was written, ``name`` empty where there is none."""
+    """An address in a header, as it was written. ``name`` is empty if the header has none."""
 
     name: str
     address: str
@@ -46,7 +51,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An attachment: its name (may be empty), type, and size in bytes after decoding."""
+    """An attachment: name (may be empty), media type, and size in bytes after decoding."""
 
     filename: str
     mime_type: str
@@ -55,9 +60,9 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What one mail says.
+    """The parsed content of a mail.
 
-    All text is free of NUL and lone surrogates; ``sent_at`` is in UTC and in whole seconds.
+    Texts contain no NUL and no lone surrogates. ``sent_at`` is in UTC, in whole seconds.
     """
 
     message_id: str
@@ -76,25 +81,29 @@ class Mail:
 
 
 def read(content: bytes, *, envelope_date: datetime | None = None, truncated: bool = False) -> Mail:
-    """The mail in some bytes, whatever they are. ``truncated`` says that they are only its beginning."""
+    """Parse the bytes of a mail.
+
+    ``envelope_date`` is the date in the separator of the mbox. ``truncated`` means that ``content`` is only
+    the beginning of the mail.
+    """
     try:
-        return _read(_parsed(content, policy.default), content, envelope_date, truncated)
-    except Exception:  # the known ones are AttributeError, IndexError, TypeError, ValueError, RecursionError
-        return _read_the_old_way(content, envelope_date, truncated)
+        return _to_mail(_parse(content, policy.default), content, envelope_date, truncated)
+    except Exception:  # known: AttributeError, IndexError, TypeError, ValueError, RecursionError
+        return _read_with_legacy_parser(content, envelope_date, truncated)
 
 
-def _read_the_old_way(content: bytes, envelope_date: datetime | None, truncated: bool) -> Mail:
+def _read_with_legacy_parser(content: bytes, envelope_date: datetime | None, truncated: bool) -> Mail:
     try:
-        return _read(_parsed(content, policy.compat32), content, envelope_date, truncated)
+        return _to_mail(_parse(content, policy.compat32), content, envelope_date, truncated)
     except Exception:
-        return _read(_as_body(content), content, envelope_date, truncated)
+        return _to_mail(_as_body(content), content, envelope_date, truncated)
 
 
-def _parsed(content: bytes, how: Any) -> Message:
+def _parse(content: bytes, parser: Any) -> Message:
     head = re.match(rb"(?s).*?\r?\n\r?\n", content[:MODERN_HEAD_BYTES])
     if head is None and len(content) > MODERN_HEAD_BYTES:
-        how = policy.compat32
-    return message_from_bytes(content, policy=how)
+        parser = policy.compat32
+    return message_from_bytes(content, policy=parser)
 
 
 def _as_body(content: bytes) -> Message:
@@ -103,7 +112,7 @@ def _as_body(content: bytes) -> Message:
     return message
 
 
-def _read(message: Message, content: bytes, envelope_date: datetime | None, truncated: bool) -> Mail:
+def _to_mail(message: Message, content: bytes, envelope_date: datetime | None, truncated: bool) -> Mail:
     message_id = _message_id(message, content)
     references = _ids(message, "references")
     in_reply_to = _ids(message, "in-reply-to")
@@ -129,7 +138,7 @@ def _read(message: Message, content: bytes, envelope_date: datetime | None, trun
 
 
 def header(message: Message, name: str) -> str:
-    """The first header of that name, decoded, on one line; empty where there is none."""
+    """Return the first header of that name, decoded, on one line, or "" if there is none."""
     values = _raw_values(message, name)
     return _one_line(_decoded(name, values[0]))[:HEADER_LENGTH] if values else ""
 
@@ -139,32 +148,32 @@ def _raw_values(message: Message, name: str) -> list[str]:
 
 
 def _raw_text(value: Any) -> str:
-    """A header as it stands in the mail, unfolded; its 8-bit bytes as UTF-8 or else Windows-1252."""
+    """Return a header unfolded but not decoded. Bytes above 127 are read as UTF-8, else as Windows-1252."""
     stored = str(value).encode("utf-8", "surrogateescape")
     return decode(stored.replace(b"\r", b"").replace(b"\n", b""), "utf-8")
 
 
 def _decoded(name: str, raw: str) -> str:
     if "=?" not in raw:
-        return raw  # nothing in it is encoded
+        return raw  # the header has no encoded words
     if len(raw) <= MODERN_HEADER_LENGTH:
         try:
             return str(policy.default.header_factory(name, raw))
-        except Exception:  # not all that it raises is documented
-            return _decoded_the_old_way(raw)
-    return _decoded_the_old_way(raw)
+        except Exception:  # it also raises undocumented errors
+            return _decoded_by_legacy_parser(raw)
+    return _decoded_by_legacy_parser(raw)
 
 
-def _decoded_the_old_way(raw: str) -> str:
-    raw = raw[:LONG_HEADER_LENGTH]
+def _decoded_by_legacy_parser(raw: str) -> str:
+    raw = raw[:LEGACY_HEADER_LENGTH]
     try:
         return str(make_header(decode_header(raw)))
-    except Exception:  # unknown charsets, wrong base64 and more: the raw text is better than nothing
+    except Exception:  # for example an unknown charset or wrong base64; the raw text is better than nothing
         return raw
 
 
 def _one_line(text: str) -> str:
-    return _WHITE.sub(" ", clean(text)).strip()
+    return _WHITESPACE.sub(" ", clean(text)).strip()
 
 
 def _contacts(message: Message, name: str) -> tuple[Contact, ...]:
@@ -179,28 +188,28 @@ def _pairs(name: str, raw: str) -> list[tuple[str, str]]:
             addresses = policy.default.header_factory(name, raw).addresses
             return [(address.display_name, address.addr_spec.strip("<>")) for address in addresses]
         except Exception:
-            return _pairs_the_old_way(raw)
-    return _pairs_the_old_way(raw)
+            return _pairs_by_legacy_parser(raw)
+    return _pairs_by_legacy_parser(raw)
 
 
-def _pairs_the_old_way(raw: str) -> list[tuple[str, str]]:
+def _pairs_by_legacy_parser(raw: str) -> list[tuple[str, str]]:
     try:
-        pairs = getaddresses([raw[:LONG_HEADER_LENGTH]])
-    except Exception:  # RecursionError, for one, over thousands of opening brackets
+        pairs = getaddresses([raw[:LEGACY_HEADER_LENGTH]])
+    except Exception:  # for example a RecursionError at thousands of opening brackets
         return []
-    return [(_decoded_the_old_way(label), address) for label, address in pairs]
+    return [(_decoded_by_legacy_parser(label), address) for label, address in pairs]
 
 
 def _ids(message: Message, name: str) -> list[str]:
-    """The Message-IDs in a header, each with its angle brackets, none longer than 256 characters."""
+    """Return the Message-IDs in a header, with angle brackets, of at most ``ID_LENGTH`` characters each."""
     text = _one_line(" ".join(_raw_values(message, name)))
-    return [_bounded_id(f"<{found}>") for found in _ID.findall(text)]
+    return [_bounded_id(f"<{message_id}>") for message_id in _MESSAGE_ID.findall(text)]
 
 
 def _message_id(message: Message, content: bytes) -> str:
-    """The Message-ID; where there is none, one made of the content, the same at every import."""
-    if found := _ids(message, "message-id"):
-        return found[0]
+    """Return the Message-ID, or a hash of the content, which is the same at every import."""
+    if ids := _ids(message, "message-id"):
+        return ids[0]
     bare = _one_line(" ".join(_raw_values(message, "message-id"))).strip("<> ")
     return _bounded_id(f"<{bare}>") if bare else f"<sha256-{hashlib.sha256(content).hexdigest()}>"
 
@@ -211,8 +220,8 @@ def _bounded_id(text: str) -> str:
 
 def _list_id(message: Message) -> str:
     text = header(message, "list-id")
-    found = _ID.search(text)
-    return (found[1] if found else text).lower()
+    match = _MESSAGE_ID.search(text)
+    return (match[1] if match else text).lower()
 
 
 # --- dates -----------------------------------------------------------------------------------------
@@ -233,12 +242,12 @@ def _dates(message: Message, envelope_date: datetime | None) -> Iterator[datetim
 def _date(text: str) -> datetime | None:
     try:
         return parsedate_to_datetime(text)
-    except Exception:  # besides the documented ValueError: TypeError, IndexError, OverflowError
+    except Exception:  # known: ValueError (documented), TypeError, IndexError, OverflowError
         return None
 
 
 def _plausible(date: datetime | None) -> datetime | None:
-    """The date in UTC, where a naive one is taken to be; None for a year that no mail is from."""
+    """Return the date in UTC, or None if its year is not in ``YEARS``. A naive date is taken as UTC."""
     if date is None or not 1900 < date.year < 9000:
         return None
     aware = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
@@ -249,16 +258,16 @@ def _plausible(date: datetime | None) -> datetime | None:
 
 
 def _leaves(message: Message) -> list[Message]:
-    """The parts that have content of their own; an enclosed mail counts as one."""
-    found: list[Message] = []
-    waiting: list[Any] = [message]
-    while waiting:
-        part = waiting.pop()
+    """Return the parts of a mail that are not containers. An enclosed mail is one part."""
+    leaves: list[Message] = []
+    stack: list[Any] = [message]
+    while stack:
+        part = stack.pop()
         if part.is_multipart() and part.get_content_maintype() == "multipart":
-            waiting += reversed(part.get_payload())
+            stack += reversed(part.get_payload())
         else:
-            found.append(part)
-    return found
+            leaves.append(part)
+    return leaves
 
 
 def _is_file(part: Message) -> bool:
@@ -268,7 +277,7 @@ def _is_file(part: Message) -> bool:
 
 
 def _body(message: Message) -> str:
-    """All plain text, or, where there is none, the text of the HTML."""
+    """Return the plain text of a mail, or the text of its HTML if it has no plain text."""
     shown = [part for part in _leaves(message) if not _is_file(part)]
     plain = [_text(part) for part in shown if part.get_content_type() != "text/html"]
     if any(text.strip() for text in plain):
@@ -281,19 +290,19 @@ def _text(part: Message) -> str:
 
 
 def _content(part: Any) -> bytes:
-    """What a part holds, its transfer encoding undone as far as it goes."""
+    """Return the content of a part, with its transfer encoding decoded as far as possible."""
     if part.is_multipart():
         return b"\n".join(map(_enclosed, part.get_payload()))
     try:
         return part.get_payload(decode=True)
-    except Exception:  # an encoding that cannot be undone: as it stands
+    except Exception:  # the encoding cannot be decoded
         return str(part.get_payload()).encode("utf-8", "replace")
 
 
 def _enclosed(message: Any) -> bytes:
     try:
         return message.as_bytes(policy=policy.compat32)
-    except Exception:  # not every mail that was read can be written again
+    except Exception:  # some mails can be parsed but not serialized
         return str(message.get_payload()).encode("utf-8", "replace")
 
 
@@ -305,6 +314,6 @@ def _files(message: Message) -> Iterator[File]:
 
 def _filename(part: Message) -> str:
     try:
-        return _one_line(_decoded_the_old_way(_raw_text(part.get_filename() or "")))[:512]
-    except Exception:  # a name is not worth a mail
+        return _one_line(_decoded_by_legacy_parser(_raw_text(part.get_filename() or "")))[:FILENAME_LENGTH]
+    except Exception:  # a broken file name must not prevent the import of the mail
         return ""

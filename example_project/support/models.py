@@ -1,4 +1,4 @@
-"""The desk's own tables. None of them knows about the outbox: see ``desk.py`` for where they meet."""
+"""Tables of the support desk. They do not refer to the outbox; ``desk.py`` writes to both."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 
-SUBJECT_LENGTH = 998  # the longest line that RFC 5322 allows
+SUBJECT_LENGTH = 998  # characters; the longest line that RFC 5322 (section 2.1.1) allows
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
+    """Queries for conversations."""
+
     def with_counts(self) -> ConversationQuerySet:
-        """Each with ``message_count``, newest first."""
+        """Add ``message_count`` to each conversation and order them from newest to oldest."""
         return self.annotate(message_count=models.Count("messages")).order_by("-opened_at", "-pk")
 
 
 class Conversation(models.Model):
-    """What one customer and the desk say to each other."""
+    """A conversation between one customer and the desk."""
 
     subject = models.CharField(max_length=200)
     customer_name = models.CharField(max_length=200)
@@ -31,11 +33,12 @@ class Conversation(models.Model):
         return self.subject
 
     def get_absolute_url(self) -> str:
+        """Return the path of the conversation's page."""
         return reverse("conversation", args=[self.pk])
 
 
 class Message(models.Model):
-    """One turn of a conversation, by the customer or by the desk."""
+    """A message in a conversation, written by the customer or by the desk."""
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     author_name = models.CharField(max_length=200)
@@ -52,10 +55,10 @@ class Message(models.Model):
 
 
 class Email(models.Model):
-    """One imported mail.
+    """An imported mail.
 
-    A Message-ID tells capitals from small letters, while some databases compare text without doing so.
-    Unique is therefore ``fingerprint``, its SHA-256.
+    Message-IDs are case-sensitive, but some databases compare text without regard to case. So the unique
+    column is ``fingerprint``, the SHA-256 of the Message-ID.
     """
 
     fingerprint = models.CharField(max_length=64, unique=True, editable=False)
@@ -71,5 +74,5 @@ class Email(models.Model):
 
 
 def fingerprint(message_id: str) -> str:
-    """The key of a mail in :class:`Email`: 64 hexadecimal digits."""
+    """Return the value of ``Email.fingerprint`` for a Message-ID: 64 hexadecimal digits."""
     return hashlib.sha256(message_id.encode()).hexdigest()

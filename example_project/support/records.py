@@ -1,4 +1,4 @@
-"""The desk's models and mails as records for Evermuse."""
+"""Build Evermuse records from the messages, conversations and mails of the support desk."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .mail import Contact, Mail
 from .models import Conversation, Message
 from .text import within
 
-# Evermuse's limits, in characters and items (OpenAPI document, IngestRecord and Participant).
+# Limits of Evermuse, in items and characters (OpenAPI document, schemas IngestRecord and Participant).
 PARTICIPANTS, PARTICIPANT_LENGTH, EMAIL_LENGTH, TAG_LENGTH = 5_000, 256, 320, 64
-# Ours: with a body of at most 4.3 MB these keep every record below the 5,000,000 bytes of a request.
+# Limits of this project, in bytes of JSON. With a mail body of at most 4.3 MB they keep every record below
+# 5,000,000 bytes, the limit of a request.
 PARTICIPANTS_JSON, FILES_JSON, ADDRESSES_JSON = 250_000, 150_000, 100_000
 TRANSCRIPT_JSON = 4_500_000
 
@@ -24,37 +25,40 @@ TYPE_OF_ROLE = {"internal": "user", "external": "contact", "unknown": "unknown"}
 
 
 def message_record(message: Message) -> dict[str, Any]:
-    """One message of a conversation."""
+    """Return the record of a message."""
     return _envelope("message", message.sent_at, message_ids(message)) | {
         "_thread_id": f"conversation-{message.conversation_id}",
         "_participants": _participants([_author(message)]),
-        "data": {"subject": message.conversation.subject, **_turn(message)},
+        "data": {"subject": message.conversation.subject, **_transcript_entry(message)},
     }
 
 
 def message_ids(message: Message) -> dict[str, str]:
-    """The vendor ids of a message."""
+    """Return the ``_vendor_ids`` of a message."""
     return {"message_id": str(message.pk)}
 
 
 def conversation_record(conversation: Conversation) -> dict[str, Any]:
-    """The whole conversation so far.
+    """Return the record of a conversation with its messages so far.
 
-    Its identity stays the same from the first message to the last, so that every version replaces the
-    one before at Evermuse.
+    All versions of a conversation have the same identity, so each one replaces the previous one in
+    Evermuse. If the messages are too long together, the oldest ones are left out.
     """
     messages = list(conversation.messages.all())
-    turns = within([_turn(message) for message in reversed(messages)], TRANSCRIPT_JSON)[::-1]
-    shortened = {"truncated": True} if len(turns) < len(messages) else {}
+    entries = within([_transcript_entry(message) for message in reversed(messages)], TRANSCRIPT_JSON)[::-1]
+    shortened = {"truncated": True} if len(entries) < len(messages) else {}
     return _envelope("conversation", conversation.opened_at, {"conversation_id": str(conversation.pk)}) | {
         "_thread_id": f"conversation-{conversation.pk}",
         "_participants": _participants([_customer(conversation), *map(_author, messages)]),
-        "data": {"subject": conversation.subject, "messages": turns, **shortened},
+        "data": {"subject": conversation.subject, "messages": entries, **shortened},
     }
 
 
 def email_record(mail: Mail) -> dict[str, Any]:
-    """One imported mail. Its attachments are named in ``data`` alone, for they have no URL."""
+    """Return the record of an imported mail.
+
+    Attachments are listed in ``data`` and not in ``_attachments``, because they have no URL.
+    """
     record = _envelope("email", mail.sent_at, {"message_id": mail.message_id}) | {
         "_thread_id": mail.thread_id,
         "_participants": _participants(_people(mail)),
@@ -76,11 +80,11 @@ def _envelope(type_: str, event_at: datetime, vendor_ids: dict[str, str]) -> dic
 
 
 def utc_text(moment: datetime) -> str:
-    """An aware datetime as Evermuse writes one: UTC, whole seconds, ``Z``."""
+    """Return an aware datetime in the format of Evermuse: UTC, whole seconds, ``Z`` at the end."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _turn(message: Message) -> dict[str, Any]:
+def _transcript_entry(message: Message) -> dict[str, Any]:
     return {
         "sender": "customer" if message.from_customer else "agent",
         "name": message.author_name,
@@ -105,7 +109,7 @@ def _email_data(mail: Mail) -> dict[str, Any]:
 
 # --- participants ----------------------------------------------------------------------------------
 
-Person = tuple[Contact, str]  # and the role
+Person = tuple[Contact, str]  # the contact and its role
 
 
 def _customer(conversation: Conversation) -> Person:
@@ -120,27 +124,27 @@ def _author(message: Message) -> Person:
 
 def _people(mail: Mail) -> Iterable[Person]:
     for contact in mail.senders:
-        yield contact, "internal" if _is_ours(contact) else "external"
+        yield contact, "internal" if _is_at_desk(contact) else "external"
     for contact in (*mail.to, *mail.cc):
-        yield contact, "internal" if _is_ours(contact) else "unknown"
+        yield contact, "internal" if _is_at_desk(contact) else "unknown"
 
 
-def own_domain() -> str:
-    """The domain of the desk itself: the setting ``SUPPORT_DOMAIN``."""
+def desk_domain() -> str:
+    """Return the mail domain of the desk, from the setting ``SUPPORT_DOMAIN``."""
     return getattr(settings, "SUPPORT_DOMAIN", "support.example.com").lower()
 
 
-def _is_ours(contact: Contact) -> bool:
-    return contact.address.rpartition("@")[2].lower() == own_domain()
+def _is_at_desk(contact: Contact) -> bool:
+    return contact.address.rpartition("@")[2].lower() == desk_domain()
 
 
 def _participants(people: Iterable[Person]) -> list[dict[str, str]]:
-    """Each person once, in the role named first."""
-    found: dict[str, dict[str, str]] = {}
+    """Return the participants without duplicates. If a person has several roles, the first one counts."""
+    participants: dict[str, dict[str, str]] = {}
     for contact, role in people:
         participant = _participant(contact, role)
-        found.setdefault(participant["id"], participant)
-    return within(list(found.values())[:PARTICIPANTS], PARTICIPANTS_JSON)
+        participants.setdefault(participant["id"], participant)
+    return within(list(participants.values())[:PARTICIPANTS], PARTICIPANTS_JSON)
 
 
 def _participant(contact: Contact, role: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Bytes and markup to clean text: whatever a mail holds, what comes out can be stored and sent."""
+"""Convert the bytes and the HTML of a mail to text that a database stores and that JSON in UTF-8 can carry."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 REPLACEMENT = "\ufffd"
-# What mailers write and what they mean by it: the wider charset reads everything of the narrower one.
-WIDER_CHARSETS = {
+# Mail programs often declare a charset and use characters of its superset. The superset decodes both.
+SUPERSETS = {
     "ascii": "utf-8",
     "iso8859-1": "cp1252",
     "gb2312": "gb18030",
@@ -19,8 +19,8 @@ WIDER_CHARSETS = {
     "euc_kr": "cp949",
     "shift_jis": "cp932",
 }
-# Python codecs that are no charset of mail; some need quadratic time, one always fails.
-NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs", "oem"}
+# Python codecs that are not charsets of mail. Some take quadratic time, and "undefined" always fails.
+NON_MAIL_CODECS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs", "oem"}
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _TAG = re.compile(r"<[^<>]*>?")
@@ -30,32 +30,35 @@ _EMPTY_LINES = re.compile(r"\n\s*\n")
 
 
 def clean(text: str) -> str:
-    """The text with U+FFFD for NUL and lone surrogates, which no database and no UTF-8 takes."""
+    """Replace NUL and lone surrogates by U+FFFD. PostgreSQL refuses NUL, and UTF-8 cannot encode surrogates."""
     return _UNSTORABLE.sub(REPLACEMENT, text)
 
 
 def decode(content: bytes, charset: str | None) -> str:
-    """The text of some bytes: by the declared charset, else UTF-8, else as nearly as can be."""
+    """Decode bytes to clean text.
+
+    The declared charset is tried first, then UTF-8. If both fail, undecodable bytes are replaced.
+    """
     declared = _codec(charset)
     for codec in filter(None, (declared, "utf-8")):
         try:
             return clean(content.decode(codec))
         except (UnicodeError, ValueError):
             continue
-    return clean(_nearly(content, declared or "cp1252"))
+    return clean(_decode_with_replacement(content, declared or "cp1252"))
 
 
 def _codec(charset: str | None) -> str | None:
-    """Python's name of a charset, or None where it knows none or one that is not for mail."""
+    """Return Python's name of a charset, or None if it is unknown or not a charset of mail."""
     try:
         name = codecs.lookup((charset or "").strip("\"' ")).name
-        b"a".decode(name, "ignore")  # a LookupError for the codecs that make bytes of bytes
+        b"a".decode(name, "ignore")  # raises LookupError for codecs that decode bytes to bytes, such as hex
     except (LookupError, ValueError):
         return None
-    return None if name.replace("_", "-") in NO_CHARSETS else WIDER_CHARSETS.get(name, name)
+    return None if name.replace("_", "-") in NON_MAIL_CODECS else SUPERSETS.get(name, name)
 
 
-def _nearly(content: bytes, codec: str) -> str:
+def _decode_with_replacement(content: bytes, codec: str) -> str:
     codec = "cp1252" if codec == "utf-8" else codec
     try:
         return content.decode(codec, "replace")
@@ -64,7 +67,7 @@ def _nearly(content: bytes, codec: str) -> str:
 
 
 class _TextOfHtml(HTMLParser):
-    """Gathers the text that a browser would show, with a line end for each block."""
+    """Collect the text that a browser would show, with a line break for each block element."""
 
     HIDDEN = {"script", "style", "title", "template"}
     BLOCKS = {"br", "p", "div", "li", "tr", "table", "ul", "ol", "blockquote", "pre", "hr", "section"}
@@ -72,37 +75,40 @@ class _TextOfHtml(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.found: list[str] = []
-        self.hidden: str | None = None
+        self.pieces: list[str] = []
+        self.hidden: str | None = None  # the open element of HIDDEN, if any
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
+        """Start a line at a block element, and note the start of a hidden element."""
         if tag in self.HIDDEN:
             self.hidden = self.hidden or tag
         elif tag in self.BLOCKS:
-            self.found.append("\n")
+            self.pieces.append("\n")
 
     def handle_endtag(self, tag: str) -> None:
+        """End the line at a block element, and note the end of a hidden element."""
         if tag == self.hidden:
             self.hidden = None
         elif tag in self.BLOCKS:
-            self.found.append("\n")
+            self.pieces.append("\n")
 
     def handle_data(self, data: str) -> None:
+        """Collect text outside of hidden elements."""
         if self.hidden is None:
-            self.found.append(data)
+            self.pieces.append(data)
 
 
 def text_of_html(markup: str) -> str:
-    """What a reader would see of an HTML page; broken markup is read as far as it goes."""
+    """Return the visible text of an HTML page, also if its markup is broken."""
     parser = _TextOfHtml()
     try:
         parser.feed(markup)
-    except Exception:  # html.parser meets some broken declarations with a failed assertion
+    except Exception:  # html.parser fails with an AssertionError at some broken declarations
         parser.rawdata = _TAG.sub(" ", parser.rawdata)
-    # Never parser.close(): over an unfinished tag it takes quadratic time.
+    # Do not call parser.close(): it takes quadratic time if a tag is unfinished.
     if parser.hidden is None:
-        parser.found.append(_TAG.sub(" ", parser.rawdata))
-    return _tidy("".join(parser.found))
+        parser.pieces.append(_TAG.sub(" ", parser.rawdata))
+    return _tidy("".join(parser.pieces))
 
 
 def _tidy(text: str) -> str:
@@ -111,39 +117,42 @@ def _tidy(text: str) -> str:
 
 
 def unix_lines(text: str) -> str:
-    """The text with every line end as a single newline."""
+    """Replace every line break by a single newline."""
     return _LINE_END.sub("\n", text)
 
 
 def json_bytes(value: object) -> int:
-    """How many bytes of JSON in UTF-8 a value takes."""
+    """Return the length of a value as JSON in UTF-8, in bytes."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def cut(text: str, utf8_bytes: int, in_json: int) -> tuple[str, bool]:
-    """The longest beginning within both sizes (JSON writes a control character in six bytes), and
-    whether anything was cut off."""
-    if _fits(text, utf8_bytes, in_json):
+def cut(text: str, utf8_bytes: int, json_limit: int) -> tuple[str, bool]:
+    """Return the longest prefix of a text that fits both limits, and whether the text was cut.
+
+    Both limits are in bytes: ``utf8_bytes`` for the text in UTF-8, ``json_limit`` for the text as a JSON
+    string. The second one can be larger because JSON writes a control character with six bytes.
+    """
+    if _fits(text, utf8_bytes, json_limit):
         return text, False
     low, high = 0, min(len(text), utf8_bytes)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if _fits(text[:middle], utf8_bytes, in_json) else (low, middle - 1)
+        low, high = (middle, high) if _fits(text[:middle], utf8_bytes, json_limit) else (low, middle - 1)
     return text[:low], True
 
 
-def _fits(text: str, utf8_bytes: int, in_json: int) -> bool:
-    if 6 * len(text) <= min(utf8_bytes, in_json) - 2:
-        return True  # no character takes more than six bytes: spare the counting
-    return len(text.encode()) <= utf8_bytes and json_bytes(text) <= in_json
+def _fits(text: str, utf8_bytes: int, json_limit: int) -> bool:
+    if 6 * len(text) <= min(utf8_bytes, json_limit) - 2:
+        return True  # no character takes more than six bytes, so the exact size need not be computed
+    return len(text.encode()) <= utf8_bytes and json_bytes(text) <= json_limit
 
 
-def within(items: Iterable[Any], in_json: int) -> list[Any]:
-    """The first items that together take no more than so many bytes of JSON."""
-    room, found = in_json, []
+def within(items: Iterable[Any], json_limit: int) -> list[Any]:
+    """Return as many of the first items as fit into ``json_limit`` bytes of JSON together."""
+    room, accepted = json_limit, []
     for item in items:
-        room -= json_bytes(item) + 1
+        room -= json_bytes(item) + 1  # the comma
         if room < 0:
             break
-        found.append(item)
-    return found
+        accepted.append(item)
+    return accepted

@@ -1,4 +1,4 @@
-"""Visitors who write to the desk, invented: the same seed gives the same people and the same words."""
+"""Generate conversations for the demo. The same seed gives the same visitors and the same texts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ANSWERS = (
 
 @dataclass(slots=True)
 class Visitor:
-    """Somebody with one concern; ``conversation_id`` is None until they have opened a conversation."""
+    """A visitor with one question. ``conversation_id`` is None until the visitor has opened a conversation."""
 
     name: str
     email: str
@@ -71,22 +71,28 @@ class Visitor:
     conversation_id: int | None = None
 
 
-class ChangedTheirMind(Exception):
-    """Raised inside a transaction, on purpose, so that nothing of it may remain."""
+class RolledBack(Exception):
+    """Raised inside a transaction to roll it back on purpose."""
 
 
 def visits(*, conversations: int, messages: int, seed: int, rollback: float) -> Iterator[bool]:
-    """Writes ``messages`` messages by each of so many visitors, in mixed order, one transaction a step.
+    """Write conversations in random order, one message and one transaction per step.
 
-    Each step tells whether its transaction was committed; ``rollback`` percent of them are not. Whose first
-    message was rolled back opens the conversation with the next one.
+    Each step yields whether its transaction was committed; ``rollback`` percent of them are rolled back. If
+    the first message of a visitor was rolled back, the next one opens the conversation.
+
+    Args:
+        conversations: Number of visitors. Each one has one conversation.
+        messages: Number of messages written by each visitor, or by the desk in answer.
+        seed: Seed of the random numbers.
+        rollback: Percentage of transactions to roll back, from 0 to 100.
     """
-    rng = random.Random(seed)  # noqa: S311 - nothing here is secret
+    rng = random.Random(seed)  # noqa: S311 - not used for security
     visitors = [_visitor(rng) for _ in range(conversations)]
-    turns = [number for number in range(conversations) for _ in range(messages)]
-    rng.shuffle(turns)
-    for number in turns:
-        yield _visit(visitors[number], rng, changes_mind=rng.random() * 100 < rollback)
+    steps = [number for number in range(conversations) for _ in range(messages)]
+    rng.shuffle(steps)
+    for number in steps:
+        yield _write_or_roll_back(visitors[number], rng, rolls_back=rng.random() * 100 < rollback)
 
 
 def _visitor(rng: random.Random) -> Visitor:
@@ -95,22 +101,22 @@ def _visitor(rng: random.Random) -> Visitor:
     return Visitor(f"{first} {last}", email, rng.choice(SUBJECTS).format(thing=thing).capitalize(), thing)
 
 
-def _visit(visitor: Visitor, rng: random.Random, *, changes_mind: bool) -> bool:
+def _write_or_roll_back(visitor: Visitor, rng: random.Random, *, rolls_back: bool) -> bool:
     by_desk = visitor.conversation_id is not None and rng.random() < 0.4
     body = rng.choice(ANSWERS if by_desk else QUESTIONS).format(thing=visitor.thing)
     try:
         with transaction.atomic():
             conversation_id = _write(visitor, body, by_desk=by_desk)
-            if changes_mind:
-                raise ChangedTheirMind
-    except ChangedTheirMind:
+            if rolls_back:
+                raise RolledBack
+    except RolledBack:
         return False
     visitor.conversation_id = conversation_id
     return True
 
 
 def _write(visitor: Visitor, body: str, *, by_desk: bool) -> int:
-    """The id of the conversation that the message went to."""
+    """Write a message, in a new conversation if the visitor has none, and return the conversation's id."""
     if visitor.conversation_id is None:
         return desk.open_conversation(
             subject=visitor.subject, customer_name=visitor.name, customer_email=visitor.email, body=body

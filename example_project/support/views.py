@@ -1,4 +1,4 @@
-"""The desk's pages: rendered on the server, complete without JavaScript."""
+"""Pages of the support desk. They are rendered on the server and need no JavaScript."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from . import badges, desk
 from .forms import ConversationForm, MessageForm
 from .models import Conversation, Email, Message
 
-PAGE_LENGTH = 50
+PAGE_LENGTH = 50  # conversations per page
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def conversation_list(request: HttpRequest) -> HttpResponse:
-    """All conversations, newest first, and a form that opens one."""
+    """Show all conversations, newest first, with a form that opens a new one."""
     form = ConversationForm(request.POST or None)
     if form.is_valid() and (opened := _open(form)):
         messages.success(request, "Your conversation is open.")
@@ -30,20 +30,20 @@ def conversation_list(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def conversation_detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """One conversation, and a form that adds to it."""
+    """Show a conversation, with a form that adds a message."""
     conversation = get_object_or_404(Conversation, pk=pk)
     form = MessageForm(request.POST or None)
     if form.is_valid() and _write(conversation, form):
         messages.success(request, "Your message is saved.")
         return redirect(conversation)
-    turns = badges.with_states(conversation.messages.all())
-    context = {"conversation": conversation, "form": form, "turns": turns}
+    entries = badges.add_outbox_states(conversation.messages.all())
+    context = {"conversation": conversation, "form": form, "entries": entries}
     return render(request, "support/conversation_detail.html", context)
 
 
 @require_safe
-def health(request: HttpRequest) -> HttpResponse:
-    """200 and ``ok`` as soon as the server answers."""
+def health(_request: HttpRequest) -> HttpResponse:
+    """Answer with status 200 and the text ``ok``."""
     return HttpResponse("ok", content_type="text/plain")
 
 
@@ -60,8 +60,8 @@ def _list_context(request: HttpRequest, form: ConversationForm) -> dict[str, Any
 def _open(form: ConversationForm) -> Conversation | None:
     try:
         return desk.open_conversation(**form.cleaned_data)
-    except ValidationError as refused:
-        form.add_error(None, refused.messages)
+    except ValidationError as error:
+        form.add_error(None, error.messages)
         return None
 
 
@@ -69,6 +69,6 @@ def _write(conversation: Conversation, form: MessageForm) -> Message | None:
     from_customer = not form.cleaned_data["from_desk"]
     try:
         return desk.write_message(conversation.pk, form.cleaned_data["body"], from_customer=from_customer)
-    except ValidationError as refused:
-        form.add_error(None, refused.messages)
+    except ValidationError as error:
+        form.add_error(None, error.messages)
         return None

@@ -1,4 +1,4 @@
-"""``import_mbox`` from the command line: every mail once, whatever stands next to it."""
+"""Tests of the command ``import_mbox``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from evermuse_outbox.models import OutboxRecord
 from example_project.support import importer
 from example_project.support.models import Email
 
-from .letters import letter, mbox
+from .sample_mails import mbox, sample_mail
 
 pytestmark = pytest.mark.django_db
 
-THREE = [letter(Message_ID=f"<{number}@acme.example>", Subject=f"no. {number}") for number in range(3)]
+THREE = [sample_mail(Message_ID=f"<{number}@acme.example>", Subject=f"no. {number}") for number in range(3)]
 
 
 @pytest.fixture
@@ -38,18 +38,18 @@ def run(file: str, **options) -> str:
     return out.getvalue()
 
 
-def test_every_mail_once(write):
+def test_every_mail_is_imported_once(write):
     file = write(mbox(*THREE))
-    said = run(file)
-    assert "3 mails read: 3 imported, 0 already there, 0 refused." in said
-    assert "outbox_status" in said
+    output = run(file)
+    assert "3 mails read: 3 imported, 0 already there, 0 refused." in output
+    assert "outbox_status" in output
     assert "3 mails read: 0 imported, 3 already there, 0 refused." in run(file)
     assert Email.objects.count() == OutboxRecord.objects.filter(type="email").count() == 3
     assert Email.objects.order_by("pk")[1].subject == "no. 1"
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 200, 5_000])
-def test_chunks_of_any_size(write, chunk):
+def test_the_chunk_size_does_not_change_the_result(write, chunk):
     assert "3 imported" in run(write(mbox(*THREE)), chunk=chunk)
     assert OutboxRecord.objects.count() == 3
 
@@ -58,35 +58,35 @@ def test_the_same_mail_twice_in_one_file(write):
     assert "1 imported, 1 already there" in run(write(mbox(THREE[0], THREE[0])))
 
 
-def test_ids_that_differ_in_case_are_two(write):
-    assert "2 imported" in run(write(mbox(letter(Message_ID="<A@b>"), letter(Message_ID="<a@b>"))))
+def test_message_ids_are_case_sensitive(write):
+    assert "2 imported" in run(write(mbox(sample_mail(Message_ID="<A@b>"), sample_mail(Message_ID="<a@b>"))))
 
 
-def test_a_limit(write):
+def test_limit_option(write):
     assert "2 mails read: 2 imported" in run(write(mbox(*THREE)), limit=2)
 
 
-def test_standard_input(monkeypatch):
+def test_reading_from_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(mbox(*THREE))))
     assert "3 imported" in run("-")
 
 
-def test_broken_mails_among_good_ones(write):
+def test_broken_mails_are_imported_too(write):
     broken = [
         b"\xff\xfe\0\0",
         b"no header at all",
-        letter(b"a\0b", Message_ID=None, Date="x", Content_Type=";;;"),
+        sample_mail(b"a\0b", Message_ID=None, Date="x", Content_Type=";;;"),
     ]
     assert "5 imported" in run(write(mbox(THREE[0], *broken, THREE[1])))
 
 
-def test_a_refused_mail_harms_only_itself(write, monkeypatch, settings):
-    real = importer.records.email_record
+def test_a_refused_mail_does_not_affect_the_others(write, monkeypatch):
+    email_record = importer.records.email_record
 
-    def with_one_bad(mail):
-        return real(mail) | ({"_tags": ["x" * 65]} if mail.subject == "no. 1" else {})
+    def email_record_with_long_tag(mail):
+        return email_record(mail) | ({"_tags": ["x" * 65]} if mail.subject == "no. 1" else {})
 
-    monkeypatch.setattr(importer.records, "email_record", with_one_bad)
+    monkeypatch.setattr(importer.records, "email_record", email_record_with_long_tag)
     out = io.StringIO()
     with pytest.raises(CommandError, match="1 mails were refused"):
         call_command("import_mbox", write(mbox(*THREE)), stdout=out, stderr=out)
@@ -95,29 +95,28 @@ def test_a_refused_mail_harms_only_itself(write, monkeypatch, settings):
     assert Email.objects.count() == OutboxRecord.objects.count() == 2
 
 
-def test_an_error_takes_its_whole_chunk_back(write, monkeypatch):
-    def broken(*_args, **_options):
+def test_an_error_rolls_the_chunk_back(write, monkeypatch):
+    def fail(*_args, **_options):
         raise RuntimeError
 
-    monkeypatch.setattr(Email.objects, "bulk_create", broken)
-    monkeypatch.setattr(type(Email.objects), "bulk_create", broken)
+    monkeypatch.setattr(Email.objects, "bulk_create", fail)
+    monkeypatch.setattr(type(Email.objects), "bulk_create", fail)
     with pytest.raises(RuntimeError):
         run(write(mbox(*THREE)))
     assert not OutboxRecord.objects.exists()
 
 
-def test_another_import_at_the_same_time(write, monkeypatch):
-    """The other one saves a mail after ours has looked: the chunk is done again."""
-    real, calls = importer._missing, []
+def test_a_chunk_is_retried_if_a_concurrent_import_saves_one_of_its_mails(write, monkeypatch):
+    find_missing, calls = importer._missing, []
 
-    def looked_too_early(mails):
+    def conflict_at_first_call(mails):
         calls.append(mails)
-        missing = real(mails)
+        missing = find_missing(mails)
         if len(calls) == 1:
             raise IntegrityError
         return missing
 
-    monkeypatch.setattr(importer, "_missing", looked_too_early)
+    monkeypatch.setattr(importer, "_missing", conflict_at_first_call)
     assert "3 imported" in run(write(mbox(*THREE)))
     assert len(calls) == 2
 
@@ -126,17 +125,17 @@ def test_another_import_at_the_same_time(write, monkeypatch):
     ("content", "message"),
     [(b"", "is empty"), (b"\n\n", "is empty"), (b"Subject: x\n\ny\n", "is not an mbox")],
 )
-def test_what_is_no_mbox(write, content, message):
+def test_files_that_are_not_an_mbox(write, content, message):
     with pytest.raises(CommandError, match=message):
         run(write(content))
 
 
-def test_no_such_file(tmp_path):
+def test_missing_file(tmp_path):
     with pytest.raises(CommandError, match="No such file"):
         run(str(tmp_path / "none.mbox"))
 
 
-def test_a_bar_only_on_a_terminal_or_when_asked(write, capsys):
+def test_the_progress_bar_is_shown_on_a_terminal_or_if_requested(write, capsys):
     file = write(mbox(*THREE))
     run(file)
     assert capsys.readouterr().err == ""
@@ -144,8 +143,8 @@ def test_a_bar_only_on_a_terminal_or_when_asked(write, capsys):
     assert "3 mails" in capsys.readouterr().err
 
 
-def test_a_record_says_what_the_mail_says(write):
-    run(write(mbox(letter(b"Hello", List_Id="<talk.acme.example>", Cc="bob@acme.example"))))
+def test_the_record_has_the_fields_of_the_mail(write):
+    run(write(mbox(sample_mail(b"Hello", List_Id="<talk.acme.example>", Cc="bob@acme.example"))))
     record = OutboxRecord.objects.get().envelope()
     assert record["_event_at"] == "2026-03-03T09:22:17Z"
     assert record["_vendor_ids"] == {"message_id": "<1@acme.example>"}
@@ -153,7 +152,7 @@ def test_a_record_says_what_the_mail_says(write):
     assert record["data"]["cc"] == ["bob@acme.example"]
 
 
-# --- mail that git writes --------------------------------------------------------------------------
+# --- patches by git format-patch ---------------------------------------------------------------------
 
 MESSAGES = [
     "First steps",
@@ -164,14 +163,14 @@ MESSAGES = [
 
 @pytest.fixture
 def patches(tmp_path, write):
-    """What ``git format-patch`` makes of a small repository: an mbox without Message-IDs."""
+    """Return the path of an mbox without Message-IDs, written by ``git format-patch``."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     repository = tmp_path / "repository"
     repository.mkdir()
 
     def git(*arguments: str) -> bytes:
-        who = [
+        configuration = [
             "-c",
             "user.name=Björn Lindqvist",
             "-c",
@@ -180,7 +179,7 @@ def patches(tmp_path, write):
             "commit.gpgsign=false",
         ]
         return subprocess.run(
-            ["git", *who, *arguments], cwd=repository, check=True, capture_output=True
+            ["git", *configuration, *arguments], cwd=repository, check=True, capture_output=True
         ).stdout
 
     git("init", "--quiet")
@@ -191,7 +190,7 @@ def patches(tmp_path, write):
     return write(git("format-patch", "--stdout", "--root"))
 
 
-def test_patches(patches):
+def test_patches_are_imported_once(patches):
     assert "3 mails read: 3 imported" in run(patches)
     assert "3 already there" in run(patches)
     mails = list(Email.objects.order_by("pk"))

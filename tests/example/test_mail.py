@@ -1,4 +1,4 @@
-"""Every mail can be read, whatever it is made of, and its record is one that Evermuse takes."""
+"""Tests of parsing mails: any bytes can be parsed, and the record of any mail is valid."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from example_project.support import mail, records
 from example_project.support.mail import FALLBACK_DATE, read
 from example_project.support.text import REPLACEMENT, clean, decode, text_of_html
 
-from .letters import composed, letter
+from .sample_mails import email_message, sample_mail
 
 CYRILLIC = "Здравствуйте, выгрузка не работает"
 JAPANESE = "こんにちは、エクスポートが止まります"
 
 
 def record_of(content: bytes) -> dict:
-    """The record of a mail, after a check under both contracts."""
+    """Return the record of a mail, after validating it under both contracts."""
     record = records.email_record(read(content))
     for contract in ("reference", "openapi"):
         assert validate(record, contract=contract).size < 5_000_000
@@ -39,62 +39,62 @@ def record_of(content: bytes) -> dict:
     [("Grüße, 10 €", "utf-8"), ("Grüße", "latin-1"), (CYRILLIC, "koi8-r"), (CYRILLIC, "cp1251")],
 )
 def test_charsets(text, charset, cte):
-    found = read(composed(text, text[:12], charset, cte).as_bytes())
-    assert found.body.strip() == text
-    assert found.subject == text[:12]
+    parsed = read(email_message(text, text[:12], charset, cte).as_bytes())
+    assert parsed.body.strip() == text
+    assert parsed.subject == text[:12]
 
 
 def test_iso_2022_jp():
-    content = letter(
+    content = sample_mail(
         JAPANESE.encode("iso-2022-jp"),
         Content_Type="text/plain; charset=iso-2022-jp",
         Subject=b"=?iso-2022-jp?b?GyRCJDMkcyRLJEEkTxsoQg==?=",
     )
-    found = read(content)
-    assert found.body == JAPANESE
-    assert found.subject == "こんにちは"
+    parsed = read(content)
+    assert parsed.body == JAPANESE
+    assert parsed.subject == "こんにちは"
 
 
 @pytest.mark.parametrize(
     "charset", ["x-no-such", "", "punycode", "hex", "undefined", "us-ascii", '"utf-8"', "\0"]
 )
-def test_wrong_charsets_are_guessed(charset):
-    found = read(letter("Grüße".encode(), Content_Type=f"text/plain; charset={charset}"))
-    assert found.body == "Grüße"
+def test_an_unusable_charset_is_guessed(charset):
+    parsed = read(sample_mail("Grüße".encode(), Content_Type=f"text/plain; charset={charset}"))
+    assert parsed.body == "Grüße"
 
 
-def test_bytes_of_no_charset():
-    assert read(letter(b"Gr\xfc\xdfe", Content_Type="text/plain; charset=utf-8")).body == "Grüße"
+def test_bytes_that_are_invalid_in_the_declared_charset():
+    assert read(sample_mail(b"Gr\xfc\xdfe", Content_Type="text/plain; charset=utf-8")).body == "Grüße"
 
 
 def test_wrong_base64():
-    found = read(letter(b"SGVsbG8*gd29ybGQ\n!", Content_Transfer_Encoding="base64"))
-    assert found.body.startswith("Hello")
+    parsed = read(sample_mail(b"SGVsbG8*gd29ybGQ\n!", Content_Transfer_Encoding="base64"))
+    assert parsed.body.startswith("Hello")
 
 
 def test_unknown_transfer_encoding():
-    assert read(letter(b"as it is", Content_Transfer_Encoding="x-rot-13")).body == "as it is"
+    assert read(sample_mail(b"as it is", Content_Transfer_Encoding="x-rot-13")).body == "as it is"
 
 
 @pytest.mark.parametrize("raw", ["Grüße".encode(), "Grüße".encode("latin-1")])
 def test_eight_bit_headers(raw):
-    found = read(letter(Subject=raw, From=b"J\xfcrgen <j@acme.example>"))
-    assert found.subject == "Grüße"
-    assert found.senders[0].name == "Jürgen"
+    parsed = read(sample_mail(Subject=raw, From=b"J\xfcrgen <j@acme.example>"))
+    assert parsed.subject == "Grüße"
+    assert parsed.senders[0].name == "Jürgen"
 
 
 def test_folded_header():
-    assert read(letter(Subject="one\n two\n\tthree")).subject == "one two three"
+    assert read(sample_mail(Subject="one\n two\n\tthree")).subject == "one two three"
 
 
 def test_carriage_returns():
-    found = read(letter(b"one\ntwo\n").replace(b"\n", b"\r\n"))
-    assert found.body == "one\ntwo\n"
-    assert found.subject == "The export stops"
+    parsed = read(sample_mail(b"one\ntwo\n").replace(b"\n", b"\r\n"))
+    assert parsed.body == "one\ntwo\n"
+    assert parsed.subject == "The export stops"
 
 
-def test_nul_and_surrogates():
-    assert read(letter(b"a\0b", Subject=b"c\0d")).body == f"a{REPLACEMENT}b"
+def test_nul_and_surrogates_are_replaced():
+    assert read(sample_mail(b"a\0b", Subject=b"c\0d")).body == f"a{REPLACEMENT}b"
     assert clean("a\udcffb\0") == f"a{REPLACEMENT}b{REPLACEMENT}"
     assert decode(b"+2AA-", "utf-7") == REPLACEMENT
 
@@ -103,21 +103,21 @@ def test_nul_and_surrogates():
 
 
 def test_plain_text_is_preferred():
-    message = composed("plain words")
+    message = email_message("plain words")
     message.add_alternative("<p>rich words</p>", subtype="html")
     assert read(message.as_bytes()).body.strip() == "plain words"
 
 
-def test_html_only():
+def test_html_is_converted_to_text():
     page = (
         b"<html><head><style>p{}</style><title>t</title></head>"
         b"<body><p>One &amp; <b>two</b></p><br>three<script>x"
     )
-    assert read(letter(page, Content_Type="text/html")).body == "One & two\n\nthree"
+    assert read(sample_mail(page, Content_Type="text/html")).body == "One & two\n\nthree"
 
 
 def test_attachments_are_listed():
-    message = composed("see below")
+    message = email_message("see below")
     message.add_attachment(b"\x89PNG...", maintype="image", subtype="png", filename="Übersicht.png")
     data = record_of(message.as_bytes())["data"]
     assert data["attachments"] == [{"filename": "Übersicht.png", "mime_type": "image/png", "size": 7}]
@@ -125,16 +125,16 @@ def test_attachments_are_listed():
 
 
 def test_an_enclosed_mail_is_an_attachment():
-    message = composed("forwarded")
-    message.add_attachment(composed("the original"))
-    found = read(message.as_bytes())
-    assert found.body.strip() == "forwarded"
-    assert found.files[0].mime_type == "message/rfc822"
-    assert found.files[0].size > 100
+    message = email_message("forwarded")
+    message.add_attachment(email_message("the original"))
+    parsed = read(message.as_bytes())
+    assert parsed.body.strip() == "forwarded"
+    assert parsed.files[0].mime_type == "message/rfc822"
+    assert parsed.files[0].size > 100
 
 
 def test_multipart_without_boundary():
-    assert read(letter(b"just text", Content_Type="multipart/mixed")).body == "just text"
+    assert read(sample_mail(b"just text", Content_Type="multipart/mixed")).body == "just text"
 
 
 def test_deeply_nested():
@@ -147,23 +147,23 @@ def test_deeply_nested():
 # --- ids, dates, people ----------------------------------------------------------------------------
 
 
-def test_a_mail_without_message_id_gets_a_stable_one():
-    content = letter(Message_ID=None)
+def test_a_mail_without_message_id_gets_a_hash_of_its_content():
+    content = sample_mail(Message_ID=None)
     assert read(content).message_id == read(content).message_id
     assert read(content).message_id.startswith("<sha256-")
     assert read(content).message_id != read(content + b"!").message_id
 
 
 def test_long_ids_are_hashed():
-    ids = {read(letter(Message_ID=f"<{'x' * 300}{n}@a>")).message_id for n in range(2)}
+    ids = {read(sample_mail(Message_ID=f"<{'x' * 300}{n}@a>")).message_id for n in range(2)}
     assert len(ids) == 2
-    assert all(len(each) <= 256 for each in ids)
+    assert all(len(message_id) <= 256 for message_id in ids)
 
 
 def test_a_reply_is_in_the_thread_of_the_first_mail():
-    first = read(letter())
-    answer = read(letter(Message_ID="<2@a>", In_Reply_To="<1@acme.example>"))
-    later = read(letter(Message_ID="<3@a>", References="<1@acme.example>\n <2@a>", In_Reply_To="<2@a>"))
+    first = read(sample_mail())
+    answer = read(sample_mail(Message_ID="<2@a>", In_Reply_To="<1@acme.example>"))
+    later = read(sample_mail(Message_ID="<3@a>", References="<1@acme.example>\n <2@a>", In_Reply_To="<2@a>"))
     assert first.thread_id == answer.thread_id == later.thread_id == "<1@acme.example>"
     assert later.in_reply_to == "<2@a>"
 
@@ -178,7 +178,7 @@ def test_a_reply_is_in_the_thread_of_the_first_mail():
     ],
 )
 def test_dates(date, expected):
-    assert read(letter(Date=date)).sent_at == expected
+    assert read(sample_mail(Date=date)).sent_at == expected
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ def test_dates(date, expected):
         "Tue, 3 Mar 1904 10:22:17 +0100",
     ],
 )
-def test_without_a_usable_date(date):
-    content = letter(Date=date)
+def test_other_sources_of_the_date(date):
+    content = sample_mail(Date=date)
     last_hop = b"Received: from a by b; Wed, 4 Mar 2026 00:00:00 +0000\n"
     received = last_hop + b"Received: by a; Tue, 3 Mar 2026 23:59:59 +0000\n"
     separator = datetime(2026, 3, 5)
@@ -209,7 +209,7 @@ def test_without_a_usable_date(date):
 
 def test_participants():
     record = record_of(
-        letter(
+        sample_mail(
             To="Bob <bob@northwind.example>, desk@support.example.com", Cc="ADA@acme.example, not an address"
         )
     )
@@ -227,14 +227,16 @@ def test_participants():
     assert all("email" not in person for name, person in people.items() if "@" not in name)
 
 
-def test_nobody_and_everybody():
-    assert record_of(letter(From=None, To="undisclosed-recipients:;"))["_participants"] == []
+def test_no_recipients_and_very_many_recipients():
+    assert record_of(sample_mail(From=None, To="undisclosed-recipients:;"))["_participants"] == []
     crowd = ",\n ".join(f"{'n' * 200} <{'a' * 60}{n}@{'b' * 60}.example>" for n in range(6_000))
-    assert 100 < len(record_of(letter(To=crowd))["_participants"]) <= 5_000
+    assert 100 < len(record_of(sample_mail(To=crowd))["_participants"]) <= 5_000
 
 
 def test_list_id_is_a_tag():
-    assert record_of(letter(List_Id="Talk about it <Talk.acme.example>"))["_tags"] == ["talk.acme.example"]
+    assert record_of(sample_mail(List_Id="Talk about it <Talk.acme.example>"))["_tags"] == [
+        "talk.acme.example"
+    ]
 
 
 # --- sizes -----------------------------------------------------------------------------------------
@@ -243,14 +245,14 @@ def test_list_id_is_a_tag():
 @pytest.mark.parametrize("unit", ["word ", "ü", "😀", "\x01", '"\n', "\\"])
 def test_huge_bodies_are_cut(unit):
     body = (unit * (6_000_000 // len(unit.encode()))).encode()
-    data = record_of(letter(body, Content_Type="text/plain; charset=utf-8"))["data"]
+    data = record_of(sample_mail(body, Content_Type="text/plain; charset=utf-8"))["data"]
     assert data["truncated"] is True
     assert len(data["body"].encode()) <= mail.BODY_BYTES
     assert len(json.dumps(data, ensure_ascii=False).encode()) < 4_900_000
 
 
-def test_a_body_of_the_largest_size_stays_whole():
-    data = record_of(letter(b"x" * mail.BODY_BYTES))["data"]
+def test_a_body_of_the_largest_size_is_not_cut():
+    data = record_of(sample_mail(b"x" * mail.BODY_BYTES))["data"]
     assert len(data["body"]) == mail.BODY_BYTES
     assert "truncated" not in data
 
@@ -258,23 +260,23 @@ def test_a_body_of_the_largest_size_stays_whole():
 @pytest.mark.parametrize(
     "content",
     [
-        letter(To="(" * 50_000),
-        letter(To=", ".join(["a@b.example"] * 50_000)),
-        letter(Subject="=?utf-8?q?abc?= " * 50_000),
-        letter(Content_Type="text/plain; " + "a=b; " * 50_000),
-        letter(Content_Type="multipart/mixed; boundary=" + "x" * 500_000),
-        letter(b"\xff" * 400_000, Content_Type="text/plain; charset=punycode"),
-        letter(b"<a x='" * 100_000, Content_Type="text/html"),
-        letter(b"<!--" * 100_000, Content_Type="text/html"),
+        sample_mail(To="(" * 50_000),
+        sample_mail(To=", ".join(["a@b.example"] * 50_000)),
+        sample_mail(Subject="=?utf-8?q?abc?= " * 50_000),
+        sample_mail(Content_Type="text/plain; " + "a=b; " * 50_000),
+        sample_mail(Content_Type="multipart/mixed; boundary=" + "x" * 500_000),
+        sample_mail(b"\xff" * 400_000, Content_Type="text/plain; charset=punycode"),
+        sample_mail(b"<a x='" * 100_000, Content_Type="text/html"),
+        sample_mail(b"<!--" * 100_000, Content_Type="text/html"),
     ],
     ids=["brackets", "addresses", "words", "parameters", "boundary", "punycode", "tags", "comments"],
 )
-def test_mails_made_to_take_long_do_not(content):
-    # Each of them takes minutes where something in the parser is quadratic.
+def test_hostile_mails_are_parsed_quickly(content):
+    # Each of these mails takes minutes in a parser that needs quadratic time.
     assert record_of(content)
 
 
-# --- anything at all -------------------------------------------------------------------------------
+# --- random content --------------------------------------------------------------------------------
 
 HEADER_NAMES = st.sampled_from(
     [
@@ -334,7 +336,7 @@ BROKEN_MAILS = st.tuples(HEADERS, VALUES).map(b"\n\n".join)
 
 
 def strings(value: object) -> Iterator[str]:
-    """Every text anywhere in a record."""
+    """Yield every string in a record, keys included."""
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list):
@@ -346,28 +348,28 @@ def strings(value: object) -> Iterator[str]:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=500) | BROKEN_MAILS)
-def test_no_bytes_are_too_broken(content):
+def test_any_bytes_can_be_parsed(content):
     for text in strings(record_of(content)):
         assert text == clean(text)
 
 
 @given(st.text())
-def test_no_markup_is_too_broken(markup):
+def test_any_markup_can_be_converted(markup):
     text_of_html(markup)
 
 
-def test_markup_that_stops_the_parser():
+def test_markup_at_which_the_parser_fails():
     assert text_of_html("before<![weird[ after").startswith("before")
 
 
-def test_the_last_resort_is_the_mail_as_its_own_body(monkeypatch):
-    def broken(*_args, **_options):
+def test_if_both_parsers_fail_the_mail_becomes_its_body(monkeypatch):
+    def fail(*_args, **_options):
         raise IndexError
 
-    monkeypatch.setattr(mail, "message_from_bytes", broken)
-    assert "The export stops" in record_of(letter())["data"]["body"]
+    monkeypatch.setattr(mail, "message_from_bytes", fail)
+    assert "The export stops" in record_of(sample_mail())["data"]["body"]
 
 
-def test_an_empty_message_is_a_mail_too():
+def test_an_empty_mail():
     assert record_of(EmailMessage().as_bytes())["data"]["body"] == ""
     assert record_of(b"")["_vendor_ids"]["message_id"].startswith("<sha256-")

@@ -1,4 +1,4 @@
-"""An mbox is split at its separators and nowhere else."""
+"""Tests of splitting an mbox into mails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from example_project.support import mbox
 from example_project.support.mbox import NotAnMbox, is_separator, separator_date, split
 
-from .letters import SEPARATOR
+from .sample_mails import SEPARATOR
 
 
 def contents(stream: bytes) -> list[bytes]:
@@ -43,7 +43,7 @@ def test_carriage_returns():
         b"From ada Tue Mar  3 09:22:17 26\n",
     ],
 )
-def test_what_is_no_separator(line):
+def test_lines_that_are_not_separators(line):
     assert contents(SEPARATOR + b"A: 1\n\n" + line + b"more\n") == [b"A: 1\n\n" + line + b"more"]
 
 
@@ -63,7 +63,7 @@ def test_a_separator_follows_an_empty_line():
         b"\xef\xbb\xbfFrom - Tue Mar 03 09:22:17 2026\n",
     ],
 )
-def test_separators_of_many_writers(line):
+def test_separators_of_different_programs(line):
     assert is_separator(line)
 
 
@@ -91,35 +91,35 @@ def test_lines_of_any_length():
     assert contents(stream) == [b"A: 1\n\n" + long, b"A: 2\n\n" + long]
 
 
-def test_the_end_of_a_long_line_is_no_line(monkeypatch):
+def test_the_last_piece_of_a_long_line_is_not_an_empty_line(monkeypatch):
     monkeypatch.setattr(mbox, "READ_BYTES", 100)
     assert len(contents(SEPARATOR + b"\n" + b"x" * 100 + b"\n" + SEPARATOR)) == 1
 
 
-def test_positions_end_at_the_size_of_the_file():
+def test_the_last_position_is_the_size_of_the_file():
     stream = b"\n" + SEPARATOR + b"A: 1\n\none\n\n" + SEPARATOR + b"A: 2\n"
     ends = [mail.end for mail in split(io.BytesIO(stream))]
     assert ends[-1] == len(stream)
     assert ends[0] == len(b"\n" + SEPARATOR + b"A: 1\n\none\n\n")
 
 
-def test_of_an_endless_mail_the_beginning_is_kept(monkeypatch):
+def test_a_very_long_mail_is_cut(monkeypatch):
     monkeypatch.setattr(mbox, "KEEP_BYTES", 100)
     [mail] = split(io.BytesIO(SEPARATOR + b"x\n" * 1_000))
-    assert mail.cut
+    assert mail.is_cut
     assert len(mail.content) <= 100
 
 
-def test_nothing_gives_nothing():
+def test_an_empty_file_has_no_mails():
     assert contents(b"") == contents(b"\n\r\n") == []
 
 
-def test_no_mbox():
+def test_other_content_is_refused():
     with pytest.raises(NotAnMbox):
         contents(b"PK\x03\x04 this is something else\n")
 
 
 @given(st.lists(st.binary(max_size=200).filter(lambda body: b"From " not in body), min_size=1, max_size=5))
-def test_whatever_is_in_the_mails_comes_out_again(bodies):
+def test_any_bodies_are_preserved(bodies):
     stream = b"".join(SEPARATOR + body + b"\n\n" for body in bodies)
     assert contents(stream) == [body.rstrip(b"\r\n") for body in bodies]

@@ -1,4 +1,4 @@
-"""The desk's pages: what is saved and what is enqueued stand or fall together."""
+"""Tests of the pages: messages and their records are committed together or not at all."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def envelopes(type_: str) -> list[dict]:
 
 
 def refuse_second(monkeypatch, error: Exception) -> None:
-    """The first record goes in, the second meets the error."""
-    real, calls = outbox.enqueue, []
+    """Let the first call of ``enqueue`` succeed and the second one raise the error."""
+    original_enqueue, calls = outbox.enqueue, []
 
     def enqueue(record, **options):
         calls.append(record)
         if len(calls) > 1:
             raise error
-        return real(record, **options)
+        return original_enqueue(record, **options)
 
     monkeypatch.setattr(outbox, "enqueue", enqueue)
 
@@ -47,7 +47,7 @@ def test_health(client):
     assert (response.status_code, response.content) == (200, b"ok")
 
 
-def test_an_empty_desk(client):
+def test_a_desk_without_conversations(client):
     page = client.get("/")
     assert page.status_code == 200
     assert b"Nobody has written yet" in page.content
@@ -62,36 +62,36 @@ def test_opening_a_conversation(client):
     assert envelopes("conversation")[0]["_vendor_ids"] == {"conversation_id": str(conversation.pk)}
 
 
-def test_the_list_counts_and_escapes(client, conversation):
+def test_the_list_shows_counts_and_escapes_html(client, conversation):
     page = client.get("/").content.decode()
     assert "1 conversation," in page
     assert "The &lt;export&gt; stops" in page
     assert 'href="/admin/"' in page
 
 
-def test_a_message_and_the_whole_conversation_again(client, conversation):
+def test_a_message_enqueues_a_new_version_of_the_conversation(client, conversation):
     client.post(f"/conversations/{conversation.pk}/", {"body": "Which version?", "from_desk": "on"})
     first, second = envelopes("conversation")
     assert [first[name] == second[name] for name in ("_vendor_ids", "_event_at")] == [True, True]
-    assert [turn["sender"] for turn in second["data"]["messages"]] == ["customer", "agent"]
+    assert [entry["sender"] for entry in second["data"]["messages"]] == ["customer", "agent"]
     assert len(envelopes("message")) == 2
     assert {record["_thread_id"] for record in envelopes("message")} == {second["_thread_id"]}
     assert [person["role"] for person in second["_participants"]] == ["external", "internal"]
     assert OutboxRecord.objects.filter(type="conversation").values("identity").distinct().count() == 1
 
 
-def test_the_page_shows_where_the_records_are(client, conversation):
+def test_the_page_shows_the_state_of_each_record(client, conversation):
     page = client.get(f"/conversations/{conversation.pk}/").content.decode()
     assert OPENING["body"] in page
     assert ">pending</span>" in page
 
 
-def test_the_page_does_without_records(client, conversation):
+def test_the_page_works_without_records(client, conversation):
     OutboxRecord.objects.all().delete()
     assert 'class="badge"' not in client.get(f"/conversations/{conversation.pk}/").content.decode()
 
 
-def test_a_crash_between_two_records_leaves_nothing(client, monkeypatch):
+def test_a_crash_between_two_records_saves_nothing(client, monkeypatch):
     refuse_second(monkeypatch, RuntimeError("on purpose"))
     client.raise_request_exception = False
     assert client.post("/", OPENING).status_code == 500
@@ -100,16 +100,16 @@ def test_a_crash_between_two_records_leaves_nothing(client, monkeypatch):
     assert not OutboxRecord.objects.exists()
 
 
-def test_a_refused_record_is_told_and_leaves_nothing(client, conversation, monkeypatch):
+def test_a_refused_record_is_shown_and_saves_nothing(client, conversation, monkeypatch):
     refuse_second(monkeypatch, ValidationError("Too odd for Evermuse."))
-    page = client.post(f"/conversations/{conversation.pk}/", {"body": "what I wrote"})
+    page = client.post(f"/conversations/{conversation.pk}/", {"body": "my message"})
     assert b"Too odd for Evermuse." in page.content
-    assert b"what I wrote" in page.content
+    assert b"my message" in page.content
     assert Message.objects.count() == 1
     assert OutboxRecord.objects.count() == 2
 
 
-def test_a_really_refused_record(client, settings):
+def test_a_record_refused_by_validation(client, settings):
     settings.EVERMUSE_PRODUCT_ID = "p" * 129
     page = client.post("/", OPENING)
     assert page.status_code == 200
@@ -118,13 +118,13 @@ def test_a_really_refused_record(client, settings):
 
 
 @pytest.mark.parametrize("body", ["", "   ", "a\0b", "x" * 20_001])
-def test_what_is_no_message(client, conversation, body):
+def test_invalid_messages(client, conversation, body):
     assert b"errorlist" in client.post(f"/conversations/{conversation.pk}/", {"body": body}).content
     assert Message.objects.count() == 1
 
 
 @pytest.mark.parametrize("pk", [0, 10**30])
-def test_no_such_conversation(client, pk):
+def test_missing_conversation(client, pk):
     assert client.get(f"/conversations/{pk}/").status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""Invented visitors: the same for the same seed, and nothing remains of what was rolled back."""
+"""Tests of the command ``support_traffic``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(**options) -> str:
     return out.getvalue()
 
 
-def words() -> list[tuple[str, str]]:
+def texts() -> list[tuple[str, str]]:
     return list(Message.objects.order_by("pk").values_list("author_email", "body"))
 
 
@@ -30,43 +30,43 @@ def test_messages_and_their_records():
     assert OutboxRecord.objects.filter(type="conversation").count() == 15
 
 
-def test_the_same_seed_says_the_same():
+def test_the_same_seed_gives_the_same_texts():
     run(conversations=4, messages=3, seed=7, rollback=20)
-    first = words()
+    first = texts()
     Conversation.objects.all().delete()
     run(conversations=4, messages=3, seed=7, rollback=20)
-    assert words() == first
+    assert texts() == first
     Conversation.objects.all().delete()
     run(conversations=4, messages=3, seed=8, rollback=20)
-    assert words() != first
+    assert texts() != first
 
 
-def test_what_is_rolled_back_leaves_nothing():
-    said = run(conversations=6, messages=4, rollback=50)
+def test_rolled_back_messages_leave_no_records():
+    output = run(conversations=6, messages=4, rollback=50)
     written = Message.objects.count()
-    assert f"{written} messages written, {24 - written} rolled back" in said
+    assert f"{written} messages written, {24 - written} rolled back" in output
     assert 0 < written < 24
     assert OutboxRecord.objects.count() == 2 * written
     assert not Conversation.objects.filter(messages=None).exists()
 
 
-def test_all_rolled_back():
+def test_rolling_back_every_transaction():
     run(conversations=3, messages=3, rollback=100)
     assert not Conversation.objects.exists()
     assert not OutboxRecord.objects.exists()
 
 
-def test_a_rate(monkeypatch):
-    naps: list[float] = []
-    monkeypatch.setattr("time.sleep", naps.append)
+def test_rate_option(monkeypatch):
+    delays: list[float] = []
+    monkeypatch.setattr("time.sleep", delays.append)
     run(conversations=2, messages=2, rate=0.5)
-    assert len(naps) == 4
-    assert 7 < naps[-1] <= 8
+    assert len(delays) == 4
+    assert 7 < delays[-1] <= 8
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"conversations": 0}, {"messages": -1}, {"rate": 0.0}, {"rollback": 101.0}]
+    "options", [{"conversations": 0}, {"messages": -1}, {"rate": 0.0}, {"rollback": 101.0}]
 )
-def test_wrong_numbers(wrong):
+def test_invalid_options(options):
     with pytest.raises(CommandError):
-        run(**wrong)
+        run(**options)

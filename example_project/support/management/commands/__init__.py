@@ -1,0 +1,1 @@
+"""One module per command: demo, import_mbox and support_traffic."""

@@ -1,4 +1,4 @@
-"""``manage.py demo``: the main job on this machine alone, watched until every batch is COMPLETE."""
+"""``manage.py demo``: run the example project with all its processes and show a delivery from start to end."""
 
 from __future__ import annotations
 
@@ -22,81 +22,119 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 USER = "admin"
-READY = 60.0
-"""Seconds that a server may take to answer for the first time."""
+START_TIMEOUT = 60.0  # seconds; a slow machine needs about ten to start the servers
+
+STOP_TIMEOUT = 15.0  # seconds until a server that does not stop is killed
 
 
 class Command(BaseCommand):
+    """Run the example project and show the delivery of its records."""
+
     help = (
-        "Starts a local Evermuse, a Celery worker with beat and the web server, writes conversations as the "
-        "visitors of a support desk would, and shows how they are delivered. Then it keeps serving until "
-        "Ctrl-C, or with --exit ends with status 0 if everything was delivered. Unless DATABASE_URL and "
-        "CELERY_BROKER_URL name others, it uses SQLite and a broker of plain files, made anew each time."
+        "Run the example project on this machine. The demo starts a local Evermuse API, a Celery worker with "
+        "beat and the web server. It writes conversations to a support desk and waits until their records are "
+        "delivered. Then it keeps the servers running until Ctrl-C. With --exit it stops at once, with status 0 "
+        "if everything was delivered. By default it uses a new SQLite database and a broker that stores "
+        "messages as files. Set DATABASE_URL and CELERY_BROKER_URL to use others."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--exit", action="store_true", help="stop when everything is delivered")
-        parser.add_argument("--conversations", type=int, default=300, help="default: %(default)s")
+        """Add the options."""
         parser.add_argument(
-            "--timeout", type=float, default=180, help="seconds to wait (default: %(default)s)"
+            "--exit", action="store_true", help="stop the servers when everything is delivered"
+        )
+        parser.add_argument(
+            "--conversations",
+            type=int,
+            default=300,
+            metavar="N",
+            help="number of conversations to write (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--timeout",
+            type=float,
+            default=180,
+            metavar="SECONDS",
+            help="longest time to wait for the delivery (default: %(default)s)",
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Run the demo in a new folder, and stop its servers at the end."""
         home = Path(settings.BASE_DIR) / "var" / "demo"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background job ignores it
-            signal.signal(number, _as_interrupt)
-        with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as running:
-            self._run(Stage(home, running), options)
+        # SIGINT is set, too, because a background job of a shell ignores it by default.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _raise_interrupt)
+        with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as cleanup:
+            self._run(DemoProcesses(home, cleanup), options)
 
-    def _run(self, stage: Stage, options: dict[str, Any]) -> None:
+    def _run(self, processes: DemoProcesses, options: dict[str, Any]) -> None:
         password = secrets.token_urlsafe(9)
-        self._say("Setting up the database …")
-        stage.manage("migrate", "--verbosity", "0")
-        stage.manage("createsuperuser", "--noinput", DJANGO_SUPERUSER_PASSWORD=password)
-        self._say("Starting a local Evermuse, a Celery worker with beat and the web server …")
-        stage.start_servers()
-        self._say(
-            f"The support desk writes {options['conversations']} conversations, some of them rolled back …"
+        self._print("Creating the database …")
+        processes.manage("migrate", "--verbosity", "0")
+        processes.manage("createsuperuser", "--noinput", DJANGO_SUPERUSER_PASSWORD=password)
+        self._print("Starting a local Evermuse API, a Celery worker with beat, and the web server …")
+        processes.start_servers()
+        conversations = str(options["conversations"])
+        self._print(
+            f"Writing {conversations} conversations of 5 messages to the support desk. One in ten transactions is "
+            "rolled back on purpose …"
         )
-        stage.manage(
-            "support_traffic", "--conversations", str(options["conversations"]), "--rollback", "10", loud=True
+        processes.manage(
+            "support_traffic",
+            "--conversations",
+            conversations,
+            "--messages",
+            "5",
+            "--rollback",
+            "10",
+            loud=True,
         )
-        self._say("The workers deliver:")
-        self._show(stage, options["timeout"])
-        self._say(self._where(stage, password))
+        self._print("Waiting until the Celery worker has delivered their records …")
+        self._wait_for_delivery(processes, options["timeout"])
+        self._print(self._summary(processes, password))
         if not options["exit"]:
-            self._say("Serving until Ctrl-C. Write a message at the support desk and watch it leave.")
-            stage.serve()
+            self._print(
+                "The servers run until you press Ctrl-C. Write a message at the support desk, then reload its page: "
+                "the badge beside the message shows the state of its record."
+            )
+            processes.serve()
 
-    def _show(self, stage: Stage, timeout: float) -> None:
-        drained = stage.manage("outbox_drain", "--timeout", str(timeout), check=False, loud=True)
-        if drained:
-            raise CommandError(f"Not everything was delivered. The logs are in {stage.home}.")
-        left = stage.undelivered()
-        if left:
-            raise CommandError(f"Not everything was delivered: {left}. The logs are in {stage.home}.")
+    def _wait_for_delivery(self, processes: DemoProcesses, timeout: float) -> None:
+        failed = processes.manage("outbox_drain", "--timeout", str(timeout), check=False, loud=True)
+        if failed:
+            raise CommandError(f"Not everything was delivered. The logs are in {processes.home}.")
+        undelivered = processes.undelivered()
+        if undelivered:
+            raise CommandError(
+                f"Not everything was delivered: {undelivered}. The logs are in {processes.home}."
+            )
 
-    def _where(self, stage: Stage, password: str) -> str:
+    def _summary(self, processes: DemoProcesses, password: str) -> str:
         return (
-            f"\nEvery batch is COMPLETE.\n"
-            f"  Support desk  {stage.web}/\n"
-            f"  Admin         {stage.web}/admin/evermuse_outbox/   login: {USER}   password: {password}\n"
-            f"  Logs          {stage.home}/*.log\n"
+            f"\n"
+            f"Each message enqueued two records: the message and a new version of its conversation.\n"
+            f"  Delivered     Evermuse has processed the record: its batch is COMPLETE.\n"
+            f"  Superseded    The record was not sent, because a newer version of its conversation was enqueued.\n"
+            f"\n"
+            f"  Support desk  {processes.web}/\n"
+            f"  Admin         {processes.web}/admin/evermuse_outbox/   login: {USER}   password: {password}\n"
+            f"  Logs          {processes.home}/*.log\n"
         )
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
 
 
-class Stage:
-    """The processes of the demo, and the environment that they share."""
+class DemoProcesses:
+    """The processes of the demo, and the environment variables that they share."""
 
-    def __init__(self, home: Path, running: contextlib.ExitStack) -> None:
+    def __init__(self, home: Path, cleanup: contextlib.ExitStack) -> None:
+        """Choose the ports. Files go to ``home``; ``cleanup`` stops the servers when it is closed."""
         self.home = home
-        self._running = running
+        self._cleanup = cleanup
         self._web_port, self._api_port = _free_port(8000), _free_port(8787)
         self.web = f"http://127.0.0.1:{self._web_port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -110,50 +148,52 @@ class Stage:
         }
 
     def manage(self, *arguments: str, check: bool = True, loud: bool = False, **extra: str) -> int:
-        """One management command in a process of its own, as a user would type it; its exit status."""
-        done = subprocess.run(  # noqa: S603
+        """Run a management command in a new process and return its exit status. ``loud`` shows its output."""
+        process = subprocess.run(  # noqa: S603
             [sys.executable, "manage.py", *arguments],
             cwd=settings.BASE_DIR,
             env=self._environment | extra,
             stdout=None if loud else subprocess.DEVNULL,
             check=check,
         )
-        return done.returncode
+        return process.returncode
 
     def start_servers(self) -> None:
-        """Starts the three servers and waits until they answer."""
+        """Start the API, the worker and the web server, and wait until both HTTP servers answer."""
         contract = settings.EVERMUSE_OUTBOX["CONTRACT"]
         self._start(
             "sandbox", "manage.py", "evermuse_sandbox", "--port", str(self._api_port), "--contract", contract
         )
         self._start("worker", "-m", "celery", "-A", "example_project", "worker", "-B", "--loglevel", "INFO")
         self._start("web", "manage.py", "runserver", "--noreload", f"127.0.0.1:{self._web_port}")
-        self._await("web", f"{self.web}/health/")
-        self._await("sandbox", f"http://127.0.0.1:{self._api_port}/")
+        self._wait_until_ready("web", f"{self.web}/health/")
+        self._wait_until_ready("sandbox", f"http://127.0.0.1:{self._api_port}/")
 
     def serve(self) -> None:
-        """Until Ctrl-C, or until one of the servers ends."""
+        """Wait until Ctrl-C. Raises ``CommandError`` if a server stops before that."""
         while True:
             time.sleep(0.5)
             self._check_alive()
 
     def undelivered(self) -> str:
-        """What did not end as it should, in words; empty when all was delivered."""
-        told = subprocess.run(
+        """Return the counts of records that were not delivered, as text, or "" if all were delivered."""
+        output = subprocess.run(
             [sys.executable, "manage.py", "outbox_status", "--json"],
             cwd=settings.BASE_DIR,
             env=self._environment,
             stdout=subprocess.PIPE,
             check=True,
         ).stdout
-        records = json.loads(told)["records"]
-        good = {"delivered", "superseded"}
+        records = json.loads(output)["records"]
+        expected = {"delivered", "superseded"}
         if not records["delivered"]:
-            return "no record was delivered at all"
-        return ", ".join(f"{n} {state}" for state, n in records.items() if n and state not in good)
+            return "no record was delivered"
+        return ", ".join(
+            f"{count} {state}" for state, count in records.items() if count and state not in expected
+        )
 
     def _start(self, name: str, *arguments: str) -> None:
-        log = self._running.enter_context((self.home / f"{name}.log").open("wb"))
+        log = self._cleanup.enter_context((self.home / f"{name}.log").open("wb"))
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, *arguments],
             cwd=settings.BASE_DIR,
@@ -161,25 +201,25 @@ class Stage:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the demo, which then ends its servers in order
+            start_new_session=True,  # Ctrl-C must reach only the demo, which then stops the servers
         )
         self._processes[name] = process
-        self._running.callback(_end, process)
+        self._cleanup.callback(_stop, process)
 
-    def _await(self, name: str, url: str) -> None:
-        deadline = time.monotonic() + READY
+    def _wait_until_ready(self, name: str, url: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
         while not _answers(url):
             self._check_alive()
             if time.monotonic() > deadline:
                 raise CommandError(
-                    f"The {name} server did not answer in {READY:g} s; see {self.home}/{name}.log."
+                    f"The {name} server did not answer within {START_TIMEOUT:g} seconds. See {self.home}/{name}.log."
                 )
             time.sleep(0.1)
 
     def _check_alive(self) -> None:
         for name, process in self._processes.items():
             if process.poll() is not None:
-                raise CommandError(f"The {name} server has ended; see {self.home}/{name}.log.")
+                raise CommandError(f"The {name} server has stopped. See {self.home}/{name}.log.")
 
 
 def _answers(url: str) -> bool:
@@ -192,25 +232,25 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _free_port(wanted: int) -> int:
-    """``wanted`` if it is free, else any port that is."""
+    """Return ``wanted`` if this port is free, else another free port."""
     for port in (wanted, 0):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
-    raise CommandError("no free port on 127.0.0.1")
+    raise CommandError("There is no free port on 127.0.0.1.")
 
 
-def _as_interrupt(*_: Any) -> None:
+def _raise_interrupt(*_: Any) -> None:
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""``manage.py import_mbox FILE``: every mail of an mbox into the desk and into the outbox."""
+"""``manage.py import_mbox FILE``: import the mails of an mbox file and enqueue their records."""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ from example_project.support.mbox import NotAnMbox, RawMail, split
 
 
 class Command(BaseCommand):
-    help = "Imports the mails of an mbox and enqueues a record for each that is not there yet."
+    """Import the mails of an mbox file."""
+
+    help = (
+        "Import the mails of an mbox file and enqueue a record for each. Mails already imported are skipped."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", help="the mbox, or - for standard input")
-        parser.add_argument("--limit", type=_positive, metavar="N", help="read at most N mails")
+        """Add the file and the options."""
+        parser.add_argument("file", help="path of the mbox file, or - for standard input")
+        parser.add_argument(
+            "--limit", type=_positive, metavar="N", help="import only the first N mails (default: all)"
+        )
         parser.add_argument(
             "--chunk",
             type=_positive,
             default=200,
             metavar="N",
-            help="mails a transaction (200, at most 1000)",
+            help="mails per transaction, at most 1000 (default: %(default)s)",
         )
         bar = parser.add_mutually_exclusive_group()
         bar.add_argument(
@@ -37,31 +44,32 @@ class Command(BaseCommand):
             dest="progress",
             action="store_true",
             default=None,
-            help="show progress even where standard error is no terminal",
+            help="show a progress bar even if standard error is not a terminal",
         )
-        bar.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress")
+        bar.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress bar")
 
     def handle(self, *, file: str, limit: int | None, chunk: int, progress: bool | None, **_: Any) -> None:
+        """Import the file and print the counts. Raises ``CommandError`` if mails were refused."""
         chunk = min(chunk, 1_000)
         with _opened(file) as stream, _bar(stream, progress) as bar:
-            tally = import_mails(_mails(stream, file, limit), chunk=chunk, on_chunk=_mover(bar))
-        self._tell(tally)
+            tally = import_mails(_mails(stream, file, limit), chunk=chunk, on_chunk=_bar_updater(bar))
+        self._print(tally)
         if tally.refused:
             raise CommandError(f"{len(tally.refused):,} mails were refused; the others are imported.")
 
-    def _tell(self, tally: Tally) -> None:
+    def _print(self, tally: Tally) -> None:
         for refusal in tally.refused:
             self.stderr.write(str(refusal))
         self.stdout.write(
             f"{tally.read:,} mails read: {tally.imported:,} imported, {tally.present:,} already there, "
             f"{len(tally.refused):,} refused."
         )
-        self.stdout.write("Watch them leave: python manage.py outbox_status")
+        self.stdout.write("To see their delivery: python manage.py outbox_status")
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 up.")
+        raise ArgumentTypeError(f"{text!r} is not an integer above 0.")
     return int(text)
 
 
@@ -71,7 +79,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(file).open("rb")  # noqa: SIM115 - closed below; here only its own errors are wanted
+        stream = Path(file).open("rb")  # noqa: SIM115 - closed below; only errors of open() are caught here
     except OSError as error:
         raise CommandError(f"Cannot read {file}: {error.strerror}.") from error
     with stream:
@@ -79,38 +87,37 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _mails(stream: BinaryIO, file: str, limit: int | None) -> Iterator[RawMail]:
-    """The mails of the stream; raises ``CommandError`` where there is none."""
+    """Yield the mails of the stream. Raises ``CommandError`` if there are none."""
     mails = islice(split(stream), limit)
     try:
         first = next(mails, None)
     except NotAnMbox as error:
         raise CommandError(
             f"{file} is not an mbox: it begins with {error.args[0][:40]!r}, not with a line like "
-            "'From somebody@example.org Mon Sep 17 00:00:00 2001'."
+            "'From ada@example.org Mon Sep 17 00:00:00 2001'."
         ) from error
     if first is None:
-        raise CommandError(f"{file} is empty: there is no mail in it.")
+        raise CommandError(f"{file} is empty: it contains no mail.")
     yield first
     yield from mails
 
 
 def _bar(stream: BinaryIO, wanted: bool | None) -> tqdm:
-    """A bar over bytes; unless it is asked for, only where a person looks at it."""
-    # tqdm takes None for "only on a terminal".
-    hidden = None if wanted is None else not wanted
+    """Return a progress bar over the bytes of the stream. ``wanted=None`` shows it only on a terminal."""
+    hidden = None if wanted is None else not wanted  # None has the same meaning in tqdm
     return tqdm(total=_size(stream), unit="B", unit_scale=True, desc="0 mails", disable=hidden)
 
 
 def _size(stream: BinaryIO) -> int | None:
     try:
         return os.fstat(stream.fileno()).st_size or None
-    except OSError:  # standard input may be no file at all
+    except OSError:  # standard input may have no file descriptor
         return None
 
 
-def _mover(bar: tqdm) -> Any:
-    def move(tally: Tally, position: int) -> None:
+def _bar_updater(bar: tqdm) -> Any:
+    def update(tally: Tally, position: int) -> None:
         bar.set_description(f"{tally.read:,} mails", refresh=False)
         bar.update(position - bar.n)
 
-    return move
+    return update

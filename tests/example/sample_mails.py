@@ -1,4 +1,4 @@
-"""Mails and mboxes for the tests of the example, written by hand."""
+"""Sample mails and mbox files for the tests of the example project."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from email.message import EmailMessage
 SEPARATOR = b"From ada@acme.example Tue Mar  3 09:22:17 2026\n"
 
 
-def letter(body: bytes = b"Hello", **headers: str | bytes | None) -> bytes:
-    """A mail of plain headers; a keyword's underscores become hyphens, None leaves the header out."""
+def sample_mail(body: bytes = b"Hello", **headers: str | bytes | None) -> bytes:
+    """Return the bytes of a mail with the default headers and the given ones.
+
+    Underscores in a header's name become hyphens. The value None removes a default header.
+    """
     fields: dict[str, str | bytes | None] = {
         "Message-ID": "<1@acme.example>",
         "Date": "Tue, 3 Mar 2026 10:22:17 +0100",
@@ -23,10 +26,10 @@ def letter(body: bytes = b"Hello", **headers: str | bytes | None) -> bytes:
     return b"".join(lines) + b"\n" + body
 
 
-def composed(
+def email_message(
     text: str, subject: str = "Hello", charset: str = "utf-8", cte: str | None = None
 ) -> EmailMessage:
-    """A mail as Python's own library writes it."""
+    """Return a mail that is built with the ``email`` package of the standard library."""
     mail = EmailMessage()
     mail["Message-ID"] = "<composed@acme.example>"
     mail["Date"] = "Tue, 3 Mar 2026 10:22:17 +0100"
@@ -37,9 +40,9 @@ def composed(
     return mail
 
 
-def mbox(*letters: bytes) -> bytes:
-    """The letters in one file, each behind a separator."""
-    return b"".join(SEPARATOR + content.rstrip(b"\n") + b"\n\n" for content in letters)
+def mbox(*mails: bytes) -> bytes:
+    """Return the content of an mbox file: each mail after a separator line."""
+    return b"".join(SEPARATOR + mail.rstrip(b"\n") + b"\n\n" for mail in mails)
 
 
 def _bytes(value: str | bytes) -> bytes:
