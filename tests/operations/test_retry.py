@@ -8,13 +8,13 @@ from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.operations.retry import retry
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep.purge import purge
-from tests.delivery.settling.test_settle import spoil, state_of
-from tests.records import record
+from tests.delivery.settling.test_settle import state_of
+from tests.records import make_invalid, record
 
 
 def rejected(context, alias, number, **changes):
     row = outbox.enqueue(record(number, **changes), using=alias)
-    spoil(alias, row)
+    make_invalid(row)
     relay(context, 60)
     assert state_of(row) == "rejected"
     return row
@@ -80,7 +80,7 @@ def test_an_older_version_is_refused_after_an_accepted_one_was_superseded_by_a_r
     sandbox.fail_next(Fault(batch_fails=True))
     relay(context, 60)
     last = outbox.enqueue(record(1, data={"version": 3}), using=alias)
-    spoil(alias, last)
+    make_invalid(last)
     work(context, clock)
     assert (state_of(accepted), state_of(last)) == ("superseded", "rejected")
     assert retry(alias, [row.pk]).refused == {row.pk: accepted.pk}

@@ -15,9 +15,8 @@ from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.upkeep import purge as purging
 from evermuse_outbox.upkeep.purge import Walks, purge, purge_on
-from tests.delivery.settling.test_settle import spoil
 from tests.insight.test_status import batch_in, record_in
-from tests.records import record
+from tests.records import make_invalid, record
 
 DAY = 86_400
 
@@ -31,7 +30,7 @@ def delivered(context, alias, sandbox, clock):
     """Three records delivered, one of four rejected, one superseded, one pending."""
     rows = [outbox.enqueue(record(n), using=alias) for n in range(4)]
     outbox.enqueue(record(0, data={"version": 2}), using=alias)
-    spoil(alias, rows[3])
+    make_invalid(rows[3])
     relay(context, 60)
     clock.move(5)
     track(context, 60)
@@ -69,7 +68,7 @@ def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(conte
     from evermuse_outbox.operations.retry import retry
 
     older = outbox.enqueue(record(1, data={"version": 1}), using=alias)
-    spoil(alias, older)
+    make_invalid(older)
     relay(context, 60)
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
     relay(context, 60)
@@ -101,7 +100,7 @@ def test_a_delivered_version_stays_while_an_older_one_waits_in_another_group(con
 def test_batches_that_cannot_go_do_not_hide_those_that_can(context, alias, sandbox, clock, monkeypatch):
     for number in range(12):
         row = outbox.enqueue(record(number, _product_id=f"a{number:02}"), using=alias)
-        spoil(alias, row)
+        make_invalid(row)
     relay(context, 600)
     outbox.enqueue(record(99, _product_id="z"), using=alias)
     relay(context, 60)

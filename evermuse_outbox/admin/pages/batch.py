@@ -16,10 +16,10 @@ from django.utils.translation import gettext_lazy as _
 from ...insight.explain import explain_batch
 from ...models import BatchState, OutboxBatch, OutboxRecord, RecordState
 from .. import html
-from .batch_errors import complaints_about, members_of
-from ..lists.filters import BatchStateFilter, TypeFilter, WorkspaceFilter
 from ..actions.retry import RetryAdmin, rejected_of_batches
+from ..lists.filters import BatchStateFilter, TypeFilter, WorkspaceFilter
 from ..lists.search import as_id
+from .batch_errors import complaints_about, members_of
 from .timeline import attempts_of
 
 MEMBERS = 50

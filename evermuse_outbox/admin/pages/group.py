@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from ...insight.explain import explain_group
 from ...models import GroupState, OutboxGroup, OutboxRecord
 from .. import html
-from ..lists.filters import WorkspaceFilter
 from ..actions.resume import ResumeAdmin
+from ..lists.filters import WorkspaceFilter
 
 
 @admin.register(OutboxGroup)

@@ -18,10 +18,10 @@ from django.utils.translation import gettext_lazy as _
 from ...insight.explain import explain_record
 from ...models import OutboxBatch, OutboxRecord, RecordState
 from .. import html
-from ..lists.filters import AgeFilter, BatchFilter, RecordStateFilter, RecordTypeFilter, RecordWorkspaceFilter
-from .payload import HEAD, readable, vendor_ids
 from ..actions.retry import RetryAdmin
+from ..lists.filters import AgeFilter, BatchFilter, RecordStateFilter, RecordTypeFilter, RecordWorkspaceFilter
 from ..lists.search import search_records
+from .payload import HEAD, readable, vendor_ids
 from .timeline import attempts_of
 
 REJECTIONS = 50

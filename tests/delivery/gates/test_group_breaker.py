@@ -17,7 +17,7 @@ from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxGroup, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep.maintenance import forget_groups
-from tests.records import record
+from tests.records import enqueue, make_invalid, record
 
 WAYS = {
     "named": {},
@@ -49,24 +49,6 @@ def served(context, clock, **options):
         client.close()
 
 
-def enqueue(alias, count, spoiled=(), **changes):
-    """Records of one group; those at the positions ``spoiled`` such as no validation would let through."""
-    outbox.enqueue_many((record(n, **changes) for n in range(count)), using=alias)
-    rows = list(
-        OutboxRecord.rows.using(alias)
-        .filter(product_id=changes.get("_product_id", "prod-abc"))
-        .order_by("pk")
-    )
-    for position in spoiled:
-        spoil(rows[position])
-    return rows
-
-
-def spoil(row):
-    row.payload = row.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"')
-    row.save(update_fields=["payload"])
-
-
 def mend(alias):
     for row in OutboxRecord.rows.using(alias).filter(payload__contains="nonsense"):
         row.payload = row.payload.replace('"_nature":"nonsense"', '"_nature":"evidence"')
@@ -93,7 +75,7 @@ def posts(sandbox):
 def test_another_contract_pauses_the_group_and_its_change_delivers_everything(
     context, alias, small, clock, way
 ):
-    enqueue(alias, 60)
+    enqueue(alias, *range(60))
     with served(small(), clock, contract="openapi", **way) as (here, sandbox):
         for _ in range(40):
             relay(here, 60)
@@ -114,7 +96,7 @@ def test_another_contract_pauses_the_group_and_its_change_delivers_everything(
 
 def paused(context, alias, clock, count=60):
     """A paused group of records that Evermuse refuses; returns its row."""
-    enqueue(alias, count, spoiled=range(count))
+    enqueue(alias, *range(count), invalid=range(count))
     for _ in range(40):
         relay(context, 60)
     return OutboxGroup.objects.using(alias).get()
@@ -154,7 +136,7 @@ def test_one_probe_at_a_time(context, alias, small, clock):
 def test_other_groups_go_on(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         paused(here, alias, clock)
-        enqueue(alias, 20, _product_id="prod-other")
+        enqueue(alias, *range(20), _product_id="prod-other")
         deliver(here, clock)
         delivered = OutboxRecord.objects.using(alias).filter(state="delivered")
         assert set(delivered.values_list("product_id", flat=True)) == {"prod-other"}
@@ -172,7 +154,7 @@ def test_a_person_resumes_it_at_once(context, alias, small, clock):
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_a_bad_record_in_every_batch_is_not_systemic(context, alias, small, clock, way):
-    enqueue(alias, 80, spoiled=range(3, 80, 10))
+    enqueue(alias, *range(80), invalid=range(3, 80, 10))
     with served(small(), clock, **way) as (here, sandbox):
         deliver(here, clock)
         assert not OutboxGroup.objects.using(alias).exists()
@@ -185,7 +167,7 @@ def test_a_bad_record_in_every_batch_is_not_systemic(context, alias, small, cloc
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_good_batches_behind_several_bad_ones_are_delivered(context, alias, small, clock, way):
-    enqueue(alias, 60, spoiled=range(25))
+    enqueue(alias, *range(60), invalid=range(25))
     with served(small(), clock, **way) as (here, sandbox):
         for _ in range(5):
             deliver(here, clock)
@@ -203,7 +185,7 @@ def test_lone_records_that_are_all_refused_alike_pause_their_group_too(context, 
 
 
 def test_refusals_that_differ_are_not_added_up(context, alias, small, clock):
-    rows = enqueue(alias, 30)
+    rows = enqueue(alias, *range(30))
     for position, row in enumerate(rows):
         field = ("_nature", "_schema_version", "_event_at")[position % 3]
         row.payload = row.payload.replace(f'"{field}":', f'"{field}":"x","_{field}":')
@@ -218,7 +200,7 @@ def test_a_batch_under_way_when_its_group_was_paused_is_not_used_up(context, ali
     from evermuse_outbox.delivery.sending.send import send
 
     with served(small(), clock, strict=True) as (here, sandbox):
-        enqueue(alias, 60, spoiled=range(60))
+        enqueue(alias, *range(60), invalid=range(60))
         early = seal_next(here)
         for _ in range(40):
             relay(here, 60)
@@ -231,15 +213,15 @@ def test_a_batch_under_way_when_its_group_was_paused_is_not_used_up(context, ali
 
 def test_what_is_in_doubt_when_its_group_is_paused_is_still_asked_again(context, alias, small, clock):
     with served(small(), clock) as (here, sandbox):
-        enqueue(alias, 10)
+        enqueue(alias, *range(10))
         sandbox.fail_next(Fault.drop_after())
         relay(here, 60)
         clock.move(here.settings.backoff_cap)
         doubted = OutboxBatch.objects.using(alias).get(state=BatchState.IN_DOUBT)
         OutboxBatch.objects.using(alias).filter(pk=doubted.pk).update(due_at=clock.at.replace(year=2030))
-        enqueue(alias, 60)
+        enqueue(alias, *range(60))
         for row in OutboxRecord.rows.using(alias).pending():
-            spoil(row)
+            make_invalid(row)
         relay(here, 60)
         assert OutboxGroup.objects.using(alias).get().state == "paused"
         OutboxBatch.objects.using(alias).filter(pk=doubted.pk).update(due_at=clock.at)
@@ -250,12 +232,12 @@ def test_what_is_in_doubt_when_its_group_is_paused_is_still_asked_again(context,
 
 def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(context, alias, small, clock):
     with served(small(), clock) as (here, sandbox):
-        enqueue(alias, 4)
+        enqueue(alias, *range(4))
         relay(here, 1)
         accepted = OutboxBatch.objects.using(alias).get()
         outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
         for row in OutboxRecord.rows.using(alias).all():
-            spoil(row)
+            make_invalid(row)
         for _ in range(40):
             relay(here, 60)
         assert OutboxGroup.objects.using(alias).get().state == "paused"
@@ -270,7 +252,7 @@ def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(context,
 
 @pytest.mark.parametrize("way", [WAYS["named"], WAYS["whole, nobody named"]], ids=["named", "not named"])
 def test_many_bad_ones_with_good_ones_behind_come_to_their_end(context, alias, small, clock, way):
-    enqueue(alias, 120, spoiled=range(80 if way else 60))
+    enqueue(alias, *range(120), invalid=range(80 if way else 60))
     with served(small(), clock, **way) as (here, sandbox):
         for _ in range(4):
             deliver(here, clock, rounds=100)
@@ -292,14 +274,14 @@ def test_after_a_day_the_same_complaint_may_pause_again(context, alias, small, c
         clock.move(systemic.CLEARED_FOR.total_seconds() + 1)
         outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
         for row in OutboxRecord.rows.using(alias).pending():
-            spoil(row)
+            make_invalid(row)
         for _ in range(40):
             relay(here, 60)
         assert OutboxGroup.objects.using(alias).get().state == "paused"
 
 
 def test_lists_that_are_cut_within_a_record_leave_nobody_rejected(context, alias, small, clock):
-    for row in enqueue(alias, 150):
+    for row in enqueue(alias, *range(150)):
         row.payload = row.payload.replace(
             '"_nature":"evidence"', '"_nature":"nonsense","_tags":3,"_participants":4'
         )
@@ -326,7 +308,7 @@ def send_new_ones(context, count):
 
 
 def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(context, alias, small, clock):
-    enqueue(alias, 40, spoiled=range(3, 40, 10))
+    enqueue(alias, *range(40), invalid=range(3, 40, 10))
     with served(small(), clock, strict=True) as (here, sandbox):
         send_new_ones(here, 4)
         assert not OutboxGroup.objects.using(alias).exists()
@@ -335,7 +317,7 @@ def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(context
 
 
 def test_batches_that_are_too_large_rouse_no_suspicion(context, alias, small, clock):
-    enqueue(alias, 40)
+    enqueue(alias, *range(40))
     with served(small(), clock) as (here, sandbox):
         sandbox.fail_next(Fault(status=413), count=4)
         send_new_ones(here, 4)

@@ -17,7 +17,7 @@ from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.sandbox import Sandbox
 from tests.conftest import FreeThrottle
-from tests.records import record
+from tests.records import enqueue, record
 
 WAYS = {
     "taken in part, named": {},
@@ -26,18 +26,6 @@ WAYS = {
     "taken in part, nobody named": {"errors_in": "nowhere"},
     "refused whole, nobody named": {"strict": True, "errors_in": "nowhere"},
 }
-
-
-def enqueue(alias, count, bad=()):
-    """``count`` records, those at the positions ``bad`` such as no validation would let through."""
-    outbox.enqueue_many((record(n) for n in range(count)), using=alias)
-    rows = list(OutboxRecord.rows.using(alias).order_by("pk"))
-    for position in bad:
-        rows[position].payload = rows[position].payload.replace(
-            '"_nature":"evidence"', '"_nature":"nonsense"'
-        )
-    OutboxRecord.rows.using(alias).bulk_update(rows, ["payload"], batch_size=200)
-    return rows
 
 
 @pytest.fixture
@@ -77,7 +65,7 @@ def expected(count, bad):
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize("bad", [{3}, {0, 19}, {4, 5, 6, 11}, set(range(8))], ids=len)
 def test_every_bad_record_is_found_and_every_good_one_arrives(context, alias, clock, way, bad):
-    rows = enqueue(alias, 20, bad)
+    rows = enqueue(alias, *range(20), invalid=bad)
     with served(context, clock, **way) as (context, sandbox):
         deliver(context, clock)
         assert states(alias) == expected(20, bad)
@@ -103,7 +91,7 @@ def test_every_bad_record_is_found_and_every_good_one_arrives(context, alias, cl
 def test_named_ones_among_a_thousand_take_a_request_for_each_twenty(channel_here, clock, bad, strict):
     context, alias = channel_here, channel_here.using
     spoiled = set(random.Random(bad).sample(range(1_000), bad))
-    enqueue(alias, 1_000, spoiled)
+    enqueue(alias, *range(1_000), invalid=spoiled)
     with served(context, clock, strict=strict) as (context, sandbox):
         deliver(context, clock)
         posts = sum(arrival.method == "POST" for arrival in sandbox.arrivals)
@@ -118,7 +106,7 @@ def test_named_ones_among_a_thousand_take_a_request_for_each_twenty(channel_here
 def test_unnamed_ones_among_a_thousand_stay_within_the_bound(channel_here, clock, bad):
     context, alias = channel_here, channel_here.using
     spoiled = set(random.Random(bad).sample(range(1_000), bad))
-    enqueue(alias, 1_000, spoiled)
+    enqueue(alias, *range(1_000), invalid=spoiled)
     with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
         deliver(context, clock)
         posts = sum(arrival.method == "POST" for arrival in sandbox.arrivals)
@@ -127,7 +115,7 @@ def test_unnamed_ones_among_a_thousand_stay_within_the_bound(channel_here, clock
 
 
 def test_a_suspect_that_was_superseded_casts_no_doubt_on_the_others(context, alias, clock):
-    enqueue(alias, 16, bad={8})
+    enqueue(alias, *range(16), invalid={8})
     with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
         send_next(context)
         outbox.enqueue(record(8, data={"version": 2}), using=alias)
@@ -138,7 +126,7 @@ def test_a_suspect_that_was_superseded_casts_no_doubt_on_the_others(context, ali
 
 
 def test_a_part_that_cannot_be_sent_leaves_the_others_their_way(context, alias, clock):
-    rows = enqueue(alias, 8, bad={6})
+    rows = enqueue(alias, *range(8), invalid={6})
     with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
         send_next(context)
         OutboxRecord.rows.using(alias).filter(pk=rows[0].pk).update(payload="{}")  # in the part that is next

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import context as queue_keys
 from evermuse_outbox.delivery.loop.relay import relay, relay_with_pool
 from evermuse_outbox.delivery.loop.sender_pool import SenderPool
@@ -14,7 +13,7 @@ from evermuse_outbox.evermuse import client as clients
 from evermuse_outbox.models import OutboxBatch
 from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 from evermuse_outbox.sandbox import Fault
-from tests.records import record
+from tests.records import enqueue
 
 
 class Unpaced:
@@ -37,15 +36,11 @@ class Unpaced:
         pass
 
 
-def enqueue(alias, count):
-    outbox.enqueue_many((record(n) for n in range(count)), using=alias)
-
-
 def test_it_ends_when_its_time_is_up_and_not_within_a_batch(
     context, alias, sandbox, outbox_settings, reopen, clock
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1)
-    enqueue(alias, 5)
+    enqueue(alias, *range(5))
     context = reopen()
     context.throttle.enter = lambda: clock.move(10) or Entry(0.0, "visit")
     assert relay(context, 15) == 2
@@ -62,7 +57,7 @@ def test_slow_answers_call_for_more_senders_and_quick_ones_do_not(
     monkeypatch.setattr(throttle, "wait", lambda: 0.0 if slow else 0.05)
     monkeypatch.setattr(queue_keys, "_throttle", lambda workspace, settings: throttle)
     monkeypatch.setattr(SenderPool, "_crews", {})
-    enqueue(alias, 12)
+    enqueue(alias, *range(12))
     if slow:
         sandbox.fail_next(Fault.slow(0.3), count=None)
     context = queue_keys.open_context(alias, "default")
@@ -81,7 +76,7 @@ def test_more_senders_come_before_the_first_answer_does(
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
     monkeypatch.setattr(queue_keys, "_throttle", lambda workspace, settings: Unpaced())
     monkeypatch.setattr(SenderPool, "_crews", {})
-    enqueue(alias, 3)
+    enqueue(alias, *range(3))
     all_there, request = threading.Barrier(3, timeout=30), clients._Session.request
 
     def request_when_all_do(*given, **named):

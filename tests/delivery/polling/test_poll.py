@@ -14,7 +14,7 @@ from evermuse_outbox.delivery.settling.apply_status import apply_status, apply_s
 from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxWorkspace, WorkspaceState
 from evermuse_outbox.sandbox import Fault
-from tests.records import record
+from tests.records import make_invalid, record
 
 
 def accept(context, alias, groups):
@@ -288,10 +288,9 @@ def test_an_index_means_the_same_record_after_another_was_retried(context, alias
     from evermuse_outbox.evermuse.outcomes import RecordError
     from evermuse_outbox.models import OutboxRecord
     from evermuse_outbox.operations.retry import retry
-    from tests.delivery.settling.test_settle import spoil
 
     rows = [outbox.enqueue(record(n), using=alias) for n in range(4)]
-    spoil(alias, rows[0])
+    make_invalid(rows[0])
     relay(context, 60)
     batch = OutboxBatch.objects.using(alias).get()
     assert retry(alias, [rows[0].pk]).reopened == (rows[0].pk,)
@@ -389,10 +388,9 @@ def test_an_index_means_the_same_record_after_another_was_purged(context, alias,
     from evermuse_outbox.models import OutboxRecord
     from evermuse_outbox.operations.retry import retry
     from evermuse_outbox.upkeep.purge import purge
-    from tests.delivery.settling.test_settle import spoil
 
     rows = [outbox.enqueue(record(n), using=alias) for n in range(4)]
-    spoil(alias, rows[0])
+    make_invalid(rows[0])
     clock.move(20 * 86_400)
     OutboxRecord.rows.using(alias).update(enqueued_at=clock.at)
     clock.move(20 * 86_400)

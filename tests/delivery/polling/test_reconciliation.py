@@ -21,7 +21,7 @@ from evermuse_outbox.models import (
     WorkspaceState,
 )
 from evermuse_outbox.sandbox import Fault
-from tests.records import record
+from tests.records import enqueue, record
 
 DAY = 86_400
 
@@ -45,13 +45,9 @@ def the_batch(alias):
     return OutboxBatch.objects.using(alias).order_by("pk").first()
 
 
-def enqueue(alias, count=3, **changes):
-    outbox.enqueue_many((record(n, **changes) for n in range(count)), using=alias)
-
-
 def doubt(context, alias, sandbox, fault, count=3, **changes):
     """A batch that Evermuse answered unclearly."""
-    enqueue(alias, count, **changes)
+    enqueue(alias, *range(count), **changes)
     sandbox.fail_next(fault)
     relay(context, 1)
     assert OutboxBatch.objects.using(alias).filter(state=BatchState.IN_DOUBT).exists()
@@ -118,7 +114,7 @@ def test_a_worker_that_never_came_back_leaves_a_doubt_too(context, alias, sandbo
     from evermuse_outbox.delivery.sending.send import post
     from evermuse_outbox.upkeep.maintenance import rescue
 
-    enqueue(alias)
+    enqueue(alias, *range(3))
     sealed = seal_next(context)
     post(context, sealed, "visit")
     clock.move(DAY + 60)
@@ -130,7 +126,7 @@ def test_a_worker_that_never_came_back_leaves_a_doubt_too(context, alias, sandbo
 
 
 def test_rejections_are_found_with_it(context, alias, sandbox, clock):
-    enqueue(alias)
+    enqueue(alias, *range(3))
     bad = OutboxRecord.rows.using(alias).first()
     bad.payload = bad.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"')
     bad.save(update_fields=["payload"])
@@ -160,7 +156,7 @@ def test_what_is_not_clearly_ours_is_not_believed(context, alias, sandbox, clock
 
 
 def test_of_two_in_doubt_that_look_alike_none_is_believed(context, alias, sandbox, clock):
-    enqueue(alias)
+    enqueue(alias, *range(3))
     outbox.enqueue_many((record(f"o-{n}", _product_id="prod-other") for n in range(3)), using=alias)
     sandbox.fail_next(Fault.drop_after())
     relay(context, 1)

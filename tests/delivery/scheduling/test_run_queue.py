@@ -20,7 +20,7 @@ from evermuse_outbox.delivery.scheduling.scheduler import Reason
 from evermuse_outbox.delivery.sealing.seal import lock_for_sealing, seal_next
 from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.models.group import scope_of
-from tests.records import record
+from tests.records import enqueue, record
 
 HOT = "hot"
 
@@ -34,14 +34,15 @@ def small_requests(context, sandbox, outbox_settings, reopen):
     return reopen()
 
 
-def enqueue(context, count, product, *, first=0, age=0.0):
-    """``count`` records of one group, enqueued ``age`` seconds ago."""
-    numbers = range(first, first + count)
-    made = (record(f"{product}-{number}", _product_id=product) for number in numbers)
-    outbox.enqueue_many(made, using=context.using)
-    rows = OutboxRecord.rows.using(context.using).filter(product_id=product, batch=None, closed_as=None)
-    newest = list(rows.order_by("-pk").values_list("pk", flat=True)[:count])
-    rows.filter(pk__in=newest).update(enqueued_at=context.clock.now() - timedelta(seconds=age))
+def enqueue_in_group(context, count, product, *, first=0, age=0.0):
+    """Enqueue ``count`` records of one group, as if ``age`` seconds ago."""
+    rows = enqueue(
+        context.using,
+        *(f"{product}-{number}" for number in range(first, first + count)),
+        _product_id=product,
+    )
+    added = OutboxRecord.rows.using(context.using).filter(pk__in=[row.pk for row in rows])
+    added.update(enqueued_at=context.clock.now() - timedelta(seconds=age))
 
 
 def seal(context):
@@ -57,10 +58,10 @@ def test_hot_and_small_groups_do_not_starve_each_other(small_requests, clock):
     """Ten requests a second for twelve seconds: a group that is always full, and forty small ones at the bound."""
     context, went = small_requests, []
     for number in range(40):
-        enqueue(context, 1, f"small-{number}", age=25)
-    enqueue(context, 200, HOT, age=7)
+        enqueue_in_group(context, 1, f"small-{number}", age=25)
+    enqueue_in_group(context, 200, HOT, age=7)
     for slot in range(120):
-        enqueue(context, 10, HOT, first=200 + 10 * slot, age=slot % 7)
+        enqueue_in_group(context, 10, HOT, first=200 + 10 * slot, age=slot % 7)
         went.append(seal(context))
         clock.move(0.1)
     counted = Counter(went)
@@ -72,35 +73,35 @@ def test_hot_and_small_groups_do_not_starve_each_other(small_requests, clock):
 
 
 def test_small_groups_that_can_wait_leave_the_slots_to_full_requests(small_requests, clock):
-    enqueue(small_requests, 50, HOT, age=1)
+    enqueue_in_group(small_requests, 50, HOT, age=1)
     for number in range(5):
-        enqueue(small_requests, 3, f"small-{number}", age=10 + number)
+        enqueue_in_group(small_requests, 3, f"small-{number}", age=10 + number)
     went = [seal(small_requests) for _ in range(10)]
     assert went == [HOT] * 5 + [f"small-{number}" for number in (4, 3, 2, 1, 0)]
     assert seal(small_requests) is None
 
 
 def test_a_lone_record_in_a_new_group_goes_at_the_next_turn(small_requests):
-    enqueue(small_requests, 1, "a", age=1)
+    enqueue_in_group(small_requests, 1, "a", age=1)
     assert seal(small_requests) == "a"
-    enqueue(small_requests, 1, "b", age=1)
+    enqueue_in_group(small_requests, 1, "b", age=1)
     assert seal(small_requests) == "b"
     assert seal(small_requests) is None
 
 
 def test_a_group_that_is_new_since_the_census_waits_a_second_and_its_turn(small_requests, clock):
-    enqueue(small_requests, 400, HOT, age=1)
+    enqueue_in_group(small_requests, 400, HOT, age=1)
     assert seal(small_requests) == HOT
-    enqueue(small_requests, 1, "late", age=40)
+    enqueue_in_group(small_requests, 1, "late", age=40)
     assert [seal(small_requests) for _ in range(3)] == [HOT] * 3
     clock.move(agenda.LASTS)
     assert seal(small_requests) == "late"
 
 
 def test_a_group_that_was_emptied_since_the_census_is_skipped(small_requests):
-    enqueue(small_requests, 10, HOT, age=1)
-    enqueue(small_requests, 1, "gone", age=9)
-    enqueue(small_requests, 1, "there", age=1)
+    enqueue_in_group(small_requests, 10, HOT, age=1)
+    enqueue_in_group(small_requests, 1, "gone", age=9)
+    enqueue_in_group(small_requests, 1, "there", age=1)
     assert seal(small_requests) == HOT
     OutboxRecord.objects.using(small_requests.using).filter(product_id="gone").discard()
     assert seal(small_requests) == "there"
@@ -108,11 +109,11 @@ def test_a_group_that_was_emptied_since_the_census_is_skipped(small_requests):
 
 def test_fenced_groups_hold_up_nobody_and_go_as_soon_as_they_may(small_requests):
     for product in ("one", "two"):
-        enqueue(small_requests, 1, product, age=5)
+        enqueue_in_group(small_requests, 1, product, age=5)
     assert {seal(small_requests), seal(small_requests)} == {"one", "two"}
     for product in ("one", "two"):  # newer versions, fenced while the older are in flight
-        enqueue(small_requests, 1, product, age=50)
-    enqueue(small_requests, 1, "free", age=1)
+        enqueue_in_group(small_requests, 1, product, age=50)
+    enqueue_in_group(small_requests, 1, "free", age=1)
     assert [seal(small_requests), seal(small_requests)] == ["free", None]
     OutboxBatch.objects.using(small_requests.using).update(
         state="failed", lease_token=None, leased_until=None, finished_at=small_requests.clock.now()
@@ -121,10 +122,10 @@ def test_fenced_groups_hold_up_nobody_and_go_as_soon_as_they_may(small_requests)
 
 
 def test_who_was_tried_in_vain_does_not_crowd_the_next_agenda(small_requests, clock):
-    enqueue(small_requests, 1, "one", age=5)
+    enqueue_in_group(small_requests, 1, "one", age=5)
     assert seal(small_requests) == "one"
-    enqueue(small_requests, 1, "one", age=50)
-    enqueue(small_requests, 30, HOT, age=1)
+    enqueue_in_group(small_requests, 1, "one", age=50)
+    enqueue_in_group(small_requests, 30, HOT, age=1)
     assert seal(small_requests) == HOT
     clock.move(agenda.LASTS)
     assert seal(small_requests) == HOT
@@ -132,7 +133,7 @@ def test_who_was_tried_in_vain_does_not_crowd_the_next_agenda(small_requests, cl
 
 
 def test_a_slow_census_is_not_taken_again_so_soon(small_requests, alias):
-    enqueue(small_requests, 300, HOT, age=1)
+    enqueue_in_group(small_requests, 300, HOT, age=1)
     with transaction.atomic(using=alias):
         mine = Agenda(small_requests, lock_for_sealing(small_requests), {})
         mine._plan.lasts = 2.5
@@ -141,7 +142,7 @@ def test_a_slow_census_is_not_taken_again_so_soon(small_requests, alias):
 
 
 def test_the_agenda_is_but_a_hint(small_requests):
-    enqueue(small_requests, 1, "a", age=1)
+    enqueue_in_group(small_requests, 1, "a", age=1)
     for told in (None, [], "nonsense", {"next": "nonsense"}, {"made": 10**12, "lasts": 10**12}):
         OutboxWorkspace.objects.using(small_requests.using).update_or_create(
             pk="default",
@@ -157,10 +158,10 @@ def test_groups_whose_bytes_fill_a_request_are_known_as_full(
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_BYTES=4_000, MAX_WAIT=30)
     context = reopen()
-    enqueue(context, 40, "large", age=1)
-    enqueue(context, 1, "small", age=9)
+    enqueue_in_group(context, 40, "large", age=1)
+    enqueue_in_group(context, 1, "small", age=9)
     assert [seal(context), seal(context)] == ["small", "large"]  # nobody knew yet
-    enqueue(context, 1, "small", first=1, age=9)
+    enqueue_in_group(context, 1, "small", first=1, age=9)
     assert seal(context) == "large"
     [[kind, product, records, _]] = plan_of(context)["filling"]
     assert (kind, product) == ("message", "large")
@@ -168,8 +169,8 @@ def test_groups_whose_bytes_fill_a_request_are_known_as_full(
 
 
 def test_a_paused_group_is_left_out_until_its_probe_is_due(small_requests, clock):
-    enqueue(small_requests, 30, "bad", age=50)
-    enqueue(small_requests, 1, "good", age=1)
+    enqueue_in_group(small_requests, 30, "bad", age=50)
+    enqueue_in_group(small_requests, 1, "good", age=1)
     OutboxGroup.objects.using(small_requests.using).create(
         scope="x", workspace="default", type="message", product_id="bad", state="paused", contract="reference",
         since=clock.now(), blocked_until=clock.now() + timedelta(seconds=60), error_signature="",
@@ -192,17 +193,17 @@ def test_the_queries_do_not_grow_with_the_groups(small_requests, alias):
                 assert seal_next(small_requests)
         return len(counted)
 
-    enqueue(small_requests, 300, HOT, age=1)
-    enqueue(small_requests, 2, "one", age=1)
+    enqueue_in_group(small_requests, 300, HOT, age=1)
+    enqueue_in_group(small_requests, 2, "one", age=1)
     alone = queries(8)
     for number in range(150):
-        enqueue(small_requests, 2, f"p{number}", age=1)
-    OutboxWorkspace.objects.using(alias).update(agenda={})
+        enqueue_in_group(small_requests, 2, f"p{number}", age=1)
+    OutboxWorkspace.objects.using(alias).update(run_queue={})
     assert queries(8) <= alone + 8  # more groups to look into, sixteen a query
 
 
 def test_choosing_costs_no_query_while_the_agenda_lasts(small_requests, alias):
-    enqueue(small_requests, 300, HOT, age=1)
+    enqueue_in_group(small_requests, 300, HOT, age=1)
     assert seal(small_requests) == HOT
     with transaction.atomic(using=alias):
         turn = lock_for_sealing(small_requests)
@@ -241,7 +242,7 @@ def test_a_census_finds_all_groups_with_their_oldest(context, clock, sandbox):
 
 def test_a_census_begins_at_the_heads_that_are_known(context):
     for product in "bdf":
-        enqueue(context, 4, product)
+        enqueue_in_group(context, 4, product)
     rows = OutboxRecord.rows.using(context.using).order_by("pk")
     heads = {
         ("message", product): Head(row.enqueued_at, row.pk)
@@ -250,7 +251,7 @@ def test_a_census_begins_at_the_heads_that_are_known(context):
     }
     heads[("message", "e")] = heads[("message", "b")]  # known, and empty by now
     for product in "aceg":
-        enqueue(context, 1 if product != "e" else 0, product)
+        enqueue_in_group(context, 1 if product != "e" else 0, product)
     found = dict(group_scan.scan_groups(context, ("", ""), 99, heads))
     assert [product for _, product in found] == ["a", "b", "c", "d", "f", "g"]
     if connections[context.using].vendor == "postgresql":
@@ -263,7 +264,7 @@ def test_a_census_begins_at_the_heads_that_are_known(context):
 
 
 def test_depths_are_counted_no_further_than_asked(context, clock):
-    enqueue(context, 7, "a", age=3)
+    enqueue_in_group(context, 7, "a", age=3)
     most = {("message", "a"): 5, ("message", "none"): 5}
     found = group_scan.count_pending(context, most, {})
     assert found == {
@@ -275,8 +276,8 @@ def test_depths_are_counted_no_further_than_asked(context, clock):
 
 @pytest.mark.parametrize("namesake", ["Shop", "shop "])
 def test_a_group_does_not_wait_for_its_namesake(small_requests, clock, alias, namesake):
-    enqueue(small_requests, 3, namesake, age=9)
-    enqueue(small_requests, 3, "shop", age=5)
+    enqueue_in_group(small_requests, 3, namesake, age=9)
+    enqueue_in_group(small_requests, 3, "shop", age=5)
     OutboxGroup.objects.using(alias).create(
         scope=scope_of(small_requests.name, "message", namesake),
         workspace=small_requests.name,
@@ -305,26 +306,26 @@ def test_a_workspace_seals_nothing_of_its_namesake(alias, outbox_settings, names
 def test_more_groups_than_one_census_looks_at_have_their_turn(small_requests, monkeypatch):
     monkeypatch.setattr(agenda, "GROUPS", 3)
     for number in range(8):
-        enqueue(small_requests, 1, f"p{number}", age=1)
+        enqueue_in_group(small_requests, 1, f"p{number}", age=1)
     assert sorted(seal(small_requests) for _ in range(8)) == [f"p{number}" for number in range(8)]
 
 
 def test_groups_that_are_not_ready_do_not_hide_those_behind_them(small_requests, monkeypatch):
     monkeypatch.setattr(agenda, "GROUPS", 3)
     for product in ("a", "b", "c"):
-        enqueue(small_requests, 1, product)
-    enqueue(small_requests, 1, "z", age=1)
+        enqueue_in_group(small_requests, 1, product)
+    enqueue_in_group(small_requests, 1, "z", age=1)
     assert [seal(small_requests), seal(small_requests)] == [None, "z"]
 
 
 def test_a_full_group_outside_the_part_that_was_looked_at_is_not_forgotten(
     small_requests, monkeypatch, clock
 ):
-    enqueue(small_requests, 200, HOT, age=1)
+    enqueue_in_group(small_requests, 200, HOT, age=1)
     assert seal(small_requests) == HOT
     monkeypatch.setattr(agenda, "GROUPS", 3)
     for number in range(12):
-        enqueue(small_requests, 1, f"p{number}", age=1)
+        enqueue_in_group(small_requests, 1, f"p{number}", age=1)
     went = []
     for _ in range(4):
         clock.move(agenda.LASTS)
@@ -333,8 +334,8 @@ def test_a_full_group_outside_the_part_that_was_looked_at_is_not_forgotten(
 
 
 def test_reasons_are_kept_with_the_agenda(small_requests):
-    enqueue(small_requests, 30, HOT, age=1)
-    enqueue(small_requests, 1, "due", age=40)
+    enqueue_in_group(small_requests, 30, HOT, age=1)
+    enqueue_in_group(small_requests, 1, "due", age=40)
     seal(small_requests)
     assert {reason for *_, reason in plan_of(small_requests)["next"]} == {Reason.FULL.value}
 
@@ -349,7 +350,7 @@ INDEX_ONLY = {
 @pytest.mark.commits  # as ANALYZE does in MariaDB
 def test_a_census_walks_the_index(context, alias):
     for number in range(40):
-        enqueue(context, 40, f"p{number}")
+        enqueue_in_group(context, 40, f"p{number}")
     connection = connections[alias]
     with connection.cursor() as cursor:
         if connection.vendor != "sqlite":
@@ -379,7 +380,7 @@ def pages(captured):
 
 def test_who_is_sealed_again_is_read_from_where_the_last_one_ended(small_requests, clock):
     for age in (40, 30, 20):
-        enqueue(small_requests, 10, HOT, first=age, age=age)
+        enqueue_in_group(small_requests, 10, HOT, first=age, age=age)
     for taken in (40, 30):
         with CaptureQueriesContext(connections[small_requests.using]) as captured:
             assert seal(small_requests) == HOT
@@ -391,7 +392,7 @@ def test_who_is_sealed_again_is_read_from_where_the_last_one_ended(small_request
 
 
 def test_nobody_is_lost_or_read_again_among_many_of_the_same_moment(small_requests):
-    enqueue(small_requests, 35, HOT, age=9)
+    enqueue_in_group(small_requests, 35, HOT, age=9)
     sealed = [seal_next(small_requests).members for _ in range(4)]
     assert [len(members) for members in sealed] == [10, 10, 10, 5]
     assert len({pk for members in sealed for pk in members}) == 35
@@ -400,9 +401,9 @@ def test_nobody_is_lost_or_read_again_among_many_of_the_same_moment(small_reques
 def test_a_record_that_is_committed_late_behind_younger_ones_is_found_by_the_next_agenda(
     small_requests, clock
 ):
-    enqueue(small_requests, 20, HOT, age=20)
+    enqueue_in_group(small_requests, 20, HOT, age=20)
     assert seal(small_requests) == HOT
-    enqueue(small_requests, 1, HOT, first=99, age=500)
+    enqueue_in_group(small_requests, 1, HOT, first=99, age=500)
     assert seal(small_requests) == HOT
     clock.move(1)
     assert seal(small_requests) == HOT
@@ -410,16 +411,16 @@ def test_a_record_that_is_committed_late_behind_younger_ones_is_found_by_the_nex
 
 
 def test_a_record_that_is_committed_late_is_found_by_the_next_sweep(small_requests, clock, alias):
-    enqueue(small_requests, 90, HOT, age=20)
+    enqueue_in_group(small_requests, 90, HOT, age=20)
     assert seal(small_requests) == HOT
     rows = OutboxWorkspace.objects.using(alias)
     told = plan_of(small_requests)
     rows.update(agenda=told | {"sweep_took": 1.0})  # as on a table where a sweep is dear
-    enqueue(small_requests, 1, HOT, first=99, age=500)
+    enqueue_in_group(small_requests, 1, HOT, first=99, age=500)
     late = OutboxRecord.rows.using(alias).filter(enqueued_at__lt=clock.now() - timedelta(seconds=400))
     while clock.now().timestamp() < told["swept"] + SWEEP_REST:
         assert seal(small_requests) == HOT
-        enqueue(small_requests, 10, HOT, first=int(clock.now().timestamp()), age=1)
+        enqueue_in_group(small_requests, 10, HOT, first=int(clock.now().timestamp()), age=1)
         assert late.pending().exists() or connections[alias].vendor != "postgresql"
         clock.move(5)
     assert seal(small_requests) == HOT
@@ -433,7 +434,7 @@ def test_fenced_records_are_looked_at_again(small_requests, clock):
     assert seal(context) == HOT  # and now the newer versions have to wait
     clock.move(5)
     outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=context.using)
-    enqueue(context, 40, HOT, first=10, age=1)
+    enqueue_in_group(context, 40, HOT, first=10, age=1)
     OutboxRecord.rows.using(context.using).pending().filter(payload__contains="newer").update(
         enqueued_at=clock.now() - timedelta(seconds=3)
     )
@@ -454,13 +455,13 @@ def test_small_requests_are_not_kept_by_many_fenced_records_before_them(small_re
     outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=context.using)
     OutboxRecord.rows.using(context.using).pending().update(enqueued_at=clock.now() - timedelta(seconds=9))
     clock.move(1)
-    enqueue(context, 1, HOT, first=99, age=1)
+    enqueue_in_group(context, 1, HOT, first=99, age=1)
     assert f"{HOT}-99" in seal_next(context).body.decode()
 
 
 def test_depths_are_counted_from_where_a_group_is_known_to_begin(context, clock):
-    enqueue(context, 4, "a", age=9)
-    enqueue(context, 3, "a", first=10, age=3)
+    enqueue_in_group(context, 4, "a", age=9)
+    enqueue_in_group(context, 3, "a", first=10, age=3)
     group = ("message", "a")
     since = clock.now() - timedelta(seconds=3)
     assert group_scan.count_pending(context, {group: 9}, {group: Head(since, 0)})[group] == (3, since)

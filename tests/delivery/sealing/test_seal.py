@@ -12,11 +12,7 @@ from evermuse_outbox.delivery.loop.relay import relay
 from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.sealing.seal import open_sealed, seal_next
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
-from tests.records import record
-
-
-def enqueue(alias, *numbers, **changes):
-    return [outbox.enqueue(record(number, **changes), using=alias) for number in numbers]
+from tests.records import enqueue, record
 
 
 def state_of(row):

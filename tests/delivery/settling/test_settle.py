@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.models import (
     BatchState,
@@ -15,11 +14,7 @@ from evermuse_outbox.models import (
     WorkspaceState,
 )
 from evermuse_outbox.sandbox import Fault
-from tests.records import record
-
-
-def enqueue(alias, *numbers, **changes):
-    return [outbox.enqueue(record(number, **changes), using=alias) for number in numbers]
+from tests.records import enqueue, make_invalid
 
 
 def state_of(row):
@@ -187,13 +182,6 @@ def test_without_the_keeper_of_the_pace_nothing_is_sent_and_everybody_is_told(co
 BAD = {"_participants": [{"id": "x", "role": "external", "email": "someone@ab--1.example"}]}
 
 
-def spoil(alias, row):
-    """Makes a stored line such as no validation would let through."""
-    payload = row.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"')
-    assert payload != row.payload
-    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(payload=payload, size=len(payload.encode()))
-
-
 def deliver(context, clock):
     """Until nothing is left to do."""
     for _ in range(60):
@@ -207,7 +195,7 @@ def deliver(context, clock):
 def test_a_202_that_names_the_rejected_ones(context, alias, sandbox, clock):
     rows = enqueue(alias, *range(10))
     for row in rows[3:5]:
-        spoil(alias, row)
+        make_invalid(row)
     relay(context, 1)
     assert [state_of(row) for row in rows] == ["in_flight"] * 3 + ["rejected"] * 2 + ["in_flight"] * 5
     deliver(context, clock)
@@ -222,7 +210,7 @@ def test_a_202_that_names_the_rejected_ones(context, alias, sandbox, clock):
 def test_more_rejected_than_the_answer_lists(context, alias, sandbox, clock, bad):
     rows = enqueue(alias, *range(60))
     for row in rows[:bad]:
-        spoil(alias, row)
+        make_invalid(row)
     deliver(context, clock)
     assert [state_of(row) for row in rows] == ["rejected"] * bad + ["delivered"] * (60 - bad)
     assert all("_nature" in row.rejections.get().message for row in rows[:bad])
@@ -244,7 +232,7 @@ def test_a_400_rejects_a_lone_record_with_its_message(context, alias, clock, err
     from evermuse_outbox.sandbox import Sandbox
 
     (row,) = enqueue(alias, 1)
-    spoil(alias, row)
+    make_invalid(row)
     with Sandbox(rate_limit=100_000, errors_in=errors_in, clock=lambda: clock.at.timestamp()) as other:
         relay(_at(alias, context, other), 60)
     assert state_of(row) == "rejected"
