@@ -28,12 +28,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import stage
+from .common import testbed
 from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
 
-DATABASES = {"postgresql": stage.POSTGRES, "mariadb": stage.MARIADB, "sqlite": "sqlite://"}
+DATABASES = {"postgresql": testbed.POSTGRES, "mariadb": testbed.MARIADB, "sqlite": "sqlite://"}
 AT_A_TIME = 10
 RAW, ENQUEUE, ENQUEUE_MANY = "INSERT, driver", "enqueue", "enqueue_many"
 COPY, BULK = "COPY", "bulk_create"
@@ -75,7 +75,7 @@ def _in_a_process(database: str, arguments: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="evermuse-benchmark-") as folder:
         written = Path(folder) / "figures.json"
         command = [sys.executable, "-m", "benchmarks", "enqueue", *arguments]
-        subprocess.run([*command, "--child", database, str(written)], check=True, cwd=stage.ROOT)
+        subprocess.run([*command, "--child", database, str(written)], check=True, cwd=testbed.ROOT)
         return json.loads(written.read_text())
 
 
@@ -84,9 +84,9 @@ def _in_a_process(database: str, arguments: list[str]) -> dict[str, Any]:
 
 def _measure(options: argparse.Namespace) -> None:
     database, written = options.child
-    with stage.stage(DATABASES[database], WAKE_ON_COMMIT=False) as host:
+    with testbed.running(DATABASES[database], WAKE_ON_COMMIT=False) as bed:
         sizes = {size: _measured(database, size, options) for size in options.sizes}
-        Path(written).write_text(json.dumps({"version": host.version(), "sizes": sizes}))
+        Path(written).write_text(json.dumps({"version": bed.version(), "sizes": sizes}))
 
 
 def _measured(database: str, size: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import sink, stage
+from .common import sink, testbed
 from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
@@ -84,11 +84,11 @@ def main(arguments: list[str]) -> None:
     """Runs the benchmark."""
     options = _options(arguments)
     outbox = {"RATE_LIMIT": RATE, "MAX_BATCH_RECORDS": options.batch_records}
-    with stage.stage(options.database, **outbox) as host:
+    with testbed.running(options.database, **outbox) as bed:
         report = Report(options.name, vars(options))
-        report.service("database", host.version())
+        report.service("database", bed.version())
         kinds = [(seconds, workers) for seconds in options.complete_after for workers in options.workers]
-        runs = [_run(options, host, *kind) for kind in kinds]
+        runs = [_run(options, bed, *kind) for kind in kinds]
         report.raw["runs"] = [vars(run) for run in runs]
         title = f"{options.batches} batches sent at {RATE} requests a second, {options.open} open before"
         report.table(title, HEADERS, [run.row() for run in runs])
@@ -112,16 +112,16 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run(options: argparse.Namespace, host: stage.Stage, complete_after: float, workers: int) -> Run:
+def _run(options: argparse.Namespace, bed: testbed.Testbed, complete_after: float, workers: int) -> Run:
     """A backlog is sent and followed to its end."""
     with sink.running(complete_after=complete_after) as api:
-        host.empty()
+        bed.empty()
         _open_batches(api, options.open)
         _enqueue(options.batches * options.batch_records)
         os.environ["EVERMUSE_API_URL"] = api.url  # for the workers, which are started now
-        host.start_workers(workers)
+        bed.start_workers(workers)
         _wait(options.open + options.batches, f"{complete_after:g} s, {workers} workers")
-        host.stop_workers()
+        bed.stop_workers()
         figures = api.figures()
     made = [send[0] for send in figures["sends"]]
     return Run(complete_after, workers, made[options.open :], figures["reads"], _delays(made, complete_after))

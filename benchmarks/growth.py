@@ -24,7 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import sink, stage, table
+from .common import bulk_rows, machine, sink, testbed
 from .common.options import parser_of
 from .common.report import Report, percentile
 
@@ -36,26 +36,26 @@ def main(arguments: list[str]) -> None:
     options = _options(arguments)
     with (
         sink.running(delay=options.delay) as api,
-        stage.stage(
-            stage.POSTGRES, api_url=api.url, RATE_LIMIT=options.rate, SENDERS=options.senders
-        ) as host,
+        testbed.running(
+            testbed.POSTGRES, api_url=api.url, RATE_LIMIT=options.rate, SENDERS=options.senders
+        ) as bed,
     ):
         report = Report(options.name, vars(options))
-        report.service("database", host.version())
-        is_off = host.sql("SHOW autovacuum")[0][0] == "off"
+        report.service("database", bed.version())
+        is_off = bed.sql("SHOW autovacuum")[0][0] == "off"
         if is_off:
             report.note(
                 "autovacuum is off on this server; this benchmark runs VACUUM (ANALYZE) in its place."
             )
-        watch = Watch(host.database_url, vacuums=is_off and options.vacuum)
+        watch = Watch(bed.database_url, vacuums=is_off and options.vacuum)
         runs = []
         with watch.running():
-            _fill(table.add_delivered, options.young, "young rows", days_ago=3)
-            runs.append(_run(host, api, watch, options, "without"))
-            _fill(table.add_delivered, options.old, "old rows", days_ago=30)
-            runs.append(_run(host, api, watch, options, "purging"))
-            rest = _purge_rest(host, watch)
-        after = _vacuumed(host)
+            _fill(bulk_rows.add_delivered, options.young, "young rows", days_ago=3)
+            runs.append(_run(bed, api, watch, options, "without"))
+            _fill(bulk_rows.add_delivered, options.old, "old rows", days_ago=30)
+            runs.append(_run(bed, api, watch, options, "purging"))
+            rest = _purge_rest(bed, watch)
+        after = _vacuumed(bed)
         _tell(report, options, runs, rest, after, watch)
 
 
@@ -77,58 +77,58 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _fill(add: Any, count: int, what: str, **told: Any) -> None:
     with tqdm(total=count, unit=" rows", desc=what, file=sys.stderr) as bar:
-        for done in range(0, count, table.SLICE):
-            add(min(table.SLICE, count - done), **told)
-            bar.update(min(table.SLICE, count - done))
+        for done in range(0, count, bulk_rows.SLICE):
+            add(min(bulk_rows.SLICE, count - done), **told)
+            bar.update(min(bulk_rows.SLICE, count - done))
 
 
 # --- one drain ----------------------------------------------------------------------------------------
 
 
 def _run(
-    host: stage.Stage, api: sink.Sink, watch: Watch, options: argparse.Namespace, name: str
+    bed: testbed.Testbed, api: sink.Sink, watch: Watch, options: argparse.Namespace, name: str
 ) -> dict[str, Any]:
     """Drains a backlog, and tells what it cost and what was purged meanwhile."""
-    _fill(table.add_pending, options.records, f"{name}: backlog")
-    host.sql(f"VACUUM (ANALYZE) {RECORDS}")
-    host.sql("CHECKPOINT")
-    seen, wal = len(api.figures()["sends"]), host.wal()
-    meter = stage.CpuMeter(sink=[api.process.pid])
-    host.start_workers(options.workers)
-    meter.add(workers=[worker.pid for worker in host.workers])
+    _fill(bulk_rows.add_pending, options.records, f"{name}: backlog")
+    bed.sql(f"VACUUM (ANALYZE) {RECORDS}")
+    bed.sql("CHECKPOINT")
+    seen, wal = len(api.figures()["sends"]), bed.wal()
+    meter = machine.CpuMeter(sink=[api.process.pid])
+    bed.start_workers(options.workers)
+    meter.add(workers=[worker.pid for worker in bed.workers])
     figures = api.wait_for(options.records, f"{name}: deliver", after=seen)
     cpu = meter.read()
-    host.stop_workers()
+    bed.stop_workers()
     sends = sorted(send[0] for send in figures["sends"][seen:])
     return {
         "name": name,
         "sends": sends,
         "cpu": cpu,
-        "wal": host.wal() - wal,
+        "wal": bed.wal() - wal,
         "purged a second": watch.purged_a_second(sends[0], sends[-1]),
         "began": sends[0],
         "ended": sends[-1],
     }
 
 
-def _purge_rest(host: stage.Stage, watch: Watch) -> dict[str, float]:
+def _purge_rest(bed: testbed.Testbed, watch: Watch) -> dict[str, float]:
     """What the drain was too short for is purged with nothing beside it."""
     from evermuse_outbox.delivery.context.context import Clock
     from evermuse_outbox.upkeep.purge import Walks, purge
 
     started, count, walks = time.monotonic(), 0, Walks()
-    meter = stage.CpuMeter()
+    meter = machine.CpuMeter()
     while gone := purge("default", Clock(), 14, 1.0, walks):
         count += gone
     seconds = time.monotonic() - started
     return {"purged": count, "seconds": seconds, "postgres": meter.read()["postgres"]}
 
 
-def _vacuumed(host: stage.Stage) -> dict[str, Any]:
+def _vacuumed(bed: testbed.Testbed) -> dict[str, Any]:
     """The table after a vacuum at leisure."""
-    host.sql(f"VACUUM (ANALYZE) {RECORDS}")
+    bed.sql(f"VACUUM (ANALYZE) {RECORDS}")
     time.sleep(1.5)
-    return _look(host.sql)
+    return _look(bed.sql)
 
 
 # --- the table, watched -------------------------------------------------------------------------------

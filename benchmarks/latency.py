@@ -27,7 +27,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import sink, stage
+from .common import sink, testbed
 from .common.options import parser_of
 from .common.records import record
 from .common.report import Report, percentile
@@ -102,15 +102,15 @@ def _play(way: Way, options: argparse.Namespace) -> dict[str, Any]:
         os.environ["CELERY_BROKER_URL"] = way.broker
     with (
         sink.running(delay=options.delay, identities=True) as api,
-        stage.stage(api_url=api.url, **way.outbox) as host,
+        testbed.running(api_url=api.url, **way.outbox) as bed,
     ):
-        host.start_relays(1) if way.relay else host.start_workers(1)
+        bed.start_relays(1) if way.relay else bed.start_workers(1)
         time.sleep(SETTLING)
         _await(api, _enqueue_at([0.0] * 3, _Numbers(), options.size, "warm"))
         numbers = _Numbers(1_000)
         lone = _lone(api, options, numbers, way.title)
         streams = [_stream(api, rate, options, numbers) for rate in options.rates]
-        servers = {"database": host.version(), "broker": _broker()}
+        servers = {"database": bed.version(), "broker": _broker()}
     return {"waits": lone, "streams": streams, "servers": servers}
 
 

@@ -34,12 +34,12 @@ from typing import Any
 import psycopg
 from tqdm import tqdm
 
-from .common import processes, sink, stage
+from .common import processes, sink, testbed
 from .common.databases import fresh_database
 from .common.options import parser_of
 from .common.report import Report, percentile
 from .contenders import CONTENDERS, Contender, environment
-from .contenders.counting import counting, split
+from .contenders.statement_counter import counting, split
 
 HEADERS = (
     "contender",
@@ -155,7 +155,7 @@ def _host_and_api(
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evermuse-peers-")))
         api = stack.enter_context(sink.running(delay=options.delay, identities=True))
-        url = stack.enter_context(fresh_database(stage.POSTGRES, home))
+        url = stack.enter_context(fresh_database(testbed.POSTGRES, home))
         where = stack.enter_context(_environment(contender, api.url, url, home))
         _host(where, contender, "prepare")
         yield where, api, home
@@ -168,7 +168,7 @@ def _environment(contender: Contender, api_url: str, url: str, home: Path) -> It
     yield os.environ | {
         "DJANGO_SETTINGS_MODULE": contender.settings,
         "DATABASE_URL": url,
-        "REDIS_URL": stage.REDIS,
+        "REDIS_URL": testbed.REDIS,
         "CELERY_TASK_DEFAULT_QUEUE": queue,
         "EXAMPLE_VAR_DIR": str(home),
         "EVERMUSE_API_URL": api_url,
@@ -178,7 +178,7 @@ def _environment(contender: Contender, api_url: str, url: str, home: Path) -> It
     }
     import redis
 
-    redis.Redis.from_url(stage.REDIS).delete(queue)
+    redis.Redis.from_url(testbed.REDIS).delete(queue)
 
 
 def _python(contender: Contender) -> str:
@@ -196,7 +196,7 @@ def _enqueue(
 def _host(where: dict[str, str], contender: Contender, *wish: str) -> str:
     """What the host printed."""
     command = [_python(contender), "-m", "benchmarks.contenders.host", *wish]
-    done = subprocess.run(command, env=where, cwd=stage.ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, env=where, cwd=testbed.ROOT, capture_output=True, text=True)
     if done.returncode:
         raise Failed(environment.last_line(done.stderr))
     return done.stdout
@@ -211,7 +211,7 @@ def _workers(where: dict[str, str], contender: Contender, home: Path) -> Iterato
             logs.append(home / f"{number}.log")
             command = [_python(contender), "-W", "ignore", *(word.format(home=home) for word in words)]
             with logs[-1].open("wb") as log:
-                running.append(subprocess.Popen(command, env=where, cwd=stage.ROOT, stdout=log, stderr=log))
+                running.append(subprocess.Popen(command, env=where, cwd=testbed.ROOT, stdout=log, stderr=log))
         yield
     except Failed as error:
         said = [environment.last_line(log.read_text(errors="replace")) for log in logs]
@@ -257,11 +257,11 @@ def delivered_a_second(sends: list[list[Any]]) -> float:
 
 
 def _tell_versions(report: Report) -> None:
-    with psycopg.connect(stage.POSTGRES) as connection:
+    with psycopg.connect(testbed.POSTGRES) as connection:
         report.service("database", connection.execute("SELECT version()").fetchone()[0])
     import redis
 
-    report.service("broker", f"Redis {redis.Redis.from_url(stage.REDIS).info('server')['redis_version']}")
+    report.service("broker", f"Redis {redis.Redis.from_url(testbed.REDIS).info('server')['redis_version']}")
     known = environment.versions()
     report.raw["peers_packages"] = known
     names = sorted({each.requires.split("[")[0] for each in CONTENDERS} | {"Django", "requests", "redis"})

@@ -26,9 +26,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import sink, stage, table
+from .common import bulk_rows, machine, sink, testbed
 from .common.options import parser_of
-from .common.plans import Statement, captured
+from .common.query_plans import Statement, captured
 from .common.report import Report
 
 BATCHES = 20
@@ -38,20 +38,23 @@ BATCHES = 20
 def main(arguments: list[str]) -> None:
     """Runs the benchmark."""
     options = _options(arguments)
-    with sink.running(delay=0, complete_after=0) as api, stage.stage(stage.POSTGRES, api_url=api.url) as host:
+    with (
+        sink.running(delay=0, complete_after=0) as api,
+        testbed.running(testbed.POSTGRES, api_url=api.url) as bed,
+    ):
         report = Report(options.name, vars(options))
-        report.service("database", host.version())
+        report.service("database", bed.version())
         report.note(
-            f"statistics: {options.statistics}; autovacuum of the server: {host.sql('SHOW autovacuum')[0][0]}"
+            f"statistics: {options.statistics}; autovacuum of the server: {bed.sql('SHOW autovacuum')[0][0]}"
         )
         costs: dict[str, dict[str, float]] = {}
         for count in sorted(options.rows):
-            _grow(host, count, options)
-            costs[f"{count:,}"] = _cost(host, options)
+            _grow(bed, count, options)
+            costs[f"{count:,}"] = _cost(bed, options)
             _tell_plans(report, f"{count:,} delivered rows", _explained())
         _add_old(options)
         with _old_snapshot(options.dead):
-            costs["the same, old snapshot"] = _cost(host, options)
+            costs["the same, old snapshot"] = _cost(bed, options)
             _tell_plans(report, f"the same under an old snapshot, after {options.dead} batches", _explained())
         _tell_costs(report, costs)
         report.raw["costs"] = costs
@@ -83,28 +86,28 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 # --- the table ----------------------------------------------------------------------------------------
 
 
-def _grow(host: stage.Stage, count: int, options: argparse.Namespace) -> None:
+def _grow(bed: testbed.Testbed, count: int, options: argparse.Namespace) -> None:
     """The table has ``count`` delivered rows then, and enough that wait or are old."""
     from evermuse_outbox.models import OutboxRecord
 
     rows = OutboxRecord.rows.filter(batch__isnull=False).count()
     with tqdm(total=count, initial=rows, unit=" rows", desc="grow", file=sys.stderr) as bar:
         while (missing := count - rows) > 0:
-            table.add_delivered(min(missing, table.SLICE), days_ago=3, size=options.size)
-            rows += min(missing, table.SLICE)
-            bar.update(min(missing, table.SLICE))
+            bulk_rows.add_delivered(min(missing, bulk_rows.SLICE), days_ago=3, size=options.size)
+            rows += min(missing, bulk_rows.SLICE)
+            bar.update(min(missing, bulk_rows.SLICE))
     _add_old(options)
     waiting = OutboxRecord.rows.pending().count()
-    table.add_pending(max(0, options.pending - waiting), size=options.size)
+    bulk_rows.add_pending(max(0, options.pending - waiting), size=options.size)
     first = count == min(options.rows)
     if options.statistics == "fresh" or (options.statistics == "stale" and first):
-        host.sql("VACUUM (ANALYZE)")
-    host.sql("CHECKPOINT")  # what growing wrote is not to be written while batches are measured
+        bed.sql("VACUUM (ANALYZE)")
+    bed.sql("CHECKPOINT")  # what growing wrote is not to be written while batches are measured
 
 
 def _add_old(options: argparse.Namespace) -> None:
     """More than the purge gets through while it is measured and explained."""
-    table.add_delivered(5 * BATCHES * table.BATCH, days_ago=30, size=options.size)
+    bulk_rows.add_delivered(5 * BATCHES * bulk_rows.BATCH, days_ago=30, size=options.size)
 
 
 @contextmanager
@@ -114,7 +117,7 @@ def _old_snapshot(batches: int) -> Iterator[None]:
 
     import psycopg
 
-    table.add_pending((batches + 2 * BATCHES) * table.BATCH)
+    bulk_rows.add_pending((batches + 2 * BATCHES) * bulk_rows.BATCH)
     with psycopg.connect(os.environ["DATABASE_URL"]) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         other.execute("SELECT count(*) FROM evermuse_outbox_outboxworkspace")
@@ -205,11 +208,11 @@ def _explained() -> dict[str, list[Statement]]:
     return told
 
 
-def _cost(host: stage.Stage, options: argparse.Namespace) -> dict[str, float]:
+def _cost(bed: testbed.Testbed, options: argparse.Namespace) -> dict[str, float]:
     """The median batch: milliseconds in all, in the database, of PostgreSQL's CPU, and how many statements."""
     context, times, inside, counts = _channel(), [], [], []
     _send(context)
-    meter = stage.CpuMeter()
+    meter = machine.CpuMeter()
     for _ in range(BATCHES):
         started = time.perf_counter()
         with captured() as statements:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import sink, stage
+from .common import machine, sink, testbed
 from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
@@ -30,21 +30,21 @@ def main(arguments: list[str]) -> None:
     outbox = {"RATE_LIMIT": options.rate, "SENDERS": options.senders, "MAX_BATCH_RECORDS": options.batch}
     with (
         sink.running(delay=options.delay, complete_after=options.complete_after) as api,
-        stage.stage(options.database, api_url=api.url, **outbox) as host,
+        testbed.running(options.database, api_url=api.url, **outbox) as bed,
     ):
         report = Report(options.name, vars(options))
-        report.service("database", host.version())
-        wal = host.wal()
+        report.service("database", bed.version())
+        wal = bed.wal()
         filled = _fill(options)
-        meter = stage.CpuMeter(sink=[api.process.pid])
-        host.start_workers(options.workers)
-        meter.add(workers=[worker.pid for worker in host.workers])
+        meter = machine.CpuMeter(sink=[api.process.pid])
+        bed.start_workers(options.workers)
+        meter.add(workers=[worker.pid for worker in bed.workers])
         figures = api.wait_for(options.records)
         cpu = meter.read()
-        _settle(host)
+        _settle(bed)
         all_reads = api.figures()["reads"]
         purged = _purge(options) if options.purge else 0.0
-        wal = host.wal() - wal
+        wal = bed.wal() - wal
         _tell(report, options, figures, cpu, filled, wal, len(all_reads), purged)
 
 
@@ -73,13 +73,13 @@ def _fill(options: argparse.Namespace) -> float:
     return time.monotonic() - started
 
 
-def _settle(host: stage.Stage) -> None:
+def _settle(bed: testbed.Testbed) -> None:
     """Waits until the last batch is known to be complete."""
     from evermuse_outbox.models import OutboxBatch
 
     while OutboxBatch.objects.exclude(state="complete").exists():
         time.sleep(0.5)
-    host.stop_workers()
+    bed.stop_workers()
 
 
 def _purge(options: argparse.Namespace) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import sink, stage
+from .common import machine, sink, testbed
 from .common.options import parser_of
 from .common.report import Report
 
@@ -32,17 +32,17 @@ def main(arguments: list[str]) -> None:
     options = _options(arguments)
     more = [f"key-{number}" for number in range(2, options.keys + 1)]
     outbox = {"WORKSPACES": {name: {"API_KEY": f"em_sk_{uuid.uuid4().hex}"} for name in more}}
-    with sink.running() as api, stage.stage(options.database, api_url=api.url, **outbox) as host:
+    with sink.running() as api, testbed.running(options.database, api_url=api.url, **outbox) as bed:
         report = Report(options.name, vars(options))
-        report.service("database", host.version())
-        host.start_workers(options.workers)
+        report.service("database", bed.version())
+        bed.start_workers(options.workers)
         seconds = 60 * options.minutes
-        meter = stage.CpuMeter(sink=[api.process.pid])
+        meter = machine.CpuMeter(sink=[api.process.pid])
         producer = _produce(options.rate, seconds, ["default", *more])
-        meter.add(workers=[worker.pid for worker in host.workers])
+        meter.add(workers=[worker.pid for worker in bed.workers])
         samples = _watch(api, producer, seconds)
         cpu, figures = meter.read(), api.figures()
-        host.stop_workers()
+        bed.stop_workers()
         _tell(report, options, samples, cpu, figures)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .common import sink, stage
+from .common import machine, sink, testbed
 from .common.options import parser_of
 from .common.records import records
 from .common.report import Report, percentile
@@ -83,10 +83,10 @@ class Run:
 def main(arguments: list[str]) -> None:
     """Runs the benchmark."""
     options = _options(arguments)
-    with stage.stage(options.database, RATE_LIMIT=RATE, MAX_BATCH_RECORDS=RECORDS) as host:
+    with testbed.running(options.database, RATE_LIMIT=RATE, MAX_BATCH_RECORDS=RECORDS) as bed:
         report = Report(options.name, vars(options))
-        report.service("database", host.version())
-        runs = [_run(options, host, *kind) for kind in product(options.delay, options.workers)]
+        report.service("database", bed.version())
+        runs = [_run(options, bed, *kind) for kind in product(options.delay, options.workers)]
         report.raw["runs"] = [vars(run) for run in runs]
         title = f"{options.seconds:g} s each, a backlog at all times, beside {options.small} small groups"
         report.table(title, HEADERS, [run.row() for run in runs])
@@ -106,18 +106,18 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run(options: argparse.Namespace, host: stage.Stage, delay: float, workers: int) -> Run:
+def _run(options: argparse.Namespace, bed: testbed.Testbed, delay: float, workers: int) -> Run:
     """A backlog that is larger than what can be sent, watched from the first send on."""
     with sink.running(delay=delay) as api:
-        host.empty()
+        bed.empty()
         _enqueue(int(RATE * RECORDS * (options.seconds + 5)), options.small)
         os.environ["EVERMUSE_API_URL"] = api.url  # for the workers, which are started now
-        host.start_workers(workers)
+        bed.start_workers(workers)
         _watch(api, options.seconds, f"answers in {delay:g} s, {workers} processes")
-        figures, meter = api.figures(), stage.CpuMeter()
-        meter.add(workers=[worker.pid for worker in host.workers])
+        figures, meter = api.figures(), machine.CpuMeter()
+        meter.add(workers=[worker.pid for worker in bed.workers])
         cores = meter.read()["workers"] / options.seconds
-        host.stop_workers()
+        bed.stop_workers()
         return Run(delay, workers, figures["sends"], figures["reads"], figures["repeated"], cores)
 
 

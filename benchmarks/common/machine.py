@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,49 @@ def _version(name: str) -> str | None:
 def _commit() -> str:
     told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
     return told.stdout.strip() or "unknown"
+
+
+class CpuMeter:
+    """CPU seconds by role since it was made: processes with all their children, ended ones too."""
+
+    def __init__(self, **roles: list[int]) -> None:
+        """``roles`` names the processes of each; ``postgres`` and ``redis`` are found by their names."""
+        self._roles = roles | {"postgres": _pids_of("postgres"), "redis": _pids_of("redis-server")}
+        self._before = self._now()
+        self._machine, self._since = _busy(), time.monotonic()
+
+    def add(self, **roles: list[int]) -> None:
+        """More processes, started since: all that they have used counts."""
+        self._roles |= roles
+
+    def read(self) -> dict[str, float]:
+        """Seconds by role, ``all`` of these together, and ``machine``: the busy share of all cores, 0 to 1."""
+        spent = {role: now - self._before.get(role, 0.0) for role, now in self._now().items()}
+        cores = (time.monotonic() - self._since) * (os.cpu_count() or 1)
+        return spent | {"all": sum(spent.values()), "machine": (_busy() - self._machine) / cores}
+
+    def _now(self) -> dict[str, float]:
+        return {role: sum(map(_spent, pids)) for role, pids in self._roles.items()}
+
+
+def _pids_of(name: str) -> list[int]:
+    """The first process of that name, whose children are the others."""
+    found = [p.pid for p in psutil.process_iter(["name", "ppid"]) if p.info["name"] == name]
+    return [pid for pid in found if psutil.Process(pid).ppid() not in found]
+
+
+def _spent(pid: int) -> float:
+    total = 0.0
+    try:
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            used = each.cpu_times()
+            total += used.user + used.system + used.children_user + used.children_system
+    except psutil.NoSuchProcess:
+        pass
+    return total
+
+
+def _busy() -> float:
+    used = psutil.cpu_times()
+    return sum(used) - used.idle - used.iowait - used.guest - used.guest_nice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .stage import POSTGRES
+from .testbed import POSTGRES
 
 SHARED: dict[str, dict[str, Any]] = {
     "--size": {"type": int, "default": 1_500, "metavar": "BYTES", "help": "of a record; default: 1500"},

@@ -8,7 +8,7 @@ from django_celery_outbox import OutboxCelery
 
 from .base import *  # noqa: F403
 from .base import INSTALLED_APPS
-from .wire import post
+from .http_client import post
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_celery_outbox"]
 CELERY_OUTBOX_APP = f"{__name__}.app"

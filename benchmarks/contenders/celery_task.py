@@ -3,7 +3,7 @@
 from celery import Celery
 
 from .base import *  # noqa: F403
-from .wire import post
+from .http_client import post
 
 app = Celery("benchmarks.contenders.celery_task")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -5,7 +5,7 @@ Its other strategy makes the call in the host's process after COMMIT, which is n
 
 from jaiminho.send import save_to_outbox
 
-from . import wire
+from . import http_client
 from .base import *  # noqa: F403
 from .base import INSTALLED_APPS
 
@@ -15,7 +15,7 @@ JAIMINHO_CONFIG = {"PUBLISH_STRATEGY": "keep-order", "DELETE_AFTER_SEND": True}
 
 @save_to_outbox
 def deliver(record):
-    wire.post(record)
+    http_client.post(record)
 
 
 def enqueue(record):

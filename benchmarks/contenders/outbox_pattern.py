@@ -30,7 +30,7 @@ class HttpConnection:
         from requests import RequestException
         from stomp.exception import StompException
 
-        from .wire import post_line
+        from .http_client import post_line
 
         try:
             post_line(body, destination.removeprefix("/queue/"))
@@ -41,6 +41,6 @@ class HttpConnection:
 def enqueue(record):
     from django_outbox_pattern.models import Published
 
-    from .wire import key_of
+    from .http_client import key_of
 
     Published.objects.create(destination=f"/queue/{key_of(record)}", body=record)

@@ -8,7 +8,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from . import IN_FLIGHT
 from .base import *  # noqa: F403
 from .base import INSTALLED_APPS, LOGGING
-from .wire import key_of, post_line
+from .http_client import key_of, post_line
 
 INSTALLED_APPS = [*INSTALLED_APPS, "post_office"]
 EMAIL_BACKEND = "post_office.EmailBackend"

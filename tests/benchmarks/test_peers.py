@@ -8,7 +8,7 @@ import pytest
 from benchmarks import peers
 from benchmarks.common import sink
 from benchmarks.contenders import CONTENDERS, environment
-from benchmarks.contenders.counting import Tally, counting, split
+from benchmarks.contenders.statement_counter import Tally, counting, split
 
 
 def message(kind, body):

@@ -10,8 +10,8 @@ import dataclasses
 import pytest
 from django.db import connections
 
-from benchmarks.common import table
-from benchmarks.common.plans import captured
+from benchmarks.common import bulk_rows
+from benchmarks.common.query_plans import captured
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.polling.poll import poll_due_batch
 from evermuse_outbox.delivery.sealing.seal import seal_next
@@ -36,9 +36,9 @@ def grown(context, alias):
         pytest.skip("PostgreSQL tells what it did")
 
     def grow(*, analyzed):
-        table.add_delivered(ROWS, days_ago=3, size=500, using=alias)
-        table.add_delivered(3_000, days_ago=30, size=500, using=alias)
-        table.add_pending(ROWS, size=500, using=alias)
+        bulk_rows.add_delivered(ROWS, days_ago=3, size=500, using=alias)
+        bulk_rows.add_delivered(3_000, days_ago=30, size=500, using=alias)
+        bulk_rows.add_pending(ROWS, size=500, using=alias)
         if analyzed:
             # Young ones that were set aside, which a walk by id would come to only behind all that is delivered.
             waiting = OutboxRecord.rows.using(alias).pending()

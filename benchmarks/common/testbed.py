@@ -7,15 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from . import processes
 from .databases import fresh_database
@@ -28,8 +25,8 @@ SETTINGS = "benchmarks.settings"
 
 
 @dataclass
-class Stage:
-    """One database, and the processes that work on it; made by :func:`stage`."""
+class Testbed:
+    """One database, and the processes that work on it; made by :func:`running`."""
 
     database_url: str
     home: Path
@@ -109,9 +106,9 @@ class Stage:
 
 
 @contextmanager
-def stage(
+def running(
     database_url: str = POSTGRES, *, api_url: str = "http://127.0.0.1:1", **outbox: Any
-) -> Iterator[Stage]:
+) -> Iterator[Testbed]:
     """A fresh database on that server, migrated, with Django set up on it. Once for a process.
 
     ``outbox`` are keys of ``EVERMUSE_OUTBOX``.
@@ -136,53 +133,7 @@ def stage(
 
         django.setup()
         call_command("migrate", verbosity=0)
-        set_up = Stage(url, home)
+        bed = Testbed(url, home)
         stack.callback(connections.close_all)
-        stack.callback(set_up.stop_workers)
-        yield set_up
-
-
-class CpuMeter:
-    """CPU seconds by role since it was made: processes with all their children, ended ones too."""
-
-    def __init__(self, **roles: list[int]) -> None:
-        """``roles`` names the processes of each; ``postgres`` and ``redis`` are found by their names."""
-        self._roles = roles | {"postgres": _pids_of("postgres"), "redis": _pids_of("redis-server")}
-        self._before = self._now()
-        self._machine, self._since = _busy(), time.monotonic()
-
-    def add(self, **roles: list[int]) -> None:
-        """More processes, started since: all that they have used counts."""
-        self._roles |= roles
-
-    def read(self) -> dict[str, float]:
-        """Seconds by role, ``all`` of these together, and ``machine``: the busy share of all cores, 0 to 1."""
-        spent = {role: now - self._before.get(role, 0.0) for role, now in self._now().items()}
-        cores = (time.monotonic() - self._since) * (os.cpu_count() or 1)
-        return spent | {"all": sum(spent.values()), "machine": (_busy() - self._machine) / cores}
-
-    def _now(self) -> dict[str, float]:
-        return {role: sum(map(_spent, pids)) for role, pids in self._roles.items()}
-
-
-def _pids_of(name: str) -> list[int]:
-    """The first process of that name, whose children are the others."""
-    found = [p.pid for p in psutil.process_iter(["name", "ppid"]) if p.info["name"] == name]
-    return [pid for pid in found if psutil.Process(pid).ppid() not in found]
-
-
-def _spent(pid: int) -> float:
-    total = 0.0
-    try:
-        process = psutil.Process(pid)
-        for each in [process, *process.children(recursive=True)]:
-            used = each.cpu_times()
-            total += used.user + used.system + used.children_user + used.children_system
-    except psutil.NoSuchProcess:
-        pass
-    return total
-
-
-def _busy() -> float:
-    used = psutil.cpu_times()
-    return sum(used) - used.idle - used.iowait - used.guest - used.guest_nice
+        stack.callback(bed.stop_workers)
+        yield bed
