@@ -1,6 +1,6 @@
-"""System checks: each one says what is wrong, where, and how to mend it.
+"""System checks: each says what is wrong, where, and how to correct it.
 
-Ids are stable, so that a host can silence one: ``evermuse_outbox.E001`` …
+The ids do not change, so a host can silence a check with ``SILENCED_SYSTEM_CHECKS``.
 """
 
 from __future__ import annotations
@@ -11,137 +11,172 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
-from . import conf
+from .conf import (
+    DEFAULT_WORKSPACE,
+    MAX_PERMIT_WAIT,
+    SETTING,
+    Settings,
+    Workspace,
+    find_problems,
+    get_settings,
+)
 from .evermuse import limits
-from .upkeep import postgresql as storage
+from .upkeep import postgresql
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001 bad setting; E002 lease too short; E003 unknown database; W001 … W006 see the docs."""
-    found: list[CheckMessage] = [
+    """Check the settings: errors E001 to E003 and warnings W001 to W006.
+
+    If a value is not valid (E001), the other checks do not run, because they need all values.
+    """
+    errors: list[CheckMessage] = [
         Error(f"{problem.path}: {problem.message}", hint=problem.hint, id="evermuse_outbox.E001")
-        for problem in conf.problems()
+        for problem in find_problems()
     ]
-    if found:
-        return found
-    settings = conf.get_settings()
-    return [*_lease(settings), *_databases(settings), *_keys(settings), *_celery_times(settings)]
+    if errors:
+        return errors
+    settings = get_settings()
+    return [
+        *_check_lease(settings),
+        *_check_databases(settings),
+        *_check_keys_are_set(settings),
+        *_check_keys_differ(settings),
+        *_check_rate_limits(settings),
+        *_check_visibility_timeout(settings),
+        *_check_task_time_limit(settings),
+    ]
 
 
-def _lease(settings: conf.Settings) -> Iterator[CheckMessage]:
-    least = 2 * settings.timeout + conf.PATIENCE
-    if settings.lease < least:
+def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Check that PostgreSQL vacuums and analyzes the tables of the outbox often enough: W007.
+
+    Django runs this check with ``check --database ALIAS`` and before ``migrate``, because it queries the database.
+    """
+    if any(find_problems()):
+        return []
+    aliases = [alias for alias in get_settings().databases if alias in (databases or ())]
+    return [message for alias in aliases for message in _check_autovacuum(alias)]
+
+
+def _check_lease(settings: Settings) -> Iterator[CheckMessage]:
+    # A lease covers the wait for a permit and the request; twice the request leaves room for slow writes.
+    minimum = 2 * settings.timeout + MAX_PERMIT_WAIT
+    if settings.lease < minimum:
         yield Error(
-            f"EVERMUSE_OUTBOX['LEASE'] is {settings.lease:g} s, but one request may take TIMEOUT = "
-            f"{settings.timeout:g} s after waiting up to {conf.PATIENCE:g} s for its slot.",
-            hint=f"Set LEASE to at least twice TIMEOUT and {conf.PATIENCE:g} s, {least:g} s.",
+            f"{SETTING}['LEASE'] is {settings.lease:g} s, but one request can take TIMEOUT = "
+            f"{settings.timeout:g} s after a wait of up to {MAX_PERMIT_WAIT:g} s for its permit.",
+            hint=f"Set LEASE to at least 2 × TIMEOUT + {MAX_PERMIT_WAIT:g} s, {minimum:g} s.",
             id="evermuse_outbox.E002",
         )
 
 
-def _databases(settings: conf.Settings) -> Iterator[CheckMessage]:
+def _check_databases(settings: Settings) -> Iterator[CheckMessage]:
     from django.conf import settings as project
 
     for alias in settings.databases:
         if alias not in project.DATABASES:
             yield Error(
-                f"EVERMUSE_OUTBOX['DATABASES'] names {alias!r}, which is not in DATABASES.",
+                f"{SETTING}['DATABASES'] names {alias!r}, which is not in DATABASES.",
                 hint=f"Known: {', '.join(project.DATABASES)}.",
                 id="evermuse_outbox.E003",
             )
-        elif _defers_write_lock(project.DATABASES[alias]):
+        elif _locks_late(project.DATABASES[alias]):
             yield Warning(
-                f"The SQLite database {alias!r} takes its write lock late, so that workers meet "
-                "'database is locked'.",
+                f"The SQLite database {alias!r} locks itself only at the first write of a transaction, so workers "
+                "fail with 'database is locked'.",
                 hint='Set OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 30} on it.',
                 id="evermuse_outbox.W003",
             )
 
 
-def _defers_write_lock(database: dict[str, Any]) -> bool:
+def _locks_late(database: dict[str, Any]) -> bool:
     mode = str((database.get("OPTIONS") or {}).get("transaction_mode") or "")
     return database.get("ENGINE", "").endswith("sqlite3") and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE")
 
 
-def _keys(settings: conf.Settings) -> Iterator[CheckMessage]:
+def _check_keys_are_set(settings: Settings) -> Iterator[CheckMessage]:
     for workspace in settings.workspaces.values():
         if not workspace.api_key:
             yield Warning(
-                f"The workspace {workspace.name!r} has no API_KEY: its records stay pending.",
+                f"The workspace {workspace.name!r} has no API_KEY, so its records stay pending.",
                 hint=f"Set {_path_of(workspace)}['API_KEY'] from the environment.",
                 id="evermuse_outbox.W001",
             )
-        if workspace.rate_limit > limits.RATE_LIMIT:
-            yield Warning(
-                f"The workspace {workspace.name!r} has RATE_LIMIT {workspace.rate_limit:g}; Evermuse "
-                f"allows {limits.RATE_LIMIT} requests a second for a key.",
-                hint="Leave RATE_LIMIT out unless Evermuse has granted more.",
-                id="evermuse_outbox.W004",
-            )
-    used = Counter(w.api_key for w in settings.workspaces.values() if w.api_key)
-    if any(count > 1 for count in used.values()):
+
+
+def _check_keys_differ(settings: Settings) -> Iterator[CheckMessage]:
+    uses = Counter(workspace.api_key for workspace in settings.workspaces.values() if workspace.api_key)
+    if any(count > 1 for count in uses.values()):
         yield Warning(
-            "Two workspaces have the same API_KEY: they share one limit and one Evermuse store, yet "
-            "versions of a record are ordered only within a workspace.",
-            hint="Use one workspace for one key.",
+            "Two workspaces have the same API_KEY. Evermuse stores their records in one place, but the outbox "
+            "keeps versions of a record in order only within a workspace.",
+            hint="Use one workspace for each key.",
             id="evermuse_outbox.W002",
         )
 
 
-def _path_of(workspace: conf.Workspace) -> str:
-    named = "" if workspace.name == conf.DEFAULT_WORKSPACE else f"['WORKSPACES'][{workspace.name!r}]"
-    return f"{conf.SETTING}{named}"
+def _check_rate_limits(settings: Settings) -> Iterator[CheckMessage]:
+    for workspace in settings.workspaces.values():
+        if workspace.rate_limit > limits.RATE_LIMIT:
+            yield Warning(
+                f"The workspace {workspace.name!r} has RATE_LIMIT {workspace.rate_limit:g}; Evermuse "
+                f"allows {limits.RATE_LIMIT} requests a second for each key.",
+                hint="Remove RATE_LIMIT, unless Evermuse has granted more.",
+                id="evermuse_outbox.W004",
+            )
 
 
-def _celery_times(settings: conf.Settings) -> Iterator[CheckMessage]:
+def _path_of(workspace: Workspace) -> str:
+    named = "" if workspace.name == DEFAULT_WORKSPACE else f"['WORKSPACES'][{workspace.name!r}]"
+    return f"{SETTING}{named}"
+
+
+def _check_visibility_timeout(settings: Settings) -> Iterator[CheckMessage]:
     from django.conf import settings as project
 
-    limit = getattr(project, "CELERY_TASK_SOFT_TIME_LIMIT", None)
     options = getattr(project, "CELERY_BROKER_TRANSPORT_OPTIONS", None) or {}
-    visible_after = options.get("visibility_timeout")
-    if visible_after is not None and visible_after <= settings.lease:
+    timeout = options.get("visibility_timeout")
+    if timeout is not None and timeout <= settings.lease:
         yield Warning(
-            f"The broker's visibility_timeout ({visible_after:g} s) is not above LEASE ({settings.lease:g} s): "
-            "messages of tasks that still run would be delivered again.",
+            f"The broker's visibility_timeout ({timeout:g} s) is not above LEASE ({settings.lease:g} s), so the "
+            "broker could deliver the message of a running task a second time.",
             hint="Raise visibility_timeout in CELERY_BROKER_TRANSPORT_OPTIONS, or lower LEASE.",
             id="evermuse_outbox.W006",
         )
+
+
+def _check_task_time_limit(settings: Settings) -> Iterator[CheckMessage]:
+    from django.conf import settings as project
+
+    limit = getattr(project, "CELERY_TASK_SOFT_TIME_LIMIT", None)
     if limit is not None and limit >= settings.lease:
         yield Warning(
-            f"CELERY_TASK_SOFT_TIME_LIMIT ({limit:g} s) is not below LEASE ({settings.lease:g} s): a task "
-            "could outlive the lease it works under.",
-            hint="Raise EVERMUSE_OUTBOX['LEASE'] or lower the time limit.",
+            f"CELERY_TASK_SOFT_TIME_LIMIT ({limit:g} s) is not below LEASE ({settings.lease:g} s), so a task "
+            "could run longer than its lease.",
+            hint=f"Raise {SETTING}['LEASE'] or lower the time limit.",
             id="evermuse_outbox.W005",
         )
 
 
-def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W007 PostgreSQL does not clear up behind the outbox. For ``check --database`` and ``migrate``."""
-    if list(conf.problems()):
-        return []
-    mine = [alias for alias in conf.get_settings().databases if alias in (databases or ())]
-    return [message for alias in mine for message in _storage(alias)]
-
-
-def _storage(using: str) -> Iterator[CheckMessage]:
-    found = storage.kept(using)
-    if found and storage.is_autovacuum_off(using):
+def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
+    tables = postgresql.kept(using)
+    if tables and postgresql.is_autovacuum_off(using):
         yield _storage_warning(
-            f"autovacuum is off on the server of the database {using!r}: space of purged records is never used "
-            "again, and the planner knows nothing of the tables.",
+            f"autovacuum is off on the server of the database {using!r}. The space of purged records is not used "
+            "again, and the planner has no statistics of the tables.",
             "ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf();",
         )
-    for kept in found:
-        if kept.is_left_alone:
+    for table in tables:
+        if table.is_left_alone:
             yield _storage_warning(
-                f"autovacuum is off for the table {kept.table!r} of the database {using!r}.",
-                f'ALTER TABLE "{kept.table}" RESET (autovacuum_enabled);',
+                f"autovacuum is off for the table {table.table!r} of the database {using!r}.",
+                f'ALTER TABLE "{table.table}" RESET (autovacuum_enabled);',
             )
-        if kept.missing and not storage.is_still_to_be_set(using):
+        if table.missing and not postgresql.is_still_to_be_set(using):
             yield _storage_warning(
-                f"The table {kept.table!r} of the database {using!r} lacks {', '.join(kept.missing)}: it would be "
-                "cleared up too seldom for so many rows that come and go.",
-                storage.alter(kept.table, kept.missing),
+                f"The table {table.table!r} of the database {using!r} lacks {', '.join(table.missing)}. "
+                "Autovacuum would run too rarely for so many inserted and deleted rows.",
+                postgresql.alter(table.table, table.missing),
             )
 
 

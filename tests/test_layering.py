@@ -93,7 +93,7 @@ def outside(room, *allowed):
 
 
 def test_the_reader_of_imports_reads_them():
-    assert f"{NAME}.evermuse.limits" in imports(f"{NAME}.conf")
+    assert f"{NAME}.evermuse.limits" in imports(f"{NAME}.conf.options")
     assert f"{NAME}.tasks" in imports(f"{NAME}.wakeup")
     assert f"{NAME}.tasks" not in imports(f"{NAME}.wakeup", late=False)
     assert f"{NAME}.models" in imports(f"{NAME}.insight.status")

@@ -1,4 +1,4 @@
-"""Write the tables of settings from ``evermuse_outbox/conf.py``, in place of ``<!-- settings: NAME -->``."""
+"""Write the tables of settings from ``evermuse_outbox/conf/options.py``, in place of ``<!-- settings: NAME -->``."""
 
 from __future__ import annotations
 

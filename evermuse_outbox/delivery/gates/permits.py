@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...conf import PATIENCE
+from ...conf import MAX_PERMIT_WAIT
 from ...evermuse.client import Answer
 from ...evermuse.errors import ThrottleUnavailable
 from ...evermuse.outcomes import Throttled, of_read
@@ -105,8 +105,8 @@ def acquire_permit(context: DeliveryContext) -> str | None:
     at the door.
     """
     clock = context.clock
-    deadline = clock.monotonic() + PATIENCE
-    grant = context.throttle.reserve(PATIENCE)
+    deadline = clock.monotonic() + MAX_PERMIT_WAIT
+    grant = context.throttle.reserve(MAX_PERMIT_WAIT)
     wait = grant.wait
     if not grant.taken:
         return None

@@ -1,0 +1,33 @@
+"""The settings of the host project, read from the dict ``EVERMUSE_OUTBOX``.
+
+This package checks the dict, converts it to typed objects and hides API keys. It reads no setting when it is
+imported and knows nothing of the database or of delivery. Call :func:`get_settings` for the values and
+:func:`find_problems` for every error in the dict; :data:`OPTIONS` lists all settings.
+"""
+
+from .options import OPTIONS, WORKSPACE_OPTIONS, Option
+from .problems import Problem, find_problems
+from .secret import Secret
+from .settings import (
+    DEFAULT_WORKSPACE,
+    MAX_PERMIT_WAIT,
+    SETTING,
+    Settings,
+    Workspace,
+    get_settings,
+)
+
+__all__ = [
+    "DEFAULT_WORKSPACE",
+    "MAX_PERMIT_WAIT",
+    "OPTIONS",
+    "SETTING",
+    "WORKSPACE_OPTIONS",
+    "Option",
+    "Problem",
+    "Secret",
+    "Settings",
+    "Workspace",
+    "find_problems",
+    "get_settings",
+]

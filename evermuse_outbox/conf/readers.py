@@ -1,0 +1,169 @@
+"""Readers of single values: each takes a value from the settings dict and returns it typed.
+
+A reader raises :class:`InvalidValue` for a value that it does not accept. No error quotes a value in which an
+API key may stand by mistake.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from ..evermuse.errors import shown
+from .secret import Secret
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+FORMAT_HINTS = ("text", "audio", "video", "file")
+"""Values that Evermuse accepts for the ``format`` hint of a request."""
+
+
+class InvalidValue(ValueError):
+    """A value that a setting does not accept.
+
+    ``message`` says what is wrong and ``hint`` how to correct it.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+
+def read_url(value: Any) -> str:
+    """Return the base URL of the API without a trailing slash."""
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidValue("the value is not an http(s) URL.", 'Use for instance "https://api.evermuse.com".')
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidValue(
+            "the URL contains more than scheme, host and path.", "Put the key into API_KEY, not into the URL."
+        )
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
+        raise InvalidValue("plain http would send the API key in clear text.", "Use https.")
+    return str(value).rstrip("/")
+
+
+def read_redis_url(value: Any) -> str | None:
+    """Return the URL of a Redis server; None if it is empty."""
+    if value in (None, ""):
+        return None
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("redis", "rediss", "unix"):
+        raise InvalidValue(
+            "the value is not a Redis URL.",
+            'Use for instance "redis://127.0.0.1:6379/0", or remove the setting.',
+        )
+    return str(value)
+
+
+def _split(value: Any) -> SplitResult | None:
+    """Return the parts of a URL; None if it is not a URL."""
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        return parts if parts and (parts.port is None or parts.port) else None
+    except ValueError:
+        return None
+
+
+def read_secret(value: Any) -> Secret:
+    """Return an API key as a :class:`Secret`; an empty one for None."""
+    if isinstance(value, Secret):
+        return value
+    if value is None:
+        return Secret("")
+    if not isinstance(value, str):
+        raise InvalidValue(
+            f"the value must be a string, not {type(value).__name__}.", "Read it from the environment."
+        )
+    if value != value.strip() or not value.isascii() or not value.isprintable():
+        raise InvalidValue(
+            "the key contains characters that an HTTP header cannot contain.",
+            "Look for a space or a line break.",
+        )
+    return Secret(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Read a string that must be one of ``names``."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, value: Any) -> str:
+        if value not in self.names:
+            raise InvalidValue(
+                f"{shown(value)} is not one of {', '.join(self.names)}.", suggest(value, self.names)
+            )
+        return str(value)
+
+    @property
+    def allowed(self) -> str:
+        """Return the allowed values in words, for messages and for the documentation."""
+        return ", ".join(f'"{name}"' for name in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Read a number from ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+    unit: str
+    is_integer: bool = False
+
+    def __call__(self, value: Any) -> Any:
+        types = int if self.is_integer else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types) or not self.low <= value <= self.high:
+            raise InvalidValue(f"{shown(value)} is not {self.allowed}.", "Change the value.")
+        return value
+
+    @property
+    def allowed(self) -> str:
+        """Return the allowed values in words, for messages and for the documentation."""
+        kind = "a whole number" if self.is_integer else "a number"
+        return f"{kind} of {self.unit} from {self.low:g} to {self.high:g}"
+
+
+def read_flag(value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise InvalidValue(f"{shown(value)} is not True or False.", "Use True or False.")
+    return value
+
+
+def read_aliases(value: Any) -> tuple[str, ...]:
+    """Return database aliases without duplicates, in the given order."""
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(alias, str) for alias in value):
+        raise InvalidValue(
+            f"{shown(value)} is not a list of database aliases.", 'Use for instance ["default"].'
+        )
+    return tuple(dict.fromkeys(value))
+
+
+def read_format_hints(value: Any) -> Mapping[str, str]:
+    """Return a dict from a ``_type`` in lower case to its format hint."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(
+            "the value must be a dict from _type to hint.", 'Use for instance {"call": "audio"}.'
+        )
+    read_hint = Choice(FORMAT_HINTS)
+    return {str(name).lower(): read_hint(hint) for name, hint in value.items()}
+
+
+def read_queue(value: Any) -> str | None:
+    """Return the name of a Celery queue; None for Celery's default queue."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InvalidValue(
+            f"{shown(value)} is not a queue name.", "Remove the setting to use Celery's default queue."
+        )
+    return value
+
+
+def suggest(value: Any, known: Collection[str]) -> str:
+    """Return a hint with the known name that is most like ``value``, or with all known names."""
+    by_upper = {name.upper(): name for name in known}
+    matches = difflib.get_close_matches(str(value).upper(), list(by_upper), n=1)
+    return f"Did you mean {by_upper[matches[0]]!r}?" if matches else f"Known: {', '.join(known)}."

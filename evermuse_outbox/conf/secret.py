@@ -1,0 +1,41 @@
+"""A string that does not show itself in logs, error pages or pickles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Secret:
+    """Hide a string from ``repr``, ``str`` and tracebacks; :meth:`reveal` returns it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the string itself."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(…)" if self._value else "Secret(empty)"
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Secret:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "A secret cannot be pickled, because a cache or a queue would store it in clear text."
+        )

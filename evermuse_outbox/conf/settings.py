@@ -1,0 +1,136 @@
+"""The typed settings, built at the first call and again after ``override_settings``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, raw_settings
+from .problems import find_problems
+from .secret import Secret
+
+DEFAULT_WORKSPACE = "default"
+"""The workspace of records that are enqueued without ``workspace=``."""
+
+MAX_PERMIT_WAIT = 5.0
+"""Seconds that a sender with a leased batch waits for a permit of the rate limiter; then it gives the batch back.
+
+It is no setting, because hosts need not change it. The check of ``LEASE`` adds it to twice the ``TIMEOUT``.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One API key with its base URL, its contract and its rate limit.
+
+    ``rate_limit`` is the number of requests in any sliding second.
+    """
+
+    name: str
+    api_url: str
+    api_key: Secret
+    contract: str
+    rate_limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of ``EVERMUSE_OUTBOX``; :data:`~.options.OPTIONS` describes each with its unit.
+
+    Times are in seconds, except ``retention_days``. Sizes are in bytes.
+    """
+
+    workspaces: Mapping[str, Workspace]
+    databases: tuple[str, ...]
+    redis_url: str | None
+    max_batch_records: int
+    max_batch_bytes: int
+    max_batch_attachments: int
+    body_format: str
+    format_hints: Mapping[str, str]
+    default_nature: str
+    linger: float
+    max_wait: float
+    timeout: float
+    lease: float
+    backoff_base: float
+    backoff_cap: float
+    max_resends: int
+    idempotency_key_ttl: float
+    poll_interval: float
+    retention_days: float
+    senders: int
+    wake_on_commit: bool
+    celery_queue: str | None
+
+    def workspace(self, name: str) -> Workspace:
+        """Return the workspace with that name.
+
+        Raises:
+            ImproperlyConfigured: The settings have no such workspace. The message lists the known names.
+        """
+        try:
+            return self.workspaces[name]
+        except KeyError:
+            known = ", ".join(sorted(self.workspaces))
+            raise ImproperlyConfigured(
+                f"No workspace {name!r} in {SETTING}; known: {known}. Add it to WORKSPACES."
+            ) from None
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """Return the settings of the project.
+
+    Raises:
+        ImproperlyConfigured: The settings are not valid. The message names every wrong key.
+    """
+    problems = list(find_problems())
+    if problems:
+        raise ImproperlyConfigured(f"{SETTING} is not valid. " + " ".join(map(str, problems)))
+    raw = raw_settings()  # not before this line, so that no error report shows the key as a local variable
+    names = {field.name.upper() for field in fields(Settings)}
+    values = {
+        name.lower(): option.read(raw.get(name, option.default))
+        for name, option in OPTIONS.items()
+        if name in names
+    }
+    return Settings(workspaces=_read_workspaces(raw), **values)
+
+
+def _read_workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
+    """Return the default workspace from the top level, and the named ones.
+
+    A named workspace inherits URL, contract and rate limit from the top level. It never inherits the key,
+    because records would then go to another workspace of Evermuse without notice.
+    """
+    shared = {name: raw[name] for name in ("API_URL", "CONTRACT", "RATE_LIMIT") if name in raw}
+    workspaces = {name: dict(keys) for name, keys in raw.get("WORKSPACES", {}).items()}
+    if DEFAULT_WORKSPACE in workspaces or raw.get("API_KEY") or not workspaces:
+        default = {"API_KEY": raw.get("API_KEY")} | workspaces.pop(DEFAULT_WORKSPACE, {})
+        workspaces = {DEFAULT_WORKSPACE: default} | workspaces
+    return {name: _read_workspace(name, shared | keys) for name, keys in workspaces.items()}
+
+
+def _read_workspace(name: str, keys: Mapping[str, Any]) -> Workspace:
+    values = {key: option.read(keys.get(key, option.default)) for key, option in WORKSPACE_OPTIONS.items()}
+    return Workspace(
+        name=name,
+        api_url=values["API_URL"],
+        api_key=values["API_KEY"],
+        contract=values["CONTRACT"],
+        rate_limit=float(values["RATE_LIMIT"]),
+    )
+
+
+def _clear_cache(*, setting: str, **_: Any) -> None:
+    if setting == SETTING:
+        get_settings.cache_clear()
+
+
+setting_changed.connect(_clear_cache, dispatch_uid="evermuse_outbox.conf")
