@@ -5,13 +5,12 @@ imported and knows nothing of the database or of delivery. Call :func:`get_setti
 :func:`find_problems` for every error in the dict; :data:`OPTIONS` lists all settings.
 """
 
-from .options import OPTIONS, WORKSPACE_OPTIONS, Option
+from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
 from .secret import Secret
 from .settings import (
     DEFAULT_WORKSPACE,
     MAX_PERMIT_WAIT,
-    SETTING,
     Settings,
     Workspace,
     get_settings,
