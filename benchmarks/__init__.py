@@ -1,1 +1,1 @@
-"""Measurements of this outbox, one command each: ``python -m benchmarks --help``."""
+"""Benchmarks of the outbox. ``python -m benchmarks --help`` lists them."""

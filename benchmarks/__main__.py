@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME``: runs one benchmark; without a name, lists them."""
+"""``python -m benchmarks NAME``: run a benchmark, or list the benchmarks if no name is given."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ import importlib
 import pkgutil
 import sys
 from pathlib import Path
+from typing import TextIO
 
 HERE = Path(__file__).parent
-NO_BENCHMARKS = ("common", "contenders", "settings")
+OTHER_MODULES = ("common", "contenders", "settings")
 
 
 def main() -> int:
-    """Runs the benchmark that the command line names; each one has ``main(arguments)`` and a ``--help`` of its own."""
+    """Run the benchmark that the command line names, and return the exit status."""
     names = benchmarks()
     if len(sys.argv) < 2 or sys.argv[1] not in names:
-        asked_for_help = len(sys.argv) > 1 and sys.argv[1] in ("-h", "--help", "help")
-        _list(names, sys.stdout if asked_for_help else sys.stderr)
-        return 0 if asked_for_help else 2
+        is_help = len(sys.argv) > 1 and sys.argv[1] in ("-h", "--help", "help")
+        _print_list(names, sys.stdout if is_help else sys.stderr)
+        return 0 if is_help else 2
     importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     return 0
 
 
 def benchmarks() -> list[str]:
-    """Their names, sorted."""
-    return sorted(found.name for found in pkgutil.iter_modules([str(HERE)]) if _is_benchmark(found.name))
+    """Return the names of all benchmarks, sorted. Each one is a module with ``main(arguments)``."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(HERE)]) if _is_benchmark(module.name))
 
 
 def _is_benchmark(name: str) -> bool:
-    return not name.startswith("_") and name not in NO_BENCHMARKS
+    return not name.startswith("_") and name not in OTHER_MODULES
 
 
-def _list(names: list[str], out) -> None:
+def _print_list(names: list[str], out: TextIO) -> None:
     print("usage: python -m benchmarks NAME [--help]\n", file=out)
     for name in names:
         doc = importlib.import_module(f"benchmarks.{name}").__doc__ or ""
         print(f"  {name:12} {doc.strip().splitlines()[0]}", file=out)
-    print("\nEach prints a table and writes its raw figures and a plot into benchmarks/results/.", file=out)
+    print(
+        "\nEach benchmark prints tables and writes its figures and a plot to benchmarks/results/.", file=out
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Run:
             f"{1 + len(self.reads) / count:.3f}",
             f"{kinds['listing']} / {kinds['status']}",
             f"{100 * (count - 1) / took / RATE:.1f} %",
-            sink.most_in_a_second(arrivals),
+            sink.max_per_sliding_second(arrivals),
             " / ".join(f"{percentile(self.delays, share):.1f}" for share in (0.5, 0.99, 1)),
         ]
 

@@ -92,7 +92,7 @@ def _run(
     _fill(bulk_rows.add_pending, options.records, f"{name}: backlog")
     bed.sql(f"VACUUM (ANALYZE) {RECORDS}")
     bed.sql("CHECKPOINT")
-    seen, wal = len(api.figures()["sends"]), bed.wal()
+    seen, wal = len(api.figures()["sends"]), bed.wal_position()
     meter = machine.CpuMeter(sink=[api.process.pid])
     bed.start_workers(options.workers)
     meter.add(workers=[worker.pid for worker in bed.workers])
@@ -104,7 +104,7 @@ def _run(
         "name": name,
         "sends": sends,
         "cpu": cpu,
-        "wal": bed.wal() - wal,
+        "wal": bed.wal_position() - wal,
         "purged a second": watch.purged_a_second(sends[0], sends[-1]),
         "began": sends[0],
         "ended": sends[-1],
@@ -262,7 +262,7 @@ def _figures(run: dict[str, Any], options: argparse.Namespace) -> dict[str, floa
         "busy share of all cores in %": 100 * run["cpu"]["machine"],
         "WAL a record delivered in bytes": run["wal"] / options.records,
         "rows purged a second": run["purged a second"],
-        "most requests in a sliding second": sink.most_in_a_second(times),
+        "most requests in a sliding second": sink.max_per_sliding_second(times),
     }
 
 

@@ -217,7 +217,7 @@ def flow(stream: dict[str, Any]) -> list[Any]:
         len(sends) / stream["lasted"],
         records / len(sends),
         max(send[1] for send in sends),
-        sink.most_in_a_second(arrivals),
+        sink.max_per_sliding_second(arrivals),
     ]
 
 

@@ -260,9 +260,9 @@ def _rows(statements: list[Statement]) -> Iterator[list[Any]]:
     for statement in statements:
         alike[statement.issued_by, statement.sql].append(statement)
     for (issuer, sql), same in alike.items():
-        worst = max(same, key=lambda statement: (len(statement.bad), statement.rows_read))
+        worst = max(same, key=lambda statement: (len(statement.warnings), statement.rows_read))
         nodes = ", ".join(dict.fromkeys(worst.nodes))
-        beware = "; ".join(worst.bad) or "–"
+        beware = "; ".join(worst.warnings) or "–"
         yield [issuer, sql.split()[0], len(same), worst.rows_read, worst.blocks, worst.ms, beware, nodes]
 
 

@@ -1,4 +1,4 @@
-"""The example project as it would run in production, for measuring: no debug, few words in the log."""
+"""Settings for benchmarks: the example project without debug mode, with warnings as its only log messages."""
 
 import json
 import os

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     ):
         report = Report(options.name, vars(options))
         report.service("database", bed.version())
-        wal = bed.wal()
+        wal = bed.wal_position()
         filled = _fill(options)
         meter = machine.CpuMeter(sink=[api.process.pid])
         bed.start_workers(options.workers)
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
         _settle(bed)
         all_reads = api.figures()["reads"]
         purged = _purge(options) if options.purge else 0.0
-        wal = bed.wal() - wal
+        wal = bed.wal_position() - wal
         _tell(report, options, figures, cpu, filled, wal, len(all_reads), purged)
 
 
@@ -117,7 +117,7 @@ def _tell(
             ["records a second", (options.records - sends[0][1]) / took],
             ["sends a second", (len(sends) - 1) / took],
             ["requests a second, reads too", (len(arrivals) - 1) / took],
-            ["most requests in a sliding second", sink.most_in_a_second(arrivals)],
+            ["most requests in a sliding second", sink.max_per_sliding_second(arrivals)],
             ["share of the pace", f"{100 * (len(sends) - 1) / took / options.rate:.1f} %"],
             ["mean fill of a batch, of the fullest", f"{100 * options.records / len(sends) / full:.1f} %"],
             ["requests a delivered batch", (len(sends) + reads) / len(sends)],

@@ -112,7 +112,7 @@ def _tell(
             ["backlog at the end", round(last["backlog"])],
             ["its growth, of what was enqueued", _percent(last["backlog"] - first["backlog"], last, first)],
             ["mean records of a request", sum(send[1] for send in sends) / len(sends)],
-            ["most requests in a sliding second, of all keys", sink.most_in_a_second(arrivals)],
+            ["most requests in a sliding second, of all keys", sink.max_per_sliding_second(arrivals)],
             ["enqueue_many, ms for 1,000", 1e6 * last["spent"] / last["enqueued"]],
             *(
                 [f"busy cores, {role}", cpu[role] / last["second"]]

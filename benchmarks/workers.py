@@ -71,7 +71,7 @@ class Run:
             len(times),
             f"{100 * (len(times) - 1) / (times[-1] - times[0]) / RATE:.1f} %",
             f"{100 * _best(times, (times[-1] - times[0]) / 2) / RATE:.1f} %",
-            sink.most_in_a_second(arrivals),
+            sink.max_per_sliding_second(arrivals),
             " / ".join(f"{percentile(gaps, share):.0f}" for share in (0.5, 0.99, 1)),
             f"{100 * sum(hot) / len(hot) / RECORDS:.1f} %",
             len({send[3] for send in self.sends if send[3].startswith(SMALL)}),

@@ -1,4 +1,4 @@
-"""Databases that are made for one run and dropped behind it: for the benchmarks, and for tests with real workers."""
+"""Create a database for one run and drop it afterwards. Benchmarks and end-to-end tests use it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 @contextmanager
 def fresh_database(url: str, home: Path, purpose: str = "benchmark") -> Iterator[str]:
-    """The URL of a new, empty database on that server (or of a file in ``home``); dropped at the end.
+    """Create an empty database, yield its URL, and drop it at the end.
 
-    ``purpose`` is a part of its name.
+    Args:
+        url: URL of a database on the server. ``sqlite://`` creates a file in ``home``.
+        home: Folder for the file of SQLite.
+        purpose: Part of the name of the database.
     """
     if url.startswith("sqlite"):
         yield f"sqlite:///{home / purpose}.sqlite3"
@@ -36,7 +39,7 @@ def _execute(url: str, statement: str) -> None:
         return
     import pymysql
 
-    at = urlsplit(url)
-    user = {"user": unquote(at.username or ""), "password": unquote(at.password or "")}
-    with pymysql.connect(host=at.hostname, port=at.port or 3306, **user) as connection:
+    server = urlsplit(url)
+    user = {"user": unquote(server.username or ""), "password": unquote(server.password or "")}
+    with pymysql.connect(host=server.hostname, port=server.port or 3306, **user) as connection:
         connection.cursor().execute(statement)

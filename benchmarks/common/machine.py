@@ -1,4 +1,4 @@
-"""What was measured on: the machine and the versions, told with every figure."""
+"""Facts about the machine that a benchmark runs on, and a meter for the CPU time of its processes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ PACKAGES = ("django", "celery", "redis", "requests", "pydantic", "psycopg", "pym
 
 
 def facts() -> dict[str, Any]:
-    """Cores, memory, system, versions, and the commit that was measured."""
+    """Return the cores, memory, system, versions of packages, and the measured commit."""
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: installed for name in PACKAGES if (installed := _version(name))},
         "commit": _commit(),
         "load_before": round(os.getloadavg()[0], 2),
     }
 
 
-def told(known: dict[str, Any]) -> str:
-    """The facts in one paragraph."""
-    packages = ", ".join(f"{name} {found}" for name, found in known["packages"].items())
+def describe(machine: dict[str, Any]) -> str:
+    """Return the result of :func:`facts` as one sentence."""
+    packages = ", ".join(f"{name} {installed}" for name, installed in machine["packages"].items())
     return (
-        f"{known['cores']} cores ({known['processor']}), {known['memory_gib']} GiB, load {known['load_before']} "
-        f"before the run; Python {known['python']}, {packages}; commit {known['commit']}"
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, "
+        f"load {machine['load_before']} before the run; Python {machine['python']}, {packages}; "
+        f"commit {machine['commit']}"
     )
 
 
@@ -55,45 +56,49 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str:
-    told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return told.stdout.strip() or "unknown"
+    process = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return process.stdout.strip() or "unknown"
 
 
 class CpuMeter:
-    """CPU seconds by role since it was made: processes with all their children, ended ones too."""
+    """Measures the CPU time of processes and all their children, by role, since its creation."""
 
     def __init__(self, **roles: list[int]) -> None:
-        """``roles`` names the processes of each; ``postgres`` and ``redis`` are found by their names."""
+        """Start measuring. ``roles`` maps names to process ids. PostgreSQL and Redis are added automatically."""
         self._roles = roles | {"postgres": _pids_of("postgres"), "redis": _pids_of("redis-server")}
         self._before = self._now()
-        self._machine, self._since = _busy(), time.monotonic()
+        self._busy_before, self._started = _busy(), time.monotonic()
 
     def add(self, **roles: list[int]) -> None:
-        """More processes, started since: all that they have used counts."""
+        """Add processes that were started later. All of their CPU time counts."""
         self._roles |= roles
 
     def read(self) -> dict[str, float]:
-        """Seconds by role, ``all`` of these together, and ``machine``: the busy share of all cores, 0 to 1."""
+        """Return the CPU seconds of each role, and their sum as ``all``.
+
+        ``machine`` is the busy share of all cores, from 0 to 1, of all processes on the machine.
+        """
         spent = {role: now - self._before.get(role, 0.0) for role, now in self._now().items()}
-        cores = (time.monotonic() - self._since) * (os.cpu_count() or 1)
-        return spent | {"all": sum(spent.values()), "machine": (_busy() - self._machine) / cores}
+        cores = (time.monotonic() - self._started) * (os.cpu_count() or 1)
+        return spent | {"all": sum(spent.values()), "machine": (_busy() - self._busy_before) / cores}
 
     def _now(self) -> dict[str, float]:
         return {role: sum(map(_spent, pids)) for role, pids in self._roles.items()}
 
 
 def _pids_of(name: str) -> list[int]:
-    """The first process of that name, whose children are the others."""
-    found = [p.pid for p in psutil.process_iter(["name", "ppid"]) if p.info["name"] == name]
-    return [pid for pid in found if psutil.Process(pid).ppid() not in found]
+    """Return the processes of that name without their children, which the meter finds by itself."""
+    pids = [process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == name]
+    return [pid for pid in pids if psutil.Process(pid).ppid() not in pids]
 
 
 def _spent(pid: int) -> float:
+    """Return the CPU seconds of a process and its children. Children that have ended count, too."""
     total = 0.0
     try:
         process = psutil.Process(pid)
-        for each in [process, *process.children(recursive=True)]:
-            used = each.cpu_times()
+        for member in [process, *process.children(recursive=True)]:
+            used = member.cpu_times()
             total += used.user + used.system + used.children_user + used.children_system
     except psutil.NoSuchProcess:
         pass
@@ -101,5 +106,6 @@ def _spent(pid: int) -> float:
 
 
 def _busy() -> float:
+    """Return the CPU seconds that all cores together have spent since the start of the machine."""
     used = psutil.cpu_times()
     return sum(used) - used.idle - used.iowait - used.guest - used.guest_nice

@@ -1,4 +1,4 @@
-"""What the command lines of the benchmarks have in common."""
+"""Command-line options that several benchmarks have."""
 
 from __future__ import annotations
 
@@ -8,29 +8,53 @@ from typing import Any
 from .testbed import POSTGRES
 
 SHARED: dict[str, dict[str, Any]] = {
-    "--size": {"type": int, "default": 1_500, "metavar": "BYTES", "help": "of a record; default: 1500"},
-    "--workers": {"type": int, "default": 1, "help": "Celery worker processes; default: 1"},
-    "--rate": {"type": float, "default": 10, "help": "RATE_LIMIT in requests a second; default: 10"},
+    "--size": {
+        "type": int,
+        "default": 1_500,
+        "metavar": "BYTES",
+        "help": "size of a record (default: %(default)s)",
+    },
+    "--workers": {
+        "type": int,
+        "default": 1,
+        "help": "number of Celery worker processes (default: %(default)s)",
+    },
+    "--rate": {
+        "type": float,
+        "default": 10,
+        "help": "the setting RATE_LIMIT, in requests per second (default: %(default)s)",
+    },
     "--delay": {
         "type": float,
         "default": 0.005,
-        "metavar": "S",
-        "help": "that an answer takes; default: 0.005",
+        "metavar": "SECONDS",
+        "help": "response time of the API (default: %(default)s)",
     },
-    "--database": {"default": POSTGRES, "metavar": "URL", "help": "of a server (or sqlite://)"},
+    "--database": {
+        "default": POSTGRES,
+        "metavar": "URL",
+        "help": "URL of a database server, or sqlite:// (default: local PostgreSQL)",
+    },
 }
-"""Options that mean the same in several benchmarks. One that only has the name of one of these is its own."""
+"""Options with the same meaning in several benchmarks, and their arguments for ``add_argument``."""
 
 
 def parser_of(benchmark: str, about: str | None, *shared: str) -> argparse.ArgumentParser:
-    """The parser of ``python -m benchmarks BENCHMARK``, with ``about`` as it stands, ``--name``, and those of
-    :data:`SHARED` that are named."""
-    made = argparse.ArgumentParser(
+    """Return the parser of a benchmark, with the option ``--name``.
+
+    Args:
+        benchmark: Name of the benchmark.
+        about: Text for ``--help``, printed without changes.
+        shared: Options from :data:`SHARED` to add.
+    """
+    parser = argparse.ArgumentParser(
         f"python -m benchmarks {benchmark}",
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--name", default=benchmark, help=f"of the files in results/; default: {benchmark}")
+    parser.add_argument(
+        "--name", default=benchmark, help="name of the files in benchmarks/results/ (default: %(default)s)"
+    )
     for option in shared:
-        made.add_argument(option, **SHARED[option])
-    return made
+        parser.add_argument(option, **SHARED[option])
+    return parser

@@ -1,8 +1,10 @@
-"""A host that enqueues at a steady pace: ``python -m benchmarks.common.producer RATE SECONDS WORKSPACE…``.
+"""Enqueue records at a constant rate: ``python -m benchmarks.common.producer RATE SECONDS WORKSPACE…``.
 
-Each tenth of a second it opens a transaction and calls ``enqueue_many`` with a tenth of RATE records, for the
-workspaces in turn. Prints a line of JSON a second: the records enqueued so far, and the seconds since the start, in
-``enqueue_many``, and of CPU.
+RATE is in records per second. Every tenth of a second the process opens a transaction and calls ``enqueue_many`` with
+RATE / 10 records, for each workspace in turn.
+
+Once per second it prints a line of JSON with four numbers: the records enqueued so far, the seconds since the start,
+the seconds spent in ``enqueue_many``, and the CPU seconds of the process.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from itertools import cycle
 
 from .records import records
 
-BEAT = 0.1
+INTERVAL = 0.1
 """Seconds between two transactions."""
 
 
 def main(rate: int, seconds: float, workspaces: list[str]) -> None:
-    """Enqueues; where it cannot keep up it says so by the times that it prints."""
+    """Enqueue for that many seconds. If the process is too slow for the rate, the printed times show it."""
     import django
 
     django.setup()
@@ -27,16 +29,16 @@ def main(rate: int, seconds: float, workspaces: list[str]) -> None:
 
     from evermuse_outbox import outbox
 
-    some = round(rate * BEAT)
-    turns = cycle(workspaces)
-    started, enqueued, spent, told = time.monotonic(), 0, 0.0, 0.0
+    count = round(rate * INTERVAL)
+    next_workspace = cycle(workspaces)
+    started, enqueued, spent, last_print = time.monotonic(), 0, 0.0, 0.0
     while (passed := time.monotonic() - started) < seconds:
-        begun = time.monotonic()
+        call_started = time.monotonic()
         with transaction.atomic():
-            enqueued += outbox.enqueue_many(records(some, first=enqueued), workspace=next(turns))
-        spent += time.monotonic() - begun
-        if passed - told >= 1:
-            told = passed
+            enqueued += outbox.enqueue_many(records(count, first=enqueued), workspace=next(next_workspace))
+        spent += time.monotonic() - call_started
+        if passed - last_print >= 1:
+            last_print = passed
             print(json.dumps([enqueued, passed, spent, time.process_time()]), flush=True)
         time.sleep(max(0.0, started + enqueued / rate - time.monotonic()))
     print(json.dumps([enqueued, time.monotonic() - started, spent, time.process_time()]), flush=True)

@@ -1,4 +1,4 @@
-"""What the database does for each statement of ours: plans of PostgreSQL, taken while the statement runs."""
+"""Record the SQL statements that Django runs, with the plan that PostgreSQL used for each of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-MANY = 1_500
-"""Rows from which on a scan of a whole table, of a whole index, or a sort is told of: more than a request holds."""
+WARNING_ROWS = 1_500
+"""Rows above which a full scan of a table or index, or a sort, gets a warning. A request has at most 1,000 records."""
 
-BLOCKS = 30_000
-"""Blocks of 8 KB from which on it is told of: a thousand rows and their index entries are written with half of them.
-More are dead entries that were passed over."""
+WARNING_BLOCKS = 30_000
+"""Blocks of 8 KB above which a statement gets a warning.
+
+Writing a thousand rows with their index entries takes half of them. Many more blocks mean that the statement
+read dead index entries."""
 
 SCANS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan")
 
 
 @dataclass
 class Statement:
-    """One statement as it ran: who issued it, its text with lists cut short, its time, and its plan."""
+    """A statement that has run.
+
+    ``issued_by`` is the function that ran it. In ``sql``, lists of parameters are shortened. ``rows_read`` counts the
+    rows that scans read, and ``blocks`` the blocks of 8 KB. ``warnings`` names what is too expensive in the plan.
+    """
 
     issued_by: str
     sql: str
@@ -33,7 +39,7 @@ class Statement:
     nodes: list[str] = field(default_factory=list)
     rows_read: int = 0
     blocks: int = 0
-    bad: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.plan:
@@ -41,14 +47,14 @@ class Statement:
             self.blocks = self.plan["Plan"].get("Shared Hit Blocks", 0) + self.plan["Plan"].get(
                 "Shared Read Blocks", 0
             )
-            if self.blocks > BLOCKS:
-                self.bad.append(f"{self.blocks:,} blocks")
+            if self.blocks > WARNING_BLOCKS:
+                self.warnings.append(f"{self.blocks:,} blocks")
             if self.plan.get("JIT"):
-                self.bad.append(f"JIT {self.plan['JIT']['Timing']['Total']:.0f} ms")
+                self.warnings.append(f"JIT {self.plan['JIT']['Timing']['Total']:.0f} ms")
 
     @property
     def ms(self) -> float:
-        """Its time: in the plan, where there is one, without the way there and back."""
+        """Return the duration in milliseconds: the execution time in the plan, else the time until the result."""
         return self.plan["Execution Time"] if self.plan else 1_000 * self.seconds
 
     def _walk(self, node: dict[str, Any]) -> None:
@@ -56,31 +62,37 @@ class Statement:
         self.nodes.append(f"{kind} {_short(index or node.get('Relation Name', ''))}".strip())
         if kind in SCANS:
             self.rows_read += read
-        if read > MANY and (told := _is_bad(node)):
-            self.bad.append(f"{told} of {read:,} rows{', ' + _short(index) if index else ''}")
-        for part in node.get("Plans", ()):
-            self._walk(part)
+        if read > WARNING_ROWS and (operation := _expensive_operation(node)):
+            self.warnings.append(f"{operation} of {read:,} rows{', ' + _short(index) if index else ''}")
+        for child in node.get("Plans", ()):
+            self._walk(child)
 
 
 def _rows_read(node: dict[str, Any]) -> int:
-    """What the node looked at, whatever it then passed on."""
+    """Return the number of rows that the node read, filtered ones included."""
     names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
     return int(sum(node.get(name, 0) for name in names) * node["Actual Loops"])
 
 
-def _is_bad(node: dict[str, Any]) -> str:
-    """What should not be done to many rows: a whole table, a whole index, an index as good as whole, a sort."""
+def _expensive_operation(node: dict[str, Any]) -> str:
+    """Return the name of an operation that is expensive for many rows, or "".
+
+    These are: a scan of a full table or index, a scan that filters out most of its rows, and a sort.
+    """
     kind = node["Node Type"]
     if kind in ("Seq Scan", "Sort"):
         return kind
     if kind in ("Index Scan", "Index Only Scan", "Bitmap Index Scan") and "Index Cond" not in node:
-        return f"whole {kind}"
-    return kind if kind in SCANS and node.get("Rows Removed by Filter", 0) > MANY else ""
+        return f"full {kind}"
+    return kind if kind in SCANS and node.get("Rows Removed by Filter", 0) > WARNING_ROWS else ""
 
 
 class Capture:
-    """The statements that Django ran while this was open. With ``explain`` each one runs twice, and is rolled back
-    once: use its times only without."""
+    """An ``execute_wrapper`` that records the statements of a Django connection.
+
+    With ``explain``, each statement runs twice. The first run is explained and rolled back. So use the measured
+    times only without ``explain``.
+    """
 
     def __init__(self, *, explain: bool) -> None:
         self.statements: list[Statement] = []
@@ -92,8 +104,8 @@ class Capture:
         try:
             return execute(sql, params, many, context)
         finally:
-            took = time.perf_counter() - started
-            self.statements.append(Statement(_issuer(), shape(sql), took, plan))
+            seconds = time.perf_counter() - started
+            self.statements.append(Statement(_issuer(), shape(sql), seconds, plan))
 
     def _plan(self, connection: Any, sql: str, params: Any) -> dict[str, Any] | None:
         if not sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
@@ -103,15 +115,15 @@ class Capture:
             cursor.execute("SAVEPOINT explained" if nested else "BEGIN")
             try:
                 cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
-                told = cursor.fetchone()[0]
+                plans = cursor.fetchone()[0]
             finally:
                 cursor.execute("ROLLBACK TO SAVEPOINT explained" if nested else "ROLLBACK")
-        return (json.loads(told) if isinstance(told, str) else told)[0]
+        return (json.loads(plans) if isinstance(plans, str) else plans)[0]
 
 
 @contextmanager
 def captured(*, explain: bool = False, using: str = "default") -> Iterator[list[Statement]]:
-    """The statements on Django's connection of that alias while this is open."""
+    """Record the statements on the connection ``using`` inside the ``with`` block."""
     from django.db import connections
 
     capture = Capture(explain=explain)
@@ -120,22 +132,26 @@ def captured(*, explain: bool = False, using: str = "default") -> Iterator[list[
 
 
 def shape(sql: str) -> str:
-    """The statement with its lists of parameters cut to one, so that those of all lengths are alike."""
+    """Return the statement with lists of parameters shortened, so that statements with longer lists are equal."""
     return re.sub(r"\((?:%s(?:::\w+)?(?:, )?)+\)", "(…)", sql).replace('"', "").replace("`", "")
 
 
 def _issuer() -> str:
-    """The function of ours that asked: the innermost one in ``pipeline/``, or else anywhere in the app."""
-    frame, found = sys._getframe(2), ""
+    """Return the function of the app that ran the statement.
+
+    It is the innermost one in ``delivery/``, because it is more telling than a method of the models. If there is
+    none, it is the innermost one anywhere in the app.
+    """
+    frame, innermost = sys._getframe(2), ""
     while frame:
         path = Path(frame.f_code.co_filename)
         if "evermuse_outbox" in path.parts:
             name = f"{path.stem}.{frame.f_code.co_name}"
             if "delivery" in path.parts and path.stem != "retries" and "<" not in name:
                 return name
-            found = found or name
+            innermost = innermost or name
         frame = frame.f_back
-    return found
+    return innermost
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Records of a wanted size, all different."""
+"""Generate valid records of a given size, each with a different identity."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 WORDS = ("the ticket", "was closed", "after a long talk", "about prices,", "parts", "and the next delivery")
 FIRST = datetime(2026, 3, 1)  # noqa: DTZ001 -- in UTC
-"""When the first of them happened; a thousand follow in a second."""
+"""``_event_at`` of record 0. The events of consecutive records are one millisecond apart."""
 EMPTY = 420
-"""Bytes of a record's line without its text, about."""
+"""Approximate size of a record without its text, in bytes of JSON."""
 
 
 def record(
     number: int, size: int = 1_500, *, product: str = "prod-support", kind: str = "message"
 ) -> dict[str, Any]:
-    """One record whose line has about ``size`` bytes; ``number`` makes its identity."""
+    """Return a record of about ``size`` bytes of JSON. ``number`` determines its identity and its text."""
     return {
         "_type": kind,
         "_schema_version": "1.0.0",
@@ -34,7 +34,7 @@ def record(
 
 
 def records(count: int, size: int = 1_500, *, first: int = 0, **fields: Any) -> Iterator[dict[str, Any]]:
-    """``count`` records from number ``first`` on."""
+    """Return an iterator of ``count`` records. The first one has the number ``first``."""
     return (record(number, size, **fields) for number in range(first, first + count))
 
 
@@ -42,7 +42,10 @@ _sources: dict[int, str] = {}
 
 
 def _text(number: int, size: int) -> str:
-    """A piece of one long text, another one for each number; cutting costs nothing beside what is measured."""
+    """Return a slice of a long text, with an offset that depends on the number.
+
+    A slice costs much less time than the code that is measured.
+    """
     if size not in _sources:
         rng = Random(7)
         _sources[size] = " ".join(rng.choice(WORDS) for _ in range(size // 4 + 2_000))

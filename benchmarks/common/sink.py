@@ -1,7 +1,9 @@
-"""An Evermuse that only counts: every record is taken, every batch completes, every arrival is noted.
+"""An API in place of Evermuse that accepts every record, completes every batch, and stores the time of each request.
 
-``python -m benchmarks.common.sink --delay 0.3`` prints its URL and serves until it is told to stop. It looks at
-no record, so that what is measured is the outbox; ``manage.py evermuse_sandbox`` is the one that judges.
+``python -m benchmarks.common.sink --delay 0.3`` prints its URL and runs until it is stopped.
+
+The sink does not validate records, so it uses little CPU time beside the outbox that is measured. To test with
+validation, use ``manage.py evermuse_sandbox``.
 """
 
 from __future__ import annotations
@@ -29,8 +31,16 @@ IDENTITY = re.compile(rb'"desk": ?"(message-\d+)"')
 
 
 @dataclass
-class Books:
-    """All that came in. Times are in seconds since the epoch, at the moment when a request's head was read."""
+class RequestLog:
+    """All requests that the sink has received.
+
+    Times are in seconds since the epoch, at the moment when the head of the request was read.
+
+    ``delay`` is the response time in seconds. A batch is complete ``complete_after`` seconds after it was sent.
+    ``sends`` are (time, records, bytes, product id), and ``reads`` are (time, kind). ``repeated`` counts sends with a
+    known idempotency key. ``identities`` maps records to the time of their first arrival, or is None if records are
+    not looked at. ``duplicates`` counts records that arrived again.
+    """
 
     delay: float
     complete_after: float
@@ -40,17 +50,17 @@ class Books:
     batches: list[dict[str, Any]] = field(default_factory=list)
     by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
     identities: dict[str, float] | None = None
-    again: int = 0
+    duplicates: int = 0
 
-    def look_at(self, at: float, body: bytes) -> None:
-        """Notes when which of the records of :mod:`.records` came first, and how many had come before."""
+    def note_identities(self, at: float, body: bytes) -> None:
+        """Store the first arrival of each record of :mod:`.records`, and count the records that arrived before."""
         if self.identities is not None:
             for identity in map(bytes.decode, IDENTITY.findall(body)):
-                self.again += identity in self.identities
+                self.duplicates += identity in self.identities
                 self.identities.setdefault(identity, at)
 
-    def take(self, at: float, key: str, records: int, size: int, product: str) -> dict[str, Any]:
-        """A batch; the same answer for the same key."""
+    def accept(self, at: float, key: str, records: int, size: int, product: str) -> dict[str, Any]:
+        """Return a new batch, or the existing one if the idempotency key is known."""
         if key in self.by_key:
             self.repeated += 1
             return self.by_key[key]
@@ -61,7 +71,7 @@ class Books:
         return batch
 
     def status(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch as Evermuse shows it."""
+        """Return the status of a batch in the format of Evermuse."""
         done = time.time() - batch["at"] >= self.complete_after
         return {
             "batchId": batch["batchId"],
@@ -75,7 +85,7 @@ class Books:
         }
 
     def read(self, at: float, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
-        """The listing, or one batch."""
+        """Return status code and body for the listing of batches or for one batch."""
         if path == f"{ROOT}/batches":
             self.reads.append((at, "listing"))
             end = int(query.get("cursor", [str(len(self.batches))])[0])
@@ -89,57 +99,59 @@ class Books:
         return 200, self.status(self.batches[int(number)])
 
     def figures(self) -> dict[str, Any]:
-        """What the benchmark reads at the end."""
-        known = {"sends": self.sends, "reads": self.reads, "repeated": self.repeated}
-        return known | {"distinct": len(self.identities or ()), "again": self.again}
+        """Return everything that a benchmark reads at the end."""
+        requests = {"sends": self.sends, "reads": self.reads, "repeated": self.repeated}
+        return requests | {"distinct": len(self.identities or ()), "again": self.duplicates}
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 with Content-Length and keep-alive, as much as our client speaks."""
+    """An HTTP/1.1 connection with Content-Length and keep-alive. The client of the outbox needs no more."""
 
-    def __init__(self, books: Books) -> None:
-        self.books = books
+    def __init__(self, log: RequestLog) -> None:
+        self.log = log
         self.head = b""
-        self.left: int | None = None
+        self.remaining: int | None = None  # bytes of the body; None while the head is read
 
     def connection_made(self, transport: Any) -> None:
+        """Store the transport for the responses."""
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self.left is None:
+        """Read a part of a request, and schedule the response when the request is complete."""
+        if self.remaining is None:
             self.head += data
             if b"\r\n\r\n" not in self.head:
                 return
             head, data = self.head.split(b"\r\n\r\n", 1)
             self._begin(head.decode("latin-1"))
-        self.left -= len(data)
-        if self.books.identities is not None:
+        self.remaining -= len(data)
+        if self.log.identities is not None:
             self.body.append(data)
         self.lines += data.count(b"\n")
-        if not self.product and (found := data.find(b'"_product_id":"')) >= 0:
-            self.product = data[found + 15 : data.find(b'"', found + 15)].decode()
-        if self.left <= 0:
-            self.head, self.left = b"", None
+        if not self.product and (start := data.find(b'"_product_id":"')) >= 0:
+            self.product = data[start + 15 : data.find(b'"', start + 15)].decode()
+        if self.remaining <= 0:
+            self.head, self.remaining = b"", None
             asyncio.get_running_loop().call_later(self._delay(), self._answer)
 
     def _begin(self, head: str) -> None:
         first, *lines = head.split("\r\n")
         self.at = time.time()
         self.method, self.target, _ = first.split(" ", 2)
-        named = dict(line.split(": ", 1) for line in lines)
-        self.headers = {name.lower(): value for name, value in named.items()}
-        self.left = self.size = int(self.headers.get("content-length", 0))
+        fields = dict(line.split(": ", 1) for line in lines)
+        self.headers = {name.lower(): value for name, value in fields.items()}
+        self.remaining = self.size = int(self.headers.get("content-length", 0))
         self.lines, self.product = 0, ""
         self.body: list[bytes] = []
 
     def _delay(self) -> float:
-        return 0 if self.target in ("/figures", "/arrivals") else self.books.delay
+        return 0 if self.target in ("/figures", "/arrivals") else self.log.delay
 
     def _answer(self) -> None:
-        at = urlsplit(self.target)
+        target = urlsplit(self.target)
         if self.method == "POST":
-            self.books.look_at(self.at, b"".join(self.body))
-            batch = self.books.take(
+            self.log.note_identities(self.at, b"".join(self.body))
+            batch = self.log.accept(
                 self.at, self.headers.get("idempotency-key", ""), self.lines, self.size, self.product
             )
             counts = {
@@ -148,14 +160,14 @@ class Connection(asyncio.Protocol):
                 "totalErrorCount": 0,
                 "errors": [],
             }
-            status, told = 202, {"batchId": batch["batchId"], "status": "QUEUED"} | counts
-        elif at.path == "/figures":
-            status, told = 200, self.books.figures()
-        elif at.path == "/arrivals":
-            status, told = 200, self.books.identities
+            status, content = 202, {"batchId": batch["batchId"], "status": "QUEUED"} | counts
+        elif target.path == "/figures":
+            status, content = 200, self.log.figures()
+        elif target.path == "/arrivals":
+            status, content = 200, self.log.identities
         else:
-            status, told = self.books.read(self.at, at.path, parse_qs(at.query))
-        body = json.dumps(told).encode()
+            status, content = self.log.read(self.at, target.path, parse_qs(target.query))
+        body = json.dumps(content).encode()
         head = (
             f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
@@ -164,24 +176,29 @@ class Connection(asyncio.Protocol):
 
 @dataclass(frozen=True)
 class Sink:
-    """A running sink: its URL, its process, and what it has counted."""
+    """A running sink, as the benchmarks see it: its URL, its process, and the requests it has received."""
 
     url: str
     process: subprocess.Popen
 
     def figures(self) -> dict[str, Any]:
-        """``sends`` as [time, records, bytes, product id], ``reads`` as [time, kind], ``repeated`` keys.
+        """Return the requests so far.
 
-        ``distinct`` records and how many came ``again``, where identities are looked at (else 0).
+        ``sends`` are [time, records, bytes, product id], ``reads`` are [time, kind], and ``repeated`` counts sends
+        with a known idempotency key. With identities, ``distinct`` counts the records, and ``again`` the records that
+        arrived more than once.
         """
         return self._get("/figures")
 
     def arrivals(self) -> dict[str, float]:
-        """When each record came first, where identities are looked at: seconds since the epoch."""
+        """Return {record: time of its first arrival}, in seconds since the epoch. Needs identities."""
         return self._get("/arrivals")
 
     def wait_for(self, records: int, title: str = "deliver", *, after: int = 0) -> dict[str, Any]:
-        """The figures once so many records have come, not counting those of the first ``after`` sends. Shows a bar."""
+        """Wait until that many records have arrived, and return the figures. Shows a progress bar.
+
+        The records of the first ``after`` sends do not count.
+        """
         with tqdm(total=records, unit=" records", desc=title, file=sys.stderr) as bar:
             while True:
                 figures = self.figures()
@@ -192,15 +209,18 @@ class Sink:
                 time.sleep(0.5)
 
     def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{path}") as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(f"{self.url}{path}") as response:
+            return json.load(response)
 
 
 @contextmanager
 def running(*, delay: float = 0.005, complete_after: float = 2.0, identities: bool = False) -> Iterator[Sink]:
-    """A sink in a process of its own; answers take ``delay`` seconds, batches ``complete_after``.
+    """Run a sink in a new process, and stop it at the end.
 
-    With ``identities`` it looks at each record, to tell whether one came twice.
+    Args:
+        delay: Response time in seconds.
+        complete_after: Seconds until a batch is complete.
+        identities: Look at each record, so that duplicates are counted and arrivals are stored.
     """
     command = [sys.executable, "-m", "benchmarks.common.sink"]
     options = ["--delay", str(delay), "--complete-after", str(complete_after)]
@@ -212,33 +232,40 @@ def running(*, delay: float = 0.005, complete_after: float = 2.0, identities: bo
         processes.end([process])
 
 
-def most_in_a_second(arrivals: list[float]) -> int:
-    """The most arrivals in any sliding second."""
-    ordered, most, first = sorted(arrivals), 0, 0
+def max_per_sliding_second(arrivals: list[float]) -> int:
+    """Return the highest number of arrivals in any period of one second."""
+    ordered, highest, first = sorted(arrivals), 0, 0
     for last, moment in enumerate(ordered):
         while moment - ordered[first] >= 1.0:
             first += 1
-        most = max(most, last - first + 1)
-    return most
+        highest = max(highest, last - first + 1)
+    return highest
 
 
-async def _serve(books: Books, port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(books), "127.0.0.1", port)
+async def _serve(log: RequestLog, port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(log), "127.0.0.1", port)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
 def main() -> None:
+    """Run the sink that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--delay", type=float, default=0.005, metavar="S", help="seconds an answer takes")
+    parser.add_argument("--port", type=int, default=0, help="port (default: any free port)")
     parser.add_argument(
-        "--complete-after", type=float, default=2.0, metavar="S", help="seconds a batch takes"
+        "--delay", type=float, default=0.005, metavar="SECONDS", help="response time (default: %(default)s)"
     )
-    parser.add_argument("--identities", action="store_true", help="note which records came")
+    parser.add_argument(
+        "--complete-after",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="time until a batch is complete (default: %(default)s)",
+    )
+    parser.add_argument("--identities", action="store_true", help="look at each record and count duplicates")
     options = parser.parse_args()
-    books = Books(options.delay, options.complete_after, identities={} if options.identities else None)
-    asyncio.run(_serve(books, options.port))
+    log = RequestLog(options.delay, options.complete_after, identities={} if options.identities else None)
+    asyncio.run(_serve(log, options.port))
 
 
 if __name__ == "__main__":

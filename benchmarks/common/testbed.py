@@ -1,4 +1,4 @@
-"""A host with a database, workers and an API of its own, as processes, and what they cost."""
+"""Run the example project with a new database and worker processes, so that its delivery can be measured."""
 
 from __future__ import annotations
 
@@ -26,14 +26,20 @@ SETTINGS = "benchmarks.settings"
 
 @dataclass
 class Testbed:
-    """One database, and the processes that work on it; made by :func:`running`."""
+    """A database and the processes that work on it. Create it with :func:`running`.
+
+    ``home`` is the folder for the logs of the processes.
+    """
 
     database_url: str
     home: Path
     workers: list[subprocess.Popen] = field(default_factory=list)
 
     def start_workers(self, count: int, *arguments: str) -> None:
-        """``count`` Celery worker processes of one task at a time each, and a beat."""
+        """Start beat and ``count`` Celery worker processes.
+
+        ``arguments`` choose the pool of each worker. The default is three threads.
+        """
         self._start("beat", "-m", "celery", "-q", "-A", "example_project", "beat", "-l", "WARNING")
         for number in range(count):
             name = f"worker{number}@{uuid.uuid4().hex[:8]}"
@@ -55,7 +61,7 @@ class Testbed:
             self._start(f"worker-{number}", *worker, "--without-gossip", "--without-mingle", *pool)
 
     def start_relays(self, count: int) -> None:
-        """``count`` processes of ``manage.py outbox_relay``."""
+        """Start ``count`` processes of ``manage.py outbox_relay``."""
         for number in range(count):
             self._start(f"relay-{number}", "manage.py", "outbox_relay")
 
@@ -64,7 +70,7 @@ class Testbed:
         self.workers.append(subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=log, stderr=log))
 
     def stop_workers(self) -> None:
-        """Ends them gently; what they wrote to their logs as warnings is shown."""
+        """Stop all processes, and print the warnings in their logs."""
         processes.end(self.workers)
         self.workers.clear()
         for log in sorted(self.home.glob("*.log")):
@@ -74,15 +80,15 @@ class Testbed:
                 print(f"--- {log.name}\n{text[-2_000:]}", file=sys.stderr)
 
     def empty(self) -> None:
-        """Takes all rows of the outbox away, for another run."""
+        """Delete all rows of the outbox, so that another run can start."""
         from django.apps import apps
 
         for table in apps.get_app_config("evermuse_outbox").get_models():
             rows: Any = table._base_manager.all()
             rows._raw_delete(rows.db)
 
-    def wal(self) -> int:
-        """The database server's position in its write-ahead log in bytes; 0 where it has none to tell."""
+    def wal_position(self) -> int:
+        """Return the position in the write-ahead log of PostgreSQL in bytes, or 0 for other databases."""
         from django.db import connection
 
         if connection.vendor != "postgresql":
@@ -90,14 +96,14 @@ class Testbed:
         return int(self.sql("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")[0][0])
 
     def version(self) -> str:
-        """The database server in words."""
+        """Return the name and version of the database server."""
         from django.db import connection
 
         statement = "SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()"
         return f"{connection.vendor} {self.sql(statement)[0][0]}"
 
     def sql(self, statement: str, *arguments: Any) -> list[tuple]:
-        """The rows of one statement, on a connection of its own."""
+        """Run a statement and return its rows."""
         from django.db import connection
 
         with connection.cursor() as cursor:
@@ -109,9 +115,14 @@ class Testbed:
 def running(
     database_url: str = POSTGRES, *, api_url: str = "http://127.0.0.1:1", **outbox: Any
 ) -> Iterator[Testbed]:
-    """A fresh database on that server, migrated, with Django set up on it. Once for a process.
+    """Create and migrate a database, set up Django on it, and yield the testbed.
 
-    ``outbox`` are keys of ``EVERMUSE_OUTBOX``.
+    Call it only once per process, because Django can be set up only once.
+
+    Args:
+        database_url: URL of a database server, or ``sqlite://``.
+        api_url: URL of the Evermuse API. By default nothing answers there.
+        outbox: Settings in ``EVERMUSE_OUTBOX``.
     """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evermuse-benchmark-")))

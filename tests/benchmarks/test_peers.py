@@ -121,10 +121,10 @@ def test_every_package_of_a_peer_has_an_exact_version():
 
 
 def test_the_api_knows_which_records_came_twice():
-    books = sink.Books(delay=0, complete_after=0, identities={})
+    log = sink.RequestLog(delay=0, complete_after=0, identities={})
 
-    books.look_at(1.0, b'{"_vendor_ids":{"desk":"message-1"}}\n{"_vendor_ids":{"desk": "message-2"}}\n')
-    books.look_at(2.0, b'{"_vendor_ids":{"desk":"message-2"}}\n')
+    log.note_identities(1.0, b'{"_vendor_ids":{"desk":"message-1"}}\n{"_vendor_ids":{"desk": "message-2"}}\n')
+    log.note_identities(2.0, b'{"_vendor_ids":{"desk":"message-2"}}\n')
 
-    assert (books.figures()["distinct"], books.figures()["again"]) == (2, 1)
-    assert books.identities == {"message-1": 1.0, "message-2": 1.0}
+    assert (log.figures()["distinct"], log.figures()["again"]) == (2, 1)
+    assert log.identities == {"message-1": 1.0, "message-2": 1.0}

@@ -87,7 +87,7 @@ def test_the_hot_path_reads_by_index_and_no_more_than_it_needs(grown, context, a
     for name, step in steps.items():
         for statement in explained(alias, step):
             told = f"{name}: {statement.issued_by}: {statement.sql[:300]} → {statement.nodes}"
-            assert not statement.bad, f"{told}: {statement.bad}"
+            assert not statement.warnings, f"{told}: {statement.warnings}"
             assert statement.rows_read <= 2 * 1_000 + 100, told
 
 
@@ -102,9 +102,9 @@ def test_the_guard_sees_what_it_guards_against(grown, alias):
             )
 
     count, sort = explained(alias, walk)
-    assert count.bad[0] == f"Seq Scan of {2 * ROWS + 3_000:,} rows"
-    assert "JIT" in count.bad[-1]
-    assert any("Sort" in told or "Seq Scan" in told for told in sort.bad)
+    assert count.warnings[0] == f"Seq Scan of {2 * ROWS + 3_000:,} rows"
+    assert "JIT" in count.warnings[-1]
+    assert any("Sort" in told or "Seq Scan" in told for told in sort.warnings)
 
 
 def test_a_batch_of_a_thousand_takes_so_many_statements(context, alias):
