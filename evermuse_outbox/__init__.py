@@ -1,5 +1,7 @@
 """A transactional outbox for the Evermuse ingestion API.
 
+Host projects call :mod:`evermuse_outbox.outbox`:
+
 ::
 
     from evermuse_outbox import outbox
@@ -20,7 +22,10 @@ __all__ = ["InvalidRecord", "Record", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that `import evermuse_outbox` (which Django does at start) costs nothing.
+    """Import a public name at its first use.
+
+    Django imports this package at start-up. Without this function, each start would import Pydantic.
+    """
     if name == "Record":
         from .evermuse.records.validation import Record
 

@@ -1,4 +1,4 @@
-"""The Django app: registers the system checks and nothing else."""
+"""The Django app: its name, and its system checks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from django.core.checks import Tags, register
 
 
 class EvermuseOutboxConfig(AppConfig):
-    """``"evermuse_outbox"`` in ``INSTALLED_APPS``."""
+    """Configuration of ``"evermuse_outbox"`` in ``INSTALLED_APPS``."""
 
     name = "evermuse_outbox"
     verbose_name = "Evermuse outbox"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        """Register the system checks."""
         from .checks import check_settings, check_storage
 
         register(check_settings)

@@ -1,4 +1,4 @@
-"""The host's door: records go in here, inside the host's own transaction.
+"""The public API: enqueue records inside the host's own database transaction.
 
 ::
 
@@ -9,9 +9,8 @@
         message.save()
         outbox.enqueue({"_type": "message", …})
 
-What is enqueued leaves if, and only if, that transaction commits. Nothing here talks to anybody but the
-database; after the commit, workers are told that there is something to do, and if they cannot be told
-they find it by themselves a moment later.
+A record is sent if and only if that transaction commits. Enqueueing makes no network request. After the commit, a
+wake-up is published for the Celery workers. If it is lost, the next tick finds the record.
 """
 
 from __future__ import annotations
@@ -35,28 +34,38 @@ from .wakeup import wake_workers_on_commit
 __all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many"]
 
 CHUNK = 1_000
-"""Records that one INSERT of :func:`enqueue_many` holds at most."""
+"""Maximum number of records in one INSERT of :func:`enqueue_many`."""
 
 CHUNK_BYTES = 8_000_000
-"""Bytes of lines that one INSERT holds at most, so that large records do not pile up in memory."""
+"""Maximum bytes of payloads in one INSERT, so that large records do not fill the memory."""
 
 AnyRecord: TypeAlias = "Mapping[str, Any] | Record"
+"""A record as a mapping with the field names of the API, or as a typed :class:`Record`."""
 
 
 def enqueue(
     record: AnyRecord, *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
 ) -> OutboxRecord:
-    """Validates ``record`` and inserts it, in whatever transaction is open on the database.
+    """Validate a record and insert it in the open transaction.
 
-    ``using`` is a database alias (by default the router's choice for :class:`OutboxRecord`), ``workspace``
-    a name from the settings. One INSERT, no savepoint, no other I/O, and no ``post_save``.
+    This costs one INSERT. It opens no savepoint, sends no ``post_save`` signal and makes no other request.
 
-    Raises :class:`InvalidRecord`, a Django ``ValidationError`` that names every wrong field at once;
-    ``ImproperlyConfigured`` for a workspace or a database that no worker looks after; and whatever the
-    database raises, so that the host's change and the record roll back together.
+    Args:
+        record: The record, as a mapping or as a :class:`Record`.
+        using: Database alias; by default the router's choice for :class:`OutboxRecord`.
+        workspace: Name of a workspace in the settings.
+
+    Returns:
+        The inserted row.
+
+    Raises:
+        InvalidRecord: Evermuse would reject the record. It is a Django ``ValidationError`` that names every
+            wrong field.
+        ImproperlyConfigured: The settings do not know the workspace or the database.
+        DatabaseError: The INSERT failed. The host's change and the record roll back together.
     """
-    alias = _alias(using)
-    contract = _contract(workspace)
+    alias = _database_alias(using)
+    contract = _contract_of(workspace)
     envelope = validate(record, contract=contract, workspace=workspace)
     row = insert(alias, workspace, contract, envelope, timezone.now())
     wake_workers_on_commit(alias, workspace)
@@ -66,18 +75,30 @@ def enqueue(
 def enqueue_many(
     records: Iterable[AnyRecord], *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
 ) -> int:
-    """Validates and inserts ``records`` as they come, all or nothing; returns how many.
+    """Validate and insert many records, all or none of them.
 
-    The iterable is read once and never held whole. An :class:`InvalidRecord` names all wrong fields of
-    the first wrong record and of the thousand behind it, each path behind the record's position:
-    ``[17]._type``. Then nothing of this call stays, also where the caller catches the error and goes on
-    with its transaction.
+    The iterable is read once, in chunks of up to 1,000 records, so a generator needs little memory. If a record
+    is invalid, no record of this call stays, even if the caller catches the error and continues its transaction.
+
+    Args:
+        records: The records, as mappings or as :class:`Record` objects.
+        using: Database alias; by default the router's choice for :class:`OutboxRecord`.
+        workspace: Name of a workspace in the settings.
+
+    Returns:
+        The number of records inserted.
+
+    Raises:
+        InvalidRecord: A record is invalid. The error names all wrong fields of that record and of the next 1,000
+            records. Each path starts with the position of the record: ``[17]._type``.
+        ImproperlyConfigured: The settings do not know the workspace or the database.
+        DatabaseError: An INSERT failed.
     """
-    alias = _alias(using)
-    contract = _contract(workspace)
+    alias = _database_alias(using)
+    contract = _contract_of(workspace)
     count = 0
     with transaction.atomic(using=alias):
-        for chunk in _chunks(_envelopes(records, contract, workspace)):
+        for chunk in _split_into_chunks(_validate_all(records, contract, workspace)):
             insert_many(alias, workspace, contract, chunk, timezone.now())
             count += len(chunk)
         if count:
@@ -88,10 +109,10 @@ def enqueue_many(
 async def aenqueue(
     record: AnyRecord, *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
 ) -> OutboxRecord:
-    """:func:`enqueue` for async code.
+    """Call :func:`enqueue` from async code.
 
-    Django has no async transactions: call it inside ``sync_to_async`` together with the host's own
-    change where both must commit together.
+    Django has no async transactions. If the record must commit together with a change of the host, call
+    :func:`enqueue` and make the change in one function under ``sync_to_async``.
     """
     return await sync_to_async(enqueue)(record, using=using, workspace=workspace)
 
@@ -99,60 +120,62 @@ async def aenqueue(
 async def aenqueue_many(
     records: Iterable[AnyRecord], *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
 ) -> int:
-    """:func:`enqueue_many` for async code."""
+    """Call :func:`enqueue_many` from async code."""
     return await sync_to_async(enqueue_many)(records, using=using, workspace=workspace)
 
 
-def _alias(using: str | None) -> str:
+def _database_alias(using: str | None) -> str:
     alias = using or router.db_for_write(OutboxRecord)
-    watched = get_settings().databases
-    if alias not in watched:
+    aliases = get_settings().databases
+    if alias not in aliases:
         raise ImproperlyConfigured(
-            f"No worker looks into the database {alias!r}, so that the record would never leave. "
-            f"Add it to {SETTING}['DATABASES'] (now: {', '.join(watched)})."
+            f"No worker reads the database {alias!r}, so the record would never be sent. "
+            f"Add it to {SETTING}['DATABASES'] (now: {', '.join(aliases)})."
         )
     return alias
 
 
-def _contract(workspace: str) -> str:
+def _contract_of(workspace: str) -> str:
     return get_settings().workspace(workspace).contract
 
 
-def _envelopes(records: Iterable[AnyRecord], contract: str, workspace: str) -> Iterator[Envelope]:
-    """Valid records; once one is wrong, a chunk behind it is looked at, to name more that is wrong at once."""
+def _validate_all(records: Iterable[AnyRecord], contract: str, workspace: str) -> Iterator[Envelope]:
+    """Yield the validated records; after an invalid one, collect further errors and raise them together."""
     numbered = enumerate(records)
     for position, record in numbered:
         try:
             envelope = validate(record, contract=contract, workspace=workspace)
         except InvalidRecord as error:
-            raise _with_neighbours(error, position, numbered, contract, workspace) from None
+            raise _with_later_errors(error, position, numbered, contract, workspace) from None
         yield envelope
 
 
-def _with_neighbours(
+def _with_later_errors(
     first: InvalidRecord,
     position: int,
     rest: Iterator[tuple[int, AnyRecord]],
     contract: str,
     workspace: str,
 ) -> InvalidRecord:
-    found = _numbered(first, position)
+    """Return ``first`` with the errors of the next :data:`CHUNK` records added."""
+    errors = _with_position(first, position)
     for number, record in islice(rest, CHUNK):
         try:
             validate(record, contract=contract, workspace=workspace)
         except InvalidRecord as error:
-            found += _numbered(error, number)
-    return type(first)(found)
+            errors += _with_position(error, number)
+    return type(first)(errors)
 
 
-def _numbered(error: InvalidRecord, position: int) -> list[FieldError]:
+def _with_position(error: InvalidRecord, position: int) -> list[FieldError]:
     return [
         FieldError(f"[{position}].{e.path}" if e.path else f"[{position}]", e.message, e.got, e.allowed)
         for e in error.errors
     ]
 
 
-def _chunks(envelopes: Iterator[Envelope]) -> Iterator[list[Envelope]]:
+def _split_into_chunks(envelopes: Iterator[Envelope]) -> Iterator[list[Envelope]]:
+    """Yield lists of at most :data:`CHUNK` records and, unless a single record is larger, :data:`CHUNK_BYTES`."""
     chunk: list[Envelope] = []
     size = 0
     for envelope in envelopes:

@@ -1,11 +1,11 @@
-"""The beat schedule, in one line for a host that configures its own Celery app.
+"""The beat schedule of the outbox, for a host that configures its own Celery app.
 
 ::
 
-    app.conf.beat_schedule = {**beat_schedule(), …}     # or, in Django's settings:
-    CELERY_BEAT_SCHEDULE = beat_schedule()
+    CELERY_BEAT_SCHEDULE = beat_schedule()              # in the settings of Django, or:
+    app.conf.beat_schedule = {**beat_schedule(), …}
 
-With django-celery-beat the same line is enough: its scheduler copies these entries into its tables.
+The same line is enough with django-celery-beat: its scheduler copies these entries into its tables.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ from __future__ import annotations
 from typing import Any
 
 TICK = 1.0
-"""Seconds between two looks for work. A kick on commit is faster; the tick is what nothing can lose."""
+"""Seconds between two ticks. A tick finds all records, also those whose wake-up was lost."""
 
 MAINTAIN = 1.0
-"""Seconds between two rescues and purges. Each purge is short, so that records go as fast as they may come."""
+"""Seconds between two runs of maintenance. Each run deletes a limited number of rows, so it must run often."""
+
+STALE_ROUNDS = 10
+"""Rounds after which an unread message is dropped: later messages ask for the same."""
 
 
 def beat_schedule(queue: str | None = None) -> dict[str, dict[str, Any]]:
-    """Entries for Celery's ``beat_schedule``. Overlapping ticks, and two beats, do no harm.
+    """Return the entries for Celery's ``beat_schedule``.
 
-    ``queue`` names the Celery queue of the ticks; leave it out for the default one.
+    Overlapping ticks do no harm, and neither does a second beat process.
+
+    Args:
+        queue: Celery queue of the messages; by default Celery's default queue.
     """
     return {
         "evermuse-outbox-tick": _entry("evermuse_outbox.tick", TICK, queue),
@@ -31,6 +37,5 @@ def beat_schedule(queue: str | None = None) -> dict[str, dict[str, Any]]:
 
 
 def _entry(task: str, seconds: float, queue: str | None) -> dict[str, Any]:
-    # A tick that could not run for ten rounds is stale: the next one does the same.
-    options: dict[str, Any] = {"expires": 10 * seconds}
+    options: dict[str, Any] = {"expires": STALE_ROUNDS * seconds}
     return {"task": task, "schedule": seconds, "options": options | ({"queue": queue} if queue else {})}

@@ -1,12 +1,13 @@
-"""Celery tasks: thin, idempotent, and finding their work themselves in the database.
+"""The Celery tasks. Each finds its work in the database, so a task may be lost, repeated or run twice at once.
 
-A message is only a kick. Losing one costs a second, receiving it twice costs nothing: who sends what is
-decided by leases on rows.
+Leases on rows decide which task sends or polls a batch. The messages carry only the names of a database and a
+workspace.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from celery import shared_task
 
@@ -19,74 +20,90 @@ from .delivery.context.context import (
     queue_keys,
 )
 from .delivery.loop.relay import relay_with_pool
-from .delivery.loop.relay import track as run_track
+from .delivery.loop.relay import track as poll_until
 from .delivery.polling.poll import has_due_poll, poll_due_batch
 from .delivery.scheduling.pending import has_work
-from .upkeep import maintenance as maintenance
+from .upkeep import maintenance
 
 RUN_SECONDS = 5.0
-"""How long one task keeps a worker's slot before it lets others have it."""
+"""Seconds after which a task ends, so that other tasks get its place in the worker."""
 
 EXPIRES = 30.0
-"""Seconds after which a message is not worth running: later ones ask for the same."""
+"""Seconds after which an unread message is dropped: ticks have published newer ones that ask for the same."""
 
+RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+"""Publish again once, without a pause, if the connection to the broker was closed meanwhile.
 
-AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-"""One more try without a pause, for a connection that went stale. Without any policy (``retry=False``) kombu
-waits six seconds for a broker that refuses connections, and the host's request with it."""
+Without a policy (``retry=False``), kombu waits six seconds for a broker that refuses connections, and so does the
+request of the host.
+"""
 
 
 @shared_task(name="evermuse_outbox.tick", ignore_result=True)
 def tick() -> None:
-    """Looks for work everywhere and asks for what there is to do."""
-    for using, name in queue_keys():
-        with isolate_database_errors(f"{using}/{name}"):
-            context = open_context(using, name)
+    """Look into every database and workspace, and request a run of each task that has work there."""
+    for using, workspace in queue_keys():
+        with isolate_database_errors(f"{using}/{workspace}"):
+            context = open_context(using, workspace)
             if has_work(context):
-                ask(relay, using, name)
+                request_run(relay, using, workspace)
             if has_due_poll(context):
-                ask(track, using, name)
+                request_run(poll, using, workspace)
 
 
 @shared_task(name="evermuse_outbox.relay", ignore_result=True)
 def relay(using: str, workspace: str) -> int:
-    """Seals and sends for a while; asks for another run when more is waiting. Returns batches sent."""
+    """Seal and send batches for up to 5 seconds, then request another run if records are left.
+
+    Returns:
+        The number of batches sent.
+    """
     sent = 0
     with isolate_database_errors(f"{using}/{workspace}"):
         context = open_context(using, workspace)
-        sent = relay_with_pool(context, RUN_SECONDS, partial(_go_on, context))
-        poll_due_batch(
-            context
-        )  # where all slots of the workers are taken by senders, nobody else comes to it
+        sent = relay_with_pool(context, RUN_SECONDS, partial(_request_relay_if_needed, context))
+        # Relays can occupy all places of the workers for a long time; without this call no batch would be polled.
+        poll_due_batch(context)
     return sent
 
 
-def _go_on(context: DeliveryContext) -> None:
+def _request_relay_if_needed(context: DeliveryContext) -> None:
     if has_work(context):
-        ask(relay, context.using, context.workspace_name)
+        request_run(relay, context.using, context.workspace_name)
 
 
-@shared_task(name="evermuse_outbox.track", ignore_result=True)
-def track(using: str, workspace: str) -> int:
-    """Follows accepted batches for a while. Returns how many were asked about."""
+@shared_task(name="evermuse_outbox.poll", ignore_result=True)
+def poll(using: str, workspace: str) -> int:
+    """Poll accepted batches that are due, for up to 5 seconds.
+
+    Returns:
+        The number of batches polled.
+    """
     with isolate_database_errors(f"{using}/{workspace}"):
-        return run_track(open_context(using, workspace), RUN_SECONDS)
+        return poll_until(open_context(using, workspace), RUN_SECONDS)
     return 0
 
 
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True)
 def maintain() -> None:
-    """Rescues what dead workers held, and purges what is long over."""
+    """Rescue batches whose lease has expired, and purge rows that are older than the retention."""
     maintenance.maintain_all(Clock())
 
 
-def ask(task, using: str, workspace: str, countdown: float = 0) -> None:  # type: ignore[no-untyped-def]
-    """Publishes a kick for ``task``."""
+def request_run(task: Any, using: str, workspace: str, countdown: float = 0) -> None:
+    """Publish a message that starts ``task`` for a database and a workspace.
+
+    Args:
+        task: :func:`relay` or :func:`poll`.
+        using: Database alias.
+        workspace: Name of the workspace.
+        countdown: Seconds until the task starts.
+    """
     task.apply_async(
         args=(using, workspace),
         countdown=countdown or None,
         expires=EXPIRES + countdown,
         queue=get_settings().celery_queue,
         retry=True,
-        retry_policy=AT_ONCE,
+        retry_policy=RETRY_POLICY,
     )

@@ -1,4 +1,7 @@
-"""Telling the workers, after the commit, that something waits. Losing a kick costs a second, not a record."""
+"""Wake the Celery workers after a commit, so that new records do not wait for the next tick.
+
+A wake-up is a Celery message without data. A lost wake-up delays records by at most one tick, never longer.
+"""
 
 from __future__ import annotations
 
@@ -13,67 +16,81 @@ from .conf import get_settings
 
 logger = logging.getLogger(__name__)
 
-MUTE = 10.0
-"""Seconds without another try after the broker could not be reached, so that no host waits for it twice."""
+BROKER_PAUSE = 10.0
+"""Seconds without another attempt after the broker did not answer, so that requests of the host do not wait for it."""
 
-EVERYWHERE = ("", "")
-"""The lane of all lanes: they have one broker."""
+ALL_QUEUES = ("", "")
+"""Key of the pause after a failure. It applies to all queue keys, because they share one broker."""
 
 _lock = threading.Lock()
-_quiet_until: dict[tuple[str, str], float] = {}
+_silent_until: dict[tuple[str, str], float] = {}
+"""For each (database alias, workspace): the monotonic time before which no wake-up is published."""
 
 
 def wake_workers_on_commit(using: str, workspace: str) -> None:
-    """Kicks once when the open transaction commits, at once where none is open."""
+    """Wake the workers once when the open transaction commits, or now if no transaction is open.
+
+    Args:
+        using: Database alias of the transaction.
+        workspace: Name of the workspace that has new work.
+    """
     connection: Any = connections[using]
     if not connection.in_atomic_block:
-        # A transaction that the host manages by hand tells nobody of its commit: the tick finds its records.
+        # With autocommit off, the host commits by hand and Django does not report it: the tick finds the records.
         if connection.get_autocommit():
             wake_workers(using, workspace)
         return
-    # Django starts a new list whenever callbacks may have been dropped (rollback to a savepoint, end of
-    # the transaction), so a list that we know still holds our callback.
-    known, kicked = getattr(connection, "_evermuse_outbox_kicks", (None, set()))
-    if known is not connection.run_on_commit:
-        kicked = set()
-    if workspace in kicked:
+    # Django replaces the list of callbacks when it drops callbacks (at the end of a transaction or at a rollback
+    # to a savepoint). If the list is the one that was remembered, it still contains our callback.
+    callbacks, registered = getattr(connection, "_evermuse_outbox_wakeups", (None, set()))
+    if callbacks is not connection.run_on_commit:
+        registered = set()
+    if workspace in registered:
         return
-    # No partial: Django wants a __qualname__ to log what a robust callback raised.
+    # Not functools.partial: Django logs the __qualname__ of a robust callback that fails, and a partial has none.
     transaction.on_commit(lambda: wake_workers(using, workspace), using=using, robust=True)
-    connection._evermuse_outbox_kicks = (connection.run_on_commit, kicked | {workspace})
+    connection._evermuse_outbox_wakeups = (connection.run_on_commit, registered | {workspace})
 
 
 def wake_workers(using: str, workspace: str) -> bool:
-    """Asks Celery to relay after the linger. Returns whether a message was published.
+    """Publish a Celery message that starts a relay after ``LINGER`` seconds.
 
-    While one is on its way no other is published: it will find what has been committed meanwhile. Never
-    raises, and never waits for a broker that was just found dead.
+    No second message is published while one is on its way, because its relay finds later records too. This
+    function never raises, and it does not contact a broker that failed during the last 10 seconds.
+
+    Returns:
+        True if a message was published.
     """
     try:
         settings = get_settings()
-        if not settings.wake_on_commit or not _may_kick((using, workspace), settings.linger):
+        if not settings.wake_on_commit or not _start_linger((using, workspace), settings.linger):
             return False
-        from .tasks import ask, relay  # late: a host that only enqueues needs neither Celery nor requests
+        from .tasks import (
+            relay,
+            request_run,
+        )  # here, so that a host that only enqueues does not import Celery
 
-        ask(relay, using, workspace, countdown=settings.linger)
+        request_run(relay, using, workspace, countdown=settings.linger)
     except Exception as error:
-        _be_quiet(EVERYWHERE, MUTE)
+        _pause_wakeups(ALL_QUEUES, BROKER_PAUSE)
         logger.warning(
-            "Celery could not be told of new records; the next tick finds them (%s)", type(error).__name__
+            "No wake-up for new records could be published; the next tick finds them (%s)",
+            type(error).__name__,
         )
         return False
     return True
 
 
-def _may_kick(lane: tuple[str, str], linger: float) -> bool:
+def _start_linger(queue_key: tuple[str, str], linger: float) -> bool:
+    """Silence the queue key for ``linger`` seconds; return False if it is silent already."""
     with _lock:
         now = time.monotonic()
-        if now < max(_quiet_until.get(lane, now), _quiet_until.get(EVERYWHERE, now)):
+        if now < max(_silent_until.get(queue_key, now), _silent_until.get(ALL_QUEUES, now)):
             return False
-        _quiet_until[lane] = now + linger
+        _silent_until[queue_key] = now + linger
         return True
 
 
-def _be_quiet(lane: tuple[str, str], seconds: float) -> None:
+def _pause_wakeups(queue_key: tuple[str, str], seconds: float) -> None:
     with _lock:
-        _quiet_until[lane] = time.monotonic() + seconds
+        _silent_until[queue_key] = time.monotonic() + seconds

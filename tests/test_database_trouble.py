@@ -301,7 +301,7 @@ def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
 @pytest.fixture
 def worker(alias, outbox_settings, monkeypatch):
     """What Celery tasks find: the real channel to a local Evermuse, and no broker."""
-    monkeypatch.setattr(tasks, "ask", lambda task, *lane: None)
+    monkeypatch.setattr(tasks, "request_run", lambda task, *lane: None)
     with Sandbox(rate_limit=100_000, batch_seconds=0) as running:
         outbox_settings(API_URL=running.url, API_KEY="em_sk_sandbox", DATABASES=[alias], RATE_LIMIT=1_000)
         yield running
@@ -319,7 +319,7 @@ def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case,
         batch = OutboxBatch.objects.using(alias)
         batch.update(next_poll_at=Clock().now())
         ailing.lose_connection()
-        assert tasks.track(alias, "default") == 1
+        assert tasks.poll(alias, "default") == 1
         batch.update(state="sending", lease_token="0" * 32, leased_until="2026-01-01T00:00Z")
         ailing.lose_connection()
         tasks.maintain()

@@ -24,7 +24,7 @@ from tests.records import record
 def asked(monkeypatch):
     """What Celery was asked for: the task's name and its lane."""
     calls = []
-    monkeypatch.setattr(tasks, "ask", lambda task, *lane: calls.append((task.name, *lane)))
+    monkeypatch.setattr(tasks, "request_run", lambda task, *lane: calls.append((task.name, *lane)))
     return calls
 
 
@@ -32,7 +32,7 @@ def asked(monkeypatch):
 def published(monkeypatch):
     """The messages that went to the broker."""
     messages = []
-    for task in (tasks.relay, tasks.track):
+    for task in (tasks.relay, tasks.poll):
         monkeypatch.setattr(
             task, "apply_async", lambda name=task.name, **options: messages.append((name, options))
         )
@@ -92,7 +92,7 @@ def test_a_tick_asks_for_batches_that_are_due_and_not_for_later_ones(only, alias
     OutboxBatch.objects.using(alias).filter(pk=waiting.pk).update(due_at=timezone.now())
     OutboxBatch.objects.using(alias).filter(pk=followed.pk).update(next_poll_at=timezone.now())
     tasks.tick()
-    assert asked == [("evermuse_outbox.relay", alias, "default"), ("evermuse_outbox.track", alias, "default")]
+    assert asked == [("evermuse_outbox.relay", alias, "default"), ("evermuse_outbox.poll", alias, "default")]
 
 
 def test_a_tick_looks_into_every_database_and_workspace(only, alias, asked, monkeypatch):
@@ -136,20 +136,20 @@ def test_track_follows_what_is_due(evermuse, alias):
     outbox.enqueue(record(), using=alias)
     tasks.relay(alias, "default")
     OutboxBatch.objects.using(alias).update(next_poll_at=timezone.now() + timedelta(hours=1))
-    assert tasks.track(alias, "default") == 0
+    assert tasks.poll(alias, "default") == 0
     OutboxBatch.objects.using(alias).update(next_poll_at=timezone.now())
-    assert tasks.track(alias, "default") == 1
+    assert tasks.poll(alias, "default") == 1
     assert OutboxBatch.objects.using(alias).get().state == BatchState.COMPLETE
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("task", [tasks.relay, tasks.track])
+@pytest.mark.parametrize("task", [tasks.relay, tasks.poll])
 def test_what_no_database_is_to_blame_for_is_shown_in_full(monkeypatch, caplog, task):
     def blunder(*_):
         raise ProgrammingError("no such table: x")
 
     monkeypatch.setattr(tasks, "relay_with_pool", blunder)
-    monkeypatch.setattr(tasks, "run_track", blunder)
+    monkeypatch.setattr(tasks, "poll_until", blunder)
     assert task("default", "default") == 0
     (line,) = caplog.records
     assert line.getMessage() == "default/default is left for later: no such table: x"
@@ -162,10 +162,10 @@ def test_what_no_database_is_to_blame_for_is_shown_in_full(monkeypatch, caplog, 
 @pytest.mark.parametrize("queue", [None, "outbox"])
 def test_messages_carry_names_alone_and_do_not_outlive_their_use(published, outbox_settings, queue):
     outbox_settings(CELERY_QUEUE=queue)
-    tasks.ask(tasks.relay, "default", "eu")
-    tasks.ask(tasks.track, "default", "eu", countdown=0.2)
+    tasks.request_run(tasks.relay, "default", "eu")
+    tasks.request_run(tasks.poll, "default", "eu", countdown=0.2)
     (first, at_once), (second, later) = published
-    assert (first, second) == ("evermuse_outbox.relay", "evermuse_outbox.track")
+    assert (first, second) == ("evermuse_outbox.relay", "evermuse_outbox.poll")
     assert json.loads(json.dumps(at_once["args"])) == ["default", "eu"]
     assert (at_once["countdown"], later["countdown"]) == (None, 0.2)
     assert (at_once["expires"], later["expires"]) == (30.0, 30.2)
@@ -173,7 +173,7 @@ def test_messages_carry_names_alone_and_do_not_outlive_their_use(published, outb
 
 
 def test_messages_are_tried_once_more_at_the_most_and_never_with_a_pause(published):
-    tasks.ask(tasks.relay, "default", "default")
+    tasks.request_run(tasks.relay, "default", "default")
     policy = published[0][1]["retry_policy"]
     assert published[0][1]["retry"] is True
     assert policy["max_retries"] == 1
@@ -279,7 +279,7 @@ def test_the_schedule_goes_to_a_queue_of_ones_own():
 
 
 def test_every_task_is_named_and_keeps_no_result():
-    for name in ("tick", "relay", "track", "maintain"):
+    for name in ("tick", "relay", "poll", "maintain"):
         task = getattr(tasks, name)
         assert task.name == f"evermuse_outbox.{name}"
         assert task.ignore_result is True

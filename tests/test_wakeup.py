@@ -12,7 +12,7 @@ from django.db import connections, transaction
 from evermuse_outbox import outbox, tasks
 from evermuse_outbox import wakeup as kicking
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.wakeup import MUTE, wake_workers, wake_workers_on_commit
+from evermuse_outbox.wakeup import BROKER_PAUSE, wake_workers, wake_workers_on_commit
 from tests.records import record
 
 
@@ -22,7 +22,7 @@ def now(monkeypatch, outbox_settings):
     outbox_settings(WAKE_ON_COMMIT=True, WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     clock = SimpleNamespace(at=1_000.0)
     monkeypatch.setattr(kicking, "time", SimpleNamespace(monotonic=lambda: clock.at))
-    monkeypatch.setattr(kicking, "_quiet_until", {})
+    monkeypatch.setattr(kicking, "_silent_until", {})
     return clock
 
 
@@ -31,7 +31,7 @@ def asked(monkeypatch):
     """What Celery was asked for."""
     calls = []
     monkeypatch.setattr(
-        tasks, "ask", lambda task, *lane, countdown=0: calls.append((task.name, *lane, countdown))
+        tasks, "request_run", lambda task, *lane, countdown=0: calls.append((task.name, *lane, countdown))
     )
     return calls
 
@@ -42,13 +42,13 @@ def dead(monkeypatch):
     app = Celery("dead", broker="amqp://guest:secret@127.0.0.1:1//", set_as_current=False)
     app.finalize()
     tried = []
-    original = tasks.ask
+    original = tasks.request_run
 
     def ask(*arguments, **options):
         tried.append(arguments[1:])
         original(*arguments, **options)
 
-    monkeypatch.setattr(tasks, "ask", ask)
+    monkeypatch.setattr(tasks, "request_run", ask)
     monkeypatch.setattr(tasks, "relay", app.tasks["evermuse_outbox.relay"])
     return tried
 
@@ -200,7 +200,7 @@ def test_a_dead_broker_is_not_waited_for(dead, monkeypatch):
 
 def test_a_dead_broker_is_left_alone_for_a_while_by_everybody(dead, now):
     assert wake_workers("default", "default") is False
-    now.at += MUTE - 0.1
+    now.at += BROKER_PAUSE - 0.1
     assert wake_workers("default", "default") is False
     assert wake_workers("default", "eu") is False
     assert len(dead) == 1
@@ -212,8 +212,8 @@ def test_a_dead_broker_is_left_alone_for_a_while_by_everybody(dead, now):
 def test_a_broker_that_is_back_is_used_again(dead, now, monkeypatch):
     wake_workers("default", "default")
     calls = []
-    monkeypatch.setattr(tasks, "ask", lambda *arguments, **options: calls.append(arguments))
-    now.at += MUTE
+    monkeypatch.setattr(tasks, "request_run", lambda *arguments, **options: calls.append(arguments))
+    now.at += BROKER_PAUSE
     assert wake_workers("default", "default") is True
     assert wake_workers("default", "default") is True
     assert len(calls) == 2
