@@ -113,7 +113,7 @@ def _run(
 
 def _purge_rest(bed: testbed.Testbed, watch: Watch) -> dict[str, float]:
     """What the drain was too short for is purged with nothing beside it."""
-    from evermuse_outbox.delivery.context.context import Clock
+    from evermuse_outbox.delivery.context import Clock
     from evermuse_outbox.upkeep.purge import Walks, purge
 
     started, count, walks = time.monotonic(), 0, Walks()

@@ -157,7 +157,7 @@ def _channel(ahead: float = 0.0) -> Any:
     """The default workspace, unpaced, on a clock that is so many seconds ahead."""
     from django.utils import timezone
 
-    from evermuse_outbox.delivery.context.context import Clock, open_context
+    from evermuse_outbox.delivery.context import Clock, open_context
 
     clock = Clock(now=lambda: timezone.now() + timedelta(seconds=ahead))
     return dataclasses.replace(open_context("default", "default"), throttle=Unpaced(), clock=clock)

@@ -84,7 +84,7 @@ def _settle(bed: testbed.Testbed) -> None:
 
 def _purge(options: argparse.Namespace) -> float:
     """Seconds that the purge of all took."""
-    from evermuse_outbox.delivery.context.context import Clock
+    from evermuse_outbox.delivery.context import Clock
     from evermuse_outbox.upkeep.purge import purge
 
     started, left = time.monotonic(), options.records

@@ -12,7 +12,7 @@ from typing import Any
 from celery import shared_task
 
 from .conf import get_settings
-from .delivery.context.context import (
+from .delivery.context import (
     Clock,
     DeliveryContext,
     isolate_database_errors,

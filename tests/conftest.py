@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings as project
 
-from evermuse_outbox.delivery.context.context import Clock, open_context
+from evermuse_outbox.delivery.context import Clock, open_context
 from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 from tests.services import HOW, missing
 

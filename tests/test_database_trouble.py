@@ -16,8 +16,8 @@ from django.db import Error as DatabaseError
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox, tasks
-from evermuse_outbox.delivery.context.context import Clock, open_context
-from evermuse_outbox.delivery.context.database_errors import DatabaseErrorKind, classify_database_error
+from evermuse_outbox.delivery.context import Clock, open_context
+from evermuse_outbox.delivery.context import DatabaseErrorKind, classify_database_error
 from evermuse_outbox.delivery.loop.relay import _help, relay, track
 from evermuse_outbox.delivery.loop.sender_pool import SenderPool
 from evermuse_outbox.delivery.sealing import seal
@@ -181,7 +181,7 @@ def test_an_answer_is_kept_until_the_database_takes_it(context, alias, sandbox, 
             assert relay(watched, 1) == 1
             assert acts == [], befall
             assert_settled_as_answered(alias, sandbox)
-            assert "is asked again" in caplog.text
+            assert "retrying on the database" in caplog.text
             # Told aloud once, and only where it lasts.
             assert len(warnings(caplog)) == (befall is not lost)
 
@@ -258,7 +258,7 @@ def test_a_settlement_that_is_broken_off_is_made_again(
             sandbox.fail_next(ONE_OF_THREE)
             relay(befall(context, ailing, acts, patch), 1)
             assert_settled_as_answered(alias, sandbox)
-            assert caplog.text.count("is asked again") == 1, befall
+            assert caplog.text.count("retrying on the database") == 1, befall
             assert ("deadlock" in caplog.text.lower()) == (befall is deadlocked)
             assert warnings(caplog) == []
 
@@ -275,13 +275,13 @@ def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
         ailing.lock(WORKSPACES)
         acts += [int, ailing.unlock]
         assert relay(context, 1) == 1
-        assert caplog.text.count("is asked again") == 2
+        assert caplog.text.count("retrying on the database") == 2
 
         clock.move(10)
         acts += [int, ailing.unlock]
         assert track(after_answers(context, lambda: ailing.lock(BATCHES)), 1) == 1
         assert OutboxBatch.objects.using(alias).get().state == "complete"
-        assert caplog.text.count("is asked again") == 4
+        assert caplog.text.count("retrying on the database") == 4
         assert acts == []
 
     if has_server(alias):
@@ -291,7 +291,7 @@ def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
             once(monkeypatch, seal, "_seal_group", lambda: ailing.change(RECORDS, "size = size + 1"))
             sandbox.reset()
             assert relay(context, 1) == 1
-            assert caplog.text.count("is asked again") == 1
+            assert caplog.text.count("retrying on the database") == 1
             assert [stored.times for stored in sandbox.records()] == [1, 1, 1]
 
 
@@ -324,8 +324,8 @@ def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case,
         ailing.lose_connection()
         tasks.maintain()
         assert batch.get().state == "in_doubt"
-        assert caplog.text.count("is asked again") == 4
-        assert caplog.text.count("is left for later") == 0
+        assert caplog.text.count("retrying on the database") == 4
+        assert caplog.text.count("skipped until the next run") == 0
 
 
 def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alias, case, caplog):
@@ -345,7 +345,7 @@ def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alia
             ailing.become_read_only()
             assert step() == 0
             (line,) = warnings(caplog)
-            assert line.getMessage().startswith(f"{alias}/default is left for later: ")
+            assert line.getMessage().startswith(f"{alias}/default skipped until the next run: ")
             assert not line.exc_info
             assert "\n" not in line.getMessage()
             assert posts(worker) == []

@@ -12,7 +12,7 @@ import pytest
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import open_context
+from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.sealing.seal import seal_next

@@ -12,7 +12,7 @@ from django.db import ProgrammingError, connections
 from django.utils import timezone
 
 from evermuse_outbox import outbox, schedule, tasks
-from evermuse_outbox.delivery.context.context import open_context
+from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Sandbox
@@ -152,7 +152,7 @@ def test_what_no_database_is_to_blame_for_is_shown_in_full(monkeypatch, caplog, 
     monkeypatch.setattr(tasks, "poll_until", blunder)
     assert task("default", "default") == 0
     (line,) = caplog.records
-    assert line.getMessage() == "default/default is left for later: no such table: x"
+    assert line.getMessage() == "default/default: skipped until the next run: no such table: x"
     assert line.exc_info
 
 

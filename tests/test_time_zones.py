@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import Clock, DatabaseThrottle, open_context
+from evermuse_outbox.delivery.context import Clock, DatabaseThrottle, open_context
 from evermuse_outbox.delivery.scheduling import agenda
 from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.insight.explain import explain_record

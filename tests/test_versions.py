@@ -33,7 +33,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from evermuse_outbox.delivery.context.context import open_context
+from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.delivery.polling.poll import poll_due_batch
 from evermuse_outbox.delivery.sending.send import Step, send_next

@@ -103,6 +103,18 @@ class BatchQuerySet(models.QuerySet["OutboxBatch"]):
         ended = {"state": BatchState.WITHDRAWN, "finished_at": now, "message": message, "isolation": None}
         return bool(mine.update(**ended))
 
+    def isolate(self, batch: OutboxBatch, isolation: dict[str, Any]) -> bool:
+        """Change refused, split or isolating → isolating: its records are tried part by part."""
+        states = (BatchState.REFUSED, BatchState.SPLIT, BatchState.ISOLATING)
+        fields = {"state": BatchState.ISOLATING, "isolation": isolation, "finished_at": None}
+        return bool(self.filter(pk=batch.pk, state__in=states).update(**fields))
+
+    def split(self, batch: OutboxBatch, now: datetime) -> bool:
+        """Change refused or isolating → split: its records went on in other batches."""
+        states = (BatchState.REFUSED, BatchState.SPLIT, BatchState.ISOLATING)
+        fields = {"state": BatchState.SPLIT, "isolation": None, "finished_at": now}
+        return bool(self.filter(pk=batch.pk, state__in=states).update(**fields))
+
     def renew(self, batch: OutboxBatch, until: datetime) -> bool:
         """The lease goes on until then. False when it was lost."""
         return bool(self.leased(batch).update(leased_until=until))

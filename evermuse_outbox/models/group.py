@@ -55,6 +55,10 @@ class GroupQuerySet(models.QuerySet["OutboxGroup"]):
         told = {"state": GroupState.PAUSED, "blocked_until": until, "reason": reason, "advice": advice}
         self.filter(pk=row.pk).update(**told)
 
+    def delay_probe(self, row: OutboxGroup, until: datetime) -> bool:
+        """Delay the next probe of a paused group. Return False if it is no longer paused."""
+        return bool(self.filter(pk=row.pk, state=GroupState.PAUSED).update(blocked_until=until))
+
     def claim_probe(self, row: OutboxGroup, until: datetime) -> bool:
         """Makes this caller the one who tries a record. False when another was first."""
         mine = self.filter(pk=row.pk, state=GroupState.PAUSED, blocked_until=row.blocked_until)

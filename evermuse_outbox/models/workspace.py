@@ -103,6 +103,10 @@ class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
         mine = self.filter(pk=row.pk, state=row.state, blocked_until=row.blocked_until)
         return bool(mine.update(blocked_until=until))
 
+    def end_probe(self, name: str, probe_until: datetime, now: datetime) -> bool:
+        """Let the next caller probe now. Return False if the probe's outcome has changed the row."""
+        return bool(self.filter(pk=name, blocked_until=probe_until).update(blocked_until=now))
+
     def may_read(self, name: str, now: datetime) -> bool:
         """Whether nobody reads for that workspace, and it is time for its next read."""
         return not self.filter(pk=name).exclude(_may_read(now)).exists()

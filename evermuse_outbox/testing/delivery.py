@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from ..conf import DEFAULT_WORKSPACE, Workspace, get_settings
-from ..delivery.context.context import Clock, DeliveryContext
+from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop.relay import relay, track
 from ..evermuse.client import Client
 from ..models import OutboxRecord

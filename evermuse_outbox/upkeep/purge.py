@@ -23,7 +23,7 @@ from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
-from ..delivery.context.context import Clock
+from ..delivery.context import Clock
 from ..models import (
     BatchState,
     OutboxAttempt,

@@ -175,7 +175,7 @@ def redis_throttle(redis_client):
 
 @pytest.fixture
 def database_throttle(alias):
-    from evermuse_outbox.delivery.context.context import DatabaseThrottle
+    from evermuse_outbox.delivery.context import DatabaseThrottle
 
     return DatabaseThrottle(alias, uuid.uuid4().hex[:24], TEN)
 
@@ -248,7 +248,7 @@ def test_where_the_keeper_is_always_slow_nobody_is_kept_out(redis_throttle, watc
 
 
 def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
-    from evermuse_outbox.delivery.context.context import DatabaseThrottle
+    from evermuse_outbox.delivery.context import DatabaseThrottle
     from evermuse_outbox.models import OutboxThrottle
 
     wide = Limit.of(1_000)
@@ -301,7 +301,7 @@ def test_a_redis_that_has_forgotten_everything_waits_a_window_first(redis_thrott
 def test_a_database_that_does_not_answer_gives_no_slot(alias, monkeypatch):
     from django.db import OperationalError
 
-    from evermuse_outbox.delivery.context.context import DatabaseThrottle
+    from evermuse_outbox.delivery.context import DatabaseThrottle
     from evermuse_outbox.models import OutboxThrottle
 
     def gone(*_):
@@ -369,7 +369,7 @@ def test_threads_never_share_a_slot_nor_a_place_of_the_database(alias):
 
     from django.db import connections
 
-    from evermuse_outbox.delivery.context.context import DatabaseThrottle
+    from evermuse_outbox.delivery.context import DatabaseThrottle
     from evermuse_outbox.models import OutboxThrottle
 
     scope = uuid.uuid4().hex[:24]

@@ -1,0 +1,34 @@
+"""What every step of the delivery uses: context, clock, retries, backoff and the attempt log.
+
+This package must not decide anything about records, batches or groups; it makes no HTTP request.
+Its public interface is ``DeliveryContext`` with ``open_context`` and ``queue_keys``, ``Clock``, the retry functions, the
+classification of database errors, the backoff functions and ``Attempt``.
+"""
+
+from .attempt_log import Attempt
+from .backoff import full_jitter, poll_delay, typical_completion_time
+from .clock import Clock
+from .context import DeliveryContext, QueueKey, close_thread_connections, open_context, queue_keys
+from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
+from .retries import isolate_database_errors, retry_on_database_error, retry_until
+from .throttles import DatabaseThrottle
+
+__all__ = [
+    "Attempt",
+    "Clock",
+    "DatabaseErrorKind",
+    "DatabaseThrottle",
+    "DeliveryContext",
+    "QueueKey",
+    "classify_database_error",
+    "close_thread_connections",
+    "full_jitter",
+    "isolate_database_errors",
+    "open_context",
+    "poll_delay",
+    "queue_keys",
+    "retry_on_database_error",
+    "retry_until",
+    "summarise_error",
+    "typical_completion_time",
+]

@@ -1,40 +1,52 @@
-"""How long to wait after trouble, and how often to ask. Pure but for the dice, which are handed in."""
+"""Compute pauses after failures and between polls. Pure: the random number generator is an argument."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import random
 
+MAX_POLL_DELAY = 300.0
+"""Seconds between two polls of a batch at the most."""
+
+POLL_AGE_SHARE = 0.1
+"""A batch is polled again after this share of its age, so that an old batch costs few requests."""
+
 
 def full_jitter(failures: int, base: float, cap: float, rng: Callable[[], float] = random) -> float:
-    """Seconds to wait after the ``failures``-th failure in a row (from 1).
+    """Return the seconds to wait after the ``failures``-th failure in a row, counted from 1.
 
-    Anything between nothing and ``base`` doubled at each failure, at most ``cap``: clients that failed
-    together do not come back together.
+    The result is uniform between 0 and a limit. The limit is ``base`` seconds, doubles with each failure and ends at
+    ``cap`` seconds. So clients that failed together do not come back together.
     """
-    ceiling = min(cap, base * 2.0 ** min(max(failures - 1, 0), 60))
-    return ceiling * rng()
+    limit = min(cap, base * 2.0 ** min(max(failures - 1, 0), 60))
+    return limit * rng()
 
 
 def poll_delay(age: float, first: float, rng: Callable[[], float] = random) -> float:
-    """Seconds until a batch of that age (in seconds) is asked about again.
+    """Return the seconds until a batch of ``age`` seconds is polled again.
 
-    A tenth of its age, at least ``first`` and at most five minutes, spread by a fifth so that batches
-    sealed together are not asked about together for ever.
+    The result is a tenth of the age, at least ``first`` seconds and at most five minutes. It varies by ±10 %, so that
+    batches that were sealed together are not polled together forever.
     """
-    return min(max(first, age * 0.1), 300.0) * (0.9 + 0.2 * rng())
+    return min(max(first, age * POLL_AGE_SHARE), MAX_POLL_DELAY) * (0.9 + 0.2 * rng())
 
 
 def typical_completion_time(
-    usual: float, done: Sequence[float], under_way: Sequence[float], others_are_done: bool
+    previous: float, complete_ages: Sequence[float], open_ages: Sequence[float], others_are_complete: bool
 ) -> float:
-    """Seconds that Evermuse takes for a batch, from what one page has shown; ``usual`` is what was known before, 0
-    for nothing.
+    """Estimate from one listing page how many seconds Evermuse needs for a batch.
 
-    ``done`` and ``under_way`` are the ages of the followed batches that it told of. The youngest that is done
-    says at most how long it takes; where others are still under way, how long quite exactly. Where nothing on the page
-    is done (``others_are_done`` tells of those that are not followed any more), it takes longer than the oldest's age.
+    Args:
+        previous: the estimate so far, 0 if there is none.
+        complete_ages: ages in seconds of the polled batches that the page shows as complete.
+        open_ages: ages in seconds of the polled batches that are still open.
+        others_are_complete: whether the page shows complete batches that are no longer polled.
+
+    Return:
+        The age of the youngest complete batch if others are still open: that is close to the true time. Otherwise it
+        is an upper limit, so the estimate only falls. If nothing on the page is complete, the time is at least the
+        age of the oldest batch.
     """
-    if done:
-        return min(done) if under_way else min(usual, *done)
-    return usual if others_are_done else max([usual, *under_way])
+    if complete_ages:
+        return min(complete_ages) if open_ages else min(previous, *complete_ages)
+    return previous if others_are_complete else max([previous, *open_ages])

@@ -1,59 +1,41 @@
-"""Everything that sending for one workspace from one database needs, opened once for a run."""
+"""The delivery context: everything that one run needs to deliver for one workspace from one database."""
 
 from __future__ import annotations
 
-import functools
-import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from django.db import Error as DatabaseError
 from django.db import connections
-from django.utils import timezone
 
 from ...conf import Settings, Workspace, get_settings
 from ...evermuse.client import Client
-from ...evermuse.errors import ThrottleUnavailable
-from ...models import OutboxThrottle
-from ...ratelimit.throttle import (
-    Entry,
-    Limit,
-    RedisThrottle,
-    Reservation,
-    Throttle,
-    scope_of,
-)
-from .database_errors import classify_database_error, summarise_error
+from ...ratelimit.throttle import Throttle
+from .clock import Clock
 from .retries import retry_on_database_error
-
-logger = logging.getLogger(__name__)
+from .throttles import open_throttle
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time, handed in so that tests need not wait for it."""
+class QueueKey(NamedTuple):
+    """The name of a queue: a database alias and a workspace."""
 
-    now: Callable[[], datetime] = timezone.now
-    sleep: Callable[[float], None] = time.sleep
-    monotonic: Callable[[], float] = time.monotonic
+    using: str
+    workspace: str
 
-    def after(self, seconds: float) -> datetime:
-        """The moment that many seconds from now."""
-        return self.now() + timedelta(seconds=seconds)
+    def __str__(self) -> str:
+        return f"{self.using}/{self.workspace}"
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """One workspace on one database alias, with its client, its throttle and its clock."""
+    """One workspace on one database, with its settings, HTTP client, throttle and clock.
+
+    Use it in the thread that opened it, because the client and the connections belong to that thread.
+    """
 
     using: str
     workspace: Workspace
@@ -64,102 +46,48 @@ class DeliveryContext:
 
     @property
     def workspace_name(self) -> str:
-        """The workspace's name."""
+        """The workspace's name in the settings."""
         return self.workspace.name
 
-    def run_with_retries(self, step: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-        """:func:`~.persist.persist` on this database and clock."""
-        return retry_on_database_error(self.using, self.clock, step, *given, **named)
+    @property
+    def queue_key(self) -> QueueKey:
+        """The queue that this context delivers from."""
+        return QueueKey(self.using, self.workspace_name)
+
+    def run_with_retries(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a short transaction; see ``retry_on_database_error``."""
+        return retry_on_database_error(self.using, self.clock, step, *args, **kwargs)
 
 
-class DatabaseThrottle:
-    """The pace of one key in a row of the outbox's first database.
+def open_context(using: str, workspace_name: str) -> DeliveryContext:
+    """Open the context of this thread for a database alias and a workspace.
 
-    Raises :class:`ThrottleUnavailable` when that database does not answer.
+    Raise ``ImproperlyConfigured`` if the settings do not name the workspace.
     """
-
-    def __init__(self, using: str, scope: str, limit: Limit) -> None:
-        self._rows = OutboxThrottle.objects.using(using)
-        self._scope = scope
-        self._limit = limit
-
-    def wait(self) -> float:
-        pace, now = self._ask(self._rows.look, self._scope)
-        return pace.wait(now)
-
-    def reserve(self, patience: float) -> Reservation:
-        return self._ask(self._rows.reserve, self._scope, self._limit, patience)
-
-    def enter(self) -> Entry:
-        return self._ask(self._rows.enter, self._scope, self._limit)
-
-    def leave(self, permit: str, *, is_send: bool) -> None:
-        self._ask(partial(self._rows.leave, is_send=is_send), self._scope, permit)
-
-    def hold(self, seconds: float) -> None:
-        self._ask(self._rows.hold, self._scope, seconds)
-
-    def _ask(self, step: Callable[..., T], *arguments: Any) -> T:
-        try:
-            return retry_on_database_error(self._rows.db, Clock(), step, *arguments)
-        except DatabaseError as error:
-            told = f"The database keeps the pace and does not answer: {type(error).__name__}"
-            raise ThrottleUnavailable(told) from error
-
-
-def open_context(using: str, name: str) -> DeliveryContext:
-    """The channel of this thread for that database alias and workspace."""
     settings = get_settings()
-    workspace = settings.workspace(name)
-    return DeliveryContext(
-        using, workspace, settings, _client(workspace, settings.timeout), _throttle(workspace, settings)
-    )
+    workspace = settings.workspace(workspace_name)
+    client, throttle = _thread_client(workspace, settings.timeout), open_throttle(workspace, settings)
+    return DeliveryContext(using, workspace, settings, client, throttle)
 
 
-def queue_keys() -> list[tuple[str, str]]:
-    """Every (database alias, workspace name) that records can wait in."""
+def queue_keys() -> list[QueueKey]:
+    """Return every queue of the settings: each workspace on each database."""
     settings = get_settings()
-    return [(using, name) for using in settings.databases for name in settings.workspaces]
+    return [QueueKey(using, name) for using in settings.databases for name in settings.workspaces]
 
 
-@contextmanager
-def isolate_database_errors(name: str) -> Iterator[None]:
-    """A database that is down keeps nobody from looking after the others."""
-    try:
-        yield
-    except DatabaseError as error:
-        # What is not the database's own trouble is a mistake of ours or of the installation: show where.
-        unforeseen = classify_database_error(error) is None
-        logger.warning("%s is left for later: %s", name, summarise_error(error), exc_info=unforeseen)
+def close_thread_connections() -> None:
+    """Close this thread's database connections. Django does it only for threads that it knows."""
+    connections.close_all()
 
 
 _local = threading.local()
 
 
-def _client(workspace: Workspace, timeout: float) -> Client:
-    """One client for a thread, a key and an address: connections are kept open between runs."""
-    opened: dict[Any, Client] = _local.__dict__.setdefault("clients", {})
-    kind = (workspace.api_url, workspace.api_key, timeout)
-    if kind not in opened:
-        opened[kind] = Client(workspace.api_url, workspace.api_key.reveal, timeout)
-    return opened[kind]
-
-
-def _throttle(workspace: Workspace, settings: Settings) -> Throttle:
-    scope = scope_of(workspace.api_url, workspace.api_key.reveal())
-    limit = Limit.of(workspace.rate_limit)
-    if settings.redis_url:
-        return RedisThrottle(_redis(settings.redis_url), scope, limit)
-    return DatabaseThrottle(settings.databases[0], scope, limit)
-
-
-@functools.cache
-def _redis(url: str) -> Any:
-    import redis
-
-    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
-
-
-def close_thread_connections() -> None:
-    """Gives this thread's database connections back (threads of our own must do it themselves)."""
-    connections.close_all()
+def _thread_client(workspace: Workspace, timeout: float) -> Client:
+    """Return this thread's client for the key and address, so that its connections stay open between runs."""
+    clients: dict[Any, Client] = _local.__dict__.setdefault("clients", {})
+    key = (workspace.api_url, workspace.api_key, timeout)
+    if key not in clients:
+        clients[key] = Client(workspace.api_url, workspace.api_key.reveal, timeout)
+    return clients[key]

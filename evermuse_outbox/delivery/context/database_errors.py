@@ -1,7 +1,7 @@
-"""What ails a database, from the error it raised: one closed type, decided here. Pure.
+"""Classify a database error as transient or not. Pure.
 
-Django wraps what its drivers raise, and the codes stand on the driver's own error: SQLSTATE for
-PostgreSQL, numbers for MariaDB and MySQL, names for SQLite.
+Django wraps the error of the driver, and the driver's error carries the code: a SQLSTATE for PostgreSQL, a number for
+MariaDB and MySQL, a name for SQLite.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from enum import Enum, auto
 
 
 class DatabaseErrorKind(Enum):
-    """Trouble of the database, which no row is to blame for. The transaction has changed nothing."""
+    """A cause outside of the statement and its rows. The transaction has changed nothing."""
 
     CONFLICT = auto()
-    """Others were in the way: deadlock, lock timeout, serialization failure. The same again may well work."""
+    """Another transaction interfered: deadlock, lock timeout, serialization failure. A repetition may succeed."""
 
     CONNECTION = auto()
-    """Lost, shut down, refused, or there are too many. A new connection may be had. Where it was lost in
-    a COMMIT, nobody knows whether that took place."""
+    """Lost, shut down, refused, or too many connections. A new connection may succeed. If the connection was lost
+    during a COMMIT, it is unknown whether the COMMIT took effect."""
 
     READ_ONLY = auto()
-    """Read only or full: nothing is written until somebody or something has ended that."""
+    """The database is read-only or its disk is full. Nothing can be written until that is repaired."""
 
 
-STATES = {
+SQLSTATES = {
     "08": DatabaseErrorKind.CONNECTION,
     "25006": DatabaseErrorKind.READ_ONLY,  # read_only_sql_transaction
     "25P03": DatabaseErrorKind.CONNECTION,  # idle_in_transaction_session_timeout
@@ -33,16 +33,16 @@ STATES = {
     "53200": DatabaseErrorKind.READ_ONLY,  # out_of_memory
     "53300": DatabaseErrorKind.CONNECTION,  # too_many_connections
     "55P03": DatabaseErrorKind.CONFLICT,  # lock_not_available
-    "57014": DatabaseErrorKind.CONFLICT,  # query_canceled: the statement waited for too long
-    "57P": DatabaseErrorKind.CONNECTION,  # shutdown, crash, starting up, idle for too long
+    "57014": DatabaseErrorKind.CONFLICT,  # query_canceled: statement timeout
+    "57P": DatabaseErrorKind.CONNECTION,  # shutdown, crash, start-up, idle session timeout
     "58030": DatabaseErrorKind.READ_ONLY,  # io_error
 }
-"""Beginnings of SQLSTATEs, PostgreSQL's appendix "Error Codes"."""
+"""Prefix of a SQLSTATE → kind. Source: PostgreSQL manual, appendix "Error Codes"."""
 
-NUMBERS = {
+MYSQL_ERROR_NUMBERS = {
     DatabaseErrorKind.CONFLICT: {
-        1020,  # ER_CHECKREAD: changed since it was read
-        1180,  # ER_ERROR_DURING_COMMIT: others were first, in a cluster or where locked rows are skipped
+        1020,  # ER_CHECKREAD: the row changed since it was read
+        1180,  # ER_ERROR_DURING_COMMIT: another node of a cluster committed first, or rows were skipped
         1205,  # ER_LOCK_WAIT_TIMEOUT
         1213,  # ER_LOCK_DEADLOCK
         1317,  # ER_QUERY_INTERRUPTED
@@ -52,10 +52,10 @@ NUMBERS = {
         3572,  # ER_LOCK_NOWAIT of MySQL
     },
     DatabaseErrorKind.CONNECTION: {
-        0,  # what PyMySQL says of a connection that is closed
+        0,  # PyMySQL on a closed connection
         1040,  # ER_CON_COUNT_ERROR: too many
         1043,  # ER_HANDSHAKE_ERROR
-        1047,  # ER_UNKNOWN_COM_ERROR: a node that is not ready
+        1047,  # ER_UNKNOWN_COM_ERROR: a cluster node is not ready
         1053,  # ER_SERVER_SHUTDOWN
         1077,  # ER_NORMAL_SHUTDOWN
         1079,  # ER_SHUTDOWN_COMPLETE
@@ -88,9 +88,9 @@ NUMBERS = {
         1836,  # ER_READ_ONLY_MODE
     },
 }
-"""Numbers of MariaDB and MySQL: those of the server from 1000 on, those of the client from 2000 on."""
+"""Error numbers of MariaDB and MySQL: the server uses 1000 and above, the client library 2000 and above."""
 
-NAMES = {
+SQLITE_ERROR_NAMES = {
     "SQLITE_BUSY": DatabaseErrorKind.CONFLICT,
     "SQLITE_LOCKED": DatabaseErrorKind.CONFLICT,
     "SQLITE_CANTOPEN": DatabaseErrorKind.CONNECTION,
@@ -98,35 +98,35 @@ NAMES = {
     "SQLITE_IOERR": DatabaseErrorKind.READ_ONLY,
     "SQLITE_READONLY": DatabaseErrorKind.READ_ONLY,
 }
-"""Primary result codes of SQLite; extended ones begin with them."""
+"""Primary result code of SQLite → kind. An extended code begins with its primary code."""
 
 
 def classify_database_error(error: BaseException) -> DatabaseErrorKind | None:
-    """What ails the database that raised ``error``, an error of Django; None for anything else."""
-    told = error.__cause__ or error
-    number = told.args[0] if told.args else None
-    if isinstance(number, int):  # PyMySQL gives SQLSTATEs as well, but coarse ones
-        return next((trouble for trouble, numbers in NUMBERS.items() if number in numbers), None)
-    if name := getattr(told, "sqlite_errorname", ""):
-        return _first(NAMES, name)
-    for state_name in ("sqlstate", "pgcode"):  # psycopg, psycopg2
-        if hasattr(told, state_name):
-            return _of_state(getattr(told, state_name), told)
+    """Return the kind of a Django database error; None if it is not a transient error of the database."""
+    cause = error.__cause__ or error
+    number = cause.args[0] if cause.args else None
+    if isinstance(number, int):  # PyMySQL has SQLSTATEs, too, but they are less precise
+        return next((kind for kind, numbers in MYSQL_ERROR_NUMBERS.items() if number in numbers), None)
+    if name := getattr(cause, "sqlite_errorname", ""):
+        return _by_prefix(SQLITE_ERROR_NAMES, name)
+    for attribute in ("sqlstate", "pgcode"):  # psycopg 3, psycopg 2
+        if hasattr(cause, attribute):
+            return _by_sqlstate(getattr(cause, attribute), cause)
     return None
 
 
 def summarise_error(error: BaseException) -> str:
-    """What the error says, for a log: drivers explain themselves in several lines."""
+    """Return the error's message in one line for a log. Drivers use several lines."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _of_state(state: str | None, told: BaseException) -> DatabaseErrorKind | None:
-    if state is not None:
-        return _first(STATES, state)
-    # The server had no say in it: there is none, or no longer, or the driver knows its own connection closed.
-    kinds = {kind.__name__ for kind in type(told).__mro__}
-    return DatabaseErrorKind.CONNECTION if kinds & {"OperationalError", "InterfaceError"} else None
+def _by_sqlstate(sqlstate: str | None, cause: BaseException) -> DatabaseErrorKind | None:
+    if sqlstate is not None:
+        return _by_prefix(SQLSTATES, sqlstate)
+    # Without a SQLSTATE the error comes from the driver: no server answered, or the connection is closed.
+    class_names = {base.__name__ for base in type(cause).__mro__}
+    return DatabaseErrorKind.CONNECTION if class_names & {"OperationalError", "InterfaceError"} else None
 
 
-def _first(known: dict[str, DatabaseErrorKind], code: str) -> DatabaseErrorKind | None:
-    return next((trouble for beginning, trouble in known.items() if code.startswith(beginning)), None)
+def _by_prefix(kinds: dict[str, DatabaseErrorKind], code: str) -> DatabaseErrorKind | None:
+    return next((kind for prefix, kind in kinds.items() if code.startswith(prefix)), None)

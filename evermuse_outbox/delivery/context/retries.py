@@ -1,112 +1,124 @@
-"""Short transactions, run again where the database says that it had trouble of its own.
+"""Run short transactions again when the database reports a transient error.
 
-Nothing sleeps inside a transaction here: a step that failed has been rolled back before the pause. Inside a
-transaction that the caller has opened, a step runs once, for there it is the whole that must be run again.
+No lock is held between two attempts: a failed step has been rolled back before the pause. If the caller has opened a
+transaction, the step runs only once, because then the whole transaction must be repeated.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import Error as DatabaseError
 from django.db import connections
 
 from .backoff import full_jitter
+from .clock import Clock
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
-
-if TYPE_CHECKING:
-    from .context import Clock
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-TRIES = 5
-"""How often a step is tried that a later run can just as well make up for."""
+MAX_ATTEMPTS = 5
+"""Attempts for a step that a later run can repeat at no cost."""
 
-PROMPTLY = 5.0
-"""Seconds after which such a step is left to a later run: some databases wait for long before they fail."""
+MAX_SECONDS = 5.0
+"""Seconds after which such a step is left to a later run. Some databases wait for long before they fail."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
-"""Seconds. A pause is anything up to a ceiling that doubles from the first to the longest."""
+FIRST_PAUSE, MAX_PAUSE = 0.05, 5.0
+"""Seconds. The upper limit of a random pause doubles from the first value to the second."""
 
-SPARE = 1.0
-"""Seconds before the end of a lease at which the last try begins at the latest."""
+LEASE_MARGIN = 1.0
+"""Seconds before the end of a lease at which the last attempt begins at the latest."""
 
 
 def retry_on_database_error(
-    using: str, clock: Clock, step: Callable[P, T], *given: P.args, **named: P.kwargs
+    using: str, clock: Clock, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """What ``step`` returns; it is tried a few times where a conflict or a lost connection ends it.
+    """Run ``step`` and return its result; repeat it a few times after a conflict or a lost connection.
 
-    ``step`` must be safe to run again after it was rolled back, and also after a COMMIT that nobody
-    answered. Raises what it raises, a database error once the tries are used up.
+    ``step`` must be safe to repeat after a rollback, and after a COMMIT whose answer was lost. Raise what ``step``
+    raises; raise the database error when the attempts are used up.
     """
-    tries = _Tries(using, clock, clock.monotonic() + PROMPTLY, TRIES)
-    return tries.run(partial(step, *given, **named))
+    attempts = _Attempts(using, clock, clock.monotonic() + MAX_SECONDS, MAX_ATTEMPTS)
+    return attempts.run(partial(step, *args, **kwargs))
 
 
 def retry_until(
-    until: datetime, using: str, clock: Clock, step: Callable[P, T], *given: P.args, **named: P.kwargs
+    end: datetime, using: str, clock: Clock, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """:func:`persist` for what would be lost otherwise: tried until shortly before ``until``, and a database
-    that takes no writes is waited for, too."""
-    seconds = (until - clock.now()).total_seconds() - SPARE
-    tries = _Tries(using, clock, clock.monotonic() + seconds, None)
-    return tries.run(partial(step, *given, **named))
+    """Run ``step`` and return its result; repeat it until shortly before ``end``.
+
+    Use it for an answer of Evermuse, which would be lost otherwise. It also waits for a read-only or full database.
+    """
+    seconds = (end - clock.now()).total_seconds() - LEASE_MARGIN
+    attempts = _Attempts(using, clock, clock.monotonic() + seconds, None)
+    return attempts.run(partial(step, *args, **kwargs))
+
+
+@contextmanager
+def isolate_database_errors(name: str) -> Iterator[None]:
+    """Log a database error instead of raising it, so that work on the other databases goes on."""
+    try:
+        yield
+    except DatabaseError as error:
+        # An error of an unknown kind is a defect of ours or of the installation: show where it happened.
+        is_unknown = classify_database_error(error) is None
+        logger.warning("%s: skipped until the next run: %s", name, summarise_error(error), exc_info=is_unknown)
 
 
 @dataclass(frozen=True, slots=True)
-class _Tries:
+class _Attempts:
     using: str
     clock: Clock
     deadline: float
-    most: int | None
-    """None where an answer waits for it."""
+    limit: int | None
+    """None if only the deadline ends the attempts."""
 
     def run(self, step: Callable[[], T]) -> T:
-        if _is_wrapped(connections[self.using]):
+        if _is_in_transaction(connections[self.using]):
             return step()
-        tries = 0
+        attempt = 0
         while True:
-            tries += 1
+            attempt += 1
             try:
                 return step()
             except DatabaseError as error:
-                pause = full_jitter(tries, FIRST_PAUSE, LONGEST_PAUSE)
-                if not self._may_pass(error, tries, pause):
+                pause = full_jitter(attempt, FIRST_PAUSE, MAX_PAUSE)
+                if not self._may_repeat(error, attempt, pause):
                     raise
-                self._tell(error, tries)
+                self._log(error, attempt)
             self.clock.sleep(pause)
 
-    def _may_pass(self, error: DatabaseError, tries: int, pause: float) -> bool:
-        trouble = classify_database_error(error)
-        if trouble in (DatabaseErrorKind.CONNECTION, DatabaseErrorKind.READ_ONLY):
-            # The next connection may lead to a server that was restarted, or to the one that took over.
-            _close(self.using)
-        is_known = trouble in (DatabaseErrorKind.CONFLICT, DatabaseErrorKind.CONNECTION) or (
-            trouble and self.most is None
-        )
-        return bool(is_known) and tries != self.most and self.clock.monotonic() + pause <= self.deadline
+    def _may_repeat(self, error: DatabaseError, attempt: int, pause: float) -> bool:
+        kind = classify_database_error(error)
+        if kind in (DatabaseErrorKind.CONNECTION, DatabaseErrorKind.READ_ONLY):
+            # A new connection may lead to a restarted server or to the one that took over.
+            _close_connection(self.using)
+        is_transient = kind in (DatabaseErrorKind.CONFLICT, DatabaseErrorKind.CONNECTION)
+        is_waited_for = kind is DatabaseErrorKind.READ_ONLY and self.limit is None
+        has_time = self.clock.monotonic() + pause <= self.deadline
+        return (is_transient or is_waited_for) and attempt != self.limit and has_time
 
-    def _tell(self, error: DatabaseError, tries: int) -> None:
-        # Once is everyday life. Twice in a row, where an answer waits for it, is worth a look.
-        level = logging.WARNING if tries == 2 and self.most is None else logging.INFO
-        logger.log(level, "the database %s is asked again: %s", self.using, summarise_error(error))
-
-
-def _is_wrapped(connection: Any) -> bool:
-    by_hand = connection.connection is not None and not connection.autocommit
-    return connection.in_atomic_block or by_hand
+    def _log(self, error: DatabaseError, attempt: int) -> None:
+        # One failure is normal. A second one in a row delays an answer of Evermuse and deserves attention.
+        level = logging.WARNING if attempt == 2 and self.limit is None else logging.INFO
+        logger.log(level, "retrying on the database %s: %s", self.using, summarise_error(error))
 
 
-def _close(using: str) -> None:
-    with contextlib.suppress(DatabaseError):  # a connection that is lost may refuse even that
+def _is_in_transaction(connection: Any) -> bool:
+    is_manual = connection.connection is not None and not connection.autocommit
+    return connection.in_atomic_block or is_manual
+
+
+def _close_connection(using: str) -> None:
+    with contextlib.suppress(DatabaseError):  # closing a lost connection may fail, too
         connections[using].close()

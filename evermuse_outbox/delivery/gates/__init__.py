@@ -1,0 +1,45 @@
+"""Gates decide whether a request may be sent now: circuit breakers of workspaces and groups, and permits.
+
+This package must not choose, seal or send batches; what it changes are the rows of workspaces and groups, and
+the batches and records of a group that it pauses.
+Its public interface is ``workspace_circuit`` with the functions that open and close it, the functions of the group
+breaker, and ``acquire_permit`` with ``call_with_permit``.
+"""
+
+from .group_breaker import (
+    CLEARED_FOR,
+    Suspicion,
+    claim_group_probe,
+    clear_suspicion,
+    count_refusal,
+    paused_groups,
+)
+from .permits import acquire_permit, call_with_permit, is_crowded
+from .workspace_breaker import (
+    Circuit,
+    CircuitState,
+    back_off,
+    block_for_retry_after,
+    pause_workspace,
+    resume_workspace,
+    workspace_circuit,
+)
+
+__all__ = [
+    "CLEARED_FOR",
+    "Circuit",
+    "CircuitState",
+    "Suspicion",
+    "acquire_permit",
+    "back_off",
+    "block_for_retry_after",
+    "call_with_permit",
+    "claim_group_probe",
+    "clear_suspicion",
+    "count_refusal",
+    "is_crowded",
+    "pause_workspace",
+    "paused_groups",
+    "resume_workspace",
+    "workspace_circuit",
+]

@@ -1,11 +1,12 @@
-"""Groups in which everything is refused alike: no record is at fault there, so that none may be used up.
+"""The circuit breaker of a group: pause a group in which Evermuse refuses every record for the same reason.
 
-A contract that the key is not served under, or a wrong project id, makes Evermuse refuse every record of a group.
-Dividing would burn the quota to reject them all. So what is refused in full is counted, a group at a time, until
-something is accepted. From :data:`BATCHES` batches on, the next requests of the group each try one record out of
-turn, and with :data:`RECORDS` records refused for certain the group is paused: what was rejected on the way goes
-back into the queue, and a record is tried each :data:`~.pace.PROBE` seconds until one is accepted or a person
-resumes it.
+A wrong project id or a contract that the API key is not served under makes Evermuse refuse every record of a group.
+The records are not at fault then, and isolating them would use up the rate limit to reject them all. So batches that
+are refused in full are counted per group, until Evermuse accepts a record of it:
+
+* From ``SUSPICIOUS_BATCHES`` batches on, each further request of the group tries a single record out of order.
+* From ``BAD_RECORDS`` refused records on, the group is paused. Its rejected records become pending again.
+* One record is probed every ``PROBE_INTERVAL`` seconds, until one is accepted or a person resumes the group.
 """
 
 from __future__ import annotations
@@ -16,154 +17,152 @@ from enum import Enum, auto
 from typing import Any
 
 from ...evermuse.diagnosis import alike, likely_cause
-from ...models import (
-    BatchState,
-    GroupState,
-    OutboxBatch,
-    OutboxGroup,
-    OutboxRecord,
-    OutboxRejection,
-)
+from ...models import BatchState, GroupState, OutboxBatch, OutboxGroup, OutboxRecord, OutboxRejection
 from ...models.group import GroupQuerySet, scope_of
-from ..context.context import DeliveryContext
-from .permits import PROBE
+from ..context import DeliveryContext
+from .workspace_breaker import PROBE_INTERVAL
 
 logger = logging.getLogger(__name__)
 
-BATCHES = 3
-"""Batches refused in full, one after the other, from which on records are tried out of turn."""
+SUSPICIOUS_BATCHES = 3
+"""Batches of a group refused in full, one after the other, before single records are tried."""
 
-RECORDS = 10
-"""Records refused for certain that pause the group then. Where every second record is good, ten in a row are
-refused once in a thousand times."""
+BAD_RECORDS = 10
+"""Refused records that pause a suspicious group. If half of the records are good, ten refusals in a row happen once
+in a thousand times."""
 
 CLEARED_FOR = timedelta(days=1)
-"""How long after a pause the same complaint counts as that of single records: something was accepted beside it."""
+"""After a pause, the same error counts as an error of single records for this time, because a record was accepted."""
 
-NEWEST = 5_000
-"""Rejections that are looked through for those that were no record's fault."""
+RECENT_REJECTIONS = 5_000
+"""Rejections that are searched for those that become pending again when a group is paused."""
 
 
 class Suspicion(Enum):
-    """What is held against a group after another refusal."""
+    """Whether a group is at fault, after another refusal."""
 
     NONE = auto()
     SUSPECTED = auto()
     PAUSED = auto()
 
 
-def weigh(
-    context: DeliveryContext, batch: OutboxBatch, error_signature: str, *, in_full: bool, certain: int
+def count_refusal(
+    context: DeliveryContext, batch: OutboxBatch, error: str, *, in_full: bool, bad_records: int
 ) -> Suspicion:
-    """Counts a refused batch against its group; call it with the workspace's turn taken.
+    """Count a refused batch against its group and pause the group if it has too many. Needs the sealing lock.
 
-    ``in_full`` says that no record of it is known to be good, ``certain`` how many are known to be bad.
+    Args:
+        context: the delivery context.
+        batch: the refused batch.
+        error: the message of the refusal.
+        in_full: whether no record of the batch is known to be good.
+        bad_records: how many records of the batch are known to be bad.
     """
-    rows = _row(context, batch)
-    row = rows.filter(contract=batch.contract).first()
     if not in_full:
-        clear(context, batch)
+        clear_suspicion(context, batch)
         return Suspicion.NONE
+    rows = _rows_of(context, batch)
+    row = rows.filter(contract=batch.contract).first()
     if row and row.state == GroupState.PAUSED:
-        rows.update(blocked_until=context.clock.after(PROBE))
-        _withdraw(context, row)  # what began to be divided since
+        rows.delay_probe(row, context.clock.after(PROBE_INTERVAL))
+        _withdraw_batches(context, row)  # batches of the group that started isolating since the pause
         return Suspicion.PAUSED
-    if row and _is_of_single_records(context, row, alike(error_signature)):
+    signature = alike(error)
+    if row and _is_error_of_single_records(context, row, signature):
         return Suspicion.NONE
-    row = _counted(context, batch, row, alike(error_signature), certain)
-    if row.batches < BATCHES:
+    row = _save_count(context, batch, row, signature, bad_records)
+    if row.batches < SUSPICIOUS_BATCHES:
         return Suspicion.NONE
-    if row.records < RECORDS:
+    if row.records < BAD_RECORDS:
         return Suspicion.SUSPECTED
-    _pause(context, row, error_signature)
+    _pause(context, row, error)
     return Suspicion.PAUSED
 
 
-def clear(context: DeliveryContext, batch: OutboxBatch) -> None:
-    """Evermuse has accepted something of the batch: its group is out of trouble.
+def clear_suspicion(context: DeliveryContext, batch: OutboxBatch) -> None:
+    """End the suspicion or pause of a batch's group, because Evermuse has accepted a record of it.
 
-    Where it was paused, it is kept in mind: what is refused with the same complaint from now on is refused for its
-    own sake, or a group of many bad records with good ones among them would be paused again and again.
+    A group that was paused keeps its row for ``CLEARED_FOR``. Otherwise a group with many bad records and a few good
+    ones would be paused again and again.
     """
-    rows = _row(context, batch)
+    rows = _rows_of(context, batch)
     row = rows.exclude(state=GroupState.CLEARED).first()
     if row and rows.clear(row, context.clock.now()):
-        logger.info("the group %s is out of trouble", row)
-
-
-def _is_of_single_records(context: DeliveryContext, row: OutboxGroup, error_signature: str) -> bool:
-    was_cleared = row.state == GroupState.CLEARED and row.error_signature == error_signature
-    return was_cleared and context.clock.now() - row.since < CLEARED_FOR
+        logger.info("group %s is no longer suspected", row)
 
 
 def paused_groups(context: DeliveryContext) -> dict[tuple[str, str], OutboxGroup]:
-    """The paused groups of the workspace by ``_type`` and ``_product_id``; a change of CONTRACT ends a pause."""
+    """Return the paused groups of the workspace by ``_type`` and ``_product_id``. Another CONTRACT ends a pause."""
     rows = OutboxGroup.objects.using(context.using).paused(context.workspace_name)
     return {(row.type, row.product_id): row for row in rows.filter(contract=context.workspace.contract)}
 
 
-def may_probe(context: DeliveryContext, row: OutboxGroup) -> bool:
-    """Whether the caller is the one to try a record of the paused group now."""
+def claim_group_probe(context: DeliveryContext, row: OutboxGroup) -> bool:
+    """Claim the right to try one record of a paused group. Return False if it is too early or another caller has it."""
     if row.blocked_until is None or row.blocked_until > context.clock.now():
         return False
     until = context.clock.after(context.settings.lease)
     return OutboxGroup.objects.using(context.using).claim_probe(row, until)
 
 
-def _row(context: DeliveryContext, batch: OutboxBatch) -> GroupQuerySet:
+def _rows_of(context: DeliveryContext, batch: OutboxBatch) -> GroupQuerySet:
     return OutboxGroup.objects.using(context.using).named(batch.workspace, batch.type, batch.product_id)
 
 
-def _counted(
-    context: DeliveryContext, batch: OutboxBatch, row: OutboxGroup | None, error_signature: str, certain: int
+def _is_error_of_single_records(context: DeliveryContext, row: OutboxGroup, signature: str) -> bool:
+    was_cleared = row.state == GroupState.CLEARED and row.error_signature == signature
+    return was_cleared and context.clock.now() - row.since < CLEARED_FOR
+
+
+def _save_count(
+    context: DeliveryContext, batch: OutboxBatch, row: OutboxGroup | None, signature: str, bad_records: int
 ) -> OutboxGroup:
-    """The row with this refusal in it: a new one where the complaint or the contract is another."""
-    if row is None or row.state == GroupState.CLEARED or row.error_signature != error_signature:
+    """Save the refusal in the group's row; start a new count for another error or contract."""
+    if row is None or row.state == GroupState.CLEARED or row.error_signature != signature:
         row = OutboxGroup(
             scope=scope_of(batch.workspace, batch.type, batch.product_id),
             workspace=batch.workspace,
             type=batch.type,
             product_id=batch.product_id,
             since=context.clock.now(),
-            error_signature=error_signature,
+            error_signature=signature,
             contract=batch.contract,
         )
-    # Parts of a batch that was counted are no further batches.
+    # A part of a batch that was counted before is not another batch.
     row.batches += batch.parent_id is None
-    row.records += certain
+    row.records += bad_records
     row.save(using=context.using)
     return row
 
 
-def _pause(context: DeliveryContext, row: OutboxGroup, error_signature: str) -> None:
-    said = "; ".join(error_signature.splitlines())
-    reason = f"{row.batches} batches in a row were refused alike, with no record accepted: {said}"
-    advice = likely_cause(error_signature, row.contract)
-    until = context.clock.after(PROBE)
+def _pause(context: DeliveryContext, row: OutboxGroup, error: str) -> None:
+    message = "; ".join(error.splitlines())
+    reason = f"{row.batches} batches in a row were refused alike, with no record accepted: {message}"
+    advice = likely_cause(error, row.contract)
+    until = context.clock.after(PROBE_INTERVAL)
     OutboxGroup.objects.using(context.using).pause(row, until, reason, advice)
-    _withdraw(context, row)
-    _take_back_rejections(context, row)
-    logger.warning("the group %s is paused. %s %s", row, reason, advice)
+    _withdraw_batches(context, row)
+    _reopen_rejected_records(context, row)
+    logger.warning("group %s is paused. %s %s", row, reason, advice)
 
 
-def _withdraw(context: DeliveryContext, row: OutboxGroup) -> None:
-    """What is sealed and was never sent, or waits to be divided, goes back into the queue."""
+def _withdraw_batches(context: DeliveryContext, row: OutboxGroup) -> None:
+    """Withdraw the group's batches that are not under way, so that their records become pending again."""
     rows = OutboxBatch.objects.using(context.using)
-    mine = rows.filter(workspace=row.workspace, type=row.type, product_id=row.product_id)
-    for batch in mine.filter(state__in=(BatchState.SEALED, BatchState.ISOLATING)):
-        # A database may compare without regard to case; Evermuse does not.
+    batches = rows.filter(workspace=row.workspace, type=row.type, product_id=row.product_id)
+    for batch in batches.filter(state__in=(BatchState.SEALED, BatchState.ISOLATING)):
+        # A database may compare text without regard to case; Evermuse compares exactly.
         if (batch.type, batch.product_id) != (row.type, row.product_id):
             continue
-        if rows.withdraw(batch, context.clock.now(), "Its group was paused; its records wait again."):
+        if rows.withdraw(batch, context.clock.now(), "Its group was paused; its records are pending again."):
             OutboxRecord.rows.using(context.using).release(batch)
 
 
-def _take_back_rejections(context: DeliveryContext, row: OutboxGroup) -> None:
-    """Records that were rejected on the way here for what was no fault of theirs → pending: all since the first
-    refusal, as nothing of the group was accepted meanwhile."""
-    newest = OutboxRejection.objects.using(context.using).order_by("-pk")[:NEWEST]
-    blamed = {rejection.record_id for rejection in newest if rejection.rejected_at >= row.since}
-    records = OutboxRecord.rows.using(context.using)
-    mine: Any = records.rejected().group(row.workspace, row.type, row.product_id).filter(pk__in=blamed)
-    versions = mine.with_versions().values_list("pk", "newer", "product_id")
-    records.reopen([pk for pk, newer, product in versions if not newer and product == row.product_id])
+def _reopen_rejected_records(context: DeliveryContext, row: OutboxGroup) -> None:
+    """Make the records pending again that were rejected since the group's first refusal."""
+    recent = OutboxRejection.objects.using(context.using).order_by("-pk")[:RECENT_REJECTIONS]
+    rejected = {rejection.record_id for rejection in recent if rejection.rejected_at >= row.since}
+    rows = OutboxRecord.rows.using(context.using)
+    records: Any = rows.rejected().group(row.workspace, row.type, row.product_id).filter(pk__in=rejected)
+    versions = records.with_versions().values_list("pk", "newer", "product_id")
+    rows.reopen([pk for pk, newer, product in versions if not newer and product == row.product_id])

@@ -1,0 +1,38 @@
+"""Isolation finds the bad records of a refused batch, rejects them and sends the good ones on.
+
+This package must not decide what an answer means; it is told which records are named, and how many were accepted.
+Its public interface is ``refuse_batch`` with ``Refusal``, the functions that continue an isolating batch, and the
+functions that reject records.
+"""
+
+from .isolate import (
+    Refusal,
+    continue_after_accepted,
+    continue_after_named,
+    lock_isolating_parent,
+    refuse_batch,
+    start_isolating,
+)
+from .rejections import (
+    LocatedErrors,
+    errors_to_json,
+    locate_errors,
+    open_members,
+    reject_located,
+    reject_open_members,
+)
+
+__all__ = [
+    "LocatedErrors",
+    "Refusal",
+    "continue_after_accepted",
+    "continue_after_named",
+    "errors_to_json",
+    "locate_errors",
+    "lock_isolating_parent",
+    "open_members",
+    "refuse_batch",
+    "reject_located",
+    "reject_open_members",
+    "start_isolating",
+]

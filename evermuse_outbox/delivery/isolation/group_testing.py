@@ -1,75 +1,87 @@
-"""Which records to try next, where a refusal names nobody. Pure: counts go in, a count comes out.
+"""Adaptive group testing: decide which records to try next if a refusal names no record. Pure: numbers in, numbers out.
 
-Each request tells one bit: all that it held are good (and delivered by it), or at least one of them is bad. A bad
-one is known as such only when it was refused alone, so that what is said of it is said of it alone.
+Each request is a test of a group of records. Its answer says that all of them are good, and they are delivered by it,
+or that at least one is bad. A record is known to be bad only if it was refused alone, so that the message is about it.
 
-The records that are left stand in order. Of the first ``suspects`` it is known that at least one is bad; they are
-halved until it is alone. Where nothing is known, ``stride`` of them are tried at once: so many that a refusal is
-as likely as not, judged by the share of bad ones until here (the choice that learns most from one request), and
-twice as many after each time that all were good.
+The remaining records stand in order. Of the first ``suspects``, at least one is known to be bad; they are halved until
+it is alone. If nothing is known, ``test_size`` records are tried at once. That size makes a refusal as likely as not,
+judged by the share of bad records so far, because such a test teaches most. It doubles after each good test.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """What is known so far.
+class GroupTest:
+    """What is known so far about the records of a batch.
 
-    For *d* bad records in *n* it needs at most 1.1 log₂ C(n, d) + d + 10 requests, the first one included; any
-    way that learns one bit a request needs log₂ C(n, d), and *d* to try each bad one alone.
-
-    ``stride`` 0 stands for all. ``sample`` says that the record under way is the last one, tried out of turn.
+    For *d* bad records in *n*, at most 1.1 log₂ C(n, d) + d + 10 requests are needed, the first one included. Every
+    method that learns one bit per request needs log₂ C(n, d), and *d* more to try each bad record alone.
     """
 
     suspects: int = 0
-    stride: int = 0
-    found: int = 0
-    cleared: int = 0
-    sample: bool = False
+    """Of so many first records, at least one is bad; 0 if nothing is known."""
+    test_size: int = 0
+    """Records to try at once if there are no suspects; 0 for all."""
+    bad: int = 0
+    good: int = 0
+    is_sample: bool = False
+    """Whether the test under way is the last record, tried out of order."""
 
-    def next_size(self, left: int) -> int:
-        """How many of the ``left`` records to try next: the first so many, or the last one if ``sample``."""
-        if self.sample:
+    def next_size(self, remaining: int) -> int:
+        """Return how many of the ``remaining`` records to try next: the first ones, or the last one for a sample."""
+        if self.is_sample:
             return 1
         if self.suspects:
             return max(self.suspects // 2, 1)
-        return min(self.stride or left, left)
+        return min(self.test_size or remaining, remaining)
 
-    def after_good(self, size: int, left: int) -> Search:
-        """All ``size`` that were tried are good; ``left`` are left beside them."""
-        cleared = self.cleared + size
-        if self.sample:
-            return replace(self, sample=False, suspects=min(self.suspects, left), cleared=cleared)
+    def after_good(self, size: int, remaining: int) -> GroupTest:
+        """Return the state after a test of ``size`` records that are all good; ``remaining`` others are left."""
+        good = self.good + size
+        if self.is_sample:
+            return replace(self, is_sample=False, suspects=min(self.suspects, remaining), good=good)
         if self.suspects:
-            return replace(self, suspects=self.suspects - size, cleared=cleared)
-        return replace(self, stride=2 * self.stride, cleared=cleared)
+            return replace(self, suspects=self.suspects - size, good=good)
+        return replace(self, test_size=2 * self.test_size, good=good)
 
-    def after_bad(self, size: int, left: int) -> Search:
-        """At least one of the ``size`` that were tried is bad; ``left`` are left beside them."""
+    def after_bad(self, size: int, remaining: int) -> GroupTest:
+        """Return the state after a test of ``size`` records with a bad one; ``remaining`` others are left."""
         if size > 1:
             return replace(self, suspects=size)
-        suspects = self.suspects if self.sample and self.suspects <= left else 0
-        found = self.found + 1
-        stride = _even_odds(found / (found + self.cleared))
-        return replace(self, sample=False, found=found, suspects=suspects, stride=stride)
+        suspects = self.suspects if self.is_sample and self.suspects <= remaining else 0
+        bad = self.bad + 1
+        test_size = _even_odds_size(bad / (bad + self.good))
+        return replace(self, is_sample=False, bad=bad, suspects=suspects, test_size=test_size)
 
-    def after_names(self, bad: int) -> Search:
-        """So many were named at once: whoever is left is tried together."""
-        return Search(found=self.found + bad, cleared=self.cleared)
+    def after_named(self, bad: int) -> GroupTest:
+        """Return the state after an answer that named ``bad`` records: the others are tried together."""
+        return GroupTest(bad=self.bad + bad, good=self.good)
 
-    def without_suspicion(self) -> Search:
-        """A record has left that may have been the bad one."""
+    def without_suspects(self) -> GroupTest:
+        """Return the state after a record has left that may have been the bad one."""
         return replace(self, suspects=0)
 
-    def with_sample(self) -> Search:
-        """The last record next, out of turn."""
-        return replace(self, sample=True)
+    def with_sample(self) -> GroupTest:
+        """Return the state in which the last record is tried next, out of order."""
+        return replace(self, is_sample=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the value of the batch's column ``isolation``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> GroupTest:
+        """Read the column's value. Ignore unknown keys: with less knowledge, isolation only needs more requests."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: known for name, known in (value or {}).items() if name in names})
 
 
-def _even_odds(share: float) -> int:
-    """How many records have at least one bad one among them as likely as not."""
-    return max(int(math.log(2) / -math.log1p(-share)), 1) if share < 0.5 else 1
+def _even_odds_size(bad_share: float) -> int:
+    """Return the number of records that contain a bad one with a probability of one half."""
+    return max(int(math.log(2) / -math.log1p(-bad_share)), 1) if bad_share < 0.5 else 1

@@ -1,182 +1,210 @@
-"""Dividing what was refused: the bad records are found and rejected, the good ones around them are delivered.
+"""Isolate bad records: reject the bad records of a refused batch and send the good ones on.
 
-Where the answer names bad ones, they are rejected and the rest goes on together: Evermuse lists at most 20 errors
-at a time, so that E errors take E / 20 requests. Where it names nobody, the batch becomes *dividing*: its records
-stay with it, and one part after the other is tried in a batch of its own, as :mod:`.search` says, until none is
-left. Nobody is rejected on a guess: who was not named is rejected only when refused alone.
+* If the answer names bad records, they are rejected and the others go on together. Evermuse lists 20 errors at most,
+  so E errors need E / 20 requests.
+* If the answer names no record, the batch becomes *isolating*: its records stay in it, and one part after the other is
+  sealed and sent in a batch of its own, as ``group_testing`` says, until no record is left.
+
+No record is rejected on a guess. A record that was not named is rejected only if it is refused alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...evermuse.limits import MAX_LISTED_ERRORS
 from ...evermuse.outcomes import RecordError
 from ...models import BatchQuerySet, BatchState, OutboxBatch, OutboxRecord
-from ..context.context import DeliveryContext
-from ..gates.group_breaker import Suspicion, weigh
-from ..sealing.seal import SealedBatch, lock_for_sealing, seal_part, seal_parts, still_to_send
-from .group_testing import Search
-from .rejections import Located, locate, open_members, reject_located
+from ..context import DeliveryContext
+from ..gates import Suspicion, count_refusal
+from ..sealing import (
+    SealedBatch,
+    SealRaced,
+    lock_for_sealing,
+    prepare_members,
+    reseal_part,
+    reseal_parts,
+)
+from .group_testing import GroupTest
+from .rejections import LocatedErrors, locate_errors, open_members, reject_located
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What an answer said against a batch. ``told`` are columns of the batch that it fills.
+    """An answer that refuses a batch, or a part of it without naming every refused record.
 
-    ``accepted`` counts the records that were taken all the same; which ones, the answer does not say.
+    ``columns`` are the columns of the batch that the answer fills. ``accepted`` is the number of records that were
+    accepted all the same, None if the answer does not say.
     """
 
     code: str
     message: str
     errors: Sequence[RecordError] = ()
-    told: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
     accepted: int | None = None
-    too_large: bool = False
+    is_too_large: bool = False
 
-    def named(self, members: Sequence[int]) -> Located:
-        """Who is at fault for certain: those that it names, or the one that was alone."""
-        alone = {0: RecordError(0, self.code, self.message)} if len(members) == 1 else {}
-        return locate(members, self.errors) or alone
+    def locate(self, members: Sequence[int]) -> LocatedErrors:
+        """Return the records that are certainly bad: the named ones, or the only one of the request."""
+        only_one = {0: RecordError(0, self.code, self.message)} if len(members) == 1 else {}
+        return locate_errors(members, self.errors) or only_one
 
-    def is_in_full(self, sent: int, named: Located) -> bool:
-        """Whether nothing speaks for any of the records: all are named, none is, or the list was cut."""
-        all_or_none = len(named) in (0, sent) or len(self.errors) >= MAX_LISTED_ERRORS
+    def is_in_full(self, sent: int, located: LocatedErrors) -> bool:
+        """Return whether no record is known to be good: all are named, none is, or the list of errors was cut."""
+        all_or_none = len(located) in (0, sent) or len(self.errors) >= MAX_LISTED_ERRORS
         return not self.accepted and all_or_none
 
-    def certain(self, sent: int, named: Located) -> int:
-        """How many are known to be bad, for telling whether all of the group are."""
-        return sent if self.accepted == 0 or len(named) == sent else 0
+    def count_bad(self, sent: int, located: LocatedErrors) -> int:
+        """Return how many records are known to be bad if all of the batch are; otherwise 0."""
+        return sent if self.accepted == 0 or len(located) == sent else 0
 
 
-def refuse(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal) -> bool:
-    """sending → refused, split or dividing. False when the lease was lost. Inside the settling transaction."""
+def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal) -> bool:
+    """Settle a refused batch: reject its bad records and let the others go on.
+
+    Call it in the transaction that settles the batch. Return False if the lease was lost; then nothing is changed.
+    """
     batch = sealed.batch
     lock_for_sealing(context)
     ended = {"message": refusal.message, "finished_at": context.clock.now()}
-    if not _rows(context).settle(batch, BatchState.REFUSED, **refusal.told | ended):
+    if not _rows(context).settle(batch, BatchState.REFUSED, **refusal.columns | ended):
         return False
     parent = lock_isolating_parent(context, batch)
     if batch.contract != context.workspace.contract:
-        # Sealed before the host changed CONTRACT: the form may be all that is wrong, so nobody is blamed.
-        _try_again(context, sealed, parent)
+        # The batch was sealed before CONTRACT changed. The form may be the only fault, so no record is rejected.
+        _reseal_in_new_contract(context, sealed, parent)
         return True
-    named = refusal.named(sealed.members)
-    suspicion = _weigh(context, sealed, refusal, named)
+    located = refusal.locate(sealed.members)
+    suspicion = _count_against_group(context, sealed, refusal, located)
     if suspicion is Suspicion.PAUSED:
         OutboxRecord.rows.using(context.using).release(batch)
         return True
-    reject_located(context, batch, sealed.members, named)
-    _go_on(context, sealed, parent, refusal, named, suspicion)
+    reject_located(context, batch, sealed.members, located)
+    if parent:
+        _continue_parent(context, sealed, parent, located, suspicion)
+    else:
+        _send_rest_on(context, sealed, refusal, located, suspicion)
     return True
 
 
-def start(context: DeliveryContext, batch: OutboxBatch, search: Search) -> None:
-    """Any → dividing: the records that are still in ``batch`` are tried part by part."""
-    _try_next_part(context, batch, search)
+def start_isolating(context: DeliveryContext, batch: OutboxBatch, *, named: int) -> None:
+    """Try the open members of ``batch`` part by part. ``named`` records of it were rejected by name."""
+    remaining = len(open_members(context, batch))
+    test = GroupTest(bad=named) if named else GroupTest(suspects=remaining)
+    _try_next_part(context, batch, test)
 
 
 def lock_isolating_parent(context: DeliveryContext, batch: OutboxBatch) -> OutboxBatch | None:
-    """The dividing batch that ``batch`` is the part of which is tried now, with the workspace's turn taken."""
+    """Lock the workspace and return the batch that ``batch`` is the current part of, or None."""
     if batch.parent_id is None:
         return None
     lock_for_sealing(context)
     return _rows(context).filter(pk=batch.parent_id, state=BatchState.ISOLATING).first()
 
 
-def go_on_after_good(context: DeliveryContext, parent: OutboxBatch, size: int) -> None:
-    """All ``size`` records of the part were accepted: the next part is tried."""
-    left = len(open_members(context, parent))
-    _try_next_part(context, parent, _search_of(parent).after_good(size, left))
+def continue_after_accepted(context: DeliveryContext, parent: OutboxBatch, size: int) -> None:
+    """Try the next part of ``parent`` after all ``size`` records of a part were accepted."""
+    remaining = len(open_members(context, parent))
+    _try_next_part(context, parent, GroupTest.from_json(parent.isolation).after_good(size, remaining))
 
 
-def go_on_after_names(context: DeliveryContext, parent: OutboxBatch, bad: int) -> None:
-    """So many records of the part were rejected by name, the others are seen to: what is left is tried."""
-    _try_next_part(context, parent, _search_of(parent).after_names(bad))
+def continue_after_named(context: DeliveryContext, parent: OutboxBatch, bad: int) -> None:
+    """Try the next part of ``parent`` after ``bad`` records of a part were rejected and the others accepted."""
+    _try_next_part(context, parent, GroupTest.from_json(parent.isolation).after_named(bad))
 
 
-def _weigh(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal, named: Located) -> Suspicion:
-    if refusal.too_large:
-        return Suspicion.NONE  # that says something of the size, nothing of the records
+def _count_against_group(
+    context: DeliveryContext, sealed: SealedBatch, refusal: Refusal, located: LocatedErrors
+) -> Suspicion:
+    if refusal.is_too_large:
+        return Suspicion.NONE  # the size of the request is at fault, not its records
     sent = len(sealed.members)
-    error_signature = next(iter(named.values())).message if named else refusal.message
-    in_full, certain = refusal.is_in_full(sent, named), refusal.certain(sent, named)
-    return weigh(context, sealed.batch, error_signature, in_full=in_full, certain=certain)
+    error = next(iter(located.values())).message if located else refusal.message
+    in_full, bad_records = refusal.is_in_full(sent, located), refusal.count_bad(sent, located)
+    return count_refusal(context, sealed.batch, error, in_full=in_full, bad_records=bad_records)
 
 
-def _go_on(
+def _continue_parent(
     context: DeliveryContext,
     sealed: SealedBatch,
-    parent: OutboxBatch | None,
-    refusal: Refusal,
-    named: Located,
+    parent: OutboxBatch,
+    located: LocatedErrors,
     suspicion: Suspicion,
 ) -> None:
-    """What is left of the batch goes on."""
-    batch, sent = sealed.batch, len(sealed.members)
-    rest = [pk for position, pk in enumerate(sealed.members) if position not in named]
-    if parent:
-        _back_to(context, parent, batch, rest)
-        left = len(open_members(context, parent)) - len(rest)
-        search = _search_of(parent)
-        alone_or_unnamed = sent == 1 or not named
-        after = search.after_bad(sent, left) if alone_or_unnamed else search.after_names(len(named))
-        _try_next_part(context, parent, after, suspicion)
-    elif refusal.too_large and rest:
+    """Move the records of a refused part back to its parent, and try the next part."""
+    sent = len(sealed.members)
+    rest = _not_located(sealed, located)
+    _move_back(context, sealed.batch, parent, rest)
+    remaining = len(open_members(context, parent)) - len(rest)
+    test = GroupTest.from_json(parent.isolation)
+    is_alone_or_unnamed = sent == 1 or not located
+    test = test.after_bad(sent, remaining) if is_alone_or_unnamed else test.after_named(len(located))
+    _try_next_part(context, parent, test, suspicion)
+
+
+def _send_rest_on(
+    context: DeliveryContext,
+    sealed: SealedBatch,
+    refusal: Refusal,
+    located: LocatedErrors,
+    suspicion: Suspicion,
+) -> None:
+    """Send the records on that were not rejected: in halves, in one batch, or part by part."""
+    rest = _not_located(sealed, located)
+    if not rest:
+        return
+    if refusal.is_too_large:
         half = (len(rest) + 1) // 2
-        _split(context, batch, [rest[:half], rest[half:]])
-    elif named and rest and suspicion is Suspicion.NONE:
-        _split(context, batch, [rest])
-    elif rest:
-        search = Search(found=len(named)) if named else Search(suspects=len(rest))
-        _try_next_part(context, batch, search, suspicion)
+        _split(context, sealed.batch, [rest[:half], rest[half:]])
+    elif located and suspicion is Suspicion.NONE:
+        _split(context, sealed.batch, [rest])
+    else:
+        test = GroupTest(bad=len(located)) if located else GroupTest(suspects=len(rest))
+        _try_next_part(context, sealed.batch, test, suspicion)
 
 
-def _try_again(context: DeliveryContext, sealed: SealedBatch, parent: OutboxBatch | None) -> None:
-    """All of it, in today's form."""
+def _reseal_in_new_contract(
+    context: DeliveryContext, sealed: SealedBatch, parent: OutboxBatch | None
+) -> None:
     if parent is None:
         _split(context, sealed.batch, [sealed.members])
         return
-    _back_to(context, parent, sealed.batch, sealed.members)
-    _try_next_part(context, parent, _search_of(parent).without_suspicion())
+    _move_back(context, sealed.batch, parent, sealed.members)
+    _try_next_part(context, parent, GroupTest.from_json(parent.isolation).without_suspects())
 
 
 def _try_next_part(
-    context: DeliveryContext, parent: OutboxBatch, search: Search, suspicion: Suspicion = Suspicion.NONE
+    context: DeliveryContext, parent: OutboxBatch, test: GroupTest, suspicion: Suspicion = Suspicion.NONE
 ) -> None:
-    """The next records of a dividing batch in a batch of their own; none left ends the dividing."""
+    """Seal the next part of an isolating batch. If no record is left, end the isolation."""
     while pks := open_members(context, parent):
         if suspicion is Suspicion.SUSPECTED and len(pks) > 1:
-            search = search.with_sample()
-        chosen = pks[-1:] if search.sample else pks[: search.next_size(len(pks))]
-        ready = still_to_send(context, parent, chosen)
-        if len(ready) < len(chosen):
-            search = search.without_suspicion()
-        if ready:
-            _become(context, parent, BatchState.ISOLATING, isolation=asdict(search), finished_at=None)
-            seal_part(context, ready, parent)
+            test = test.with_sample()
+        chosen = pks[-1:] if test.is_sample else pks[: test.next_size(len(pks))]
+        records = prepare_members(context, parent, chosen)
+        if len(records) < len(chosen):
+            test = test.without_suspects()
+        if records:
+            if not _rows(context).isolate(parent, test.to_json()):
+                raise SealRaced(f"batch #{parent.pk} is no longer isolating")
+            reseal_part(context, records, parent)
             return
-    _become(context, parent, BatchState.SPLIT, isolation=None, finished_at=context.clock.now())
-
-
-def _back_to(context: DeliveryContext, parent: OutboxBatch, part: OutboxBatch, pks: Sequence[int]) -> None:
-    OutboxRecord.rows.using(context.using).move(pks, part, parent)
+    _rows(context).split(parent, context.clock.now())
 
 
 def _split(context: DeliveryContext, batch: OutboxBatch, parts: Sequence[Sequence[int]]) -> None:
-    _become(context, batch, BatchState.SPLIT)
-    seal_parts(context, batch, [part for part in parts if part])
+    _rows(context).split(batch, context.clock.now())
+    reseal_parts(context, batch, [part for part in parts if part])
 
 
-def _become(context: DeliveryContext, batch: OutboxBatch, state: BatchState, **changes: Any) -> None:
-    """The row is held by this transaction: who got here has settled it, or its part."""
-    _rows(context).filter(pk=batch.pk).update(state=state, **changes)
+def _not_located(sealed: SealedBatch, located: LocatedErrors) -> list[int]:
+    return [pk for position, pk in enumerate(sealed.members) if position not in located]
 
 
-def _search_of(parent: OutboxBatch) -> Search:
-    return Search(**(parent.isolation or {}))
+def _move_back(context: DeliveryContext, part: OutboxBatch, parent: OutboxBatch, pks: Sequence[int]) -> None:
+    OutboxRecord.rows.using(context.using).move(pks, part, parent)
 
 
 def _rows(context: DeliveryContext) -> BatchQuerySet:

@@ -1,4 +1,4 @@
-"""Records that Evermuse rejected: found by their positions, and closed with what was said of them."""
+"""Reject records: find the records that an answer names by position, and close them with their messages."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 from ...evermuse.limits import MAX_LISTED_ERRORS
 from ...evermuse.outcomes import RecordError
 from ...models import OutboxBatch, OutboxRecord, OutboxRejection
-from ..context.context import DeliveryContext
+from ..context import DeliveryContext
 
-Located = dict[int, RecordError]
-"""Position in the request → all that was said of the record there."""
+LocatedErrors = dict[int, RecordError]
+"""Position in the request → all errors of the record at that position, joined."""
 
 
-def locate(members: Sequence[int], errors: Sequence[RecordError]) -> Located:
-    """Position → its errors in one, for the positions that exist."""
-    located: Located = {}
+def locate_errors(members: Sequence[int], errors: Sequence[RecordError]) -> LocatedErrors:
+    """Join the errors of each position. Leave out positions that the request did not have."""
+    located: LocatedErrors = {}
     for error in errors:
         if error.index >= len(members):
             continue
-        before = located.get(error.index)
-        message = f"{before.message}\n{error.message}" if before else error.message
-        located[error.index] = RecordError(error.index, before.code if before else error.code, message)
+        previous = located.get(error.index)
+        message = f"{previous.message}\n{error.message}" if previous else error.message
+        located[error.index] = RecordError(error.index, previous.code if previous else error.code, message)
     return located
 
 
 def reject_located(
-    context: DeliveryContext, batch: OutboxBatch, members: Sequence[int], located: Located
+    context: DeliveryContext, batch: OutboxBatch, members: Sequence[int], located: LocatedErrors
 ) -> None:
-    """The located ones of ``members``, which ``batch`` was sent with, → rejected."""
+    """Reject the located records. ``members`` are the record ids in the order in which ``batch`` was sent."""
     now = context.clock.now()
     OutboxRecord.rows.using(context.using).reject(
         OutboxRejection(
@@ -44,8 +44,8 @@ def reject_located(
     )
 
 
-def reject_open(context: DeliveryContext, batch: OutboxBatch, code: str, message: str) -> None:
-    """Every record that is still in ``batch`` → rejected, all for the same reason."""
+def reject_open_members(context: DeliveryContext, batch: OutboxBatch, code: str, message: str) -> None:
+    """Reject every open member of ``batch`` for the same reason."""
     now = context.clock.now()
     OutboxRecord.rows.using(context.using).reject(
         OutboxRejection(record_id=pk, batch=batch, code=code, message=message, rejected_at=now)
@@ -54,11 +54,12 @@ def reject_open(context: DeliveryContext, batch: OutboxBatch, code: str, message
 
 
 def open_members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...]:
-    """The ids of the records that are still in ``batch``, in order."""
+    """Return the ids of the records that are still in ``batch``, in order."""
     rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     return tuple(rows.order_by("pk").values_list("pk", flat=True))
 
 
-def errors_json(errors: Sequence[RecordError]) -> list[dict[str, Any]]:
-    """The errors as a batch keeps them."""
-    return [{"index": e.index, "code": e.code, "message": e.message} for e in errors[:MAX_LISTED_ERRORS]]
+def errors_to_json(errors: Sequence[RecordError]) -> list[dict[str, Any]]:
+    """Return the value of a batch's column ``errors``."""
+    listed = errors[:MAX_LISTED_ERRORS]
+    return [{"index": error.index, "code": error.code, "message": error.message} for error in listed]

@@ -1,0 +1,21 @@
+"""The loop runs the delivery: it sends batch after batch with a pool of senders, and polls accepted batches.
+
+This package must not know Celery or the command line, and it changes no rows itself.
+Its public interface is ``relay_run`` and ``relay_with_pool`` with a sender pool, ``relay`` in one thread, ``poll``,
+and the steps ``send_next``, ``seal_next`` and ``send``.
+"""
+
+from .relay import Step, poll, relay, relay_run, relay_with_pool, seal_next, send, send_next
+from .sender_pool import SenderPool
+
+__all__ = [
+    "SenderPool",
+    "Step",
+    "poll",
+    "relay",
+    "relay_run",
+    "relay_with_pool",
+    "seal_next",
+    "send",
+    "send_next",
+]

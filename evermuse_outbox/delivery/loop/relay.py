@@ -1,109 +1,240 @@
-"""The loop around the arrows: what a Celery task or ``manage.py outbox_relay`` runs."""
+"""The relay: take a batch, acquire a permit, POST, settle; again and again until nothing is due.
+
+``send_next``, ``seal_next`` and ``send`` are the whole path of a record from pending to accepted. The word in each line
+is a function of the package that does the work.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
-from ...evermuse.errors import ThrottleUnavailable
-from ..context.context import DeliveryContext
-from ..polling.poll import poll_due_batch
-from ..scheduling.pending import has_work
-from ..sending.send import Step, send_next
-from .sender_pool import LOOK, SenderPool
+from ...evermuse.outcomes import Accepted
+from ..context import Attempt, DeliveryContext
+from ..gates import Circuit, acquire_permit, is_crowded, paused_groups, workspace_circuit
+from ..polling import ReconciliationDelayed, needs_reconciliation, poll_due_batch, reconcile
+from ..scheduling import (
+    choose_groups,
+    has_work,
+    load_run_queue,
+    save_run_queue,
+    scan_for_groups,
+    spare_groups,
+)
+from ..sealing import SealedBatch, SealRaced, seal_first, sealing_lock
+from ..sending import give_back, has_time_to_send, lease_due, post
+from ..settling import settle, settle_batch
+from .sender_pool import SenderPool
 
-PATIENCE = 2.0
-"""Seconds without a slot after which a sender is one too many."""
+logger = logging.getLogger(__name__)
 
-KNOCK = 0.1
-"""Seconds between two looks for a slot where enough senders wait for the next ones."""
+MAX_SECONDS_WITHOUT_BATCH = 2.0
+"""A sender that got no permit for this long ends, because there are enough others."""
+
+CROWDED_PAUSE = 0.1
+"""Seconds until a sender tries again if enough others wait for the next permits."""
+
+
+class Step(Enum):
+    """The result of one attempt to send a batch."""
+
+    SENT = auto()
+    IDLE = auto()
+    """No batch is due and nothing can be sealed."""
+    BLOCKED = auto()
+    """The circuit is open, or no permit was free in time."""
+    CROWDED = auto()
+    """Enough other senders wait for the next permits."""
+
+
+# --- one batch ----------------------------------------------------------------------------------------
+
+
+def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
+    """Send one batch: the sealed one that has waited longest, or else a newly sealed one.
+
+    ``prefer_new`` reverses that order. A sender alternates, so that a batch that is isolated part by part does not
+    delay all others.
+    """
+    with workspace_circuit(context) as circuit:
+        if not circuit.allows_requests:
+            return Step.BLOCKED
+        if is_crowded(context):
+            return Step.CROWDED
+        try:
+            first, second = (_seal_next, lease_due) if prefer_new else (lease_due, _seal_next)
+            sealed = first(context) or second(context)
+        except SealRaced as error:
+            logger.warning("%s", error)
+            return Step.BLOCKED
+        return send(context, sealed, circuit) if sealed else Step.IDLE
+    return Step.BLOCKED  # the throttle backend did not answer
+
+
+def seal_next(context: DeliveryContext) -> SealedBatch | None:
+    """Seal and lease the next batch of pending records, or return None: scan → choose → seal.
+
+    The stored run queue comes first. Only if it is used up or too old, the groups are scanned again.
+    """
+    with sealing_lock(context) as workspace:
+        paused, queue = paused_groups(context), load_run_queue(context, workspace)
+        sealed = seal_first(context, workspace, queue, queue.drain(), paused)
+        if sealed is None:
+            now = context.clock.now()
+            blocked = [group for group, row in paused.items() if row.blocked_until and row.blocked_until > now]
+            scan = scan_for_groups(context, workspace, queue, excluded=blocked)
+            choose_groups(context, queue, scan)
+            sealed = seal_first(context, workspace, queue, queue.drain(), paused)
+            if sealed is None:
+                sealed = seal_first(context, workspace, queue, spare_groups(context, queue, scan), paused)
+        save_run_queue(context, workspace, queue)
+    return sealed
+
+
+def send(context: DeliveryContext, sealed: SealedBatch, circuit: Circuit) -> Step:
+    """Send a leased batch: acquire a permit → POST → settle. Give the batch back if no permit is free in time."""
+    if needs_reconciliation(context, sealed.batch) and (step := _reconcile(context, sealed)):
+        return step
+    permit = _acquire_permit_or_give_back(context, sealed)
+    if permit is None:
+        return Step.BLOCKED
+    outcome, attempt = post(context, sealed, permit)
+    settle(context, sealed, outcome, attempt, failures=circuit.failures)
+    return Step.SENT
+
+
+def _seal_next(context: DeliveryContext) -> SealedBatch | None:
+    return context.run_with_retries(seal_next, context)
+
+
+def _acquire_permit_or_give_back(context: DeliveryContext, sealed: SealedBatch) -> str | None:
+    permit = None
+    try:
+        permit = acquire_permit(context)
+        if not has_time_to_send(context, sealed):
+            permit = None
+        return permit
+    finally:
+        if permit is None:
+            give_back(context, sealed)
+
+
+def _reconcile(context: DeliveryContext, sealed: SealedBatch) -> Step | None:
+    """Settle a batch that Evermuse turns out to have. Return None if it must be sent again."""
+    started_at = context.clock.now()
+    try:
+        outcome = reconcile(context, sealed.batch)
+    except ReconciliationDelayed:
+        give_back(context, sealed)
+        return Step.BLOCKED
+    except Exception:
+        give_back(context, sealed)
+        raise
+    if outcome is None:
+        return None
+    attempt = Attempt.of("listing", started_at, outcome, None)
+    if isinstance(outcome, Accepted):
+        attempt = replace(attempt, detail=f"Found in the listing as {outcome.remote_id}.")
+    settle_batch(context, sealed, outcome, attempt)
+    return Step.SENT
+
+
+# --- many batches -------------------------------------------------------------------------------------
+
+
+@dataclass
+class RelayRun:
+    """The number of batches that a run has sent. After the run, it includes those of the other senders."""
+
+    sent: int = 0
 
 
 def relay(
-    context: DeliveryContext, seconds: float, pool: SenderPool | None = None, *, patient: bool = False
+    context: DeliveryContext, seconds: float, pool: SenderPool | None = None, *, is_patient: bool = False
 ) -> int:
-    """Seals and sends until nothing is due, others do so already, or the time is up.
+    """Send batches in this thread until nothing is due, enough others send, or the time is up.
 
-    Returns how many batches this sender sent. A batch under way when the time is up is finished first.
-    ``crew`` is called for help where slots go unused while records wait. Who is ``patient`` waits for a slot from the
-    start, where others stand in line.
+    Return how many batches were sent. A batch under way at the end of the time is finished first.
+
+    Args:
+        context: the delivery context.
+        seconds: the time limit.
+        pool: the pool that this sender belongs to. It starts more senders if permits are unused.
+        is_patient: whether to wait for a permit from the start although enough others wait.
     """
     clock = context.clock
-    started, waited = clock.monotonic(), context.client.seconds
-    sent, last, now = 0, started, started
+    started, waited_before = clock.monotonic(), context.client.seconds
+    sent, last_sent_at, now = 0, started, started
     if pool:
-        pool.join(context.client)
+        pool.add_client(context.client)
     while now < started + seconds:
-        step = send_next(context, new_first=sent % 2 == 1)
+        step = send_next(context, prefer_new=sent % 2 == 1)
         now = clock.monotonic()
         if step is Step.SENT:
-            sent, last = sent + 1, now
+            sent, last_sent_at = sent + 1, now
             if pool and now > started:
-                pool.sent(waiting=(context.client.seconds - waited) / (now - started))
-                _call_for_help(context, pool, (now - started) / sent)
-        elif step is Step.CROWDED and (sent or patient) and now < last + PATIENCE:
-            clock.sleep(KNOCK)
+                pool.note_sent(waiting_share=(context.client.seconds - waited_before) / (now - started))
+                pool.grow_if_permits_are_unused(context, seconds_per_batch=(now - started) / sent)
+        elif (
+            step is Step.CROWDED
+            and (sent or is_patient)
+            and now < last_sent_at + MAX_SECONDS_WITHOUT_BATCH
+        ):
+            clock.sleep(CROWDED_PAUSE)
         else:
             break
     return sent
 
 
-def relay_with_pool(
-    context: DeliveryContext, seconds: float, hand_over: Callable[[], None] = lambda: None
-) -> int:
-    """:func:`relay`, with as many senders side by side as are of use.
+@contextmanager
+def relay_run(context: DeliveryContext, seconds: float) -> Iterator[RelayRun]:
+    """Send with as many senders as are useful, then run the block, then wait for the other senders.
 
-    Returns how many batches were sent by all of them; 0 where there is nothing to do, or enough do it already.
-    ``hand_over`` is called when this one is done and its helpers are still at work, so that another run can go on.
+    The block can request the next run before this one waits. ``RelayRun.sent`` is 0 in the block if there is nothing
+    to send or another run of this process sends already.
     """
-    pool = SenderPool.of(context)
-    if not has_work(context) or not pool.begin(seconds):
-        return 0
+    pool, run = SenderPool.of(context, _run_patient_sender), RelayRun()
+    if not has_work(context) or not pool.start_run(seconds):
+        yield run
+        return
     try:
-        sent = _lead(context, seconds, pool)
-        if sent:
-            hand_over()
+        run.sent = _lead(context, seconds, pool)
+        yield run
     finally:
-        sent_by_helpers = pool.end()
-    return sent + sent_by_helpers
+        run.sent += pool.finish_run()
 
 
-def track(context: DeliveryContext, seconds: float) -> int:
-    """Follows accepted batches until none is due or the time is up. Returns how many were asked about."""
+def relay_with_pool(context: DeliveryContext, seconds: float) -> int:
+    """Send with as many senders as are useful. Return how many batches all of them sent."""
+    with relay_run(context, seconds) as run:
+        pass
+    return run.sent
+
+
+def poll(context: DeliveryContext, seconds: float) -> int:
+    """Poll accepted batches until none is due or the time is up. Return how many were asked about."""
     deadline = context.clock.monotonic() + seconds
-    asked = 0
+    polled = 0
     while context.clock.monotonic() < deadline:
-        due = poll_due_batch(context)
-        if not due:
+        count = poll_due_batch(context)
+        if not count:
             break
-        asked += due
-    return asked
+        polled += count
+    return polled
 
 
 def _lead(context: DeliveryContext, seconds: float, pool: SenderPool) -> int:
     try:
-        goes_on = pool.is_at_work()
-        pool.call(_help)
-        with pool.look_out(_help, partial(_slots_go_unused, within=LOOK)):
-            return relay(context, seconds, pool, patient=goes_on)
+        is_patient = pool.has_senders_at_work()
+        pool.start_senders()
+        with pool.monitor():
+            return relay(context, seconds, pool, is_patient=is_patient)
     finally:
         pool.stop_leading()
 
 
-def _help(context: DeliveryContext, seconds: float, pool: SenderPool) -> int:
-    return relay(context, seconds, pool, patient=True)
-
-
-def _call_for_help(context: DeliveryContext, pool: SenderPool, cycle: float) -> None:
-    """Where slots go unused: as many senders as the rate needs, if one takes ``cycle`` seconds for a batch."""
-    if pool.has_room() and _slots_go_unused(context):
-        pool.call(_help, math.ceil(context.workspace.rate_limit * cycle))
-
-
-def _slots_go_unused(context: DeliveryContext, within: float = 0.0) -> bool:
-    """Whether nobody stands for the slot that comes ``within`` so many seconds, though something waits."""
-    try:
-        return context.throttle.wait() <= within and has_work(context)
-    except ThrottleUnavailable:
-        return False
+def _run_patient_sender(context: DeliveryContext, seconds: float, pool: SenderPool) -> int:
+    return relay(context, seconds, pool, is_patient=True)

@@ -1,11 +1,12 @@
-"""How many send at the same time in one process: as many as are of use, up to ``SENDERS``.
+"""The sender pool: how many threads of this process send for one queue at the same time.
 
-An answer that takes L seconds needs rate × L senders to keep up with the rate. Where answers are quick or the database
-is what everybody waits for, more senders only take each other's time: :func:`is_another_of_use`.
+Little's law: if an answer takes L seconds, rate × L senders keep up with the rate. If answers are quick, or if the
+database is the bottleneck, more senders only wait for each other; see ``is_another_useful``.
 
-A run (a Celery task, or a step of ``outbox_relay``) is one sender, and calls helpers: after a batch, by what answers
-take; and while all are kept waiting for answers, one at each look, so that nobody needs to wait for the first answer to
-learn that it is slow. Helpers go on a little longer than the run, so that the next run finds them at work.
+A run (a Celery task, or one step of ``outbox_relay``) is one sender and starts others. It does so after each batch, by
+the duration of the answers. In addition a monitor thread starts one sender at each check while all senders wait for
+answers. Without the monitor, a run would need a first slow answer to learn that answers are slow. Senders go on for
+a little longer than the run, so that the next run finds them at work.
 """
 
 from __future__ import annotations
@@ -19,233 +20,263 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from ...evermuse.client import Client
-from ..context.context import DeliveryContext, close_thread_connections, isolate_database_errors, open_context
+from ...evermuse.errors import ThrottleUnavailable
+from ..context import (
+    DeliveryContext,
+    QueueKey,
+    close_thread_connections,
+    isolate_database_errors,
+    open_context,
+)
+from ..scheduling import has_work
 
 logger = logging.getLogger(__name__)
 
-STUCK = 2.0
-"""Seconds without a batch sent after which another run is let in."""
+STUCK_SECONDS = 2.0
+"""Seconds without a sent batch after which another run may start beside the leading one."""
 
-OVERLAP = 2.0
-"""Seconds that helpers go on after the run that called them. Where no other run began by then, they end."""
+OVERLAP_SECONDS = 2.0
+"""Seconds that senders go on after their run. If no other run has started by then, they end."""
 
-LOOK = 0.1
-"""Seconds between two looks at the others: a slot of the published limit, so that none goes by unseen."""
+CHECK_INTERVAL = 0.1
+"""Seconds between two checks of the monitor: the time of one request at the published rate limit."""
 
-REST = 1.0
-"""Seconds without a look after a helper that found nothing to send (the key is held, or all is leased), or could not be
-had."""
+USELESS_PAUSE = 1.0
+"""Seconds without a new sender after one found nothing to send or could not be started."""
 
-Help = Callable[[DeliveryContext, float, "SenderPool"], int]
-"""Sends on a channel for so many seconds; returns how many batches it sent."""
+RunSender = Callable[[DeliveryContext, float, "SenderPool"], int]
+"""Send with a context for so many seconds, and return the number of batches."""
 
 
-def is_another_of_use(senders: int, share: float, waits: Sequence[float]) -> bool:
-    """Whether one more than ``senders`` would send what they do not come to. Pure.
+def is_another_useful(senders: int, waiting_share: float, waits: Sequence[float]) -> bool:
+    """Return whether one more than ``senders`` would raise the throughput. Pure.
 
-    One seals at a time in a workspace. So another one is of use as long as they spend more than (n - 1) / n of their
-    time waiting for answers (``share``); and at this moment, whatever is known of that, where all of them wait for one
-    (``waits``: since so many seconds) and somebody has for longer than a look, so that nobody is there to seal.
+    Only one sender seals at a time in a workspace. So another one is useful if the senders spend more than (n - 1) / n
+    of their time waiting for answers. It is also useful if all of them have been waiting for more than
+    ``CHECK_INTERVAL``, because then none of them seals.
+
+    Args:
+        senders: how many there are.
+        waiting_share: the share of their time that they wait for answers, 0 to 1.
+        waits: for how many seconds each sender that waits for an answer has been waiting.
     """
-    nobody_seals = len(waits) == senders and max(waits, default=0.0) > LOOK
-    return nobody_seals or share * senders > senders - 1
+    is_nobody_sealing = len(waits) == senders and max(waits, default=0.0) > CHECK_INTERVAL
+    return is_nobody_sealing or waiting_share * senders > senders - 1
 
 
 class SenderPool:
-    """All who send for one lane (a workspace on a database) in this process, and what was learned of their use."""
+    """The senders of one queue in this process, and what is known about their use."""
 
-    _crews: ClassVar[dict[tuple[str, str], SenderPool]] = {}
+    _pools: ClassVar[dict[QueueKey, SenderPool]] = {}
 
-    def __init__(self, lane: tuple[str, str], most: int) -> None:
-        self._lane, self._most = lane, most
+    def __init__(self, key: QueueKey, limit: int, run_sender: RunSender) -> None:
+        self._key, self._limit, self._run_sender = key, limit, run_sender
         self._lock = threading.Lock()
-        self._senders = self._leading = self._runs = 0
-        self._helpers: list[threading.Thread] = []
+        self._senders = self._leaders = self._runs = 0
+        self._threads: list[threading.Thread] = []
         self._until = 0.0
-        self._waiting, self._sent_at = 0.0, 0.0
-        self._useful: set[threading.Thread] = set()
+        self._waiting_share, self._sent_at = 0.0, 0.0
+        self._useful_threads: set[threading.Thread] = set()
         self._clients: dict[threading.Thread, Client] = {}
-        self._in_vain_at = -math.inf
+        self._useless_at = -math.inf
         self._sent = 0
-        self._size = 0
+        self._last_size = 0
 
     @classmethod
-    def of(cls, context: DeliveryContext) -> SenderPool:
-        """The crew of that lane."""
-        lane = (context.using, context.workspace_name)
-        pool = cls._crews.setdefault(lane, cls(lane, context.settings.senders))
-        pool._most = context.settings.senders
+    def of(cls, context: DeliveryContext, run_sender: RunSender) -> SenderPool:
+        """Return this process's pool for the context's queue."""
+        key, limit = context.queue_key, context.settings.senders
+        pool = cls._pools.setdefault(key, cls(key, limit, run_sender))
+        pool._limit = limit
         return pool
 
     # --- runs ---------------------------------------------------------------------------------------------
 
-    def begin(self, seconds: float) -> bool:
-        """Another run, for so many seconds; False where another leads already: it calls for help itself, and a run
-        more would only keep a worker's slot from other tasks."""
+    def start_run(self, seconds: float) -> bool:
+        """Start a run of so many seconds, and return True.
+
+        Return False if another run leads already. That one starts senders itself, and a second run would only take a
+        worker's slot from other tasks.
+        """
         with self._lock:
-            if self._leading and not self._is_stuck():
+            if self._leaders and not self._is_stuck():
                 return False
             self._sent_at = time.monotonic()
             self._senders += 1
-            self._leading += 1
+            self._leaders += 1
             self._runs += 1
-            self._until = max(self._until, time.monotonic() + seconds + OVERLAP)
+            self._until = max(self._until, time.monotonic() + seconds + OVERLAP_SECONDS)
         return True
 
-    def is_at_work(self) -> bool:
-        """Whether there are helpers, of this run or of one before."""
-        return any(helper.is_alive() for helper in self._helpers)
+    def has_senders_at_work(self) -> bool:
+        """Return whether threads of this run or of an earlier one are sending."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def stop_leading(self) -> None:
-        """The run's own sender is done; its helpers go on for a while."""
+        """End the run's own sender. The other senders go on for a while."""
         with self._lock:
-            self._leading -= 1
-            self._leave()
+            self._leaders -= 1
+            self._remove_sender()
 
-    def end(self) -> int:
-        """The run is over: waits for the helpers, unless another run goes on with them. Returns how many batches they
-        sent."""
+    def finish_run(self) -> int:
+        """End the run and wait for the senders, unless another run goes on with them.
+
+        Return how many batches the senders sent since the last time they were waited for.
+        """
         with self._lock:
             self._runs -= 1
-        # A run that begins meanwhile keeps them at work, and this one would wait as long as runs follow each other.
-        while helper := self._left_behind():
-            helper.join(LOOK)
-        return self._settle_accounts()
+        # A run that starts meanwhile keeps the senders at work. This one stops waiting then.
+        while thread := self._thread_to_wait_for():
+            thread.join(CHECK_INTERVAL)
+        return self._collect_sent()
 
-    def _left_behind(self) -> threading.Thread | None:
-        """A helper at work for whom no run waits but the one that asks."""
+    def _thread_to_wait_for(self) -> threading.Thread | None:
         with self._lock:
-            return next((each for each in self._helpers if not self._runs and each.is_alive()), None)
+            return next((thread for thread in self._threads if not self._runs and thread.is_alive()), None)
 
-    def _settle_accounts(self) -> int:
+    def _collect_sent(self) -> int:
         with self._lock:
             if self._runs:
                 return 0
-            self._size = len(self._useful)
-            self._helpers, self._useful = [], set()
+            self._last_size = len(self._useful_threads)
+            self._threads, self._useful_threads = [], set()
             sent, self._sent = self._sent, 0
             return sent
 
     # --- senders ------------------------------------------------------------------------------------------
 
-    def join(self, client: Client) -> None:
-        """The caller's thread sends with that client."""
+    def add_client(self, client: Client) -> None:
+        """Register the HTTP client of the calling thread, so that the pool sees when it waits for an answer."""
         self._clients[threading.current_thread()] = client
 
-    def _leave(self) -> None:
+    def note_sent(self, waiting_share: float) -> None:
+        """Note that the calling sender sent a batch, and the share of its time that it waits for answers."""
+        self._waiting_share, self._sent_at = waiting_share, time.monotonic()
+
+    def has_room(self) -> bool:
+        """Return whether another sender would be useful."""
+        is_useful = is_another_useful(self._senders, self._waiting_share, self._waits())
+        return self._senders < self._limit and is_useful
+
+    def start_senders(self, target: int | None = None) -> None:
+        """Start senders while they are useful and there are fewer than ``target``.
+
+        The default target is the number of senders that were useful in the last run.
+        """
+        target = min(1 + self._last_size if target is None else target, self._limit)
+        # The number is fixed beforehand: a sender that finds nothing may have ended before the next one starts.
+        for _ in range(target - self._senders):
+            if not self._reserve_sender(target):
+                break
+            name = f"evermuse-outbox sender {self._senders}"
+            thread = threading.Thread(target=self._run_thread, name=name)
+            if not self._start_sender(thread):
+                break
+
+    def grow_if_permits_are_unused(self, context: DeliveryContext, seconds_per_batch: float) -> None:
+        """Start as many senders as the rate needs if permits are unused and one batch takes so long."""
+        if self.has_room() and has_unused_permits(context):
+            self.start_senders(math.ceil(context.workspace.rate_limit * seconds_per_batch))
+
+    def _start_sender(self, thread: threading.Thread) -> bool:
+        """Return False if the system has no more threads. Then the present senders go on alone."""
+        with self._lock:
+            if not self._start_thread(thread):
+                self._senders -= 1
+                self._useless_at = time.monotonic()
+                return False
+            # Runs may overlap for days. Without this, the ended threads would never be forgotten.
+            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+            self._useful_threads = {each for each in self._useful_threads if each.is_alive()}
+        return True
+
+    def _start_thread(self, thread: threading.Thread) -> bool:
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.warning("no further thread for %s: %s", self._key, error)
+            return False
+        return True
+
+    def _reserve_sender(self, target: int) -> bool:
+        with self._lock:
+            has_room = self._senders < target and self.has_room()
+            self._senders += has_room
+            return has_room
+
+    def _remove_sender(self) -> None:
         self._senders -= 1
         self._clients.pop(threading.current_thread(), None)
 
-    def sent(self, waiting: float) -> None:
-        """A batch was sent by somebody who has waited for answers for that share of its time (0 to 1)."""
-        self._waiting, self._sent_at = waiting, time.monotonic()
+    def _run_thread(self) -> None:
+        try:
+            with isolate_database_errors(str(self._key)):
+                while (seconds := self._until - time.monotonic()) > 0:
+                    if not (sent := self._run_sender(open_context(*self._key), seconds, self)):
+                        break
+                    self._note_useful(sent)
+        except Exception:
+            logger.exception("a sender of %s ended", self._key)
+        finally:
+            with self._lock:
+                self._remove_sender()
+                if threading.current_thread() not in self._useful_threads:
+                    self._useless_at = time.monotonic()
+            close_thread_connections()
 
-    def has_room(self) -> bool:
-        """Whether another sender would be of use."""
-        return self._senders < self._most and is_another_of_use(self._senders, self._waiting, self._waits())
+    def _note_useful(self, sent: int) -> None:
+        with self._lock:
+            self._sent += sent
+            self._useful_threads.add(threading.current_thread())
 
     def _waits(self) -> list[float]:
-        """Since how many seconds those who wait for an answer do so."""
+        """Return for how many seconds each sender that waits for an answer has been waiting."""
         now = time.monotonic()
         asked = [client.asked_at for client in list(self._clients.values())]
         return [now - at for at in asked if at is not None]
 
     def _is_stuck(self) -> bool:
-        return time.monotonic() - self._sent_at > STUCK
+        return time.monotonic() - self._sent_at > STUCK_SECONDS
 
-    def call(self, help_out: Help, wanted: int | None = None) -> None:
-        """Helpers, as long as they are of use and there are fewer senders than ``wanted``; by default as many as were
-        of use when the crew last parted."""
-        wanted = min(1 + self._size if wanted is None else wanted, self._most)
-        # Counted beforehand: helpers that find nothing to do may be gone before the next one is called.
-        for _ in range(wanted - self._senders):
-            if not self._admit(wanted):
-                break
-            name = f"evermuse-outbox sender {self._senders}"
-            helper = threading.Thread(target=self._help, args=(help_out,), name=name)
-            if not self._start(helper):
-                break
-
-    def _start(self, helper: threading.Thread) -> bool:
-        """False where the system gives no more threads: then those who are there do it alone."""
-        with self._lock:
-            if not self._begin_thread(helper):
-                self._senders -= 1
-                self._in_vain_at = time.monotonic()
-                return False
-            # Runs may overlap for days, so that the crew never parts.
-            self._helpers = [each for each in self._helpers if each.is_alive()] + [helper]
-            self._useful = {each for each in self._useful if each.is_alive()}
-        return True
-
-    def _begin_thread(self, thread: threading.Thread) -> bool:
-        try:
-            thread.start()
-        except RuntimeError as error:
-            logger.warning("no further thread for %s/%s: %s", *self._lane, error)
-            return False
-        return True
-
-    def _admit(self, most: int) -> bool:
-        with self._lock:
-            has_room = self._senders < most and self.has_room()
-            self._senders += has_room
-            return has_room
-
-    def _help(self, help_out: Help) -> None:
-        try:
-            with isolate_database_errors("/".join(self._lane)):
-                while (left := self._until - time.monotonic()) > 0:
-                    if not (sent := help_out(open_context(*self._lane), left, self)):
-                        break
-                    self._count(sent)
-        except Exception:
-            logger.exception("a sender of %s/%s ended", *self._lane)
-        finally:
-            with self._lock:
-                self._leave()
-                if threading.current_thread() not in self._useful:
-                    self._in_vain_at = time.monotonic()
-            close_thread_connections()
-
-    def _count(self, sent: int) -> None:
-        with self._lock:
-            self._sent += sent
-            self._useful.add(threading.current_thread())
-
-    # --- the look-out -------------------------------------------------------------------------------------
+    # --- the monitor --------------------------------------------------------------------------------------
 
     @contextmanager
-    def look_out(self, help_out: Help, slots_go_unused: Callable[[DeliveryContext], bool]) -> Iterator[None]:
-        """While the block lasts, somebody looks whether all are kept waiting for answers and slots go unused
-        meanwhile, and calls one more helper each time."""
-        over = threading.Event()
-        looking = threading.Thread(
-            target=self._look_out, args=(help_out, slots_go_unused, over), name="evermuse-outbox look-out"
-        )
-        try:  # a time limit may end the run at any line: nobody must be left looking
-            self._begin_thread(looking)
+    def monitor(self) -> Iterator[None]:
+        """During the block, start one more sender at each check that finds all senders waiting and permits unused."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run_monitor, args=(stop,), name="evermuse-outbox monitor")
+        try:  # a time limit of Celery may end the run at any line, and the thread must end then, too
+            self._start_thread(thread)
             yield
         finally:
-            over.set()
-            if looking.ident is not None:
-                looking.join()
+            stop.set()
+            if thread.ident is not None:
+                thread.join()
 
-    def _look_out(
-        self, help_out: Help, slots_go_unused: Callable[[DeliveryContext], bool], over: threading.Event
-    ) -> None:
+    def _run_monitor(self, stop: threading.Event) -> None:
         try:
-            with isolate_database_errors("/".join(self._lane)):
-                while not over.wait(LOOK):
-                    if self._nobody_seals() and slots_go_unused(open_context(*self._lane)):
-                        self.call(help_out, self._senders + 1)
+            with isolate_database_errors(str(self._key)):
+                while not stop.wait(CHECK_INTERVAL):
+                    if self._is_nobody_sealing() and has_unused_permits(
+                        open_context(*self._key), within=CHECK_INTERVAL
+                    ):
+                        self.start_senders(self._senders + 1)
         except Exception:
-            logger.exception("the look-out of %s/%s ended", *self._lane)
+            logger.exception("the monitor of %s ended", self._key)
         finally:
             close_thread_connections()
 
-    def _nobody_seals(self) -> bool:
-        """Whether a helper would find the turn free; where the last one found nothing to send, not for a while."""
-        if not self._in_vain_at + REST < time.monotonic() < self._until or self._senders >= self._most:
+    def _is_nobody_sealing(self) -> bool:
+        """Return whether a new sender would find the sealing lock free. Pause after a sender that was useless."""
+        is_pause_over = self._useless_at + USELESS_PAUSE < time.monotonic() < self._until
+        if not is_pause_over or self._senders >= self._limit:
             return False
-        return is_another_of_use(self._senders, 0.0, self._waits())
+        return is_another_useful(self._senders, 0.0, self._waits())
+
+
+def has_unused_permits(context: DeliveryContext, within: float = 0.0) -> bool:
+    """Return whether a permit is free within so many seconds although there is something to send."""
+    try:
+        return context.throttle.wait() <= within and has_work(context)
+    except ThrottleUnavailable:
+        return False

@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 
 from ...evermuse.outcomes import Page
 from ...models import OutboxBatch
-from ..context.backoff import poll_delay
-from ..context.context import DeliveryContext
+from ..context import poll_delay
+from ..context import DeliveryContext
 
 NEWEST = ""
 """The cursor of the newest page."""

@@ -14,8 +14,8 @@ from django.db import transaction
 from ...evermuse.outcomes import KeyRefused, Page, Status, Throttled, read_status
 from ...models import BatchState, OutboxBatch
 from ...models.batch import BatchQuerySet
-from ..context.backoff import typical_completion_time
-from ..context.context import DeliveryContext
+from ..context import typical_completion_time
+from ..context import DeliveryContext
 from ..gates import permits as pace
 from ..scheduling.pending import has_work
 from ..settling.apply_status import age_of, apply_status, apply_statuses, fail

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from ...models import OutboxBatch, OutboxWorkspace
 from ...models.workspace import LONGEST_REST as LONGEST_CLAIM
-from ..context.context import DeliveryContext
+from ..context import DeliveryContext
 from ..scheduling.pending import has_work
 
 SENDS_A_READ = 25

@@ -19,7 +19,7 @@ from ...evermuse.outcomes import (
     of_read,
     read_page,
 )
-from ..context.context import DeliveryContext
+from ..context import DeliveryContext
 from ..gates import permits as pace
 from ..settling.settle import Call
 

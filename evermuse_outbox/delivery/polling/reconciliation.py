@@ -17,7 +17,7 @@ from django.db.models import Q, QuerySet
 
 from ...evermuse.outcomes import Accepted, KeyRefused, Outcome, Page, Status
 from ...models import BatchState, OutboxAttempt, OutboxBatch
-from ..context.context import DeliveryContext
+from ..context import DeliveryContext
 from .reads import read_listing
 
 SKEW = timedelta(minutes=2)

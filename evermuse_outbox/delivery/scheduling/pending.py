@@ -1,23 +1,32 @@
-"""What there is to send."""
+"""Queries for pending records."""
 
 from __future__ import annotations
 
 from ...models import OutboxBatch, OutboxRecord
+from ...models.query_hints import NotBefore
 from ...models.record import RecordQuerySet
-from ..context.context import DeliveryContext
+from ..context import DeliveryContext
+from .run_queue import ResumePoint
 from .scheduler import Group
 
 
 def has_work(context: DeliveryContext) -> bool:
-    """Whether anything waits to be sealed or is due to be sent."""
+    """Return whether the workspace has pending records or a batch that is due."""
     due = OutboxBatch.objects.using(context.using).due(context.workspace_name, context.clock.now())
     pending = OutboxRecord.rows.using(context.using).pending().filter(workspace=context.workspace_name)
-    # From the young end: at the other lie the traces of those that were taken.
-    youngest = pending.order_by("-workspace", "-type", "-product_id", "-enqueued_at", "-pk").values_list("pk")
-    return context.run_with_retries(lambda: due.exists() or youngest.first() is not None)
+    # Read from the newest end of the index: at the oldest end lie dead tuples of sealed records.
+    newest = pending.order_by("-workspace", "-type", "-product_id", "-enqueued_at", "-pk").values_list("pk")
+    return context.run_with_retries(lambda: due.exists() or newest.first() is not None)
 
 
-def waiting_in(context: DeliveryContext, group: Group) -> RecordQuerySet:
-    """The pending records of the group, the longest waiting first."""
+def pending_records(context: DeliveryContext, group: Group, since: ResumePoint | None = None) -> RecordQuerySet:
+    """Return the pending records of a group, the longest waiting first, from a resume point on if there is one.
+
+    A record that was committed late lies before the resume point. The next full scan finds it.
+    """
     rows = OutboxRecord.rows.using(context.using).pending().group(context.workspace_name, *group)
-    return rows.order_by("enqueued_at", "pk")
+    rows = rows.order_by("enqueued_at", "pk")
+    if since is None:
+        return rows
+    # The second condition repeats a part of the first for databases that find no index for the first.
+    return rows.filter(NotBefore("enqueued_at", *since), enqueued_at__gte=since.enqueued_at)

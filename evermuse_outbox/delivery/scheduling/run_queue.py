@@ -1,237 +1,241 @@
-"""What a workspace remembers between two turns of whose turn it is. Pure; stored as JSON on the workspace's row.
+"""The run queue: the groups to seal next, and what a workspace remembers to choose the next ones. Pure.
 
-All of it is a hint. A group on the agenda may have been emptied, one that filled requests may do so no longer:
-whoever seals finds out, and goes on with the next.
+It is stored as JSON on the workspace's row. Every sealing holds the lock of that row anyway, so choosing a group costs
+no query. All of it is a hint: a group in it may be empty by now. Sealing finds that out and takes the next group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any, NamedTuple
 
-from . import scheduler
-from .scheduler import Entry, Group, Reason, Seen, Terms
+from .scheduler import COUNTED_GROUPS, Entry, Group, Reason, Terms, WaitingGroup
 
-REMEMBERED = 64
-"""How many groups that fill requests are remembered, and how many that were tried in vain."""
+MAX_REMEMBERED = 64
+"""Groups that are remembered as recently full, and groups that are remembered as resting."""
 
-HOTTEST = 16
-"""Of how many groups, those that filled requests last, a census is told the heads. Each makes it a little slower, and
-others leave few traces."""
+MAX_RESUME_POINTS = 16
+"""Recently full groups whose resume point is passed to the group scan. Each one costs one more row in its VALUES list;
+other groups leave few dead tuples."""
 
-AT_A_TIME = 16
-"""Of how many groups a census asks in one query whether they fill a request."""
+FULL_SCAN_INTERVAL = 50
+"""The pause between two full scans, as a multiple of the duration of the last one: 2 % of the time."""
 
-SWEEP_REST = 50
-"""How many times as long as the last sweep took, no census makes another one."""
+MAX_FULL_SCAN_INTERVAL = 300.0
+"""Maximum seconds between two full scans. It matters if one scan was slowed down by a lock."""
 
-LONGEST_SWEEP_REST = 300.0
-"""Seconds after which one does at the latest: a sweep that had to wait for a lock on the table must not keep what was
-committed late waiting for fifty times as long."""
-
-DEEP = 4
-"""How many full requests deep a census looks into a group at the most. One with as many is taken to have enough for the
-whole agenda: to count them all would cost more than to find out."""
-
-REST = 2.0
-"""Seconds that a group which was tried in vain goes last. Its records are fenced, or locked by somebody."""
+REST_SECONDS = 2.0
+"""Seconds that a group goes last if nothing of it could be sealed: its records are blocked or locked."""
 
 
-class Filling(NamedTuple):
-    """A group that filled a request when it was last served."""
+class FullRequest(NamedTuple):
+    """What is known about a group that filled its last request."""
 
     records: int
-    """How many fill one: fewer than the limit where bytes or attachments are what bounds it."""
-    served: int
-    """The turn of that."""
+    """Records that fill a request: fewer than the limit if bytes or attachments are the limit."""
+    sealed_at: int
+    """The seal count of that request."""
 
 
-class Head(NamedTuple):
-    """Where the pending records of a group begin, by the moment of enqueueing and then the id."""
+class ResumePoint(NamedTuple):
+    """Where the pending records of a group begin in the order of (``enqueued_at``, id)."""
 
     enqueued_at: datetime
     pk: int
-    """0 where it is not known."""
+    """0 if it is not known."""
 
 
 @dataclass(slots=True)
-class Plan:
-    """The agenda, and what helps to make the next one. Moments are in seconds since the epoch."""
+class RunQueue:
+    """The entries, and the memory that helps to make the next ones. Times are seconds since the epoch."""
 
-    made: float = 0.0
-    lasts: float = 0.0
     entries: list[Entry] = field(default_factory=list)
-    due_was_last: bool = False
-    filling: dict[Group, Filling] = field(default_factory=dict)
+    made_at: float = 0.0
+    lifetime: float = 0.0
+    last_was_due: bool = False
+    recently_full: dict[Group, FullRequest] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
-    heads: dict[Group, Head] = field(default_factory=dict)
-    """The oldest pending record of groups on the agenda and of the hottest. Before it lie the traces of those that
-    were taken, which the database keeps as long as an old transaction might look at them."""
-    swept: float = 0.0
-    """When a census last looked at all that waits, also before these heads."""
-    sweep_took: float = 0.0
-    """Seconds that this took."""
+    """Groups of which nothing could be sealed → until when they go last."""
+    resume_points: dict[Group, ResumePoint] = field(default_factory=dict)
+    """Of the groups in the queue and of those that are often full. Before a resume point lie dead tuples of sealed
+    records, which PostgreSQL keeps as long as an old transaction may read them. Without resume points, each sealing
+    under such a transaction would read them all again."""
+    full_scan_at: float = 0.0
+    full_scan_seconds: float = 0.0
+    sample_start: int = 0
+    """Where the rotating sample of the next scan begins."""
+    scan_after: Group = ("", "")
+    """The group after which the next scan begins; empty if the last one reached the end."""
     arrival_rates: dict[Group, float] = field(default_factory=dict)
-    """Records a second, of groups that were looked into."""
-    start: int = 0
-    """Where the sample of the next census begins."""
-    after: Group = ("", "")
-    """Where the last census stopped; empty where it had seen all groups."""
+    """Records per second, of groups that were counted. Stored in a column of its own."""
+    tried: set[Group] = field(default_factory=set)
+    """Groups of which nothing could be sealed in this transaction. Not stored."""
+
+    # --- the entries --------------------------------------------------------------------------------------
 
     def is_current(self, now: float) -> bool:
-        """Whether the agenda is young enough. One from a host whose clock is ahead is: it will be used up soon."""
-        return now - self.made < self.lasts
+        """Return whether the entries are young enough. Entries from a host whose clock is ahead count as young."""
+        return now - self.made_at < self.lifetime
 
     def take(self) -> Entry | None:
-        """The next slot, taken off the agenda."""
-        return self.entries.pop(0) if self.entries else None
+        """Remove and return the next entry; skip groups that were tried in this transaction."""
+        while self.entries:
+            entry = self.entries.pop(0)
+            if entry.group not in self.tried:
+                return entry
+        return None
 
-    def trusted_heads(self, now: float) -> dict[Group, Head]:
-        """Where a census may begin in the hottest groups. Nowhere when a sweep is due: what was enqueued early and
-        committed late lies before a head."""
-        if not 0 <= now - self.swept < min(SWEEP_REST * self.sweep_took, LONGEST_SWEEP_REST):
-            return {}
-        return {group: self.heads[group] for group in self._hottest() if group in self.heads}
+    def drain(self) -> Iterator[Entry]:
+        """Remove and yield the entries one by one."""
+        while entry := self.take():
+            yield entry
 
-    def _hottest(self) -> list[Group]:
-        return list(self.filling)[-HOTTEST:]
-
-    def begin(
-        self, entries: Iterable[Entry], oldest: Mapping[Group, Head], *, now: float, lasts: float
-    ) -> None:
-        """A new agenda in the place of the old one. ``oldest`` is where each group begins."""
-        self.entries, self.made, self.lasts = list(entries), now, lasts
-        kept = {entry.group for entry in self.entries}.union(self._hottest())
-        self.heads = {group: oldest[group] for group in kept if group in oldest}
-        self.resting = {group: until for group, until in self.resting.items() if self.is_resting(group, now)}
-
-    def note_sealed(self, entry: Entry, filled: int, turn: int) -> None:
-        """A batch of the group was sealed; ``filled`` is how many records filled it, 0 where there was room left."""
-        self.due_was_last = entry.reason is Reason.DUE
-        self.resting.pop(entry.group, None)
-        self.filling.pop(entry.group, None)
-        if filled:
-            self.filling[entry.group] = Filling(filled, turn)
-            self._forget_the_oldest(self.filling)
-        else:
-            self._strike(entry.group)
-
-    def note_in_vain(self, group: Group, now: float) -> None:
-        """Nothing of the group could be sealed."""
-        self.filling.pop(group, None)
-        self.resting.pop(group, None)
-        self.resting[group] = now + REST
-        self._forget_the_oldest(self.resting)
-        self._strike(group)
-
-    def comes_again(self, group: Group) -> bool:
-        """Whether the group stands on what is left of the agenda."""
+    def has_entry_of(self, group: Group) -> bool:
+        """Return whether the group is in the queue again."""
         return any(entry.group == group for entry in self.entries)
 
-    def is_resting(self, group: Group, now: float) -> bool:
-        """Whether the group was tried in vain a moment ago. An end that is further away than a rest is long comes from
-        a clock that was ahead, or was set back since, and counts for nothing."""
-        return now < self.resting.get(group, now) <= now + REST
+    def refill(
+        self, entries: Iterable[Entry], oldest: Mapping[Group, ResumePoint], *, now: float, lifetime: float
+    ) -> None:
+        """Replace the entries. ``oldest`` says where the pending records of each group begin."""
+        self.entries, self.made_at, self.lifetime = list(entries), now, lifetime
+        remembered = {entry.group for entry in self.entries}.union(self._most_recently_full())
+        self.resume_points = {group: oldest[group] for group in remembered if group in oldest}
+        self.resting = {group: until for group, until in self.resting.items() if self.is_resting(group, now)}
 
-    def learn(self, group: Group, age: float, records: int) -> None:
-        """So many records wait in the group, the oldest for ``age`` seconds: that is its flow."""
+    def note_sealed(self, entry: Entry, full_size: int, seal_count: int) -> None:
+        """Remember that a batch was sealed for an entry.
+
+        ``full_size`` is the number of records that filled the request, 0 if it had room for more. Then the group leaves
+        the queue.
+        """
+        self.last_was_due = entry.reason is Reason.DUE
+        self.resting.pop(entry.group, None)
+        self.recently_full.pop(entry.group, None)
+        if full_size:
+            self.recently_full[entry.group] = FullRequest(full_size, seal_count)
+            _drop_oldest(self.recently_full)
+        else:
+            self._remove(entry.group)
+
+    def note_nothing_sealed(self, entry: Entry, now: float) -> None:
+        """Remember that nothing of the entry's group could be sealed. The group leaves the queue and rests."""
+        group = entry.group
+        if entry.reason is Reason.SPARE:
+            self.sample_start += 1  # the next spare groups begin with another one
+        self.tried.add(group)
+        self.recently_full.pop(group, None)
+        self.resting.pop(group, None)
+        self.resting[group] = now + REST_SECONDS
+        _drop_oldest(self.resting)
+        self._remove(group)
+
+    def is_resting(self, group: Group, now: float) -> bool:
+        """Return whether the group rests. An end further away than ``REST_SECONDS`` comes from a wrong clock."""
+        return now < self.resting.get(group, now) <= now + REST_SECONDS
+
+    # --- what is known about groups -----------------------------------------------------------------------
+
+    def trusted_resume_points(self, now: float) -> dict[Group, ResumePoint]:
+        """Return where a scan may begin in groups that are often full; nothing if a full scan is due.
+
+        A record that was enqueued early and committed late lies before a resume point. A full scan finds it.
+        """
+        interval = min(FULL_SCAN_INTERVAL * self.full_scan_seconds, MAX_FULL_SCAN_INTERVAL)
+        if not 0 <= now - self.full_scan_at < interval:
+            return {}
+        groups = self._most_recently_full()
+        return {group: self.resume_points[group] for group in groups if group in self.resume_points}
+
+    def describe_groups(self, ages: Mapping[Group, float], max_records: int) -> list[WaitingGroup]:
+        """Return the groups with what is known about them.
+
+        ``ages`` are the ages of their oldest records in seconds. ``max_records`` is the limit of a request.
+        """
+        rates, recently_full, never = self.arrival_rates, self.recently_full, FullRequest(max_records, 0)
+        groups = []
+        for group, age in ages.items():
+            full = recently_full.get(group, never)
+            expected = rates.get(group, 0.0) * age / min(max_records, full.records)
+            groups.append(WaitingGroup(group, age, False, full.sealed_at, expected))
+        return groups
+
+    def full_size(self, group: Group, max_records: int) -> int:
+        """Return how many records fill a request of the group; ``max_records`` if it was never full."""
+        known = self.recently_full.get(group)
+        return min(max_records, known.records) if known else max_records
+
+    def learn_arrival_rate(self, group: Group, age: float, records: int) -> None:
+        """Learn the rate from the number of pending records and the age of the oldest one in seconds."""
         if age > 0:
             self.arrival_rates[group] = records / age
 
-    def full_requests(
-        self,
-        seen: Sequence[Seen],
-        terms: Terms,
-        most: int,
-        count: Callable[[Mapping[Group, int]], Mapping[Group, int]],
-    ) -> dict[Group, int]:
-        """How many full requests wait in the groups that were found to have one; as many as the agenda has slots where
-        there are more than were counted.
+    def advance_sample(self) -> None:
+        """Let the next rotating sample begin where this one ends."""
+        self.sample_start += COUNTED_GROUPS // 4
 
-        ``count`` tells how many records wait in each of some groups, counted up to the given number: what a census
-        spends most on. So it is asked of a few groups at a time, and no more once they fill the agenda; and then how
-        deep these are, together about an agenda.
-        """
-        ages, waiting = {one.group: one.age for one in seen}, dict[Group, int]()
-        full: list[Group] = []
-        wanted = iter(scheduler.to_probe(seen, start=self.start))
-        while len(full) < terms.slots and (some := list(islice(wanted, AT_A_TIME))):
-            worth = {group: self.records_of(group, most) for group in some}
-            waiting |= (found := count(worth))
-            full += [group for group in some if found[group] >= worth[group]]
-            for group in some:
-                self.learn(group, ages[group], found[group])
-        self.start += scheduler.PROBES // 4
-        deep = min(DEEP, scheduler.requests_worth_knowing(len(full), terms))
-        if deep > 1 and full:
-            waiting |= count({group: deep * self.records_of(group, most) for group in full})
-        found = {group: max(1, waiting[group] // self.records_of(group, most)) for group in full}
-        return {group: terms.slots if requests >= DEEP else requests for group, requests in found.items()}
+    def spare_groups(self, groups: list[WaitingGroup], terms: Terms, limit: int) -> list[Entry]:
+        """Return groups that are ready and were not tried yet, in rotation, resting ones included."""
+        start = self.sample_start % max(1, len(groups))
+        rotated = [*groups[start:], *groups[:start]]
+        ready = [waiting.group for waiting in rotated if terms.is_ready(waiting) and waiting.group not in self.tried]
+        return [Entry(group, Reason.SPARE) for group in ready[:limit]]
 
-    def records_of(self, group: Group, most: int) -> int:
-        """How many records fill a request of the group, as far as is known; ``most`` where nothing is."""
-        known = self.filling.get(group)
-        return min(most, known.records) if known else most
+    def _most_recently_full(self) -> list[Group]:
+        return list(self.recently_full)[-MAX_RESUME_POINTS:]
 
-    def all_seen(self, ages: Mapping[Group, float], most: int) -> list[Seen]:
-        """What the scheduler is told of groups into which nobody has looked yet, by the ages of their oldest
-        records; ``most`` records fill a request, unless fewer did."""
-        arrival_rates, filling, fresh = self.arrival_rates, self.filling, Filling(most, 0)
-        return [
-            Seen(group, age, 0, known.served, arrival_rates.get(group, 0.0) * age / min(most, known.records))
-            for group, age in ages.items()
-            for known in (filling.get(group, fresh),)
-        ]
-
-    def _strike(self, group: Group) -> None:
+    def _remove(self, group: Group) -> None:
         self.entries = [entry for entry in self.entries if entry.group != group]
 
-    @staticmethod
-    def _forget_the_oldest(memory: dict[Group, Any]) -> None:
-        while len(memory) > REMEMBERED:
-            del memory[next(iter(memory))]
+    # --- storage ------------------------------------------------------------------------------------------
 
-    def as_json(self) -> dict[str, Any]:
-        """For the row."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the value of the workspace's column ``run_queue``."""
         return {
-            "made": self.made,
-            "lasts": self.lasts,
-            "next": [[*entry.group, entry.reason.value] for entry in self.entries],
-            "due_was_last": self.due_was_last,
-            "filling": [[*group, *known] for group, known in self.filling.items()],
+            "entries": [[*entry.group, entry.reason.value] for entry in self.entries],
+            "made_at": self.made_at,
+            "lifetime": self.lifetime,
+            "last_was_due": self.last_was_due,
+            "recently_full": [[*group, *known] for group, known in self.recently_full.items()],
             "resting": [[*group, until] for group, until in self.resting.items()],
-            "heads": [[*group, head.enqueued_at.isoformat(), head.pk] for group, head in self.heads.items()],
-            "swept": self.swept,
-            "sweep_took": self.sweep_took,
-            "start": self.start,
-            "after": self.after,
+            "resume_points": [
+                [*group, point.enqueued_at.isoformat(), point.pk] for group, point in self.resume_points.items()
+            ],
+            "full_scan_at": self.full_scan_at,
+            "full_scan_seconds": self.full_scan_seconds,
+            "sample_start": self.sample_start,
+            "scan_after": self.scan_after,
         }
 
     @classmethod
-    def of_json(cls, told: Any) -> Plan:
-        """From the row; an empty plan where nothing readable is there, as it is only a hint."""
+    def from_json(cls, value: Any) -> RunQueue:
+        """Read the column's value; return an empty queue if it cannot be read, because it is only a hint."""
         try:
             return cls(
-                made=float(told["made"]),
-                lasts=float(told["lasts"]),
-                entries=[Entry((kind, product), Reason(reason)) for kind, product, reason in told["next"]],
-                due_was_last=bool(told["due_was_last"]),
-                filling={
-                    (kind, product): Filling(records, served)
-                    for kind, product, records, served in told["filling"]
+                entries=[Entry((kind, product), Reason(reason)) for kind, product, reason in value["entries"]],
+                made_at=float(value["made_at"]),
+                lifetime=float(value["lifetime"]),
+                last_was_due=bool(value["last_was_due"]),
+                recently_full={
+                    (kind, product): FullRequest(records, sealed_at)
+                    for kind, product, records, sealed_at in value["recently_full"]
                 },
-                resting={(kind, product): until for kind, product, until in told["resting"]},
-                heads={
-                    (kind, product): Head(datetime.fromisoformat(at), int(pk))
-                    for kind, product, at, pk in told["heads"]
+                resting={(kind, product): until for kind, product, until in value["resting"]},
+                resume_points={
+                    (kind, product): ResumePoint(datetime.fromisoformat(enqueued_at), int(pk))
+                    for kind, product, enqueued_at, pk in value["resume_points"]
                 },
-                swept=float(told["swept"]),
-                sweep_took=float(told["sweep_took"]),
-                start=int(told["start"]),
-                after=(told["after"][0], told["after"][1]),
+                full_scan_at=float(value["full_scan_at"]),
+                full_scan_seconds=float(value["full_scan_seconds"]),
+                sample_start=int(value["sample_start"]),
+                scan_after=(value["scan_after"][0], value["scan_after"][1]),
             )
         except (LookupError, TypeError, ValueError):
             return cls()
+
+
+def _drop_oldest(memory: dict[Group, Any]) -> None:
+    while len(memory) > MAX_REMEMBERED:
+        del memory[next(iter(memory))]

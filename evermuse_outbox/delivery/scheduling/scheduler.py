@@ -1,15 +1,15 @@
-"""Which groups are sealed next, and in which order. Pure: no database, no clock, no chance.
+"""Decide which groups are sealed next, and in which order. Pure: no database, no clock, no randomness.
 
-The limit is on requests, so the flow is greatest where every request is full. A group that never fills one must go
-all the same, so nothing else may keep it beyond a bound, ``max_wait``. The order follows from that:
+The limit of the API is on requests, so throughput is highest if every request is full. A group that never fills a
+request must still be sent within a bound, ``max_wait``. From that follows the order:
 
-1. **due**: groups that fill no request, but must go now lest some group passes the bound, the earliest deadline
-   first. While there are full requests to send, they get at most :data:`SHARE` of the slots.
+1. **due**: groups that do not fill a request, but must go now so that none of them exceeds the bound. The earliest
+   deadline goes first. While full requests are waiting, due groups get at most ``DUE_SHARE`` of the slots.
 2. **full**: groups that fill a request, in turn.
-3. **spare**: slots that nobody above needs go to the longest waiting, so that nothing waits while the quota has room.
+3. **spare**: the longest waiting of all others. So nothing waits while the rate limit has room.
 
-The bound can be held where the groups that fill no request are at most ``max_wait × SHARE × rate``. Where they are
-more, it stretches to (number of groups) / (:data:`SHARE` × rate): then each of them is served once in that time.
+The bound holds if at most ``max_wait × DUE_SHARE × rate`` groups do not fill a request. With more of them, it becomes
+(number of groups) / (``DUE_SHARE`` × rate) seconds: each group is sent once in that time.
 """
 
 from __future__ import annotations
@@ -18,154 +18,141 @@ import heapq
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from itertools import islice
+from itertools import chain, cycle, islice
 from typing import NamedTuple
 
-SHARE = 0.5
-"""Of the slots, what groups that fill no request get at most while others do."""
+DUE_SHARE = 0.5
+"""Share of the slots that groups which do not fill a request get at most, while other groups do."""
 
-PROBES = 64
-"""Of how many groups a census finds out whether they fill a request. Half of them, at most, are likely to; a quarter
-wait longest; the others are a sample in turn, from which the flow of each group is learned."""
+COUNTED_GROUPS = 64
+"""Groups whose records a scan counts. Up to half of them are likely to be full, a quarter wait longest, and the rest
+is a rotating sample, from which the arrival rate of every group is learned."""
 
-LIKELY = 1.0
-"""How many requests are expected where it is worth to look whether there is one. What is found then corrects the
-expectation."""
+LIKELY_FULL = 1.0
+"""Expected number of full requests from which on a group is counted first. The count then corrects the expectation."""
 
 Group = tuple[str, str]
 """``_type`` and ``_product_id``."""
 
 
 class Reason(Enum):
-    """Why a group is on the agenda; the values are stored."""
+    """Why a group is in the run queue. The values are stored."""
 
     DUE = "due"
     FULL = "full"
     SPARE = "spare"
 
 
-class Seen(NamedTuple):
-    """What is known of a group with pending records."""
+class WaitingGroup(NamedTuple):
+    """What is known about a group with pending records."""
 
     group: Group
     age: float
-    """Of its oldest pending record, in seconds. Below zero where a host's clock is ahead: that says nothing of how
-    long it waits, and must not put it off, so it is the distance that counts."""
-    requests: int = 0
-    """How many full requests wait, as far as was looked; 0 also where nobody has looked."""
-    served: int = 0
-    """The turn in which it last filled a request; 0 where that is long ago or never was."""
-    expected: float = 0.0
-    """How many requests its records fill by what was its flow until now; 0 where that is not known."""
+    """Age of its oldest pending record in seconds. It is negative if the clock of the host that enqueued it is ahead.
+    Then it says nothing about the waiting time, so its absolute value counts and the record is not delayed."""
+    is_full: bool = False
+    """Whether its records are known to fill a request."""
+    last_full_at: int = 0
+    """The seal count at which it last filled a request; 0 if that is long ago or never was."""
+    expected_requests: float = 0.0
+    """How many requests its records fill if they arrived at the known rate; 0 if no rate is known."""
 
 
 class Terms(NamedTuple):
-    """What the order depends on beside the groups."""
+    """What the order depends on besides the groups."""
 
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     linger: float
-    """Seconds that a group waits for company unless it fills a request."""
+    """Seconds that a group waits for more records unless it fills a request."""
     max_wait: float
-    """Seconds: the bound."""
+    """The bound in seconds."""
     slots: int
-    """The most that the agenda may hold."""
-    lasts: float = 1.0
-    """Seconds after which there will be another agenda."""
+    """Maximum length of the run queue."""
+    lifetime: float = 1.0
+    """Seconds until the run queue is replaced."""
 
-    def is_ready(self, seen: Seen) -> bool:
-        """Whether the group may be sealed. A record from the future needs no company."""
-        return seen.requests > 0 or not 0 <= seen.age < self.linger
+    def is_ready(self, waiting: WaitingGroup) -> bool:
+        """Return whether the group may be sealed. A record with a time in the future does not linger."""
+        return waiting.is_full or not 0 <= waiting.age < self.linger
 
 
 class Entry(NamedTuple):
-    """A slot on the agenda."""
+    """One slot of the run queue."""
 
     group: Group
     reason: Reason
 
 
-def agenda(seen: Iterable[Seen], terms: Terms, *, due_was_last: bool = False) -> list[Entry]:
-    """The groups to seal next, in order, a group as often as it fills requests.
+def order_groups(groups: Iterable[WaitingGroup], terms: Terms, *, last_was_due: bool = False) -> list[Entry]:
+    """Return the groups to seal next, in order, at most ``terms.slots``.
 
-    Any beginning of the list keeps to the share, so that it may be given up for a newer one at any time.
-    ``due_was_last`` says that the slot before was a due one, which a full request follows.
+    A full group is repeated in turn with the other full groups until the slots are used up. Every prefix of the list
+    respects ``DUE_SHARE``, so the list may be replaced at any time. ``last_was_due`` says that the slot before the
+    list was a due one; then a full one comes first.
     """
-    ready = sorted(filter(terms.is_ready, seen), key=_longest_waiting)
-    small = [one for one in ready if not one.requests]
-    needed = slots_needed([abs(one.age) for one in small], terms)
-    due = (Entry(one.group, Reason.DUE) for one in islice(small, needed))
-    full = (Entry(group, Reason.FULL) for group in _in_turn(ready))
-    spare = (Entry(one.group, Reason.SPARE) for one in islice(small, needed, None))
-    first, second = (full, due) if due_was_last else (due, full)
-    return list(islice(_chained(_alternating(first, second), spare), terms.slots))
+    ready = sorted(filter(terms.is_ready, groups), key=_by_age)
+    small = [waiting for waiting in ready if not waiting.is_full]
+    due_count = count_due_slots([abs(waiting.age) for waiting in small], terms)
+    due = (Entry(waiting.group, Reason.DUE) for waiting in small[:due_count])
+    full = (Entry(group, Reason.FULL) for group in _repeat_full(ready, terms.slots))
+    spare = (Entry(waiting.group, Reason.SPARE) for waiting in small[due_count:])
+    first, second = (full, due) if last_was_due else (due, full)
+    return list(islice(chain(_alternate(first, second), spare), terms.slots))
 
 
-def slots_needed(waits: Sequence[float], terms: Terms) -> int:
-    """How many of the longest waiting must be served while the agenda lasts, if all are to be within the bound.
+def count_due_slots(ages: Sequence[float], terms: Terms) -> int:
+    """Return how many of the longest waiting groups must be sealed in this run queue to keep the bound.
 
-    ``waits`` in descending order. From then on :data:`SHARE` of the slots is certain for them; whoever could not
-    be served in time with these alone, must be served before.
+    ``ages`` are seconds in descending order. Later run queues give these groups ``DUE_SHARE`` of the slots for
+    certain. A group that these slots cannot serve in time must be served now.
     """
-    certain, needed = SHARE * terms.rate, 0.0
-    latest = terms.max_wait - _horizon(terms)
-    for number, waited in enumerate(waits, 1):
-        if (must := number - certain * max(0.0, latest - waited)) > needed:
-            needed = must
+    certain_rate, needed = DUE_SHARE * terms.rate, 0.0
+    latest = terms.max_wait - _seconds_to_next_queue(terms)
+    for position, age in enumerate(ages, 1):
+        needed = max(needed, position - certain_rate * max(0.0, latest - age))
     return math.ceil(needed)
 
 
-def to_probe(seen: Sequence[Seen], *, start: int, most: int = PROBES) -> list[Group]:
-    """The groups of which it is worth to know whether they fill a request, ``most`` of them.
+def groups_to_count(groups: Sequence[WaitingGroup], *, start: int, limit: int = COUNTED_GROUPS) -> list[Group]:
+    """Return the groups for which it is useful to know whether they fill a request, at most ``limit``.
 
-    ``start`` is where in ``seen`` the sample in turn begins. Where there are no more than ``most`` groups, it is all
-    of them.
+    ``start`` is the position in ``groups`` where the rotating sample begins. With ``limit`` groups or fewer, return
+    all of them.
     """
-    likely = sorted((one for one in seen if one.expected >= LIKELY), key=_most_likely)
-    oldest = heapq.nsmallest(most, seen, key=_longest_waiting)
-    turned = [seen[(start + step) % len(seen)] for step in range(min(most, len(seen)))]
-    wanted = [*likely[: most // 2], *oldest[: most // 4], *turned[: most // 4], *turned, *oldest]
-    return list(islice(dict.fromkeys(one.group for one in wanted), most))
+    likely = sorted((waiting for waiting in groups if waiting.expected_requests >= LIKELY_FULL), key=_by_likelihood)
+    oldest = heapq.nsmallest(limit, groups, key=_by_age)
+    sample = [groups[(start + step) % len(groups)] for step in range(min(limit, len(groups)))]
+    wanted = [*likely[: limit // 2], *oldest[: limit // 4], *sample[: limit // 4], *sample, *oldest]
+    return list(islice(dict.fromkeys(waiting.group for waiting in wanted), limit))
 
 
-def requests_worth_knowing(full: int, terms: Terms) -> int:
-    """How many requests deep to look into each of so many groups that fill one: together an agenda and no more."""
-    return math.ceil(terms.slots / max(1, full))
+def _by_age(waiting: WaitingGroup) -> float:
+    return -abs(waiting.age)
 
 
-def _longest_waiting(seen: Seen) -> float:
-    return -abs(seen.age)
+def _by_last_full(waiting: WaitingGroup) -> tuple[int, float]:
+    return (waiting.last_full_at, -abs(waiting.age))
 
 
-def _served_longest_ago(seen: Seen) -> tuple[int, float]:
-    return (seen.served, -abs(seen.age))
+def _by_likelihood(waiting: WaitingGroup) -> tuple[int, float]:
+    return (waiting.last_full_at, -waiting.expected_requests)
 
 
-def _most_likely(seen: Seen) -> tuple[int, float]:
-    return (seen.served, -seen.expected)
+def _seconds_to_next_queue(terms: Terms) -> float:
+    """Return the seconds until the next run queue takes effect: this one's lifetime and the slot under way."""
+    return terms.lifetime + 1 / terms.rate
 
 
-def _horizon(terms: Terms) -> float:
-    """Seconds until the next agenda takes effect: this one's life, and the slot that is under way."""
-    return terms.lasts + 1 / terms.rate
+def _repeat_full(ready: Iterable[WaitingGroup], slots: int) -> Iterator[Group]:
+    """Yield the full groups in turn, the one that was full longest ago first."""
+    full = sorted((waiting for waiting in ready if waiting.is_full), key=_by_last_full)
+    return islice(cycle([waiting.group for waiting in full]), slots)
 
 
-def _in_turn(ready: Iterable[Seen]) -> Iterator[Group]:
-    """The groups that fill requests, who was served longest ago first, each once a round."""
-    left = sorted((one for one in ready if one.requests), key=_served_longest_ago)
-    deepest = max((one.requests for one in left), default=0)
-    for taken in range(deepest):
-        yield from (one.group for one in left if one.requests > taken)
-
-
-def _alternating(first: Iterator[Entry], second: Iterator[Entry]) -> Iterator[Entry]:
-    """One of each in turn, and the rest of the one that is longer."""
+def _alternate(first: Iterator[Entry], second: Iterator[Entry]) -> Iterator[Entry]:
+    """Yield one of each in turn, then the rest of the longer one."""
     while (entry := next(first, None)) is not None:
         yield entry
         first, second = second, first
     yield from second
-
-
-def _chained(*parts: Iterator[Entry]) -> Iterator[Entry]:
-    for part in parts:
-        yield from part

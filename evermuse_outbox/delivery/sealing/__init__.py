@@ -1,0 +1,25 @@
+"""Sealing turns pending records into batches: members, order, exact bytes and idempotency key, before any POST.
+
+This package must not send anything and must not choose groups; it changes records, batches and the run queue only
+under the sealing lock.
+Its public interface is ``sealing_lock``, ``seal_first``, ``open_sealed`` and, for batches that are sealed again,
+``reseal_parts``, ``reseal_part`` and ``prepare_members``.
+"""
+
+from .batches import BodyChanged, SealedBatch, SealRaced, open_sealed
+from .lock import lock_for_sealing, sealing_lock
+from .reseal import prepare_members, reseal_part, reseal_parts
+from .seal import seal_first
+
+__all__ = [
+    "BodyChanged",
+    "SealRaced",
+    "SealedBatch",
+    "lock_for_sealing",
+    "open_sealed",
+    "prepare_members",
+    "reseal_part",
+    "reseal_parts",
+    "seal_first",
+    "sealing_lock",
+]

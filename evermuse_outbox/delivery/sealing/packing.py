@@ -1,4 +1,4 @@
-"""Which of the waiting records go into the next request. Pure: no database, no clock."""
+"""Pack: select the pending records that go into one request. Pure: no database, no clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...evermuse.body import BodyFormat
 
 
 class Limits(NamedTuple):
-    """What one request may hold at most."""
+    """The maximum of records, body bytes and attachments of one request."""
 
     records: int
     bytes: int
@@ -17,7 +17,7 @@ class Limits(NamedTuple):
 
 
 class Sized(Protocol):
-    """What packing needs to know of a record."""
+    """A record with its size in bytes and its number of attachments."""
 
     @property
     def size(self) -> int: ...
@@ -30,11 +30,11 @@ S = TypeVar("S", bound=Sized)
 
 
 def pack(waiting: Iterable[S], limits: Limits, body: BodyFormat) -> list[S]:
-    """The first of ``waiting`` and all that still fit beside it, in their order.
+    """Return the first of ``waiting`` and all others that still fit, in their order.
 
-    The first always goes, even where it alone passes ``limits`` (they may have been lowered after it
-    was enqueued); so the longest waiting record is never passed over for ever. A record that does not
-    fit is skipped, and smaller ones behind it may still go.
+    The first record is always taken, even if it alone exceeds ``limits``, which may have been lowered since it was
+    enqueued. So the longest waiting record is never skipped forever. Another record that does not fit is skipped, and
+    smaller ones after it may still be taken.
     """
     waiting = list(waiting)
     if _fit_together(waiting, limits, body):

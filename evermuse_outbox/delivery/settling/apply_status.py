@@ -16,8 +16,8 @@ from django.db import transaction
 
 from ...evermuse.outcomes import RecordError, Status
 from ...models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
-from ..context.backoff import full_jitter, poll_delay
-from ..context.context import DeliveryContext
+from ..context import full_jitter, poll_delay
+from ..context import DeliveryContext
 from ..isolation.group_testing import Search
 from ..isolation.isolate import start
 from ..isolation.rejections import (

@@ -1,6 +1,6 @@
-"""Settling: what the attempt to send a batch came to, written into the rows. The only ``match`` on it.
+"""Settle: write the outcome of a POST into the rows of the batch, its records and the workspace.
 
-The batch is changed first, fenced by its lease; a worker whose lease was taken over changes nothing.
+The batch is changed first, fenced by its lease. If the lease was taken over, nothing is changed.
 """
 
 from __future__ import annotations
@@ -8,13 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
 
-from ...evermuse.client import Answer
 from ...evermuse.outcomes import (
     Accepted,
     InDoubt,
@@ -26,194 +24,175 @@ from ...evermuse.outcomes import (
     TooLarge,
     Unavailable,
 )
-from ...models import BatchQuerySet, BatchState, OutboxAttempt, OutboxBatch
-from ..context.backoff import full_jitter, poll_delay
-from ..context.context import DeliveryContext
-from ..context.retries import retry_until
-from ..gates import permits as pace
-from ..gates.group_breaker import clear
-from ..isolation.isolate import Refusal, go_on_after_good, go_on_after_names, lock_isolating_parent, refuse
-from ..isolation.rejections import (
-    Located,
-    errors_json,
-    locate,
-    open_members,
-    reject_located,
-    reject_open,
+from ...models import BatchQuerySet, BatchState, OutboxBatch
+from ..context import Attempt, DeliveryContext, full_jitter, poll_delay, retry_until
+from ..gates import (
+    back_off,
+    block_for_retry_after,
+    clear_suspicion,
+    pause_workspace,
+    resume_workspace,
 )
-from ..sealing.seal import SealedBatch
+from ..isolation import (
+    LocatedErrors,
+    Refusal,
+    continue_after_accepted,
+    continue_after_named,
+    errors_to_json,
+    locate_errors,
+    lock_isolating_parent,
+    open_members,
+    refuse_batch,
+    reject_located,
+    reject_open_members,
+)
+from ..sealing import SealedBatch
 
 logger = logging.getLogger(__name__)
 
-DETAIL_LENGTH = 2_000
-"""Characters of an answer that are kept on an attempt."""
-
-OUTCOME_NAMES = {
-    Accepted: "accepted",
-    Refused: "refused",
-    TooLarge: "too_large",
-    KeyRefused: "key_refused",
-    Throttled: "throttled",
-    InDoubt: "in_doubt",
-    Unavailable: "unavailable",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One HTTP call as its attempt row will tell it."""
-
-    call: str
-    started_at: datetime
-    outcome: str
-    status: int | None = None
-    seconds: float | None = None
-    detail: str = ""
-
-    @classmethod
-    def made(cls, call: str, started_at: datetime, outcome: Outcome | None, answer: Answer | None) -> Call:
-        """A call that brought this answer, or none. ``outcome`` None means a read that was answered."""
-        name = OUTCOME_NAMES[type(outcome)] if outcome else "read"
-        if answer is None:
-            return cls(call, started_at, name, detail=getattr(outcome, "message", ""))
-        detail = answer.body[: 4 * DETAIL_LENGTH].decode("utf-8", "replace").replace("\0", "\ufffd")
-        return cls(call, started_at, name, answer.status, answer.seconds, detail[:DETAIL_LENGTH])
-
-    def write(self, context: DeliveryContext, batch: OutboxBatch | None) -> None:
-        """The attempt row."""
-        OutboxAttempt(
-            batch=batch,
-            workspace=context.workspace_name,
-            call=self.call,
-            started_at=self.started_at,
-            seconds=self.seconds,
-            status=self.status,
-            outcome=self.outcome,
-            detail=self.detail,
-        ).save(using=context.using, force_insert=True)
-
-    def is_written(self, context: DeliveryContext, batch: OutboxBatch) -> bool:
-        """Whether that row is there."""
-        rows = OutboxAttempt.objects.using(context.using)
-        return rows.filter(batch=batch, call=self.call, started_at=self.started_at).exists()
-
 
 def settle(
-    context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, call: Call, *, by_read: bool = False
+    context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, attempt: Attempt, *, failures: int
 ) -> None:
-    """Writes what became of a leased batch, and what it says about the workspace; ``by_read`` for what was learned
-    without sending, which says nothing of sends.
+    """Settle the outcome of a POST: change the workspace, the batch and its records, and log the attempt.
 
-    An answer is precious: where the database has trouble, it is kept and tried again while the lease lasts.
+    If the database has an error, try again until the lease ends, because Evermuse gives the answer only once.
+
+    Args:
+        context: the delivery context.
+        sealed: the leased batch that was sent.
+        outcome: what the answer means.
+        attempt: the attempt to log.
+        failures: the workspace's failures in a row when the request was admitted (``Circuit.failures``).
     """
     until = sealed.batch.leased_until or context.clock.now()
     try:
-        if not by_read:
-            retry_until(until, context.using, context.clock, _settle_workspace, context, outcome)
+        retry_until(until, context.using, context.clock, _settle_workspace, context, outcome, failures)
     finally:
-        retry_until(until, context.using, context.clock, _write, context, sealed, outcome, call)
+        settle_batch(context, sealed, outcome, attempt)
 
 
-def _write(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, call: Call) -> None:
-    """One try: the batch in memory stays as it was leased, for the next one."""
+def settle_batch(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, attempt: Attempt) -> None:
+    """Settle an outcome that was learned without a POST. It says nothing about the workspace."""
+    until = sealed.batch.leased_until or context.clock.now()
+    retry_until(until, context.using, context.clock, _write, context, sealed, outcome, attempt)
+
+
+def give_up(context: DeliveryContext, batch: OutboxBatch, message: str) -> None:
+    """End a leased batch that can never be sent as it was sealed. Its records are rejected."""
+    batch = copy(batch)  # after a rollback, the caller's batch is still leased
+    with transaction.atomic(using=context.using):
+        parent = lock_isolating_parent(context, batch)
+        members = open_members(context, batch)
+        ended = {"finished_at": context.clock.now(), "message": message}
+        if _rows(context).settle(batch, BatchState.FAILED, **ended):
+            reject_open_members(context, batch, "NOT_SENDABLE", message)
+            if parent:
+                continue_after_named(context, parent, len(members))
+
+
+def _settle_workspace(context: DeliveryContext, outcome: Outcome, failures: int) -> None:
+    match outcome:
+        case Throttled(seconds, message):
+            block_for_retry_after(context, seconds, message)
+        case KeyRefused(_, message):
+            pause_workspace(context, message)
+        case InDoubt(message) | Unavailable(message):
+            back_off(context, message, failures)
+        case Accepted() | Refused() | TooLarge():
+            resume_workspace(context, by_send=True)
+
+
+def _write(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, attempt: Attempt) -> None:
+    """Write the outcome once. The batch in memory stays as it was leased, so that this can be repeated."""
     sealed = replace(sealed, batch=copy(sealed.batch))
     with transaction.atomic(using=context.using):
         if _settle_batch(context, sealed, outcome):
-            call.write(context, sealed.batch)
-        elif not call.is_written(context, sealed.batch):  # or a COMMIT of ours was lost only on its way back
-            call.write(context, sealed.batch)
+            attempt.save(context, sealed.batch)
+        elif not attempt.is_saved(context, sealed.batch):  # it is saved if only the answer to COMMIT was lost
+            attempt.save(context, sealed.batch)
             logger.warning(
-                "the lease of batch #%s was taken over; its answer is left to the new holder", sealed.batch.pk
+                "batch #%s: the lease was taken over; the new holder settles the batch", sealed.batch.pk
             )
 
 
-def _settle_workspace(context: DeliveryContext, outcome: Outcome) -> None:
-    match outcome:
-        case Throttled(seconds, message):
-            pace.hold_for_retry_after(context, seconds, message)
-        case KeyRefused(_, message):
-            pace.pause(context, message)
-        case InDoubt(message) | Unavailable(message):
-            pace.back_off(context, message)
-        case Accepted() | Refused() | TooLarge():
-            pace.resume(context, sent=True)
-
-
 def _settle_batch(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome) -> bool:
-    """False when the lease was lost."""
+    """Return False if the lease was lost."""
     match outcome:
         case Accepted(accepted=0):
-            return _accept_nobody(context, sealed, outcome)
+            return _refuse_all(context, sealed, outcome)
         case Accepted(rejected=0):
             return _accept(context, sealed, outcome)
         case Accepted():
             return _accept_in_part(context, sealed, outcome)
         case Refused(code, message, errors):
-            told = {"errors": errors_json(errors), "in_doubt": False, "failures": 0}
-            return refuse(context, sealed, Refusal(code, message, errors, told))
+            columns = {"errors": errors_to_json(errors), "in_doubt": False, "failures": 0}
+            return refuse_batch(context, sealed, Refusal(code, message, errors, columns))
         case TooLarge(message):
-            told = {"in_doubt": False, "failures": 0}
-            return refuse(context, sealed, Refusal("TOO_LARGE", message, told=told, too_large=True))
+            columns = {"in_doubt": False, "failures": 0}
+            return refuse_batch(
+                context, sealed, Refusal("TOO_LARGE", message, columns=columns, is_too_large=True)
+            )
         case InDoubt(message):
-            return _wait(context, sealed, message, in_doubt=True, failed=True)
+            return _send_again(context, sealed, message, is_in_doubt=True, has_failed=True)
         case Unavailable(message):
-            return _wait(context, sealed, message, failed=True)
+            return _send_again(context, sealed, message, has_failed=True)
         case Throttled(_, message) | KeyRefused(_, message):
-            return _wait(context, sealed, message)
+            return _send_again(context, sealed, message)
 
 
 # --- 202 ----------------------------------------------------------------------------------------------
 
 
 def _accept(
-    context: DeliveryContext, sealed: SealedBatch, outcome: Accepted, named: Located | None = None
+    context: DeliveryContext, sealed: SealedBatch, outcome: Accepted, located: LocatedErrors | None = None
 ) -> bool:
-    """Evermuse has all of it, but for the ``named`` ones."""
+    """Accept the batch, except for the ``located`` records, which are rejected."""
     parent = lock_isolating_parent(context, sealed.batch)
-    if not _rows(context).settle(sealed.batch, BatchState.ACCEPTED, **_accepted(context, outcome)):
+    if not _rows(context).settle(sealed.batch, BatchState.ACCEPTED, **_accepted_columns(context, outcome)):
         return False
-    clear(context, sealed.batch)
-    if named:
-        reject_located(context, sealed.batch, sealed.members, named)
-    if parent and named:
-        go_on_after_names(context, parent, len(named))
+    clear_suspicion(context, sealed.batch)
+    if located:
+        reject_located(context, sealed.batch, sealed.members, located)
+    if parent and located:
+        continue_after_named(context, parent, len(located))
     elif parent:
-        go_on_after_good(context, parent, len(sealed.members))
+        continue_after_accepted(context, parent, len(sealed.members))
     return True
 
 
 def _accept_in_part(context: DeliveryContext, sealed: SealedBatch, outcome: Accepted) -> bool:
-    """Some records were rejected. Where the answer names them all, the others are accepted."""
-    named = locate(sealed.members, outcome.errors)
-    same_form = sealed.batch.contract == context.workspace.contract
-    if len(named) == outcome.rejected and same_form:
-        return _accept(context, sealed, outcome, named)
-    # An answer that complains about more records than it rejects does not say which ones it rejected.
-    sure = outcome.errors if len(named) < outcome.rejected else ()
-    return refuse(context, sealed, _rejection(context, sealed, outcome, sure))
+    """Accept a batch with rejected records if the answer names all of them; otherwise send it again in parts."""
+    located = locate_errors(sealed.members, outcome.errors)
+    is_current_contract = sealed.batch.contract == context.workspace.contract
+    if len(located) == outcome.rejected and is_current_contract:
+        return _accept(context, sealed, outcome, located)
+    # If more records have errors than were rejected, the errors do not say which records were rejected.
+    certain_errors = outcome.errors if len(located) < outcome.rejected else ()
+    return refuse_batch(context, sealed, _partial_refusal(context, sealed, outcome, certain_errors))
 
 
-def _accept_nobody(context: DeliveryContext, sealed: SealedBatch, outcome: Accepted) -> bool:
-    """A 202 that rejects every record is a refusal."""
-    return refuse(context, sealed, _rejection(context, sealed, outcome, outcome.errors))
+def _refuse_all(context: DeliveryContext, sealed: SealedBatch, outcome: Accepted) -> bool:
+    """Treat a 202 that rejects every record as a refusal."""
+    return refuse_batch(context, sealed, _partial_refusal(context, sealed, outcome, outcome.errors))
 
 
-def _rejection(
+def _partial_refusal(
     context: DeliveryContext, sealed: SealedBatch, outcome: Accepted, errors: Sequence[RecordError]
 ) -> Refusal:
     message = f"{outcome.rejected} of {len(sealed.members)} records were rejected"
-    told = _accepted(context, outcome) | {"next_poll_at": None}
-    return Refusal("REJECTED", message, errors, told, accepted=outcome.accepted)
+    columns = _accepted_columns(context, outcome) | {"next_poll_at": None}
+    return Refusal("REJECTED", message, errors, columns, accepted=outcome.accepted)
 
 
-def _accepted(context: DeliveryContext, outcome: Accepted) -> dict[str, Any]:
+def _accepted_columns(context: DeliveryContext, outcome: Accepted) -> dict[str, Any]:
     return {
         "remote_id": outcome.remote_id,
         "accepted_at": context.clock.now(),
         "accepted_count": outcome.accepted,
         "rejected_count": outcome.rejected,
         "total_error_count": outcome.total_errors,
-        "errors": errors_json(outcome.errors),
+        "errors": errors_to_json(outcome.errors),
         "next_poll_at": context.clock.after(poll_delay(0, context.settings.poll_interval)),
         "in_doubt": False,
         "failures": 0,
@@ -221,48 +200,30 @@ def _accepted(context: DeliveryContext, outcome: Accepted) -> dict[str, Any]:
     }
 
 
-# --- nothing taken, or unclear ------------------------------------------------------------------------
+# --- no clear answer, or nothing accepted -------------------------------------------------------------
 
 
-def _wait(
+def _send_again(
     context: DeliveryContext,
     sealed: SealedBatch,
     message: str,
     *,
-    in_doubt: bool = False,
-    failed: bool = False,
+    is_in_doubt: bool = False,
+    has_failed: bool = False,
 ) -> bool:
-    """The batch waits for its next attempt; once in doubt, it stays in doubt until an answer is clear."""
-    batch = sealed.batch
-    doubted = batch.in_doubt or in_doubt
-    failures = batch.failures + failed
-    pause = (
-        full_jitter(failures, context.settings.backoff_base, context.settings.backoff_cap) if failed else 0
-    )
+    """Return the batch to the senders. Once in doubt, it stays in doubt until an answer is clear."""
+    batch, settings = sealed.batch, context.settings
+    is_in_doubt = batch.in_doubt or is_in_doubt
+    failures = batch.failures + has_failed
+    pause = full_jitter(failures, settings.backoff_base, settings.backoff_cap) if has_failed else 0
     return _rows(context).settle(
         batch,
-        BatchState.IN_DOUBT if doubted else BatchState.SEALED,
-        in_doubt=doubted,
+        BatchState.IN_DOUBT if is_in_doubt else BatchState.SEALED,
+        in_doubt=is_in_doubt,
         failures=failures,
         due_at=context.clock.after(pause),
         message=message,
     )
-
-
-# --- what can never be sent as it was sealed ----------------------------------------------------------
-
-
-def give_up(context: DeliveryContext, batch: OutboxBatch, message: str) -> None:
-    """leased → failed, for a batch that can never be sent as it was sealed. Its records are rejected."""
-    batch = copy(batch)  # a rollback leaves the caller's as it was leased
-    with transaction.atomic(using=context.using):
-        ended = {"finished_at": context.clock.now(), "message": message}
-        parent = lock_isolating_parent(context, batch)
-        members = open_members(context, batch)
-        if _rows(context).settle(batch, BatchState.FAILED, **ended):
-            reject_open(context, batch, "NOT_SENDABLE", message)
-            if parent:
-                go_on_after_names(context, parent, len(members))
 
 
 def _rows(context: DeliveryContext) -> BatchQuerySet:

@@ -14,14 +14,14 @@ from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseError
 
 from ...conf import get_settings
-from ...delivery.context.context import (
+from ...delivery.context import (
     Clock,
     DeliveryContext,
     close_thread_connections,
     open_context,
     queue_keys,
 )
-from ...delivery.context.database_errors import summarise_error
+from ...delivery.context import summarise_error
 from ...delivery.loop.relay import relay_with_pool, track
 from ...schedule import MAINTAIN
 from ...upkeep.maintenance import maintain_all

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.delivery.context.backoff import full_jitter, poll_delay, typical_completion_time
+from evermuse_outbox.delivery.context import full_jitter, poll_delay, typical_completion_time
 
 
 @given(st.integers(0, 10**9), st.floats(0, 1))

@@ -9,7 +9,7 @@ import pymysql
 import pytest
 from django.db import IntegrityError, InterfaceError, OperationalError
 
-from evermuse_outbox.delivery.context.database_errors import (
+from evermuse_outbox.delivery.context import (
     DatabaseErrorKind,
     classify_database_error,
     summarise_error,

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
 from evermuse_outbox.delivery.context import retries as persisting
-from evermuse_outbox.delivery.context.retries import retry_on_database_error, retry_until
+from evermuse_outbox.delivery.context import retry_on_database_error, retry_until
 
 
 def trouble(name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from evermuse_outbox.delivery.context.context import Clock
+from evermuse_outbox.delivery.context import Clock
 from evermuse_outbox.delivery.gates import permits as pace
 from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import open_context
+from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop.relay import relay, track
 from evermuse_outbox.delivery.sending.send import send_next
 from evermuse_outbox.evermuse.client import Client

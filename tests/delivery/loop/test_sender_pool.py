@@ -174,8 +174,8 @@ def test_after_a_helper_that_found_nothing_no_other_is_called_for_a_while(
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OperationalError("server closed the connection"), "default/w is left for later: "),
-        (ProgrammingError("no such table: x"), "default/w is left for later: "),
+        (OperationalError("server closed the connection"), "default/w: skipped until the next run: "),
+        (ProgrammingError("no such table: x"), "default/w: skipped until the next run: "),
         (ValueError("a mistake"), "the look-out of default/w ended"),
     ],
 )

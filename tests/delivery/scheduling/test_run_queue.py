@@ -10,7 +10,7 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context.context import open_context
+from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.scheduling import agenda
 from evermuse_outbox.delivery.scheduling import group_scan as group_scan
 from evermuse_outbox.delivery.scheduling.agenda import Agenda

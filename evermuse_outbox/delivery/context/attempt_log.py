@@ -1,0 +1,76 @@
+"""The attempt log: one row for each HTTP call, so that an operator sees when it was made and what came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ...evermuse.client import Answer
+from ...evermuse.outcomes import (
+    Accepted,
+    InDoubt,
+    KeyRefused,
+    Outcome,
+    Refused,
+    Throttled,
+    TooLarge,
+    Unavailable,
+)
+from ...models import OutboxAttempt, OutboxBatch
+from .context import DeliveryContext
+
+DETAIL_LENGTH = 2_000
+"""Characters of an answer that are stored with an attempt."""
+
+OUTCOME_NAMES = {
+    Accepted: "accepted",
+    Refused: "refused",
+    TooLarge: "too_large",
+    KeyRefused: "key_refused",
+    Throttled: "throttled",
+    InDoubt: "in_doubt",
+    Unavailable: "unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP call, before it is written to the attempt log.
+
+    ``call`` is a value of ``OutboxAttempt.Call``. ``seconds`` is how long the call took, ``status`` the HTTP status.
+    """
+
+    call: str
+    started_at: datetime
+    outcome: str
+    status: int | None = None
+    seconds: float | None = None
+    detail: str = ""
+
+    @classmethod
+    def of(cls, call: str, started_at: datetime, outcome: Outcome | None, answer: Answer | None) -> Attempt:
+        """Return the attempt for an answer or for an outcome without one. A read that succeeds has no outcome."""
+        name = OUTCOME_NAMES[type(outcome)] if outcome else "read"
+        if answer is None:
+            return cls(call, started_at, name, detail=getattr(outcome, "message", ""))
+        # NUL is replaced because PostgreSQL refuses it in text. A character has four bytes at most.
+        detail = answer.body[: 4 * DETAIL_LENGTH].decode("utf-8", "replace").replace("\0", "\ufffd")
+        return cls(call, started_at, name, answer.status, answer.seconds, detail[:DETAIL_LENGTH])
+
+    def save(self, context: DeliveryContext, batch: OutboxBatch | None) -> None:
+        """Insert the row. ``batch`` is None for a listing, which covers many batches."""
+        OutboxAttempt(
+            batch=batch,
+            workspace=context.workspace_name,
+            call=self.call,
+            started_at=self.started_at,
+            seconds=self.seconds,
+            status=self.status,
+            outcome=self.outcome,
+            detail=self.detail,
+        ).save(using=context.using, force_insert=True)
+
+    def is_saved(self, context: DeliveryContext, batch: OutboxBatch) -> bool:
+        """Return whether the row exists."""
+        rows = OutboxAttempt.objects.using(context.using)
+        return rows.filter(batch=batch, call=self.call, started_at=self.started_at).exists()

@@ -1,0 +1,143 @@
+"""The circuit breaker of a workspace: whether its API key may be used now.
+
+* closed: requests flow (state ``active``).
+* open: nothing is sent until ``blocked_until`` (states ``paused``, ``backing_off``, ``throttled``).
+* half-open: ``blocked_until`` is over, and one caller sends one request as a probe.
+
+The state stands on the workspace's row, so it holds for all processes and hosts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+
+from ...evermuse.errors import ThrottleUnavailable
+from ...models import OutboxWorkspace, WorkspaceState
+from ...models.workspace import WorkspaceQuerySet
+from ...ratelimit.throttle import MAX_HOLD
+from ..context import DeliveryContext, full_jitter
+
+logger = logging.getLogger(__name__)
+
+PROBE_INTERVAL = 60.0
+"""Seconds between two probes of a refused API key."""
+
+THROTTLE_RETRY = 5.0
+"""Seconds until an unavailable throttle backend is tried again."""
+
+
+class CircuitState(Enum):
+    """The state of a circuit breaker."""
+
+    CLOSED = auto()
+    OPEN = auto()
+    HALF_OPEN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """The circuit breaker as it was when a request was admitted.
+
+    ``failures`` is the number of failures in a row at that time. ``probe_until`` is set in the half-open state: until
+    then, no other caller may probe.
+    """
+
+    state: CircuitState
+    failures: int = 0
+    probe_until: datetime | None = None
+
+    @property
+    def allows_requests(self) -> bool:
+        """Whether the caller may send a request now."""
+        return self.state is not CircuitState.OPEN
+
+
+@contextmanager
+def workspace_circuit(context: DeliveryContext) -> Iterator[Circuit]:
+    """Yield the circuit of the workspace for the requests inside of the block.
+
+    The outcome of a probe closes the circuit or opens it again. If a probe brings no outcome, the next caller may
+    probe at the end of the block. If the throttle backend does not answer inside of the block, the circuit opens for
+    ``THROTTLE_RETRY`` seconds, because without it the rate limit cannot be kept.
+    """
+    circuit = Circuit(CircuitState.OPEN)
+    try:
+        circuit = context.run_with_retries(_check, context)
+        yield circuit
+    except ThrottleUnavailable as error:
+        context.run_with_retries(_block, context, WorkspaceState.BACKING_OFF, THROTTLE_RETRY, str(error))
+    finally:
+        if circuit.probe_until:
+            context.run_with_retries(
+                _rows(context).end_probe, context.workspace_name, circuit.probe_until, context.clock.now()
+            )
+
+
+def block_for_retry_after(context: DeliveryContext, seconds: float, message: str) -> None:
+    """Open the circuit after a 429, for the seconds of its ``retryAfter``."""
+    _block(context, WorkspaceState.THROTTLED, min(seconds, MAX_HOLD), message)
+
+
+def pause_workspace(context: DeliveryContext, message: str) -> None:
+    """Open the circuit after a 401 or 403. The API key is probed every ``PROBE_INTERVAL`` seconds."""
+    _block(context, WorkspaceState.PAUSED, PROBE_INTERVAL, message)
+
+
+def back_off(context: DeliveryContext, message: str, failures: int) -> None:
+    """Open the circuit after a failure of the API or of the network, for longer each time.
+
+    ``failures`` is ``Circuit.failures`` of the request. Ten requests that failed together count as one failure.
+    """
+    seconds = full_jitter(failures + 1, context.settings.backoff_base, context.settings.backoff_cap)
+    until = context.clock.after(seconds)
+    if _rows(context).back_off(context.workspace_name, failures, until, message):
+        _log(context, WorkspaceState.BACKING_OFF, until, message)
+
+
+def resume_workspace(context: DeliveryContext, *, by_send: bool) -> None:
+    """Close the circuit after a normal answer of the API. ``by_send`` is true for the answer to a POST."""
+    if _rows(context).resume(context.workspace_name, context.clock.now(), sent=by_send):
+        logger.info("workspace %s is active again", context.workspace_name)
+
+
+def _check(context: DeliveryContext) -> Circuit:
+    row = _rows(context).named(context.workspace_name)
+    if row.blocked_until and row.blocked_until > context.clock.now():
+        return Circuit(CircuitState.OPEN)
+    if not context.workspace.api_key:
+        reason = f"no API_KEY is set for the workspace {context.workspace_name!r}"
+        _block(context, WorkspaceState.PAUSED, PROBE_INTERVAL, reason)
+        return Circuit(CircuitState.OPEN)
+    if row.state == WorkspaceState.THROTTLED:
+        _rows(context).resume(context.workspace_name, context.clock.now(), sent=False)
+    if row.state in (WorkspaceState.ACTIVE, WorkspaceState.THROTTLED):
+        return Circuit(CircuitState.CLOSED, row.failures)
+    return _claim_probe(context, row)
+
+
+def _claim_probe(context: DeliveryContext, row: OutboxWorkspace) -> Circuit:
+    until = context.clock.after(context.settings.lease)
+    if _rows(context).claim_probe(row, until):
+        return Circuit(CircuitState.HALF_OPEN, row.failures, until)
+    return Circuit(CircuitState.OPEN)
+
+
+def _block(context: DeliveryContext, state: WorkspaceState, seconds: float, reason: str) -> None:
+    until = context.clock.after(seconds)
+    if _rows(context).hold(context.workspace_name, state, until, reason):
+        _log(context, state, until, reason)
+
+
+def _log(context: DeliveryContext, state: WorkspaceState, until: datetime, reason: str) -> None:
+    logger.warning(
+        "workspace %s is %s until %s: %s", context.workspace_name, state.value, until.isoformat(), reason
+    )
+
+
+def _rows(context: DeliveryContext) -> WorkspaceQuerySet:
+    return OutboxWorkspace.objects.using(context.using)

@@ -1,0 +1,78 @@
+"""Choose groups: load a workspace's run queue, refill it from a group scan, and save it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from ...models import OutboxWorkspace
+from ..context import DeliveryContext
+from .group_scan import GroupScan, scan_groups
+from .run_queue import RunQueue
+from .scheduler import Entry, Group, Terms, order_groups
+
+MIN_LIFETIME = 1.0
+"""Seconds until a run queue is replaced."""
+
+SCAN_SHARE = 10
+"""A run queue lives at least this many times as long as its scan took, so that scans take a tenth of the time."""
+
+MIN_SLOTS, MAX_SLOTS = 8, 64
+"""Minimum and maximum length of a run queue. In between, it is rate × lifetime."""
+
+MAX_SPARE_GROUPS = 200
+"""Groups outside of the run queue that one transaction tries if nothing of the run queue can be sealed."""
+
+
+def load_run_queue(context: DeliveryContext, workspace: OutboxWorkspace) -> RunQueue:
+    """Read the run queue from the workspace's row, which the caller has locked."""
+    queue = RunQueue.from_json(workspace.run_queue)
+    # If the project has changed USE_TZ, the database refuses the datetimes that were stored before.
+    is_naive = context.clock.now().tzinfo is None
+    queue.resume_points = {
+        group: point
+        for group, point in queue.resume_points.items()
+        if (point.enqueued_at.tzinfo is None) is is_naive
+    }
+    if not queue.is_current(context.clock.now().timestamp()):
+        queue.entries = []
+    return queue
+
+
+def save_run_queue(context: DeliveryContext, workspace: OutboxWorkspace, queue: RunQueue) -> None:
+    """Write the run queue to the workspace's row by one UPDATE, at the end of the transaction."""
+    workspace.seal_count += 1
+    workspace.run_queue = queue.to_json()
+    changed = ["run_queue", "seal_count"]
+    if queue.arrival_rates:
+        workspace.remember_arrival_rates(queue.arrival_rates)
+        changed.append("arrival_rates")
+    workspace.save(using=context.using, update_fields=changed)
+
+
+def scan_for_groups(
+    context: DeliveryContext, workspace: OutboxWorkspace, queue: RunQueue, excluded: Collection[Group]
+) -> GroupScan:
+    """Scan the workspace's groups. ``excluded`` are groups that must not be sealed now."""
+    queue.arrival_rates = workspace.known_arrival_rates()
+    return scan_groups(context, queue, excluded=excluded, max_full=_terms(context, queue).slots)
+
+
+def choose_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> None:
+    """Refill the run queue with the groups to seal next. Resting groups are left out."""
+    now = context.clock.now().timestamp()
+    groups = [waiting for waiting in scan.groups if not queue.is_resting(waiting.group, now)]
+    entries = order_groups(groups, _terms(context, queue), last_was_due=queue.last_was_due)
+    queue.refill(entries, scan.oldest, now=now, lifetime=max(MIN_LIFETIME, SCAN_SHARE * scan.seconds))
+
+
+def spare_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> list[Entry]:
+    """Return further groups to try if nothing of the run queue could be sealed, resting ones included."""
+    return queue.spare_groups(scan.groups, _terms(context, queue), MAX_SPARE_GROUPS)
+
+
+def _terms(context: DeliveryContext, queue: RunQueue) -> Terms:
+    settings, rate = context.settings, context.workspace.rate_limit
+    lifetime = max(MIN_LIFETIME, queue.lifetime)  # the next scan is expected to be as slow as the last one
+    slots = max(MIN_SLOTS, min(MAX_SLOTS, math.ceil(rate * lifetime)))
+    return Terms(rate, settings.linger, settings.max_wait, slots, lifetime)

@@ -1,0 +1,159 @@
+"""Write sealed batches and read them again: members, order, exact bytes and idempotency key."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db.models import Case, F, TextField, When
+
+from ...evermuse.body import FORMATS, BodyFormat, fingerprint
+from ...evermuse.limits import MAX_BATCH_RECORDS, MAX_BODY_BYTES
+from ...models import BatchState, OutboxBatch, OutboxRecord
+from ...models.query_hints import by_id
+from ...models.record import RecordQuerySet
+from ..context import DeliveryContext
+from .packing import Limits
+
+READ_WITH_PAGE = MAX_BODY_BYTES // MAX_BATCH_RECORDS
+"""Bytes up to which a payload is read together with its page. A larger one is read only if it is packed, so that a
+page in memory is never much larger than a request."""
+
+PAYLOAD_IF_SMALL = Case(When(size__lte=READ_WITH_PAGE, then=F("payload")), output_field=TextField())
+
+
+class PendingRecord(NamedTuple):
+    """The columns of a pending record that sealing needs. ``line`` is None if the payload was not read yet."""
+
+    pk: int
+    type: str
+    product_id: str
+    contract: str
+    size: int
+    attachments: int
+    line: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBatch:
+    """A batch with its body and the ids of its members in order."""
+
+    batch: OutboxBatch
+    members: tuple[int, ...]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body."""
+        return FORMATS[self.batch.body_format].content_type
+
+
+class SealRaced(Exception):
+    """A record changed its state during the sealing. The whole sealing is rolled back."""
+
+
+class BodyChanged(Exception):
+    """A stored payload was altered or removed after the sealing, so the sealed bytes cannot be sent again."""
+
+
+def read_records(rows: RecordQuerySet) -> list[PendingRecord]:
+    """Read the columns that sealing needs."""
+    columns = rows.annotate(line=PAYLOAD_IF_SMALL).values_list(*PendingRecord._fields)
+    return [PendingRecord._make(row) for row in columns]
+
+
+def write_batch(
+    context: DeliveryContext,
+    records: list[PendingRecord],
+    *,
+    parent: OutboxBatch | None = None,
+    resends: int = 0,
+    due_at: datetime | None = None,
+    is_leased: bool = False,
+) -> SealedBatch:
+    """Insert a batch and make ``records`` its members. Needs the sealing lock.
+
+    Args:
+        context: the delivery context.
+        records: the members. All have the same ``_type`` and ``_product_id``.
+        parent: the batch that the records are moved from; None if they are pending.
+        resends: how often these records were sent under other keys before.
+        due_at: when the batch may be sent; None for now.
+        is_leased: whether the caller sends the batch now.
+
+    Raise ``SealRaced`` if the database does not confirm the number of members.
+    """
+    lines = _lines(context, records)
+    body_format = _body_format_name(context, records)
+    body = FORMATS[body_format].join(lines.values())
+    now = context.clock.now()
+    batch = OutboxBatch(
+        workspace=context.workspace_name,
+        type=records[0].type,
+        product_id=records[0].product_id,
+        contract=context.workspace.contract,
+        body_format=body_format,
+        format_hint=context.settings.format_hints.get(records[0].type, ""),
+        key=f"eob-{uuid.uuid4().hex}",
+        sha256=fingerprint(body),
+        record_count=len(lines),
+        byte_count=len(body),
+        attachment_count=sum(record.attachments for record in records),
+        parent=parent,
+        resends=resends,
+        sealed_at=now,
+        due_at=due_at or now,
+        **(_lease(context) if is_leased else {}),
+    )
+    batch.save(using=context.using, force_insert=True)
+    members, rows = tuple(lines), OutboxRecord.rows.using(context.using)
+    claimed = rows.move(members, parent, batch) if parent else rows.take_into(batch, members)
+    if claimed != len(records):
+        raise SealRaced(f"{claimed} of {len(records)} records could be claimed for batch #{batch.pk}")
+    return SealedBatch(batch, members, body)
+
+
+def open_sealed(context: DeliveryContext, batch: OutboxBatch) -> SealedBatch:
+    """Read a batch that was sealed before, with the same body as then.
+
+    Raise ``BodyChanged`` if the stored payloads no longer give the bytes that were sealed.
+    """
+    rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
+    lines = dict(rows.order_by("pk").values_list("pk", "payload"))
+    body = FORMATS[batch.body_format].join(lines.values())
+    if fingerprint(body) != batch.sha256:
+        raise BodyChanged(f"the records of batch #{batch.pk} no longer give the bytes that were sealed")
+    return SealedBatch(batch, tuple(lines), body)
+
+
+def request_limits(context: DeliveryContext) -> Limits:
+    """Return the limits of a request from the settings."""
+    settings = context.settings
+    return Limits(settings.max_batch_records, settings.max_batch_bytes, settings.max_batch_attachments)
+
+
+def body_format(context: DeliveryContext) -> BodyFormat:
+    """Return the body format of the settings."""
+    return FORMATS[context.settings.body_format]
+
+
+def _lines(context: DeliveryContext, records: list[PendingRecord]) -> dict[int, str]:
+    """Return the payloads by record id, in the order of the ids; read those that were too large for their page."""
+    lines = {record.pk: record.line for record in records}
+    if unread := [pk for pk, line in lines.items() if line is None]:
+        rows = OutboxRecord.rows.using(context.using).filter(by_id(unread))
+        lines |= dict(rows.values_list("pk", "payload"))
+    return {pk: line for pk in sorted(lines) if (line := lines[pk]) is not None}
+
+
+def _body_format_name(context: DeliveryContext, records: list[PendingRecord]) -> str:
+    """Return the format of the settings, or NDJSON if only NDJSON is small enough for a record of maximum size."""
+    fits = body_format(context).size([record.size for record in records]) <= MAX_BODY_BYTES
+    return context.settings.body_format if fits else "ndjson"
+
+
+def _lease(context: DeliveryContext) -> dict[str, Any]:
+    until = context.clock.after(context.settings.lease)
+    return {"state": BatchState.SENDING, "lease_token": uuid.uuid4(), "leased_until": until}

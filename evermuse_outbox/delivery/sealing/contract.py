@@ -1,0 +1,36 @@
+"""Bring pending records into the contract that the workspace uses now."""
+
+from __future__ import annotations
+
+from ...evermuse.errors import Untranslatable
+from ...evermuse.records.validation import translate
+from ...models import OutboxRecord, OutboxRejection
+from ..context import DeliveryContext
+from .batches import PendingRecord
+
+
+def translate_or_reject(context: DeliveryContext, records: list[PendingRecord]) -> list[PendingRecord]:
+    """Rewrite the payload of each record of another contract; reject a record that has no form in this contract.
+
+    Return the records that are in the workspace's contract now.
+    """
+    contract = context.workspace.contract
+    translated = (
+        record if record.contract == contract else _translate_or_reject(context, record) for record in records
+    )
+    return [record for record in translated if record]
+
+
+def _translate_or_reject(context: DeliveryContext, record: PendingRecord) -> PendingRecord | None:
+    contract, nature = context.workspace.contract, context.settings.default_nature
+    rows = OutboxRecord.rows.using(context.using)
+    row = rows.filter(pk=record.pk)
+    try:
+        line = translate(row.values_list("payload", flat=True).get(), to=contract, default_nature=nature)
+    except Untranslatable as error:
+        rejection = OutboxRejection.local(record.pk, "UNTRANSLATABLE", str(error), context.clock.now())
+        rows.reject([rejection])
+        return None
+    size = len(line.encode())
+    row.update(payload=line, size=size, contract=contract)
+    return record._replace(size=size, contract=contract, line=line)
