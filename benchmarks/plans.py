@@ -164,7 +164,7 @@ def _channel(ahead: float = 0.0) -> Any:
 
 
 def _send(context: Any) -> None:
-    from evermuse_outbox.delivery.sending.send import Step, send_next
+    from evermuse_outbox.delivery.loop import Step, send_next
 
     if send_next(context) is not Step.SENT:
         raise RuntimeError("nothing was sent")
@@ -172,8 +172,8 @@ def _send(context: Any) -> None:
 
 def _lease(context: Any) -> None:
     """A batch that waits, sealed before, is leased and sent."""
-    from evermuse_outbox.delivery.sealing.seal import seal_next
-    from evermuse_outbox.delivery.sending.send import give_back, lease_due, send
+    from evermuse_outbox.delivery.loop import seal_next, send
+    from evermuse_outbox.delivery.sending import give_back, lease_due
 
     sealed = lease_due(context)
     if sealed is None:
@@ -183,7 +183,7 @@ def _lease(context: Any) -> None:
 
 
 def _track(context: Any) -> None:
-    from evermuse_outbox.delivery.polling.poll import poll_due_batch
+    from evermuse_outbox.delivery.polling import poll_due_batch
 
     while poll_due_batch(context):
         pass

@@ -6,7 +6,6 @@ workspace.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from celery import shared_task
@@ -14,15 +13,14 @@ from celery import shared_task
 from .conf import get_settings
 from .delivery.context import (
     Clock,
-    DeliveryContext,
     isolate_database_errors,
     open_context,
     queue_keys,
 )
-from .delivery.loop.relay import relay_with_pool
-from .delivery.loop.relay import track as poll_until
-from .delivery.polling.poll import has_due_poll, poll_due_batch
-from .delivery.scheduling.pending import has_work
+from .delivery.loop import poll as poll_until
+from .delivery.loop import relay_run
+from .delivery.polling import has_due_poll, poll_due_batch
+from .delivery.scheduling import has_work
 from .upkeep import maintenance
 
 RUN_SECONDS = 5.0
@@ -61,15 +59,13 @@ def relay(using: str, workspace: str) -> int:
     sent = 0
     with isolate_database_errors(f"{using}/{workspace}"):
         context = open_context(using, workspace)
-        sent = relay_with_pool(context, RUN_SECONDS, partial(_request_relay_if_needed, context))
+        with relay_run(context, RUN_SECONDS) as run:
+            if run.sent and has_work(context):
+                request_run(relay, using, workspace)
+        sent = run.sent
         # Relays can occupy all places of the workers for a long time; without this call no batch would be polled.
         poll_due_batch(context)
     return sent
-
-
-def _request_relay_if_needed(context: DeliveryContext) -> None:
-    if has_work(context):
-        request_run(relay, context.using, context.workspace_name)
 
 
 @shared_task(name="evermuse_outbox.poll", ignore_result=True)

@@ -19,7 +19,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.management.commands import outbox_drain, outbox_relay
 from evermuse_outbox.models import (
     BatchState,
@@ -124,7 +124,7 @@ def test_drain_of_an_empty_outbox_ends_at_once(alias, looks):
 
 def test_drain_waits_until_all_is_sent_and_followed(alias, context, clock, looks):
     outbox.enqueue_many((record(number) for number in range(3)), using=alias)
-    looks += [lambda: relay(context, 60), lambda: clock.move(5), lambda: track(context, 60)]
+    looks += [lambda: relay(context, 60), lambda: clock.move(5), lambda: poll(context, 60)]
     assert run("outbox_drain", "--database", alias, "--no-color") == "Drained: 3 delivered.\n"
     assert looks == []
 

@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings as project
 from django.db import connections
 
-from evermuse_outbox.delivery.sending.send import lease_due
+from evermuse_outbox.delivery.sending import lease_due
 from evermuse_outbox.upkeep.maintenance import rescue
 from tests.conftest import _database
 from tests.crash.nursery import Nursery

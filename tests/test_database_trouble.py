@@ -16,10 +16,8 @@ from django.db import Error as DatabaseError
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox, tasks
-from evermuse_outbox.delivery.context import Clock, open_context
-from evermuse_outbox.delivery.context import DatabaseErrorKind, classify_database_error
-from evermuse_outbox.delivery.loop.relay import _help, relay, track
-from evermuse_outbox.delivery.loop.sender_pool import SenderPool
+from evermuse_outbox.delivery.context import Clock, DatabaseErrorKind, classify_database_error, open_context
+from evermuse_outbox.delivery.loop import SenderPool, _help, poll, relay
 from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
@@ -279,7 +277,7 @@ def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
 
         clock.move(10)
         acts += [int, ailing.unlock]
-        assert track(after_answers(context, lambda: ailing.lock(BATCHES)), 1) == 1
+        assert poll(after_answers(context, lambda: ailing.lock(BATCHES)), 1) == 1
         assert OutboxBatch.objects.using(alias).get().state == "complete"
         assert caplog.text.count("retrying on the database") == 4
         assert acts == []

@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord
 from tests.records import record
 
@@ -27,7 +27,7 @@ def test_a_record_is_pending_then_in_flight_then_delivered(context, alias, sandb
     assert (batch.state, batch.record_count, batch.accepted_count) == (BatchState.ACCEPTED, 1, 1)
 
     clock.move(5)
-    assert track(context, 60) == 1
+    assert poll(context, 60) == 1
     assert states(alias) == ["delivered"]
     batch.refresh_from_db()
     assert (batch.state, batch.remote_status, batch.next_poll_at) == (BatchState.COMPLETE, "COMPLETE", None)

@@ -13,9 +13,8 @@ from django.db import connections, transaction
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay, seal_next
 from evermuse_outbox.delivery.sealing import seal
-from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.delivery.settling.apply_status import fail
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
@@ -200,7 +199,7 @@ def test_versions_written_and_rolled_back_amid_trouble_while_they_are_sent_end_w
         mine = open_mine()
         while goes_on():
             relay(mine, 60)
-            track(mine, 60)
+            poll(mine, 60)
         mine.client.close()
 
     @closing
@@ -210,7 +209,7 @@ def test_versions_written_and_rolled_back_amid_trouble_while_they_are_sent_end_w
             # Time flies: leases run out under senders that are at work.
             clock.move(9)
             rescue(alias, mine.clock)
-            track(mine, 60)
+            poll(mine, 60)
             under_way = list(OutboxRecord.rows.using(alias).in_flight().values_list("identity", flat=True))
             assert len(under_way) == len(set(under_way)), "two versions under way"
         mine.client.close()

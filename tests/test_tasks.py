@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from evermuse_outbox import outbox, schedule, tasks
 from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Sandbox
 from evermuse_outbox.schedule import beat_schedule

@@ -9,8 +9,8 @@ from django.urls import reverse
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import Clock, DatabaseThrottle, open_context
+from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.delivery.scheduling import agenda
-from evermuse_outbox.delivery.sealing.seal import seal_next
 from evermuse_outbox.insight.explain import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox

@@ -34,9 +34,8 @@ from hypothesis.stateful import (
 )
 
 from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.loop.relay import relay, track
-from evermuse_outbox.delivery.polling.poll import poll_due_batch
-from evermuse_outbox.delivery.sending.send import Step, send_next
+from evermuse_outbox.delivery.loop import Step, poll, relay, send_next
+from evermuse_outbox.delivery.polling import poll_due_batch
 from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.models import (
     OutboxAttempt,
@@ -222,7 +221,7 @@ class Versions(RuleBasedStateMachine):
     @rule(after=st.sampled_from([0, 3, 35, 70]))
     def follow(self, after):
         self.clock.move(after)
-        track(self.context, 60)
+        poll(self.context, 60)
 
     @has(*UNDER_WAY)
     @rule(rounds=st.integers(1, 4), seconds=st.sampled_from([3, 35, 70]))
@@ -230,7 +229,7 @@ class Versions(RuleBasedStateMachine):
         for _ in range(rounds):
             relay(self.context, 60)
             self.clock.move(seconds)
-            track(self.context, 60)
+            poll(self.context, 60)
 
     @has(*UNDER_WAY)
     @precondition(lambda self: len(self.stopped) < 3)
@@ -411,7 +410,7 @@ class Versions(RuleBasedStateMachine):
         for _ in range(60):
             maintain.rescue(self.alias, self.clock.clock())
             relay(self.context, 60)
-            track(self.context, 60)
+            poll(self.context, 60)
             self.nothing_is_wrong()
             if not self.is_under_way():
                 break

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from ..conf import DEFAULT_WORKSPACE, Workspace, get_settings
 from ..delivery.context import Clock, DeliveryContext
-from ..delivery.loop.relay import relay, track
+from ..delivery.loop import poll, relay
 from ..evermuse.client import Client
 from ..models import OutboxRecord
 from ..ratelimit.throttle import Entry, Reservation
@@ -84,7 +84,7 @@ def deliver(
         step = relay(context, 3_600)
         clock.by += timedelta(seconds=400)
         sent += step
-        if not step and not track(context, 1):
+        if not step and not poll(context, 1):
             break
     context.client.close()
     return sent

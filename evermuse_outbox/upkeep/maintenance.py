@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from ..conf import get_settings
-from ..delivery.context import Clock, isolate_database_errors
-from ..delivery.context import retry_on_database_error
-from ..delivery.gates.group_breaker import CLEARED_FOR
+from ..delivery.context import Clock, isolate_database_errors, retry_on_database_error
+from ..delivery.gates import CLEARED_FOR
 from ..models import (
     BatchState,
     GroupState,

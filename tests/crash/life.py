@@ -16,8 +16,7 @@ from django.test.utils import override_settings
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import Clock, DeliveryContext, open_context
-from evermuse_outbox.delivery.loop import relay
-from evermuse_outbox.delivery.sending.send import send_next
+from evermuse_outbox.delivery.loop import relay, send_next
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.testing import Unpaced
 from evermuse_outbox.upkeep import maintenance as maintain

@@ -10,7 +10,7 @@ from datetime import timedelta
 from random import Random
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop.relay import track
+from evermuse_outbox.delivery.loop import poll
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox.store import Batch, Life
 from tests.records import record
@@ -108,7 +108,7 @@ class BusyWorkspace:
 
     def look(self):
         """What a task does that was asked to track."""
-        track(self.context, 5)
+        poll(self.context, 5)
 
     def end_of_backlog(self):
         """Nothing waits to be sent any more."""

@@ -9,7 +9,7 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.gates import permits as pace
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace, WorkspaceState
 from evermuse_outbox.sandbox import Fault
 from tests.records import record
@@ -110,7 +110,7 @@ def test_after_six_hours_without_the_api_everything_flows_by_itself(
     beginning = clock.now()
     while OutboxRecord.objects.using(alias).filter(state__in=["pending", "in_flight"]).exists():
         relay(context, 60)
-        track(context, 60)
+        poll(context, 60)
         clock.move(10)
     assert (clock.now() - beginning).total_seconds() < 3 * context.settings.backoff_cap
     assert (workspace(alias).state, workspace(alias).failures) == (WorkspaceState.ACTIVE, 0)

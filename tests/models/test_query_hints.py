@@ -13,9 +13,9 @@ from django.db import connections
 from benchmarks.common import bulk_rows
 from benchmarks.common.query_plans import captured
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.polling.poll import poll_due_batch
-from evermuse_outbox.delivery.sealing.seal import seal_next
-from evermuse_outbox.delivery.sending.send import Step, give_back, lease_due, send, send_next
+from evermuse_outbox.delivery.loop import Step, seal_next, send, send_next
+from evermuse_outbox.delivery.polling import poll_due_batch
+from evermuse_outbox.delivery.sending import give_back, lease_due
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.upkeep.purge import purge
 from tests.records import record

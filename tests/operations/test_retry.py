@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.operations.retry import retry
 from evermuse_outbox.sandbox import Fault
@@ -24,7 +24,7 @@ def work(context, clock):
     for _ in range(20):
         relay(context, 60)
         clock.move(60)
-        track(context, 60)
+        poll(context, 60)
 
 
 def test_a_retried_record_is_pending_and_then_delivered(context, alias, sandbox, clock):
@@ -36,7 +36,7 @@ def test_a_retried_record_is_pending_and_then_delivered(context, alias, sandbox,
     assert state_of(row) == "pending"
     relay(context, 60)
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     assert state_of(row) == "delivered"
     assert row.rejections.count() == 1
 

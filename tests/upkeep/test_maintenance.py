@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch
 from evermuse_outbox.upkeep.maintenance import rescue
 from tests.records import record

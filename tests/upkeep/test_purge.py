@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.upkeep import purge as purging
 from evermuse_outbox.upkeep.purge import Walks, purge, purge_on
@@ -33,7 +33,7 @@ def delivered(context, alias, sandbox, clock):
     make_invalid(rows[3])
     relay(context, 60)
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     outbox.enqueue(record(9), using=alias)
     OutboxRecord.rows.using(alias).update(enqueued_at=clock.now())
 
@@ -73,7 +73,7 @@ def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(conte
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
     relay(context, 60)
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     assert states(alias) == ["delivered", "rejected"]
     clock.move(20 * DAY)
     purge(alias, context.clock, 14)
@@ -82,13 +82,13 @@ def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(conte
 
 
 def test_a_delivered_version_stays_while_an_older_one_waits_in_another_group(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.sending.send import send_next
+    from evermuse_outbox.delivery.loop import send_next
 
     outbox.enqueue(record(1, _product_id="b", data={"version": 1}), using=alias)
     outbox.enqueue(record(1, _product_id="a", data={"version": 2}), using=alias)
     send_next(context)
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     assert states(alias) == ["delivered", "pending"]
     clock.move(20 * DAY)  # a key that was refused all the time, for instance
     purge(alias, context.clock, 14)
@@ -105,7 +105,7 @@ def test_batches_that_cannot_go_do_not_hide_those_that_can(context, alias, sandb
     outbox.enqueue(record(99, _product_id="z"), using=alias)
     relay(context, 60)
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     clock.move(20 * DAY)
     assert purge(alias, context.clock, 14) == 1
     assert states(alias) == ["rejected"] * 12

@@ -1,8 +1,8 @@
 """What every step of the delivery uses: context, clock, retries, backoff and the attempt log.
 
-This package must not decide anything about records, batches or groups; it makes no HTTP request.
-Its public interface is ``DeliveryContext`` with ``open_context`` and ``queue_keys``, ``Clock``, the retry functions, the
-classification of database errors, the backoff functions and ``Attempt``.
+This package must not decide anything about records, batches or groups, and it makes no HTTP request.
+Its public interface is ``DeliveryContext`` with ``open_context`` and ``queue_keys``, ``Clock``, the retry functions,
+the classification of database errors, the backoff functions and ``Attempt``.
 """
 
 from .attempt_log import Attempt

@@ -72,7 +72,9 @@ def isolate_database_errors(name: str) -> Iterator[None]:
     except DatabaseError as error:
         # An error of an unknown kind is a defect of ours or of the installation: show where it happened.
         is_unknown = classify_database_error(error) is None
-        logger.warning("%s: skipped until the next run: %s", name, summarise_error(error), exc_info=is_unknown)
+        logger.warning(
+            "%s: skipped until the next run: %s", name, summarise_error(error), exc_info=is_unknown
+        )
 
 
 @dataclass(frozen=True, slots=True)

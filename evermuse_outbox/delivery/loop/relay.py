@@ -84,7 +84,9 @@ def seal_next(context: DeliveryContext) -> SealedBatch | None:
         sealed = seal_first(context, workspace, queue, queue.drain(), paused)
         if sealed is None:
             now = context.clock.now()
-            blocked = [group for group, row in paused.items() if row.blocked_until and row.blocked_until > now]
+            blocked = [
+                group for group, row in paused.items() if row.blocked_until and row.blocked_until > now
+            ]
             scan = scan_for_groups(context, workspace, queue, excluded=blocked)
             choose_groups(context, queue, scan)
             sealed = seal_first(context, workspace, queue, queue.drain(), paused)
@@ -178,11 +180,7 @@ def relay(
             if pool and now > started:
                 pool.note_sent(waiting_share=(context.client.seconds - waited_before) / (now - started))
                 pool.grow_if_permits_are_unused(context, seconds_per_batch=(now - started) / sent)
-        elif (
-            step is Step.CROWDED
-            and (sent or is_patient)
-            and now < last_sent_at + MAX_SECONDS_WITHOUT_BATCH
-        ):
+        elif step is Step.CROWDED and (sent or is_patient) and now < last_sent_at + MAX_SECONDS_WITHOUT_BATCH:
             clock.sleep(CROWDED_PAUSE)
         else:
             break

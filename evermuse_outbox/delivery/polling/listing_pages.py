@@ -19,8 +19,7 @@ from datetime import datetime, timedelta
 
 from ...evermuse.outcomes import Page
 from ...models import OutboxBatch
-from ..context import poll_delay
-from ..context import DeliveryContext
+from ..context import DeliveryContext, poll_delay
 
 NEWEST = ""
 """The cursor of the newest page."""

@@ -14,12 +14,14 @@ from django.db import transaction
 from ...evermuse.outcomes import KeyRefused, Page, Status, Throttled, read_status
 from ...models import BatchState, OutboxBatch
 from ...models.batch import BatchQuerySet
-from ..context import typical_completion_time
-from ..context import DeliveryContext
-from ..gates import permits as pace
-from ..scheduling.pending import has_work
-from ..settling.apply_status import age_of, apply_status, apply_statuses, fail
-from ..settling.settle import Call
+from ..context import Attempt, DeliveryContext, typical_completion_time
+from ..gates import (
+    acquire_permit,
+    resume_workspace,
+    workspace_circuit,
+)
+from ..scheduling import has_work
+from ..settling import age_of, apply_status, apply_statuses, fail
 from . import read_budget as budget
 from .listing_pages import (
     NEWEST,
@@ -60,15 +62,15 @@ def poll_due_batch(context: DeliveryContext) -> int:
     """
     if not has_due_poll(context):
         return 0
-    with pace.gate(context) as gate:
-        if not gate.is_open:
+    with workspace_circuit(context) as circuit:
+        if not circuit.allows_requests:
             return 0
         with budget.reading(context) as reading:
             batch = _next(context, reading) if reading else None
             asked = _read(context, reading, batch) if reading and batch else 0
         # Where something waits to be sent, sending it tells more of the key and of the API.
-        if gate.probe_until and reading and reading.told and not has_work(context):
-            context.run_with_retries(pace.resume, context, sent=False)
+        if circuit.probe_until and reading and reading.told and not has_work(context):
+            context.run_with_retries(resume_workspace, context, by_send=False)
         return asked
     return 0
 
@@ -166,14 +168,14 @@ def _do_without(
 
 def _read_one(context: DeliveryContext, reading: Reading, batch: OutboxBatch) -> bool:
     """Asks about one batch alone. False where no slot is soon."""
-    permit = pace.acquire_permit(context)
+    permit = acquire_permit(context)
     if permit is None:
         return False
     reading.reads += 1
     started = context.clock.now()
     answer, outcome = ask(context, permit, partial(context.client.batch, batch.remote_id))
-    call = Call.made("status", started, outcome, answer)
-    context.run_with_retries(call.write, context, batch)
+    attempt = Attempt.of("status", started, outcome, answer)
+    context.run_with_retries(attempt.save, context, batch)
     status = read_status(answer) if answer and not outcome else None
     if status and status.remote_id == batch.remote_id:
         reading.told += 1

@@ -14,7 +14,7 @@ from datetime import timedelta
 from ...models import OutboxBatch, OutboxWorkspace
 from ...models.workspace import LONGEST_REST as LONGEST_CLAIM
 from ..context import DeliveryContext
-from ..scheduling.pending import has_work
+from ..scheduling import has_work
 
 SENDS_A_READ = 25
 """While there is something to send, one read for so many slots: at most 1.04 requests a batch at the ceiling."""

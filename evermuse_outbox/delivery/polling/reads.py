@@ -19,9 +19,13 @@ from ...evermuse.outcomes import (
     of_read,
     read_page,
 )
-from ..context import DeliveryContext
-from ..gates import permits as pace
-from ..settling.settle import Call
+from ..context import Attempt, DeliveryContext
+from ..gates import (
+    acquire_permit,
+    block_for_retry_after,
+    call_with_permit,
+    pause_workspace,
+)
 
 
 class Listing(NamedTuple):
@@ -35,13 +39,13 @@ class Listing(NamedTuple):
 
 def read_listing(context: DeliveryContext, cursor: str | None) -> Listing | None:
     """The page behind ``cursor``, the newest batches first; None where no slot is soon."""
-    permit = pace.acquire_permit(context)
+    permit = acquire_permit(context)
     if permit is None:
         return None
     started = context.clock.now()
     answer, trouble = ask(context, permit, partial(context.client.batches, limit=MAX_LISTING, cursor=cursor))
-    call = Call.made("listing", started, trouble, answer)
-    context.run_with_retries(call.write, context, None)
+    attempt = Attempt.of("listing", started, trouble, answer)
+    context.run_with_retries(attempt.save, context, None)
     page = read_page(answer) if answer and not trouble else None
     trouble = trouble if page or trouble else InDoubt("the listing cannot be read")
     is_refused = bool(answer and trouble and not isinstance(trouble, KeyRefused | Throttled))
@@ -53,14 +57,14 @@ def ask(
 ) -> tuple[Answer | None, Outcome | None]:
     """One read. Only what concerns the key holds an open workspace: a failed read costs no record anything."""
     try:
-        answer = pace.call(context, permit, request, is_send=False)
+        answer = call_with_permit(context, permit, request, is_send=False)
     except (Unreachable, Unanswered) as error:
         return None, of_error(error)
     outcome = of_read(answer)
     # What a send came to is decided in settle; a read can only tell something of the key.
     match outcome:
         case Throttled(seconds, message):
-            context.run_with_retries(pace.hold_for_retry_after, context, seconds, message)
+            context.run_with_retries(block_for_retry_after, context, seconds, message)
         case KeyRefused(401, message):
-            context.run_with_retries(pace.pause, context, message)
+            context.run_with_retries(pause_workspace, context, message)
     return answer, outcome

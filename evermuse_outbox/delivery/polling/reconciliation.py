@@ -1,7 +1,7 @@
 """Before a batch that has long been in doubt is sent again: whether Evermuse has it already.
 
 An Idempotency-Key brings the first answer back only as long as Evermuse remembers it, and how long that is, is not
-published. Past ``KEY_MEMORY`` the listing is read first, back to the first attempt that was not answered clearly. A
+published. Past ``IDEMPOTENCY_KEY_TTL`` the listing is read first, back to the first attempt that was not answered clearly. A
 batch there is ours when it was made during such an attempt, has our type and number of records, and is no other
 batch's that we know. Where that is true of exactly one, and no other batch of ours can have made it, it is taken for
 accepted. Otherwise the batch is sent again, with the same key and bytes: to be taken twice harms no record, as long
@@ -27,11 +27,11 @@ PAGES = 20
 """Pages of the listing that are read at most for one batch."""
 
 
-class NotNow(Exception):
+class ReconciliationDelayed(Exception):
     """No slot was soon, or the lease was lost: nothing is known, and the batch waits on."""
 
 
-def is_needed(context: DeliveryContext, batch: OutboxBatch) -> bool:
+def needs_reconciliation(context: DeliveryContext, batch: OutboxBatch) -> bool:
     """Whether Evermuse may have forgotten the key of a batch that is in doubt."""
     if not batch.in_doubt:
         return False
@@ -41,9 +41,9 @@ def is_needed(context: DeliveryContext, batch: OutboxBatch) -> bool:
     )
 
 
-def look_up(context: DeliveryContext, batch: OutboxBatch) -> Outcome | None:
+def reconcile(context: DeliveryContext, batch: OutboxBatch) -> Outcome | None:
     """:class:`Accepted` where Evermuse has the batch, the trouble where the listing could not be read, and None where
-    it is to be sent again. Raises :class:`NotNow`."""
+    it is to be sent again. Raises :class:`ReconciliationDelayed`."""
     attempts = list(_doubts(context, batch).values_list("started_at", flat=True))
     found: list[Status] = []
     cursor = None
@@ -68,11 +68,11 @@ def _page(
 ) -> tuple[Page | None, Outcome | None]:
     until = context.clock.after(context.settings.lease)
     if not OutboxBatch.objects.using(context.using).renew(batch, until):
-        raise NotNow
+        raise ReconciliationDelayed
     batch.leased_until = until
     listing = read_listing(context, cursor)
     if listing is None:
-        raise NotNow
+        raise ReconciliationDelayed
     return listing.page, listing.trouble
 
 

@@ -19,7 +19,9 @@ def has_work(context: DeliveryContext) -> bool:
     return context.run_with_retries(lambda: due.exists() or newest.first() is not None)
 
 
-def pending_records(context: DeliveryContext, group: Group, since: ResumePoint | None = None) -> RecordQuerySet:
+def pending_records(
+    context: DeliveryContext, group: Group, since: ResumePoint | None = None
+) -> RecordQuerySet:
     """Return the pending records of a group, the longest waiting first, from a resume point on if there is one.
 
     A record that was committed late lies before the resume point. The next full scan finds it.

@@ -180,7 +180,11 @@ class RunQueue:
         """Return groups that are ready and were not tried yet, in rotation, resting ones included."""
         start = self.sample_start % max(1, len(groups))
         rotated = [*groups[start:], *groups[:start]]
-        ready = [waiting.group for waiting in rotated if terms.is_ready(waiting) and waiting.group not in self.tried]
+        ready = [
+            waiting.group
+            for waiting in rotated
+            if terms.is_ready(waiting) and waiting.group not in self.tried
+        ]
         return [Entry(group, Reason.SPARE) for group in ready[:limit]]
 
     def _most_recently_full(self) -> list[Group]:
@@ -201,7 +205,8 @@ class RunQueue:
             "recently_full": [[*group, *known] for group, known in self.recently_full.items()],
             "resting": [[*group, until] for group, until in self.resting.items()],
             "resume_points": [
-                [*group, point.enqueued_at.isoformat(), point.pk] for group, point in self.resume_points.items()
+                [*group, point.enqueued_at.isoformat(), point.pk]
+                for group, point in self.resume_points.items()
             ],
             "full_scan_at": self.full_scan_at,
             "full_scan_seconds": self.full_scan_seconds,
@@ -214,7 +219,9 @@ class RunQueue:
         """Read the column's value; return an empty queue if it cannot be read, because it is only a hint."""
         try:
             return cls(
-                entries=[Entry((kind, product), Reason(reason)) for kind, product, reason in value["entries"]],
+                entries=[
+                    Entry((kind, product), Reason(reason)) for kind, product, reason in value["entries"]
+                ],
                 made_at=float(value["made_at"]),
                 lifetime=float(value["lifetime"]),
                 last_was_due=bool(value["last_was_due"]),

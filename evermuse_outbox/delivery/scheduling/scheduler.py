@@ -114,13 +114,17 @@ def count_due_slots(ages: Sequence[float], terms: Terms) -> int:
     return math.ceil(needed)
 
 
-def groups_to_count(groups: Sequence[WaitingGroup], *, start: int, limit: int = COUNTED_GROUPS) -> list[Group]:
+def groups_to_count(
+    groups: Sequence[WaitingGroup], *, start: int, limit: int = COUNTED_GROUPS
+) -> list[Group]:
     """Return the groups for which it is useful to know whether they fill a request, at most ``limit``.
 
     ``start`` is the position in ``groups`` where the rotating sample begins. With ``limit`` groups or fewer, return
     all of them.
     """
-    likely = sorted((waiting for waiting in groups if waiting.expected_requests >= LIKELY_FULL), key=_by_likelihood)
+    likely = sorted(
+        (waiting for waiting in groups if waiting.expected_requests >= LIKELY_FULL), key=_by_likelihood
+    )
     oldest = heapq.nsmallest(limit, groups, key=_by_age)
     sample = [groups[(start + step) % len(groups)] for step in range(min(limit, len(groups)))]
     wanted = [*likely[: limit // 2], *oldest[: limit // 4], *sample[: limit // 4], *sample, *oldest]

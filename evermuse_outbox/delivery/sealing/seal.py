@@ -91,7 +91,9 @@ def _seal_probe(context: DeliveryContext, row: OutboxGroup, group: Group) -> Sea
     return write_batch(context, records, is_leased=True) if records else None
 
 
-def _locked_pages(context: DeliveryContext, waiting: RecordQuerySet, size: int) -> Iterator[list[PendingRecord]]:
+def _locked_pages(
+    context: DeliveryContext, waiting: RecordQuerySet, size: int
+) -> Iterator[list[PendingRecord]]:
     """Yield the waiting records page by page and lock them. Skip records that another transaction has locked."""
     if connections[context.using].features.has_select_for_update_skip_locked:
         waiting = waiting.select_for_update(skip_locked=True)

@@ -79,9 +79,7 @@ def _other_versions(context: DeliveryContext, records: Sequence[Record]) -> dict
     return {pk: OtherVersions(newer, older_batch) for pk, newer, older_batch in columns}
 
 
-def _supersede(
-    context: DeliveryContext, records: Sequence[R], versions: dict[int, OtherVersions]
-) -> list[R]:
+def _supersede(context: DeliveryContext, records: Sequence[R], versions: dict[int, OtherVersions]) -> list[R]:
     overtaken = {pk: version.newer for pk, version in versions.items() if version.newer}
     OutboxRecord.rows.using(context.using).supersede(overtaken)
     return [record for record in records if record.pk in versions and record.pk not in overtaken]

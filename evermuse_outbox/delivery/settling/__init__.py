@@ -1,0 +1,11 @@
+"""Settling writes what Evermuse said into the rows: the answer to a POST, and the status that a read brings.
+
+This package must make no HTTP request; it changes batches only while they are leased or in the state that was read.
+Its public interface is ``settle``, ``settle_batch`` and ``give_up`` for a leased batch, and ``apply_status``,
+``apply_statuses`` and ``fail_batch`` for an accepted one.
+"""
+
+from .apply_status import age_of, apply_status, apply_statuses, fail
+from .settle import give_up, settle, settle_batch
+
+__all__ = ["age_of", "apply_status", "apply_statuses", "fail", "give_up", "settle", "settle_batch"]

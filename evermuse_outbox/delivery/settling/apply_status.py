@@ -16,19 +16,17 @@ from django.db import transaction
 
 from ...evermuse.outcomes import RecordError, Status
 from ...models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
-from ..context import full_jitter, poll_delay
-from ..context import DeliveryContext
-from ..isolation.group_testing import Search
-from ..isolation.isolate import start
-from ..isolation.rejections import (
-    Located,
-    errors_json,
-    locate,
+from ..context import DeliveryContext, full_jitter, poll_delay
+from ..isolation import (
+    LocatedErrors,
+    errors_to_json,
+    locate_errors,
     open_members,
     reject_located,
-    reject_open,
+    reject_open_members,
+    start_isolating,
 )
-from ..sealing.seal import lock_for_sealing, seal_parts
+from ..sealing import lock_for_sealing, reseal_parts
 
 ATTACHMENTS_UNDER_WAY = ("PENDING", "IN_PROGRESS")
 
@@ -121,7 +119,7 @@ def fail(
         resends = 0
     pause = full_jitter(resends or 1, context.settings.backoff_base, context.settings.backoff_cap)
     rest = open_members(context, batch)
-    seal_parts(context, batch, [rest], resends=resends, due_at=context.clock.after(pause))
+    reseal_parts(context, batch, [rest], resends=resends, due_at=context.clock.after(pause))
 
 
 def _reject_failed(
@@ -137,7 +135,7 @@ def _reject_failed(
     if blamed:
         reject_located(context, batch, members, blamed)
     else:
-        reject_open(context, batch, "FAILED", message)
+        reject_open_members(context, batch, "FAILED", message)
 
 
 def _tells_of_more_rejections(batch: OutboxBatch, status: Status) -> bool:
@@ -179,13 +177,12 @@ def _complete_in_part(context: DeliveryContext, batch: OutboxBatch, status: Stat
     ended = {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
     if _change(context, batch, BatchState.SPLIT, _told(status) | ended):
         reject_located(context, batch, members, fresh)
-        left = len(still_open) - len(fresh)
-        start(context, batch, Search(found=len(fresh)) if fresh else Search(suspects=left))
+        start_isolating(context, batch, named=len(fresh))
 
 
-def _locate(batch: OutboxBatch, members: tuple[int, ...], errors: Sequence[RecordError]) -> Located:
+def _locate(batch: OutboxBatch, members: tuple[int, ...], errors: Sequence[RecordError]) -> LocatedErrors:
     """Who is meant; nobody where one of those who were sent is not there any more, and an index may mean another."""
-    return locate(members, errors) if len(members) == batch.record_count else {}
+    return locate_errors(members, errors) if len(members) == batch.record_count else {}
 
 
 def _members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...]:
@@ -208,7 +205,7 @@ def _told(status: Status) -> dict[str, Any]:
         "accepted_count": status.accepted,
         "rejected_count": status.rejected,
         "total_error_count": status.total_errors,
-        "errors": errors_json(status.errors),
+        "errors": errors_to_json(status.errors),
         "attachment_status": status.attachment_status,
         "attachment_total": status.attachment_total,
         "attachment_complete": status.attachment_complete,

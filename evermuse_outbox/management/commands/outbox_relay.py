@@ -20,9 +20,9 @@ from ...delivery.context import (
     close_thread_connections,
     open_context,
     queue_keys,
+    summarise_error,
 )
-from ...delivery.context import summarise_error
-from ...delivery.loop.relay import relay_with_pool, track
+from ...delivery.loop import poll, relay_with_pool
 from ...schedule import MAINTAIN
 from ...upkeep.maintenance import maintain_all
 
@@ -67,7 +67,7 @@ class Command(BaseCommand):
     def _steps(self) -> list[tuple[str, Callable[[], int], float]]:
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
         for using, name in queue_keys():
-            steps.append((f"track {name}", partial(_run, track, using, name), IDLE))
+            steps.append((f"poll {name}", partial(_run, poll, using, name), IDLE))
             for turn in ("even", "odd"):  # one goes on while the other waits for its last answers
                 steps.append(
                     (f"send {name}, {turn} turns", partial(_run, relay_with_pool, using, name), IDLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.sandbox import Fault
 from tests.services import REDIS_URL
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evermuse_outbox.delivery.sealing.seal import seal_next
+from evermuse_outbox.delivery.loop import seal_next
 
 from ..life import Life
 from ..scenario import scenario

@@ -9,8 +9,7 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.gates import group_breaker as systemic
-from evermuse_outbox.delivery.loop.relay import relay, track
-from evermuse_outbox.delivery.sending.send import send_next
+from evermuse_outbox.delivery.loop import poll, relay, send_next
 from evermuse_outbox.delivery.settling.apply_status import apply_status
 from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.evermuse.outcomes import Status
@@ -59,7 +58,7 @@ def deliver(context, clock, rounds=40):
     for _ in range(rounds):
         sent = relay(context, 60)
         clock.move(5)
-        if not sent and not track(context, 60):
+        if not sent and not poll(context, 60):
             return
 
 
@@ -196,8 +195,7 @@ def test_refusals_that_differ_are_not_added_up(context, alias, small, clock):
 
 
 def test_a_batch_under_way_when_its_group_was_paused_is_not_used_up(context, alias, small, clock):
-    from evermuse_outbox.delivery.sealing.seal import seal_next
-    from evermuse_outbox.delivery.sending.send import send
+    from evermuse_outbox.delivery.loop import seal_next, send
 
     with served(small(), clock, strict=True) as (here, sandbox):
         enqueue(alias, *range(60), invalid=range(60))

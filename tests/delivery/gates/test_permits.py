@@ -1,26 +1,26 @@
-"""The wait for a slot: in line for a slot, then at the door, and never past a hold."""
+"""The wait for a permit: first for the reserved slot, then for a permit, and never after a 429."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from evermuse_outbox.delivery.context import Clock
-from evermuse_outbox.delivery.gates import permits as pace
+from evermuse_outbox.delivery.gates import permits
 from evermuse_outbox.ratelimit.throttle import Entry, Reservation
 
 
 class Scripted:
-    """A slot that far away, and then those waits at the door until it opens."""
+    """A slot so many seconds away, and then waits of these lengths until a permit is free."""
 
-    def __init__(self, slot, *doors):
+    def __init__(self, slot, *waits):
         self.slot = slot
-        self.doors = list(doors)
+        self.waits = list(waits)
 
     def reserve(self, patience):
         return Reservation(self.slot, self.slot <= patience)
 
     def enter(self):
-        return Entry(self.doors.pop(0), None) if self.doors else Entry(0.0, "visit")
+        return Entry(self.waits.pop(0), None) if self.waits else Entry(0.0, "permit")
 
 
 class Sleeper:
@@ -37,33 +37,33 @@ class Sleeper:
 
 
 @dataclasses.dataclass
-class FakeChannel:
+class FakeContext:
     throttle: Scripted
     clock: Clock
 
 
-def waited(slot, *doors):
+def acquire(slot, *waits):
     sleeper = Sleeper()
-    return pace.acquire_permit(FakeChannel(Scripted(slot, *doors), sleeper.clock())), sleeper.at
+    return permits.acquire_permit(FakeContext(Scripted(slot, *waits), sleeper.clock())), sleeper.at
 
 
-def test_it_returns_at_the_slot():
-    assert waited(0.4) == ("visit", 0.4)
+def test_the_permit_is_returned_at_the_reserved_slot():
+    assert acquire(0.4) == ("permit", 0.4)
 
 
-def test_it_waits_at_the_door_while_too_many_may_be_inside():
-    assert waited(0.5, 0.25, 0.125) == ("visit", 0.875)
+def test_it_waits_while_too_many_requests_may_be_under_way():
+    assert acquire(0.5, 0.25, 0.125) == ("permit", 0.875)
 
 
-def test_a_slot_given_out_before_a_429_is_not_used_after_it():
-    assert waited(0.5, 30) == (None, 0.5)
+def test_a_slot_reserved_before_a_429_is_not_used_after_it():
+    assert acquire(0.5, 30) == (None, 0.5)
 
 
-def test_who_would_wait_too_long_gives_up():
-    assert waited(60) == (None, 0)
+def test_a_slot_too_far_away_is_not_taken():
+    assert acquire(60) == (None, 0)
 
 
-def test_one_who_is_never_let_in_gives_up_in_the_end():
-    permit, at = waited(0.5, *[0.5] * 50)
+def test_it_gives_up_if_no_permit_becomes_free():
+    permit, at = acquire(0.5, *[0.5] * 50)
     assert permit is None
-    assert at <= pace.MAX_PERMIT_WAIT
+    assert at <= permits.MAX_PERMIT_WAIT

@@ -1,4 +1,4 @@
-"""Where a refusal names nobody: every bad record is found, no good one is blamed, within a stated number of tries."""
+"""Group testing finds every bad record, blames no good one, and needs no more requests than documented."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.delivery.isolation.group_testing import Search
+from evermuse_outbox.delivery.isolation.group_testing import GroupTest
 
 
-def play(bad, records, samples=()):
-    """Tries ``records`` until none is left. Returns the bad ones that were found, and the number of requests.
+def isolate(bad, records, samples=()):
+    """Test ``records`` until none is left. Return the bad ones that were found, and the number of requests.
 
-    ``samples`` are the numbers of the requests in which the last record is tried out of turn.
+    ``samples`` are the numbers of the requests in which the last record is tried out of order.
     """
-    left, search, found, requests = list(range(records)), Search(), set(), 0
+    left, test, found, requests = list(range(records)), GroupTest(), set(), 0
     while left:
         if requests in samples and len(left) > 1:
-            search = search.with_sample()
-        size = search.next_size(len(left))
+            test = test.with_sample()
+        size = test.next_size(len(left))
         assert 1 <= size <= len(left)
-        tried, rest = (left[-1:], left[:-1]) if search.sample else (left[:size], left[size:])
+        tested, rest = (left[-1:], left[:-1]) if test.is_sample else (left[:size], left[size:])
         requests += 1
-        if not bad & set(tried):
-            search, left = search.after_good(size, len(rest)), rest
+        if not bad & set(tested):
+            test, left = test.after_good(size, len(rest)), rest
             continue
-        search = search.after_bad(size, len(rest))
+        test = test.after_bad(size, len(rest))
         if size == 1:
-            found |= set(tried)
+            found |= set(tested)
             left = rest
     return found, requests
 
@@ -40,17 +40,17 @@ def bits(records, bad):
 
 
 def bound(records, bad):
-    """What the docs promise."""
+    """Return the documented maximum."""
     return 1.1 * bits(records, bad) + bad + 10
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2, 5, 20, 50, 100, 200, 500, 800, 999, 1_000])
-def test_a_thousand_records_need_no_more_requests_than_promised(bad):
+def test_a_thousand_records_need_no_more_requests_than_documented(bad):
     rng = random.Random(bad)
     scattered = [set(rng.sample(range(1_000), bad)) for _ in range(15)]
     together = [set(range(start, start + bad)) for start in {0, (1_000 - bad) // 2, 1_000 - bad}]
     for spoiled in scattered + together:
-        found, requests = play(spoiled, 1_000)
+        found, requests = isolate(spoiled, 1_000)
         assert found == spoiled
         assert requests <= bound(1_000, bad)
 
@@ -59,17 +59,24 @@ def test_a_thousand_records_need_no_more_requests_than_promised(bad):
     st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))),
     st.sets(st.integers(0, 40)),
 )
-def test_exactly_the_bad_ones_are_found_also_with_samples_between(case, samples):
+def test_exactly_the_bad_records_are_found_also_with_samples(case, samples):
     records, bad = case
-    found, requests = play(bad, records, samples)
+    found, requests = isolate(bad, records, samples)
     assert found == bad
     assert requests <= bound(records, len(bad)) + 2 * len(samples)
 
 
 def test_good_records_alone_need_one_request():
-    assert play(set(), 1_000) == (set(), 1)
+    assert isolate(set(), 1_000) == (set(), 1)
 
 
-def test_who_is_named_leaves_the_others_to_be_tried_together():
-    search = Search(suspects=8).after_bad(4, 4).after_names(2)
-    assert search.next_size(6) == 6
+def test_the_others_are_tried_together_after_some_were_named():
+    test = GroupTest(suspects=8).after_bad(4, 4).after_named(2)
+    assert test.next_size(6) == 6
+
+
+def test_the_state_survives_storage_and_unknown_keys_are_ignored():
+    test = GroupTest(suspects=8).after_bad(4, 4).with_sample()
+    assert GroupTest.from_json(test.to_json()) == test
+    assert GroupTest.from_json({"stride": 3, "bad": 2}) == GroupTest(bad=2)
+    assert GroupTest.from_json(None) == GroupTest()

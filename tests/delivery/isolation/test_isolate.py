@@ -11,8 +11,7 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.loop.relay import relay, track
-from evermuse_outbox.delivery.sending.send import send_next
+from evermuse_outbox.delivery.loop import poll, relay, send_next
 from evermuse_outbox.evermuse.client import Client
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.sandbox import Sandbox
@@ -49,7 +48,7 @@ def deliver(context, clock):
     for _ in range(100):
         sent = relay(context, 60)
         clock.move(5)
-        if not sent and not track(context, 60):
+        if not sent and not poll(context, 60):
             return
     raise AssertionError("it never ends")
 

@@ -1,4 +1,4 @@
-"""The loop: how long it goes on, and when it calls for help."""
+"""The relay: how long it goes on, and when it starts more senders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import threading
 
 import pytest
 
-from evermuse_outbox.delivery.context import context as queue_keys
-from evermuse_outbox.delivery.loop.relay import relay, relay_with_pool
-from evermuse_outbox.delivery.loop.sender_pool import SenderPool
+from evermuse_outbox.delivery.context import context as contexts
+from evermuse_outbox.delivery.loop import SenderPool, relay, relay_with_pool
 from evermuse_outbox.evermuse import client as clients
 from evermuse_outbox.models import OutboxBatch
 from evermuse_outbox.ratelimit.throttle import Entry, Reservation
@@ -17,7 +16,7 @@ from tests.records import enqueue
 
 
 class Unpaced:
-    """As fast as anybody likes; remembers who came to the door."""
+    """Gives every permit at once, and remembers the threads that asked."""
 
     def __init__(self):
         self.senders = set()
@@ -36,7 +35,7 @@ class Unpaced:
         pass
 
 
-def test_it_ends_when_its_time_is_up_and_not_within_a_batch(
+def test_it_ends_when_the_time_is_up_but_not_within_a_batch(
     context, alias, sandbox, outbox_settings, reopen, clock
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1)
@@ -49,40 +48,40 @@ def test_it_ends_when_its_time_is_up_and_not_within_a_batch(
 
 @pytest.mark.commits
 @pytest.mark.parametrize("slow", [True, False])
-def test_slow_answers_call_for_more_senders_and_quick_ones_do_not(
+def test_slow_answers_need_more_senders_and_quick_ones_do_not(
     context, alias, sandbox, outbox_settings, monkeypatch, slow
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
     throttle = Unpaced()
     monkeypatch.setattr(throttle, "wait", lambda: 0.0 if slow else 0.05)
-    monkeypatch.setattr(queue_keys, "_throttle", lambda workspace, settings: throttle)
-    monkeypatch.setattr(SenderPool, "_crews", {})
+    monkeypatch.setattr(contexts, "open_throttle", lambda workspace, settings: throttle)
+    monkeypatch.setattr(SenderPool, "_pools", {})
     enqueue(alias, *range(12))
     if slow:
         sandbox.fail_next(Fault.slow(0.3), count=None)
-    context = queue_keys.open_context(alias, "default")
+    context = contexts.open_context(alias, "default")
     assert relay_with_pool(context, 60) == 12
     assert len(sandbox.records()) == 12
     assert {stored.times for stored in sandbox.records()} == {1}
     assert (2 <= len(throttle.senders) <= 4) if slow else len(throttle.senders) == 1
-    assert SenderPool.of(context)._size == len(throttle.senders) - 1  # and the next run begins with them
+    assert SenderPool.of(context, relay)._last_size == len(throttle.senders) - 1  # and the next run begins with them
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {"accepted"}
 
 
 @pytest.mark.commits
-def test_more_senders_come_before_the_first_answer_does(
+def test_more_senders_start_before_the_first_answer_arrives(
     context, alias, sandbox, outbox_settings, monkeypatch
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
-    monkeypatch.setattr(queue_keys, "_throttle", lambda workspace, settings: Unpaced())
-    monkeypatch.setattr(SenderPool, "_crews", {})
+    monkeypatch.setattr(contexts, "open_throttle", lambda workspace, settings: Unpaced())
+    monkeypatch.setattr(SenderPool, "_pools", {})
     enqueue(alias, *range(3))
-    all_there, request = threading.Barrier(3, timeout=30), clients._Session.request
+    all_sending, request = threading.Barrier(3, timeout=30), clients._Session.request
 
-    def request_when_all_do(*given, **named):
-        all_there.wait()
-        return request(*given, **named)
+    def request_when_all_send(*args, **kwargs):
+        all_sending.wait()
+        return request(*args, **kwargs)
 
-    monkeypatch.setattr(clients._Session, "request", request_when_all_do)
-    assert relay_with_pool(queue_keys.open_context(alias, "default"), 60) == 3
+    monkeypatch.setattr(clients._Session, "request", request_when_all_send)
+    assert relay_with_pool(contexts.open_context(alias, "default"), 60) == 3
     assert {stored.times for stored in sandbox.records()} == {1}

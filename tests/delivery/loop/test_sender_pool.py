@@ -1,4 +1,4 @@
-"""Who sends beside whom: runs that follow each other, and helpers that outlast them."""
+"""The sender pool: runs that follow each other, senders that outlast a run, and the monitor."""
 
 from __future__ import annotations
 
@@ -8,217 +8,243 @@ from types import SimpleNamespace
 import pytest
 from django.db import OperationalError, ProgrammingError
 
-from evermuse_outbox.delivery.loop import sender_pool as crews
-from evermuse_outbox.delivery.loop.sender_pool import LOOK, SenderPool, is_another_of_use
+from evermuse_outbox.delivery.context import QueueKey
+from evermuse_outbox.delivery.loop import SenderPool, sender_pool
+from evermuse_outbox.delivery.loop.sender_pool import CHECK_INTERVAL, is_another_useful
+
+
+def sends_one_batch(context, seconds, pool):
+    return 1
 
 
 @pytest.fixture
 def pool(monkeypatch):
-    """A crew of four at the most, whose helpers need no database."""
-    monkeypatch.setattr(crews, "open_context", lambda *lane: None)
-    monkeypatch.setattr(crews, "close_thread_connections", lambda: None)
-    monkeypatch.setattr(SenderPool, "_crews", {})
-    return SenderPool.of(SimpleNamespace(using="default", name="w", settings=SimpleNamespace(senders=4)))
+    """A pool of at most four senders, which need no database and always find an unused permit."""
+    monkeypatch.setattr(sender_pool, "open_context", lambda *key: None)
+    monkeypatch.setattr(sender_pool, "close_thread_connections", lambda: None)
+    monkeypatch.setattr(sender_pool, "has_unused_permits", lambda context, within=0.0: True)
+    monkeypatch.setattr(SenderPool, "_pools", {})
+    context = SimpleNamespace(queue_key=QueueKey("default", "w"), settings=SimpleNamespace(senders=4))
+    return SenderPool.of(context, sends_one_batch)
 
 
 @pytest.mark.parametrize(
-    ("senders", "share", "waits", "is_of_use"),
+    ("senders", "share", "waits", "is_useful"),
     [
         (0, 0.0, [], True),
         (1, 0.0, [], False),
         (1, 0.01, [], True),
         (4, 0.75, [], False),  # at each moment one of the four seals
         (4, 0.76, [], True),
-        (1, 0.0, [LOOK], False),
-        (1, 0.0, [2 * LOOK], True),
-        (3, 0.0, [2 * LOOK, 0.01, 0.01], True),
-        (3, 0.0, [0.09, 0.01, 0.01], False),  # as quick as the looks: what answers take will tell
-        (3, 0.0, [9.0, 9.0], False),  # one seals, or stands in line
+        (1, 0.0, [CHECK_INTERVAL], False),
+        (1, 0.0, [2 * CHECK_INTERVAL], True),
+        (3, 0.0, [2 * CHECK_INTERVAL, 0.01, 0.01], True),
+        (3, 0.0, [0.09, 0.01, 0.01], False),  # quicker than the monitor: the duration of the answers decides
+        (3, 0.0, [9.0, 9.0], False),  # the third one seals, or waits for the sealing lock
     ],
 )
-def test_another_is_of_use_where_nobody_seals_for_long(senders, share, waits, is_of_use):
-    assert is_another_of_use(senders, share, waits) is is_of_use
+def test_another_sender_is_useful_if_none_seals_for_long(senders, share, waits, is_useful):
+    assert is_another_useful(senders, share, waits) is is_useful
 
 
-def test_a_run_that_is_over_does_not_wait_for_helpers_with_whom_another_goes_on(pool):
-    nothing_left = threading.Event()
-
-    def help_out(context, seconds, pool):
-        return 0 if nothing_left.wait(0.01) else 1
-
-    pool.begin(60)
-    pool.sent(waiting=1.0)  # so that others are of use
-    pool.call(help_out, 3)
+def test_a_finished_run_does_not_wait_for_senders_that_another_run_uses(pool):
+    is_finished = threading.Event()
+    pool._run_sender = lambda context, seconds, pool: 0 if is_finished.wait(0.01) else 1
+    pool.start_run(60)
+    pool.note_sent(waiting_share=1.0)  # so that more senders are useful
+    pool.start_senders(3)
     pool.stop_leading()
-    over = threading.Thread(target=pool.end)
-    over.start()
-    over.join(0.3)
-    assert over.is_alive()  # nobody else goes on: it waits
+    finishing = threading.Thread(target=pool.finish_run)
+    finishing.start()
+    finishing.join(0.3)
+    assert finishing.is_alive()  # no other run uses the senders: it waits for them
     try:
-        assert pool.begin(60)
-        assert pool.is_at_work()
-        over.join(10)
-        assert not over.is_alive()
+        assert pool.start_run(60)
+        assert pool.has_senders_at_work()
+        finishing.join(10)
+        assert not finishing.is_alive()
     finally:
-        nothing_left.set()
+        is_finished.set()
     pool.stop_leading()
-    assert pool.end() > 0
-    assert (pool._senders, pool._runs, pool._leading, pool._helpers) == (0, 0, 0, [])
+    assert pool.finish_run() > 0
+    assert (pool._senders, pool._runs, pool._leaders, pool._threads) == (0, 0, 0, [])
 
 
-def test_where_there_are_no_more_threads_the_run_goes_on_alone(pool, monkeypatch):
+def test_a_stuck_leader_lets_another_run_start(pool, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(sender_pool.time, "monotonic", lambda: now[0])
+    assert pool.start_run(60)
+    now[0] += sender_pool.STUCK_SECONDS
+    assert not pool.start_run(60)
+    now[0] += 0.1
+    assert pool.start_run(60)
+    assert not pool.start_run(60), "the second run has just started"
+    pool.note_sent(waiting_share=0.0)
+    now[0] += sender_pool.STUCK_SECONDS
+    assert not pool.start_run(60), "a batch was sent meanwhile"
+
+
+def test_a_run_goes_on_alone_if_the_system_has_no_more_threads(pool, monkeypatch):
     class Refused(threading.Thread):
         def start(self):
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(crews.threading, "Thread", Refused)
-    pool.begin(60)
-    pool.sent(waiting=1.0)  # so that others are of use
-    pool.call(lambda *given: 1, 3)
+    monkeypatch.setattr(sender_pool.threading, "Thread", Refused)
+    pool.start_run(60)
+    pool.note_sent(waiting_share=1.0)  # so that more senders are useful
+    pool.start_senders(3)
     pool.stop_leading()
-    assert pool.end() == 0
+    assert pool.finish_run() == 0
     assert pool._senders == 0
 
 
-def test_a_crew_that_never_parts_forgets_the_helpers_that_went(pool):
-    pool.begin(60)
-    pool.sent(waiting=1.0)  # so that others are of use
+def test_a_pool_whose_runs_overlap_forgets_ended_senders(pool):
+    pool.start_run(60)
+    pool.note_sent(waiting_share=1.0)  # so that more senders are useful
     for _ in range(20):
-        seal_count = iter([1, 0])
-        pool.call(lambda context, seconds, pool, seal_count=seal_count: next(seal_count), 2)
-        for helper in list(pool._helpers):
-            helper.join(10)
-    assert len(pool._helpers) == len(pool._useful) == 1
+        results = iter([1, 0])
+        pool._run_sender = lambda context, seconds, pool, results=results: next(results)
+        pool.start_senders(2)
+        for thread in list(pool._threads):
+            thread.join(10)
+    assert len(pool._threads) == len(pool._useful_threads) == 1
     pool.stop_leading()
-    assert pool.end() == 20
+    assert pool.finish_run() == 20
 
 
-# --- the look-out -------------------------------------------------------------------------------------
+# --- the monitor --------------------------------------------------------------------------------------
 
 
-def waiting():
-    """A client whose answer has been due for long."""
+def waiting_client():
+    """Return a client that has been waiting for an answer for long."""
     return SimpleNamespace(asked_at=-1e9)
 
 
 @pytest.fixture
-def looks(pool, monkeypatch):
-    """Counts the looks, of which there are many; waits for so many more when called."""
-    monkeypatch.setattr(crews, "LOOK", 0.001)
-    look, count = pool._nobody_seals, threading.Semaphore(0)
+def checks(pool, monkeypatch):
+    """Let the monitor check often. Return a function that waits for so many more checks."""
+    monkeypatch.setattr(sender_pool, "CHECK_INTERVAL", 0.001)
+    check, count = pool._is_nobody_sealing, threading.Semaphore(0)
 
     def counted():
-        found = look()
+        result = check()
         count.release()
-        return found
+        return result
 
-    def pass_by(number):
+    def wait_for(number):
         while count.acquire(blocking=False):
             pass
         return all(count.acquire(timeout=10) for _ in range(number))
 
-    monkeypatch.setattr(pool, "_nobody_seals", counted)
-    return pass_by
+    monkeypatch.setattr(pool, "_is_nobody_sealing", counted)
+    return wait_for
 
 
-def test_while_all_are_kept_waiting_more_are_called_and_not_more_than_there_may_be(pool, looks):
-    answers, asking = threading.Event(), threading.Semaphore(0)
+def test_the_monitor_starts_senders_up_to_the_limit_while_all_wait(pool, checks):
+    answers, requests = threading.Event(), threading.Semaphore(0)
 
-    def help_out(context, seconds, pool):
-        pool.join(waiting())
-        asking.release()
+    def wait_for_answer(context, seconds, pool):
+        pool.add_client(waiting_client())
+        requests.release()
         return 0 if answers.wait(10) else 1
 
-    pool.begin(60)
-    pool.join(waiting())
-    with pool.look_out(help_out, lambda context: True):
-        assert all(asking.acquire(timeout=10) for _ in range(3))
-        assert looks(5)
+    pool._run_sender = wait_for_answer
+    pool.start_run(60)
+    pool.add_client(waiting_client())
+    with pool.monitor():
+        assert all(requests.acquire(timeout=10) for _ in range(3))
+        assert checks(5)
         assert pool._senders == 4
         answers.set()
     pool.stop_leading()
-    pool.end()
-    assert (pool._senders, pool._clients, asking.acquire(blocking=False)) == (0, {}, False)
+    pool.finish_run()
+    assert (pool._senders, pool._clients, requests.acquire(blocking=False)) == (0, {}, False)
 
 
-@pytest.mark.parametrize("reason", ["somebody seals", "the time is up", "no slot goes unused"])
-def test_nobody_is_called_who_would_be_of_no_use(pool, looks, reason):
+@pytest.mark.parametrize("reason", ["one sender seals", "the time is up", "no permit is unused"])
+def test_the_monitor_starts_no_useless_sender(pool, checks, monkeypatch, reason):
     asked = []
-    pool.begin(-100 if reason == "the time is up" else 60)
-    pool.join(SimpleNamespace(asked_at=None) if reason == "somebody seals" else waiting())
-    with pool.look_out(lambda *given: 1, asked.append):  # which says that no slot goes unused
-        assert looks(5)
-    assert pool._helpers == []
-    # Redis and the database are asked only where it depends on them.
-    assert bool(asked) is (reason == "no slot goes unused")
+
+    def has_unused_permits(context, within):
+        asked.append(within)
+        return False
+
+    monkeypatch.setattr(sender_pool, "has_unused_permits", has_unused_permits)
+    pool.start_run(-100 if reason == "the time is up" else 60)
+    pool.add_client(SimpleNamespace(asked_at=None) if reason == "one sender seals" else waiting_client())
+    with pool.monitor():
+        assert checks(5)
+    assert pool._threads == []
+    # Redis and the database are asked only if it depends on them.
+    assert bool(asked) is (reason == "no permit is unused")
 
 
-@pytest.mark.parametrize(("rest", "calls"), [(60, 1), (0, 3)])
-def test_after_a_helper_that_found_nothing_no_other_is_called_for_a_while(
-    pool, looks, monkeypatch, rest, calls
-):
-    monkeypatch.setattr(crews, "REST", rest)
-    called = threading.Semaphore(0)
-    pool.begin(60)
-    pool.join(waiting())
-    with pool.look_out(lambda *given: called.release() or 0, lambda context: True):
-        assert all(called.acquire(timeout=10) for _ in range(calls))
-        for helper in list(pool._helpers):
-            helper.join(10)
-        assert looks(5)
-    assert rest == 0 or not called.acquire(blocking=False)
+@pytest.mark.parametrize(("pause", "starts"), [(60, 1), (0, 3)])
+def test_the_monitor_pauses_after_a_useless_sender(pool, checks, monkeypatch, pause, starts):
+    monkeypatch.setattr(sender_pool, "USELESS_PAUSE", pause)
+    started = threading.Semaphore(0)
+    pool._run_sender = lambda *args: started.release() or 0
+    pool.start_run(60)
+    pool.add_client(waiting_client())
+    with pool.monitor():
+        assert all(started.acquire(timeout=10) for _ in range(starts))
+        for thread in list(pool._threads):
+            thread.join(10)
+        assert checks(5)
+    assert pause == 0 or not started.acquire(blocking=False)
     pool.stop_leading()
-    pool.end()
+    pool.finish_run()
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OperationalError("server closed the connection"), "default/w: skipped until the next run: "),
         (ProgrammingError("no such table: x"), "default/w: skipped until the next run: "),
-        (ValueError("a mistake"), "the look-out of default/w ended"),
+        (ValueError("a mistake"), "the monitor of default/w ended"),
     ],
 )
-def test_trouble_of_the_look_out_ends_nothing_but_the_looking(pool, looks, caplog, error, told):
-    looked = threading.Event()
+def test_an_error_of_the_monitor_ends_only_the_monitor(pool, checks, monkeypatch, caplog, error, message):
+    has_failed = threading.Event()
 
-    def fail(context):
-        looked.set()
+    def fail(context, within):
+        has_failed.set()
         raise error
 
-    pool.begin(60)
-    pool.join(waiting())
-    with pool.look_out(lambda *given: 1, fail):
-        assert looked.wait(10)
+    monkeypatch.setattr(sender_pool, "has_unused_permits", fail)
+    pool.start_run(60)
+    pool.add_client(waiting_client())
+    with pool.monitor():
+        assert has_failed.wait(10)
     (line,) = caplog.records
-    assert line.getMessage().startswith(told)
-    assert pool._helpers == []
+    assert line.getMessage().startswith(message)
+    assert pool._threads == []
 
 
-def test_where_no_helper_can_be_had_none_is_asked_for_again_for_a_while(pool, looks, monkeypatch):
-    monkeypatch.setattr(crews, "REST", 60)
-    begin, asked = pool._begin_thread, []
+def test_the_monitor_pauses_if_no_thread_can_be_started(pool, checks, monkeypatch):
+    monkeypatch.setattr(sender_pool, "USELESS_PAUSE", 60)
+    start, refused = pool._start_thread, []
 
-    def begin_nobody_but_the_look_out(thread):
-        return begin(thread) if "look-out" in thread.name else bool(asked.append(thread))
+    def start_only_the_monitor(thread):
+        return start(thread) if "monitor" in thread.name else bool(refused.append(thread))
 
-    monkeypatch.setattr(pool, "_begin_thread", begin_nobody_but_the_look_out)
-    pool.begin(60)
-    pool.join(waiting())
-    with pool.look_out(lambda *given: 1, lambda context: True):
-        assert looks(5)
-    assert (len(asked), pool._senders) == (1, 1)
+    monkeypatch.setattr(pool, "_start_thread", start_only_the_monitor)
+    pool.start_run(60)
+    pool.add_client(waiting_client())
+    with pool.monitor():
+        assert checks(5)
+    assert (len(refused), pool._senders) == (1, 1)
 
 
-def test_a_run_that_is_cut_short_at_its_beginning_leaves_nobody_looking(pool, monkeypatch):
-    begin, begun = pool._begin_thread, []
+def test_a_run_that_is_cut_short_at_its_beginning_leaves_no_monitor_behind(pool, monkeypatch):
+    start, started = pool._start_thread, []
 
-    def begin_and_be_cut_short(thread):
-        begin(thread)
-        begun.append(thread)
+    def start_and_be_cut_short(thread):
+        start(thread)
+        started.append(thread)
         raise TimeoutError
 
-    monkeypatch.setattr(pool, "_begin_thread", begin_and_be_cut_short)
-    with pytest.raises(TimeoutError), pool.look_out(lambda *given: 1, lambda context: True):
+    monkeypatch.setattr(pool, "_start_thread", start_and_be_cut_short)
+    with pytest.raises(TimeoutError), pool.monitor():
         pass
-    assert [looking.is_alive() for looking in begun] == [False]
+    assert [thread.is_alive() for thread in started] == [False]

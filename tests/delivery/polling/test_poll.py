@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
+from evermuse_outbox.delivery.polling import poll_due_batch
 from evermuse_outbox.delivery.polling import read_budget as budget
-from evermuse_outbox.delivery.polling.poll import poll_due_batch
 from evermuse_outbox.delivery.settling.apply_status import apply_status, apply_statuses
 from evermuse_outbox.evermuse.outcomes import Status
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxWorkspace, WorkspaceState
@@ -47,7 +47,7 @@ def test_evermuse_is_asked_again_until_it_is_done(context, alias, sandbox, clock
     seen = set()
     for _ in range(40):
         clock.move(0.5)
-        track(context, 0.1)
+        poll(context, 0.1)
         seen.add(batch_states(alias)[0])
     assert (BatchState.ACCEPTED, "PROCESSING") in seen
     assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
@@ -58,12 +58,12 @@ def test_attachments_are_followed_beyond_complete(context, alias, sandbox, clock
     outbox.enqueue(record(1, _attachments=[attachment] * 3), using=alias)
     relay(context, 60)
     clock.move(2.2)
-    track(context, 0.1)
+    poll(context, 0.1)
     batch = OutboxBatch.objects.using(alias).get()
     assert (batch.state, batch.attachment_status, batch.attachment_total) == ("complete", "IN_PROGRESS", 3)
     assert batch.next_poll_at is not None
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     batch.refresh_from_db()
     assert (batch.attachment_status, batch.attachment_complete, batch.next_poll_at) == ("COMPLETE", 3, None)
 
@@ -99,7 +99,7 @@ def test_an_earlier_word_never_overwrites_a_later_one(context, alias, sandbox, c
     accept(context, alias, 1)
     stale = OutboxBatch.objects.using(alias).get()
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     apply_status(context, stale, Status(stale.remote_id, "PROCESSING", 1, 0, 0, ()))
     assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
 
@@ -112,11 +112,11 @@ def test_a_failed_read_holds_nothing_and_is_made_up_for(context, alias, sandbox,
     accept(context, alias, 1)
     sandbox.fail_next(fault)
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     row = OutboxWorkspace.objects.using(alias).get(pk="default")
     assert (row.state, batch_states(alias)[0][0]) == (WorkspaceState.ACTIVE, BatchState.ACCEPTED)
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
 
 
@@ -124,7 +124,7 @@ def test_a_429_on_a_read_holds_everybody(context, alias, sandbox, clock):
     accept(context, alias, 1)
     sandbox.fail_next(Fault.too_many(retry_after=20, on="GET"))
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert context.throttle.held_for == 20
 
 
@@ -132,7 +132,7 @@ def test_a_key_that_may_only_write_still_sends(context, alias, sandbox, clock):
     sandbox.set_key("em_sk_sandbox", {"api:write"})
     accept(context, alias, 1)
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert OutboxWorkspace.objects.using(alias).get(pk="default").state == WorkspaceState.ACTIVE
     assert OutboxAttempt.objects.using(alias).latest("pk").outcome == "key_refused"
 
@@ -141,10 +141,10 @@ def test_a_batch_that_evermuse_forgot_is_sent_again(context, alias, sandbox, clo
     accept(context, alias, 1)
     OutboxBatch.objects.using(alias).update(remote_id="batch_unknown")
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert batch_states(alias)[0][0] == BatchState.ACCEPTED
     clock.move(16 * 60)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert [state for state, _ in batch_states(alias)] == [BatchState.FAILED, BatchState.SEALED]
 
 
@@ -188,14 +188,14 @@ def test_a_hold_that_a_read_has_caused_ends_without_anything_to_send(context, al
         sandbox.remove_key("em_sk_sandbox")
     else:
         sandbox.fail_next(Fault.too_many(retry_after=20, on="GET"))
-    track(context, 0.1)
+    poll(context, 0.1)
     held = OutboxWorkspace.objects.using(alias).get(pk="default")
     assert held.state == {"401": WorkspaceState.PAUSED, "429": WorkspaceState.THROTTLED}[cause]
 
     sandbox.set_key("em_sk_sandbox", {"api:write", "api:read"})
     context.throttle.held_for = 0
     clock.move(61)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert OutboxWorkspace.objects.using(alias).get(pk="default").state == WorkspaceState.ACTIVE
     assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
 
@@ -238,7 +238,7 @@ def test_after_a_hold_fenced_records_and_the_tracker_do_not_wait_for_each_other(
     )
     clock.move(10)
     assert relay(context, 60) == 0
-    track(context, 60)
+    poll(context, 60)
     assert batch_states(alias) == [(BatchState.COMPLETE, "COMPLETE")]
     assert relay(context, 60) == 1
 
@@ -272,7 +272,7 @@ def test_reads_that_work_do_not_open_a_workspace_whose_sends_fail(context, alias
     clock.move(60)
     failing = OutboxBatch.objects.using(alias).filter(state=BatchState.IN_DOUBT)
     failing.update(due_at=context.clock.after(10))  # so that nothing is to be sent while it is read
-    track(context, 60)
+    poll(context, 60)
     assert batch_states(alias)[0] == (BatchState.COMPLETE, "COMPLETE")
     held.refresh_from_db()
     assert (held.state, held.failures) == (WorkspaceState.BACKING_OFF, 1)
@@ -306,11 +306,11 @@ def test_why_nothing_is_known_of_a_batch_is_told(context, alias, sandbox, clock)
     sandbox.set_key("em_sk_sandbox", {"api:write"})
     accept(context, alias, 1)
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert "HTTP 403" in explain_batch(OutboxBatch.objects.using(alias).get())
     sandbox.set_key("em_sk_sandbox", {"api:write", "api:read"})
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert "403" not in explain_batch(OutboxBatch.objects.using(alias).get())
 
 
@@ -341,7 +341,7 @@ def test_a_page_never_overwrites_what_was_said_later(context, alias, sandbox, cl
     accept(context, alias, 2)
     stale = list(OutboxBatch.objects.using(alias))
     clock.move(10)
-    track(context, 0.1)
+    poll(context, 0.1)
     before = list(OutboxBatch.objects.using(alias).values())
     clock.move(10)
     apply_statuses(context, [(batch, Status(batch.remote_id, "PROCESSING", 1, 0, 0, ())) for batch in stale])
@@ -366,7 +366,7 @@ def test_a_page_that_was_read_before_it_was_complete_changes_nothing_afterwards(
 def test_who_is_not_due_and_told_nothing_new_is_not_written(context, alias, sandbox, clock):
     accept(context, alias, 2)
     clock.move(1.2)
-    track(context, 0.1)
+    poll(context, 0.1)
     rows = OutboxBatch.objects.using(alias).order_by("pk")
     assert {row.remote_status for row in rows} == {"PROCESSING"}
     rows.filter(pk=rows[0].pk).update(next_poll_at=clock.at)
@@ -377,7 +377,7 @@ def test_who_is_not_due_and_told_nothing_new_is_not_written(context, alias, sand
 def test_a_crowd_that_reads_late_learns_nothing_wrong(context, alias, sandbox, clock):
     accept(context, alias, 3)
     clock.move(3_600)
-    track(context, 0.1)
+    poll(context, 0.1)
     assert OutboxWorkspace.objects.using(alias).get(pk="default").typical_completion_seconds == 0
 
 

@@ -10,7 +10,7 @@ import requests
 
 from evermuse_outbox import outbox
 from evermuse_outbox.conf import get_settings
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.delivery.polling import reconciliation as lookup
 from evermuse_outbox.models import (
     BatchState,
@@ -79,7 +79,7 @@ def test_what_evermuse_has_is_found_and_not_sent_again(context, alias, sandbox, 
     assert (attempt.call, attempt.outcome) == ("listing", "accepted")
     assert batch.remote_id in attempt.detail
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     assert set(OutboxRecord.objects.using(alias).values_list("state", flat=True)) == {"delivered"}
 
 
@@ -110,8 +110,8 @@ def test_the_window_is_a_setting(context, alias, sandbox, clock, outbox_settings
 
 
 def test_a_worker_that_never_came_back_leaves_a_doubt_too(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.sealing.seal import seal_next
-    from evermuse_outbox.delivery.sending.send import post
+    from evermuse_outbox.delivery.loop import seal_next
+    from evermuse_outbox.delivery.sending import post
     from evermuse_outbox.upkeep.maintenance import rescue
 
     enqueue(alias, *range(3))
@@ -225,7 +225,8 @@ def test_a_key_that_may_not_read_sends_again(context, alias, sandbox, clock):
 
 
 def test_a_lookup_whose_lease_was_taken_over_changes_nothing(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.sending.send import lease_due, send
+    from evermuse_outbox.delivery.loop import send
+    from evermuse_outbox.delivery.sending import lease_due
 
     doubt(context, alias, sandbox, Fault.drop_after())
     a_day_later(sandbox, clock)
@@ -236,8 +237,8 @@ def test_a_lookup_whose_lease_was_taken_over_changes_nothing(context, alias, san
 
 
 def test_a_batch_of_ours_that_is_under_way_is_not_taken_for_another(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.sealing.seal import seal_next
-    from evermuse_outbox.delivery.sending.send import lease_due, post, send
+    from evermuse_outbox.delivery.loop import seal_next, send
+    from evermuse_outbox.delivery.sending import lease_due, post
 
     doubt(context, alias, sandbox, Fault.server_error())
     clock.move(DAY - 100)
@@ -266,7 +267,7 @@ def test_a_batch_of_ours_that_was_purged_is_not_taken_for_another(
     outbox.enqueue_many((record(f"o-{n}") for n in range(3)), using=alias)
     relay(context, 5)
     clock.move(10)
-    track(context, 5)
+    poll(context, 5)
     clock.move(DAY + 60)
     assert purge(alias, context.clock, 1) == 3
     OutboxBatch.objects.using(alias).update(due_at=clock.at)
@@ -276,7 +277,8 @@ def test_a_batch_of_ours_that_was_purged_is_not_taken_for_another(
 
 
 def test_a_lookup_that_fails_gives_the_batch_back(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.sending.send import lease_due, send
+    from evermuse_outbox.delivery.loop import send
+    from evermuse_outbox.delivery.sending import lease_due
     from evermuse_outbox.evermuse.errors import ThrottleUnavailable
 
     def down(patience):

@@ -11,13 +11,13 @@ from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.scheduling import agenda
+from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.delivery.scheduling import agenda, has_work
 from evermuse_outbox.delivery.scheduling import group_scan as group_scan
 from evermuse_outbox.delivery.scheduling.agenda import Agenda
-from evermuse_outbox.delivery.scheduling.pending import has_work
 from evermuse_outbox.delivery.scheduling.run_queue import SWEEP_REST, Head
 from evermuse_outbox.delivery.scheduling.scheduler import Reason
-from evermuse_outbox.delivery.sealing.seal import lock_for_sealing, seal_next
+from evermuse_outbox.delivery.sealing import lock_for_sealing
 from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.models.group import scope_of
 from tests.records import enqueue, record

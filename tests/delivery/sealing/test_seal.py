@@ -8,9 +8,8 @@ import json
 import pytest
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop.relay import relay
-from evermuse_outbox.delivery.sealing import seal
-from evermuse_outbox.delivery.sealing.seal import open_sealed, seal_next
+from evermuse_outbox.delivery.loop import relay, seal_next
+from evermuse_outbox.delivery.sealing import open_sealed, seal
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from tests.records import enqueue, record
 
@@ -160,7 +159,7 @@ def test_versions_in_two_groups_are_versions_all_the_same(context, alias, sandbo
 
 
 def test_a_newer_version_waits_for_the_older_one_under_way(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.loop.relay import track
+    from evermuse_outbox.delivery.loop import poll
 
     enqueue(alias, 1, data={"version": 1})
     relay(context, 60)
@@ -170,21 +169,21 @@ def test_a_newer_version_waits_for_the_older_one_under_way(context, alias, sandb
     assert (state_of(newer), state_of(other)) == ("pending", "in_flight")
 
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     relay(context, 60)
     assert state_of(newer) == "in_flight"
     assert sandbox.records()[0].record["data"] == {"version": 2}
 
 
 def test_an_older_version_that_commits_late_never_leaves(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.loop.relay import track
+    from evermuse_outbox.delivery.loop import poll
 
     late, newer = enqueue(alias, 1), enqueue(alias, 1, data={"version": 2})
     # The older row becomes visible only after the newer one was delivered: ids are not commit order.
     OutboxRecord.rows.using(alias).filter(pk=late[0].pk).update(closed_as="discarded")
     relay(context, 60)
     clock.move(5)
-    track(context, 60)
+    poll(context, 60)
     OutboxRecord.rows.using(alias).filter(pk=late[0].pk).update(closed_as=None)
     relay(context, 60)
     assert state_of(late[0]) == "superseded"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evermuse_outbox.delivery.loop.relay import relay, track
+from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import (
     BatchState,
     OutboxAttempt,
@@ -187,7 +187,7 @@ def deliver(context, clock):
     for _ in range(60):
         relay(context, 60)
         clock.move(5)
-        if not relay(context, 60) and not track(context, 60):
+        if not relay(context, 60) and not poll(context, 60):
             return
     raise AssertionError("it never ends")
 
@@ -257,7 +257,7 @@ def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
     for _ in range(20):
         relay(context, 60)
         clock.move(60)
-        track(context, 60)
+        poll(context, 60)
     assert state_of(row) == "rejected"
     made = batches(alias)
     assert [batch.state for batch in made] == [BatchState.FAILED] * 6
@@ -267,8 +267,8 @@ def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
 
 
 def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.sealing.seal import seal_next
-    from evermuse_outbox.delivery.settling.settle import Call, settle
+    from evermuse_outbox.delivery.loop import seal_next
+    from evermuse_outbox.delivery.settling import settle
     from evermuse_outbox.evermuse.outcomes import Accepted
     from evermuse_outbox.upkeep.maintenance import rescue
 
@@ -325,8 +325,8 @@ def test_records_sealed_under_the_other_contract_are_not_blamed_for_their_form(
 def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
     context, alias, clock, outbox_settings, reopen
 ):
-    from evermuse_outbox.delivery.sealing.seal import seal_next
-    from evermuse_outbox.delivery.settling.settle import Call, settle
+    from evermuse_outbox.delivery.loop import seal_next
+    from evermuse_outbox.delivery.settling import settle
     from evermuse_outbox.evermuse.outcomes import Accepted, RecordError
 
     rows = enqueue(alias, 1, 2)
@@ -344,7 +344,7 @@ def test_parts_are_packed_anew_within_the_limits(context, alias, sandbox, clock,
     relay(context, 60)
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=4)
     clock.move(10)
-    track(reopen(), 0.1)
+    poll(reopen(), 0.1)
     assert [batch.record_count for batch in batches(alias)] == [6, 4, 2]
     deliver(reopen(), clock)
     assert {state_of(row) for row in rows} == {"delivered"}

@@ -10,7 +10,6 @@ groups among them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ..run_queue import ResumePoint
 from ..scheduler import Group
