@@ -203,7 +203,7 @@ def _names() -> list[str]:
 def _rows(given: list) -> list:
     from django.utils import timezone
 
-    from evermuse_outbox.evermuse.records.validation import validate
+    from evermuse_outbox.evermuse.records import validate
     from evermuse_outbox.models import OutboxRecord
 
     envelopes = [validate(each, contract="reference") for each in given]

@@ -137,19 +137,19 @@ class Unpaced:
         return 0.0
 
     def reserve(self, patience: float) -> Any:
-        from evermuse_outbox.ratelimit.throttle import Reservation
+        from evermuse_outbox.ratelimit import Reservation
 
         return Reservation(0.0, taken=True)
 
-    def enter(self) -> Any:
-        from evermuse_outbox.ratelimit.throttle import Entry
+    def acquire(self) -> Any:
+        from evermuse_outbox.ratelimit import Admission
 
-        return Entry(0.0, "visit")
+        return Admission(0.0, "permit")
 
-    def leave(self, permit: str, *, is_send: bool) -> None:
+    def release(self, permit: str, *, is_send: bool) -> None:
         pass
 
-    def hold(self, seconds: float) -> None:
+    def block(self, seconds: float) -> None:
         pass
 
 

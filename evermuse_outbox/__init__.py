@@ -27,11 +27,11 @@ def __getattr__(name: str) -> Any:
     Django imports this package at start-up. Without this function, each start would import Pydantic.
     """
     if name == "Record":
-        from .evermuse.records.validation import Record
+        from .evermuse.records import Record
 
         return Record
     if name == "InvalidRecord":
-        from .evermuse.errors import InvalidRecord
+        from .evermuse import InvalidRecord
 
         return InvalidRecord
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

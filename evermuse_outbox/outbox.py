@@ -25,8 +25,8 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
-from .evermuse.errors import FieldError, InvalidRecord
-from .evermuse.records.validation import Envelope, Record, validate
+from .evermuse import FieldError, InvalidRecord
+from .evermuse.records import Envelope, Record, validate
 from .models import OutboxRecord
 from .models.insert import insert, insert_many
 from .wakeup import wake_workers_on_commit

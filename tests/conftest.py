@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings as project
 
 from evermuse_outbox.delivery.context import Clock, open_context
-from evermuse_outbox.ratelimit.throttle import Entry, Reservation
+from evermuse_outbox.ratelimit import Admission, Reservation
 from tests.services import HOW, missing
 
 ALIASES = ("default", "postgres", "mariadb")
@@ -51,13 +51,13 @@ class FreeThrottle:
         self.slots += 1
         return Reservation(0.0, taken=True)
 
-    def enter(self):
-        return Entry(self.held_for, None) if self.held_for else Entry(0.0, "visit")
+    def acquire(self):
+        return Admission(self.held_for, None) if self.held_for else Admission(0.0, "permit")
 
-    def leave(self, permit, *, is_send):
+    def release(self, permit, *, is_send):
         pass
 
-    def hold(self, seconds):
+    def block(self, seconds):
         self.held_for = seconds
 
 

@@ -93,7 +93,7 @@ def outside(room, *allowed):
 
 
 def test_the_reader_of_imports_reads_them():
-    assert f"{NAME}.evermuse.limits" in imports(f"{NAME}.conf.options")
+    assert f"{NAME}.evermuse" in imports(f"{NAME}.conf.options")
     assert f"{NAME}.tasks" in imports(f"{NAME}.wakeup")
     assert f"{NAME}.tasks" not in imports(f"{NAME}.wakeup", late=False)
     assert f"{NAME}.models" in imports(f"{NAME}.insight.status")
@@ -123,7 +123,7 @@ def test_the_pipeline_is_not_told_who_runs_it():
         "delivery.scheduling.scheduler",
         "delivery.context.database_errors",
         "delivery.isolation.group_testing",
-        "evermuse.diagnosis",
+        "evermuse.api.diagnosis",
     ],
 )
 def test_pure_code_is_pure(name):

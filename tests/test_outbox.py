@@ -14,8 +14,8 @@ from django.db import DatabaseError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
-from evermuse_outbox.evermuse.errors import InvalidRecord, RecordTooLarge
-from evermuse_outbox.evermuse.records.validation import Record, validate
+from evermuse_outbox.evermuse import InvalidRecord, RecordTooLarge
+from evermuse_outbox.evermuse.records import Record, validate
 from evermuse_outbox.models import OutboxRecord, RecordState
 from tests.records import record
 

@@ -17,12 +17,11 @@ HEAVY = ("pydantic", "requests", "celery", "redis", "tqdm", "jsonschema_rs", "dj
 
 
 def test_the_names_of_the_package():
-    from evermuse_outbox import InvalidRecord, Record
-    from evermuse_outbox.evermuse import errors
-    from evermuse_outbox.evermuse.records import validation as envelope
+    from evermuse_outbox import InvalidRecord, Record, evermuse
+    from evermuse_outbox.evermuse import records
 
-    assert Record is envelope.Record is outbox.Record
-    assert InvalidRecord is errors.InvalidRecord is outbox.InvalidRecord
+    assert Record is records.Record is outbox.Record
+    assert InvalidRecord is evermuse.InvalidRecord is outbox.InvalidRecord
     assert set(evermuse_outbox.__all__) == {"InvalidRecord", "Record", "__version__"}
     assert all(hasattr(evermuse_outbox, name) for name in evermuse_outbox.__all__)
 

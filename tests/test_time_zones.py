@@ -54,14 +54,14 @@ def test_what_was_in_doubt_is_found_in_any_time_zone(settings, use_tz):
 
 @pytest.mark.parametrize("use_tz", [True, False])
 def test_the_database_keeps_the_pace_in_any_time_zone(settings, use_tz):
-    from evermuse_outbox.ratelimit.throttle import Limit
+    from evermuse_outbox.ratelimit import Limit
 
     settings.USE_TZ = use_tz
     throttle = DatabaseThrottle("default", "scope", Limit(1, 100.0))
     assert throttle.reserve(0).taken
     assert 99 < throttle.reserve(0).wait <= 100
-    assert throttle.enter().permit
-    assert not throttle.enter().permit
+    assert throttle.acquire().permit
+    assert not throttle.acquire().permit
 
 
 @pytest.mark.parametrize("use_tz", [True, False])

@@ -36,7 +36,7 @@ from hypothesis.stateful import (
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import Step, poll, relay, send_next
 from evermuse_outbox.delivery.polling import poll_due_batch
-from evermuse_outbox.evermuse.client import Client
+from evermuse_outbox.evermuse.api import Client
 from evermuse_outbox.models import (
     OutboxAttempt,
     OutboxBatch,

@@ -17,9 +17,9 @@ from typing import Any
 from django.db import connections, transaction
 
 from evermuse_outbox import outbox
-from evermuse_outbox.evermuse.client import Answer, Client
+from evermuse_outbox.evermuse.api import Answer, Client
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
-from evermuse_outbox.ratelimit.throttle import Entry, Reservation
+from evermuse_outbox.ratelimit import Admission, Reservation
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.records import record
 
@@ -226,14 +226,14 @@ class OnTheClock:
     def reserve(self, patience: float) -> Reservation:
         return Reservation(self.wait(), taken=not self.wait())
 
-    def enter(self) -> Entry:
+    def acquire(self) -> Admission:
         self.stop_at("at the door")
-        return Entry(self.wait(), None if self.wait() else "visit")
+        return Admission(self.wait(), None if self.wait() else "permit")
 
-    def leave(self, permit: str, *, is_send: bool) -> None:
+    def release(self, permit: str, *, is_send: bool) -> None:
         """Nobody counts."""
 
-    def hold(self, seconds: float) -> None:
+    def block(self, seconds: float) -> None:
         self.until = self.clock.monotonic() + seconds
 
 

@@ -28,7 +28,7 @@ IDENTITY = {
     "mysql": "concat(left({minute}, 8), '-', right({minute}, 4), '-7', left(md5({0}), 3), "
     "'-8', mid(md5({0}), 4, 3), '-', right(md5({0}), 12))",
 }
-"""SQL for an identity in the format of ``evermuse_outbox.evermuse.records.validation.identity``.
+"""SQL for an identity in the format of ``evermuse_outbox.evermuse.records.make_identity``.
 
 It begins with the minute of the event and ends with a hash."""
 ZONE = {"postgresql": "+00", "mysql": ""}

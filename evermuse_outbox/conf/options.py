@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..evermuse import limits
-from ..evermuse.body import FORMATS
-from ..evermuse.records.record import CONTRACTS, NATURES
+from ..evermuse import FORMATS, limits
+from ..evermuse.records import CONTRACTS, NATURES
 from .readers import (
     Choice,
     Number,

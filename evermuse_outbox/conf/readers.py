@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from ..evermuse.errors import shown
+from ..evermuse import shown
 from .secret import Secret
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")

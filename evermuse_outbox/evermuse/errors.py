@@ -83,10 +83,6 @@ class Unanswered(TransportError):
     """The request went out and may have been acted on: timeout, reset, a cut or unreadable answer."""
 
 
-class ThrottleUnavailable(EvermuseError):
-    """Whoever keeps the pace of a key does not answer; without it nothing may be sent."""
-
-
 def shown(value: object) -> str:
     """The repr of any value, cut to about 80 characters, in valid Unicode and without API keys."""
     text = _API_KEY.sub("em_sk_…", _REPR.repr(value)).encode("utf-8", "backslashreplace").decode()

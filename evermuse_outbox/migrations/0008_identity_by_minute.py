@@ -27,10 +27,10 @@ def begin_with_the_minute(apps, schema_editor):
 
 
 def _identity(row):
-    from evermuse_outbox.evermuse.records.validation import identity
+    from evermuse_outbox.evermuse.records import make_identity
 
     fields = json.loads(row.payload)
-    return identity(row.workspace, fields["_type"], fields["_event_at"], fields["_vendor_ids"])
+    return make_identity(row.workspace, fields["_type"], fields["_event_at"], fields["_vendor_ids"])
 
 
 class Migration(migrations.Migration):

@@ -19,6 +19,7 @@ RENAMED = {
         "candidate": "min_latency_candidate",
         "visits": "permits",
         "touched": "lock_count",
+        "sends": "latency_samples",
     },
 }
 STATES = (("OutboxBatch", "dividing", "isolating"), ("OutboxWorkspace", "open", "active"))

@@ -23,7 +23,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from ..evermuse.limits import MAX_CURSOR
+from ..evermuse import limits
 from .indexes import PartialIndex
 
 
@@ -211,7 +211,7 @@ class OutboxBatch(models.Model):
     next_poll_at = models.DateTimeField(_("next poll at"), null=True, blank=True)
     listing_cursor = models.CharField(  # noqa: DJ001 - empty is the newest page, null is no page
         _("place in the listing"),
-        max_length=MAX_CURSOR,
+        max_length=limits.MAX_CURSOR,
         null=True,
         blank=True,
         default="",

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
-from ..evermuse.records.validation import Envelope
+from ..evermuse.records import Envelope
 from .record import OutboxRecord
 
 COLUMNS = (

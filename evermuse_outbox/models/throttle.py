@@ -1,4 +1,4 @@
-"""The pace of an API key, kept in the database where there is no Redis."""
+"""The state of the rate limit of an API key, in a row of the database if there is no Redis."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from typing import Any
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-from ..ratelimit.throttle import (
-    Entry,
+from ..ratelimit import (
+    Admission,
     Limit,
     Permit,
     RateLimitState,
     Reservation,
-    let_in,
+    acquire_again_if_slow,
     new_permit_id,
 )
 
 
 class EpochNow(models.Func):
-    """The database's time at this moment, in seconds since the epoch, whatever time zone it thinks in."""
+    """The database's current time in seconds since the epoch, independent of the session's time zone.
+
+    Django's ``Now`` gives the start of the transaction on PostgreSQL, which is before a wait for the row lock.
+    """
 
     output_field = models.FloatField()
     template = "(julianday('now') - 2440587.5) * 86400.0"
@@ -37,71 +40,75 @@ class EpochNow(models.Func):
 class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
     """Each change is one short transaction on the database's clock."""
 
-    def look(self, scope: str) -> tuple[RateLimitState, float]:
-        """The pace as it stands, and the database's time in seconds since the epoch."""
+    def read_state(self, scope: str) -> tuple[RateLimitState, float]:
+        """Return the state of ``scope``, and the database's time in seconds since the epoch."""
         row = self.filter(pk=scope).annotate(now=EpochNow()).first()  # type: ignore[no-redef]
-        return (row.pace, row.now) if row else (RateLimitState(), 0.0)
+        return (row.rate_limit_state, row.now) if row else (RateLimitState(), 0.0)
 
     def reserve(self, scope: str, limit: Limit, patience: float) -> Reservation:
-        """The next slot of ``scope``, taken when it is at most ``patience`` seconds away."""
+        """Reserve the next slot of ``scope`` if it is at most ``patience`` seconds away."""
         with transaction.atomic(using=self.db):
-            pace, now = self._locked(scope)
-            grant, pace = pace.reserve(now, limit, patience)
-            self.filter(pk=scope).update(next_slot_at=pace.next_slot_at)
-        return grant
+            state, now = self._lock_state(scope)
+            reservation, state = state.reserve(now, limit, patience)
+            self.filter(pk=scope).update(next_slot_at=state.next_slot_at)
+        return reservation
 
-    def enter(self, scope: str, limit: Limit) -> Entry:
-        """Lets a request go now, or says how long to wait."""
-        return let_in(partial(self._knock, scope, limit))
+    def acquire(self, scope: str, limit: Limit) -> Admission:
+        """Acquire a permit to send a request now, or say how long to wait before a new attempt."""
+        return acquire_again_if_slow(partial(self._acquire, scope, limit))
 
-    def _knock(self, scope: str, limit: Limit) -> tuple[Entry, float]:
+    def _acquire(self, scope: str, limit: Limit) -> tuple[Admission, float]:
         with transaction.atomic(using=self.db):
-            pace, now = self._locked(scope)
-            told = monotonic()
-            entry, pace = pace.enter(now, limit, new_permit_id())
-            self.filter(pk=scope).update(permits=pace.permits)
-        # A commit may take long: a full disk cache, another host that fails over.
-        return entry, monotonic() - told
+            state, now = self._lock_state(scope)
+            started = monotonic()
+            admission, state = state.acquire(now, limit, new_permit_id())
+            self.filter(pk=scope).update(permits=state.permits)
+        # Measured after the commit, because a commit may take long: a slow disk, a failover.
+        return admission, monotonic() - started
 
-    def leave(self, scope: str, permit: str, *, is_send: bool) -> None:
-        """The request of that visit was answered."""
+    def release(self, scope: str, permit: str, *, is_send: bool) -> None:
+        """Record that the request of ``permit`` has its answer; ``is_send`` is True for a POST."""
         with transaction.atomic(using=self.db):
-            pace, now = self._locked(scope)
-            pace = pace.leave(now, permit, is_send=is_send)
-            learnt = {
-                "min_latency": pace.min_latency,
-                "min_latency_candidate": pace.min_latency_candidate,
-                "sends": pace.sends,
-            }
-            self.filter(pk=scope).update(permits=pace.permits, **learnt)
+            state, now = self._lock_state(scope)
+            state = state.release(now, permit, is_send=is_send)
+            self.filter(pk=scope).update(
+                permits=state.permits,
+                min_latency=state.min_latency,
+                min_latency_candidate=state.min_latency_candidate,
+                latency_samples=state.latency_samples,
+            )
 
-    def hold(self, scope: str, seconds: float) -> None:
-        """Nobody gets a slot for that long."""
+    def block(self, scope: str, seconds: float) -> None:
+        """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""
         with transaction.atomic(using=self.db):
-            pace, now = self._locked(scope)
-            self.filter(pk=scope).update(blocked_until=pace.hold(now, seconds).blocked_until)
+            state, now = self._lock_state(scope)
+            self.filter(pk=scope).update(blocked_until=state.block(now, seconds).blocked_until)
 
-    def _locked(self, scope: str) -> tuple[RateLimitState, float]:
+    def _lock_state(self, scope: str) -> tuple[RateLimitState, float]:
+        # The UPDATE takes the row lock on every database; SQLite ignores SELECT … FOR UPDATE.
         if not self.filter(pk=scope).update(lock_count=models.F("lock_count") + 1):
             self.get_or_create(pk=scope)
             self.filter(pk=scope).update(lock_count=models.F("lock_count") + 1)
-        # The clock is read by a statement of its own, after the lock was had.
-        return self.look(scope)
+        # A statement of its own reads the clock, so that the time is from after the wait for the lock.
+        return self.read_state(scope)
 
 
 class OutboxThrottle(models.Model):
-    """One API key, by a one-way fingerprint. Times are seconds since the epoch on the database's clock."""
+    """The rate-limit state of one API key; ``scope`` is its one-way fingerprint.
+
+    Times are seconds since the epoch on the database's clock.
+    """
 
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)
     next_slot_at = models.FloatField(_("next slot"), default=0)
     blocked_until = models.FloatField(_("held until"), default=0)
     min_latency = models.FloatField(_("quickest answer of late"), null=True)
     min_latency_candidate = models.FloatField(_("quickest answer of this epoch"), null=True)
-    sends = models.PositiveIntegerField(_("sends of this epoch"), default=0)
+    latency_samples = models.PositiveIntegerField(_("sends of this epoch"), default=0)
     permits = models.JSONField(_("requests of the last second"), default=list)
     lock_count = models.PositiveBigIntegerField(_("times asked"), default=0)
 
-    now: float  # only on rows that `look` has read
+    now: float  # set only on rows from `read_state`
 
     objects = ThrottleQuerySet.as_manager()
 
@@ -113,14 +120,13 @@ class OutboxThrottle(models.Model):
         return self.scope
 
     @property
-    def pace(self) -> RateLimitState:
-        """The row as the arithmetic wants it."""
-        permits = tuple(Permit(*permit) for permit in self.permits)
+    def rate_limit_state(self) -> RateLimitState:
+        """The row as the value that the algorithm works on."""
         return RateLimitState(
             self.next_slot_at,
             self.blocked_until,
             self.min_latency,
             self.min_latency_candidate,
-            self.sends,
-            permits,
+            self.latency_samples,
+            tuple(Permit(*permit) for permit in self.permits),
         )

@@ -12,9 +12,9 @@ from django.utils import timezone
 from ..conf import DEFAULT_WORKSPACE, Workspace, get_settings
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop import poll, relay
-from ..evermuse.client import Client
+from ..evermuse.api import Client
 from ..models import OutboxRecord
-from ..ratelimit.throttle import Entry, Reservation
+from ..ratelimit import Admission, Reservation
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -36,13 +36,13 @@ class Unpaced:
     def reserve(self, patience: float) -> Reservation:
         return Reservation(0.0, taken=True)
 
-    def enter(self) -> Entry:
-        return Entry(0.0, "visit")
+    def acquire(self) -> Admission:
+        return Admission(0.0, "permit")
 
-    def leave(self, permit: str, *, is_send: bool) -> None:
+    def release(self, permit: str, *, is_send: bool) -> None:
         """Nobody counts."""
 
-    def hold(self, seconds: float) -> None:
+    def block(self, seconds: float) -> None:
         """Forgotten at once."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from evermuse_outbox.conf import DEFAULT_WORKSPACE
-from evermuse_outbox.evermuse.records.validation import identity
+from evermuse_outbox.evermuse.records import make_identity
 from evermuse_outbox.models import OutboxRecord
 
 from . import records
@@ -28,7 +28,7 @@ def add_outbox_states(messages: Iterable[Message]) -> list[Message]:
 
 def _identity(message: Message) -> UUID:
     event_at, ids = records.utc_text(message.sent_at), records.message_ids(message)
-    return identity(DEFAULT_WORKSPACE, "message", event_at, ids)
+    return make_identity(DEFAULT_WORKSPACE, "message", event_at, ids)
 
 
 def _states(identities: list[UUID]) -> dict[UUID, str]:

@@ -114,12 +114,11 @@ def _prepare(databases: dict[str, str]) -> None:
     for alias, name in databases.items():
         connections.settings[alias]["NAME"] = name
     connections.all()
-    from evermuse_outbox.evermuse import client, errors
-    from evermuse_outbox.ratelimit import throttle  # noqa: F401
+    from evermuse_outbox.evermuse import Unreachable, api
     from tests.crash import scenarios  # noqa: F401
 
-    with contextlib.suppress(errors.Unreachable):  # HTTP imports much at its first call
-        client.Client("http://127.0.0.1:1", str, 1).batch("")
+    with contextlib.suppress(Unreachable):  # HTTP imports much at its first call
+        api.Client("http://127.0.0.1:1", str, 1).batch("")
     gc.freeze()  # a collection in a child would copy all of this
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from django.db.backends.signals import connection_created
 
 import evermuse_outbox
-from evermuse_outbox.ratelimit.throttle import RedisThrottle
+from evermuse_outbox.ratelimit import RedisThrottle
 
 HOUSE = Path(evermuse_outbox.__file__).parent
 INSIDE = f"{HOUSE}{os.sep}"

@@ -75,12 +75,12 @@ def test_a_failure_does_not_shorten_a_retry_after(context, alias, clock):
 
 
 def test_who_keeps_the_pace_going_away_is_no_failure_of_the_api(context, alias, clock):
-    from evermuse_outbox.evermuse.errors import ThrottleUnavailable
+    from evermuse_outbox.ratelimit import ThrottleUnavailable
 
     for _ in range(5):
         with pace.gate(context) as gate:
             assert gate.is_open
-            raise ThrottleUnavailable("Redis keeps the pace and does not answer")
+            raise ThrottleUnavailable("Redis holds the rate limit and does not answer")
         clock.move(pace.KEEPER_DOWN)
     assert workspace(alias).failures == 0
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evermuse_outbox.evermuse.records.validation import validate
+from evermuse_outbox.evermuse.records import validate
 from example_project.support import mail, records
 from example_project.support.mail import FALLBACK_DATE, read
 from example_project.support.text import REPLACEMENT, clean, decode, text_of_html

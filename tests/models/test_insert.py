@@ -11,7 +11,7 @@ from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
-from evermuse_outbox.evermuse.records.validation import validate
+from evermuse_outbox.evermuse.records import validate
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.models import insert as inserting
 from evermuse_outbox.models.insert import COLUMNS, insert, insert_many

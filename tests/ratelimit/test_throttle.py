@@ -16,22 +16,19 @@ from django.conf import settings as project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evermuse_outbox.evermuse.errors import ThrottleUnavailable
-from evermuse_outbox.ratelimit.throttle import (
-    CLOCK_JUMP,
-    EPOCH,
-    GRACE,
-    KNOCK,
-    LATE,
-    MARGIN,
+from evermuse_outbox.ratelimit import (
+    ARRIVAL_UNCERTAINTY,
+    SLOW_BACKEND,
     Limit,
     RateLimitState,
     RedisThrottle,
-    scope_of,
+    ThrottleUnavailable,
+    key_fingerprint,
 )
+from evermuse_outbox.ratelimit.algorithm import CLOCK_JUMP, LATENCY_WINDOW, MARGIN, RETRY_INTERVAL
 from tests.services import HOW, REDIS_URL
 
-TEN = Limit.of(10)
+TEN = Limit.from_rate(10)
 
 
 def drive(requests, limit=TEN):
@@ -45,16 +42,16 @@ def drive(requests, limit=TEN):
         name = str(number)
         if step == "reserve":
             grant, pace = pace.reserve(now, limit, patience=math.inf)
-            heapq.heappush(events, (now + grant.wait, number, "enter", travel, answer))
-        elif step == "leave":
-            pace = pace.leave(now, name, is_send=True)
+            heapq.heappush(events, (now + grant.wait, number, "acquire", travel, answer))
+        elif step == "release":
+            pace = pace.release(now, name, is_send=True)
         else:
-            entry, pace = pace.enter(now, limit, name)
+            entry, pace = pace.acquire(now, limit, name)
             if entry.permit is None:
-                heapq.heappush(events, (now + entry.wait, number, "enter", travel, answer))
+                heapq.heappush(events, (now + entry.wait, number, "acquire", travel, answer))
             else:
                 arrivals.append(now + travel)
-                heapq.heappush(events, (now + travel + answer, number, "leave", travel, answer))
+                heapq.heappush(events, (now + travel + answer, number, "release", travel, answer))
     return sorted(arrivals)
 
 
@@ -62,7 +59,7 @@ def worst_second(arrivals):
     return max((bisect.bisect_left(arrivals, at + 1.0) - i for i, at in enumerate(arrivals)), default=0)
 
 
-STEADY = st.tuples(st.floats(1e9, 1e9 + 8), st.floats(0, GRACE), st.floats(0, 0))
+STEADY = st.tuples(st.floats(1e9, 1e9 + 8), st.floats(0, ARRIVAL_UNCERTAINTY), st.floats(0, 0))
 
 
 @settings(max_examples=200, deadline=None)
@@ -110,27 +107,27 @@ def test_who_is_not_patient_enough_takes_nothing():
 
 
 def test_a_hold_moves_every_slot_behind_it_and_shuts_the_door():
-    pace = RateLimitState(next_slot_at=100.1).hold(100, 30)
+    pace = RateLimitState(next_slot_at=100.1).block(100, 30)
     assert pace.reserve(100, TEN, 60)[0] == (30, True)
-    assert pace.enter(100, TEN, "x")[0] == (30, None)
-    assert pace.hold(100, 5) == pace
+    assert pace.acquire(100, TEN, "x")[0] == (30, None)
+    assert pace.block(100, 5) == pace
 
 
 def test_a_sender_that_dies_inside_costs_one_place_for_a_moment():
     pace = RateLimitState()
     for number in range(10):
-        entry, pace = pace.enter(100, TEN, str(number))
+        entry, pace = pace.acquire(100, TEN, str(number))
         assert entry.permit
-    free_again = 100 + GRACE + TEN.window
-    assert pace.enter(free_again - 0.01, TEN, "early")[0].permit is None
-    assert pace.enter(free_again + 0.01, TEN, "late")[0].permit
+    free_again = 100 + ARRIVAL_UNCERTAINTY + TEN.window
+    assert pace.acquire(free_again - 0.01, TEN, "early")[0].permit is None
+    assert pace.acquire(free_again + 0.01, TEN, "late")[0].permit
 
 
 @pytest.mark.parametrize(
     ("rate", "count", "window"), [(10, 10, 1.0), (2.5, 2, 0.8), (0.5, 1, 2.0), (1e5, 100_000, 1)]
 )
 def test_any_rate_is_a_count_in_a_window(rate, count, window):
-    limit = Limit.of(rate)
+    limit = Limit.from_rate(rate)
     assert (limit.count, limit.window - MARGIN) == (count, pytest.approx(window))
 
 
@@ -139,12 +136,12 @@ def test_a_clock_that_was_set_back_does_not_stop_everything():
 
 
 def test_a_hold_is_capped_at_a_day():
-    assert RateLimitState().hold(0, 1e9).blocked_until == 86_400
+    assert RateLimitState().block(0, 1e9).blocked_until == 86_400
 
 
 def test_the_scope_does_not_show_the_key():
-    assert "em_sk" not in scope_of("https://api.evermuse.com", "em_sk_secret")
-    assert scope_of("https://a", "k") != scope_of("https://b", "k")
+    assert "em_sk" not in key_fingerprint("https://api.evermuse.com", "em_sk_secret")
+    assert key_fingerprint("https://a", "k") != key_fingerprint("https://b", "k")
 
 
 # --- the keepers --------------------------------------------------------------------------------------
@@ -188,7 +185,7 @@ def watch(monkeypatch):
     def monotonic():
         return moments.pop(0) if moments else 0.0
 
-    monkeypatch.setattr("evermuse_outbox.ratelimit.throttle.monotonic", monotonic)
+    monkeypatch.setattr("evermuse_outbox.ratelimit.redis_backend.monotonic", monotonic)
     monkeypatch.setattr("evermuse_outbox.models.throttle.monotonic", monotonic)
     return moments
 
@@ -203,18 +200,18 @@ def check_keeper(throttle):
     assert not refused.taken
     assert refused.wait > 1
 
-    permits = [throttle.enter().permit for _ in range(10)]
+    permits = [throttle.acquire().permit for _ in range(10)]
     assert len(set(permits) - {None}) == 10
-    wait, permit = throttle.enter()
+    wait, permit = throttle.acquire()
     assert permit is None
-    assert 0 < wait <= KNOCK
-    throttle.leave(permits[0], is_send=True)
-    throttle.leave("unknown:1.0", is_send=False)
+    assert 0 < wait <= RETRY_INTERVAL
+    throttle.release(permits[0], is_send=True)
+    throttle.release("unknown:1.0", is_send=False)
 
-    throttle.hold(100)
+    throttle.block(100)
     assert 99 < throttle.wait() <= 100
-    assert 99 < throttle.enter().wait <= 100
-    throttle.hold(5)
+    assert 99 < throttle.acquire().wait <= 100
+    throttle.block(5)
     assert throttle.wait() > 90
 
 
@@ -228,10 +225,10 @@ def test_the_database_keeps_the_pace(database_throttle):
 
 def check_late(throttle, watch):
     """Let in twice where it was told late: eight places are left of ten."""
-    watch += [0, 2 * LATE, 0, 0]
-    assert throttle.enter().permit
+    watch += [0, 2 * SLOW_BACKEND, 0, 0]
+    assert throttle.acquire().permit
     assert watch == []
-    assert sum(throttle.enter().permit is not None for _ in range(10)) == 8
+    assert sum(throttle.acquire().permit is not None for _ in range(10)) == 8
 
 
 def test_who_was_let_in_by_redis_too_late_to_arrive_in_time_knocks_again(redis_throttle, watch):
@@ -243,15 +240,15 @@ def test_who_was_let_in_by_the_database_too_late_to_arrive_in_time_knocks_again(
 
 
 def test_where_the_keeper_is_always_slow_nobody_is_kept_out(redis_throttle, watch):
-    watch += [0, 2 * LATE, 0, 2 * LATE]
-    assert redis_throttle.enter().permit
+    watch += [0, 2 * SLOW_BACKEND, 0, 2 * SLOW_BACKEND]
+    assert redis_throttle.acquire().permit
 
 
 def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
     from evermuse_outbox.delivery.context import DatabaseThrottle
     from evermuse_outbox.models import OutboxThrottle
 
-    wide = Limit.of(1_000)
+    wide = Limit.from_rate(1_000)
     in_redis = RedisThrottle(redis_client, uuid.uuid4().hex, wide)
     remember(redis_client, in_redis)
     in_database = DatabaseThrottle(alias, "scope", wide)
@@ -262,13 +259,13 @@ def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
         return row.min_latency, told if told is None else float(told)
 
     for throttle in (in_redis, in_database):
-        for _ in range(EPOCH + 5):
-            throttle.leave(throttle.enter().permit, is_send=False)
-        for _ in range(EPOCH - 1):
-            throttle.leave(throttle.enter().permit, is_send=True)
+        for _ in range(LATENCY_WINDOW + 5):
+            throttle.release(throttle.acquire().permit, is_send=False)
+        for _ in range(LATENCY_WINDOW - 1):
+            throttle.release(throttle.acquire().permit, is_send=True)
     assert learnt() == (None, None)
     for throttle in (in_redis, in_database):
-        throttle.leave(throttle.enter().permit, is_send=True)
+        throttle.release(throttle.acquire().permit, is_send=True)
     assert all(0 <= min_latency < 5 for min_latency in learnt())
     redis_client.delete(*in_redis.keys)
 
@@ -276,26 +273,26 @@ def test_both_keepers_learn_how_quick_answers_are(redis_client, alias):
 def test_an_answer_frees_a_place_before_its_grace_is_over():
     pace = RateLimitState()
     for number in range(10):
-        pace = pace.enter(100, TEN, str(number))[1]
-    answered = pace.leave(100.01, "0", is_send=True)
+        pace = pace.acquire(100, TEN, str(number))[1]
+    answered = pace.release(100.01, "0", is_send=True)
     moment = 100.01 + TEN.window
-    assert pace.enter(moment, TEN, "x")[0].permit is None
-    assert answered.enter(moment, TEN, "x")[0].permit
+    assert pace.acquire(moment, TEN, "x")[0].permit is None
+    assert answered.acquire(moment, TEN, "x")[0].permit
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "an answer", "a hold that is over"])
 def test_a_redis_that_has_forgotten_everything_waits_a_window_first(redis_throttle, redis_client, meanwhile):
-    permit = redis_throttle.enter().permit
+    permit = redis_throttle.acquire().permit
     redis_client.delete(*redis_throttle.keys)
     if meanwhile == "an answer":
-        redis_throttle.leave(permit, is_send=True)
+        redis_throttle.release(permit, is_send=True)
     if meanwhile == "a hold that is over":
-        redis_throttle.hold(0)
+        redis_throttle.block(0)
     # One who had a slot before is stopped at the door, and so is who comes for a new one.
-    wait, permit = redis_throttle.enter()
-    assert (permit, wait) == (None, pytest.approx(TEN.window + GRACE))
+    wait, permit = redis_throttle.acquire()
+    assert (permit, wait) == (None, pytest.approx(TEN.window + ARRIVAL_UNCERTAINTY))
     assert not redis_throttle.reserve(1).taken
-    assert 1 < redis_throttle.reserve(5).wait <= TEN.window + GRACE
+    assert 1 < redis_throttle.reserve(5).wait <= TEN.window + ARRIVAL_UNCERTAINTY
 
 
 def test_a_database_that_does_not_answer_gives_no_slot(alias, monkeypatch):
@@ -308,9 +305,9 @@ def test_a_database_that_does_not_answer_gives_no_slot(alias, monkeypatch):
         raise OperationalError("server has gone away")
 
     throttle = DatabaseThrottle(alias, "scope", TEN)
-    monkeypatch.setattr(type(OutboxThrottle.objects.all()), "_locked", gone)
-    with pytest.raises(ThrottleUnavailable, match="database keeps the pace"):
-        throttle.leave("visit", is_send=True)
+    monkeypatch.setattr(type(OutboxThrottle.objects.all()), "_lock_state", gone)
+    with pytest.raises(ThrottleUnavailable, match="database holds the rate limit"):
+        throttle.release("visit", is_send=True)
 
 
 @pytest.mark.django_db(databases=["mariadb", "default"])
@@ -322,10 +319,10 @@ def test_the_time_zone_of_a_session_does_not_move_the_clock():
 
     rows = OutboxThrottle.objects.using("mariadb")
     rows.create(pk="scope")
-    before = rows.look("scope")[1]
+    before = rows.read_state("scope")[1]
     with connections["mariadb"].cursor() as cursor:
         cursor.execute("SET SESSION time_zone = '-05:00'")
-        assert abs(rows.look("scope")[1] - before) < 60
+        assert abs(rows.read_state("scope")[1] - before) < 60
         cursor.execute("SET SESSION time_zone = SYSTEM")
 
 
@@ -339,11 +336,11 @@ def test_without_redis_there_is_no_slot():
 
 HAMMER = """
 import sys, redis
-from evermuse_outbox.evermuse.throttle import Limit, RedisThrottle
+from evermuse_outbox.ratelimit import Limit, RedisThrottle
 url, scope, count = sys.argv[1:]
 throttle = RedisThrottle(redis.Redis.from_url(url), scope, Limit(10, 1.0))
 assert all(throttle.reserve(1e6).taken for _ in range(int(count)))
-print(*(v.split(':')[1] for v in (throttle.enter().visit for _ in range(int(count))) if v))
+print(*(v.split(':')[1] for v in (throttle.acquire().permit for _ in range(int(count))) if v))
 """
 
 
@@ -379,7 +376,7 @@ def test_threads_never_share_a_slot_nor_a_place_of_the_database(alias):
         try:
             throttle = DatabaseThrottle(alias, scope, limit)
             assert all(throttle.reserve(1e9).taken for _ in range(10))
-            return sum(throttle.enter().permit is not None for _ in range(10))
+            return sum(throttle.acquire().permit is not None for _ in range(10))
         finally:
             connections.close_all()
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ...conf import get_settings
-from ...evermuse.records.record import OPENAPI_TYPES
+from ...evermuse.records import OPENAPI_TYPES
 from ...models import BatchState, RecordState
 from .search import as_id
 

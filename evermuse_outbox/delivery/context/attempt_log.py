@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...evermuse.client import Answer
-from ...evermuse.outcomes import (
+from ...evermuse.api import (
     Accepted,
+    Answer,
     InDoubt,
     KeyRefused,
     Outcome,

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from django.db import connections
 
 from ...conf import Settings, Workspace, get_settings
-from ...evermuse.client import Client
-from ...ratelimit.throttle import Throttle
+from ...evermuse.api import Client
+from ...ratelimit import Throttle
 from .clock import Clock
 from .retries import retry_on_database_error
 from .throttles import open_throttle

@@ -1,73 +1,87 @@
-"""Open the throttle of an API key: in Redis if ``REDIS_URL`` is set, otherwise in a database row."""
+"""The throttle of a workspace: in Redis if ``REDIS_URL`` is set, else in the outbox's first database."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from django.db import Error as DatabaseError
 
 from ...conf import Settings, Workspace
-from ...evermuse.errors import ThrottleUnavailable
 from ...models import OutboxThrottle
-from ...ratelimit.throttle import Entry, Limit, RedisThrottle, Reservation, Throttle, scope_of
+from ...ratelimit import (
+    Admission,
+    Limit,
+    RedisThrottle,
+    Reservation,
+    Throttle,
+    ThrottleUnavailable,
+    key_fingerprint,
+)
 from .clock import Clock
 from .retries import retry_on_database_error
 
 T = TypeVar("T")
 
 REDIS_TIMEOUT = 5
-"""Seconds to connect to Redis, and to wait for each answer."""
-
-
-class DatabaseThrottle:
-    """The throttle of one API key in a row of the first database of ``DATABASES``.
-
-    Each method raises ``ThrottleUnavailable`` if that database does not answer.
-    """
-
-    def __init__(self, using: str, scope: str, limit: Limit) -> None:
-        self._rows = OutboxThrottle.objects.using(using)
-        self._scope = scope
-        self._limit = limit
-
-    def wait(self) -> float:
-        pace, now = self._call(self._rows.look, self._scope)
-        return pace.wait(now)
-
-    def reserve(self, patience: float) -> Reservation:
-        return self._call(self._rows.reserve, self._scope, self._limit, patience)
-
-    def enter(self) -> Entry:
-        return self._call(self._rows.enter, self._scope, self._limit)
-
-    def leave(self, permit: str, *, is_send: bool) -> None:
-        self._call(partial(self._rows.leave, is_send=is_send), self._scope, permit)
-
-    def hold(self, seconds: float) -> None:
-        self._call(self._rows.hold, self._scope, seconds)
-
-    def _call(self, step: Callable[..., T], *args: Any) -> T:
-        try:
-            return retry_on_database_error(self._rows.db, Clock(), step, *args)
-        except DatabaseError as error:
-            raise ThrottleUnavailable(
-                f"The database that stores the rate limit does not answer: {type(error).__name__}"
-            ) from error
+"""Seconds for a connection to Redis, and for each answer. A hung Redis must not hang a worker."""
 
 
 def open_throttle(workspace: Workspace, settings: Settings) -> Throttle:
-    """Return the throttle of the workspace's API key. All workspaces with the same key share one."""
-    scope = scope_of(workspace.api_url, workspace.api_key.reveal())
-    limit = Limit.of(workspace.rate_limit)
+    """Return the throttle of the workspace's API key."""
+    fingerprint = key_fingerprint(workspace.api_url, workspace.api_key.reveal())
+    limit = Limit.from_rate(workspace.rate_limit)
     if settings.redis_url:
-        return RedisThrottle(_redis_client(settings.redis_url), scope, limit)
-    return DatabaseThrottle(settings.databases[0], scope, limit)
+        return RedisThrottle(_redis_client(settings.redis_url), fingerprint, limit)
+    return DatabaseThrottle(settings.databases[0], fingerprint, limit)
 
 
-@functools.cache
+class DatabaseThrottle:
+    """A :class:`~evermuse_outbox.ratelimit.Throttle` for one API key, in a row of ``OutboxThrottle``.
+
+    Args:
+        using: the database alias; all workers must use the same one, or they would not share the limit.
+        fingerprint: the :func:`~evermuse_outbox.ratelimit.key_fingerprint` of the API key.
+        limit: the rate limit of the key.
+    """
+
+    def __init__(self, using: str, fingerprint: str, limit: Limit) -> None:
+        self._rows = OutboxThrottle.objects.using(using)
+        self._scope = fingerprint
+        self._limit = limit
+
+    def wait(self) -> float:
+        """Return the seconds until the next slot, without reserving it."""
+        state, now = self._run(self._rows.read_state, self._scope)
+        return state.wait(now)
+
+    def reserve(self, patience: float) -> Reservation:
+        """Reserve the next slot if it is at most ``patience`` seconds away."""
+        return self._run(self._rows.reserve, self._scope, self._limit, patience)
+
+    def acquire(self) -> Admission:
+        """Acquire a permit to send a request now, or say how long to wait before a new attempt."""
+        return self._run(self._rows.acquire, self._scope, self._limit)
+
+    def release(self, permit: str, *, is_send: bool) -> None:
+        """Record that the request of ``permit`` has its answer; ``is_send`` is True for a POST."""
+        self._run(partial(self._rows.release, is_send=is_send), self._scope, permit)
+
+    def block(self, seconds: float) -> None:
+        """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""
+        self._run(self._rows.block, self._scope, seconds)
+
+    def _run(self, step: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return retry_on_database_error(self._rows.db, Clock(), step, *arguments)
+        except DatabaseError as error:
+            raise ThrottleUnavailable(
+                f"The database holds the rate limit and does not answer: {type(error).__name__}"
+            ) from error
+
+
+@cache
 def _redis_client(url: str) -> Any:
     import redis
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
-from ...evermuse.diagnosis import alike, likely_cause
+from ...evermuse.api import describe_likely_cause, make_error_signature
 from ...models import BatchState, GroupState, OutboxBatch, OutboxGroup, OutboxRecord, OutboxRejection
 from ...models.group import GroupQuerySet, scope_of
 from ..context import DeliveryContext
@@ -67,7 +67,7 @@ def count_refusal(
         rows.delay_probe(row, context.clock.after(PROBE_INTERVAL))
         _withdraw_batches(context, row)  # batches of the group that started isolating since the pause
         return Suspicion.PAUSED
-    signature = alike(error)
+    signature = make_error_signature(error)
     if row and _is_error_of_single_records(context, row, signature):
         return Suspicion.NONE
     row = _save_count(context, batch, row, signature, bad_records)
@@ -138,7 +138,7 @@ def _save_count(
 def _pause(context: DeliveryContext, row: OutboxGroup, error: str) -> None:
     message = "; ".join(error.splitlines())
     reason = f"{row.batches} batches in a row were refused alike, with no record accepted: {message}"
-    advice = likely_cause(error, row.contract)
+    advice = describe_likely_cause(error, row.contract)
     until = context.clock.after(PROBE_INTERVAL)
     OutboxGroup.objects.using(context.using).pause(row, until, reason, advice)
     _withdraw_batches(context, row)

@@ -9,9 +9,8 @@ import logging
 from collections.abc import Callable
 
 from ...conf import MAX_PERMIT_WAIT
-from ...evermuse.client import Answer
-from ...evermuse.errors import ThrottleUnavailable
-from ...evermuse.outcomes import Throttled, of_read
+from ...evermuse.api import Answer, read_retry_after
+from ...ratelimit import ThrottleUnavailable
 from ..context import DeliveryContext
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ def acquire_permit(context: DeliveryContext) -> str | None:
         return None
     while clock.monotonic() + wait <= deadline:
         clock.sleep(wait)
-        wait, permit = context.throttle.enter()
+        wait, permit = context.throttle.acquire()
         if permit:
             return permit
     return None
@@ -54,12 +53,12 @@ def call_with_permit(
     """
     try:
         answer = request()
-        if isinstance(outcome := of_read(answer), Throttled):
-            _block_throttle(context, outcome.retry_after)
+        if (retry_after := read_retry_after(answer)) is not None:
+            _block_throttle(context, retry_after)
         return answer
     finally:
         try:
-            context.throttle.leave(permit, is_send=is_send)
+            context.throttle.release(permit, is_send=is_send)
         except ThrottleUnavailable as error:
             # The answer is more important. A permit that is not released expires by itself.
             logger.warning("%s", error)
@@ -67,7 +66,7 @@ def call_with_permit(
 
 def _block_throttle(context: DeliveryContext, seconds: float) -> None:
     try:
-        context.throttle.hold(seconds)
+        context.throttle.block(seconds)
     except ThrottleUnavailable as error:
         # A backend that does not answer gives no permits either, and the workspace's circuit opens.
         logger.warning("%s", error)

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
-from ...evermuse.errors import ThrottleUnavailable
 from ...models import OutboxWorkspace, WorkspaceState
 from ...models.workspace import WorkspaceQuerySet
-from ...ratelimit.throttle import MAX_HOLD
+from ...ratelimit import MAX_BLOCK, ThrottleUnavailable
 from ..context import DeliveryContext, full_jitter
 
 logger = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def workspace_circuit(context: DeliveryContext) -> Iterator[Circuit]:
 
 def block_for_retry_after(context: DeliveryContext, seconds: float, message: str) -> None:
     """Open the circuit after a 429, for the seconds of its ``retryAfter``."""
-    _block(context, WorkspaceState.THROTTLED, min(seconds, MAX_HOLD), message)
+    _block(context, WorkspaceState.THROTTLED, min(seconds, MAX_BLOCK), message)
 
 
 def pause_workspace(context: DeliveryContext, message: str) -> None:

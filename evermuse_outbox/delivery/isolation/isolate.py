@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...evermuse.limits import MAX_LISTED_ERRORS
-from ...evermuse.outcomes import RecordError
+from ...evermuse import limits
+from ...evermuse.api import RecordError
 from ...models import BatchQuerySet, BatchState, OutboxBatch, OutboxRecord
 from ..context import DeliveryContext
 from ..gates import Suspicion, count_refusal
@@ -53,7 +53,7 @@ class Refusal:
 
     def is_in_full(self, sent: int, located: LocatedErrors) -> bool:
         """Return whether no record is known to be good: all are named, none is, or the list of errors was cut."""
-        all_or_none = len(located) in (0, sent) or len(self.errors) >= MAX_LISTED_ERRORS
+        all_or_none = len(located) in (0, sent) or len(self.errors) >= limits.MAX_LISTED_ERRORS
         return not self.accepted and all_or_none
 
     def count_bad(self, sent: int, located: LocatedErrors) -> int:

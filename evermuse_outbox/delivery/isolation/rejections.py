@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...evermuse.limits import MAX_LISTED_ERRORS
-from ...evermuse.outcomes import RecordError
+from ...evermuse import limits
+from ...evermuse.api import RecordError
 from ...models import OutboxBatch, OutboxRecord, OutboxRejection
 from ..context import DeliveryContext
 
@@ -61,5 +61,5 @@ def open_members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...
 
 def errors_to_json(errors: Sequence[RecordError]) -> list[dict[str, Any]]:
     """Return the value of a batch's column ``errors``."""
-    listed = errors[:MAX_LISTED_ERRORS]
+    listed = errors[: limits.MAX_LISTED_ERRORS]
     return [{"index": error.index, "code": error.code, "message": error.message} for error in listed]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from ...evermuse.outcomes import Accepted
+from ...evermuse.api import Accepted
 from ..context import Attempt, DeliveryContext
 from ..gates import Circuit, acquire_permit, is_crowded, paused_groups, workspace_circuit
 from ..polling import ReconciliationDelayed, needs_reconciliation, poll_due_batch, reconcile

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
-from ...evermuse.client import Client
-from ...evermuse.errors import ThrottleUnavailable
+from ...evermuse.api import Client
+from ...ratelimit import ThrottleUnavailable
 from ..context import (
     DeliveryContext,
     QueueKey,

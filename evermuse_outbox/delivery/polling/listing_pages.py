@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ...evermuse.outcomes import Page
+from ...evermuse.api import Page
 from ...models import OutboxBatch
 from ..context import DeliveryContext, poll_delay
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from django.db import transaction
 
-from ...evermuse.outcomes import KeyRefused, Page, Status, Throttled, read_status
+from ...evermuse.api import KeyRefused, Page, Status, Throttled, read_status
 from ...models import BatchState, OutboxBatch
 from ...models.batch import BatchQuerySet
 from ..context import Attempt, DeliveryContext, typical_completion_time

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from ...evermuse.client import Answer
-from ...evermuse.errors import Unanswered, Unreachable
-from ...evermuse.limits import MAX_LISTING
-from ...evermuse.outcomes import (
+from ...evermuse import Unanswered, Unreachable, limits
+from ...evermuse.api import (
+    Answer,
     InDoubt,
     KeyRefused,
     Outcome,
     Page,
     Throttled,
-    of_error,
-    of_read,
+    classify_failed_read,
+    classify_transport_error,
     read_page,
 )
 from ..context import Attempt, DeliveryContext
@@ -43,7 +42,9 @@ def read_listing(context: DeliveryContext, cursor: str | None) -> Listing | None
     if permit is None:
         return None
     started = context.clock.now()
-    answer, trouble = ask(context, permit, partial(context.client.batches, limit=MAX_LISTING, cursor=cursor))
+    answer, trouble = ask(
+        context, permit, partial(context.client.batches, limit=limits.MAX_LISTING, cursor=cursor)
+    )
     attempt = Attempt.of("listing", started, trouble, answer)
     context.run_with_retries(attempt.save, context, None)
     page = read_page(answer) if answer and not trouble else None
@@ -59,8 +60,8 @@ def ask(
     try:
         answer = call_with_permit(context, permit, request, is_send=False)
     except (Unreachable, Unanswered) as error:
-        return None, of_error(error)
-    outcome = of_read(answer)
+        return None, classify_transport_error(error)
+    outcome = classify_failed_read(answer)
     # What a send came to is decided in settle; a read can only tell something of the key.
     match outcome:
         case Throttled(seconds, message):

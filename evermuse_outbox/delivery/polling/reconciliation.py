@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
 
-from ...evermuse.outcomes import Accepted, KeyRefused, Outcome, Page, Status
+from ...evermuse.api import Accepted, KeyRefused, Outcome, Page, Status
 from ...models import BatchState, OutboxAttempt, OutboxBatch
 from ..context import DeliveryContext
 from .reads import read_listing

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 from django.db.models import Case, F, TextField, When
 
-from ...evermuse.body import FORMATS, BodyFormat, fingerprint
-from ...evermuse.limits import MAX_BATCH_RECORDS, MAX_BODY_BYTES
+from ...evermuse import FORMATS, BodyFormat, fingerprint, limits
 from ...models import BatchState, OutboxBatch, OutboxRecord
 from ...models.query_hints import by_id
 from ...models.record import RecordQuerySet
 from ..context import DeliveryContext
 from .packing import Limits
 
-READ_WITH_PAGE = MAX_BODY_BYTES // MAX_BATCH_RECORDS
+READ_WITH_PAGE = limits.MAX_BODY_BYTES // limits.MAX_BATCH_RECORDS
 """Bytes up to which a payload is read together with its page. A larger one is read only if it is packed, so that a
 page in memory is never much larger than a request."""
 
@@ -150,7 +149,7 @@ def _lines(context: DeliveryContext, records: list[PendingRecord]) -> dict[int, 
 
 def _body_format_name(context: DeliveryContext, records: list[PendingRecord]) -> str:
     """Return the format of the settings, or NDJSON if only NDJSON is small enough for a record of maximum size."""
-    fits = body_format(context).size([record.size for record in records]) <= MAX_BODY_BYTES
+    fits = body_format(context).size([record.size for record in records]) <= limits.MAX_BODY_BYTES
     return context.settings.body_format if fits else "ndjson"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...evermuse.errors import Untranslatable
-from ...evermuse.records.validation import translate
+from ...evermuse import Untranslatable
+from ...evermuse.records import translate
 from ...models import OutboxRecord, OutboxRejection
 from ..context import DeliveryContext
 from .batches import PendingRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, TypeVar
 
-from ...evermuse.body import BodyFormat
+from ...evermuse import BodyFormat
 
 
 class Limits(NamedTuple):

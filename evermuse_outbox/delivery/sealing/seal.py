@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from django.db import connections
 
-from ...evermuse.limits import MAX_BATCH_RECORDS
+from ...evermuse import limits
 from ...models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
 from ...models.query_hints import behind
 from ...models.record import RecordQuerySet
@@ -23,7 +23,7 @@ from .versions import supersede_and_select_sendable, supersede_duplicates
 
 MAX_PAGES, PAGE_GROWTH = 5, 4
 """Pages of pending records that are read for one batch, because blocked records may fill the first ones. The first page
-is one request. Each further page is four times as large, up to ``MAX_BATCH_RECORDS``."""
+is one request. Each further page is four times as large, up to ``limits.MAX_BATCH_RECORDS``."""
 
 PROBED_RECORDS = 100
 """A probe of a paused group takes one of this many newest records, each time another one."""
@@ -103,7 +103,7 @@ def _locked_pages(
         yield page
         if len(page) < size:
             return
-        size = min(PAGE_GROWTH * size, MAX_BATCH_RECORDS)
+        size = min(PAGE_GROWTH * size, limits.MAX_BATCH_RECORDS)
 
 
 def _after(context: DeliveryContext, waiting: RecordQuerySet, page: list[PendingRecord]) -> RecordQuerySet:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ...evermuse.errors import Unanswered, Unreachable
-from ...evermuse.outcomes import Outcome, of_error, of_ingest
+from ...evermuse import Unanswered, Unreachable
+from ...evermuse.api import Outcome, classify_send, classify_transport_error
 from ..context import Attempt, DeliveryContext
 from ..gates import call_with_permit
 from ..sealing import SealedBatch
@@ -27,7 +27,7 @@ def post(context: DeliveryContext, sealed: SealedBatch, permit: str) -> tuple[Ou
     started_at, answer = context.clock.now(), None
     try:
         answer = call_with_permit(context, permit, request, is_send=True)
-        outcome = of_ingest(answer, len(sealed.members))
+        outcome = classify_send(answer, len(sealed.members))
     except (Unreachable, Unanswered) as error:
-        outcome = of_error(error)
+        outcome = classify_transport_error(error)
     return outcome, Attempt.of("ingest", started_at, outcome, answer)

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import transaction
 
-from ...evermuse.outcomes import RecordError, Status
+from ...evermuse.api import RecordError, Status
 from ...models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from ..context import DeliveryContext, full_jitter, poll_delay
 from ..isolation import (

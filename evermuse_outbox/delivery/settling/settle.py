@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import transaction
 
-from ...evermuse.outcomes import (
+from ...evermuse.api import (
     Accepted,
     InDoubt,
     KeyRefused,

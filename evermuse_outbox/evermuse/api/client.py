@@ -21,8 +21,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from ..version import VERSION
-from .errors import Unanswered, Unreachable
+from ...version import VERSION
+from ..errors import Unanswered, Unreachable
 
 MAX_ANSWER_BYTES = 8_000_000
 """A listing of 100 batches with 20 errors of 2,048 characters each stays under this."""

@@ -31,7 +31,7 @@ _ON = (
 )
 
 
-def alike(message: str) -> str:
+def make_error_signature(message: str) -> str:
     """The part of a complaint that is the same for all records: without quoted words, numbers and ids.
 
     Names of fields stay, also where they are quoted.
@@ -41,7 +41,7 @@ def alike(message: str) -> str:
     return " ".join(kept.split())[:ALIKE_LENGTH]
 
 
-def likely_cause(message: str, contract: str) -> str:
+def describe_likely_cause(message: str, contract: str) -> str:
     """One to three sentences: what seems to be wrong in a workspace of that contract, and how to go on."""
     return f"{next(_causes(message.lower(), contract))} {_ON}"
 

@@ -1,0 +1,35 @@
+"""Turn a record of the host into the exact bytes that Evermuse takes, or name everything that is wrong with it.
+
+The package must not use the database, the network or the clock, and loads pydantic only at the first validation.
+Its interface is :class:`Record` with the types of its fields, :func:`validate`, :func:`make_identity` and
+:func:`translate`.
+"""
+
+from .identity import make_identity
+from .record import (
+    CONTRACTS,
+    NATURES,
+    OPENAPI_TYPES,
+    Attachment,
+    Participant,
+    Pii,
+    PiiEntity,
+    Record,
+)
+from .translation import translate
+from .validation import Envelope, validate
+
+__all__ = [
+    "CONTRACTS",
+    "NATURES",
+    "OPENAPI_TYPES",
+    "Attachment",
+    "Envelope",
+    "Participant",
+    "Pii",
+    "PiiEntity",
+    "Record",
+    "make_identity",
+    "translate",
+    "validate",
+]

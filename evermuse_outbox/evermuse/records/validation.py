@@ -9,38 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from hashlib import blake2b
-from itertools import chain
 from typing import Any
 
 from django.utils.functional import Promise
 
 from ..errors import FieldError, InvalidRecord, RecordTooLarge, shown
 from ..limits import MAX_ITEMS, MAX_RECORD_BYTES
+from .identity import make_identity
 from .json_values import REFUSED, Normaliser, encode, is_plain, looks_plain
-from .record import (
-    CONTRACTS,
-    Attachment,
-    Participant,
-    Pii,
-    PiiEntity,
-    Record,
-)
+from .record import CONTRACTS, Record
 from .timestamps import ALLOWED as ALLOWED_MOMENT
 from .timestamps import NoMoment, moment
-from .translation import translate
-
-__all__ = [
-    "CONTRACTS",
-    "Attachment",
-    "Envelope",
-    "Participant",
-    "Pii",
-    "PiiEntity",
-    "Record",
-    "translate",
-    "validate",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,32 +52,11 @@ def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: st
     return Envelope(
         type=fields["_type"],
         product_id=fields["_product_id"],
-        identity=identity(workspace, fields["_type"], fields["_event_at"], fields["_vendor_ids"]),
+        identity=make_identity(workspace, fields["_type"], fields["_event_at"], fields["_vendor_ids"]),
         line=line.decode(),
         size=len(line),
         attachments=len(fields.get("_attachments", ())),
     )
-
-
-def identity(workspace: str, type: str, event_at: str, vendor_ids: Mapping[str, str]) -> uuid.UUID:  # noqa: A002
-    """What makes two records versions of one: their minute in UTC, as it is read (``20260301-0800-7…``), and a hash of
-    workspace, type, moment and vendor ids in any order.
-
-    Source: OpenAPI document, ``_vendor_ids``. The workspace is in it because each has records of its own. By the
-    minute in front, what happened together stands together in the index of identities, so that a part of it is in
-    use at a time, however large it has grown.
-    """
-    parts = (workspace, type, event_at, *chain.from_iterable(sorted(vendor_ids.items())))
-    # Each with its length in front, so that no choice of ids can look like another one.
-    text = "".join([f"{len(part)}:{part}," for part in parts])
-    minute = event_at[0:4] + event_at[5:7] + event_at[8:10] + event_at[11:13] + event_at[14:16]
-    value = int(minute + blake2b(text.encode(), digest_size=10).hexdigest(), 16)
-    return uuid.UUID(int=value & ~_UUID_BITS | _UUID_7)
-
-
-_UUID_BITS, _UUID_7 = 0xF << 76 | 0b11 << 62, 0x7 << 76 | 0b10 << 62
-"""Where a UUID says its version and variant, and those of one in order of time: MariaDB keeps their order, and refuses
-what is no UUID, and some of version 8."""
 
 
 def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:

@@ -11,8 +11,7 @@ from evermuse_outbox import outbox
 from evermuse_outbox.delivery.gates import group_breaker as systemic
 from evermuse_outbox.delivery.loop import poll, relay, send_next
 from evermuse_outbox.delivery.settling.apply_status import apply_status
-from evermuse_outbox.evermuse.client import Client
-from evermuse_outbox.evermuse.outcomes import Status
+from evermuse_outbox.evermuse.api import Client, Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxGroup, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep.maintenance import forget_groups

@@ -6,7 +6,7 @@ import dataclasses
 
 from evermuse_outbox.delivery.context import Clock
 from evermuse_outbox.delivery.gates import permits
-from evermuse_outbox.ratelimit.throttle import Entry, Reservation
+from evermuse_outbox.ratelimit import Admission, Reservation
 
 
 class Scripted:
@@ -19,8 +19,8 @@ class Scripted:
     def reserve(self, patience):
         return Reservation(self.slot, self.slot <= patience)
 
-    def enter(self):
-        return Entry(self.waits.pop(0), None) if self.waits else Entry(0.0, "permit")
+    def acquire(self):
+        return Admission(self.waits.pop(0), None) if self.waits else Admission(0.0, "permit")
 
 
 class Sleeper:

@@ -12,7 +12,7 @@ import pytest
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import poll, relay, send_next
-from evermuse_outbox.evermuse.client import Client
+from evermuse_outbox.evermuse.api import Client
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.sandbox import Sandbox
 from tests.conftest import FreeThrottle

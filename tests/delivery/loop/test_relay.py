@@ -8,9 +8,9 @@ import pytest
 
 from evermuse_outbox.delivery.context import context as contexts
 from evermuse_outbox.delivery.loop import SenderPool, relay, relay_with_pool
-from evermuse_outbox.evermuse import client as clients
+from evermuse_outbox.evermuse.api import client as clients
 from evermuse_outbox.models import OutboxBatch
-from evermuse_outbox.ratelimit.throttle import Entry, Reservation
+from evermuse_outbox.ratelimit import Admission, Reservation
 from evermuse_outbox.sandbox import Fault
 from tests.records import enqueue
 
@@ -27,11 +27,11 @@ class Unpaced:
     def reserve(self, patience):
         return Reservation(0.0, taken=True)
 
-    def enter(self):
+    def acquire(self):
         self.senders.add(threading.current_thread().name)
-        return Entry(0.0, "visit")
+        return Admission(0.0, "permit")
 
-    def leave(self, permit, *, is_send):
+    def release(self, permit, *, is_send):
         pass
 
 
@@ -41,7 +41,7 @@ def test_it_ends_when_the_time_is_up_but_not_within_a_batch(
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1)
     enqueue(alias, *range(5))
     context = reopen()
-    context.throttle.enter = lambda: clock.move(10) or Entry(0.0, "visit")
+    context.throttle.acquire = lambda: clock.move(10) or Admission(0.0, "permit")
     assert relay(context, 15) == 2
     assert len(sandbox.records()) == 2
 
@@ -64,7 +64,9 @@ def test_slow_answers_need_more_senders_and_quick_ones_do_not(
     assert len(sandbox.records()) == 12
     assert {stored.times for stored in sandbox.records()} == {1}
     assert (2 <= len(throttle.senders) <= 4) if slow else len(throttle.senders) == 1
-    assert SenderPool.of(context, relay)._last_size == len(throttle.senders) - 1  # and the next run begins with them
+    assert (
+        SenderPool.of(context, relay)._last_size == len(throttle.senders) - 1
+    )  # and the next run begins with them
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {"accepted"}
 
 

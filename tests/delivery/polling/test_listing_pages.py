@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox.delivery.polling import poll_due_batch
 from evermuse_outbox.delivery.polling.listing_pages import Member, _place
-from evermuse_outbox.evermuse.outcomes import Page, Status
+from evermuse_outbox.evermuse.api import Page, Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault
 from tests.delivery.busy import BusyWorkspace

@@ -11,7 +11,7 @@ from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.delivery.polling import poll_due_batch
 from evermuse_outbox.delivery.polling import read_budget as budget
 from evermuse_outbox.delivery.settling.apply_status import apply_status, apply_statuses
-from evermuse_outbox.evermuse.outcomes import Status
+from evermuse_outbox.evermuse.api import Status
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxWorkspace, WorkspaceState
 from evermuse_outbox.sandbox import Fault
 from tests.records import make_invalid, record
@@ -149,7 +149,7 @@ def test_a_batch_that_evermuse_forgot_is_sent_again(context, alias, sandbox, clo
 
 
 def test_rejections_told_only_at_the_end_are_found(context, alias, sandbox, clock):
-    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.evermuse.api import RecordError
     from evermuse_outbox.models import OutboxRecord
 
     outbox.enqueue_many((record(n) for n in range(3)), using=alias)
@@ -246,7 +246,7 @@ def test_after_a_hold_fenced_records_and_the_tracker_do_not_wait_for_each_other(
 def test_after_the_last_resend_those_that_evermuse_names_are_rejected_and_the_others_go_on(
     context, alias, sandbox, clock, outbox_settings, reopen
 ):
-    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.evermuse.api import RecordError
     from evermuse_outbox.models import OutboxRecord
 
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_RESENDS=0)
@@ -285,7 +285,7 @@ def test_reads_that_work_do_not_open_a_workspace_whose_sends_fail(context, alias
 
 
 def test_an_index_means_the_same_record_after_another_was_retried(context, alias, sandbox, clock):
-    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.evermuse.api import RecordError
     from evermuse_outbox.models import OutboxRecord
     from evermuse_outbox.operations.retry import retry
 
@@ -384,7 +384,7 @@ def test_a_crowd_that_reads_late_learns_nothing_wrong(context, alias, sandbox, c
 @pytest.mark.parametrize("how", ["discard", "supersede"])
 def test_an_index_means_the_same_record_after_another_was_purged(context, alias, sandbox, clock, how):
     """Sent after it had waited for longer than the retention, so that it may go as soon as it is set aside."""
-    from evermuse_outbox.evermuse.outcomes import RecordError
+    from evermuse_outbox.evermuse.api import RecordError
     from evermuse_outbox.models import OutboxRecord
     from evermuse_outbox.operations.retry import retry
     from evermuse_outbox.upkeep.purge import purge

@@ -116,7 +116,7 @@ def test_a_worker_that_never_came_back_leaves_a_doubt_too(context, alias, sandbo
 
     enqueue(alias, *range(3))
     sealed = seal_next(context)
-    post(context, sealed, "visit")
+    post(context, sealed, "permit")
     clock.move(DAY + 60)
     rescue(alias, context.clock)
     sandbox.forget_idempotency_keys()
@@ -246,7 +246,7 @@ def test_a_batch_of_ours_that_is_under_way_is_not_taken_for_another(context, ali
     relay(context, 1)
     clock.move(170)
     outbox.enqueue_many((record(f"o-{n}") for n in range(3)), using=alias)
-    post(context, seal_next(context), "visit")  # Evermuse has it, and its answer is not settled yet
+    post(context, seal_next(context), "permit")  # Evermuse has it, and its answer is not settled yet
     sealed = lease_due(context)
     send(context, sealed)
     assert len(sandbox.records()) == 6
@@ -279,7 +279,7 @@ def test_a_batch_of_ours_that_was_purged_is_not_taken_for_another(
 def test_a_lookup_that_fails_gives_the_batch_back(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.loop import send
     from evermuse_outbox.delivery.sending import lease_due
-    from evermuse_outbox.evermuse.errors import ThrottleUnavailable
+    from evermuse_outbox.ratelimit import ThrottleUnavailable
 
     def down(patience):
         raise ThrottleUnavailable("down")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evermuse_outbox.delivery.sealing.packing import Limits, pack
-from evermuse_outbox.evermuse.body import FORMATS
+from evermuse_outbox.evermuse import FORMATS
 
 
 class PendingRecord(NamedTuple):

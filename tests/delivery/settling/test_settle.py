@@ -160,11 +160,11 @@ def test_one_sender_at_a_time_tries_whether_the_trouble_is_over(context, alias, 
 def test_without_the_keeper_of_the_pace_nothing_is_sent_and_everybody_is_told(context, alias, sandbox, clock):
     import dataclasses
 
-    from evermuse_outbox.evermuse.errors import ThrottleUnavailable
+    from evermuse_outbox.ratelimit import ThrottleUnavailable
 
     class Dead:
         def wait(self):
-            raise ThrottleUnavailable("Redis keeps the pace and does not answer")
+            raise ThrottleUnavailable("Redis holds the rate limit and does not answer")
 
     (row,) = enqueue(alias, 1)
     assert relay(dataclasses.replace(context, throttle=Dead()), 1) == 0
@@ -221,7 +221,7 @@ def test_more_rejected_than_the_answer_lists(context, alias, sandbox, clock, bad
 def _at(alias, context, sandbox):
     import dataclasses
 
-    from evermuse_outbox.evermuse.client import Client
+    from evermuse_outbox.evermuse.api import Client
 
     client = Client(sandbox.url, lambda: "em_sk_sandbox", 5)
     return dataclasses.replace(context, client=client)
@@ -269,7 +269,7 @@ def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
 def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
     from evermuse_outbox.delivery.loop import seal_next
     from evermuse_outbox.delivery.settling import settle
-    from evermuse_outbox.evermuse.outcomes import Accepted
+    from evermuse_outbox.evermuse.api import Accepted
     from evermuse_outbox.upkeep.maintenance import rescue
 
     enqueue(alias, 1)
@@ -327,7 +327,7 @@ def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
 ):
     from evermuse_outbox.delivery.loop import seal_next
     from evermuse_outbox.delivery.settling import settle
-    from evermuse_outbox.evermuse.outcomes import Accepted, RecordError
+    from evermuse_outbox.evermuse.api import Accepted, RecordError
 
     rows = enqueue(alias, 1, 2)
     sealed = seal_next(context)
@@ -371,8 +371,8 @@ def test_a_400_of_somebody_on_the_way_rejects_nobody(context, alias, sandbox, cl
 
 def test_a_sender_that_was_paused_past_its_lease_does_not_send(context, alias, sandbox, clock):
     enqueue(alias, 1)
-    enter = context.throttle.enter
-    context.throttle.enter = lambda: clock.move(context.settings.lease) or enter()
+    enter = context.throttle.acquire
+    context.throttle.acquire = lambda: clock.move(context.settings.lease) or enter()
     relay(context, 1)
     assert sandbox.arrivals == []
     assert batches(alias)[0].state == BatchState.SEALED

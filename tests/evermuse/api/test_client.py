@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from evermuse_outbox.evermuse import client as module
-from evermuse_outbox.evermuse.client import Client
-from evermuse_outbox.evermuse.errors import Unanswered, Unreachable
+from evermuse_outbox.evermuse import Unanswered, Unreachable
+from evermuse_outbox.evermuse.api import Client
+from evermuse_outbox.evermuse.api import client as module
 
 KEY = "em_sk_very_secret"
 
@@ -256,7 +256,7 @@ def test_no_error_shows_the_key(url):
 
 
 def test_half_a_head_reads_as_an_answer_without_a_body_and_so_stays_in_doubt():
-    from evermuse_outbox.evermuse.outcomes import InDoubt, of_ingest
+    from evermuse_outbox.evermuse.api import InDoubt, classify_send
 
     with server(b"HTTP/1.1 202 Acc") as (url, _):
-        assert isinstance(of_ingest(ingest(url), 1), InDoubt)
+        assert isinstance(classify_send(ingest(url), 1), InDoubt)

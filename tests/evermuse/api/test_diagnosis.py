@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evermuse_outbox.evermuse.diagnosis import alike, likely_cause
+from evermuse_outbox.evermuse.api import describe_likely_cause, make_error_signature
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from evermuse_outbox.evermuse.diagnosis import alike, likely_cause
     ],
 )
 def test_what_is_said_of_many_records_is_alike(first, second):
-    assert alike(first) == alike(second)
+    assert make_error_signature(first) == make_error_signature(second)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_what_is_said_of_many_records_is_alike(first, second):
     ],
 )
 def test_what_differs_is_not(first, second):
-    assert alike(first) != alike(second)
+    assert make_error_signature(first) != make_error_signature(second)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_what_differs_is_not(first, second):
     ],
 )
 def test_the_likely_cause_and_how_to_go_on(message, contract, told):
-    advice = likely_cause(message, contract)
+    advice = describe_likely_cause(message, contract)
     assert told in advice
     assert "resume it" in advice

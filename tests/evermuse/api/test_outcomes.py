@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.evermuse.client import Answer
-from evermuse_outbox.evermuse.outcomes import (
+from evermuse_outbox.evermuse.api import (
     Accepted,
+    Answer,
     InDoubt,
     KeyRefused,
     Outcome,
@@ -19,7 +19,7 @@ from evermuse_outbox.evermuse.outcomes import (
     Throttled,
     TooLarge,
     Unavailable,
-    of_ingest,
+    classify_send,
     read_page,
     read_status,
 )
@@ -33,7 +33,7 @@ def answer(status, body):
 
 
 def test_a_202_as_documented():
-    outcome = of_ingest(answer(202, GOOD | {"errors": [ERROR]}), 3)
+    outcome = classify_send(answer(202, GOOD | {"errors": [ERROR]}), 3)
     assert outcome == Accepted("b1", 2, 1, 1, (RecordError(1, "VALIDATION_ERROR", "no"),))
 
 
@@ -57,7 +57,7 @@ BENT = [
 
 @pytest.mark.parametrize("body", BENT)
 def test_a_202_that_is_not_as_documented_is_in_doubt(body):
-    assert isinstance(of_ingest(answer(202, body), 3), InDoubt)
+    assert isinstance(classify_send(answer(202, body), 3), InDoubt)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_202_that_is_not_as_documented_is_in_doubt(body):
 )
 def test_each_status_has_its_outcome_whatever_the_body(status, kind):
     for body in ({"error": "E", "message": "said"}, b"<html>", [], b""):
-        outcome = of_ingest(answer(status, body), 1)
+        outcome = classify_send(answer(status, body), 1)
         # Evermuse refuses records in JSON; other words come from somebody on the way.
         expected = Unavailable if kind is Refused and not isinstance(body, dict) else kind
         assert isinstance(outcome, expected)
@@ -99,7 +99,7 @@ def test_each_status_has_its_outcome_whatever_the_body(status, kind):
     ],
 )
 def test_errors_of_a_400_are_found_wherever_they_stand(place):
-    outcome = of_ingest(answer(400, {"error": "E", "message": "m"} | place), 3)
+    outcome = classify_send(answer(400, {"error": "E", "message": "m"} | place), 3)
     assert outcome.errors == (RecordError(1, "VALIDATION_ERROR", "no"),)
 
 
@@ -123,12 +123,12 @@ def test_errors_of_a_400_are_found_wherever_they_stand(place):
     ids=lambda value: str(value)[:12],
 )
 def test_retry_after_is_a_sane_number_whatever_is_said(said, obeyed):
-    assert of_ingest(answer(429, {"retryAfter": said}), 1).retry_after == obeyed
+    assert classify_send(answer(429, {"retryAfter": said}), 1).retry_after == obeyed
 
 
 @pytest.mark.parametrize("said", ["NaN", "Infinity", "-Infinity"])
 def test_retry_after_that_is_no_number(said):
-    outcome = of_ingest(answer(429, b'{"retryAfter": %s}' % said.encode()), 1)
+    outcome = classify_send(answer(429, b'{"retryAfter": %s}' % said.encode()), 1)
     assert 0 < outcome.retry_after <= 1e9
 
 
@@ -148,7 +148,7 @@ FIELDS = st.fixed_dictionaries(
 @given(st.integers(100, 999), FIELDS | JSON, st.integers(1, 1000))
 def test_no_answer_whatsoever_is_without_an_outcome(status, body, sent):
     given_answer = answer(status, body)
-    outcome = of_ingest(given_answer, sent)
+    outcome = classify_send(given_answer, sent)
     assert isinstance(outcome, Outcome)
     assert not isinstance(outcome, Accepted) or outcome.accepted + outcome.rejected == sent
     read_status(given_answer)
@@ -184,6 +184,6 @@ def test_a_page_is_read_no_further_than_it_may_be_long():
 @pytest.mark.parametrize("status", [200, 202, 400, 401, 413, 429, 500])
 def test_what_json_cannot_hold_is_no_trouble(status, body):
     spoiled = answer(status, body)
-    assert str(status) in of_ingest(spoiled, 1).message
+    assert str(status) in classify_send(spoiled, 1).message
     assert read_page(spoiled) is None
     assert read_status(spoiled) is None

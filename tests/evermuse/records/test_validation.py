@@ -18,8 +18,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import TextChoices
 from django.utils.functional import lazystr
 
-from evermuse_outbox.evermuse import limits
-from evermuse_outbox.evermuse.errors import (
+from evermuse_outbox.evermuse import (
     EvermuseError,
     InvalidRecord,
     RecordTooLarge,
@@ -27,15 +26,17 @@ from evermuse_outbox.evermuse.errors import (
     Unanswered,
     Unreachable,
     Untranslatable,
+    limits,
 )
-from evermuse_outbox.evermuse.records import record, schema
-from evermuse_outbox.evermuse.records.validation import (
+from evermuse_outbox.evermuse.records import (
     CONTRACTS,
     Attachment,
     Participant,
     Pii,
     PiiEntity,
     Record,
+    record,
+    schema,
     translate,
     validate,
 )

@@ -1,0 +1,49 @@
+"""Call the three endpoints of Evermuse over HTTP, and turn each answer into a value.
+
+The package must not touch the database, retry, sleep or decide what to do next.
+Its interface is :class:`Client`, the classification of answers into an :data:`Outcome`, the readers of a
+:class:`Status` or :class:`Page`, and the diagnosis of errors that all records share.
+"""
+
+from .client import Answer, Client
+from .diagnosis import describe_likely_cause, make_error_signature
+from .outcomes import (
+    Accepted,
+    InDoubt,
+    KeyRefused,
+    Outcome,
+    Refused,
+    Throttled,
+    TooLarge,
+    Unavailable,
+    classify_failed_read,
+    classify_send,
+    classify_transport_error,
+    read_retry_after,
+)
+from .parsing import RecordError
+from .statuses import Page, Status, read_page, read_status
+
+__all__ = [
+    "Accepted",
+    "Answer",
+    "Client",
+    "InDoubt",
+    "KeyRefused",
+    "Outcome",
+    "Page",
+    "RecordError",
+    "Refused",
+    "Status",
+    "Throttled",
+    "TooLarge",
+    "Unavailable",
+    "classify_failed_read",
+    "classify_send",
+    "classify_transport_error",
+    "describe_likely_cause",
+    "make_error_signature",
+    "read_page",
+    "read_retry_after",
+    "read_status",
+]

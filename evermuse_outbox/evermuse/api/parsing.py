@@ -1,0 +1,79 @@
+"""Readers for the JSON of an answer. Pure; every value is checked, because a proxy may have written the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..limits import MAX_BATCH_ID, MAX_ERROR_CODE, MAX_ERROR_MESSAGE
+
+MAX_PARSED_ERRORS = 1_000
+"""Entries of one list of errors that are read: one for each record of the largest batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordError:
+    """One error about the record at ``index`` (from 0) of the request."""
+
+    index: int
+    code: str
+    message: str
+
+
+def parse_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in ``body``, or None if it holds anything else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def parse_text(value: Any, max_length: int) -> str:
+    """Return ``value`` as text that a database can store: cut, without NUL and lone surrogates; "" if not text."""
+    if not isinstance(value, str):
+        return ""
+    return value[:max_length].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def parse_record_errors(fields: Mapping[str, Any], max_index: int | None = None) -> tuple[RecordError, ...]:
+    """Return the errors about single records, without those at an index of ``max_index`` or more.
+
+    The OpenAPI document puts them into ``errors``. It also allows anything in ``details``, so that is read next.
+    The first list with a usable error counts.
+    """
+    for entries in _candidate_lists(fields):
+        parsed = filter(None, map(_parse_record_error, entries[:MAX_PARSED_ERRORS]))
+        if errors := tuple(error for error in parsed if max_index is None or error.index < max_index):
+            return errors
+    return ()
+
+
+def is_count(value: Any) -> bool:
+    """Return whether ``value`` is a whole number that fits a signed 32-bit column, 0 or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def is_batch_id(value: Any) -> bool:
+    """Return whether ``value`` can be stored and sent as the id of a batch at Evermuse."""
+    return (
+        isinstance(value, str) and 0 < len(value) <= MAX_BATCH_ID and parse_text(value, MAX_BATCH_ID) == value
+    )
+
+
+def _candidate_lists(fields: Mapping[str, Any]) -> Iterator[list[Any]]:
+    details = fields.get("details")
+    within = details.values() if isinstance(details, Mapping) else ()
+    return (value for value in (fields.get("errors"), details, *within) if isinstance(value, list))
+
+
+def _parse_record_error(entry: Any) -> RecordError | None:
+    if not isinstance(entry, Mapping) or not is_count(entry.get("index")):
+        return None
+    return RecordError(
+        entry["index"],
+        parse_text(entry.get("code"), MAX_ERROR_CODE) or "REJECTED",
+        parse_text(entry.get("message"), MAX_ERROR_MESSAGE) or "Evermuse gave no message.",
+    )

@@ -1,0 +1,25 @@
+-- Acquire a permit to send a request now. Returns {1, permit} or {0, seconds before a new attempt}.
+-- Arguments: permit_id, count, window, arrival_uncertainty, retry_interval, clock_jump, wait_without_state.
+
+local PERMITS_TTL = 3600 -- seconds: permits expire within two, the rest is for clocks that are set back
+
+local count, window = number('count'), number('window')
+if has_no_state() then
+    write('next_slot_at', now + number('wait_without_state'))
+    return {0, tostring(number('wait_without_state'))}
+end
+local blocked_until = read('blocked_until')
+if blocked_until > now then return {0, tostring(blocked_until - now)} end
+
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - window)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], now + number('clock_jump'), '+inf')
+local recent = redis.call('ZCARD', KEYS[2])
+if recent >= count then
+    local expires_first = redis.call('ZRANGE', KEYS[2], recent - count, recent - count, 'WITHSCORES')
+    local wait = tonumber(expires_first[2]) + window - now
+    return {0, tostring(math.min(wait, number('retry_interval')))}
+end
+local permit = argument.permit_id .. ':' .. as_time(now)
+redis.call('ZADD', KEYS[2], as_time(now + number('arrival_uncertainty')), permit)
+redis.call('EXPIRE', KEYS[2], PERMITS_TTL)
+return {1, permit}

@@ -1,0 +1,30 @@
+-- Runs before every script of this folder.
+-- KEYS[1]: hash with the state of one API key, in seconds on the clock of Redis.
+-- KEYS[2]: sorted set of permits "id:sent_at"; the score is the latest time at which the request may have arrived.
+-- ARGV: names and values in turn. `now` is optional and replaces the clock of Redis, for tests.
+
+local STATE_TTL = 172800 -- seconds: two days, twice the longest block
+
+local argument = {}
+for i = 1, #ARGV, 2 do argument[ARGV[i]] = ARGV[i + 1] end
+
+local function number(name) return tonumber(argument[name]) end
+
+local now = number('now')
+if not now then
+    local clock = redis.call('TIME') -- seconds and microseconds
+    now = clock[1] + clock[2] / 1000000
+end
+
+-- Microseconds, because `tostring` would cut a time since the epoch to 14 digits.
+local function as_time(seconds) return string.format('%.6f', seconds) end
+
+local function read(field) return tonumber(redis.call('HGET', KEYS[1], field) or 0) end
+
+local function write(field, seconds)
+    redis.call('HSET', KEYS[1], field, as_time(seconds))
+    redis.call('EXPIRE', KEYS[1], STATE_TTL)
+end
+
+-- Redis lost its state (a restart, an eviction), or the key is new.
+local function has_no_state() return redis.call('HEXISTS', KEYS[1], 'next_slot_at') == 0 end
