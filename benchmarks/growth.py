@@ -1,14 +1,15 @@
-"""A table full of old rows: does the purge keep up, what does it cost the pipeline, and how much bloat is left.
+"""Purge of a million old rows during delivery: its speed, its cost, and the bloat of the table.
 
-    python -m benchmarks growth                                        # a million old rows, two drains of 300,000
-    python -m benchmarks growth --old 100000 --records 100000          # short
+    python -m benchmarks growth                                        # purge 1,000,000 rows
+    python -m benchmarks growth --old 100000 --records 100000          # a short run
     python -m benchmarks growth --workers 2 --delay 0.3
 
-The same backlog is drained twice at the published pace by real Celery workers. In the first drain all delivered rows
-are young: the purge looks and finds nothing. Before the second one, rows that ended long ago are added, and the
-workers' own maintenance purges them meanwhile, as fast as it does. The table, its dead rows and its size are watched
-all the time. Where autovacuum is off on the server, this benchmark runs VACUUM (ANALYZE) at the thresholds that the
-migrations set, as autovacuum would, and says so.
+Celery workers deliver the same backlog twice at the published rate limit. In the first drain, no delivered row is
+old enough to be purged. Before the second drain, old rows are added, and the maintenance task of the workers purges
+them during the drain. The size of the table and its dead rows are sampled every half second.
+
+If autovacuum is off on the server, the benchmark runs VACUUM (ANALYZE) itself, at the thresholds that the migrations
+set for autovacuum, and reports this.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ RECORDS = "evermuse_outbox_outboxrecord"
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     options = _options(arguments)
     with (
         sink.running(delay=options.delay) as api,
@@ -44,41 +45,39 @@ def main(arguments: list[str]) -> None:
         report.service("database", bed.version())
         is_off = bed.sql("SHOW autovacuum")[0][0] == "off"
         if is_off:
-            report.note(
-                "autovacuum is off on this server; this benchmark runs VACUUM (ANALYZE) in its place."
-            )
-        watch = Watch(bed.database_url, vacuums=is_off and options.vacuum)
+            report.note("Autovacuum is off on this server. The benchmark runs VACUUM (ANALYZE) instead.")
+        monitor = TableMonitor(bed.database_url, vacuums=is_off and options.vacuum)
         runs = []
-        with watch.running():
+        with monitor.running():
             _fill(bulk_rows.add_delivered, options.young, "young rows", days_ago=3)
-            runs.append(_run(bed, api, watch, options, "without"))
+            runs.append(_run(bed, api, monitor, options, "without purge"))
             _fill(bulk_rows.add_delivered, options.old, "old rows", days_ago=30)
-            runs.append(_run(bed, api, watch, options, "purging"))
-            rest = _purge_rest(bed, watch)
-        after = _vacuumed(bed)
-        _tell(report, options, runs, rest, after, watch)
+            runs.append(_run(bed, api, monitor, options, "with purge"))
+            remaining = _purge_remaining(bed, monitor)
+        after = _vacuum_and_sample(bed)
+        _add_tables(report, options, runs, remaining, after, monitor)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("growth", __doc__, "--workers", "--rate", "--delay")
-    parser.add_argument("--old", type=int, default=1_000_000, help="rows to purge; default: 1000000")
+    parser.add_argument("--old", type=int, default=1_000_000, help="old rows to purge (default: 1000000)")
     parser.add_argument(
-        "--young", type=int, default=100_000, help="delivered rows that stay; default: 100000"
+        "--young", type=int, default=100_000, help="delivered rows that are not purged (default: 100000)"
     )
     parser.add_argument(
-        "--records", type=int, default=300_000, help="to deliver in each drain; default: 300000"
+        "--records", type=int, default=300_000, help="records to deliver in each drain (default: 300000)"
     )
-    parser.add_argument("--senders", type=int, default=10, help="SENDERS; default: 10")
+    parser.add_argument("--senders", type=int, default=10, help="the setting SENDERS (default: 10)")
     parser.add_argument(
-        "--no-vacuum", dest="vacuum", action="store_false", help="no VACUUM where autovacuum is off"
+        "--no-vacuum", dest="vacuum", action="store_false", help="do not run VACUUM if autovacuum is off"
     )
     return parser.parse_args(arguments)
 
 
-def _fill(add: Any, count: int, what: str, **told: Any) -> None:
-    with tqdm(total=count, unit=" rows", desc=what, file=sys.stderr) as bar:
+def _fill(add: Any, count: int, title: str, **options: Any) -> None:
+    with tqdm(total=count, unit=" rows", desc=title, file=sys.stderr) as bar:
         for done in range(0, count, bulk_rows.SLICE):
-            add(min(bulk_rows.SLICE, count - done), **told)
+            add(min(bulk_rows.SLICE, count - done), **options)
             bar.update(min(bulk_rows.SLICE, count - done))
 
 
@@ -86,66 +85,66 @@ def _fill(add: Any, count: int, what: str, **told: Any) -> None:
 
 
 def _run(
-    bed: testbed.Testbed, api: sink.Sink, watch: Watch, options: argparse.Namespace, name: str
+    bed: testbed.Testbed, api: sink.Sink, monitor: TableMonitor, options: argparse.Namespace, name: str
 ) -> dict[str, Any]:
-    """Drains a backlog, and tells what it cost and what was purged meanwhile."""
+    """Deliver a backlog, and return the sends, the cost, and the speed of the purge."""
     _fill(bulk_rows.add_pending, options.records, f"{name}: backlog")
     bed.sql(f"VACUUM (ANALYZE) {RECORDS}")
     bed.sql("CHECKPOINT")
-    seen, wal = len(api.figures()["sends"]), bed.wal_position()
+    previous_sends, wal = len(api.figures()["sends"]), bed.wal_position()
     meter = machine.CpuMeter(sink=[api.process.pid])
     bed.start_workers(options.workers)
     meter.add(workers=[worker.pid for worker in bed.workers])
-    figures = api.wait_for(options.records, f"{name}: deliver", after=seen)
+    figures = api.wait_for(options.records, f"{name}: deliver", after=previous_sends)
     cpu = meter.read()
     bed.stop_workers()
-    sends = sorted(send[0] for send in figures["sends"][seen:])
+    sends = sorted(send[0] for send in figures["sends"][previous_sends:])
     return {
         "name": name,
         "sends": sends,
         "cpu": cpu,
         "wal": bed.wal_position() - wal,
-        "purged a second": watch.purged_a_second(sends[0], sends[-1]),
+        "purged a second": monitor.purged_per_second(sends[0], sends[-1]),
         "began": sends[0],
         "ended": sends[-1],
     }
 
 
-def _purge_rest(bed: testbed.Testbed, watch: Watch) -> dict[str, float]:
-    """What the drain was too short for is purged with nothing beside it."""
+def _purge_remaining(bed: testbed.Testbed, monitor: TableMonitor) -> dict[str, float]:
+    """Purge the old rows that are left after the drain, without other load."""
     from evermuse_outbox.delivery.context import Clock
     from evermuse_outbox.upkeep.purge import Walks, purge
 
     started, count, walks = time.monotonic(), 0, Walks()
     meter = machine.CpuMeter()
-    while gone := purge("default", Clock(), 14, 1.0, walks):
-        count += gone
+    while deleted := purge("default", Clock(), 14, 1.0, walks):
+        count += deleted
     seconds = time.monotonic() - started
     return {"purged": count, "seconds": seconds, "postgres": meter.read()["postgres"]}
 
 
-def _vacuumed(bed: testbed.Testbed) -> dict[str, Any]:
-    """The table after a vacuum at leisure."""
+def _vacuum_and_sample(bed: testbed.Testbed) -> dict[str, Any]:
+    """Return the figures of the table after a last VACUUM."""
     bed.sql(f"VACUUM (ANALYZE) {RECORDS}")
-    time.sleep(1.5)
-    return _look(bed.sql)
+    time.sleep(1.5)  # PostgreSQL publishes its statistics with a delay
+    return _sample_table(bed.sql)
 
 
-# --- the table, watched -------------------------------------------------------------------------------
+# --- the monitor of the table --------------------------------------------------------------------------
 
 
-class Watch:
-    """Looks at the table each half second, and vacuums it at the thresholds of the migrations where told to."""
+class TableMonitor:
+    """Samples the table every half second. With ``vacuums`` it also runs VACUUM at the migrations' thresholds."""
 
     def __init__(self, url: str, *, vacuums: bool) -> None:
         self._url, self._vacuums = url, vacuums
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self.samples: list[dict[str, Any]] = []
         self.vacuums: list[tuple[float, float]] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """In threads of their own."""
+        """Run the monitor in threads, and stop it at the end."""
         steps = [self._sample, *([self._vacuum] if self._vacuums else [])]
         threads = [threading.Thread(target=self._repeat, args=(step,)) for step in steps]
         for thread in threads:
@@ -153,42 +152,42 @@ class Watch:
         try:
             yield
         finally:
-            self._over.set()
+            self._stopped.set()
             for thread in threads:
                 thread.join()
 
-    def purged_a_second(self, start: float, end: float) -> float:
-        """How fast old rows went between these times, from the first that went on to the last."""
-        seen = [sample for sample in self.samples if start <= sample["at"] <= end]
-        going = [one for one, other in pairwise(seen) if other["old"] < one["old"]]
-        if len(going) < 2:
+    def purged_per_second(self, start: float, end: float) -> float:
+        """Return the purged rows per second between these times, from the first purge to the last."""
+        samples = [sample for sample in self.samples if start <= sample["at"] <= end]
+        purging = [sample for sample, following in pairwise(samples) if following["old"] < sample["old"]]
+        if len(purging) < 2:
             return 0.0
-        return (going[0]["old"] - going[-1]["old"]) / (going[-1]["at"] - going[0]["at"])
+        return (purging[0]["old"] - purging[-1]["old"]) / (purging[-1]["at"] - purging[0]["at"])
 
     def _repeat(self, step: Any) -> None:
         import psycopg
 
         with psycopg.connect(self._url, autocommit=True) as connection:
-            while not self._over.wait(0.5):
+            while not self._stopped.wait(0.5):
                 step(lambda statement: connection.execute(statement))
 
     def _sample(self, execute: Any) -> None:
-        self.samples.append(_look(lambda statement: execute(statement).fetchall()))
+        self.samples.append(_sample_table(lambda statement: execute(statement).fetchall()))
 
     def _vacuum(self, execute: Any) -> None:
-        dead = f"SELECT n_dead_tup > 10000 + 0.02 * n_live_tup FROM pg_stat_user_tables WHERE relname = '{RECORDS}'"
-        if execute(dead).fetchone()[0]:
-            # As autovacuum would, with the cost limit that the migrations set.
+        is_due = f"SELECT n_dead_tup > 10000 + 0.02 * n_live_tup FROM pg_stat_user_tables WHERE relname = '{RECORDS}'"
+        if execute(is_due).fetchone()[0]:
+            # The same cost limit as the migrations set for autovacuum.
             execute("SET vacuum_cost_delay = 2")
             execute("SET vacuum_cost_limit = 2000")
             started = time.time()
             execute(f"VACUUM (ANALYZE) {RECORDS}")
             self.vacuums.append((started, time.time()))
-            self._over.wait(10)
+            self._stopped.wait(10)
 
 
-def _look(rows: Any) -> dict[str, Any]:
-    """The table in figures: live and dead rows as PostgreSQL counts them, bytes, and batches that could be purged."""
+def _sample_table(rows: Any) -> dict[str, Any]:
+    """Return the live and dead rows by PostgreSQL's statistics, the sizes in bytes, and the rows to purge."""
     live, dead, heap, indexes = rows(
         f"SELECT n_live_tup, n_dead_tup, pg_table_size(relid), pg_indexes_size(relid) "
         f"FROM pg_stat_user_tables WHERE relname = '{RECORDS}'"
@@ -200,89 +199,95 @@ def _look(rows: Any) -> dict[str, Any]:
     return {"at": time.time(), "live": live, "dead": dead, "heap": heap, "indexes": indexes, "old": int(old)}
 
 
-# --- what is told -------------------------------------------------------------------------------------
+# --- tables and plot ----------------------------------------------------------------------------------
 
 
-def _tell(
+def _add_tables(
     report: Report,
     options: argparse.Namespace,
     runs: list[dict[str, Any]],
-    rest: dict[str, float],
+    remaining: dict[str, float],
     after: dict[str, Any],
-    watch: Watch,
+    monitor: TableMonitor,
 ) -> None:
     report.raw |= {
         "runs": runs,
-        "rest": rest,
+        "rest": remaining,
         "after": after,
-        "samples": watch.samples,
-        "vacuums": watch.vacuums,
+        "samples": monitor.samples,
+        "vacuums": monitor.vacuums,
     }
     columns = [_figures(run, options) for run in runs]
     report.table(
         f"{options.records:,} records delivered with {options.workers} workers, {options.old:,} old rows to purge",
-        ["what", *(run["name"] for run in runs), "purging / without"],
+        ["figure", *(run["name"] for run in runs), "with / without purge"],
         [
-            [what, *(column[what] for column in columns), _ratio(*(c[what] for c in columns))]
-            for what in columns[0]
+            [figure, *(column[figure] for column in columns), _ratio(*(column[figure] for column in columns))]
+            for figure in columns[0]
         ],
     )
     report.table(
-        "The purge alone, and the table",
-        ["what", "figure"],
+        "The purge without other load, and the table",
+        ["figure", "value"],
         [
-            ["old rows left to purge after the drain", rest["purged"]],
+            ["old rows left to purge after the drain", remaining["purged"]],
             [
-                "rows a second with nothing beside",
-                rest["purged"] / rest["seconds"] if rest["purged"] else "-",
+                "rows purged per second, without other load",
+                remaining["purged"] / remaining["seconds"] if remaining["purged"] else "-",
             ],
-            ["… CPU of PostgreSQL in ms a 1,000", 1e6 * rest["postgres"] / max(rest["purged"], 1)],
-            ["most dead rows at any time", max(sample["dead"] for sample in watch.samples)],
-            ["largest table in MB, with TOAST", max(sample["heap"] for sample in watch.samples) / 1e6],
-            ["vacuums by this benchmark", len(watch.vacuums)],
-            ["after a last vacuum: live rows", after["live"]],
+            [
+                "… CPU of PostgreSQL per 1,000 rows, ms",
+                1e6 * remaining["postgres"] / max(remaining["purged"], 1),
+            ],
+            ["maximum of dead rows", max(sample["dead"] for sample in monitor.samples)],
+            [
+                "maximum size of the table with TOAST, MB",
+                max(sample["heap"] for sample in monitor.samples) / 1e6,
+            ],
+            ["vacuums by this benchmark", len(monitor.vacuums)],
+            ["live rows after a last vacuum", after["live"]],
             ["… dead rows", after["dead"]],
-            ["… table in MB", after["heap"] / 1e6],
-            ["… indexes in MB", after["indexes"] / 1e6],
+            ["… size of the table, MB", after["heap"] / 1e6],
+            ["… size of the indexes, MB", after["indexes"] / 1e6],
         ],
     )
-    report.save(lambda figure: _draw(figure, runs, watch), size=(9, 7))
+    report.save(lambda figure: _draw(figure, runs, monitor), size=(9, 7))
 
 
 def _figures(run: dict[str, Any], options: argparse.Namespace) -> dict[str, float]:
     times, thousands = run["sends"], options.records / 1_000
     gaps = [1_000 * (later - earlier) for earlier, later in pairwise(times)]
     return {
-        "sends a second": (len(times) - 1) / (times[-1] - times[0]),
-        "gap between sends in ms, p50": percentile(gaps, 0.5),
-        "… p99": percentile(gaps, 0.99),
-        "CPU in ms a 1,000 delivered, all": 1_000 * run["cpu"]["all"] / thousands,
+        "sends per second": (len(times) - 1) / (times[-1] - times[0]),
+        "interval between sends, p50 in ms": percentile(gaps, 0.5),
+        "… p99 in ms": percentile(gaps, 0.99),
+        "CPU per 1,000 records, ms": 1_000 * run["cpu"]["all"] / thousands,
         "… PostgreSQL": 1_000 * run["cpu"]["postgres"] / thousands,
         "… workers": 1_000 * run["cpu"]["workers"] / thousands,
-        "busy share of all cores in %": 100 * run["cpu"]["machine"],
-        "WAL a record delivered in bytes": run["wal"] / options.records,
-        "rows purged a second": run["purged a second"],
-        "most requests in a sliding second": sink.max_per_sliding_second(times),
+        "busy share of all cores, %": 100 * run["cpu"]["machine"],
+        "WAL per record, bytes": run["wal"] / options.records,
+        "rows purged per second": run["purged a second"],
+        "maximum of sends in a sliding second": sink.max_per_sliding_second(times),
     }
 
 
-def _ratio(without: float, purging: float) -> str:
-    return f"{purging / without:.2f}" if without else "-"
+def _ratio(without: float, with_purge: float) -> str:
+    return f"{with_purge / without:.2f}" if without else "-"
 
 
-def _draw(figure: Any, runs: list[dict[str, Any]], watch: Watch) -> None:
+def _draw(figure: Any, runs: list[dict[str, Any]], monitor: TableMonitor) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
-    start = watch.samples[0]["at"]
-    at = [sample["at"] - start for sample in watch.samples]
-    above.plot(at, [sample["heap"] / 1e6 for sample in watch.samples], label="table in MB")
-    above.plot(at, [sample["dead"] / 1e3 for sample in watch.samples], label="dead rows in 1,000")
-    above.plot(at, [sample["old"] / 1e3 for sample in watch.samples], label="rows to purge in 1,000")
-    for began, ended in watch.vacuums:
+    start = monitor.samples[0]["at"]
+    times = [sample["at"] - start for sample in monitor.samples]
+    above.plot(times, [sample["heap"] / 1e6 for sample in monitor.samples], label="table in MB")
+    above.plot(times, [sample["dead"] / 1e3 for sample in monitor.samples], label="dead rows in 1,000")
+    above.plot(times, [sample["old"] / 1e3 for sample in monitor.samples], label="rows to purge in 1,000")
+    for began, ended in monitor.vacuums:
         above.axvspan(began - start, ended - start, alpha=0.2, color="grey")
     above.set(title="The record table (grey: vacuum)", ylim=(0, None))
     above.legend()
     for run in runs:
-        moments = [moment - start for moment in run["sends"]]
-        below.hist(moments, bins=max(1, int(moments[-1] - moments[0])), label=run["name"])
-    below.set(xlabel="seconds", ylabel="sends in the second", title="Sends as they arrived")
+        arrivals = [time_ - start for time_ in run["sends"]]
+        below.hist(arrivals, bins=max(1, int(arrivals[-1] - arrivals[0])), label=run["name"])
+    below.set(xlabel="seconds", ylabel="sends per second", title="Arrival of the sends")
     below.legend()

@@ -1,14 +1,17 @@
-"""How long a record waits from COMMIT to the wire: alone, and in a stream below and above the quota.
+"""Time from COMMIT until the record arrives at the API: for lone records, and for streams of records.
 
     python -m benchmarks latency
     python -m benchmarks latency --lone 20 --only "RabbitMQ"
     python -m benchmarks latency --rates 5 50 500 --seconds 20
 
-Alone: workers are idle, one record commits at a random moment, and the API notes when the head of its request
-came in. Woken by a kick through Redis and through RabbitMQ, found by the tick of beat alone, and by
-outbox_relay without any Celery. In a stream: single records, each in its own transaction, at random moments.
-While the quota has room nothing waits but the linger; where it has none, requests fill while they wait.
-Settings are the defaults; one Celery worker process and beat, one host process.
+Lone records: the workers are idle, and one record commits at a random time. The API stores the time when it has
+read the head of the request. Four triggers of the relay are compared: a wake-up message through Redis, one
+through RabbitMQ, the tick of beat alone, and the command outbox_relay, which needs no Celery.
+
+Streams: records commit at random times, each in its own transaction. Below the rate limit, a record waits only
+for LINGER. Above it, requests get fuller while they wait.
+
+All other settings are the defaults. There is one Celery worker process with beat, and one process that enqueues.
 """
 
 from __future__ import annotations
@@ -33,16 +36,16 @@ from .common.records import record
 from .common.report import Report, percentile
 
 RABBITMQ = os.environ.get("BENCHMARK_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
-SETTLING = 5.0
-"""Seconds that the workers have before the first record, so that they are up and idle."""
+STARTUP = 5.0
+"""Seconds before the first record, so that the workers have started and are idle."""
 
-QUIET = 4.0
+PAUSE = 4.0
 """Seconds between two streams."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How records come to be found; ``outbox`` are keys of ``EVERMUSE_OUTBOX``."""
+class Trigger:
+    """What starts the relay. ``outbox`` are settings in ``EVERMUSE_OUTBOX``."""
 
     title: str
     broker: str = ""
@@ -50,143 +53,167 @@ class Way:
     outbox: dict[str, Any] = field(default_factory=dict)
 
 
-WAYS = (
-    Way("kick, Redis"),
-    Way("kick, RabbitMQ", broker=RABBITMQ),
-    Way("KICK off: the tick alone", outbox={"WAKE_ON_COMMIT": False}),
-    Way("outbox_relay", relay=True, outbox={"WAKE_ON_COMMIT": False}),
+TRIGGERS = (
+    Trigger("wake-up, Redis"),
+    Trigger("wake-up, RabbitMQ", broker=RABBITMQ),
+    Trigger("WAKE_ON_COMMIT off: the tick alone", outbox={"WAKE_ON_COMMIT": False}),
+    Trigger("outbox_relay", relay=True, outbox={"WAKE_ON_COMMIT": False}),
 )
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     options = _options(arguments)
-    if options.play:
-        print(json.dumps(_play(Way(**json.loads(options.play)), options)))
+    if options.child:
+        print(json.dumps(_measure(Trigger(**json.loads(options.child)), options)))
         return
     report = Report(options.name, vars(options))
-    ways = [way for way in WAYS if not options.only or any(word in way.title for word in options.only)]
-    lone = {way.title: _in_a_process(way, options, rates=[]) for way in ways if options.lone}
-    streams = _in_a_process(WAYS[0], options, lone=0) if options.rates else {"streams": []}
+    triggers = [
+        trigger
+        for trigger in TRIGGERS
+        if not options.only or any(word in trigger.title for word in options.only)
+    ]
+    lone = {
+        trigger.title: _run_in_process(trigger, options, rates=[]) for trigger in triggers if options.lone
+    }
+    streams = _run_in_process(TRIGGERS[0], options, lone=0) if options.rates else {"streams": []}
     report.raw |= {"lone": lone, "streams": streams["streams"]}
     for server, version in {**streams, **next(iter(lone.values()), {})}.get("servers", {}).items():
         report.service(server, version)
-    _tell(report, options, lone, streams["streams"])
+    _add_tables(report, options, lone, streams["streams"])
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("latency", __doc__, "--size", "--delay")
-    parser.add_argument("--lone", type=int, default=60, help="records that come alone, a way; default: 60")
+    parser.add_argument("--lone", type=int, default=60, help="lone records per trigger (default: 60)")
     parser.add_argument(
-        "--rates", type=float, nargs="*", default=[5, 50, 500], help="records a second; default: 5 50 500"
+        "--rates",
+        type=float,
+        nargs="*",
+        default=[5, 50, 500],
+        help="records per second of each stream (default: 5 50 500)",
     )
-    parser.add_argument("--seconds", type=float, default=20, help="that a stream lasts; default: 20")
-    parser.add_argument("--only", action="append", default=[], metavar="WORD", help="ways whose name has it")
-    parser.add_argument("--play", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=20, help="duration of a stream (default: 20)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="only triggers whose name contains WORD; may be repeated",
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def _in_a_process(way: Way, options: argparse.Namespace, **other: Any) -> dict[str, Any]:
-    """Django is set up once for a process, so each way has one of its own."""
-    wish = vars(options) | other
-    command = [sys.executable, "-m", "benchmarks", "latency", "--play", json.dumps(asdict(way))]
+def _run_in_process(trigger: Trigger, options: argparse.Namespace, **other: Any) -> dict[str, Any]:
+    """Measure in a new process, because Django can be set up only once per process."""
+    values = vars(options) | other
+    command = [sys.executable, "-m", "benchmarks", "latency", "--child", json.dumps(asdict(trigger))]
     for name in ("lone", "seconds", "size", "delay"):
-        command += [f"--{name}", f"{wish[name]}"]
-    done = subprocess.run([*command, "--rates", *map(str, wish["rates"])], stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
+        command += [f"--{name}", f"{values[name]}"]
+    process = subprocess.run(
+        [*command, "--rates", *map(str, values["rates"])], stdout=subprocess.PIPE, check=True
+    )
+    return json.loads(process.stdout)
 
 
-def _play(way: Way, options: argparse.Namespace) -> dict[str, Any]:
-    """Runs in a process of its own: lone records, then each stream."""
-    if way.broker:
-        os.environ["CELERY_BROKER_URL"] = way.broker
+def _measure(trigger: Trigger, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure lone records, then each stream."""
+    if trigger.broker:
+        os.environ["CELERY_BROKER_URL"] = trigger.broker
     with (
         sink.running(delay=options.delay, identities=True) as api,
-        testbed.running(api_url=api.url, **way.outbox) as bed,
+        testbed.running(api_url=api.url, **trigger.outbox) as bed,
     ):
-        bed.start_relays(1) if way.relay else bed.start_workers(1)
-        time.sleep(SETTLING)
-        _await(api, _enqueue_at([0.0] * 3, _Numbers(), options.size, "warm"))
+        bed.start_relays(1) if trigger.relay else bed.start_workers(1)
+        time.sleep(STARTUP)
+        _wait_for(api, _enqueue_at([0.0] * 3, _Numbers(), options.size, "warm"))
         numbers = _Numbers(1_000)
-        lone = _lone(api, options, numbers, way.title)
-        streams = [_stream(api, rate, options, numbers) for rate in options.rates]
+        lone = _measure_lone(api, options, numbers, trigger.title)
+        streams = [_measure_stream(api, rate, options, numbers) for rate in options.rates]
         servers = {"database": bed.version(), "broker": _broker()}
     return {"waits": lone, "streams": streams, "servers": servers}
 
 
 class _Numbers:
-    """Numbers for records, each given once."""
+    """A counter for the numbers of records, so that no number is used twice."""
 
     def __init__(self, first: int = 0) -> None:
         self.next = first
 
     def take(self) -> int:
+        """Return the next number."""
         self.next += 1
         return self.next - 1
 
 
-def _lone(api: sink.Sink, options: argparse.Namespace, numbers: _Numbers, title: str) -> list[float]:
-    """Seconds from COMMIT to the wire, a second between two records on average and never less than a half."""
+def _measure_lone(api: sink.Sink, options: argparse.Namespace, numbers: _Numbers, title: str) -> list[float]:
+    """Return the waits of lone records, in seconds. The records are 0.5 to 1.5 seconds apart."""
     rng = Random(7)
-    moments = list(_moments(rng, options.lone, lambda: 0.5 + rng.random()))
-    return _waits(api, _enqueue_at(moments, numbers, options.size, title))
+    commit_times = list(_random_times(rng, options.lone, lambda: 0.5 + rng.random()))
+    return _waits(api, _enqueue_at(commit_times, numbers, options.size, title))
 
 
-def _stream(api: sink.Sink, rate: float, options: argparse.Namespace, numbers: _Numbers) -> dict[str, Any]:
-    """What a stream of single records came to."""
-    time.sleep(QUIET)
+def _measure_stream(
+    api: sink.Sink, rate: float, options: argparse.Namespace, numbers: _Numbers
+) -> dict[str, Any]:
+    """Return the figures of a stream of single records."""
+    time.sleep(PAUSE)
     rng = Random(7)
-    moments = list(_moments(rng, int(rate * options.seconds), lambda: rng.expovariate(rate)))
+    commit_times = list(_random_times(rng, int(rate * options.seconds), lambda: rng.expovariate(rate)))
     started = time.time()
-    committed = _enqueue_at(moments, numbers, options.size, f"{rate:g}/s")
-    lasted = time.time() - started
+    committed = _enqueue_at(commit_times, numbers, options.size, f"{rate:g}/s")
+    duration = time.time() - started
     waits = _waits(api, committed)
     figures = api.figures()
     sends = [send[:2] for send in figures["sends"] if send[0] >= started]
     reads = [read[0] for read in figures["reads"] if read[0] >= started]
-    return {"rate": rate, "lasted": lasted, "waits": waits, "sends": sends, "reads": reads}
+    return {"rate": rate, "lasted": duration, "waits": waits, "sends": sends, "reads": reads}
 
 
-def _moments(rng: Random, count: int, gap: Callable[[], float]) -> Iterator[float]:
-    """Seconds from the start, one behind the other."""
-    moment = 0.0
+def _random_times(rng: Random, count: int, gap: Callable[[], float]) -> Iterator[float]:
+    """Yield ``count`` times in seconds from the start. ``gap()`` returns the seconds between two of them."""
+    commit_time = 0.0
     for _ in range(count):
-        moment += gap()
-        yield moment
+        commit_time += gap()
+        yield commit_time
 
 
-def _enqueue_at(moments: list[float], numbers: _Numbers, size: int, title: str) -> dict[str, float]:
-    """When each record committed; one that is late comes at once."""
+def _enqueue_at(commit_times: list[float], numbers: _Numbers, size: int, title: str) -> dict[str, float]:
+    """Enqueue a record at each time, or at once if it is late. Return {record: time of its COMMIT}."""
     from django.db import transaction
 
     from evermuse_outbox import outbox
 
     committed: dict[str, float] = {}
     started = time.time()
-    for moment in tqdm(moments, desc=title, unit=" records", file=sys.stderr):
+    for commit_time in tqdm(commit_times, desc=title, unit=" records", file=sys.stderr):
         number = numbers.take()
-        time.sleep(max(0.0, started + moment - time.time()))
+        time.sleep(max(0.0, started + commit_time - time.time()))
         with transaction.atomic():
-            # The first callback: it runs right behind COMMIT, before the kick.
+            # This callback is the first one, so it runs directly after COMMIT and before the wake-up.
             transaction.on_commit(lambda name=f"message-{number}": committed.update({name: time.time()}))
             outbox.enqueue(record(number, size))
     return committed
 
 
 def _waits(api: sink.Sink, committed: dict[str, float]) -> list[float]:
-    arrivals = _await(api, committed)
+    """Return the seconds from the COMMIT of each record to its arrival."""
+    arrivals = _wait_for(api, committed)
     return [arrivals[name] - at for name, at in committed.items()]
 
 
-def _await(api: sink.Sink, committed: dict[str, float], patience: float = 120.0) -> dict[str, float]:
-    """The arrivals once all these are among them."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
+def _wait_for(api: sink.Sink, committed: dict[str, float], timeout: float = 120.0) -> dict[str, float]:
+    """Wait until these records have arrived, and return the times of all arrivals."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
         arrivals = api.arrivals()
         if committed.keys() <= arrivals.keys():
             return arrivals
         time.sleep(0.2)
-    raise SystemExit(f"{len(committed.keys() - arrivals.keys())} records did not arrive in {patience:g} s")
+    raise SystemExit(
+        f"{len(committed.keys() - arrivals.keys())} records did not arrive within {timeout:g} seconds"
+    )
 
 
 def _broker() -> str:
@@ -201,14 +228,18 @@ def _broker() -> str:
 
 
 def spread(waits: list[float]) -> list[Any]:
-    """p50, p99 and the longest in milliseconds, and the share within a second."""
+    """Return p50, p99 and the maximum in milliseconds, and the share of waits of at most one second."""
     within = sum(wait <= 1.0 for wait in waits) / len(waits)
-    middle = [1_000 * each for each in (median(waits), percentile(waits, 0.99), max(waits))]
-    return [*middle, f"{100 * within:.0f} %"]
+    milliseconds = [1_000 * wait for wait in (median(waits), percentile(waits, 0.99), max(waits))]
+    return [*milliseconds, f"{100 * within:.0f} %"]
 
 
-def flow(stream: dict[str, Any]) -> list[Any]:
-    """Records a second that came, the requests that took them, and the most in a sliding second, reads too."""
+def stream_figures(stream: dict[str, Any]) -> list[Any]:
+    """Return the figures of a stream for the table.
+
+    These are records per second, sends per second, records per send (mean and maximum), and the maximum of requests in
+    a sliding second, reads included.
+    """
     sends = stream["sends"]
     arrivals = [send[0] for send in sends] + stream["reads"]
     records = sum(send[1] for send in sends)
@@ -221,43 +252,43 @@ def flow(stream: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _tell(
+def _add_tables(
     report: Report, options: argparse.Namespace, lone: dict[str, Any], streams: list[dict[str, Any]]
 ) -> None:
-    rows = [[title, *spread(known["waits"])] for title, known in lone.items()]
+    rows = [[title, *spread(figures["waits"])] for title, figures in lone.items()]
     if rows:
         report.table(
-            f"{options.lone} lone records, from COMMIT to the wire in ms, workers idle",
-            ["found by", "p50", "p99", "max", "within a second"],
+            f"{options.lone} lone records, from COMMIT to the arrival in ms, workers idle",
+            ["trigger", "p50", "p99", "max", "within 1 s"],
             rows,
         )
     if streams:
         report.table(
-            f"Single records in a stream of {options.seconds:g} s, from COMMIT to the wire in ms",
+            f"Single records in a stream of {options.seconds:g} s, from COMMIT to the arrival in ms",
             [
-                "records a second wanted",
-                *("p50", "p99", "max", "within a second"),
+                "records per second, planned",
+                *("p50", "p99", "max", "within 1 s"),
                 *(
-                    "came a second",
-                    "sends a second",
-                    "records a send",
-                    "most",
-                    "requests in a sliding second",
+                    "arrived per second",
+                    "sends per second",
+                    "records per send",
+                    "max.",
+                    "max. requests in a sliding second",
                 ),
             ],
-            [[stream["rate"], *spread(stream["waits"]), *flow(stream)] for stream in streams],
+            [[stream["rate"], *spread(stream["waits"]), *stream_figures(stream)] for stream in streams],
         )
     report.save(lambda figure: _draw(figure, lone, streams), size=(10, 4.5))
 
 
 def _draw(figure: Any, lone: dict[str, Any], streams: list[dict[str, Any]]) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
-    for title, known in lone.items():
-        left.ecdf(known["waits"], label=title)
+    for title, figures in lone.items():
+        left.ecdf(figures["waits"], label=title)
     for stream in streams:
-        right.ecdf(stream["waits"], label=f"{stream['rate']:g} records a second")
-    for axes, title in ((left, "A lone record, workers idle"), (right, "A stream of single records")):
-        axes.set(xlabel="seconds from COMMIT to the wire", ylabel="share of the records", title=title)
+        right.ecdf(stream["waits"], label=f"{stream['rate']:g} records per second")
+    for axes, title in ((left, "Lone records, workers idle"), (right, "Streams of single records")):
+        axes.set(xlabel="seconds from COMMIT to the arrival", ylabel="share of the records", title=title)
         axes.axvline(1.0, color="grey", linestyle=":")
         axes.set_xlim(left=0)
         if axes.lines[1:]:

@@ -1,17 +1,20 @@
-"""Ours beside what one would pick instead: cost of enqueueing, records a second, SQL a record.
+"""Comparison with other packages: cost of enqueueing, records per second, SQL statements per record.
 
     python -m benchmarks peers
-    python -m benchmarks peers --records 2000 --rounds 1         # a look
-    python -m benchmarks peers --only jaiminho --only ours
+    python -m benchmarks peers --records 2000 --rounds 1         # a short run
+    python -m benchmarks peers --only jaiminho --only evermuse
 
-The same records, on the same machine, to the same API that answers in 5 ms, each contender as its own README
-wants it: a Celery task a record, django-celery-outbox, django-post_office, django-outbox-pattern and
-django-jaiminho, in an environment of their own (.venv-peers, made at the first run); and ours, as it is meant
-and, for comparison's sake, with one record a request. One worker process each (two where a package needs two),
-with ten sends in flight where it can have more than one. Every contender gets a fresh database, and they take
-turns, so that the machine's moods hit all alike; the figures are medians of the rounds. Statements are counted
-in a run of their own, between the processes and PostgreSQL. Those that send one at a time take their while: 2,000
-records are ten minutes, 5,000 about twenty.
+The contenders are a Celery task per record, django-celery-outbox, django-post_office, django-outbox-pattern,
+django-jaiminho, and evermuse_outbox: with full batches, and for comparison with one record per request. Each
+contender is set up as its README recommends. The other packages are installed in the virtual environment
+.venv-peers, which is created at the first run.
+
+All contenders send the same records on the same machine to the same API, which answers after 5 ms. Each one has
+one worker process, or two if it needs two, and ten concurrent sends, if it supports that. Each run has a new
+database. The contenders take turns in each round, so that changes in the load of the machine affect all of them.
+The figures are medians of the rounds. SQL statements are counted in a separate run.
+
+Contenders without concurrent sends are slow: 2,000 records take ten minutes, 5,000 about twenty.
 """
 
 from __future__ import annotations
@@ -45,104 +48,123 @@ HEADERS = (
     "contender",
     "enqueue, p50 in µs",
     "10 enqueues and COMMIT, p50 in ms",
-    "delivered a second",
-    "SQL a record, enqueue + delivery",
-    "BEGIN, COMMIT … a record",
-    "sends in flight",
-    "records a request",
-    "came twice",
+    "delivered per second",
+    "SQL per record, enqueue + delivery",
+    "BEGIN, COMMIT … per record",
+    "concurrent sends",
+    "records per request",
+    "arrived twice",
     "durable with the host's transaction",
 )
 
 
-class Failed(Exception):
-    """A contender did not come to its end; the text says why."""
+class ContenderError(Exception):
+    """A contender did not finish its run. The message names the reason."""
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     options = _options(arguments)
-    chosen = [contender for contender in CONTENDERS if _is_wanted(contender, options.only)]
+    chosen = [contender for contender in CONTENDERS if _is_selected(contender, options.only)]
     report = Report(options.name, vars(options))
-    refused = environment.prepare(sorted({each.requires for each in CONTENDERS if each.requires}))
-    _tell_versions(report)
-    results = {each.title: _Result(refused.get(each.requires, "")) for each in chosen}
-    turns = [*range(options.rounds), None]
-    with tqdm(total=len(turns) * len(chosen), desc="runs", file=sys.stderr) as bar:
-        for turn in turns:
-            for contender in _rotated(chosen, turn or 0):
+    failed = environment.prepare(
+        sorted({contender.requires for contender in CONTENDERS if contender.requires})
+    )
+    _add_versions(report)
+    results = {contender.title: _Result(failed.get(contender.requires, "")) for contender in chosen}
+    rounds = [*range(options.rounds), None]  # None: the run that counts statements
+    with tqdm(total=len(rounds) * len(chosen), desc="runs", file=sys.stderr) as bar:
+        for number in rounds:
+            for contender in _rotated(chosen, number or 0):
                 bar.set_postfix_str(contender.title)
-                results[contender.title].take(contender, options, counted=turn is None)
+                results[contender.title].run(contender, options, counts_sql=number is None)
                 bar.update()
-    _tell(report, options, chosen, results)
+    _add_table(report, options, chosen, results)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("peers", __doc__, "--size", "--delay")
     parser.add_argument(
-        "--records", type=int, default=5_000, help="of each; ours grouped 20 ×; default: 5000"
+        "--records",
+        type=int,
+        default=5_000,
+        help="records per contender, 20 times as many for full batches (default: 5000)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of which the medians are told; default: 3")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument(
-        "--counted", type=int, default=1_000, help="records while SQL is counted; default: 1000"
+        "--counted",
+        type=int,
+        default=1_000,
+        help="records in the run that counts SQL statements (default: 1000)",
     )
-    parser.add_argument("--patience", type=float, default=300, metavar="S", help="with one run; default: 300")
     parser.add_argument(
-        "--only", action="append", default=[], metavar="WORD", help="contenders whose name has it"
+        "--patience", type=float, default=300, metavar="SECONDS", help="time limit of a run (default: 300)"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="only contenders whose name contains WORD; may be repeated",
     )
     return parser.parse_args(arguments)
 
 
-def _is_wanted(contender: Contender, words: list[str]) -> bool:
+def _is_selected(contender: Contender, words: list[str]) -> bool:
     return not words or any(word in f"{contender.title} {contender.module}" for word in words)
 
 
-def _rotated(chosen: list[Contender], turn: int) -> list[Contender]:
-    """The same ones with another at the front in each round."""
-    first = turn % len(chosen) if chosen else 0
+def _rotated(chosen: list[Contender], number: int) -> list[Contender]:
+    """Return the contenders in the order of a round. In each round another one is the first."""
+    first = number % len(chosen) if chosen else 0
     return chosen[first:] + chosen[:first]
 
 
 class _Result:
-    """What the runs of one contender came to."""
+    """The figures of the runs of one contender. After an error there are no further runs."""
 
     def __init__(self, error: str = "") -> None:
         self.error = error
         self.rounds: list[dict[str, Any]] = []
         self.sql: dict[str, Any] = {}
 
-    def take(self, contender: Contender, options: argparse.Namespace, *, counted: bool) -> None:
-        """One run more, unless one has failed already."""
+    def run(self, contender: Contender, options: argparse.Namespace, *, counts_sql: bool) -> None:
+        """Run the contender once, and store the figures or the error."""
         if self.error:
             return
         try:
-            if counted:
+            if counts_sql:
                 self.sql = _count(contender, options)
             else:
                 self.rounds.append(_time(contender, options))
-        except (Failed, psycopg.Error) as error:
+        except (ContenderError, psycopg.Error) as error:
             self.error = str(error)
 
 
 def _time(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
-    """One round: what the host paid, and how fast the API was given it all."""
-    with _host_and_api(contender, options) as (where, api, home):
+    """Run one round, and return the cost of enqueueing and the speed of delivery."""
+    with _host_and_api(contender, options) as (variables, api, home):
         more = options.records * (contender.scale - 1)
-        times = _enqueue(where, contender, options.records, options.size, "--more", f"{more}")
-        with _workers(where, contender, home):
-            figures = _await(api, contender, where["DATABASE_URL"], options.records + more, options.patience)
+        times = _enqueue(variables, contender, options.records, options.size, "--more", f"{more}")
+        with _workers(variables, contender, home):
+            figures = _wait_for(
+                api, contender, variables["DATABASE_URL"], options.records + more, options.patience
+            )
     return _figures(times, figures)
 
 
 def _count(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
-    """Statements by name, from the host's first to the last that writes down what was delivered."""
+    """Return the SQL statements by name, from the first enqueue until all records are marked as delivered."""
     count = options.counted * contender.scale
-    with _host_and_api(contender, options) as (where, api, home), counting(where["DATABASE_URL"]) as counted:
+    with (
+        _host_and_api(contender, options) as (variables, api, home),
+        counting(variables["DATABASE_URL"]) as counted,
+    ):
         url, counts = counted
-        _enqueue(where | {"DATABASE_URL": url}, contender, count, options.size, "--no-bare")
+        _enqueue(variables | {"DATABASE_URL": url}, contender, count, options.size, "--no-bare")
         enqueued = Counter(counts)
-        with _workers(where | {"DATABASE_URL": url}, contender, home):
-            _await(api, contender, where["DATABASE_URL"], count, options.patience)
+        with _workers(variables | {"DATABASE_URL": url}, contender, home):
+            _wait_for(api, contender, variables["DATABASE_URL"], count, options.patience)
             delivered = counts - enqueued
     return {"records": count, "enqueue": enqueued, "delivery": delivered}
 
@@ -151,19 +173,22 @@ def _count(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
 def _host_and_api(
     contender: Contender, options: argparse.Namespace
 ) -> Iterator[tuple[dict[str, str], sink.Sink, Path]]:
-    """Variables of a contender's processes on a fresh, migrated database, the API, and a folder."""
+    """Create a database with the tables of a contender, and run an API.
+
+    Yields the environment variables for the contender's processes, the API, and a folder for logs.
+    """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evermuse-peers-")))
         api = stack.enter_context(sink.running(delay=options.delay, identities=True))
         url = stack.enter_context(fresh_database(testbed.POSTGRES, home))
-        where = stack.enter_context(_environment(contender, api.url, url, home))
-        _host(where, contender, "prepare")
-        yield where, api, home
+        variables = stack.enter_context(_environment(contender, api.url, url, home))
+        _host(variables, contender, "prepare")
+        yield variables, api, home
 
 
 @contextmanager
 def _environment(contender: Contender, api_url: str, url: str, home: Path) -> Iterator[dict[str, str]]:
-    """Variables of the contender's processes; their queue is emptied at the end."""
+    """Yield the environment variables for the contender's processes. Delete their Celery queue at the end."""
     queue = f"benchmark-{uuid.uuid4().hex[:8]}"
     yield os.environ | {
         "DJANGO_SETTINGS_MODULE": contender.settings,
@@ -186,54 +211,62 @@ def _python(contender: Contender) -> str:
 
 
 def _enqueue(
-    where: dict[str, str], contender: Contender, count: int, size: int, *wish: str
+    variables: dict[str, str], contender: Contender, count: int, size: int, *extra: str
 ) -> dict[str, list[float]]:
-    """Seconds that the host's calls and transactions took."""
-    wish = ("--records", f"{count}", "--size", f"{size}", *wish)
-    return json.loads(_host(where, contender, "enqueue", *wish))
+    """Enqueue records, and return the seconds of the calls and transactions."""
+    arguments = ("--records", f"{count}", "--size", f"{size}", *extra)
+    return json.loads(_host(variables, contender, "enqueue", *arguments))
 
 
-def _host(where: dict[str, str], contender: Contender, *wish: str) -> str:
-    """What the host printed."""
-    command = [_python(contender), "-m", "benchmarks.contenders.host", *wish]
-    done = subprocess.run(command, env=where, cwd=testbed.ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise Failed(environment.last_line(done.stderr))
-    return done.stdout
+def _host(variables: dict[str, str], contender: Contender, *arguments: str) -> str:
+    """Run a command of ``contenders/host.py`` in the contender's environment, and return its output."""
+    command = [_python(contender), "-m", "benchmarks.contenders.host", *arguments]
+    process = subprocess.run(command, env=variables, cwd=testbed.ROOT, capture_output=True, text=True)
+    if process.returncode:
+        raise ContenderError(environment.last_line(process.stderr))
+    return process.stdout
 
 
 @contextmanager
-def _workers(where: dict[str, str], contender: Contender, home: Path) -> Iterator[None]:
-    """The processes that deliver; a log with something in it is shown."""
+def _workers(variables: dict[str, str], contender: Contender, home: Path) -> Iterator[None]:
+    """Run the worker processes. If the run fails, the error gets the last line of each log."""
     running, logs = [], []
     try:
-        for number, words in enumerate(contender.workers):
+        for number, arguments in enumerate(contender.workers):
             logs.append(home / f"{number}.log")
-            command = [_python(contender), "-W", "ignore", *(word.format(home=home) for word in words)]
+            command = [
+                _python(contender),
+                "-W",
+                "ignore",
+                *(argument.format(home=home) for argument in arguments),
+            ]
             with logs[-1].open("wb") as log:
-                running.append(subprocess.Popen(command, env=where, cwd=testbed.ROOT, stdout=log, stderr=log))
+                running.append(
+                    subprocess.Popen(command, env=variables, cwd=testbed.ROOT, stdout=log, stderr=log)
+                )
         yield
-    except Failed as error:
-        said = [environment.last_line(log.read_text(errors="replace")) for log in logs]
-        raise Failed(f"{error}; {' '.join(said)}") from None
+    except ContenderError as error:
+        last_lines = [environment.last_line(log.read_text(errors="replace")) for log in logs]
+        raise ContenderError(f"{error}; {' '.join(last_lines)}") from None
     finally:
         processes.end(running)
 
 
-def _await(api: sink.Sink, contender: Contender, url: str, count: int, patience: float) -> dict[str, Any]:
-    """The API's figures once all has arrived and the contender has written that down."""
-    end = time.monotonic() + patience
+def _wait_for(api: sink.Sink, contender: Contender, url: str, count: int, timeout: float) -> dict[str, Any]:
+    """Wait until all records have arrived and are marked as delivered, and return the figures of the API."""
+    deadline = time.monotonic() + timeout
     with psycopg.connect(url, autocommit=True) as connection:
-        while time.monotonic() < end:
+        while time.monotonic() < deadline:
             figures = api.figures()
-            if figures["distinct"] >= count and not connection.execute(contender.left).fetchone()[0]:
+            undelivered = connection.execute(contender.undelivered_sql).fetchone()[0]
+            if figures["distinct"] >= count and not undelivered:
                 return figures
             time.sleep(0.5)
-    raise Failed(f"{figures['distinct']:,} of {count:,} records arrived within {patience:g} s")
+    raise ContenderError(f"{figures['distinct']:,} of {count:,} records arrived within {timeout:g} seconds")
 
 
 def _figures(times: dict[str, list[float]], figures: dict[str, Any]) -> dict[str, Any]:
-    """Of one round."""
+    """Return the figures of one round."""
     p50 = {name: percentile(values, 0.5) for name, values in times.items()}
     return {
         "call": p50["calls"],
@@ -242,76 +275,80 @@ def _figures(times: dict[str, list[float]], figures: dict[str, Any]) -> dict[str
         "transaction_ratio": p50["transactions"] / p50["bare_transactions"],
         "p99": {name: percentile(values, 0.99) for name, values in times.items()},
         "bare_call": p50["bare_calls"],
-        "delivered": delivered_a_second(figures["sends"]),
+        "delivered": delivered_per_second(figures["sends"]),
         "requests": len(figures["sends"]) + figures["repeated"],
         "records": figures["distinct"],
         "twice": figures["again"],
     }
 
 
-def delivered_a_second(sends: list[list[Any]]) -> float:
-    """Records a second from the first arrival to the last; those of the first were under way before."""
+def delivered_per_second(sends: list[list[Any]]) -> float:
+    """Return the records per second from the first arrival to the last.
+
+    The records of the first request do not count, because they were sent before that period.
+    """
     ordered = sorted(sends)
-    took = ordered[-1][0] - ordered[0][0]
-    return sum(send[1] for send in ordered[1:]) / took if took else float("nan")
+    duration = ordered[-1][0] - ordered[0][0]
+    return sum(send[1] for send in ordered[1:]) / duration if duration else float("nan")
 
 
-def _tell_versions(report: Report) -> None:
+def _add_versions(report: Report) -> None:
     with psycopg.connect(testbed.POSTGRES) as connection:
         report.service("database", connection.execute("SELECT version()").fetchone()[0])
     import redis
 
     report.service("broker", f"Redis {redis.Redis.from_url(testbed.REDIS).info('server')['redis_version']}")
-    known = environment.versions()
-    report.raw["peers_packages"] = known
-    names = sorted({each.requires.split("[")[0] for each in CONTENDERS} | {"Django", "requests", "redis"})
-    told = ", ".join(f"{name} {known[name]}" for name in names if name in known)
-    report.note(f"The peers run with {told}.")
+    versions = environment.versions()
+    report.raw["peers_packages"] = versions
+    names = sorted(
+        {contender.requires.split("[")[0] for contender in CONTENDERS} | {"Django", "requests", "redis"}
+    )
+    installed = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
+    report.note(f"The other packages run with {installed}.")
 
 
-def _tell(
+def _add_table(
     report: Report, options: argparse.Namespace, chosen: list[Contender], results: dict[str, _Result]
 ) -> None:
     report.raw["contenders"] = {title: vars(result) for title, result in results.items()}
     rows = [row(contender, results[contender.title]) for contender in chosen]
     report.table(
-        f"{options.records:,} records of {options.size:,} bytes (ours grouped: {20 * options.records:,}), answers "
-        f"in {1_000 * options.delay:g} ms, medians of {options.rounds} rounds",
+        f"{options.records:,} records of {options.size:,} bytes (full batches: {20 * options.records:,}), the API "
+        f"answers after {1_000 * options.delay:g} ms, medians of {options.rounds} rounds",
         HEADERS,
         rows,
     )
     for title, result in results.items():
         if result.error:
             report.note(f"{title} failed: {result.error}")
-    bare = [each["bare_call"] for result in results.values() for each in result.rounds]
+    bare = [figures["bare_call"] for result in results.values() for figures in result.rounds]
     if bare:
         report.note(
-            f"× is how many times what a bare INSERT of the same line took in the same process: "
-            f"{1e6 * median(bare):.0f} µs at p50. Ours validates each record, the others do not. Statements are "
-            "counted between the processes and PostgreSQL; the host's own BEGIN and COMMIT are in."
+            f"× is the ratio to a bare INSERT of the same record in the same process, which took "
+            f"{1e6 * median(bare):.0f} µs at p50. evermuse_outbox validates each record, the other packages do not. "
+            "All SQL statements to PostgreSQL are counted, BEGIN and COMMIT of the host's transactions included."
         )
     report.save(lambda figure: _draw(figure, chosen, results), size=(11, 4))
 
 
 def row(contender: Contender, result: Any) -> list[Any]:
-    """A line of the table; beside a figure of the host stands how many times that of a bare INSERT it is."""
-    known = [contender.title, contender.in_flight, contender.durable]
+    """Return the line of a contender in the table."""
     if result.error or not result.rounds:
-        return [known[0], "failed", "-", "-", "-", "-", known[1], "-", "-", known[2]]
-    middle = {name: median(each[name] for each in result.rounds) for name in NUMBERS}
-    call = f"{1e6 * middle['call']:.0f} ({middle['call_ratio']:.1f} ×)"
-    enqueue, delivery, around = statements(result.sql)
+        return [contender.title, "failed", *"----", contender.in_flight, "-", "-", contender.durable]
+    medians = {name: median(figures[name] for figures in result.rounds) for name in NUMBERS}
+    call = f"{1e6 * medians['call']:.0f} ({medians['call_ratio']:.1f} ×)"
+    enqueue, delivery, transactional = statements(result.sql)
     return [
-        known[0],
+        contender.title,
         "at COMMIT" if contender.at_commit else call,
-        f"{1e3 * middle['transaction']:.1f} ({middle['transaction_ratio']:.1f} ×)",
-        middle["delivered"],
+        f"{1e3 * medians['transaction']:.1f} ({medians['transaction_ratio']:.1f} ×)",
+        medians["delivered"],
         f"{enqueue:.2g} + {delivery:.2g}",
-        f"{around:.2g}",
-        known[1],
-        middle["records"] / middle["requests"],
-        int(sum(each["twice"] for each in result.rounds)),
-        known[2],
+        f"{transactional:.2g}",
+        contender.in_flight,
+        medians["records"] / medians["requests"],
+        int(sum(figures["twice"] for figures in result.rounds)),
+        contender.durable,
     ]
 
 
@@ -319,22 +356,23 @@ NUMBERS = ("call", "call_ratio", "transaction", "transaction_ratio", "delivered"
 
 
 def statements(sql: dict[str, Any]) -> list[float]:
-    """Statements a record at enqueueing, at delivery, and those that only hold these together."""
-    enqueue, around = split(Counter(sql["enqueue"]))
-    delivery, around_too = split(Counter(sql["delivery"]))
-    return [each / sql["records"] for each in (enqueue, delivery, around + around_too)]
+    """Return SQL statements per record: for enqueueing, for delivery, and those that begin and end transactions."""
+    enqueue, enqueue_transactional = split(Counter(sql["enqueue"]))
+    delivery, delivery_transactional = split(Counter(sql["delivery"]))
+    counts = (enqueue, delivery, enqueue_transactional + delivery_transactional)
+    return [count / sql["records"] for count in counts]
 
 
 def _draw(figure: Any, chosen: list[Contender], results: dict[str, _Result]) -> None:
-    told = [(each.title, results[each.title].rounds) for each in reversed(chosen)]
-    told = [(title, rounds) for title, rounds in told if rounds]
+    lines = [(contender.title, results[contender.title].rounds) for contender in reversed(chosen)]
+    lines = [(title, rounds) for title, rounds in lines if rounds]
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for axes, name, label in (
-        (left, "delivered", "records delivered a second (log)"),
-        (right, "transaction_ratio", "10 enqueues, × bare INSERTs"),
+        (left, "delivered", "records delivered per second (log)"),
+        (right, "transaction_ratio", "10 enqueues, × bare INSERT"),
     ):
-        values = [median(each[name] for each in rounds) for _, rounds in told]
-        bars = axes.barh([title for title, _ in told], values)
+        values = [median(figures[name] for figures in rounds) for _, rounds in lines]
+        bars = axes.barh([title for title, _ in lines], values)
         axes.bar_label(
             bars, [f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values], padding=2
         )

@@ -1,11 +1,11 @@
-"""A backlog is drained: requests a second, how full they are, CPU and WAL a record, reads a batch.
+"""Delivery of a backlog: requests per second, records per request, CPU and WAL per record, reads per batch.
 
-    python -m benchmarks throughput                                  # at the published pace, one worker
+    python -m benchmarks throughput                                  # published rate limit, one worker
     python -m benchmarks throughput --records 1000000 --workers 2
-    python -m benchmarks throughput --rate 100000 --workers 2        # the pace lifted
-    python -m benchmarks throughput --delay 1                        # answers take a second
+    python -m benchmarks throughput --rate 100000 --workers 2        # practically no rate limit
+    python -m benchmarks throughput --delay 1                        # the API answers after a second
 
-The API is one that only counts (benchmarks/common/sink.py), in a process of its own on this machine.
+The API only counts requests (benchmarks/common/sink.py). It runs in its own process on this machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .common.report import Report, percentile
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     options = _options(arguments)
     outbox = {"RATE_LIMIT": options.rate, "SENDERS": options.senders, "MAX_BATCH_RECORDS": options.batch}
     with (
@@ -35,33 +35,41 @@ def main(arguments: list[str]) -> None:
         report = Report(options.name, vars(options))
         report.service("database", bed.version())
         wal = bed.wal_position()
-        filled = _fill(options)
+        enqueue_seconds = _fill(options)
         meter = machine.CpuMeter(sink=[api.process.pid])
         bed.start_workers(options.workers)
         meter.add(workers=[worker.pid for worker in bed.workers])
         figures = api.wait_for(options.records)
         cpu = meter.read()
-        _settle(bed)
+        _wait_for_completion(bed)
         all_reads = api.figures()["reads"]
-        purged = _purge(options) if options.purge else 0.0
+        purge_seconds = _purge(options) if options.purge else 0.0
         wal = bed.wal_position() - wal
-        _tell(report, options, figures, cpu, filled, wal, len(all_reads), purged)
+        _add_table(report, options, figures, cpu, enqueue_seconds, wal, len(all_reads), purge_seconds)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("throughput", __doc__, "--size", "--workers", "--rate", "--delay", "--database")
-    parser.add_argument("--records", type=int, default=100_000, help="default: 100000")
-    parser.add_argument("--senders", type=int, default=16, help="SENDERS; default: 16")
-    parser.add_argument("--batch", type=int, default=1_000, help="MAX_BATCH_RECORDS; default: 1000")
+    parser.add_argument("--records", type=int, default=100_000, help="records to deliver (default: 100000)")
+    parser.add_argument("--senders", type=int, default=16, help="the setting SENDERS (default: 16)")
     parser.add_argument(
-        "--complete-after", type=float, default=2.0, metavar="S", help="that a batch takes; default: 2"
+        "--batch", type=int, default=1_000, help="the setting MAX_BATCH_RECORDS (default: 1000)"
     )
-    parser.add_argument("--no-purge", dest="purge", action="store_false", help="leave the delivered rows")
+    parser.add_argument(
+        "--complete-after",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="time until a batch is complete (default: 2)",
+    )
+    parser.add_argument(
+        "--no-purge", dest="purge", action="store_false", help="do not purge the delivered rows at the end"
+    )
     return parser.parse_args(arguments)
 
 
 def _fill(options: argparse.Namespace) -> float:
-    """Seconds that enqueueing took."""
+    """Enqueue the backlog, and return the seconds that it took."""
     from evermuse_outbox import outbox
 
     started = time.monotonic()
@@ -73,8 +81,8 @@ def _fill(options: argparse.Namespace) -> float:
     return time.monotonic() - started
 
 
-def _settle(bed: testbed.Testbed) -> None:
-    """Waits until the last batch is known to be complete."""
+def _wait_for_completion(bed: testbed.Testbed) -> None:
+    """Wait until all batches are known to be complete, then stop the workers."""
     from evermuse_outbox.models import OutboxBatch
 
     while OutboxBatch.objects.exclude(state="complete").exists():
@@ -83,55 +91,58 @@ def _settle(bed: testbed.Testbed) -> None:
 
 
 def _purge(options: argparse.Namespace) -> float:
-    """Seconds that the purge of all took."""
+    """Purge all records, and return the seconds that it took."""
     from evermuse_outbox.delivery.context import Clock
     from evermuse_outbox.upkeep.purge import purge
 
-    started, left = time.monotonic(), options.records
-    while left > 0 and (gone := purge("default", Clock(), 0.0)):
-        left -= gone
+    started, remaining = time.monotonic(), options.records
+    while remaining > 0 and (deleted := purge("default", Clock(), 0.0)):
+        remaining -= deleted
     return time.monotonic() - started
 
 
-def _tell(
+def _add_table(
     report: Report,
     options: argparse.Namespace,
     figures: dict[str, Any],
     cpu: dict[str, float],
-    filled: float,
+    enqueue_seconds: float,
     wal: int,
     reads: int,
-    purged: float,
+    purge_seconds: float,
 ) -> None:
     sends, thousands = figures["sends"], options.records / 1_000
     times = [send[0] for send in sends]
-    took = max(times) - min(times)
-    full = max(send[1] for send in sends)
+    duration = max(times) - min(times)
+    largest = max(send[1] for send in sends)
     arrivals = times + [read[0] for read in figures["reads"]]
     report.raw |= {"figures": figures, "cpu": cpu, "wal_bytes": wal}
     report.table(
         f"{options.records:,} records of {options.size:,} bytes, {options.workers} workers, "
-        f"answers in {options.delay:g} s",
-        ["what", "figure"],
+        f"the API answers after {options.delay:g} s",
+        ["figure", "value"],
         [
-            ["records a second", (options.records - sends[0][1]) / took],
-            ["sends a second", (len(sends) - 1) / took],
-            ["requests a second, reads too", (len(arrivals) - 1) / took],
-            ["most requests in a sliding second", sink.max_per_sliding_second(arrivals)],
-            ["share of the pace", f"{100 * (len(sends) - 1) / took / options.rate:.1f} %"],
-            ["mean fill of a batch, of the fullest", f"{100 * options.records / len(sends) / full:.1f} %"],
-            ["requests a delivered batch", (len(sends) + reads) / len(sends)],
+            ["records per second", (options.records - sends[0][1]) / duration],
+            ["sends per second", (len(sends) - 1) / duration],
+            ["requests per second, reads included", (len(arrivals) - 1) / duration],
+            ["max. requests in a sliding second", sink.max_per_sliding_second(arrivals)],
+            ["sends, % of the rate limit", f"{100 * (len(sends) - 1) / duration / options.rate:.1f} %"],
             [
-                "records that came twice",
+                "mean size of a batch, % of the largest",
+                f"{100 * options.records / len(sends) / largest:.1f} %",
+            ],
+            ["requests per delivered batch", (len(sends) + reads) / len(sends)],
+            [
+                "records that arrived twice",
                 sum(send[1] for send in sends) - options.records + figures["repeated"],
             ],
-            ["gap between sends, p50 / p99 in ms", _gaps(times)],
-            ["CPU a 1,000 records in ms", 1_000 * cpu["all"] / thousands],
+            ["interval between sends, p50 / p99 in ms", _gaps(times)],
+            ["CPU per 1,000 records, ms", 1_000 * cpu["all"] / thousands],
             *([f"… {role}", 1_000 * cpu[role] / thousands] for role in cpu if role not in ("all", "machine")),
             ["busy share of all cores", f"{100 * cpu['machine']:.0f} %"],
-            ["WAL a record over its life in bytes", wal / options.records],
-            ["enqueued a second", options.records / filled],
-            ["purged a second", options.records / purged if purged else "-"],
+            ["WAL per record from enqueue to purge, bytes", wal / options.records],
+            ["records enqueued per second", options.records / enqueue_seconds],
+            ["records purged per second", options.records / purge_seconds if purge_seconds else "-"],
         ],
     )
     report.save(lambda figure: _draw(figure, times))
@@ -146,5 +157,5 @@ def _gaps(times: list[float]) -> str:
 def _draw(figure: Any, times: list[float]) -> None:
     axes = figure.subplots()
     start = min(times)
-    axes.hist([moment - start for moment in times], bins=max(1, int(max(times) - start)))
-    axes.set(xlabel="seconds", ylabel="sends in the second", title="Sends as they arrived")
+    axes.hist([at - start for at in times], bins=max(1, int(max(times) - start)))
+    axes.set(xlabel="seconds", ylabel="sends per second", title="Arrival of the sends")

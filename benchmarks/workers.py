@@ -1,11 +1,11 @@
-"""One to eight worker processes at the published pace: what arrives, with quick answers and slow ones.
+"""Use of the rate limit by one to eight worker processes, with fast and slow responses of the API.
 
     python -m benchmarks workers                                # 1, 2, 4, 8 processes; 5 ms, 0.3 s and 1 s
     python -m benchmarks workers --workers 2 --delay 1
     python -m benchmarks workers --workers 2 --delay 0.005 --small 2000   # beside 2,000 small groups
 
-Many small batches (MAX_BATCH_RECORDS is lowered), as the pace counts requests; real Celery processes, and an API that
-only counts (benchmarks/common/sink.py), so that every figure is of what arrived there.
+Celery workers send many small batches (MAX_BATCH_RECORDS is lowered), because the rate limit counts requests. The
+API only counts requests (benchmarks/common/sink.py). All figures are of the requests that arrived there.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from .common.records import records
 from .common.report import Report, percentile
 
 RATE = 10
-"""Requests in a second: the published limit."""
+"""Requests per second: the published limit."""
 
 RECORDS = 50
-"""Of a full batch."""
+"""Records of a full batch."""
 
 HOT, SMALL = "hot", "small-"
 
 HEADERS = [
-    "answers in, s",
+    "API answers after, s",
     "processes",
     "sends",
-    "of the ceiling",
-    "… in the best half",
-    "most in a sliding second",
-    "gap p50 / p99 / max, ms",
-    "mean fill of the hot group",
-    "small groups served",
-    "keys or records twice",
+    "sends, % of the limit",
+    "… in the best half of the run",
+    "max. requests in a sliding second",
+    "interval between sends p50 / p99 / max, ms",
+    "batches of the hot group, % full",
+    "small groups sent",
+    "idempotency keys sent twice",
     "CPU of the workers, cores",
 ]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's figures; ``sends`` as the sink tells them."""
+    """The figures of one run. ``sends`` and ``reads`` have the format of ``sink.Sink.figures``."""
 
     delay: float
     workers: int
@@ -60,7 +60,7 @@ class Run:
     cores: float
 
     def row(self) -> list[Any]:
-        """Its line in the table."""
+        """Return the line of the run in the table."""
         times = sorted(send[0] for send in self.sends)
         gaps = [1_000 * (later - earlier) for earlier, later in pairwise(times)]
         arrivals = [*times, *(at for at, _ in self.reads)]
@@ -70,7 +70,7 @@ class Run:
             self.workers,
             len(times),
             f"{100 * (len(times) - 1) / (times[-1] - times[0]) / RATE:.1f} %",
-            f"{100 * _best(times, (times[-1] - times[0]) / 2) / RATE:.1f} %",
+            f"{100 * _best_rate(times, (times[-1] - times[0]) / 2) / RATE:.1f} %",
             sink.max_per_sliding_second(arrivals),
             " / ".join(f"{percentile(gaps, share):.0f}" for share in (0.5, 0.99, 1)),
             f"{100 * sum(hot) / len(hot) / RECORDS:.1f} %",
@@ -81,14 +81,14 @@ class Run:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     options = _options(arguments)
     with testbed.running(options.database, RATE_LIMIT=RATE, MAX_BATCH_RECORDS=RECORDS) as bed:
         report = Report(options.name, vars(options))
         report.service("database", bed.version())
-        runs = [_run(options, bed, *kind) for kind in product(options.delay, options.workers)]
+        runs = [_run(options, bed, *case) for case in product(options.delay, options.workers)]
         report.raw["runs"] = [vars(run) for run in runs]
-        title = f"{options.seconds:g} s each, a backlog at all times, beside {options.small} small groups"
+        title = f"Runs of {options.seconds:g} s with a permanent backlog, beside {options.small} small groups"
         report.table(title, HEADERS, [run.row() for run in runs])
         report.save(lambda figure: _draw(figure, runs), size=(8, 2 + 1.2 * len(runs)))
 
@@ -96,24 +96,33 @@ def main(arguments: list[str]) -> None:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("workers", __doc__, "--database")
     parser.add_argument(
-        "--workers", type=int, nargs="+", default=[1, 2, 4, 8], help="processes; default: 1 2 4 8"
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4, 8],
+        help="worker processes, one run each (default: 1 2 4 8)",
     )
     parser.add_argument(
-        "--delay", type=float, nargs="+", default=[0.005, 0.3, 1], metavar="S", help="default: 0.005 0.3 1"
+        "--delay",
+        type=float,
+        nargs="+",
+        default=[0.005, 0.3, 1],
+        metavar="SECONDS",
+        help="response times of the API (default: 0.005 0.3 1)",
     )
-    parser.add_argument("--small", type=int, default=0, help="groups of three records beside; default: 0")
-    parser.add_argument("--seconds", type=float, default=45, help="of a run; default: 45")
+    parser.add_argument("--small", type=int, default=0, help="further groups of three records (default: 0)")
+    parser.add_argument("--seconds", type=float, default=45, help="duration of a run (default: 45)")
     return parser.parse_args(arguments)
 
 
 def _run(options: argparse.Namespace, bed: testbed.Testbed, delay: float, workers: int) -> Run:
-    """A backlog that is larger than what can be sent, watched from the first send on."""
+    """Send from a backlog that cannot be drained in time, and measure from the first send on."""
     with sink.running(delay=delay) as api:
         bed.empty()
         _enqueue(int(RATE * RECORDS * (options.seconds + 5)), options.small)
-        os.environ["EVERMUSE_API_URL"] = api.url  # for the workers, which are started now
+        os.environ["EVERMUSE_API_URL"] = api.url  # read by the workers, which are started next
         bed.start_workers(workers)
-        _watch(api, options.seconds, f"answers in {delay:g} s, {workers} processes")
+        _watch(api, options.seconds, f"answers after {delay:g} s, {workers} processes")
         figures, meter = api.figures(), machine.CpuMeter()
         meter.add(workers=[worker.pid for worker in bed.workers])
         cores = meter.read()["workers"] / options.seconds
@@ -126,13 +135,14 @@ def _enqueue(count: int, small: int) -> None:
 
     outbox.enqueue_many(records(count, 500, product=HOT))
     outbox.enqueue_many(
-        one
+        record
         for number in range(small)
-        for one in records(3, 500, first=10**6 + 3 * number, product=f"{SMALL}{number}")
+        for record in records(3, 500, first=10**6 + 3 * number, product=f"{SMALL}{number}")
     )
 
 
 def _watch(api: sink.Sink, seconds: float, name: str) -> None:
+    """Wait for the first send, then for that many seconds. Show a progress bar."""
     with tqdm(total=seconds, unit=" s", desc=name, file=sys.stderr) as bar:
         while not api.figures()["sends"]:
             time.sleep(0.2)
@@ -143,18 +153,18 @@ def _watch(api: sink.Sink, seconds: float, name: str) -> None:
             time.sleep(1)
 
 
-def _best(times: list[float], seconds: float) -> float:
-    """The most sends a second over any stretch of that length."""
-    most, first = 0, 0
-    for last, moment in enumerate(times):
-        while moment - times[first] > seconds:
+def _best_rate(times: list[float], seconds: float) -> float:
+    """Return the highest rate of sends per second over any period of ``seconds``."""
+    highest, first = 0, 0
+    for last, at in enumerate(times):
+        while at - times[first] > seconds:
             first += 1
-        most = max(most, last - first)
-    return most / seconds
+        highest = max(highest, last - first)
+    return highest / seconds
 
 
 def _draw(figure: Any, runs: list[Run]) -> None:
-    """What arrived in each second of each run."""
+    """Draw the sends in each second of each run."""
     for axes, run in zip(figure.subplots(len(runs), 1, squeeze=False, sharex=True)[:, 0], runs, strict=True):
         start = min(send[0] for send in run.sends)
         ends = int(max(send[0] for send in run.sends) - start) + 2

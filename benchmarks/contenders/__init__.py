@@ -1,7 +1,7 @@
-"""What ``python -m benchmarks peers`` sets side by side: one module a contender, each as its own README wants it.
+"""The packages that ``python -m benchmarks peers`` compares, one module for each, set up as its README recommends.
 
-A contender's module is its Django settings and has ``enqueue(record)``. What the benchmark must know without
-importing it stands here: it may not be installed, and lives in an environment of its own.
+The module of a contender contains its Django settings and a function ``enqueue(record)``. The benchmark cannot import
+it, because the package is installed in another virtual environment. So the facts that the benchmark needs are here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 IN_FLIGHT = 10
-"""Sends at a time where a contender can be told: what ``SENDERS`` of ours is by default."""
+"""Concurrent sends, if a contender has such a setting. It is the default of ``SENDERS`` in this package."""
 
 CELERY = ("-m", "celery", "-q", "-A")
 WORKER = ("worker", "-l", "WARNING", "--without-gossip", "--without-mingle", "-P", "threads", "-c")
@@ -19,61 +19,65 @@ WORKER = ("worker", "-l", "WARNING", "--without-gossip", "--without-mingle", "-P
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those compared; ``workers`` are arguments of Python, a process each."""
+    """A package to compare. ``workers`` are the command lines of its processes, as arguments of Python."""
 
     title: str
     module: str
     workers: tuple[tuple[str, ...], ...]
     in_flight: str
     durable: str
-    left: str = "SELECT 0"
-    """SQL for the number of rows whose delivery has not been written down yet."""
+    undelivered_sql: str = "SELECT 0"
+    """SQL for the number of rows that are not marked as delivered yet."""
     requires: str = ""
-    """The package, its version in ``requirements.txt``; empty for ours, which runs where the benchmark does."""
+    """Package to install, at its version in ``requirements.txt``. Empty for evermuse_outbox, which is already there."""
     at_commit: bool = False
-    """The work of enqueueing happens when the transaction commits."""
+    """True if the record is enqueued when the transaction commits, and not by the call of ``enqueue``."""
     scale: int = 1
-    """Times as many records, the others in bulk: a backlog of ours is gone before it can be measured."""
+    """Factor for the number of records.
+
+    A contender that sends many records per request needs a larger backlog, or the run is too short to be measured. The
+    additional records are enqueued in bulk.
+    """
     outbox: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of ``EVERMUSE_OUTBOX``."""
+    """Settings in ``EVERMUSE_OUTBOX``."""
 
     @property
     def settings(self) -> str:
-        """The dotted name of its settings module."""
+        """Return the dotted name of the settings module."""
         return f"{__name__}.{self.module}"
 
 
-def _ours(title: str, scale: int, **outbox: Any) -> Contender:
+def _outbox_contender(title: str, scale: int, **outbox: Any) -> Contender:
     return Contender(
         title=f"evermuse_outbox, {title}",
-        module="ours",
+        module="evermuse",
         workers=(
             (*CELERY, "example_project", *WORKER, "3"),
             (*CELERY, "example_project", "beat", "-l", "WARNING"),
         ),
         in_flight=f"{IN_FLIGHT}",
         durable="yes",
-        left="SELECT count(*) FROM evermuse_outbox_outboxbatch WHERE state <> 'complete'",
+        undelivered_sql="SELECT count(*) FROM evermuse_outbox_outboxbatch WHERE state <> 'complete'",
         scale=scale,
         outbox=outbox,
     )
 
 
-UNPACED = 100_000.0
-"""RATE_LIMIT that holds nobody back."""
+UNLIMITED_RATE = 100_000.0
+"""A RATE_LIMIT that is never reached, in requests per second."""
 
 CONTENDERS = (
-    _ours("1,000 a request", 20, RATE_LIMIT=UNPACED),
-    _ours("1,000 a request, at the published pace", 20),
-    _ours("one a request", 1, RATE_LIMIT=UNPACED, MAX_BATCH_RECORDS=1),
+    _outbox_contender("1,000 per request", 20, RATE_LIMIT=UNLIMITED_RATE),
+    _outbox_contender("1,000 per request, at the published rate limit", 20),
+    _outbox_contender("1 per request", 1, RATE_LIMIT=UNLIMITED_RATE, MAX_BATCH_RECORDS=1),
     Contender(
-        title="Celery task a record",
+        title="Celery task per record",
         module="celery_task",
         requires="celery[redis]",
         at_commit=True,
         workers=((*CELERY, "benchmarks.contenders.celery_task", *WORKER, f"{IN_FLIGHT}"),),
         in_flight=f"{IN_FLIGHT}",
-        durable="no: lost when the host dies after COMMIT, or Redis forgets",
+        durable="no: lost if the process crashes after COMMIT, or Redis loses data",
     ),
     Contender(
         title="django-celery-outbox",
@@ -84,8 +88,8 @@ CONTENDERS = (
             (*CELERY, "benchmarks.contenders.celery_outbox", *WORKER, f"{IN_FLIGHT}"),
         ),
         in_flight=f"{IN_FLIGHT}",
-        durable="yes, as far as the broker",
-        left="SELECT count(*) FROM celery_outbox",
+        durable="yes, until it is in the broker",
+        undelivered_sql="SELECT count(*) FROM celery_outbox",
     ),
     Contender(
         title="django-post_office",
@@ -93,8 +97,8 @@ CONTENDERS = (
         requires="django-post_office",
         workers=(("-m", "django", "send_queued_mail", "--lockfile", "{home}/post_office"),),
         in_flight=f"{IN_FLIGHT}",
-        durable="yes; a crash sends up to a batch again",
-        left="SELECT count(*) FROM post_office_email WHERE status IS DISTINCT FROM 0",
+        durable="yes; after a crash, up to one batch is sent again",
+        undelivered_sql="SELECT count(*) FROM post_office_email WHERE status IS DISTINCT FROM 0",
     ),
     Contender(
         title="django-outbox-pattern",
@@ -102,8 +106,8 @@ CONTENDERS = (
         requires="django-outbox-pattern",
         workers=(("-m", "django", "publish"),),
         in_flight="1",
-        durable="yes; a crash sends all since its BEGIN again",
-        left="SELECT count(*) FROM published WHERE status <> 2",
+        durable="yes; after a crash, all records since its BEGIN are sent again",
+        undelivered_sql="SELECT count(*) FROM published WHERE status <> 2",
     ),
     Contender(
         title="django-jaiminho",
@@ -111,7 +115,7 @@ CONTENDERS = (
         requires="django-jaiminho",
         workers=(("-m", "django", "events_relay", "--run-in-loop", "--loop-interval", "0.1"),),
         in_flight="1",
-        durable="yes; a crash sends one again",
-        left="SELECT count(*) FROM jaiminho_event WHERE sent_at IS NULL",
+        durable="yes; after a crash, one record is sent again",
+        undelivered_sql="SELECT count(*) FROM jaiminho_event WHERE sent_at IS NULL",
     ),
 )

@@ -1,9 +1,9 @@
-"""Settings that all contenders but ours share; the rest of a contender's settings is in its own module."""
+"""Django settings that all contenders except this package share. Each module adds its own settings."""
 
 import os
 from urllib.parse import urlsplit
 
-_at = urlsplit(os.environ["DATABASE_URL"])
+_database = urlsplit(os.environ["DATABASE_URL"])
 
 SECRET_KEY = "only-for-the-benchmark"
 DEBUG = False
@@ -14,11 +14,11 @@ TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
-        "HOST": _at.hostname,
-        "PORT": _at.port or 5432,
-        "NAME": _at.path.strip("/"),
-        "USER": _at.username,
-        "PASSWORD": _at.password,
+        "HOST": _database.hostname,
+        "PORT": _database.port or 5432,
+        "NAME": _database.path.strip("/"),
+        "USER": _database.username,
+        "PASSWORD": _database.password,
     }
 }
 LOGGING = {
@@ -28,7 +28,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
 }
 
-# As the example project of ours has it.
+# The same Celery settings as in the example project.
 CELERY_BROKER_URL = os.environ["REDIS_URL"]
 CELERY_TASK_DEFAULT_QUEUE = os.environ["CELERY_TASK_DEFAULT_QUEUE"]
 CELERY_TASK_IGNORE_RESULT = True

@@ -1,4 +1,4 @@
-"""django-celery-outbox: a task's message is written in the transaction, a relay publishes it, a worker runs it."""
+"""django-celery-outbox: the transaction stores a task's message, a relay publishes it, and a worker runs the task."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from .http_client import post
 INSTALLED_APPS = [*INSTALLED_APPS, "django_celery_outbox"]
 CELERY_OUTBOX_APP = f"{__name__}.app"
 
-# As quiet as all the others: without these, each message writes lines to the console and metrics to nobody.
+# Turn off log lines and metrics for each message, because the other contenders do not write them either.
 os.environ.setdefault("DD_DOGSTATSD_DISABLE", "true")
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
@@ -23,8 +23,10 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 
 @app.task(name="deliver", autoretry_for=(OSError,), retry_backoff=True)
 def deliver(record):
+    """Post the record to the API."""
     post(record)
 
 
 def enqueue(record):
+    """Enqueue the record in the open transaction."""
     deliver.delay(record)

@@ -1,7 +1,8 @@
-"""The host of a contender, run in its environment: ``python -m benchmarks.contenders.host prepare|enqueue``.
+"""Enqueue records with a contender: ``python -m benchmarks.contenders.host prepare|enqueue``.
 
-``prepare`` migrates; ``enqueue`` writes records in transactions of ten and prints what that took, as JSON.
-Beside each transaction stands one of ten bare INSERTs of the same lines, so that both see the same machine.
+It runs in the environment of the contender. ``prepare`` creates the tables. ``enqueue`` enqueues records in
+transactions of ten, and prints the durations as JSON. Before each transaction it inserts the same ten records with
+bare INSERT statements, so that both are measured under the same load of the machine.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import django
@@ -20,16 +22,16 @@ from django.db import connection, transaction
 
 from benchmarks.common.records import records
 
-TOGETHER = 10
-"""Enqueues in a transaction."""
+RECORDS_PER_TRANSACTION = 10
 
-BARE = "INSERT INTO bare (payload, enqueued_at) VALUES (%s, now())"
+BARE_INSERT = "INSERT INTO bare (payload, enqueued_at) VALUES (%s, now())"
 
 
 def main() -> None:
+    """Run the command that the command line names."""
     options = _options()
     django.setup()
-    if options.what == "prepare":
+    if options.command == "prepare":
         prepare()
     else:
         times = enqueue(options.records, options.size, bare=options.bare)
@@ -40,23 +42,23 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("prepare", "enqueue"))
-    parser.add_argument("--records", type=int, default=5_000)
-    parser.add_argument("--size", type=int, default=1_500)
-    parser.add_argument("--more", type=int, default=0, help="records behind them, in bulk and untimed")
-    parser.add_argument("--no-bare", dest="bare", action="store_false", help="leave out the bare INSERTs")
+    parser.add_argument("command", choices=("prepare", "enqueue"))
+    parser.add_argument("--records", type=int, default=5_000, help="records to enqueue one by one")
+    parser.add_argument("--size", type=int, default=1_500, help="size of a record in bytes")
+    parser.add_argument("--more", type=int, default=0, help="further records to enqueue in bulk, not timed")
+    parser.add_argument("--no-bare", dest="bare", action="store_false", help="do not run bare INSERTs")
     return parser.parse_args()
 
 
 def prepare() -> None:
-    """The contender's tables, and the one for the bare INSERTs."""
+    """Create the tables of the contender, and a table for the bare INSERTs."""
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE bare (id bigserial PRIMARY KEY, payload text, enqueued_at timestamptz)")
 
 
 def enqueue(count: int, size: int, *, bare: bool) -> dict[str, list[float]]:
-    """Seconds of each call, and of each transaction of ten with its COMMIT and what follows it."""
+    """Return the seconds of each call and of each transaction, COMMIT and callbacks included."""
     contender = _contender()
     times: dict[str, list[float]] = {
         "calls": [],
@@ -64,12 +66,12 @@ def enqueue(count: int, size: int, *, bare: bool) -> dict[str, list[float]]:
         "bare_calls": [],
         "bare_transactions": [],
     }
-    waiting = records(count, size)
-    while some := [record for _, record in zip(range(TOGETHER), waiting, strict=False)]:
+    remaining = records(count, size)
+    while chunk := list(islice(remaining, RECORDS_PER_TRANSACTION)):
         if bare:
-            lines = [json.dumps(record, separators=(",", ":")) for record in some]
-            _transaction(_insert, lines, times["bare_calls"], times["bare_transactions"])
-        _transaction(contender.enqueue, some, times["calls"], times["transactions"])
+            lines = [json.dumps(record, separators=(",", ":")) for record in chunk]
+            _time_transaction(_insert, lines, times["bare_calls"], times["bare_transactions"])
+        _time_transaction(contender.enqueue, chunk, times["calls"], times["transactions"])
     return times
 
 
@@ -77,21 +79,21 @@ def _contender() -> Any:
     return importlib.import_module(os.environ["DJANGO_SETTINGS_MODULE"])
 
 
-def _transaction(
-    call: Callable[[Any], None], each: Iterable[Any], calls: list[float], transactions: list[float]
+def _time_transaction(
+    call: Callable[[Any], None], arguments: Iterable[Any], calls: list[float], transactions: list[float]
 ) -> None:
     started = time.perf_counter()
     with transaction.atomic():
-        for one in each:
-            before = time.perf_counter()
-            call(one)
-            calls.append(time.perf_counter() - before)
+        for argument in arguments:
+            call_started = time.perf_counter()
+            call(argument)
+            calls.append(time.perf_counter() - call_started)
     transactions.append(time.perf_counter() - started)
 
 
 def _insert(line: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(BARE, [line])
+        cursor.execute(BARE_INSERT, [line])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""django-jaiminho with its strategy *keep order*: the call of a function is stored, and a relay makes it.
+"""django-jaiminho with the strategy *keep order*: it stores a function call, and a relay runs it.
 
-Its other strategy makes the call in the host's process after COMMIT, which is no outbox.
+Its other strategy runs the call after COMMIT in the same process, so it is not an outbox.
 """
 
 from jaiminho.send import save_to_outbox
@@ -15,8 +15,10 @@ JAIMINHO_CONFIG = {"PUBLISH_STRATEGY": "keep-order", "DELETE_AFTER_SEND": True}
 
 @save_to_outbox
 def deliver(record):
+    """Post the record to the API."""
     http_client.post(record)
 
 
 def enqueue(record):
+    """Enqueue the record in the open transaction."""
     deliver(record)

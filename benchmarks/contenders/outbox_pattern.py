@@ -1,7 +1,7 @@
-"""django-outbox-pattern: a row of ``Published``, sent by ``manage.py publish``.
+"""django-outbox-pattern: it stores a row of ``Published``, and ``manage.py publish`` sends it.
 
-It speaks STOMP to a broker; what speaks is a setting, and here it posts. A user with a broker between would
-pay its hop and a subscriber with a table of its own besides.
+By default it sends to a broker with the STOMP protocol. Its connection class is a setting, and the class here posts to
+the API. With a broker, a user would also need a subscriber, which writes to a table of its own.
 """
 
 from .base import *  # noqa: F403
@@ -12,21 +12,25 @@ DJANGO_OUTBOX_PATTERN = {"DEFAULT_CONNECTION_CLASS": f"{__name__}.HttpConnection
 
 
 class HttpConnection:
-    """As much of ``stomp.StompConnection12`` as the publisher calls."""
+    """A connection with the methods of ``stomp.StompConnection12`` that the publisher calls."""
 
     def __init__(self, **_):
         self._connected = False
 
     def connect(self, **_):
+        """Note that the connection is open. Nothing is connected before the first record."""
         self._connected = True
 
     def is_connected(self):
+        """Return whether ``connect`` was called."""
         return self._connected
 
     def disconnect(self):
+        """Note that the connection is closed."""
         self._connected = False
 
     def send(self, body, destination, headers):
+        """Post the record. Raises ``StompException`` if that fails, so that the publisher tries again."""
         from requests import RequestException
         from stomp.exception import StompException
 
@@ -39,6 +43,7 @@ class HttpConnection:
 
 
 def enqueue(record):
+    """Enqueue the record in the open transaction."""
     from django_outbox_pattern.models import Published
 
     from .http_client import key_of

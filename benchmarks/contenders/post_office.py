@@ -1,6 +1,6 @@
-"""django-post_office: a record is the text of a mail, and a mail backend posts it.
+"""django-post_office: a record is the body of a mail, and a mail backend posts it to the API.
 
-Its threads are as many as the sends in flight of the others, its batches as large as ours.
+It has as many threads as the other contenders have concurrent sends, and batches as large as those of this package.
 """
 
 from django.core.mail.backends.base import BaseEmailBackend
@@ -24,15 +24,17 @@ LOGGING = LOGGING | {
 
 
 class HttpBackend(BaseEmailBackend):
-    """A mail's subject is the record's key, its body the line."""
+    """A mail backend that posts records. The subject of a mail is the record's key, the body is the record."""
 
     def send_messages(self, messages):
+        """Post each mail's body, and return the number of mails."""
         for message in messages:
             post_line(message.body, message.subject)
         return len(messages)
 
 
 def enqueue(record):
+    """Enqueue the record in the open transaction."""
     import json
 
     from post_office import mail

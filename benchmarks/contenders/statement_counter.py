@@ -1,8 +1,8 @@
-"""Counts every SQL statement on its way to PostgreSQL, whoever sends it and by whatever driver.
+"""Count the SQL statements that any process sends to PostgreSQL, with any driver.
 
-It stands between as a server of its own and reads what the database answers: each statement that came to its
-end is told by exactly one ``CommandComplete`` with its name (PostgreSQL's documentation, "Message Formats").
-Nothing is configured on the server, and nothing in the processes that are counted.
+A proxy passes the bytes between the processes and the database, and reads the answers of the database. PostgreSQL
+answers each completed statement with exactly one ``CommandComplete`` message, which contains the statement's name
+(PostgreSQL documentation, "Message Formats"). Only the database URL of the processes must be changed.
 """
 
 from __future__ import annotations
@@ -15,61 +15,64 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
-AROUND = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "START"})
-"""Statements that only hold others together."""
+TRANSACTION_STATEMENTS = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "START"})
+"""Statements that only begin and end transactions and savepoints."""
 
-ENCRYPTION = (80877103, 80877104)
-"""Codes of SSLRequest and GSSENCRequest: refused, so that the rest can be read."""
+ENCRYPTION_REQUESTS = (80877103, 80877104)
+"""Codes of SSLRequest and GSSENCRequest. The proxy refuses them, so that it can read the messages."""
 
 
 class Tally:
-    """The names of the statements in a stream of a server's messages, fed in pieces."""
+    """Counts the statements by name in a stream of messages from the database."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts
-        self._rest = b""
+        self._buffer = b""
 
     def feed(self, data: bytes) -> None:
-        """The next bytes from the server."""
-        self._rest += data
+        """Read the next bytes of the stream. They can end inside of a message."""
+        self._buffer += data
         start = 0
         while (end := self._end(start)) is not None:
-            if self._rest[start : start + 1] == b"C":
-                self._counts[self._rest[start + 5 : end - 1].split(b" ")[0].decode()] += 1
+            if self._buffer[start : start + 1] == b"C":
+                self._counts[self._buffer[start + 5 : end - 1].split(b" ")[0].decode()] += 1
             start = end
-        self._rest = self._rest[start:]
+        self._buffer = self._buffer[start:]
 
     def _end(self, start: int) -> int | None:
-        """Where the message at ``start`` ends; None while it is not all here."""
-        if len(self._rest) < start + 5:
+        """Return the end of the message at ``start``, or None if the message is not complete yet."""
+        if len(self._buffer) < start + 5:
             return None
-        end = start + 1 + int.from_bytes(self._rest[start + 1 : start + 5], "big")
-        return end if end <= len(self._rest) else None
+        end = start + 1 + int.from_bytes(self._buffer[start + 1 : start + 5], "big")
+        return end if end <= len(self._buffer) else None
 
 
 def split(counts: Counter[str]) -> tuple[int, int]:
-    """Statements that do something, and those that only hold them together."""
-    around = sum(counts[name] for name in AROUND)
-    return counts.total() - around, around
+    """Return the number of other statements, and the number of transaction statements."""
+    transactional = sum(counts[name] for name in TRANSACTION_STATEMENTS)
+    return counts.total() - transactional, transactional
 
 
 @contextmanager
 def counting(database_url: str) -> Iterator[tuple[str, Counter[str]]]:
-    """A URL that leads to the same database, and the counts so far, by name."""
-    at = urlsplit(database_url)
-    between = _Between(at.hostname or "127.0.0.1", at.port or 5432)
-    thread = threading.Thread(target=lambda: asyncio.run(between.serve()), daemon=True)
+    """Run a proxy in a thread. Yield its database URL, and a counter of the statements by name."""
+    database = urlsplit(database_url)
+    proxy = _Proxy(database.hostname or "127.0.0.1", database.port or 5432)
+    thread = threading.Thread(target=lambda: asyncio.run(proxy.serve()), daemon=True)
     thread.start()
-    who = at.netloc.rpartition("@")[0]
+    credentials = database.netloc.rpartition("@")[0]
     try:
-        yield urlunsplit(at._replace(netloc=f"{who}@127.0.0.1:{between.port.result()}")), between.counts
+        yield (
+            urlunsplit(database._replace(netloc=f"{credentials}@127.0.0.1:{proxy.port.result()}")),
+            proxy.counts,
+        )
     finally:
-        between.end()
+        proxy.stop()
         thread.join()
 
 
-class _Between:
-    """The server in between; ``port`` is known once it serves."""
+class _Proxy:
+    """A proxy server before the database. The result of ``port`` is set when the server listens."""
 
     def __init__(self, *database: str | int) -> None:
         self.counts: Counter[str] = Counter()
@@ -77,37 +80,36 @@ class _Between:
         self._database = database
 
     async def serve(self) -> None:
-        """Until it is told to end; then all its connections end, too."""
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        """Accept connections until :meth:`stop` is called. Then all connections are closed."""
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
         self.port.set_result(server.sockets[0].getsockname()[1])
-        await self._over.wait()
+        await self._stopped.wait()
 
-    def end(self) -> None:
-        """For another thread."""
-        self._loop.call_soon_threadsafe(self._over.set)
+    def stop(self) -> None:
+        """Stop the server. Call it from another thread."""
+        self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_database, to_database = await asyncio.open_connection(*self._database)
         with suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
-            await _greet(reader, writer, to_database)
-            ways = _pass(reader, to_database), _pass(from_database, writer, Tally(self.counts))
-            await asyncio.gather(*ways)
+            await _refuse_encryption(reader, writer, to_database)
+            await asyncio.gather(_copy(reader, to_database), _copy(from_database, writer, Tally(self.counts)))
 
 
-async def _greet(
+async def _refuse_encryption(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: asyncio.StreamWriter
 ) -> None:
-    """Passes the start-up message on, after each wish for encryption has been refused."""
+    """Refuse all requests for encryption, then pass the start-up message on."""
     while True:
         head = await reader.readexactly(8)
-        if int.from_bytes(head[4:], "big") not in ENCRYPTION:
+        if int.from_bytes(head[4:], "big") not in ENCRYPTION_REQUESTS:
             upstream.write(head)
             return
         writer.write(b"N")
 
 
-async def _pass(
+async def _copy(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tally: Tally | None = None
 ) -> None:
     with suppress(ConnectionError):

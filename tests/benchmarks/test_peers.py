@@ -1,4 +1,4 @@
-"""The pure parts of ``python -m benchmarks peers``: what it reads of the wire, and what it makes of figures."""
+"""Tests of the benchmark ``peers``: counting statements, and calculating its figures."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ ANSWERS = (
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1_000])
-def test_statements_are_counted_in_whatever_pieces_they_come(size):
+def test_statements_are_counted_in_pieces_of_any_size(size):
     counts = Counter()
     tally = Tally(counts)
 
@@ -37,14 +37,14 @@ def test_statements_are_counted_in_whatever_pieces_they_come(size):
     assert split(counts) == (2, 2)
 
 
-def test_what_passes_through_is_counted_and_unchanged():
-    """Beginning with the wish for encryption that every driver has."""
-    got = asyncio.run(_talk_through())
+def test_the_proxy_counts_statements_and_does_not_change_messages():
+    """The first message is a request for encryption, as every driver sends it."""
+    received = asyncio.run(_send_through_proxy())
 
-    assert got == (b"N", ANSWERS, Counter(BEGIN=1, INSERT=2, COMMIT=1))
+    assert received == (b"N", ANSWERS, Counter(BEGIN=1, INSERT=2, COMMIT=1))
 
 
-async def _talk_through():
+async def _send_through_proxy():
     async def database(reader, writer):
         assert await reader.readexactly(8) == b"\0\0\0\x08\0\x03\0\0"
         writer.write(ANSWERS)
@@ -64,8 +64,8 @@ async def _talk_through():
         return refused, answers, Counter(counts)
 
 
-def test_the_pace_is_that_behind_the_first_request():
-    assert peers.delivered_a_second([[1.0, 500], [3.0, 200], [2.0, 300]]) == 250
+def test_the_first_request_does_not_count_for_the_delivery_rate():
+    assert peers.delivered_per_second([[1.0, 500], [3.0, 200], [2.0, 300]]) == 250
 
 
 ROUND = {
@@ -80,9 +80,9 @@ ROUND = {
 }
 
 
-def test_a_line_tells_medians_of_the_rounds_and_all_that_came_twice():
+def test_a_line_has_the_medians_of_the_rounds_and_the_sum_of_duplicates():
     result = peers._Result()
-    result.rounds = [ROUND | {"delivered": pace} for pace in (900.0, 700.0, 100.0)]
+    result.rounds = [ROUND | {"delivered": rate} for rate in (900.0, 700.0, 100.0)]
     result.sql = {
         "records": 10,
         "enqueue": Counter(INSERT=10, BEGIN=1),
@@ -91,12 +91,12 @@ def test_a_line_tells_medians_of_the_rounds_and_all_that_came_twice():
 
     line = dict(zip(peers.HEADERS, peers.row(CONTENDERS[0], result), strict=True))
 
-    assert line["delivered a second"] == 700
+    assert line["delivered per second"] == 700
     assert line["enqueue, p50 in µs"] == "200 (2.0 ×)"
-    assert line["records a request"] == 100
-    assert line["came twice"] == 3
-    assert line["SQL a record, enqueue + delivery"] == "1 + 0.5"
-    assert line["BEGIN, COMMIT … a record"] == "0.3"
+    assert line["records per request"] == 100
+    assert line["arrived twice"] == 3
+    assert line["SQL per record, enqueue + delivery"] == "1 + 0.5"
+    assert line["BEGIN, COMMIT … per record"] == "0.3"
 
 
 def test_a_contender_that_failed_has_a_line_without_figures():
@@ -106,21 +106,23 @@ def test_a_contender_that_failed_has_a_line_without_figures():
     assert line[1] == "failed"
 
 
-def test_every_contender_takes_its_turn_at_the_front():
-    firsts = [peers._rotated([*CONTENDERS], turn)[0] for turn in range(len(CONTENDERS))]
+def test_each_round_begins_with_another_contender():
+    firsts = [peers._rotated([*CONTENDERS], number)[0] for number in range(len(CONTENDERS))]
 
     assert firsts == [*CONTENDERS]
 
 
-def test_every_package_of_a_peer_has_an_exact_version():
+def test_requirements_have_exact_versions():
     lines = environment.REQUIREMENTS.read_text().split()
-    named = {line.partition("==")[0].lower() for line in lines}
+    packages = {line.partition("==")[0].lower() for line in lines}
 
     assert all("==" in line for line in lines)
-    assert {each.requires.partition("[")[0] for each in CONTENDERS if each.requires} <= named
+    assert {
+        contender.requires.partition("[")[0] for contender in CONTENDERS if contender.requires
+    } <= packages
 
 
-def test_the_api_knows_which_records_came_twice():
+def test_the_sink_counts_records_that_arrive_twice():
     log = sink.RequestLog(delay=0, complete_after=0, identities={})
 
     log.note_identities(1.0, b'{"_vendor_ids":{"desk":"message-1"}}\n{"_vendor_ids":{"desk": "message-2"}}\n')
