@@ -4,8 +4,8 @@
     python -m benchmarks scheduler --only hot --seconds 600
     python -m benchmarks scheduler --max-wait 10
 
-Pure: a simulated clock, no database. The scheduler is the pipeline's own (pipeline/scheduler.py and plan.py), and it
-knows as little as there: the age of each group's oldest record once a second, and of 48 groups whether they fill a
+Pure: a simulated clock, no database. The scheduler is the pipeline's own (scheduler.py and run_queue.py), and it
+knows as little as there: the age of each group's oldest record once a second, and of up to 64 groups whether they fill a
 request. Every slot of the limit is used, sealing takes no time. Each run begins as after a long time: every group was
 last served at some moment within the period that its policy, in the long run, comes to it (for ours: the bound,
 stretched where it cannot be held; for the others: a round over all groups). "The best" keeps the bound; a policy that
@@ -15,21 +15,28 @@ breaks it can do more.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
+import django
 import numpy
 from tqdm import tqdm
 
-from evermuse_outbox.delivery.scheduling import scheduler
-from evermuse_outbox.delivery.scheduling.run_queue import Plan
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
+django.setup()  # the package around the scheduler imports models, although the scheduler itself uses none
 
-from .common.options import parser_of
-from .common.report import Report
+from evermuse_outbox.delivery.scheduling import scheduler  # noqa: E402
+from evermuse_outbox.delivery.scheduling.group_scan import COUNTED_AT_ONCE  # noqa: E402
+from evermuse_outbox.delivery.scheduling.run_queue import RunQueue  # noqa: E402
+
+from .common.options import parser_of  # noqa: E402
+from .common.report import Report  # noqa: E402
 
 RATE, RECORDS = 10, 1_000
 """Requests a second, and records a request: what Evermuse allows."""
@@ -175,43 +182,52 @@ class RoundRobin:
 
 
 class Ours:
-    """The pipeline's scheduler, told what a census would tell it."""
+    """The scheduler of this package, with the knowledge that a group scan gives it."""
 
     def __init__(self, max_wait: float, linger: float = 0.2) -> None:
-        self.plan = Plan()
+        self.queue = RunQueue()
         self.terms = scheduler.Terms(RATE, linger, max_wait, slots=RATE + 2)
 
     def __call__(self, world: World) -> int | None:
-        if not self.plan.entries or not self.plan.is_current(world.now):
-            self._census(world)
-        while entry := self.plan.take():
+        if not self.queue.entries or not self.queue.is_current(world.now):
+            self._scan(world)
+        self.queue.tried.clear()
+        while entry := self.queue.take():
             group = int(entry.group[1])
             if world.waiting[group]:
-                full = RECORDS if world.waiting[group] >= RECORDS else 0
-                self.plan.note_sealed(entry, full, world.slot)
+                full_size = RECORDS if world.waiting[group] >= RECORDS else 0
+                self.queue.note_sealed(entry, full_size, world.slot)
                 return group
-            self.plan.note_in_vain(entry.group, world.now)
+            self.queue.note_nothing_sealed(entry, world.now)
         return None
 
     def learn(self, world: World) -> None:
-        """Has looked into each group once, as if it had run for long."""
-        for group in numpy.flatnonzero(world.waiting):
-            age = float(world.slot - world.oldest[group]) / RATE
-            self.plan.learn(("", str(group)), age, min(RECORDS, int(world.waiting[group])))
+        """Learn the arrival rate of each group once, as if the scheduler had run for long."""
+        ages = _ages(world)
+        self.queue.learn_counts(
+            {group: min(RECORDS, int(world.waiting[int(group[1])])) for group in ages}, ages, RECORDS, 0
+        )
 
-    def _census(self, world: World) -> None:
-        plan, there = self.plan, numpy.flatnonzero(world.waiting)
-        ages = (world.slot - world.oldest[there]) / RATE
-        age_of = {("", str(group)): age for group, age in zip(there, ages.tolist(), strict=True)}
-        seen = plan.all_seen(age_of, RECORDS)
-        requests = plan.full_requests(seen, self.terms, RECORDS, partial(_count, world))
-        seen = [one._replace(requests=requests.get(one.group, 0)) for one in seen]
-        entries = scheduler.agenda(seen, self.terms, due_was_last=plan.due_was_last)
-        plan.begin(entries, {}, now=world.now, lasts=self.terms.lasts)
+    def _scan(self, world: World) -> None:
+        queue, ages, slots = self.queue, _ages(world), self.terms.slots
+        groups = queue.describe_groups(ages, RECORDS)
+        candidates = iter(scheduler.groups_to_count(groups, start=queue.sample_start))
+        full: dict[scheduler.Group, int] = {}
+        while len(full) < slots and (chunk := list(islice(candidates, COUNTED_AT_ONCE))):
+            limits = queue.count_limits(chunk, RECORDS)
+            counts = {group: min(limit, int(world.waiting[int(group[1])])) for group, limit in limits.items()}
+            full |= queue.learn_counts(counts, ages, RECORDS, slots)
+        queue.advance_sample()
+        groups = [waiting._replace(full_requests=full.get(waiting.group, 0)) for waiting in groups]
+        entries = scheduler.order_groups(groups, self.terms, last_was_due=queue.last_was_due)
+        queue.refill(entries, {}, now=world.now, lifetime=self.terms.lifetime)
 
 
-def _count(world: World, most: Mapping[scheduler.Group, int]) -> dict[scheduler.Group, int]:
-    return {group: min(records, int(world.waiting[int(group[1])])) for group, records in most.items()}
+def _ages(world: World) -> dict[scheduler.Group, float]:
+    """Return the age in seconds of the oldest record of each group that has records."""
+    groups = numpy.flatnonzero(world.waiting)
+    ages = (world.slot - world.oldest[groups]) / RATE
+    return {("", str(group)): age for group, age in zip(groups, ages.tolist(), strict=True)}
 
 
 # --- the best there can be ------------------------------------------------------------------------------
@@ -273,7 +289,7 @@ def _claimed(scenario: Scenario, wait: float) -> float:
 def _allowed(scenario: Scenario, wait: float) -> float:
     _, carried, wanting = _flows(scenario, wait)
     full = (carried + wanting)[wanting > 0].sum() / RECORDS
-    return max(scheduler.SHARE * RATE, RATE - full)
+    return max(scheduler.DUE_SHARE * RATE, RATE - full)
 
 
 # --- a run ----------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def scan_for_groups(
 ) -> GroupScan:
     """Scan the workspace's groups. ``excluded`` are groups that must not be sealed now."""
     queue.arrival_rates = workspace.known_arrival_rates()
-    return scan_groups(context, queue, excluded=excluded, max_full=_terms(context, queue).slots)
+    return scan_groups(context, queue, excluded=excluded, slots=_terms(context, queue).slots)
 
 
 def choose_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> None:

@@ -55,7 +55,7 @@ class PendingCount(NamedTuple):
 
 
 def scan_groups(
-    context: DeliveryContext, queue: RunQueue, *, excluded: Collection[Group], max_full: int
+    context: DeliveryContext, queue: RunQueue, *, excluded: Collection[Group], slots: int
 ) -> GroupScan:
     """Scan the groups of the workspace and learn their arrival rates. Needs the sealing lock.
 
@@ -63,14 +63,14 @@ def scan_groups(
         context: the delivery context.
         queue: the run queue; its resume points, arrival rates and scan position are used and updated.
         excluded: groups that must not be sealed now.
-        max_full: the number of full groups after which no more are looked for.
+        slots: the length of the run queue. When as many full groups are known, no more are looked for.
     """
     started, now = context.clock.monotonic(), context.clock.now()
     oldest = {row.group: row.at for row in _read_oldest(context, queue) if row.group not in excluded}
     ages = {group: (now - at.enqueued_at) / timedelta(seconds=1) for group, at in oldest.items()}
     groups = queue.describe_groups(ages, context.settings.max_batch_records)
-    full = _find_full_groups(context, queue, groups, oldest, max_full)
-    groups = [waiting._replace(is_full=True) if waiting.group in full else waiting for waiting in groups]
+    full = _count_full_requests(context, queue, groups, oldest, slots)
+    groups = [waiting._replace(full_requests=full.get(waiting.group, 0)) for waiting in groups]
     return GroupScan(groups, oldest, context.clock.monotonic() - started)
 
 
@@ -126,23 +126,21 @@ def _read_oldest(context: DeliveryContext, queue: RunQueue) -> list[OldestRecord
     return rows + outside
 
 
-def _find_full_groups(
+def _count_full_requests(
     context: DeliveryContext,
     queue: RunQueue,
     groups: list[WaitingGroup],
     oldest: Mapping[Group, ResumePoint],
-    max_full: int,
-) -> set[Group]:
-    """Count the records of the most promising groups until ``max_full`` of them are known to fill a request."""
+    slots: int,
+) -> dict[Group, int]:
+    """Count the most promising groups until ``slots`` of them are full. Return the full requests of those."""
     ages = {waiting.group: waiting.age for waiting in groups}
     candidates = iter(groups_to_count(groups, start=queue.sample_start))
-    full: set[Group] = set()
-    while len(full) < max_full and (chunk := list(islice(candidates, COUNTED_AT_ONCE))):
-        sizes = {group: queue.full_size(group, context.settings.max_batch_records) for group in chunk}
-        for group, count in count_pending(context, sizes, oldest).items():
-            queue.learn_arrival_rate(group, ages[group], count.records)
-            if count.records >= sizes[group]:
-                full.add(group)
+    full: dict[Group, int] = {}
+    while len(full) < slots and (chunk := list(islice(candidates, COUNTED_AT_ONCE))):
+        limits = queue.count_limits(chunk, context.settings.max_batch_records)
+        counts = {group: count.records for group, count in count_pending(context, limits, oldest).items()}
+        full |= queue.learn_counts(counts, ages, context.settings.max_batch_records, slots)
     queue.advance_sample()
     return full
 

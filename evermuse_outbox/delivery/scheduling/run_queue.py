@@ -30,6 +30,11 @@ REST_SECONDS = 2.0
 """Seconds that a group goes last if nothing of it could be sealed: its records are blocked or locked."""
 
 
+COUNTED_REQUESTS = 4
+"""Full requests up to which a group is counted. A group with as many is taken to have enough for a whole run queue,
+because to count all its records would cost more than to find out."""
+
+
 class FullRequest(NamedTuple):
     """What is known about a group that filled its last request."""
 
@@ -159,7 +164,7 @@ class RunQueue:
         for group, age in ages.items():
             full = recently_full.get(group, never)
             expected = rates.get(group, 0.0) * age / min(max_records, full.records)
-            groups.append(WaitingGroup(group, age, False, full.sealed_at, expected))
+            groups.append(WaitingGroup(group, age, 0, full.sealed_at, expected))
         return groups
 
     def full_size(self, group: Group, max_records: int) -> int:
@@ -167,10 +172,25 @@ class RunQueue:
         known = self.recently_full.get(group)
         return min(max_records, known.records) if known else max_records
 
-    def learn_arrival_rate(self, group: Group, age: float, records: int) -> None:
-        """Learn the rate from the number of pending records and the age of the oldest one in seconds."""
-        if age > 0:
-            self.arrival_rates[group] = records / age
+    def count_limits(self, groups: Iterable[Group], max_records: int) -> dict[Group, int]:
+        """Return up to how many records each group is counted."""
+        return {group: COUNTED_REQUESTS * self.full_size(group, max_records) for group in groups}
+
+    def learn_counts(
+        self, counts: Mapping[Group, int], ages: Mapping[Group, float], max_records: int, slots: int
+    ) -> dict[Group, int]:
+        """Learn the arrival rate of each counted group. Return the full requests of those that have one.
+
+        ``counts`` are numbers of pending records up to ``count_limits``, ``ages`` the ages of the oldest ones in
+        seconds. A group at its limit gets ``slots`` full requests.
+        """
+        full = {}
+        for group, records in counts.items():
+            if ages[group] > 0:
+                self.arrival_rates[group] = records / ages[group]
+            if requests := records // self.full_size(group, max_records):
+                full[group] = slots if requests >= COUNTED_REQUESTS else requests
+        return full
 
     def advance_sample(self) -> None:
         """Let the next rotating sample begin where this one ends."""

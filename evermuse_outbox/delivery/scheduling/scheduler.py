@@ -18,7 +18,7 @@ import heapq
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from itertools import chain, cycle, islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 DUE_SHARE = 0.5
@@ -50,8 +50,8 @@ class WaitingGroup(NamedTuple):
     age: float
     """Age of its oldest pending record in seconds. It is negative if the clock of the host that enqueued it is ahead.
     Then it says nothing about the waiting time, so its absolute value counts and the record is not delayed."""
-    is_full: bool = False
-    """Whether its records are known to fill a request."""
+    full_requests: int = 0
+    """How many full requests are known to be waiting, at most the slots of a run queue; 0 if it was not counted."""
     last_full_at: int = 0
     """The seal count at which it last filled a request; 0 if that is long ago or never was."""
     expected_requests: float = 0.0
@@ -74,7 +74,7 @@ class Terms(NamedTuple):
 
     def is_ready(self, waiting: WaitingGroup) -> bool:
         """Return whether the group may be sealed. A record with a time in the future does not linger."""
-        return waiting.is_full or not 0 <= waiting.age < self.linger
+        return waiting.full_requests > 0 or not 0 <= waiting.age < self.linger
 
 
 class Entry(NamedTuple):
@@ -87,15 +87,15 @@ class Entry(NamedTuple):
 def order_groups(groups: Iterable[WaitingGroup], terms: Terms, *, last_was_due: bool = False) -> list[Entry]:
     """Return the groups to seal next, in order, at most ``terms.slots``.
 
-    A full group is repeated in turn with the other full groups until the slots are used up. Every prefix of the list
-    respects ``DUE_SHARE``, so the list may be replaced at any time. ``last_was_due`` says that the slot before the
-    list was a due one; then a full one comes first.
+    A group is in the list as often as it fills requests. Every prefix of the list respects ``DUE_SHARE``, so the list
+    may be replaced at any time. ``last_was_due`` says that the slot before the list was a due one; then a full one
+    comes first.
     """
     ready = sorted(filter(terms.is_ready, groups), key=_by_age)
-    small = [waiting for waiting in ready if not waiting.is_full]
+    small = [waiting for waiting in ready if not waiting.full_requests]
     due_count = count_due_slots([abs(waiting.age) for waiting in small], terms)
     due = (Entry(waiting.group, Reason.DUE) for waiting in small[:due_count])
-    full = (Entry(group, Reason.FULL) for group in _repeat_full(ready, terms.slots))
+    full = (Entry(group, Reason.FULL) for group in _full_in_turn(ready))
     spare = (Entry(waiting.group, Reason.SPARE) for waiting in small[due_count:])
     first, second = (full, due) if last_was_due else (due, full)
     return list(islice(chain(_alternate(first, second), spare), terms.slots))
@@ -148,10 +148,12 @@ def _seconds_to_next_queue(terms: Terms) -> float:
     return terms.lifetime + 1 / terms.rate
 
 
-def _repeat_full(ready: Iterable[WaitingGroup], slots: int) -> Iterator[Group]:
-    """Yield the full groups in turn, the one that was full longest ago first."""
-    full = sorted((waiting for waiting in ready if waiting.is_full), key=_by_last_full)
-    return islice(cycle([waiting.group for waiting in full]), slots)
+def _full_in_turn(ready: Iterable[WaitingGroup]) -> Iterator[Group]:
+    """Yield the full groups in rounds, the one that was full longest ago first, each once in a round."""
+    full = sorted((waiting for waiting in ready if waiting.full_requests), key=_by_last_full)
+    rounds = max((waiting.full_requests for waiting in full), default=0)
+    for completed in range(rounds):
+        yield from (waiting.group for waiting in full if waiting.full_requests > completed)
 
 
 def _alternate(first: Iterator[Entry], second: Iterator[Entry]) -> Iterator[Entry]:

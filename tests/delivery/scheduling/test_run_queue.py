@@ -1,467 +1,159 @@
-"""Whose turn it is, on every database: hot and small groups side by side, at a number of queries that does not grow."""
+"""The run queue's memory. The run queue is pure, so time is a number here."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
-from django.db import connections, transaction
-from django.test.utils import CaptureQueriesContext
 
-from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.loop import seal_next
-from evermuse_outbox.delivery.scheduling import agenda, has_work
-from evermuse_outbox.delivery.scheduling import group_scan as group_scan
-from evermuse_outbox.delivery.scheduling.agenda import Agenda
-from evermuse_outbox.delivery.scheduling.run_queue import SWEEP_REST, Head
-from evermuse_outbox.delivery.scheduling.scheduler import Reason
-from evermuse_outbox.delivery.sealing import lock_for_sealing
-from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
-from evermuse_outbox.models.group import scope_of
-from tests.records import enqueue, record
+from evermuse_outbox.delivery.scheduling.run_queue import (
+    COUNTED_REQUESTS,
+    FULL_SCAN_INTERVAL,
+    MAX_FULL_SCAN_INTERVAL,
+    MAX_REMEMBERED,
+    MAX_RESUME_POINTS,
+    REST_SECONDS,
+    FullRequest,
+    ResumePoint,
+    RunQueue,
+)
+from evermuse_outbox.delivery.scheduling.scheduler import Entry, Reason, Terms, WaitingGroup
 
-HOT = "hot"
+POINT = ResumePoint(datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC), 7)
+SLOTS = 12
 
 
-@pytest.fixture
-def small_requests(context, sandbox, outbox_settings, reopen):
-    """Requests of ten records, a bound of thirty seconds."""
-    outbox_settings(
-        API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=10, MAX_WAIT=30, LINGER=0.2
+def group(number):
+    return ("message", f"p{number}")
+
+
+def entry(number, reason=Reason.FULL):
+    return Entry(group(number), reason)
+
+
+def numbers_of(entries):
+    return [int(entry.group[1][1:]) for entry in entries]
+
+
+def test_a_queue_is_the_same_after_it_was_stored():
+    queue = RunQueue(scan_after=("call", "p9"), sample_start=7, last_was_due=True)
+    queue.refill([entry(1, Reason.DUE), entry(2)], {group(2): POINT}, now=5.5, lifetime=1.0)
+    queue.note_sealed(entry(3), 250, 12)
+    queue.note_nothing_sealed(entry(4), 6.0)
+    queue.tried.clear()  # is not stored
+    assert RunQueue.from_json(queue.to_json()) == queue
+
+
+@pytest.mark.parametrize(
+    "value", [None, {}, [], "x", {"made_at": "soon"}, RunQueue().to_json() | {"entries": [[1]]}]
+)
+def test_a_value_that_cannot_be_read_gives_an_empty_queue(value):
+    assert RunQueue.from_json(value) == RunQueue()
+
+
+def test_the_resume_points_of_listed_and_recently_full_groups_are_kept():
+    queue = RunQueue(recently_full={group(2): FullRequest(10, 1), group(3): FullRequest(10, 1)})
+    oldest = {group(number): POINT for number in (1, 2, 4)}
+    queue.refill([entry(1, Reason.DUE)], oldest, now=1.0, lifetime=1.0)
+    assert queue.resume_points.keys() == {group(1), group(2)}
+
+
+def test_resume_points_are_trusted_until_a_full_scan_is_due():
+    hot = {group(number): FullRequest(10, number) for number in range(MAX_RESUME_POINTS)}
+    queue = RunQueue(
+        recently_full={group(99): FullRequest(10, 0)} | hot, full_scan_at=100.0, full_scan_seconds=0.5
     )
-    return reopen()
-
-
-def enqueue_in_group(context, count, product, *, first=0, age=0.0):
-    """Enqueue ``count`` records of one group, as if ``age`` seconds ago."""
-    rows = enqueue(
-        context.using,
-        *(f"{product}-{number}" for number in range(first, first + count)),
-        _product_id=product,
+    queue.resume_points = dict.fromkeys([group(98), *queue.recently_full], POINT)
+    assert queue.trusted_resume_points(100.0 + 0.5 * FULL_SCAN_INTERVAL - 1).keys() == hot.keys()
+    assert queue.trusted_resume_points(100.0 + 0.5 * FULL_SCAN_INTERVAL) == {}
+    assert queue.trusted_resume_points(99.0) == {}, "a clock that was ahead delays no full scan"
+    assert RunQueue(resume_points=queue.resume_points).trusted_resume_points(5.0) == {}, (
+        "full scans cost nothing"
     )
-    added = OutboxRecord.rows.using(context.using).filter(pk__in=[row.pk for row in rows])
-    added.update(enqueued_at=context.clock.now() - timedelta(seconds=age))
 
 
-def seal(context):
-    sealed = seal_next(context)
-    return sealed and sealed.batch.product_id
-
-
-def plan_of(context):
-    return OutboxWorkspace.objects.using(context.using).get().run_queue
-
-
-def test_hot_and_small_groups_do_not_starve_each_other(small_requests, clock):
-    """Ten requests a second for twelve seconds: a group that is always full, and forty small ones at the bound."""
-    context, went = small_requests, []
-    for number in range(40):
-        enqueue_in_group(context, 1, f"small-{number}", age=25)
-    enqueue_in_group(context, 200, HOT, age=7)
-    for slot in range(120):
-        enqueue_in_group(context, 10, HOT, first=200 + 10 * slot, age=slot % 7)
-        went.append(seal(context))
-        clock.move(0.1)
-    counted = Counter(went)
-    assert set(counted) == {HOT, *(f"small-{number}" for number in range(40))}
-    assert set(went[:100]) == set(counted), "a small group waited beyond what half of the slots allow"
-    assert counted[HOT] == 80
-    crowded = went[: 1 + max(place for place, name in enumerate(went) if name != HOT)]
-    assert crowded.count(HOT) >= len(crowded) // 2
-
-
-def test_small_groups_that_can_wait_leave_the_slots_to_full_requests(small_requests, clock):
-    enqueue_in_group(small_requests, 50, HOT, age=1)
-    for number in range(5):
-        enqueue_in_group(small_requests, 3, f"small-{number}", age=10 + number)
-    went = [seal(small_requests) for _ in range(10)]
-    assert went == [HOT] * 5 + [f"small-{number}" for number in (4, 3, 2, 1, 0)]
-    assert seal(small_requests) is None
-
-
-def test_a_lone_record_in_a_new_group_goes_at_the_next_turn(small_requests):
-    enqueue_in_group(small_requests, 1, "a", age=1)
-    assert seal(small_requests) == "a"
-    enqueue_in_group(small_requests, 1, "b", age=1)
-    assert seal(small_requests) == "b"
-    assert seal(small_requests) is None
-
-
-def test_a_group_that_is_new_since_the_census_waits_a_second_and_its_turn(small_requests, clock):
-    enqueue_in_group(small_requests, 400, HOT, age=1)
-    assert seal(small_requests) == HOT
-    enqueue_in_group(small_requests, 1, "late", age=40)
-    assert [seal(small_requests) for _ in range(3)] == [HOT] * 3
-    clock.move(agenda.LASTS)
-    assert seal(small_requests) == "late"
-
-
-def test_a_group_that_was_emptied_since_the_census_is_skipped(small_requests):
-    enqueue_in_group(small_requests, 10, HOT, age=1)
-    enqueue_in_group(small_requests, 1, "gone", age=9)
-    enqueue_in_group(small_requests, 1, "there", age=1)
-    assert seal(small_requests) == HOT
-    OutboxRecord.objects.using(small_requests.using).filter(product_id="gone").discard()
-    assert seal(small_requests) == "there"
-
-
-def test_fenced_groups_hold_up_nobody_and_go_as_soon_as_they_may(small_requests):
-    for product in ("one", "two"):
-        enqueue_in_group(small_requests, 1, product, age=5)
-    assert {seal(small_requests), seal(small_requests)} == {"one", "two"}
-    for product in ("one", "two"):  # newer versions, fenced while the older are in flight
-        enqueue_in_group(small_requests, 1, product, age=50)
-    enqueue_in_group(small_requests, 1, "free", age=1)
-    assert [seal(small_requests), seal(small_requests)] == ["free", None]
-    OutboxBatch.objects.using(small_requests.using).update(
-        state="failed", lease_token=None, leased_until=None, finished_at=small_requests.clock.now()
+def test_a_slow_full_scan_delays_the_next_one_by_minutes_at_most():
+    queue = RunQueue(
+        recently_full={group(1): FullRequest(10, 1)}, full_scan_at=100.0, full_scan_seconds=600.0
     )
-    assert {seal(small_requests), seal(small_requests)} == {"one", "two"}
+    queue.resume_points = {group(1): POINT}
+    assert queue.trusted_resume_points(100.0 + MAX_FULL_SCAN_INTERVAL - 1) == queue.resume_points
+    assert queue.trusted_resume_points(100.0 + MAX_FULL_SCAN_INTERVAL) == {}
 
 
-def test_who_was_tried_in_vain_does_not_crowd_the_next_agenda(small_requests, clock):
-    enqueue_in_group(small_requests, 1, "one", age=5)
-    assert seal(small_requests) == "one"
-    enqueue_in_group(small_requests, 1, "one", age=50)
-    enqueue_in_group(small_requests, 30, HOT, age=1)
-    assert seal(small_requests) == HOT
-    clock.move(agenda.LASTS)
-    assert seal(small_requests) == HOT
-    assert [product for _, product, _ in plan_of(small_requests)["next"]] == [HOT]
+def test_a_deep_group_is_not_counted_to_its_end():
+    queue = RunQueue()
+    limits = queue.count_limits([group(1)], 1_000)
+    assert limits == {group(1): COUNTED_REQUESTS * 1_000}
+    assert limits[group(1)] < SLOTS * 1_000
+    assert queue.learn_counts(limits, {group(1): 1.0}, 1_000, SLOTS) == {group(1): SLOTS}
 
 
-def test_a_slow_census_is_not_taken_again_so_soon(small_requests, alias):
-    enqueue_in_group(small_requests, 300, HOT, age=1)
-    with transaction.atomic(using=alias):
-        mine = Agenda(small_requests, lock_for_sealing(small_requests), {})
-        mine._plan.lasts = 2.5
-        mine._take_census()
-    assert len(mine._plan.entries) == 25
+def test_full_requests_are_counted_below_the_limit():
+    counts = {group(1): 2_999, group(2): 999, group(3): 0}
+    ages = dict.fromkeys(counts, 1.0)
+    assert RunQueue().learn_counts(counts, ages, 1_000, SLOTS) == {group(1): 2}
 
 
-def test_the_agenda_is_but_a_hint(small_requests):
-    enqueue_in_group(small_requests, 1, "a", age=1)
-    for told in (None, [], "nonsense", {"next": "nonsense"}, {"made": 10**12, "lasts": 10**12}):
-        OutboxWorkspace.objects.using(small_requests.using).update_or_create(
-            pk="default",
-            defaults={"run_queue": told if told is not None else {}, "arrival_rates": "nonsense"},
-        )
-        with transaction.atomic(using=small_requests.using):
-            assert seal(small_requests) == "a"
-            transaction.set_rollback(True, using=small_requests.using)
+def test_a_group_that_no_longer_fills_a_request_leaves_the_queue():
+    queue = RunQueue(entries=[entry(1), entry(2)])
+    queue.note_sealed(entry(1), 0, 3)
+    assert numbers_of(queue.entries) == [2]
+    assert queue.recently_full == {}
 
 
-def test_groups_whose_bytes_fill_a_request_are_known_as_full(
-    context, alias, sandbox, outbox_settings, reopen
-):
-    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_BYTES=4_000, MAX_WAIT=30)
-    context = reopen()
-    enqueue_in_group(context, 40, "large", age=1)
-    enqueue_in_group(context, 1, "small", age=9)
-    assert [seal(context), seal(context)] == ["small", "large"]  # nobody knew yet
-    enqueue_in_group(context, 1, "small", first=1, age=9)
-    assert seal(context) == "large"
-    [[kind, product, records, _]] = plan_of(context)["filling"]
-    assert (kind, product) == ("message", "large")
-    assert 1 < records < 40
+def test_a_group_of_which_nothing_could_be_sealed_rests():
+    queue = RunQueue(recently_full={group(1): FullRequest(1_000, 3)}, entries=[entry(1)])
+    queue.note_nothing_sealed(entry(1), 10.0)
+    assert queue.is_resting(group(1), 10.0)
+    assert not queue.is_resting(group(1), 10.0 + REST_SECONDS)
+    assert (queue.recently_full, queue.entries) == ({}, [])
 
 
-def test_a_paused_group_is_left_out_until_its_probe_is_due(small_requests, clock):
-    enqueue_in_group(small_requests, 30, "bad", age=50)
-    enqueue_in_group(small_requests, 1, "good", age=1)
-    OutboxGroup.objects.using(small_requests.using).create(
-        scope="x", workspace="default", type="message", product_id="bad", state="paused", contract="reference",
-        since=clock.now(), blocked_until=clock.now() + timedelta(seconds=60), error_signature="",
-    )  # fmt: skip
-    assert [seal(small_requests), seal(small_requests)] == ["good", None]
-    clock.move(61)
-    sealed = seal_next(small_requests)
-    assert (sealed.batch.product_id, sealed.batch.record_count) == ("bad", 1)
+def test_a_group_is_tried_once_in_a_transaction():
+    queue = RunQueue(entries=[entry(1), entry(2)])
+    queue.note_nothing_sealed(queue.take(), 10.0)
+    queue.entries.append(entry(1))
+    assert numbers_of(queue.drain()) == [2]
 
 
-# --- cost -----------------------------------------------------------------------------------------------
+def test_the_memory_is_bounded():
+    queue = RunQueue()
+    for number in range(2 * MAX_REMEMBERED):
+        queue.note_sealed(entry(number), 10, number)
+        queue.note_nothing_sealed(entry(1_000 + number), 1.0)
+    assert len(queue.recently_full) == len(queue.resting) == MAX_REMEMBERED
 
 
-def test_the_queries_do_not_grow_with_the_groups(small_requests, alias):
-    def queries(seal_count):
-        with CaptureQueriesContext(
-            connections[alias],
-        ) as counted:
-            for _ in range(seal_count):
-                assert seal_next(small_requests)
-        return len(counted)
-
-    enqueue_in_group(small_requests, 300, HOT, age=1)
-    enqueue_in_group(small_requests, 2, "one", age=1)
-    alone = queries(8)
-    for number in range(150):
-        enqueue_in_group(small_requests, 2, f"p{number}", age=1)
-    OutboxWorkspace.objects.using(alias).update(run_queue={})
-    assert queries(8) <= alone + 8  # more groups to look into, sixteen a query
+def test_fewer_records_fill_a_request_if_bytes_limited_the_last_one():
+    queue = RunQueue(recently_full={group(1): FullRequest(250, 3)})
+    limits = queue.count_limits([group(1), group(2)], 1_000)
+    assert limits == {group(1): COUNTED_REQUESTS * 250, group(2): COUNTED_REQUESTS * 1_000}
+    counts = {group(1): 600, group(2): 600}
+    assert queue.learn_counts(counts, dict.fromkeys(counts, 1.0), 1_000, SLOTS) == {group(1): 2}
 
 
-def test_choosing_costs_no_query_while_the_agenda_lasts(small_requests, alias):
-    enqueue_in_group(small_requests, 300, HOT, age=1)
-    assert seal(small_requests) == HOT
-    with transaction.atomic(using=alias):
-        turn = lock_for_sealing(small_requests)
-        mine = Agenda(small_requests, turn, {})
-        with CaptureQueriesContext(connections[alias]) as counted:
-            assert next(mine.groups()) == ("message", HOT)
-        assert len(counted) == 0
-        with CaptureQueriesContext(connections[alias]) as counted:
-            mine.keep(None)
-        assert len(counted) == 1
+def test_a_group_is_expected_to_be_full_by_its_arrival_rate():
+    queue = RunQueue()
+    queue.learn_counts({group(1): 500}, {group(1): 10.0}, 1_000, SLOTS)
+    assert queue.describe_groups({group(1): 30.0}, 1_000)[0].expected_requests == 1.5
 
 
-# --- the census -----------------------------------------------------------------------------------------
+def test_a_rest_from_a_clock_that_was_ahead_delays_no_group():
+    queue = RunQueue()
+    queue.note_nothing_sealed(entry(1), 3_600.0)
+    assert queue.is_resting(group(1), 3_600.0 + REST_SECONDS / 2)
+    assert not queue.is_resting(group(1), 0.0)  # the clock was set back by an hour, or it is another host's
+    queue.refill([], {}, now=0.0, lifetime=1.0)
+    assert queue.resting == {}
 
 
-def test_a_census_finds_all_groups_with_their_oldest(context, clock, sandbox):
-    for number, (kind, product) in enumerate(
-        [("call", "b"), ("call", "a"), ("message", "a"), ("email", "c")]
-    ):
-        for age in (number, 50 + number):
-            row = outbox.enqueue(
-                record(f"{number}-{age}", _type=kind, _product_id=product), using=context.using
-            )
-            OutboxRecord.rows.using(context.using).filter(pk=row.pk).update(
-                enqueued_at=clock.now() - timedelta(seconds=age)
-            )
-    OutboxRecord.rows.using(context.using).filter(type="email").update(closed_as="discarded")
-    ages = {
-        group: (clock.now() - head.enqueued_at).total_seconds()
-        for group, head in group_scan.scan_groups(context, ("", ""), 99, {})
-    }
-    assert ages == {("call", "a"): 51, ("call", "b"): 50, ("message", "a"): 52}
-    assert [found.group for found in group_scan.scan_groups(context, ("call", "a"), 1, {})] == [("call", "b")]
-    assert group_scan.scan_groups(context, ("message", "a"), 99, {}) == []
-
-
-def test_a_census_begins_at_the_heads_that_are_known(context):
-    for product in "bdf":
-        enqueue_in_group(context, 4, product)
-    rows = OutboxRecord.rows.using(context.using).order_by("pk")
-    heads = {
-        ("message", product): Head(row.enqueued_at, row.pk)
-        for product in "bdf"
-        for row in rows.filter(product_id=product)[2:3]
-    }
-    heads[("message", "e")] = heads[("message", "b")]  # known, and empty by now
-    for product in "aceg":
-        enqueue_in_group(context, 1 if product != "e" else 0, product)
-    found = dict(group_scan.scan_groups(context, ("", ""), 99, heads))
-    assert [product for _, product in found] == ["a", "b", "c", "d", "f", "g"]
-    if connections[context.using].vendor == "postgresql":
-        assert {group: found[group] for group in heads if group in found} == {
-            group: head for group, head in heads.items() if group in found
-        }
-    behind = group_scan.scan_groups(context, ("message", "b"), 2, heads)
-    assert [one.group[1] for one in behind] == ["c", "d"]
-    assert [one.group[1] for one in group_scan.scan_groups(context, ("message", "e"), 9, heads)] == ["f", "g"]
-
-
-def test_depths_are_counted_no_further_than_asked(context, clock):
-    enqueue_in_group(context, 7, "a", age=3)
-    most = {("message", "a"): 5, ("message", "none"): 5}
-    found = group_scan.count_pending(context, most, {})
-    assert found == {
-        ("message", "a"): (5, clock.now() - timedelta(seconds=3)),
-        ("message", "none"): (0, None),
-    }
-    assert group_scan.count_pending(context, {}, {}) == {}
-
-
-@pytest.mark.parametrize("namesake", ["Shop", "shop "])
-def test_a_group_does_not_wait_for_its_namesake(small_requests, clock, alias, namesake):
-    enqueue_in_group(small_requests, 3, namesake, age=9)
-    enqueue_in_group(small_requests, 3, "shop", age=5)
-    OutboxGroup.objects.using(alias).create(
-        scope=scope_of(small_requests.name, "message", namesake),
-        workspace=small_requests.name,
-        type="message",
-        product_id=namesake,
-        contract="reference",
-        state="paused",
-        since=clock.now(),
-        blocked_until=clock.now() + timedelta(hours=1),
-    )
-    assert [seal(small_requests), seal(small_requests)] == ["shop", None], "exactly that one waits"
-    assert dict(group_scan.scan_groups(small_requests, ("", ""), 9, {})).keys() == {("message", namesake)}
-
-
-@pytest.mark.parametrize("namesake", ["Shop", "shöp", "shop "])
-def test_a_workspace_seals_nothing_of_its_namesake(alias, outbox_settings, namesake):
-    outbox_settings(WORKSPACES={"shop": {"API_KEY": "em_sk_1"}, namesake: {"API_KEY": "em_sk_2"}})
-    row = outbox.enqueue(record(1), using=alias, workspace=namesake)
-    shop, other = open_context(alias, "shop"), open_context(alias, namesake)
-    assert not has_work(shop)
-    assert seal_next(shop) is None
-    assert seal_next(other).members == (row.pk,)
-    assert OutboxWorkspace.objects.using(alias).count() == 2
-
-
-def test_more_groups_than_one_census_looks_at_have_their_turn(small_requests, monkeypatch):
-    monkeypatch.setattr(agenda, "GROUPS", 3)
-    for number in range(8):
-        enqueue_in_group(small_requests, 1, f"p{number}", age=1)
-    assert sorted(seal(small_requests) for _ in range(8)) == [f"p{number}" for number in range(8)]
-
-
-def test_groups_that_are_not_ready_do_not_hide_those_behind_them(small_requests, monkeypatch):
-    monkeypatch.setattr(agenda, "GROUPS", 3)
-    for product in ("a", "b", "c"):
-        enqueue_in_group(small_requests, 1, product)
-    enqueue_in_group(small_requests, 1, "z", age=1)
-    assert [seal(small_requests), seal(small_requests)] == [None, "z"]
-
-
-def test_a_full_group_outside_the_part_that_was_looked_at_is_not_forgotten(
-    small_requests, monkeypatch, clock
-):
-    enqueue_in_group(small_requests, 200, HOT, age=1)
-    assert seal(small_requests) == HOT
-    monkeypatch.setattr(agenda, "GROUPS", 3)
-    for number in range(12):
-        enqueue_in_group(small_requests, 1, f"p{number}", age=1)
-    went = []
-    for _ in range(4):
-        clock.move(agenda.LASTS)
-        went.append(seal(small_requests))
-    assert went == [HOT] * 4
-
-
-def test_reasons_are_kept_with_the_agenda(small_requests):
-    enqueue_in_group(small_requests, 30, HOT, age=1)
-    enqueue_in_group(small_requests, 1, "due", age=40)
-    seal(small_requests)
-    assert {reason for *_, reason in plan_of(small_requests)["next"]} == {Reason.FULL.value}
-
-
-INDEX_ONLY = {
-    "sqlite": lambda plan: "SCAN evermuse_outbox_outboxrecord" not in plan and "TEMP B-TREE" not in plan,
-    "postgresql": lambda plan: "Seq Scan" not in plan and "Sort" not in plan,
-    "mysql": lambda plan: "filesort" not in plan and "index for group-by" in plan,
-}
-
-
-@pytest.mark.commits  # as ANALYZE does in MariaDB
-def test_a_census_walks_the_index(context, alias):
-    for number in range(40):
-        enqueue_in_group(context, 40, f"p{number}")
-    connection = connections[alias]
-    with connection.cursor() as cursor:
-        if connection.vendor != "sqlite":
-            table = "TABLE" if connection.vendor == "mysql" else ""
-            cursor.execute(f"ANALYZE {table} {group_scan.TABLE}")
-        explain = {"sqlite": "EXPLAIN QUERY PLAN"}.get(connection.vendor, "EXPLAIN")
-        query, told = group_scan._walk(context, ("", ""), 100, {})
-        cursor.execute(f"{explain} {query}", told)
-        plan = "\n".join(str(row) for row in cursor.fetchall())
-    assert group_scan.INDEX in plan
-    assert INDEX_ONLY[connection.vendor](plan), plan
-
-
-# --- where a group begins -----------------------------------------------------------------------------------
-
-
-def begins(query):
-    """Whether a query looks for pending records behind a moment."""
-    return '"enqueued_at" >=' in query.replace("`", '"')
-
-
-def pages(captured):
-    return [
-        query["sql"] for query in captured if "payload" in query["sql"] and "UPDATE" not in query["sql"][:6]
-    ]
-
-
-def test_who_is_sealed_again_is_read_from_where_the_last_one_ended(small_requests, clock):
-    for age in (40, 30, 20):
-        enqueue_in_group(small_requests, 10, HOT, first=age, age=age)
-    for taken in (40, 30):
-        with CaptureQueriesContext(connections[small_requests.using]) as captured:
-            assert seal(small_requests) == HOT
-        assert all(map(begins, pages(captured)))
-        ((*group, head, pk),) = plan_of(small_requests)["heads"]
-        assert group == ["message", HOT]
-        assert datetime.fromisoformat(head) == clock.now() - timedelta(seconds=taken)
-        assert OutboxRecord.rows.using(small_requests.using).get(pk=pk).batch is not None
-
-
-def test_nobody_is_lost_or_read_again_among_many_of_the_same_moment(small_requests):
-    enqueue_in_group(small_requests, 35, HOT, age=9)
-    sealed = [seal_next(small_requests).members for _ in range(4)]
-    assert [len(members) for members in sealed] == [10, 10, 10, 5]
-    assert len({pk for members in sealed for pk in members}) == 35
-
-
-def test_a_record_that_is_committed_late_behind_younger_ones_is_found_by_the_next_agenda(
-    small_requests, clock
-):
-    enqueue_in_group(small_requests, 20, HOT, age=20)
-    assert seal(small_requests) == HOT
-    enqueue_in_group(small_requests, 1, HOT, first=99, age=500)
-    assert seal(small_requests) == HOT
-    clock.move(1)
-    assert seal(small_requests) == HOT
-    assert not OutboxRecord.rows.using(small_requests.using).pending().exists()
-
-
-def test_a_record_that_is_committed_late_is_found_by_the_next_sweep(small_requests, clock, alias):
-    enqueue_in_group(small_requests, 90, HOT, age=20)
-    assert seal(small_requests) == HOT
-    rows = OutboxWorkspace.objects.using(alias)
-    told = plan_of(small_requests)
-    rows.update(agenda=told | {"sweep_took": 1.0})  # as on a table where a sweep is dear
-    enqueue_in_group(small_requests, 1, HOT, first=99, age=500)
-    late = OutboxRecord.rows.using(alias).filter(enqueued_at__lt=clock.now() - timedelta(seconds=400))
-    while clock.now().timestamp() < told["swept"] + SWEEP_REST:
-        assert seal(small_requests) == HOT
-        enqueue_in_group(small_requests, 10, HOT, first=int(clock.now().timestamp()), age=1)
-        assert late.pending().exists() or connections[alias].vendor != "postgresql"
-        clock.move(5)
-    assert seal(small_requests) == HOT
-    assert not late.pending().exists()
-
-
-def test_fenced_records_are_looked_at_again(small_requests, clock):
-    context = small_requests
-    older = [record(f"{HOT}-{number}", _product_id=HOT) for number in range(3)]
-    outbox.enqueue_many(older, using=context.using)
-    assert seal(context) == HOT  # and now the newer versions have to wait
-    clock.move(5)
-    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=context.using)
-    enqueue_in_group(context, 40, HOT, first=10, age=1)
-    OutboxRecord.rows.using(context.using).pending().filter(payload__contains="newer").update(
-        enqueued_at=clock.now() - timedelta(seconds=3)
-    )
-    assert seal(context) == HOT
-    OutboxBatch.objects.using(context.using).filter(record_count=3).update(
-        state="complete", remote_id="r", lease_token=None, leased_until=None
-    )
-    assert seal(context) == HOT
-    waiting = OutboxRecord.rows.using(context.using).pending().filter(payload__contains="newer")
-    assert not waiting.exists(), "what was fenced is at the head still, not behind it"
-
-
-def test_small_requests_are_not_kept_by_many_fenced_records_before_them(small_requests, clock):
-    context = small_requests
-    older = [record(f"{HOT}-{number}", _product_id=HOT) for number in range(60)]
-    outbox.enqueue_many(older, using=context.using)
-    assert [seal(context) for _ in range(6)] == [HOT] * 6  # and now the newer versions have to wait
-    outbox.enqueue_many((version | {"data": {"text": "newer"}} for version in older), using=context.using)
-    OutboxRecord.rows.using(context.using).pending().update(enqueued_at=clock.now() - timedelta(seconds=9))
-    clock.move(1)
-    enqueue_in_group(context, 1, HOT, first=99, age=1)
-    assert f"{HOT}-99" in seal_next(context).body.decode()
-
-
-def test_depths_are_counted_from_where_a_group_is_known_to_begin(context, clock):
-    enqueue_in_group(context, 4, "a", age=9)
-    enqueue_in_group(context, 3, "a", first=10, age=3)
-    group = ("message", "a")
-    since = clock.now() - timedelta(seconds=3)
-    assert group_scan.count_pending(context, {group: 9}, {group: Head(since, 0)})[group] == (3, since)
+def test_spare_groups_rotate_and_leave_out_those_that_were_tried():
+    terms = Terms(rate=10, linger=0.2, max_wait=30, slots=SLOTS)
+    groups = [WaitingGroup(group(number), 1.0) for number in range(5)]
+    queue = RunQueue(sample_start=2, tried={group(3)})
+    spare = queue.spare_groups(groups, terms, 3)
+    assert numbers_of(spare) == [2, 4, 0]
+    for tried in spare:
+        queue.note_nothing_sealed(tried, 1.0)
+    assert queue.sample_start == 5
