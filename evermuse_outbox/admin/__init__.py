@@ -1,12 +1,10 @@
-"""The outbox in Django's admin: pages to look at, and the few things a person may ask for.
+"""The pages of the outbox in Django's admin.
 
-Rows are read-only here. What a person can do is retry rejected records and end the hold of a workspace or a
-group; all of it changes rows only, and sending is left to the workers.
+This package shows records, batches, workspaces and groups, and lets operators retry and resume them. It changes
+rows only through these two actions and never sends anything: the workers do that. Django finds its four
+``ModelAdmin`` classes when it imports the package.
 """
 
-from .pages.batch import OutboxBatchAdmin
-from .pages.group import OutboxGroupAdmin
-from .pages.record import OutboxRecordAdmin
-from .pages.workspace import OutboxWorkspaceAdmin
+from .pages import OutboxBatchAdmin, OutboxGroupAdmin, OutboxRecordAdmin, OutboxWorkspaceAdmin
 
 __all__ = ["OutboxBatchAdmin", "OutboxGroupAdmin", "OutboxRecordAdmin", "OutboxWorkspaceAdmin"]

@@ -1,4 +1,7 @@
-"""Small pieces of HTML: a state in its colour, links, times. Colours are the admin's own CSS variables."""
+"""HTML helpers: states with a colour, links, times and sizes.
+
+The colours are CSS variables of Django's admin, so they follow its light and dark theme.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from django.utils.safestring import SafeString
 from ..insight.explain import local
 from ..models import BatchState, GroupState, RecordState, WorkspaceState
 
-NOTHING = "-"
-GAP = "\N{NO-BREAK SPACE}"
+EMPTY = "-"
+"""What a cell without a value shows, as in Django's admin."""
+
+NBSP = "\N{NO-BREAK SPACE}"
 
 TONES: dict[type[models.TextChoices], dict[Any, str]] = {
     RecordState: {
@@ -46,6 +51,7 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         WorkspaceState.THROTTLED: "care",
     },
 }
+"""The colour of each state, as the last part of a CSS class: ``evermuse-good``."""
 
 OUTCOME_TONES = {
     "accepted": "good",
@@ -58,16 +64,17 @@ OUTCOME_TONES = {
     "unavailable": "care",
     "lost": "care",
 }
+"""The colour of each outcome of an attempt."""
 
 
-def chip(state: models.TextChoices) -> SafeString:
-    """The state in words, in its colour."""
+def state_chip(state: models.TextChoices) -> SafeString:
+    """Return the label of a state in its colour."""
     tone = TONES[type(state)].get(state, "calm")
     return format_html('<span class="evermuse-chip evermuse-{}">{}</span>', tone, state.label)
 
 
 def link_to(model: type[models.Model], pk: Any, text: str, site: str = "admin") -> SafeString | str:
-    """A link to the admin page of a row; bare text where its model is not in that admin."""
+    """Return a link to the admin page of a row, or only ``text`` if the admin ``site`` has no such page."""
     options = model._meta
     try:
         name = f"admin:{options.app_label}_{options.model_name}_change"
@@ -77,53 +84,53 @@ def link_to(model: type[models.Model], pk: Any, text: str, site: str = "admin") 
     return format_html('<a href="{}">{}</a>', url, text)
 
 
-def moment(at: datetime | None) -> SafeString | str:
-    """Local time to the second; a narrow cell may put the time below the date."""
+def time_tag(at: datetime | None) -> SafeString | str:
+    """Return the local date and time to the second; the line can break only between the two."""
     if at is None:
-        return NOTHING
-    shown = local(at)
+        return EMPTY
+    local_time = local(at)
     return format_html(
         '<time datetime="{}">{}</time>',
-        shown.isoformat(),
-        words([f"{shown:%Y-%m-%d}", f"{shown:%H:%M:%S}"]),
+        local_time.isoformat(),
+        unbroken([f"{local_time:%Y-%m-%d}", f"{local_time:%H:%M:%S}"]),
     )
 
 
-def lines(first: Any, second: Any) -> SafeString:
-    """Two lines in one cell, the second one quiet."""
+def two_lines(first: Any, second: Any) -> SafeString:
+    """Return two lines for one cell, the second in a quiet colour."""
     return format_html('{}<br><span class="evermuse-quiet">{}</span>', first, second)
 
 
-def words(parts: Iterable[str]) -> SafeString:
-    """Parts that stay whole where a cell is narrow."""
+def unbroken(parts: Iterable[str]) -> SafeString:
+    """Return the parts so that a narrow cell breaks the line only between them."""
     return format_html_join(" ", '<span class="evermuse-word">{}</span>', ((part,) for part in parts))
 
 
-def span(length: timedelta) -> str:
-    """A length of time in one or two units: ``"0.4 s"``, ``"3 min 20 s"``, ``"2 d 4 h"``."""
+def duration(length: timedelta) -> str:
+    """Return a length of time in one or two units: ``"0.4 s"``, ``"3 min 20 s"``, ``"2 d 4 h"``."""
     seconds = max(length.total_seconds(), 0.0)
     if seconds < 60:
-        return f"{seconds:.1f}{GAP}s" if seconds < 10 else f"{seconds:.0f}{GAP}s"
+        return f"{seconds:.1f}{NBSP}s" if seconds < 10 else f"{seconds:.0f}{NBSP}s"
     minutes, left = divmod(int(seconds), 60)
     if minutes < 60:
-        return f"{minutes}{GAP}min {left}{GAP}s"
+        return f"{minutes}{NBSP}min {left}{NBSP}s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}{GAP}h {minutes}{GAP}min" if hours < 24 else f"{hours // 24}{GAP}d {hours % 24}{GAP}h"
+    return f"{hours}{NBSP}h {minutes}{NBSP}min" if hours < 24 else f"{hours // 24}{NBSP}d {hours % 24}{NBSP}h"
 
 
-def size(count: int) -> str:
-    """Bytes as people read them, in powers of ten as the API counts them."""
+def byte_size(count: int) -> str:
+    """Return a number of bytes with a unit, in powers of ten because the API's limits are in powers of ten."""
     for unit in ("B", "kB"):
         if count < 1_000:
-            return f"{count:.1f}{GAP}{unit}" if unit != "B" and count < 100 else f"{count:.0f}{GAP}{unit}"
+            return f"{count:.1f}{NBSP}{unit}" if unit != "B" and count < 100 else f"{count:.0f}{NBSP}{unit}"
         count = count / 1_000  # type: ignore[assignment]
-    return f"{count:.1f}{GAP}MB"
+    return f"{count:.1f}{NBSP}MB"
 
 
-def progress(done: int, failed: int, total: int) -> SafeString:
-    """A bar of 100 units: what is done, what has failed, what is still to come."""
-    whole = max(total, done + failed, 1)
-    good, bad = round(100 * done / whole, 1), round(100 * failed / whole, 1)
+def progress_bar(done: int, failed: int, total: int) -> SafeString:
+    """Return a bar 100 units wide with the shares that are done and that failed, and both numbers in words."""
+    width = max(total, done + failed, 1)
+    good, bad = round(100 * done / width, 1), round(100 * failed / width, 1)
     text = f"{done:,} / {total:,}" + (f", {failed:,} failed" if failed else "")
     return format_html(
         '<span class="evermuse-progress"><svg viewBox="0 0 100 8" preserveAspectRatio="none" role="img" '

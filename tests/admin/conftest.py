@@ -1,29 +1,17 @@
+"""Clients of the admin that are logged in with different permissions."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from django.urls import reverse
-
-URLS = {
-    "record": "outboxrecord",
-    "batch": "outboxbatch",
-    "workspace": "outboxworkspace",
-    "group": "outboxgroup",
-}
-
-
-def url(model: str, view: str, *args: Any) -> str:
-    """An address of the admin, such as ``url("record", "change", 7)``."""
-    return reverse(f"admin:evermuse_outbox_{URLS[model]}_{view}", args=args)
 
 
 @pytest.fixture
 def person(db: None) -> Callable[..., Client]:
-    """Logs in a member of staff with these permissions of the outbox."""
+    """Return a function that logs in a member of staff with these permissions."""
 
     def log_in(*codenames: str) -> Client:
         user = User.objects.create_user(f"person{User.objects.count()}", is_staff=True)

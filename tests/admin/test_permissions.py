@@ -1,4 +1,4 @@
-"""Who may look, who may act, and that nobody edits."""
+"""What each permission allows, and that no user can edit rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evermuse_outbox.models import OutboxRecord, OutboxWorkspace, WorkspaceState
 from tests.insight.test_status import group
 
 from . import rows
-from .conftest import url
+from .client import url
 
 pytestmark = pytest.mark.django_db
 
@@ -28,7 +28,7 @@ def addresses(row: OutboxRecord) -> dict[str, str]:
     return {
         url("record", "changelist"): "record",
         url("record", "change", row.pk): "record",
-        url("record", "line", row.pk): "record",
+        url("record", "payload", row.pk): "record",
         url("batch", "changelist"): "batch",
         url("batch", "change", row.batch_id): "batch",
         url("workspace", "changelist"): "workspace",
@@ -40,7 +40,7 @@ def test_without_permission_there_is_nothing(person: Callable[..., Client], row:
     stranger = person()
     for address in addresses(row):
         assert stranger.get(address).status_code == 403, address
-    assert Client().get(url("record", "line", row.pk)).status_code == 302
+    assert Client().get(url("record", "payload", row.pk)).status_code == 302
 
 
 def test_each_model_has_its_own_permission(person: Callable[..., Client], row: OutboxRecord) -> None:
@@ -50,7 +50,7 @@ def test_each_model_has_its_own_permission(person: Callable[..., Client], row: O
 
 
 def test_looking_offers_no_action(viewer: Client, row: OutboxRecord) -> None:
-    for address in (a for a in addresses(row) if "line" not in a):
+    for address in (a for a in addresses(row) if "payload" not in a):
         text = viewer.get(address).content.decode()
         for offer in ("Retry", "Resume", 'name="action"', 'name="_save"'):
             assert offer not in text, (address, offer)
@@ -58,12 +58,12 @@ def test_looking_offers_no_action(viewer: Client, row: OutboxRecord) -> None:
 
 def test_change_offers_the_actions(changer: Client, row: OutboxRecord) -> None:
     wanted = {
-        url("record", "changelist"): "Retry chosen records",
+        url("record", "changelist"): "Retry selected records",
         url("record", "change", row.pk): ">Retry</button>",
-        url("batch", "changelist"): "Retry the rejected records of chosen batches",
-        url("workspace", "changelist"): "Resume chosen workspaces now",
+        url("batch", "changelist"): "Retry the rejected records of selected batches",
+        url("workspace", "changelist"): "Resume selected workspaces now",
         url("workspace", "change", "default"): ">Resume now</button>",
-        url("group", "changelist"): "Resume chosen groups in trouble now",
+        url("group", "changelist"): "Resume selected groups in trouble now",
         url("group", "change", group("default").pk): ">Resume now</button>",
     }
     for address, offer in wanted.items():
@@ -89,7 +89,7 @@ def test_acting_without_permission_is_refused(viewer: Client, row: OutboxRecord)
     assert viewer.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
     assert viewer.post(url("workspace", "resume", "default")).status_code == 403
     assert viewer.post(url("group", "resume", group("default").pk)).status_code == 403
-    viewer.post(url("record", "changelist"), {"action": "retry_chosen", "_selected_action": row.pk})
+    viewer.post(url("record", "changelist"), {"action": "retry_selected", "_selected_action": row.pk})
     row.refresh_from_db()
     assert row.state == "rejected"
     assert OutboxWorkspace.objects.get().state == WorkspaceState.PAUSED

@@ -1,4 +1,4 @@
-"""Ending a hold by a person's word: a button on the page, an action on the list."""
+"""Resume a workspace or a group: a button on its page, and an action on the list."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from ...wakeup import wake_workers_on_commit
-from ..lists.read_only import LookOnlyAdmin
+from ..lists import ReadOnlyAdmin
 
 
-class ResumeAdmin(LookOnlyAdmin):
-    """Rows that hold records back, and can be told to let them go."""
+class ResumeAdmin(ReadOnlyAdmin):
+    """The pages of a model whose rows block records for a while, with an action that ends this early."""
 
-    actions = ("resume_chosen",)
-    row_ends = False
-    """Whether a row goes away with its hold, so that there is no page to come back to."""
+    actions = ("resume_selected",)
+    is_deleted_by_resume = False
+    """Whether resuming deletes the row, so that its page no longer exists."""
 
-    def resume(self, using: str, row: Any) -> bool:
-        """Ends the hold; False where there is none any more."""
+    def resume_row(self, using: str, row: Any) -> bool:
+        """Make the row active again; return False if it was active already."""
         raise NotImplementedError
 
     def workspace_of(self, row: Any) -> str:
-        """Whose workers have something to do then."""
+        """Return the name of the workspace that has work after the row is resumed."""
         raise NotImplementedError
 
     def has_resume_permission(self, request: HttpRequest) -> bool:
-        """Whether a hold may be ended: whoever may change the rows of this model."""
+        """Return whether the user can resume rows: users with the change permission of this model can."""
         return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
 
     def get_urls(self) -> list[URLPattern]:
-        """Also the view behind the button."""
+        """Add the view behind the button."""
         view = self.admin_site.admin_view(self.resume_view)
         name = self.url_name("resume").removeprefix("admin:")
         return [path("<path:object_id>/resume/", view, name=name), *super().get_urls()]
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ends the hold of one row."""
+        """Resume one row and return to its page."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_resume_permission(request):
@@ -56,24 +56,24 @@ class ResumeAdmin(LookOnlyAdmin):
         self._resume(request, row)
         return redirect(self._page_after(row))
 
-    @admin.action(description=_("Resume chosen %(verbose_name_plural)s now"), permissions=["resume"])
-    def resume_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Ends the holds of these rows."""
+    @admin.action(description=_("Resume selected %(verbose_name_plural)s now"), permissions=["resume"])
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Resume the selected rows."""
         for row in queryset:
             self._resume(request, row)
 
     def _resume(self, request: HttpRequest, row: Model) -> None:
         using = router.db_for_write(type(row), instance=row)
         name = str(row)
-        if not self.resume(using, row):
-            self.message_user(request, _now("%s was open already.") % name, messages.INFO)
+        if not self.resume_row(using, row):
+            self.message_user(request, _now("%s was active already.") % name, messages.INFO)
             return
         wake_workers_on_commit(using, self.workspace_of(row))
         self.log_change(request, row, _now("Resumed."))
-        self.message_user(request, _now("%s is open again; the workers go on.") % name, messages.SUCCESS)
+        self.message_user(request, _now("%s is active again; the workers continue.") % name, messages.SUCCESS)
 
     def _page_after(self, row: Model) -> str:
         site = self.admin_site.name
-        if self.row_ends:
+        if self.is_deleted_by_resume:
             return reverse(self.url_name("changelist"), current_app=site)
         return reverse(self.url_name("change"), args=[quote(row.pk)], current_app=site)

@@ -1,4 +1,4 @@
-"""Retrying from the admin: a preview, a confirmation, and a message that says what came of it."""
+"""Retry rejected records from the admin: a preview, a confirmation, and a message with the result."""
 
 from __future__ import annotations
 
@@ -19,103 +19,107 @@ from django.utils.translation import ngettext
 
 from ...models import OutboxRecord
 from ...operations.retry import retry
-from ..lists.read_only import LookOnlyAdmin, back_to
-from ..lists.search import as_id
+from ..lists import ReadOnlyAdmin, parse_id, redirect_back
 
-MOST = 10_000
-"""Rows that are chosen at once at most."""
+MAX_SELECTED = 10_000
+"""Maximum number of records in one retry: the confirmation page lists all their ids in its form."""
 
 CHUNK = 500
-"""Records that one transaction puts back."""
+"""Records that one transaction retries. SQLite allows 999 parameters in a statement."""
 
-EXAMPLES = 20
+MAX_EXAMPLES = 20
+"""Maximum number of refused records that the confirmation lists."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """Of the chosen records: those that go back into the queue, those refused → newer version, the others."""
+class RetryResult:
+    """What a retry does with the selected records, or did with them.
+
+    ``reopened`` are the ids that become pending again. ``refused`` maps ids that have a newer version to the id of
+    that version. ``not_rejected`` is the number of all others.
+    """
 
     reopened: list[int] = field(default_factory=list)
     refused: dict[int, int] = field(default_factory=dict)
-    others: int = 0
+    not_rejected: int = 0
 
-    def add(self, chosen: int, reopened: Sequence[int], refused: dict[int, int]) -> None:
-        """Counts a chunk of ``chosen`` records."""
+    def add(self, selected: int, reopened: Sequence[int], refused: dict[int, int]) -> None:
+        """Add the result of a chunk of ``selected`` records."""
         self.reopened += reopened
         self.refused |= refused
-        self.others += chosen - len(reopened) - len(refused)
+        self.not_rejected += selected - len(reopened) - len(refused)
 
     @property
     def examples(self) -> list[tuple[int, int]]:
-        """A few of the refused, each with the newer version that overtook it."""
-        return list(self.refused.items())[:EXAMPLES]
+        """The first refused ids, each with the id of its newer version."""
+        return list(self.refused.items())[:MAX_EXAMPLES]
 
 
-def preview(using: str, pks: Sequence[int]) -> Tally:
-    """What :func:`retry_all` would come to now. Changes nothing."""
-    tally = Tally()
+def preview_retry(using: str, pks: Sequence[int]) -> RetryResult:
+    """Return what :func:`retry_all` would do now. This changes nothing."""
+    result = RetryResult()
     rows = OutboxRecord.rows.using(using)
-    for chunk in chunks(pks):
-        versions: Any = rows.rejected().filter(pk__in=chunk).with_versions()
-        found = dict(versions.values_list("pk", "newer"))
-        refused = {pk: newer for pk, newer in found.items() if newer}
-        tally.add(len(chunk), [pk for pk in found if pk not in refused], refused)
-    return tally
+    for chunk in split_into_chunks(pks):
+        with_versions: Any = rows.rejected().filter(pk__in=chunk).with_versions()
+        newer_versions = dict(with_versions.values_list("pk", "newer"))
+        refused = {pk: newer for pk, newer in newer_versions.items() if newer}
+        result.add(len(chunk), [pk for pk in newer_versions if pk not in refused], refused)
+    return result
 
 
-def retry_all(using: str, pks: Sequence[int]) -> Tally:
-    """Puts the rejected ones among ``pks`` back into the queue, a chunk a transaction."""
-    tally = Tally()
-    for chunk in chunks(pks):
-        done = retry(using, chunk)
-        tally.add(len(chunk), done.reopened, done.refused)
-    return tally
+def retry_all(using: str, pks: Sequence[int]) -> RetryResult:
+    """Make the rejected records among ``pks`` pending again, with one transaction for each chunk."""
+    result = RetryResult()
+    for chunk in split_into_chunks(pks):
+        retried = retry(using, chunk)
+        result.add(len(chunk), retried.reopened, retried.refused)
+    return result
 
 
-def chunks(pks: Sequence[int]) -> Iterator[list[int]]:
-    """``pks`` in pieces that every database takes as parameters."""
+def split_into_chunks(pks: Sequence[int]) -> Iterator[list[int]]:
+    """Yield ``pks`` in lists of :data:`CHUNK`."""
     rest = iter(pks)
-    while piece := list(islice(rest, CHUNK)):
-        yield piece
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
 
 
 def rejected_of_batches(using: str, batches: Sequence[int]) -> list[int]:
-    """The rejected records of these batches, up to one more than :data:`MOST`."""
-    found: list[int] = []
-    for chunk in chunks(batches):
+    """Return the ids of the rejected records of batches, at most one more than :data:`MAX_SELECTED`."""
+    pks: list[int] = []
+    for chunk in split_into_chunks(batches):
         rows = OutboxRecord.rows.using(using).rejected().filter(batch__in=chunk)
-        found += rows.order_by("pk").values_list("pk", flat=True)[: MOST + 1 - len(found)]
-    return found
+        pks += rows.order_by("pk").values_list("pk", flat=True)[: MAX_SELECTED + 1 - len(pks)]
+    return pks
 
 
-class RetryAdmin(LookOnlyAdmin):
-    """A list with the action, its confirmation page and the view that acts on what was confirmed."""
+class RetryAdmin(ReadOnlyAdmin):
+    """The pages of a model with a retry action, its confirmation page, and the view that retries."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Django's own, and the view that a confirmed retry is posted to."""
+        """Add the view to which the confirmation page posts."""
         name = self.url_name("retry").removeprefix("admin:")
         return [path("retry/", self.admin_site.admin_view(self.retry_view), name=name), *super().get_urls()]
 
-    def chosen(self, request: HttpRequest, queryset: Any) -> list[int] | None:
-        """The ids in ``queryset``; None, with a message, where there are more than :data:`MOST`."""
-        return self.bounded(request, list(queryset.values_list("pk", flat=True)[: MOST + 1]))
+    def selected_ids(self, request: HttpRequest, queryset: Any) -> list[int] | None:
+        """Return the selected ids; None, after an error message, if there are too many."""
+        return self.check_number(request, list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1]))
 
-    def bounded(self, request: HttpRequest, pks: list[int]) -> list[int] | None:
-        """``pks``; None, with a message, where there are more than :data:`MOST`."""
-        if len(pks) <= MOST:
+    def check_number(self, request: HttpRequest, pks: list[int]) -> list[int] | None:
+        """Return ``pks``; None, after an error message, if there are more than :data:`MAX_SELECTED`."""
+        if len(pks) <= MAX_SELECTED:
             return pks
-        told = _("More than %(most)s are chosen; nothing was changed. Narrow the filter and choose again.")
-        self.message_user(request, told % {"most": f"{MOST:,}"}, messages.ERROR)
+        text = _("More than %(limit)s are selected; nothing was changed. Narrow the filter and select again.")
+        self.message_user(request, text % {"limit": f"{MAX_SELECTED:,}"}, messages.ERROR)
         return None
 
-    def confirmation(self, request: HttpRequest, using: str, pks: list[int]) -> HttpResponse:
-        """The page that says what would happen, and asks."""
+    def render_confirmation(self, request: HttpRequest, using: str, pks: list[int]) -> HttpResponse:
+        """Return the page that shows what a retry would do, with a button to do it."""
         context = {
             **self.admin_site.each_context(request),
             "title": _("Retry rejected records"),
             "opts": self.opts,
-            "chosen": len(pks),
-            "tally": preview(using, pks),
+            "selected": len(pks),
+            "result": preview_retry(using, pks),
             "pks": ",".join(map(str, pks)),
             "using": using,
             "back": request.get_full_path(),
@@ -125,56 +129,54 @@ class RetryAdmin(LookOnlyAdmin):
         return TemplateResponse(request, "admin/evermuse_outbox/retry_confirmation.html", context)
 
     def retry_view(self, request: HttpRequest) -> HttpResponse:
-        """Retries the posted records: those that were previewed, whatever else may match by now."""
+        """Retry the posted records, which are those of the preview, even if more records match the filter by now."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_retry_permission(request):
             raise PermissionDenied
-        using = self.writable(self.get_queryset(request))
-        pks = [as_id(text) for text in request.POST.get("pks", "").split(",") if as_id(text)]
-        tally = retry_all(using, pks[:MOST])
-        self._log(request, using, tally.reopened)
-        self._tell(request, tally)
-        return back_to(request, reverse(self.url_name("changelist"), current_app=self.admin_site.name))
+        using = self.database_for_write(self.get_queryset(request))
+        pks = [parse_id(text) for text in request.POST.get("pks", "").split(",") if parse_id(text)]
+        result = retry_all(using, pks[:MAX_SELECTED])
+        self._log(request, using, result.reopened)
+        self._show_result(request, result)
+        return redirect_back(request, reverse(self.url_name("changelist"), current_app=self.admin_site.name))
 
-    def writable(self, queryset: Any) -> str:
-        """The database to change rows of ``queryset`` in: its own, or the router's choice for writing."""
+    def database_for_write(self, queryset: Any) -> str:
+        """Return the database of ``queryset``, or the router's choice if it has none."""
         return str(queryset._db or router.db_for_write(OutboxRecord))
 
     def _log(self, request: HttpRequest, using: str, pks: Sequence[int]) -> None:
-        """The history of each record tells who had it sent again."""
-        person: Any = request.user.pk
-        for chunk in chunks(pks):
+        """Write an entry with the user's name into the admin history of each record."""
+        user_id: Any = request.user.pk
+        for chunk in split_into_chunks(pks):
             rows = OutboxRecord.rows.using(using).filter(pk__in=chunk).only("pk", "type")
-            LogEntry.objects.log_actions(person, rows, CHANGE, _("Put back into the queue."))
+            LogEntry.objects.log_actions(user_id, rows, CHANGE, _("Retried: pending again."))
 
-    def _tell(self, request: HttpRequest, tally: Tally) -> None:
-        level = messages.SUCCESS if tally.reopened else messages.WARNING
-        self.message_user(request, " ".join(_sentences(tally)), level)
+    def _show_result(self, request: HttpRequest, result: RetryResult) -> None:
+        level = messages.SUCCESS if result.reopened else messages.WARNING
+        self.message_user(request, " ".join(_sentences(result)), level)
 
 
-def _sentences(tally: Tally) -> Iterator[str]:
-    count = len(tally.reopened)
-    yield (
-        ngettext(
+def _sentences(result: RetryResult) -> Iterator[str]:
+    count = len(result.reopened)
+    if count:
+        yield ngettext(
             "%(count)s record is pending again; the workers send it.",
             "%(count)s records are pending again; the workers send them.",
             count,
-        )
-        % {"count": f"{count:,}"}
-        if count
-        else _("Nothing was put back into the queue.")
-    )
-    if tally.refused:
-        pk, newer = next(iter(tally.refused.items()))
+        ) % {"count": f"{count:,}"}
+    else:
+        yield _("No record was retried.")
+    if result.refused:
+        pk, newer = next(iter(result.refused.items()))
         yield ngettext(
-            "%(count)s was refused, as a newer version exists (#%(pk)s → #%(newer)s).",
-            "%(count)s were refused, as newer versions exist (first: #%(pk)s → #%(newer)s).",
-            len(tally.refused),
-        ) % {"count": f"{len(tally.refused):,}", "pk": pk, "newer": newer}
-    if tally.others:
+            "%(count)s was not retried because a newer version exists (#%(pk)s → #%(newer)s).",
+            "%(count)s were not retried because newer versions exist (first: #%(pk)s → #%(newer)s).",
+            len(result.refused),
+        ) % {"count": f"{len(result.refused):,}", "pk": pk, "newer": newer}
+    if result.not_rejected:
         yield ngettext(
-            "%(count)s was not rejected and stays as it is.",
-            "%(count)s were not rejected and stay as they are.",
-            tally.others,
-        ) % {"count": f"{tally.others:,}"}
+            "%(count)s is not rejected and stays unchanged.",
+            "%(count)s are not rejected and stay unchanged.",
+            result.not_rejected,
+        ) % {"count": f"{result.not_rejected:,}"}

@@ -1,4 +1,4 @@
-"""Filters of the lists. Their choices come from code and settings, never from a ``SELECT DISTINCT``."""
+"""The filters of the lists. Their choices come from code and settings, never from a ``SELECT DISTINCT``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from django.utils.translation import gettext_lazy as _
 from ...conf import get_settings
 from ...evermuse.records import OPENAPI_TYPES
 from ...models import BatchState, RecordState
-from .search import as_id
+from .search import parse_id
 
-SKEW = timedelta(minutes=10)
-"""How far the order of ids and the order of time may differ: clocks of hosts, long transactions."""
+MAX_SKEW = timedelta(minutes=10)
+"""How far the order of ids and the order of ``enqueued_at`` can differ: clocks differ, and transactions last."""
 
-NEWEST = 500_000
-"""Records that a filter without an index reads at most, by their ids."""
+MAX_SCANNED = 500_000
+"""Maximum number of records that a filter without an index reads: the newest ones."""
 
 Rows = QuerySet[Any]
 Choices = Iterable[tuple[Any, Any]]
 
 
 class RecordStateFilter(SimpleListFilter):
-    """By the state of records, each by the predicate that an index serves."""
+    """Filter records by state. Each state is a predicate that has an index."""
 
     title = _("state")
     parameter_name = "state"
@@ -42,7 +42,7 @@ class RecordStateFilter(SimpleListFilter):
 
 
 class BatchStateFilter(SimpleListFilter):
-    """By the state of batches."""
+    """Filter batches by state."""
 
     title = _("state")
     parameter_name = "state"
@@ -55,7 +55,7 @@ class BatchStateFilter(SimpleListFilter):
 
 
 class TypeFilter(SimpleListFilter):
-    """By the types that Evermuse knows."""
+    """Filter by the record types of the published contract."""
 
     title = _("type")
     parameter_name = "type"
@@ -68,7 +68,7 @@ class TypeFilter(SimpleListFilter):
 
 
 class WorkspaceFilter(SimpleListFilter):
-    """By the workspaces of the settings; not there where there is only one."""
+    """Filter by the workspaces of the settings; hidden if there is only one."""
 
     title = _("workspace")
     parameter_name = "workspace"
@@ -81,13 +81,18 @@ class WorkspaceFilter(SimpleListFilter):
         return queryset.filter(workspace=self.value()) if self.value() else queryset
 
 
-class _Bounded(SimpleListFilter):
-    """A column without an index: where nothing else narrows the list, only the newest records are read."""
+class _NewestRecordsFilter(SimpleListFilter):
+    """A filter by a column without an index.
+
+    If no other filter narrows the list, it reads only the newest :data:`MAX_SCANNED` records and says so in its
+    title.
+    """
 
     narrowing = {
         "state": {state.value for state in RecordState} - {RecordState.DELIVERED.value},
         "age": {"hour", "day", "week"},
     }
+    """Values of other filters that leave few records. Most records are delivered, so that state does not."""
 
     def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
@@ -95,50 +100,48 @@ class _Bounded(SimpleListFilter):
         if self.is_bounded:
             self.title = _("%(title)s, among the newest %(newest)s") % {
                 "title": self.title,
-                "newest": f"{NEWEST:,}",
+                "newest": f"{MAX_SCANNED:,}",
             }
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Rows:
         rows = super().queryset(request, queryset)
         if not self.is_bounded or rows is None:
             return rows  # type: ignore[return-value]
-        last = (
-            queryset.model.rows.using(queryset.db).order_by("-pk").values_list("pk", flat=True).first() or 0
-        )
-        return rows.filter(pk__gt=last - NEWEST)
+        ids = queryset.model.rows.using(queryset.db).order_by("-pk").values_list("pk", flat=True)
+        return rows.filter(pk__gt=(ids.first() or 0) - MAX_SCANNED)
 
     def _is_narrowed(self, request: HttpRequest) -> bool:
-        chosen = request.GET
-        if chosen.get("q") or chosen.get(BatchFilter.parameter_name):
+        parameters = request.GET
+        if parameters.get("q") or parameters.get(BatchFilter.parameter_name):
             return True
-        return any(chosen.get(name) in values for name, values in self.narrowing.items())
+        return any(parameters.get(name) in values for name, values in self.narrowing.items())
 
 
-class RecordTypeFilter(_Bounded, TypeFilter):
-    """By type, among records."""
+class RecordTypeFilter(_NewestRecordsFilter, TypeFilter):
+    """Filter records by type."""
 
 
-class RecordWorkspaceFilter(_Bounded, WorkspaceFilter):
-    """By workspace, among records."""
+class RecordWorkspaceFilter(_NewestRecordsFilter, WorkspaceFilter):
+    """Filter records by workspace."""
 
 
 class BatchFilter(SimpleListFilter):
-    """By one batch; shown where a link has chosen one, so that it can be left again."""
+    """Filter records by batch; shown only if a link has set it, so that the user can remove it."""
 
     title = _("batch")
     parameter_name = "batch__id__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        chosen = self.value()
-        return [(chosen, f"#{chosen}")] if chosen else []
+        batch = self.value()
+        return [(batch, f"#{batch}")] if batch else []
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        chosen = self.value()
-        return queryset.filter(batch=as_id(chosen)) if chosen else queryset
+        batch = self.value()
+        return queryset.filter(batch=parse_id(batch)) if batch else queryset
 
 
 class AgeFilter(SimpleListFilter):
-    """By the time of enqueueing, which has no index of its own: ids grow with it, so they are searched."""
+    """Filter by the time of enqueueing. That column has no index, so the filter finds the matching range of ids."""
 
     title = _("age")
     parameter_name = "age"
@@ -150,7 +153,7 @@ class AgeFilter(SimpleListFilter):
     }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        return [(name, label) for name, (label, _length) in self.ages.items()]
+        return [(name, label) for name, (label, _age) in self.ages.items()]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         name = self.value()
@@ -158,20 +161,23 @@ class AgeFilter(SimpleListFilter):
             return queryset
         at = timezone.now() - self.ages[name][1]
         if name == "older":
-            return queryset.filter(pk__lt=first_since(queryset, at + SKEW), enqueued_at__lt=at)
-        return queryset.filter(pk__gte=first_since(queryset, at - SKEW), enqueued_at__gte=at)
+            return queryset.filter(pk__lt=first_id_since(queryset, at + MAX_SKEW), enqueued_at__lt=at)
+        return queryset.filter(pk__gte=first_id_since(queryset, at - MAX_SKEW), enqueued_at__gte=at)
 
 
-def first_since(rows: Any, at: datetime) -> int:
-    """The id where records enqueued at ``at`` begin, within :data:`SKEW`; found by bisection over ids."""
+def first_id_since(rows: Any, at: datetime) -> int:
+    """Return the id from which records were enqueued at ``at`` or later, give or take :data:`MAX_SKEW`.
+
+    It bisects the range of ids, so it costs about 20 small queries for a million records.
+    """
     table = rows.model.rows.using(rows.db)
-    ends = table.order_by("pk").values_list("pk", flat=True)
-    low, high = ends.first() or 1, (ends.last() or 0) + 1
+    ids = table.order_by("pk").values_list("pk", flat=True)
+    low, high = ids.first() or 1, (ids.last() or 0) + 1
     while low < high:
         middle = (low + high) // 2
-        found = table.filter(pk__gte=middle).order_by("pk").values_list("pk", "enqueued_at").first()
-        if found is None or found[1] >= at:
+        row = table.filter(pk__gte=middle).order_by("pk").values_list("pk", "enqueued_at").first()
+        if row is None or row[1] >= at:
             high = middle
         else:
-            low = found[0] + 1
+            low = row[0] + 1
     return low

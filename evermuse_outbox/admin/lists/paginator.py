@@ -1,4 +1,4 @@
-"""Paging that never counts a whole table."""
+"""A paginator that never counts an entire large table."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from django.db import DatabaseError, connections, models, transaction
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
-LIMIT = 10_000
-"""Rows that are counted and paged through at most."""
+MAX_ROWS = 10_000
+"""Maximum number of rows that are counted and that pages can show. A page far behind reads all rows before it."""
 
 
-class Rough(int):
-    """A count that is not exact, and says so wherever it is shown.
+class LowerBound(int):
+    """A count that is at least this number, shown as ``10000+``.
 
-    Where the project groups thousands, the plain number is shown: the sign would be taken for a digit.
+    If the project groups thousands, the number is shown without the sign, because Django would format the sign
+    as a digit.
     """
 
     sign = "{}+"
@@ -28,42 +29,45 @@ class Rough(int):
         return plain if settings.USE_THOUSAND_SEPARATOR else self.sign.format(plain)
 
 
-class Estimate(Rough):
-    """What the database's statistics believe."""
+class Estimate(LowerBound):
+    """A count from the statistics of the database, shown as ``~1234567``."""
 
     sign = "~{}"
 
 
-class LimitedPaginator(Paginator):  # type: ignore[type-arg]
-    """The unfiltered list by PostgreSQL's own estimate, everything else up to :data:`LIMIT` rows."""
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Count at most :data:`MAX_ROWS` rows; use PostgreSQL's estimate for an unfiltered list."""
 
     @cached_property
     def count(self) -> int:
-        """The number of rows: exact up to :data:`LIMIT`, a :class:`Rough` one beyond."""
+        """The number of rows: exact up to :data:`MAX_ROWS`, otherwise a :class:`LowerBound`."""
         rows: Any = self.object_list
-        estimated = estimate(rows)
-        if estimated > LIMIT:
-            return Estimate(estimated)
-        counted = rows.order_by().values("pk")[: LIMIT + 1].count()
-        return Rough(LIMIT) if counted > LIMIT else counted
+        estimate = estimate_rows(rows)
+        if estimate > MAX_ROWS:
+            return Estimate(estimate)
+        count = rows.order_by().values("pk")[: MAX_ROWS + 1].count()
+        return LowerBound(MAX_ROWS) if count > MAX_ROWS else count
 
     @cached_property
     def num_pages(self) -> int:
-        """Pages that can be reached: a page far behind costs as much as all rows before it."""
-        return ceil(max(1, min(self.count, LIMIT)) / self.per_page)
+        """The number of pages that the list links to."""
+        return ceil(max(1, min(self.count, MAX_ROWS)) / self.per_page)
 
     @property
     def note(self) -> str:
-        """What to tell below a list that goes on behind its last page."""
-        if not isinstance(self.count, Rough):
+        """The hint below a list that has more rows than its pages show; empty for other lists."""
+        if not isinstance(self.count, LowerBound):
             return ""
-        return _("Only the first %(limit)s can be paged through; filter or search for the others.") % {
-            "limit": f"{LIMIT:,}"
+        return _("Pages show only the first %(limit)s rows. Filter or search to find the others.") % {
+            "limit": f"{MAX_ROWS:,}"
         }
 
 
-def estimate(rows: Any) -> int:
-    """PostgreSQL's estimate of a table's rows; 0 where there is none, or where ``rows`` is not all of it."""
+def estimate_rows(rows: Any) -> int:
+    """Return PostgreSQL's estimate of the rows in a table.
+
+    Returns 0 if there is no estimate, or if ``rows`` is only a part of the table.
+    """
     if not isinstance(rows, models.QuerySet) or rows.query.where or rows.query.is_sliced:
         return 0
     connection = connections[rows.db]
@@ -73,7 +77,7 @@ def estimate(rows: Any) -> int:
     try:
         with transaction.atomic(using=rows.db), connection.cursor() as cursor:
             cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [table])
-            found = cursor.fetchone()
+            row = cursor.fetchone()
     except DatabaseError:
         return 0
-    return max(int(found[0]), 0) if found else 0
+    return max(int(row[0]), 0) if row else 0

@@ -1,4 +1,4 @@
-"""What a person may type into the search of records, each kind answered by an index or within a bound."""
+"""The search of records: each kind of term has an index or an upper bound of rows."""
 
 from __future__ import annotations
 
@@ -10,52 +10,56 @@ from django.db.models import Q
 
 from ...models import OutboxBatch
 
-NEWEST = 20_000
-"""Records in whose payloads text is looked for: the newest ones, for no index serves that."""
+MAX_SCANNED = 20_000
+"""Maximum number of payloads in which text is searched: those of the newest records. No index serves this search."""
 
 BATCH = "batch:"
 MAX_DIGITS = 18
+"""Digits of an id that every database can compare: a 64-bit integer holds any number of 18 digits."""
+
 MAX_BATCHES = 100
+"""Maximum number of batches with the same id of Evermuse that a search includes."""
 
 
 def search_records(rows: Any, term: str) -> Any:
-    """The records among ``rows`` that ``term`` means.
+    """Return the records among ``rows`` that match ``term``.
 
-    A number is a record, ``batch:12`` a batch, a UUID an identity, a batch id of Evermuse that batch;
-    everything else, and whatever stands in double quotes, is text in the payload of the newest records.
+    A number is the id of a record, ``batch:12`` a batch, and a UUID an identity. A batch id of Evermuse is that
+    batch. Anything else, and anything in double quotes, is text in the payloads of the newest records.
     """
     term = term.strip().replace("\0", "")
     if not term:
         return rows
     if term.isdecimal():
-        return rows.filter(pk=as_id(term))
+        return rows.filter(pk=parse_id(term))
     number = term.removeprefix(BATCH).strip()
     if term.startswith(BATCH) and number.isdecimal():
-        return rows.filter(batch=as_id(number))
+        return rows.filter(batch=parse_id(number))
     if len(term) > 2 and term[0] == term[-1] == '"':
         return _with_text(rows, term[1:-1])
-    return _named(rows, term)
+    return _with_name(rows, term)
 
 
-def as_id(text: str) -> int:
-    """The id that ``text`` spells; 0, which no row has, where it spells none that a database could hold."""
+def parse_id(text: str) -> int:
+    """Return the id in ``text``; 0, which no row has, if it is not a number or too long for a database."""
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0
 
 
-def _named(rows: Any, term: str) -> Any:
+def _with_name(rows: Any, term: str) -> Any:
+    """Return the records of a batch id of Evermuse, else of an identity, else with that text."""
     batches = _batches_at_evermuse(rows, term)
     if batches:
         return rows.filter(batch__in=batches)
-    identity = _as_uuid(term)
+    identity = _parse_uuid(term)
     return rows.filter(identity=identity) if identity else _with_text(rows, term)
 
 
 def _batches_at_evermuse(rows: Any, term: str) -> list[int]:
-    found = OutboxBatch.objects.using(rows.db).filter(remote_id=term)
-    return list(found.order_by("-pk").values_list("pk", flat=True)[:MAX_BATCHES])
+    batches = OutboxBatch.objects.using(rows.db).filter(remote_id=term)
+    return list(batches.order_by("-pk").values_list("pk", flat=True)[:MAX_BATCHES])
 
 
-def _as_uuid(term: str) -> uuid.UUID | None:
+def _parse_uuid(term: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(term)
     except ValueError:
@@ -63,14 +67,14 @@ def _as_uuid(term: str) -> uuid.UUID | None:
 
 
 def _with_text(rows: Any, text: str) -> Any:
-    found = Q(payload__icontains=text)
-    # A quote or a line end stands escaped in the JSON.
+    matches = Q(payload__icontains=text)
+    # JSON escapes quotes and line breaks, so the payload contains the escaped text.
     escaped = json.dumps(text, ensure_ascii=False)[1:-1]
     if escaped != text:
-        found |= Q(payload__icontains=escaped)
-    return rows.filter(found, pk__gte=_first_of_newest(rows))
+        matches |= Q(payload__icontains=escaped)
+    return rows.filter(matches, pk__gte=_first_scanned_id(rows))
 
 
-def _first_of_newest(rows: Any) -> int:
-    pks = rows.model.rows.using(rows.db).order_by("-pk").values_list("pk", flat=True)
-    return next(iter(pks[NEWEST - 1 : NEWEST]), 0)
+def _first_scanned_id(rows: Any) -> int:
+    ids = rows.model.rows.using(rows.db).order_by("-pk").values_list("pk", flat=True)
+    return next(iter(ids[MAX_SCANNED - 1 : MAX_SCANNED]), 0)

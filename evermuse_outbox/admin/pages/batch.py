@@ -1,8 +1,8 @@
-"""Batches: the list, and a batch's page with its attempts, its errors and its records."""
+"""Batches: the list, and the page with the attempts, errors and records of a batch."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -16,21 +16,21 @@ from django.utils.translation import gettext_lazy as _
 from ...insight.explain import explain_batch
 from ...models import BatchState, OutboxBatch, OutboxRecord, RecordState
 from .. import html
-from ..actions.retry import RetryAdmin, rejected_of_batches
-from ..lists.filters import BatchStateFilter, TypeFilter, WorkspaceFilter
-from ..lists.search import as_id
-from .batch_errors import complaints_about, members_of
-from .timeline import attempts_of
+from ..actions import RetryAdmin, rejected_of_batches
+from ..lists import BatchStateFilter, TypeFilter, WorkspaceFilter, parse_id
+from .batch_errors import batch_errors, members_of
+from .timeline import timeline_of
 
-MEMBERS = 50
-"""Records that the page of a batch lists itself; the list of records has them all."""
+MAX_MEMBERS = 50
+"""Maximum number of records that the page of a batch lists; a link leads to all of them."""
 
-PARTS = 100
+MAX_PARTS = 100
+"""Maximum number of later batches that the page of a batch lists."""
 
 
 @admin.register(OutboxBatch)
 class OutboxBatchAdmin(RetryAdmin):
-    """The records of one request, sealed, and what became of them."""
+    """The batches: each holds the records of one request."""
 
     list_display = (
         "id",
@@ -38,15 +38,17 @@ class OutboxBatchAdmin(RetryAdmin):
         "at_evermuse",
         "group",
         "record_count",
-        "taken",
-        "attachments_done",
-        "sealed_and_age",
-        "next_due",
+        "answer_counts",
+        "attachment_progress",
+        "sealed_and_duration",
+        "next_action",
         "workspace",
     )
     list_filter = (BatchStateFilter, TypeFilter, WorkspaceFilter)
     search_fields = ("pk",)
-    search_help_text = _("The number of a batch, its id at Evermuse, or its idempotency key; each in full.")
+    search_help_text = _(
+        "Enter the number of a batch, its id at Evermuse or its idempotency key, each in full."
+    )
     actions = ("retry_rejected",)
     fieldsets = (
         (None, {"fields": (("state_chip", "at_evermuse"), ("type", "product_id", "workspace"), "message")}),
@@ -56,8 +58,8 @@ class OutboxBatchAdmin(RetryAdmin):
                 "fields": (
                     "remote_id",
                     ("accepted_count", "rejected_count", "total_error_count"),
-                    "attachments_done",
-                    ("polls", "polled_next"),
+                    "attachment_progress",
+                    ("polls", "next_poll"),
                 )
             },
         ),
@@ -78,151 +80,151 @@ class OutboxBatchAdmin(RetryAdmin):
                 "fields": (
                     ("sealed", "accepted", "finished"),
                     ("due", "lease"),
-                    ("doubt", "failures"),
+                    ("has_unclear_attempt", "failures"),
                     "resends",
-                    "comes_from",
+                    "previous_batch",
                 )
             },
         ),
     )
     readonly_fields = (
-        "state_chip", "at_evermuse", "group", "attachments_done", "polled_next", "sealed", "accepted",
-        "finished", "due", "lease", "comes_from", "doubt",
+        "state_chip", "at_evermuse", "group", "attachment_progress", "next_poll", "sealed", "accepted",
+        "finished", "due", "lease", "previous_batch", "has_unclear_attempt",
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxBatch]:
-        """Without the texts that no list shows."""
+        """Return the batches without the long texts that the list does not show."""
         return OutboxBatch.objects.defer("errors", "message").order_by("-pk")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """By three columns that each have an index."""
+        """Search in three columns that have an index; the result has no duplicates."""
         term = search_term.strip().replace("\0", "")
-        wanted = Q(remote_id=term) | Q(key=term)
+        matches = Q(remote_id=term) | Q(key=term)
         if term.isdecimal():
-            wanted |= Q(pk=as_id(term))
-        return (queryset.filter(wanted) if term else queryset), False
+            matches |= Q(pk=parse_id(term))
+        return (queryset.filter(matches) if term else queryset), False
 
     # --- columns ----------------------------------------------------------------------------------
 
     @admin.display(description=_("state"))
     def state_chip(self, batch: OutboxBatch) -> SafeString:
-        """The state in its colour."""
-        return html.chip(BatchState(batch.state))
+        """Return the state in its colour."""
+        return html.state_chip(BatchState(batch.state))
 
     @admin.display(description=_("at Evermuse"))
     def at_evermuse(self, batch: OutboxBatch) -> str:
-        """Evermuse's own word, as it came."""
-        return batch.remote_status or html.NOTHING
+        """Return the state that Evermuse reported last, unchanged."""
+        return batch.remote_status or html.EMPTY
 
     @admin.display(description=_("type and product"))
     def group(self, batch: OutboxBatch) -> SafeString:
-        """What its records have in common."""
-        return html.lines(batch.type, batch.product_id)
+        """Return the group of the records: their ``_type`` and ``_product_id``."""
+        return html.two_lines(batch.type, batch.product_id)
 
     @admin.display(description=_("in doubt"))
-    def doubt(self, batch: OutboxBatch) -> str:
-        """Whether an attempt ended without telling what Evermuse did with it."""
+    def has_unclear_attempt(self, batch: OutboxBatch) -> str:
+        """Return whether an attempt ended without a clear answer from Evermuse."""
         return gettext("yes: an attempt ended without a clear answer") if batch.in_doubt else gettext("no")
 
     @admin.display(description=_("accepted / rejected"))
-    def taken(self, batch: OutboxBatch) -> str:
-        """Both counts, once Evermuse has told them."""
+    def answer_counts(self, batch: OutboxBatch) -> str:
+        """Return how many records Evermuse accepted and rejected, after it has reported this."""
         if batch.accepted_count is None:
-            return html.NOTHING
+            return html.EMPTY
         return f"{batch.accepted_count:,} / {batch.rejected_count or 0:,}"
 
     @admin.display(description=_("attachments"))
-    def attachments_done(self, batch: OutboxBatch) -> SafeString | str:
-        """How far Evermuse has come in fetching them."""
+    def attachment_progress(self, batch: OutboxBatch) -> SafeString | str:
+        """Return how many attachments Evermuse has fetched."""
         if batch.attachment_total is None:
-            return str(batch.attachment_count) if batch.attachment_count else html.NOTHING
+            return str(batch.attachment_count) if batch.attachment_count else html.EMPTY
         failed, complete = batch.attachment_failed or 0, batch.attachment_complete or 0
-        return html.progress(complete, failed, batch.attachment_total)
+        return html.progress_bar(complete, failed, batch.attachment_total)
 
     @admin.display(description=_("sealed"))
     def sealed(self, batch: OutboxBatch) -> SafeString | str:
-        """When its members were fixed."""
-        return html.moment(batch.sealed_at)
+        """Return the time of sealing."""
+        return html.time_tag(batch.sealed_at)
 
     @admin.display(description=_("accepted"))
     def accepted(self, batch: OutboxBatch) -> SafeString | str:
-        """When Evermuse took it."""
-        return html.moment(batch.accepted_at)
+        """Return the time at which Evermuse accepted it."""
+        return html.time_tag(batch.accepted_at)
 
     @admin.display(description=_("finished"))
     def finished(self, batch: OutboxBatch) -> SafeString | str:
-        """When it came to its end."""
-        return html.moment(batch.finished_at)
+        """Return the time at which it reached its last state."""
+        return html.time_tag(batch.finished_at)
 
-    @admin.display(description=_("sealed, took"))
-    def sealed_and_age(self, batch: OutboxBatch) -> SafeString:
-        """When its members were fixed, and how long it took to its end, or has taken until now."""
+    @admin.display(description=_("sealed, duration"))
+    def sealed_and_duration(self, batch: OutboxBatch) -> SafeString:
+        """Return the time of sealing, and the time from then to the end or to now."""
         length: timedelta = batch.age_at or timezone.now() - batch.sealed_at
-        age = html.span(length) if batch.finished_at else _("open for %s") % html.span(length)
-        return html.lines(html.moment(batch.sealed_at), age)
+        age = html.duration(length) if batch.finished_at else _("open for %s") % html.duration(length)
+        return html.two_lines(html.time_tag(batch.sealed_at), age)
 
-    @admin.display(description=_("next due"))
-    def next_due(self, batch: OutboxBatch) -> SafeString | str:
-        """When it is sent or asked about again."""
-        return html.moment(_next_due(batch))
+    @admin.display(description=_("next action"))
+    def next_action(self, batch: OutboxBatch) -> SafeString | str:
+        """Return the time at which the workers send or poll it next, or at which its lease ends."""
+        return html.time_tag(_next_action_at(batch))
 
-    @admin.display(description=_("due"))
+    @admin.display(description=_("send at"))
     def due(self, batch: OutboxBatch) -> SafeString | str:
-        """When it may be sent."""
-        return html.moment(batch.due_at)
+        """Return the earliest time of the next attempt to send."""
+        return html.time_tag(batch.due_at)
 
     @admin.display(description=_("leased until"))
     def lease(self, batch: OutboxBatch) -> SafeString | str:
-        """How long a worker has it."""
-        return html.moment(batch.leased_until)
+        """Return the end of the lease of the worker that sends it."""
+        return html.time_tag(batch.leased_until)
 
-    @admin.display(description=_("asked again at"))
-    def polled_next(self, batch: OutboxBatch) -> SafeString | str:
-        """When Evermuse is asked about it again."""
-        return html.moment(batch.next_poll_at)
+    @admin.display(description=_("next poll"))
+    def next_poll(self, batch: OutboxBatch) -> SafeString | str:
+        """Return the time of the next poll."""
+        return html.time_tag(batch.next_poll_at)
 
-    @admin.display(description=_("comes from"))
-    def comes_from(self, batch: OutboxBatch) -> SafeString | str:
-        """The batch that its records were in before."""
+    @admin.display(description=_("previous batch"))
+    def previous_batch(self, batch: OutboxBatch) -> SafeString | str:
+        """Return a link to the batch that contained the records before."""
         if not batch.parent_id:
-            return html.NOTHING
+            return html.EMPTY
         return html.link_to(OutboxBatch, batch.parent_id, f"#{batch.parent_id}", self.admin_site.name)
 
     # --- the page ---------------------------------------------------------------------------------
 
-    def page(self, request: HttpRequest, obj: OutboxBatch) -> dict[str, Any]:
-        """Why it is where it is, its attempts, its errors, its records and its parts."""
+    def get_page_context(self, request: HttpRequest, obj: OutboxBatch) -> dict[str, Any]:
+        """Return the explanation, the attempts, the errors, the records and the later batches."""
         members = members_of(obj)
-        shown = members.defer("payload")[:MEMBERS]
+        shown = members.defer("payload")[:MAX_MEMBERS]
         return {
-            "why": explain_batch(obj),
-            "timeline": attempts_of(obj),
-            "complaints": complaints_about(obj, self.admin_site.name),
+            "explanation": explain_batch(obj),
+            "timeline": timeline_of(obj),
+            "batch_errors": batch_errors(obj, self.admin_site.name),
             "members": [self._member(record, obj) for record in shown],
             "member_count": members.count(),
-            "parts": [(part, self.state_chip(part)) for part in obj.parts.order_by("pk")[:PARTS]],
+            "parts": [(part, self.state_chip(part)) for part in obj.parts.order_by("pk")[:MAX_PARTS]],
         }
 
     def _member(self, record: OutboxRecord, batch: OutboxBatch) -> tuple[OutboxRecord, SafeString, str]:
-        record.batch = batch
-        return record, html.chip(RecordState(record.state)), html.size(record.size)
+        record.batch = batch  # the state of the record depends on it; without this, each row costs a query
+        return record, html.state_chip(RecordState(record.state)), html.byte_size(record.size)
 
-    # --- retrying ---------------------------------------------------------------------------------
+    # --- retry ------------------------------------------------------------------------------------
 
-    @admin.action(description=_("Retry the rejected records of chosen batches"), permissions=["retry"])
+    @admin.action(description=_("Retry the rejected records of selected batches"), permissions=["retry"])
     def retry_rejected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Asks first; the rejected records of these batches go back into the queue."""
-        batches = self.chosen(request, queryset)
+        """Show the confirmation page; after it, the rejected records of the batches are pending again."""
+        batches = self.selected_ids(request, queryset)
         if batches is None:
             return None
-        using = self.writable(queryset)
-        pks = self.bounded(request, rejected_of_batches(using, batches))
-        return None if pks is None else self.confirmation(request, using, pks)
+        using = self.database_for_write(queryset)
+        pks = self.check_number(request, rejected_of_batches(using, batches))
+        return None if pks is None else self.render_confirmation(request, using, pks)
 
 
-def _next_due(batch: OutboxBatch) -> Any:
+def _next_action_at(batch: OutboxBatch) -> datetime | None:
     match batch.state:
         case BatchState.SEALED | BatchState.IN_DOUBT:
             return batch.due_at

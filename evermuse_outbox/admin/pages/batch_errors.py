@@ -1,4 +1,4 @@
-"""The errors that Evermuse listed for a batch, each with the record that it is about."""
+"""The errors that Evermuse listed for a batch, each with a link to its record."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .. import html
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """What Evermuse said of the record at ``index``; ``record`` is its link where it is known."""
+class BatchError:
+    """One listed error. ``index`` is the position of its record in the batch, ``record`` a link to the record."""
 
     index: Any
     code: str
@@ -21,26 +21,30 @@ class Complaint:
     record: SafeString | str
 
 
-def complaints_about(batch: OutboxBatch, site: str) -> list[Complaint]:
-    """The listed errors of ``batch``; links lead into the admin ``site``."""
+def batch_errors(batch: OutboxBatch, site: str) -> list[BatchError]:
+    """Return the errors that Evermuse listed for ``batch``, with links into the admin ``site``."""
     errors = [error for error in batch.errors or [] if isinstance(error, dict)]
-    records = positions(batch) if errors else {}
-    return [_complaint(error, records.get(error.get("index")), site) for error in errors]
+    ids = record_ids(batch) if errors else {}
+    return [_batch_error(error, ids.get(error.get("index")), site) for error in errors]
 
 
 def members_of(batch: OutboxBatch) -> Any:
-    """The records in ``batch``, in the order in which they were sent."""
+    """Return the records in ``batch`` in the order in which they were sent."""
     return OutboxRecord.rows.using(batch._state.db).filter(batch=batch).order_by("pk")
 
 
-def positions(batch: OutboxBatch) -> dict[Any, int]:
-    """Position → id of the record. Rejections know it; the order of ids does while no member has left."""
-    told = batch.rejections.filter(position__isnull=False).values_list("position", "record_id")
+def record_ids(batch: OutboxBatch) -> dict[Any, int]:
+    """Return a dict from position to record id.
+
+    A rejection stores its position. The other positions follow from the order of ids, but only as long as no
+    record has left the batch.
+    """
+    rejected = batch.rejections.filter(position__isnull=False).values_list("position", "record_id")
     members = list(members_of(batch).values_list("pk", flat=True))
     in_order = dict(enumerate(members)) if len(members) == batch.record_count else {}
-    return in_order | dict(told)
+    return in_order | dict(rejected)
 
 
-def _complaint(error: dict[str, Any], pk: int | None, site: str) -> Complaint:
-    record = html.link_to(OutboxRecord, pk, f"#{pk}", site) if pk else html.NOTHING
-    return Complaint(error.get("index"), error.get("code", ""), error.get("message", ""), record)
+def _batch_error(error: dict[str, Any], pk: int | None, site: str) -> BatchError:
+    record = html.link_to(OutboxRecord, pk, f"#{pk}", site) if pk else html.EMPTY
+    return BatchError(error.get("index"), error.get("code", ""), error.get("message", ""), record)

@@ -1,4 +1,4 @@
-"""Groups in trouble: why everything in them is refused, what to do, and a button that lets them go on."""
+"""Groups of which Evermuse refuses every record: the reason, advice, and a button to resume."""
 
 from __future__ import annotations
 
@@ -13,78 +13,80 @@ from django.utils.translation import gettext_lazy as _
 from ...insight.explain import explain_group
 from ...models import GroupState, OutboxGroup, OutboxRecord
 from .. import html
-from ..actions.resume import ResumeAdmin
-from ..lists.filters import WorkspaceFilter
+from ..actions import ResumeAdmin
+from ..lists import WorkspaceFilter
+
+MAX_COUNTED = 100_000
+"""Maximum number of waiting records that the page of a group counts."""
 
 
 @admin.register(OutboxGroup)
 class OutboxGroupAdmin(ResumeAdmin):
-    """The groups of which nothing was accepted of late; all others have no row."""
+    """The groups with repeated refusals. A group without refusals has no row."""
 
     ordering = ("-since",)
-    list_display = ("group", "state_chip", "workspace", "began", "counted", "reason", "tried_next")
+    list_display = ("group", "state_chip", "workspace", "refused_since", "refusals", "reason", "next_probe")
     list_display_links = ("group",)
     list_filter = (WorkspaceFilter,)
     sortable_by = ()
-    row_ends = True
+    is_deleted_by_resume = True
     fieldsets = (
-        (None, {"fields": (("type", "product_id", "workspace"), ("state_chip", "began", "tried_next"))}),
-        (_("What is refused"), {"fields": ("reason", "advice", "error_signature", "contract")}),
-        (_("Counted"), {"fields": (("batches", "records", "probes"), "waiting")}),
+        (
+            None,
+            {"fields": (("type", "product_id", "workspace"), ("state_chip", "refused_since", "next_probe"))},
+        ),
+        (_("Refusals"), {"fields": ("reason", "advice", "error_signature", "contract")}),
+        (_("Counters"), {"fields": (("batches", "records", "probes"), "waiting")}),
     )
-    readonly_fields = ("state_chip", "began", "tried_next", "waiting")
+    readonly_fields = ("state_chip", "refused_since", "next_probe", "waiting")
 
     @admin.display(description=_("type and product"))
     def group(self, row: OutboxGroup) -> SafeString:
-        """What the records have in common."""
-        return html.lines(row.type, row.product_id)
+        """Return the ``_type`` and the ``_product_id`` of the records."""
+        return html.two_lines(row.type, row.product_id)
 
     @admin.display(description=_("state"))
     def state_chip(self, row: OutboxGroup) -> SafeString:
-        """The state in its colour."""
-        return html.chip(GroupState(row.state))
+        """Return the state in its colour."""
+        return html.state_chip(GroupState(row.state))
 
     @admin.display(description=_("since"))
-    def began(self, row: OutboxGroup) -> SafeString | str:
-        """The first refusal of this row of refusals."""
-        return html.moment(row.since)
+    def refused_since(self, row: OutboxGroup) -> SafeString | str:
+        """Return the time of the first refusal; for a cleared group, the time at which it was cleared."""
+        return html.time_tag(row.since)
 
     @admin.display(description=_("refused"))
-    def counted(self, row: OutboxGroup) -> str:
-        """How many batches were refused in full, and how many records for certain."""
+    def refusals(self, row: OutboxGroup) -> str:
+        """Return how many batches were refused entirely, and how many records were refused for certain."""
         return _("%(batches)s batches, %(records)s records") % {
             "batches": row.batches,
             "records": row.records,
         }
 
     @admin.display(description=_("next probe"))
-    def tried_next(self, row: OutboxGroup) -> SafeString | str:
-        """When the next record is tried."""
-        return html.moment(row.blocked_until)
+    def next_probe(self, row: OutboxGroup) -> SafeString | str:
+        """Return the time at which the workers send one record as a probe."""
+        return html.time_tag(row.blocked_until)
 
     @admin.display(description=_("waiting"))
     def waiting(self, row: OutboxGroup) -> SafeString | str:
-        """How many records wait for it, up to a bound; the index of pending records tells."""
+        """Return how many pending records the group has, at most :data:`MAX_COUNTED`."""
         pending = OutboxRecord.rows.using(row._state.db).pending()
-        count = pending.group(row.workspace, row.type, row.product_id)[:MOST].count()
-        return format_html("{}{}", f"{count:,}", "+" if count == MOST else "")
+        count = pending.group(row.workspace, row.type, row.product_id)[:MAX_COUNTED].count()
+        return format_html("{}{}", f"{count:,}", "+" if count == MAX_COUNTED else "")
 
-    def page(self, request: HttpRequest, obj: OutboxGroup) -> dict[str, Any]:
-        """Why it is held, and whether the button is there."""
-        in_trouble = obj.state != GroupState.CLEARED
+    def get_page_context(self, request: HttpRequest, obj: OutboxGroup) -> dict[str, Any]:
+        """Return the explanation, and whether the user can resume the group."""
+        is_refused = obj.state != GroupState.CLEARED
         return {
-            "why": explain_group(obj),
-            "may_resume": in_trouble and self.has_resume_permission(request),
+            "explanation": explain_group(obj),
+            "can_resume": is_refused and self.has_resume_permission(request),
         }
 
-    def resume(self, using: str, row: OutboxGroup) -> bool:
-        """Forgets what was counted: its records are sealed as if nothing had been."""
+    def resume_row(self, using: str, row: OutboxGroup) -> bool:
+        """Delete the counters of the group, so that its records are sealed as usual."""
         return bool(OutboxGroup.objects.using(using).filter(pk=row.pk).resume())
 
     def workspace_of(self, row: OutboxGroup) -> str:
-        """Its workspace."""
+        """Return the workspace of the group."""
         return row.workspace
-
-
-MOST = 100_000
-"""Waiting records that a page counts at most."""

@@ -1,51 +1,51 @@
-"""The line of a record, for people: its vendor ids from the first few characters, the whole indented."""
+"""Payloads for people: the vendor ids from the first characters, and the indented text."""
 
 from __future__ import annotations
 
 import json
 import re
 
-HEAD = 300
-"""Characters of a line in which its vendor ids are looked for."""
+HEAD_LENGTH = 300
+"""Characters at the start of a payload that lists read. The vendor ids stand there."""
 
-SHOWN = 100_000
-"""Characters of a payload that a page shows; the exact line can be downloaded."""
+MAX_SHOWN = 100_000
+"""Maximum number of characters of a payload that a page shows. Users can download the exact payload."""
 
 _START = re.compile(r'"_vendor_ids"\s*:\s*\{')
 _PAIR = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*:\s*("(?:[^"\\]|\\.)*")\s*(?P<end>[,}])')
 
 
-def vendor_ids(head: str) -> list[str]:
-    """The vendor ids, each as ``"name: id"``; an ellipsis stands for what does not fit into ``head``."""
+def parse_vendor_ids(head: str) -> list[str]:
+    """Return the vendor ids in the start of a payload, each as ``"name: id"``; "…" stands for those cut off."""
     start = _START.search(head or "")
     if not start:
         return []
-    pairs, ended = _pairs(head, start.end())
-    return pairs if ended else [*pairs, "…"]
+    pairs, is_complete = _parse_pairs(head, start.end())
+    return pairs if is_complete else [*pairs, "…"]
 
 
-def _pairs(text: str, at: int) -> tuple[list[str], bool]:
-    """The pairs from ``at`` on, and whether the object ends in ``text``."""
-    found = []
-    while pair := _PAIR.match(text, at):
-        found.append(f"{_unquoted(pair[1])}: {_unquoted(pair[2])}")
-        if pair["end"] == "}":
-            return found, True
-        at = pair.end()
-    return found, text[at : at + 1] == "}"
+def _parse_pairs(text: str, at: int) -> tuple[list[str], bool]:
+    """Return the pairs from position ``at``, and whether the object ends within ``text``."""
+    pairs = []
+    while match := _PAIR.match(text, at):
+        pairs.append(f"{_unquote(match[1])}: {_unquote(match[2])}")
+        if match["end"] == "}":
+            return pairs, True
+        at = match.end()
+    return pairs, text[at : at + 1] == "}"
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     try:
         return str(json.loads(text))
     except ValueError:
         return text.strip('"')
 
 
-def readable(line: str) -> tuple[str, bool]:
-    """The line indented and cut to :data:`SHOWN` characters, and whether it was cut."""
+def format_payload(payload: str) -> tuple[str, bool]:
+    """Return the indented payload, cut to :data:`MAX_SHOWN` characters, and whether it was cut."""
     try:
-        text = json.dumps(json.loads(line), indent=2, ensure_ascii=False)
+        text = json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
-        text = line
-    return text[:SHOWN], len(text) > SHOWN
+        text = payload
+    return text[:MAX_SHOWN], len(text) > MAX_SHOWN

@@ -1,4 +1,4 @@
-"""Records: the list, a record's page with the reason why it is where it is, and retrying."""
+"""Records: the list, and the page that explains the state of a record and can retry it."""
 
 from __future__ import annotations
 
@@ -18,39 +18,47 @@ from django.utils.translation import gettext_lazy as _
 from ...insight.explain import explain_record
 from ...models import OutboxBatch, OutboxRecord, RecordState
 from .. import html
-from ..actions.retry import RetryAdmin
-from ..lists.filters import AgeFilter, BatchFilter, RecordStateFilter, RecordTypeFilter, RecordWorkspaceFilter
-from ..lists.search import search_records
-from .payload import HEAD, readable, vendor_ids
-from .timeline import attempts_of
+from ..actions import RetryAdmin
+from ..lists import (
+    AgeFilter,
+    BatchFilter,
+    RecordStateFilter,
+    RecordTypeFilter,
+    RecordWorkspaceFilter,
+    search_records,
+)
+from .payload import HEAD_LENGTH, format_payload, parse_vendor_ids
+from .timeline import timeline_of
 
-REJECTIONS = 50
-VERSIONS = 20
-"""Other versions of a record that its page lists at most, the newest first."""
+MAX_REJECTIONS = 50
+"""Maximum number of rejections that the page of a record lists: the newest ones."""
+
+MAX_VERSIONS = 20
+"""Maximum number of other versions that the page of a record lists: the newest ones."""
 
 
 class RecordChangeList(ChangeList):
-    """The list reads the first characters of a payload, never a whole one."""
+    """A list that reads only the first characters of each payload."""
 
     def get_queryset(self, *args: Any, **options: Any) -> QuerySet[Any]:
-        """Django's, with the head of each line."""
+        """Return Django's queryset with ``payload_head`` in place of the payload."""
         rows = super().get_queryset(*args, **options)
         rows = rows.defer("payload", "batch__errors", "batch__message")
-        with_head: QuerySet[Any] = rows.annotate(payload_head=Substr("payload", 1, HEAD))
+        with_head: QuerySet[Any] = rows.annotate(payload_head=Substr("payload", 1, HEAD_LENGTH))
         return with_head
 
 
 @admin.register(OutboxRecord)
 class OutboxRecordAdmin(RetryAdmin):
-    """What the host handed over, and what became of it."""
+    """The records that the host has enqueued."""
 
     list_display = (
         "id",
         "state_chip",
         "group",
-        "ids_at_vendor",
+        "vendor_ids",
         "batch_link",
-        "line_size",
+        "payload_size",
         "enqueued",
         "workspace",
     )
@@ -58,116 +66,119 @@ class OutboxRecordAdmin(RetryAdmin):
     list_filter = (RecordStateFilter, RecordTypeFilter, RecordWorkspaceFilter, AgeFilter, BatchFilter)
     search_fields = ("pk",)
     search_help_text = _(
-        "A number is a record, batch:12 a batch, a UUID an identity; a batch id of Evermuse works too. "
-        "Anything else, or what stands in double quotes, is looked for in the payloads of the newest "
-        "20,000 records."
+        "Enter the number of a record, batch:12 for a batch, an identity (UUID) or a batch id of Evermuse. "
+        "Any other text, or text in double quotes, is searched in the payloads of the newest 20,000 records."
     )
-    actions = ("retry_chosen",)
+    actions = ("retry_selected",)
     fields = (
         ("state_chip", "batch_link"),
         ("type", "product_id"),
-        "ids_at_vendor",
+        "vendor_ids",
         "workspace",
         "contract",
-        ("line_size", "attachments"),
+        ("payload_size", "attachments"),
         "enqueued",
         "identity",
         "newer_version",
     )
-    readonly_fields = ("state_chip", "batch_link", "ids_at_vendor", "line_size", "enqueued", "newer_version")
+    readonly_fields = ("state_chip", "batch_link", "vendor_ids", "payload_size", "enqueued", "newer_version")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxRecord]:
-        """Without payloads: what needs one asks for it."""
+        """Return the records without their payloads, because these can be large."""
         return OutboxRecord.rows.select_related("batch").defer("payload").order_by("-pk")
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """The newest first. The few rejected ones are found and then sorted, not met on a walk along the ids."""
+        """Return the order, the newest record first.
+
+        Rejected records are few, so the database must find them by their index and then sort them. An order by
+        the bare primary key would make it read the table from its end instead.
+        """
         if request.GET.get(RecordStateFilter.parameter_name) == RecordState.REJECTED:
             return ((F("pk") + 0).desc(),)
         return self.ordering
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
-        """A list that reads heads of payloads."""
+        """Return the list that does not read entire payloads."""
         return RecordChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Never more than an index lookup or the newest records."""
+        """Search by an index or in the newest records; the result has no duplicates."""
         return search_records(queryset, search_term), False
 
     def get_urls(self) -> list[URLPattern]:
-        """Also the view that hands out the exact line."""
-        line = self.admin_site.admin_view(self.line_view)
-        name = self.url_name("line").removeprefix("admin:")
-        return [path("<path:object_id>/line/", line, name=name), *super().get_urls()]
+        """Add the view that downloads the exact payload."""
+        view = self.admin_site.admin_view(self.payload_view)
+        name = self.url_name("payload").removeprefix("admin:")
+        return [path("<path:object_id>/payload/", view, name=name), *super().get_urls()]
 
     # --- columns ----------------------------------------------------------------------------------
 
     @admin.display(description=_("state"))
     def state_chip(self, record: OutboxRecord) -> SafeString:
-        """The state in its colour."""
-        return html.chip(RecordState(record.state))
+        """Return the state in its colour."""
+        return html.state_chip(RecordState(record.state))
 
     @admin.display(description=_("type and product"))
     def group(self, record: OutboxRecord) -> SafeString:
-        """What goes into one batch together."""
-        return html.lines(record.type, record.product_id)
+        """Return the group of the record: its ``_type`` and ``_product_id``."""
+        return html.two_lines(record.type, record.product_id)
 
     @admin.display(description=_("vendor ids"))
-    def ids_at_vendor(self, record: OutboxRecord) -> str:
-        """From the head of the line, which the list reads and the page cuts from the whole."""
-        head = record.__dict__.get("payload_head") or record.payload[:HEAD]
-        return html.words(vendor_ids(head)) or html.NOTHING
+    def vendor_ids(self, record: OutboxRecord) -> str:
+        """Return the vendor ids from the start of the payload."""
+        head = record.__dict__.get("payload_head") or record.payload[:HEAD_LENGTH]
+        return html.unbroken(parse_vendor_ids(head)) or html.EMPTY
 
     @admin.display(description=_("size"))
-    def line_size(self, record: OutboxRecord) -> str:
-        """The size of the line."""
-        return html.size(record.size)
+    def payload_size(self, record: OutboxRecord) -> str:
+        """Return the size of the payload."""
+        return html.byte_size(record.size)
 
     @admin.display(description=_("enqueued"))
     def enqueued(self, record: OutboxRecord) -> SafeString | str:
-        """When it was handed over."""
-        return html.moment(record.enqueued_at)
+        """Return the time of enqueueing."""
+        return html.time_tag(record.enqueued_at)
 
     @admin.display(description=_("batch"))
     def batch_link(self, record: OutboxRecord) -> SafeString | str:
-        """The batch that took it."""
+        """Return a link to the batch that contains the record."""
         if not record.batch_id:
-            return html.NOTHING
+            return html.EMPTY
         return html.link_to(OutboxBatch, record.batch_id, f"#{record.batch_id}", self.admin_site.name)
 
     @admin.display(description=_("superseded by"))
     def newer_version(self, record: OutboxRecord) -> SafeString | str:
-        """The version that took its place."""
+        """Return a link to the version that superseded the record."""
         if not record.superseded_by:
-            return html.NOTHING
+            return html.EMPTY
         text = f"#{record.superseded_by}"
         return html.link_to(OutboxRecord, record.superseded_by, text, self.admin_site.name)
 
     # --- the page ---------------------------------------------------------------------------------
 
-    def page(self, request: HttpRequest, obj: OutboxRecord) -> dict[str, Any]:
-        """Why it is where it is, what was said of it, its line and its other versions."""
-        text, is_cut = readable(obj.payload)
+    def get_page_context(self, request: HttpRequest, obj: OutboxRecord) -> dict[str, Any]:
+        """Return the explanation, the payload, the rejections, the other versions and the attempts."""
+        payload, is_cut = format_payload(obj.payload)
         return {
-            "why": explain_record(obj),
-            "payload": text,
+            "explanation": explain_record(obj),
+            "payload": payload,
             "payload_is_cut": is_cut,
-            "rejections": obj.rejections.order_by("-pk")[:REJECTIONS],
-            "versions": self._versions(obj),
-            "timeline": attempts_of(obj.batch) if obj.batch else None,
-            "may_retry": obj.state == RecordState.REJECTED and self.has_retry_permission(request),
+            "rejections": obj.rejections.order_by("-pk")[:MAX_REJECTIONS],
+            "versions": self._other_versions(obj),
+            "timeline": timeline_of(obj.batch) if obj.batch else None,
+            "can_retry": obj.state == RecordState.REJECTED and self.has_retry_permission(request),
             "back": request.get_full_path(),
         }
 
-    def _versions(self, record: OutboxRecord) -> list[tuple[OutboxRecord, SafeString]]:
-        same = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity)
-        others = same.exclude(pk=record.pk).select_related("batch").defer("payload").order_by("-pk")
-        return [(other, self.state_chip(other)) for other in others[:VERSIONS]]
+    def _other_versions(self, record: OutboxRecord) -> list[tuple[OutboxRecord, SafeString]]:
+        versions = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity)
+        others = versions.exclude(pk=record.pk).select_related("batch").defer("payload").order_by("-pk")
+        return [(other, self.state_chip(other)) for other in others[:MAX_VERSIONS]]
 
-    def line_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The exact line as a file."""
+    def payload_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the exact payload as a file."""
         record = self.get_object(request, unquote(object_id))
         if not self.has_view_permission(request, record):
             raise PermissionDenied
@@ -182,10 +193,12 @@ class OutboxRecordAdmin(RetryAdmin):
             },
         )
 
-    # --- retrying ---------------------------------------------------------------------------------
+    # --- retry ------------------------------------------------------------------------------------
 
-    @admin.action(description=_("Retry chosen records"), permissions=["retry"])
-    def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Asks first; the rejected ones go back into the queue."""
-        pks = self.chosen(request, queryset)
-        return None if pks is None else self.confirmation(request, self.writable(queryset), pks)
+    @admin.action(description=_("Retry selected records"), permissions=["retry"])
+    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Show the confirmation page; after it, the rejected ones are pending again."""
+        pks = self.selected_ids(request, queryset)
+        if pks is None:
+            return None
+        return self.render_confirmation(request, self.database_for_write(queryset), pks)

@@ -1,8 +1,8 @@
-"""What was delivered in the last hour, minute by minute: one bounded query, numbers for a drawing."""
+"""Records delivered in the last hour, minute by minute, as numbers that the template draws."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,16 +14,22 @@ from django.utils import timezone
 from ...models import BatchState, OutboxBatch
 
 MINUTES = 60
-NEWEST = 50_000
-"""Batches that are looked at, the newest: more than ten a second give in an hour."""
+MAX_BATCHES = 50_000
+"""Maximum number of batches that the query reads: the newest. Ten requests a second make 36,000 in an hour."""
 
 HEIGHT = 60.0
-STEP = 10.0
+"""Height of the drawing in units of its SVG."""
+
+BAR_STEP = 10.0
+"""Distance between the bars of two minutes, in the same units."""
+
+MIN_BAR_HEIGHT = 1.5
+"""Height of the bar of a minute with few records, so that it stays visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """One bar of the drawing and what it stands for."""
+    """The deliveries of one minute and their bar. ``x``, ``y`` and ``height`` are in units of the drawing."""
 
     at: datetime
     batches: int
@@ -34,8 +40,8 @@ class Minute:
 
 
 @dataclass(frozen=True, slots=True)
-class Hour:
-    """The last hour: its minutes, its sums, and the highest minute."""
+class Throughput:
+    """The deliveries of one hour: each minute, the sums, and the records of the best minute."""
 
     minutes: Sequence[Minute]
     batches: int
@@ -43,36 +49,41 @@ class Hour:
     highest: int
 
 
-def last_hour(using: str | None, workspace: str | None = None) -> Hour:
-    """What was delivered, by one workspace or by all."""
+def throughput_of_last_hour(using: str | None, workspace: str | None = None) -> Throughput:
+    """Return what a workspace, or all of them together, delivered in the last hour. This costs one query."""
     end = timezone.now().replace(second=0, microsecond=0)
     start = end - timedelta(minutes=MINUTES - 1)
-    return hour(start, _counted(using, workspace, start))
+    return draw_throughput(start, _count_by_minute(using, workspace, start))
 
 
-def hour(start: datetime, counted: Iterable[tuple[datetime, int, int]]) -> Hour:
-    """The drawing of ``counted``: minute, batches, records."""
-    found = {at: (int(batches), int(records or 0)) for at, batches, records in counted}
-    highest = max((records for _, records in found.values()), default=0)
-    minutes = [_minute(index, start + timedelta(minutes=index), found, highest) for index in range(MINUTES)]
+def draw_throughput(start: datetime, counts: Iterable[tuple[datetime, int, int]]) -> Throughput:
+    """Return the drawing of the hour from ``start``; ``counts`` are tuples of minute, batches and records."""
+    by_minute = {at: (int(batches), int(records or 0)) for at, batches, records in counts}
+    highest = max((records for _, records in by_minute.values()), default=0)
+    minutes = [_draw_minute(index, start, by_minute, highest) for index in range(MINUTES)]
     batches, records = sum(m.batches for m in minutes), sum(m.records for m in minutes)
-    return Hour(minutes, batches, records, highest)
+    return Throughput(minutes, batches, records, highest)
 
 
-def _minute(index: int, at: datetime, found: dict[datetime, tuple[int, int]], highest: int) -> Minute:
-    batches, records = found.get(at, (0, 0))
-    height = round(max(records / highest * HEIGHT, 1.5), 1) if records else 0.0
-    return Minute(at, batches, records, index * STEP, round(HEIGHT - height, 1), height)
+def _draw_minute(
+    index: int, start: datetime, by_minute: Mapping[datetime, tuple[int, int]], highest: int
+) -> Minute:
+    at = start + timedelta(minutes=index)
+    batches, records = by_minute.get(at, (0, 0))
+    height = round(max(records / highest * HEIGHT, MIN_BAR_HEIGHT), 1) if records else 0.0
+    return Minute(at, batches, records, index * BAR_STEP, round(HEIGHT - height, 1), height)
 
 
-def _counted(using: str | None, workspace: str | None, start: datetime) -> Any:
+def _count_by_minute(using: str | None, workspace: str | None, start: datetime) -> Any:
     rows = OutboxBatch.objects.using(using)
     last = rows.order_by("-pk").values("pk")[:1]
-    done = rows.filter(state=BatchState.COMPLETE, finished_at__gte=start, pk__gt=Subquery(last) - NEWEST)
+    delivered = rows.filter(
+        state=BatchState.COMPLETE, finished_at__gte=start, pk__gt=Subquery(last) - MAX_BATCHES
+    )
     if workspace is not None:
-        done = done.filter(workspace=workspace)
-    # In UTC, as MariaDB knows other time zones only where their tables are loaded.
-    by_minute = done.order_by().values(minute=TruncMinute("finished_at", tzinfo=UTC))
+        delivered = delivered.filter(workspace=workspace)
+    # In UTC, because MariaDB knows other time zones only if its time zone tables are loaded.
+    by_minute = delivered.order_by().values(minute=TruncMinute("finished_at", tzinfo=UTC))
     total = Sum(Coalesce(F("accepted_count"), F("record_count")))
     return by_minute.annotate(batch_total=Count("pk"), record_total=total).values_list(
         "minute", "batch_total", "record_total"

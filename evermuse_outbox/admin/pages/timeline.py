@@ -1,4 +1,4 @@
-"""The attempts of a batch along the clock: numbers that the template draws."""
+"""The attempts of a batch on a time axis, as numbers that the template draws."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 from ...models import OutboxAttempt, OutboxBatch
 from .. import html
 
-MOST = 200
-"""Attempts that a page shows at most, the newest."""
+MAX_ATTEMPTS = 200
+"""Maximum number of attempts that a page shows: the newest ones."""
 
 WIDTH = 1_000.0
-"""Units of the drawing from the first attempt to the end of the last."""
+"""Width of the drawing in units of its SVG."""
 
-THINNEST = 4.0
+MIN_BAR_WIDTH = 4.0
+"""Width of the bar of a very short attempt, in the same units, so that it stays visible."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One attempt, ready to be shown. ``x`` and ``width`` are in units of the drawing."""
+class AttemptBar:
+    """One attempt with its bar. ``x`` and ``width`` are in units of the drawing."""
 
     attempt: OutboxAttempt
     tone: str
@@ -35,57 +36,58 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The newest attempts in the order of time; ``is_cut`` where there were more."""
+    """The newest attempts in order of time. ``is_cut`` says that there were more."""
 
-    attempts: Sequence[Shown]
+    bars: Sequence[AttemptBar]
     is_cut: bool
     starts: datetime | None
     ends: datetime | None
     length: str
 
 
-def attempts_of(batch: OutboxBatch) -> Timeline:
-    """The attempts of ``batch``; one query."""
-    newest = list(batch.attempts.order_by("-pk")[: MOST + 1])
-    return timeline(newest[:MOST][::-1], is_cut=len(newest) > MOST)
+def timeline_of(batch: OutboxBatch) -> Timeline:
+    """Return the timeline of a batch. This costs one query."""
+    newest = list(batch.attempts.order_by("-pk")[: MAX_ATTEMPTS + 1])
+    return draw_timeline(newest[:MAX_ATTEMPTS][::-1], is_cut=len(newest) > MAX_ATTEMPTS)
 
 
-def timeline(attempts: Sequence[OutboxAttempt], *, is_cut: bool = False) -> Timeline:
-    """``attempts``, which are in the order of time, along their own clock."""
+def draw_timeline(attempts: Sequence[OutboxAttempt], *, is_cut: bool = False) -> Timeline:
+    """Return the timeline of attempts that are in order of time."""
     if not attempts:
         return Timeline((), is_cut, None, None, "")
     starts = attempts[0].started_at
-    ends = max(_end(attempt) for attempt in attempts)
+    ends = max(_end_of(attempt) for attempt in attempts)
     scale = WIDTH / max((ends - starts).total_seconds(), 0.001)
-    shown = [_shown(attempt, starts, scale) for attempt in attempts]
-    return Timeline(shown, is_cut, starts, ends, html.span(ends - starts))
+    bars = [_draw_bar(attempt, starts, scale) for attempt in attempts]
+    return Timeline(bars, is_cut, starts, ends, html.duration(ends - starts))
 
 
-def _end(attempt: OutboxAttempt) -> datetime:
+def _end_of(attempt: OutboxAttempt) -> datetime:
     return attempt.started_at + timedelta(seconds=attempt.seconds or 0)
 
 
-def _shown(attempt: OutboxAttempt, starts: datetime, scale: float) -> Shown:
+def _draw_bar(attempt: OutboxAttempt, starts: datetime, scale: float) -> AttemptBar:
     since = attempt.started_at - starts
-    width = max((attempt.seconds or 0) * scale, THINNEST)
-    return Shown(
+    width = max((attempt.seconds or 0) * scale, MIN_BAR_WIDTH)
+    return AttemptBar(
         attempt=attempt,
         tone=html.OUTCOME_TONES.get(attempt.outcome, "calm"),
-        x=round(min(max(since.total_seconds() * scale, 0.0), WIDTH - THINNEST), 1),
+        x=round(min(max(since.total_seconds() * scale, 0.0), WIDTH - MIN_BAR_WIDTH), 1),
         width=round(min(width, WIDTH), 1),
-        since=f"+{html.span(since)}",
-        took="" if attempt.seconds is None else _milliseconds(attempt.seconds),
-        detail=_indented(attempt.detail),
+        since=f"+{html.duration(since)}",
+        took="" if attempt.seconds is None else _format_seconds(attempt.seconds),
+        detail=_indent(attempt.detail),
     )
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1_000:.0f} ms" if seconds < 1 else html.span(timedelta(seconds=seconds))
+def _format_seconds(seconds: float) -> str:
+    return f"{seconds * 1_000:.0f} ms" if seconds < 1 else html.duration(timedelta(seconds=seconds))
 
 
-def _indented(text: str) -> str:
+def _indent(text: str) -> str:
+    """Return JSON with indentation, and any other text unchanged."""
     try:
-        found: Any = json.loads(text)
+        value: Any = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Workspaces: what holds each API key back, what it delivered lately, and a button that ends a hold."""
+"""Workspaces: why an API key sends or does not send, what it delivered lately, and a button to resume."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ...conf import Workspace, get_settings
 from ...insight.explain import explain_workspace
 from ...models import OutboxWorkspace, WorkspaceState
 from .. import html
-from ..actions.resume import ResumeAdmin
-from .throughput import last_hour
+from ..actions import ResumeAdmin
+from .throughput import throughput_of_last_hour
 
 
 @admin.register(OutboxWorkspace)
 class OutboxWorkspaceAdmin(ResumeAdmin):
-    """One API key by its name; the key itself is in no table and on no page."""
+    """The workspaces, one for each API key. No table and no page contains the key itself."""
 
     ordering = ("pk",)
     list_display = ("name", "state_chip", "until", "reason", "failures")
@@ -39,72 +39,72 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
 
     @admin.display(description=_("state"))
     def state_chip(self, row: OutboxWorkspace) -> SafeString:
-        """The state in its colour."""
-        return html.chip(WorkspaceState(row.state))
+        """Return the state in its colour."""
+        return html.state_chip(WorkspaceState(row.state))
 
     @admin.display(description=_("until"))
     def until(self, row: OutboxWorkspace) -> SafeString | str:
-        """When it is tried again."""
-        return html.moment(row.blocked_until)
+        """Return the time of the next probe, or the time until which Evermuse asked to wait."""
+        return html.time_tag(row.blocked_until)
 
-    @admin.display(description=_("address"))
+    @admin.display(description=_("API URL"))
     def api_url(self, row: OutboxWorkspace) -> str:
-        """Where it sends to."""
-        found = _settings_of(row)
-        return found.api_url if found else _now("This workspace is no longer in the settings.")
+        """Return the base URL in the settings."""
+        workspace = _settings_of(row)
+        return workspace.api_url if workspace else _now("This workspace is no longer in the settings.")
 
     @admin.display(description=_("contract"))
     def contract(self, row: OutboxWorkspace) -> str:
-        """The contract its records are written in."""
-        found = _settings_of(row)
-        return found.contract if found else html.NOTHING
+        """Return the published contract in the settings."""
+        workspace = _settings_of(row)
+        return workspace.contract if workspace else html.EMPTY
 
     @admin.display(description=_("requests a second"))
     def rate_limit(self, row: OutboxWorkspace) -> str:
-        """At most, in any sliding second."""
-        found = _settings_of(row)
-        return f"{found.rate_limit:g}" if found else html.NOTHING
+        """Return the maximum number of requests in any sliding second."""
+        workspace = _settings_of(row)
+        return f"{workspace.rate_limit:g}" if workspace else html.EMPTY
 
     @admin.display(description=_("API key"))
     def api_key(self, row: OutboxWorkspace) -> str:
-        """Whether there is one, and nothing more."""
-        found = _settings_of(row)
-        return _now("set") if found and found.api_key else _now("not set")
+        """Return only whether the settings have a key."""
+        workspace = _settings_of(row)
+        return _now("set") if workspace and workspace.api_key else _now("not set")
 
-    @admin.display(description=_("next groups"))
+    @admin.display(description=_("run queue"))
     def next_groups(self, row: OutboxWorkspace) -> str:
-        """The agenda: whose turn it is next, and why."""
-        planned = row.run_queue.get("next", []) if isinstance(row.run_queue, dict) else []
-        return ", ".join(f"{kind} · {product} ({why})" for kind, product, why in planned) or html.NOTHING
+        """Return the groups that are sealed next, each with the reason."""
+        groups = row.run_queue.get("next", []) if isinstance(row.run_queue, dict) else []
+        return ", ".join(f"{kind} · {product} ({reason})" for kind, product, reason in groups) or html.EMPTY
 
     # --- pages ------------------------------------------------------------------------------------
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The list with the last hour of all workspaces."""
+        """Return the list with the throughput of all workspaces in the last hour."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         using = self.get_queryset(request).db
-        hour = last_hour(using) if request.method == "GET" else None
-        return super().changelist_view(request, {"hour": hour, **(extra_context or {})})
+        throughput = throughput_of_last_hour(using) if request.method == "GET" else None
+        return super().changelist_view(request, {"throughput": throughput, **(extra_context or {})})
 
-    def page(self, request: HttpRequest, obj: OutboxWorkspace) -> dict[str, Any]:
-        """What holds it, its last hour, and whether the button is there."""
+    def get_page_context(self, request: HttpRequest, obj: OutboxWorkspace) -> dict[str, Any]:
+        """Return the explanation, the throughput, and whether the user can resume the workspace."""
         return {
-            "why": explain_workspace(obj),
-            "hour": last_hour(obj._state.db, obj.pk),
-            "may_resume": obj.state != WorkspaceState.ACTIVE and self.has_resume_permission(request),
+            "explanation": explain_workspace(obj),
+            "throughput": throughput_of_last_hour(obj._state.db, obj.pk),
+            "can_resume": obj.state != WorkspaceState.ACTIVE and self.has_resume_permission(request),
         }
 
-    # --- resuming ---------------------------------------------------------------------------------
+    # --- resume -----------------------------------------------------------------------------------
 
-    def resume(self, using: str, row: OutboxWorkspace) -> bool:
-        """Ends whatever holds the workspace, but for a ``retryAfter``."""
+    def resume_row(self, using: str, row: OutboxWorkspace) -> bool:
+        """Make the workspace active, unless Evermuse asked to wait with a ``retryAfter`` that still runs."""
         return bool(OutboxWorkspace.objects.using(using).resume(row.pk, timezone.now()))
 
     def workspace_of(self, row: OutboxWorkspace) -> str:
-        """Itself."""
+        """Return the name of the workspace."""
         return row.pk
 
 

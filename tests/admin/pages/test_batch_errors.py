@@ -1,0 +1,42 @@
+"""The errors of a batch lead to the right records."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from evermuse_outbox.models import BatchState, OutboxRejection
+from tests.admin import rows
+from tests.admin.client import page_text, url
+
+pytestmark = pytest.mark.django_db
+
+
+def test_errors_lead_to_their_records(viewer: Client) -> None:
+    told = [{"index": 2, "code": "BAD", "message": "no"}, {"index": 99, "code": "ODD", "message": "?"}]
+    home = rows.batch(BatchState.COMPLETE, errors=told, record_count=3, total_error_count=30)
+    members = [rows.record(home) for _ in range(3)]
+    text = page_text(viewer, url("batch", "change", home.pk))
+    link = f'<td>2</td><td><a href="{url("record", "change", members[2].pk)}">#{members[2].pk}</a></td>'
+    assert link in text
+    assert "<td>99</td><td>-</td>" in text
+    assert "Evermuse counts 30 errors" in text
+
+
+def test_errors_of_a_split_batch_lead_to_those_that_were_rejected(viewer: Client) -> None:
+    """Its other records have moved on, so that the order of those left says nothing about positions."""
+    home = rows.batch(
+        BatchState.SPLIT,
+        record_count=5,
+        errors=[{"index": 3, "code": "BAD", "message": "no"}, {"index": 0, "code": "X", "message": "y"}],
+    )
+    rows.batch(parent=home)
+    culprit = rows.record(home, closed_as="rejected")
+    OutboxRejection.objects.create(
+        record=culprit, batch=home, position=3, code="BAD", message="no", rejected_at=timezone.now()
+    )
+    text = page_text(viewer, url("batch", "change", home.pk))
+    assert f'<td>3</td><td><a href="{url("record", "change", culprit.pk)}">#{culprit.pk}</a></td>' in text
+    assert "<td>0</td><td>-</td>" in text
+    assert "Later batches of these records" in text

@@ -1,0 +1,23 @@
+"""The list and the page of groups."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from evermuse_outbox.models import GroupState
+from tests.admin import rows
+from tests.admin.client import page_text, url
+from tests.insight.test_status import group
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("state", GroupState.values)
+def test_groups_in_trouble_say_why_and_what_to_do(viewer: Client, state: str) -> None:
+    row = group("default", state, reason="All refused: <no such project>")
+    rows.record()
+    assert "&lt;no such project&gt;" in page_text(viewer, url("group", "changelist"))
+    shown = page_text(viewer, url("group", "change", row.pk))
+    assert "Look at the project id." in shown
+    assert ">Resume now<" not in shown

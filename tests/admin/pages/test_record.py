@@ -1,0 +1,88 @@
+"""The list and the page of records."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from evermuse_outbox.models import BatchState, OutboxRecord, OutboxRejection
+from tests.admin import rows
+from tests.admin.client import page_text, url
+
+pytestmark = pytest.mark.django_db
+
+
+def record_in_each_state() -> dict[str, OutboxRecord]:
+    """One record for each state, and for each state of a batch."""
+    found = {f"in {state}": rows.record(rows.batch(state)) for state in BatchState if state != "failed"}
+    found["pending"] = rows.record()
+    found["failed"] = rows.record(rows.batch(BatchState.FAILED))
+    found["rejected"] = rows.rejected()
+    newer = rows.record(identity=found["pending"].identity)
+    found["superseded"] = rows.record(closed_as="superseded", superseded_by=newer.pk, identity=newer.identity)
+    found["discarded"] = rows.record(closed_as="discarded")
+    return found
+
+
+def test_the_lists_and_every_page_answer(viewer: Client) -> None:
+    found = record_in_each_state()
+    shown = page_text(viewer, url("record", "changelist"))
+    for state in ("pending", "in flight", "delivered", "rejected", "superseded", "discarded"):
+        assert f">{state}</span>" in shown
+    assert "ticket: T-" in shown
+    page_text(viewer, url("batch", "changelist"))
+    for record in found.values():
+        assert 'class="evermuse-explanation"' in page_text(viewer, url("record", "change", record.pk))
+        if record.batch:
+            assert 'class="evermuse-explanation"' in page_text(
+                viewer, url("batch", "change", record.batch_id)
+            )
+
+
+def test_payloads_are_escaped(viewer: Client) -> None:
+    evil = "<script>alert(1)</script>"
+    told = [{"index": evil, "code": evil, "message": evil}]
+    home = rows.batch(BatchState.FAILED, message=evil, errors=told, product_id=evil, remote_status=evil)
+    row = rows.record(home, payload=rows.line(evil, evil), type=evil[:32], product_id=evil)
+    OutboxRejection.objects.create(
+        record=row, batch=home, code=evil, message=evil, rejected_at=timezone.now()
+    )
+    rows.attempt(home, detail=evil, outcome="refused", status=400)
+    for address in (
+        url("record", "changelist"),
+        url("record", "change", row.pk),
+        url("batch", "changelist"),
+        url("batch", "change", home.pk),
+    ):
+        text = page_text(viewer, address)
+        assert evil not in text
+        assert "&lt;script&gt;" in text
+
+
+def test_a_long_payload_is_cut_and_can_be_downloaded(viewer: Client) -> None:
+    row = rows.record(payload=rows.line(text="é" * 150_000))
+    text = page_text(viewer, url("record", "change", row.pk))
+    assert "Only the start is shown" in text
+    assert len(text) < 130_000
+    response = viewer.get(url("record", "payload", row.pk))
+    assert response.content.decode() == row.payload
+    assert response["Content-Disposition"] == f'attachment; filename="record-{row.pk}.json"'
+    assert viewer.get(url("record", "payload", 10**6)).status_code == 404
+
+
+def test_other_versions_and_rejections_stand_on_the_record(viewer: Client) -> None:
+    old = rows.rejected()
+    new = rows.record(rows.batch(BatchState.COMPLETE), identity=old.identity)
+    text = page_text(viewer, url("record", "change", old.pk))
+    assert "No such product." in text
+    assert url("record", "change", new.pk) in text
+    assert "(newer)" in text
+    assert url("batch", "change", old.batch_id) in text
+
+
+def test_a_record_whose_batch_is_gone(viewer: Client) -> None:
+    row = rows.record()
+    OutboxRecord.rows.filter(pk=row.pk).update(batch=999)
+    page_text(viewer, url("record", "changelist"))
+    page_text(viewer, url("record", "change", row.pk))
