@@ -1,0 +1,50 @@
+"""Which throttle a workspace gets, and what happens if the database does not answer."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import OperationalError
+
+from evermuse_outbox.conf import get_settings
+from evermuse_outbox.delivery.context import DatabaseThrottle
+from evermuse_outbox.delivery.context.throttles import open_throttle
+from evermuse_outbox.models import OutboxThrottle
+from evermuse_outbox.ratelimit import Limit, RedisThrottle, ThrottleUnavailable
+
+
+def opened(workspace="default"):
+    settings = get_settings()
+    return open_throttle(settings.workspace(workspace), settings)
+
+
+def test_the_redis_of_the_settings_holds_the_rate_limit(outbox_settings):
+    outbox_settings(REDIS_URL="redis://127.0.0.1:1/0")
+    assert isinstance(opened(), RedisThrottle)
+
+
+@pytest.mark.django_db
+def test_without_redis_the_first_database_holds_it(outbox_settings):
+    outbox_settings(REDIS_URL=None)
+    throttle = opened()
+    assert isinstance(throttle, DatabaseThrottle)
+    assert throttle.reserve(0).taken
+    assert OutboxThrottle.objects.using(get_settings().databases[0]).count() == 1
+
+
+def test_workspaces_with_one_key_share_one_state(outbox_settings):
+    outbox_settings(
+        REDIS_URL="redis://127.0.0.1:1/0",
+        WORKSPACES={"a": {"API_KEY": "em_sk_1"}, "b": {"API_KEY": "em_sk_1"}, "c": {"API_KEY": "em_sk_2"}},
+    )
+    a, b, c = map(opened, "abc")
+    assert a.keys == b.keys != c.keys
+
+
+def test_a_database_that_does_not_answer_gives_no_permit(alias, monkeypatch):
+    def raise_error(*_):
+        raise OperationalError("server has gone away")
+
+    throttle = DatabaseThrottle(alias, "scope", Limit.from_rate(10))
+    monkeypatch.setattr(type(OutboxThrottle.objects.all()), "_lock_state", raise_error)
+    with pytest.raises(ThrottleUnavailable, match="database holds the rate limit"):
+        throttle.release("permit", is_send=True)
