@@ -71,7 +71,7 @@ def test_status_for_people(alias):
     assert lines[:2] == ["Records", f"  pending    {2:>12}  {'█' * 40}"]
     assert f"  rejected   {1:>12}  {'█' * 20}" in lines
     assert any(line.startswith("Oldest unsent record: ") and line.endswith(" s") for line in lines)
-    assert "Workspace default: paused until None: the key is wrong" in lines
+    assert "Workspace default: paused because: the key is wrong" in lines
 
 
 def test_status_of_an_empty_outbox_for_people(alias):
@@ -134,7 +134,7 @@ def test_drain_is_done_though_rejected_records_wait_for_a_person(alias, looks):
         record_in(alias, "rejected")
     lines = run("outbox_drain", "--database", alias, "--no-color").splitlines()
     assert lines[0] == "Drained: 2 rejected."
-    assert lines[1].startswith("2 rejected records wait for a person")
+    assert lines[1].startswith("2 rejected records need a decision")
 
 
 def test_drain_gives_up_after_its_time_and_says_what_is_left(alias, looks):
@@ -145,8 +145,9 @@ def test_drain_gives_up_after_its_time_and_says_what_is_left(alias, looks):
         run("outbox_drain", "--timeout", "3", "--database", alias)
     assert caught.value.returncode == 1
     assert str(caught.value) == (
-        "Not drained after 3 s: 2 records pending, 1,000 sealed and unsent, 1 batches followed. "
-        "Is a worker running (celery worker -B, or outbox_relay)?"
+        "Not drained after 3 s: 2 records pending, 1,000 records sealed but not sent, "
+        "1 batches not finished by Evermuse. "
+        "Is a worker running (celery worker -B, or manage.py outbox_relay)?"
     )
 
 
@@ -155,7 +156,7 @@ def test_drain_that_gives_up_says_what_holds(alias, looks):
     OutboxWorkspace.objects.using(alias).create(
         name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
     )
-    with pytest.raises(CommandError, match=r"Held: default: the key is wrong\.$"):
+    with pytest.raises(CommandError, match=r"Blocked: workspace default: the key is wrong\.$"):
         run("outbox_drain", "--timeout", "0", "--database", alias)
 
 
@@ -165,16 +166,15 @@ def test_drain_that_gives_up_says_what_holds(alias, looks):
 def test_relay_has_a_thread_for_each_task_of_each_lane(outbox_settings):
     outbox_settings(DATABASES=["default"], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     names = [name for name, _, _ in outbox_relay.Command()._steps()]
-    turns = ["even turns", "odd turns"]
-    sends = {name: [f"send {name}, {turn}" for turn in turns] for name in ("default", "eu")}
-    assert names == ["maintain", "track default", *sends["default"], "track eu", *sends["eu"]]
+    relays = {name: [f"relay {number} of {name}" for number in (1, 2)] for name in ("default", "eu")}
+    assert names == ["maintain", "poll default", *relays["default"], "poll eu", *relays["eu"]]
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("trouble", [OperationalError("gone away"), RuntimeError("unforeseen")])
 def test_relay_goes_on_after_trouble(monkeypatch, caplog, trouble):
     monkeypatch.setattr(outbox_relay, "close_thread_connections", lambda: None)
-    monkeypatch.setattr(outbox_relay, "TROUBLE", 0)
+    monkeypatch.setattr(outbox_relay, "ERROR_PAUSE", 0)
     stop, steps = threading.Event(), []
 
     def step():
@@ -261,19 +261,21 @@ def test_resume_ends_what_is_held_and_says_what_it_was(alias):
     )
     group(alias)
     lines = run("outbox_resume", "--database", alias).splitlines()
-    assert lines[0] == "Workspace default is open again. It was paused: the key is wrong"
+    assert lines[0] == "Workspace default is active again. It was paused: the key is wrong"
     assert lines[1].startswith(
-        "Group message · prod-abc of workspace default goes on. It was paused: 3 batches"
+        "Group message · prod-abc of workspace default is active again. It was paused: 3 batches"
     )
     assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.ACTIVE
-    assert run("outbox_resume", "--database", alias) == "Nothing is held.\n"
+    assert (
+        run("outbox_resume", "--database", alias) == "Nothing to resume: no workspace or group is paused.\n"
+    )
 
 
 def test_resume_of_one_group_leaves_the_rest(alias):
     OutboxWorkspace.objects.using(alias).create(name="default", state=WorkspaceState.PAUSED)
     group(alias)
     group(alias, scope="another", product_id="prod-other")
-    assert "goes on" in run("outbox_resume", "--group", "message", "prod-abc", "--database", alias)
+    assert "is active again" in run("outbox_resume", "--group", "message", "prod-abc", "--database", alias)
     assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.PAUSED
     assert OutboxGroup.objects.using(alias).get().product_id == "prod-other"
 

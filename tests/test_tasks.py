@@ -1,10 +1,12 @@
-"""Celery tasks: they ask only where there is work, take names, and may run twice at once."""
+"""The Celery tasks: they request runs only where there is work, and can run twice at once."""
 
 from __future__ import annotations
 
 import json
 import threading
+from contextlib import nullcontext
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from celery import current_app
@@ -21,10 +23,10 @@ from tests.records import record
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What Celery was asked for: the task's name and its lane."""
+def requested(monkeypatch):
+    """The requested runs: name of the task, database alias and workspace."""
     calls = []
-    monkeypatch.setattr(tasks, "request_run", lambda task, *lane: calls.append((task.name, *lane)))
+    monkeypatch.setattr(tasks, "request_run", lambda task, *queue_key: calls.append((task.name, *queue_key)))
     return calls
 
 
@@ -41,14 +43,14 @@ def published(monkeypatch):
 
 @pytest.fixture
 def evermuse(outbox_settings, alias):
-    """A local Evermuse for the real channel of one database."""
+    """A local Evermuse, and settings that point the workers to it and to one database."""
     with Sandbox(rate_limit=100_000, batch_seconds=0) as running:
         outbox_settings(
             API_URL=running.url,
             API_KEY="em_sk_sandbox",
             DATABASES=[alias],
             RATE_LIMIT=1_000,
-            POLL_INTERVAL=0.05,
+            POLL_INTERVAL=60,
         )
         yield running
 
@@ -60,7 +62,7 @@ def only(outbox_settings, alias):
 
 
 def batch(alias, **changes):
-    """A batch row in some state."""
+    """Create a batch."""
     now = timezone.now()
     fields = {"type": "message", "product_id": "prod-abc", "contract": "reference", "body_format": "ndjson"}
     fields |= {"workspace": "default", "sha256": "", "record_count": 1, "byte_count": 1, "sealed_at": now}
@@ -71,68 +73,71 @@ def batch(alias, **changes):
 # --- tick ---------------------------------------------------------------------------------------------
 
 
-def test_a_tick_with_nothing_to_do_asks_nobody(only, asked):
+def test_a_tick_without_work_requests_nothing(only, requested):
     tasks.tick()
-    assert asked == []
+    assert requested == []
 
 
-def test_a_tick_asks_for_the_lane_where_a_record_waits(only, alias, asked):
+def test_a_tick_requests_a_relay_where_a_record_is_pending(only, alias, requested):
     outbox.enqueue(record(), using=alias, workspace="eu")
     tasks.tick()
-    assert asked == [("evermuse_outbox.relay", alias, "eu")]
+    assert requested == [("evermuse_outbox.relay", alias, "eu")]
 
 
-def test_a_tick_asks_for_batches_that_are_due_and_not_for_later_ones(only, alias, asked):
+def test_a_tick_requests_runs_for_batches_that_are_due_and_not_for_later_ones(only, alias, requested):
     later = timezone.now() + timedelta(hours=1)
     waiting = batch(alias, due_at=later)
-    followed = batch(alias, state=BatchState.ACCEPTED, remote_id="r", next_poll_at=later)
+    accepted = batch(alias, state=BatchState.ACCEPTED, remote_id="r", next_poll_at=later)
     batch(alias, state=BatchState.COMPLETE, remote_id="s")
     tasks.tick()
-    assert asked == []
+    assert requested == []
     OutboxBatch.objects.using(alias).filter(pk=waiting.pk).update(due_at=timezone.now())
-    OutboxBatch.objects.using(alias).filter(pk=followed.pk).update(next_poll_at=timezone.now())
+    OutboxBatch.objects.using(alias).filter(pk=accepted.pk).update(next_poll_at=timezone.now())
     tasks.tick()
-    assert asked == [("evermuse_outbox.relay", alias, "default"), ("evermuse_outbox.poll", alias, "default")]
+    assert requested == [
+        ("evermuse_outbox.relay", alias, "default"),
+        ("evermuse_outbox.poll", alias, "default"),
+    ]
 
 
-def test_a_tick_looks_into_every_database_and_workspace(only, alias, asked, monkeypatch):
-    looked = []
+def test_a_tick_checks_every_database_and_workspace(only, alias, requested, monkeypatch):
+    checked = []
     monkeypatch.setattr(
-        tasks, "has_work", lambda context: looked.append((context.using, context.workspace_name))
+        tasks, "has_work", lambda context: checked.append((context.using, context.workspace_name))
     )
     tasks.tick()
-    assert looked == [(alias, "default"), (alias, "eu")]
+    assert checked == [(alias, "default"), (alias, "eu")]
 
 
-# --- relay and track ----------------------------------------------------------------------------------
+# --- relay and poll -----------------------------------------------------------------------------------
 
 
 @pytest.mark.commits
-def test_relay_sends_and_is_done(evermuse, alias, asked):
+def test_relay_sends_and_requests_no_other_run_when_nothing_is_left(evermuse, alias, requested):
     outbox.enqueue_many((record(number) for number in range(3)), using=alias)
     assert tasks.relay(alias, "default") == 1
     assert len(evermuse.records()) == 3
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.commits
-def test_relay_asks_again_when_more_waits(evermuse, alias, asked, monkeypatch):
-    monkeypatch.setattr(tasks, "relay_with_pool", lambda context, seconds, hand_over: hand_over() or 1)
+def test_relay_requests_another_run_when_records_are_left(evermuse, alias, requested, monkeypatch):
+    monkeypatch.setattr(tasks, "relay_run", lambda context, seconds: nullcontext(SimpleNamespace(sent=1)))
     outbox.enqueue(record(), using=alias)
     assert tasks.relay(alias, "default") == 1
-    assert asked == [("evermuse_outbox.relay", alias, "default")]
+    assert requested == [("evermuse_outbox.relay", alias, "default")]
 
 
 @pytest.mark.commits
-def test_relay_that_could_send_nothing_does_not_ask_again(evermuse, alias, asked, outbox_settings):
+def test_relay_that_sent_nothing_requests_no_other_run(evermuse, alias, requested, outbox_settings):
     outbox_settings(DATABASES=[alias], API_KEY="")
     outbox.enqueue(record(), using=alias)
     assert tasks.relay(alias, "default") == 0
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.commits
-def test_track_follows_what_is_due(evermuse, alias):
+def test_poll_polls_batches_that_are_due(evermuse, alias):
     outbox.enqueue(record(), using=alias)
     tasks.relay(alias, "default")
     OutboxBatch.objects.using(alias).update(next_poll_at=timezone.now() + timedelta(hours=1))
@@ -144,12 +149,12 @@ def test_track_follows_what_is_due(evermuse, alias):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("task", [tasks.relay, tasks.poll])
-def test_what_no_database_is_to_blame_for_is_shown_in_full(monkeypatch, caplog, task):
-    def blunder(*_):
+def test_an_error_in_our_own_sql_is_logged_with_a_traceback(monkeypatch, caplog, task):
+    def fail(*_):
         raise ProgrammingError("no such table: x")
 
-    monkeypatch.setattr(tasks, "relay_with_pool", blunder)
-    monkeypatch.setattr(tasks, "poll_until", blunder)
+    monkeypatch.setattr(tasks, "relay_run", fail)
+    monkeypatch.setattr(tasks, "poll_until", fail)
     assert task("default", "default") == 0
     (line,) = caplog.records
     assert line.getMessage() == "default/default: skipped until the next run: no such table: x"
@@ -160,7 +165,7 @@ def test_what_no_database_is_to_blame_for_is_shown_in_full(monkeypatch, caplog, 
 
 
 @pytest.mark.parametrize("queue", [None, "outbox"])
-def test_messages_carry_names_alone_and_do_not_outlive_their_use(published, outbox_settings, queue):
+def test_messages_contain_only_names_and_expire(published, outbox_settings, queue):
     outbox_settings(CELERY_QUEUE=queue)
     tasks.request_run(tasks.relay, "default", "eu")
     tasks.request_run(tasks.poll, "default", "eu", countdown=0.2)
@@ -172,7 +177,7 @@ def test_messages_carry_names_alone_and_do_not_outlive_their_use(published, outb
     assert at_once["queue"] == later["queue"] == queue
 
 
-def test_messages_are_tried_once_more_at_the_most_and_never_with_a_pause(published):
+def test_publishing_is_retried_once_without_a_pause(published):
     tasks.request_run(tasks.relay, "default", "default")
     policy = published[0][1]["retry_policy"]
     assert published[0][1]["retry"] is True
@@ -180,28 +185,28 @@ def test_messages_are_tried_once_more_at_the_most_and_never_with_a_pause(publish
     assert policy["interval_start"] == policy["interval_step"] == policy["interval_max"] == 0
 
 
-# --- two at once --------------------------------------------------------------------------------------
+# --- concurrency --------------------------------------------------------------------------------------
 
 
-def at_once(alias, *acts):
-    """Runs all acts together, each on a connection of its own; returns what they raised."""
-    start, trouble = threading.Barrier(len(acts)), []
+def run_together(alias, *functions):
+    """Run all functions at the same time, each with its own connection; return the exceptions."""
+    start, errors = threading.Barrier(len(functions)), []
 
-    def run(act):
+    def run(function):
         start.wait(10)
         try:
-            act()
+            function()
         except Exception as error:
-            trouble.append(error)
+            errors.append(error)
         finally:
             connections[alias].close()
 
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    return trouble
+    return errors
 
 
 @pytest.fixture
@@ -211,12 +216,12 @@ def many_threads(alias):
 
 
 @pytest.mark.commits
-def test_two_ticks_at_once_do_no_harm(many_threads, evermuse, alias, asked):
+def test_two_ticks_at_once_do_no_harm(many_threads, evermuse, alias, requested):
     outbox.enqueue_many((record(number) for number in range(5)), using=alias)
-    assert at_once(alias, tasks.tick, tasks.tick) == []
-    assert asked == [("evermuse_outbox.relay", alias, "default")] * 2
-    assert at_once(alias, *[lambda call=call: tasks.relay(*call[1:]) for call in asked]) == []
-    assert at_once(alias, tasks.maintain, tasks.maintain) == []
+    assert run_together(alias, tasks.tick, tasks.tick) == []
+    assert requested == [("evermuse_outbox.relay", alias, "default")] * 2
+    assert run_together(alias, *[lambda call=call: tasks.relay(*call[1:]) for call in requested]) == []
+    assert run_together(alias, tasks.maintain, tasks.maintain) == []
     assert {stored.times for stored in evermuse.records()} == {1}
     assert len([arrival for arrival in evermuse.arrivals if arrival.method == "POST"]) == 1
     assert OutboxBatch.objects.using(alias).get().state == BatchState.ACCEPTED
@@ -226,7 +231,7 @@ def test_two_ticks_at_once_do_no_harm(many_threads, evermuse, alias, asked):
 
 
 @pytest.mark.commits
-def test_maintain_rescues_what_a_dead_worker_held(only, alias):
+def test_maintain_rescues_a_batch_whose_lease_has_expired(only, alias):
     outbox.enqueue(record(), using=alias)
     sealed = seal_next(open_context(alias, "default"))
     tasks.maintain()
@@ -237,7 +242,7 @@ def test_maintain_rescues_what_a_dead_worker_held(only, alias):
 
 
 @pytest.mark.commits
-def test_maintain_purges_what_is_over_for_longer_than_the_retention(alias, outbox_settings):
+def test_maintain_purges_records_older_than_the_retention(alias, outbox_settings):
     outbox_settings(DATABASES=[alias], RETENTION_DAYS=7)
     for days in (6, 8):
         row = outbox.enqueue(record(days), using=alias)
@@ -253,7 +258,7 @@ def test_maintain_purges_what_is_over_for_longer_than_the_retention(alias, outbo
 # --- schedule -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db  # as checks may run when the tasks are imported first, and look at the database
+@pytest.mark.django_db  # importing the tasks can run checks, which query the database
 def test_the_schedule_names_registered_tasks():
     current_app.loader.import_default_modules()
     entries = beat_schedule()
@@ -273,18 +278,18 @@ def test_stale_ticks_expire():
     assert maintain["options"] == {"expires": 10.0}
 
 
-def test_the_schedule_goes_to_a_queue_of_ones_own():
+def test_the_schedule_can_name_a_queue():
     assert {entry["options"]["queue"] for entry in beat_schedule("outbox").values()} == {"outbox"}
     assert not any("queue" in entry["options"] for entry in beat_schedule().values())
 
 
-def test_every_task_is_named_and_keeps_no_result():
+def test_every_task_has_a_stable_name_and_stores_no_result():
     for name in ("tick", "relay", "poll", "maintain"):
         task = getattr(tasks, name)
         assert task.name == f"evermuse_outbox.{name}"
         assert task.ignore_result is True
 
 
-def test_a_workspace_row_is_not_needed_to_look_for_work(only, alias, asked):
+def test_a_workspace_row_is_not_needed_to_look_for_work(only, alias, requested):
     tasks.tick()
     assert not OutboxWorkspace.objects.using(alias).exists()

@@ -1,4 +1,4 @@
-"""Kicks: one a transaction, none too many, and a dead broker costs the host nothing."""
+"""Wake-ups: one for each transaction, and a broker that is down does not slow the host."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 from celery import Celery
 from django.db import connections, transaction
 
-from evermuse_outbox import outbox, tasks
-from evermuse_outbox import wakeup as kicking
+from evermuse_outbox import outbox, tasks, wakeup
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.wakeup import BROKER_PAUSE, wake_workers, wake_workers_on_commit
 from tests.records import record
@@ -18,73 +17,75 @@ from tests.records import record
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch, outbox_settings):
-    """Kicks are on, nobody has kicked yet, and the time is ours."""
+    """A clock for the test, with wake-ups enabled and none published yet."""
     outbox_settings(WAKE_ON_COMMIT=True, WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     clock = SimpleNamespace(at=1_000.0)
-    monkeypatch.setattr(kicking, "time", SimpleNamespace(monotonic=lambda: clock.at))
-    monkeypatch.setattr(kicking, "_silent_until", {})
+    monkeypatch.setattr(wakeup, "time", SimpleNamespace(monotonic=lambda: clock.at))
+    monkeypatch.setattr(wakeup, "_silent_until", {})
     return clock
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What Celery was asked for."""
+def published(monkeypatch):
+    """The published wake-ups: task, database alias, workspace and countdown."""
     calls = []
     monkeypatch.setattr(
-        tasks, "request_run", lambda task, *lane, countdown=0: calls.append((task.name, *lane, countdown))
+        tasks,
+        "request_run",
+        lambda task, *queue_key, countdown=0: calls.append((task.name, *queue_key, countdown)),
     )
     return calls
 
 
 @pytest.fixture
 def dead(monkeypatch):
-    """A broker that refuses connections, asked by the real task; how often it was."""
+    """A broker that refuses connections; the list of attempts to publish."""
     app = Celery("dead", broker="amqp://guest:secret@127.0.0.1:1//", set_as_current=False)
     app.finalize()
     tried = []
     original = tasks.request_run
 
-    def ask(*arguments, **options):
+    def request_run(*arguments, **options):
         tried.append(arguments[1:])
         original(*arguments, **options)
 
-    monkeypatch.setattr(tasks, "request_run", ask)
+    monkeypatch.setattr(tasks, "request_run", request_run)
     monkeypatch.setattr(tasks, "relay", app.tasks["evermuse_outbox.relay"])
     return tried
 
 
-def lanes(asked):
-    return [(using, workspace) for _, using, workspace, _ in asked]
+def queue_keys(published):
+    return [(using, workspace) for _, using, workspace, _ in published]
 
 
 def count(alias):
     return OutboxRecord.rows.using(alias).count()
 
 
-# --- one a transaction --------------------------------------------------------------------------------
+# --- one for each transaction ------------------------------------------------------------------------
 
 
 @pytest.mark.commits
-def test_one_kick_a_transaction_however_much_is_enqueued(alias, asked):
+def test_one_wake_up_for_each_transaction_however_much_is_enqueued(alias, published):
     with transaction.atomic(using=alias):
         for number in range(5):
             outbox.enqueue(record(number), using=alias)
         outbox.enqueue_many([record(6), record(7)], using=alias)
         assert len(connections[alias].run_on_commit) == 1
-        assert asked == []
-    assert asked == [("evermuse_outbox.relay", alias, "default", 0)]
+        assert published == []
+    assert published == [("evermuse_outbox.relay", alias, "default", 0)]
 
 
 @pytest.mark.commits
-def test_each_workspace_is_kicked(alias, asked):
+def test_each_workspace_is_woken(alias, published):
     with transaction.atomic(using=alias):
         for workspace in ("default", "eu", "default", "eu"):
             outbox.enqueue(record(), using=alias, workspace=workspace)
-    assert lanes(asked) == [(alias, "default"), (alias, "eu")]
+    assert queue_keys(published) == [(alias, "default"), (alias, "eu")]
 
 
 @pytest.mark.commits
-def test_every_transaction_kicks_and_so_does_every_enqueue_outside_one(alias, asked):
+def test_every_transaction_wakes_and_so_does_every_enqueue_outside_one(alias, published):
     outbox.enqueue(record(1), using=alias)
     outbox.enqueue(record(2), using=alias)
     with transaction.atomic(using=alias):
@@ -92,33 +93,33 @@ def test_every_transaction_kicks_and_so_does_every_enqueue_outside_one(alias, as
     outbox.enqueue_many([record(4)], using=alias)
     with transaction.atomic(using=alias):
         outbox.enqueue(record(5), using=alias)
-    assert lanes(asked) == [(alias, "default")] * 5
+    assert queue_keys(published) == [(alias, "default")] * 5
 
 
 @pytest.mark.commits
-def test_nothing_enqueued_kicks_nobody(alias, asked):
+def test_without_records_there_is_no_wake_up(alias, published):
     outbox.enqueue_many([], using=alias)
-    assert asked == []
+    assert published == []
 
 
 # --- rollbacks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.commits
-def test_a_rollback_kicks_nobody_and_the_next_transaction_does(alias, asked):
+def test_a_rollback_publishes_nothing_and_the_next_transaction_does(alias, published):
     with pytest.raises(RuntimeError), transaction.atomic(using=alias):
         outbox.enqueue(record(1), using=alias)
         raise RuntimeError
-    assert asked == []
+    assert published == []
     with transaction.atomic(using=alias):
         outbox.enqueue(record(2), using=alias)
-    assert lanes(asked) == [(alias, "default")]
+    assert queue_keys(published) == [(alias, "default")]
 
 
 @pytest.mark.commits
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("after", [True, False])
-def test_a_savepoint_rolled_back_takes_only_its_own_kick(alias, asked, before, after):
+def test_a_rollback_to_a_savepoint_drops_only_the_wake_up_after_it(alias, published, before, after):
     with transaction.atomic(using=alias):
         if before:
             outbox.enqueue(record(1), using=alias)
@@ -127,19 +128,19 @@ def test_a_savepoint_rolled_back_takes_only_its_own_kick(alias, asked, before, a
             raise RuntimeError
         if after:
             outbox.enqueue(record(3), using=alias)
-    assert set(lanes(asked)) == ({(alias, "default")} if before or after else set())
+    assert set(queue_keys(published)) == ({(alias, "default")} if before or after else set())
     assert count(alias) == before + after
 
 
 @pytest.mark.commits
-def test_an_enqueue_many_that_failed_leaves_no_kick(alias, asked):
+def test_a_failed_enqueue_many_publishes_nothing(alias, published):
     with transaction.atomic(using=alias), pytest.raises(outbox.InvalidRecord):
         outbox.enqueue_many([record(1), record(_type="letter")], using=alias)
-    assert asked == []
+    assert published == []
 
 
 @pytest.mark.commits
-def test_a_transaction_that_the_host_manages_by_hand_is_left_to_the_tick(alias, asked):
+def test_with_autocommit_off_the_tick_finds_the_records(alias, published):
     connections[alias].set_autocommit(False)
     try:
         outbox.enqueue(record(1), using=alias)
@@ -148,13 +149,13 @@ def test_a_transaction_that_the_host_manages_by_hand_is_left_to_the_tick(alias, 
         connections[alias].rollback()
         connections[alias].set_autocommit(True)
     assert count(alias) == 1
-    assert asked == []
+    assert published == []
 
 
 # --- debounce -----------------------------------------------------------------------------------------
 
 
-def test_while_one_kick_lingers_no_other_is_published(asked, now, outbox_settings):
+def test_no_second_wake_up_is_published_during_the_linger(published, now, outbox_settings):
     outbox_settings(WAKE_ON_COMMIT=True, LINGER=2)
     assert wake_workers("default", "default") is True
     now.at += 1.9
@@ -162,24 +163,24 @@ def test_while_one_kick_lingers_no_other_is_published(asked, now, outbox_setting
     assert wake_workers("default", "eu") is True
     now.at += 0.1
     assert wake_workers("default", "default") is True
-    assert [call[1:] for call in asked] == [
+    assert [call[1:] for call in published] == [
         ("default", "default", 2),
         ("default", "eu", 2),
         ("default", "default", 2),
     ]
 
 
-def test_without_kicks_nobody_is_told(asked, outbox_settings):
+def test_with_wake_ups_disabled_nothing_is_published(published, outbox_settings):
     outbox_settings(WAKE_ON_COMMIT=False)
     assert wake_workers("default", "default") is False
-    assert asked == []
+    assert published == []
 
 
-# --- trouble ------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.commits
-def test_a_dead_broker_costs_the_host_nothing(alias, dead, caplog):
+def test_a_broker_that_is_down_does_not_affect_the_host(alias, dead, caplog):
     with transaction.atomic(using=alias):
         outbox.enqueue(record(1), using=alias)
     outbox.enqueue(record(2), using=alias)
@@ -190,7 +191,7 @@ def test_a_dead_broker_costs_the_host_nothing(alias, dead, caplog):
     assert "secret" not in caplog.text
 
 
-def test_a_dead_broker_is_not_waited_for(dead, monkeypatch):
+def test_the_host_does_not_wait_for_a_broker_that_is_down(dead, monkeypatch):
     pauses = []
     monkeypatch.setattr("kombu.utils.functional.sleep", pauses.append)
     assert wake_workers("default", "default") is False
@@ -198,7 +199,7 @@ def test_a_dead_broker_is_not_waited_for(dead, monkeypatch):
     assert sum(pauses) == 0
 
 
-def test_a_dead_broker_is_left_alone_for_a_while_by_everybody(dead, now):
+def test_after_a_failure_no_queue_key_contacts_the_broker_for_a_while(dead, now):
     assert wake_workers("default", "default") is False
     now.at += BROKER_PAUSE - 0.1
     assert wake_workers("default", "default") is False
@@ -209,7 +210,7 @@ def test_a_dead_broker_is_left_alone_for_a_while_by_everybody(dead, now):
     assert dead == [("default", "default"), ("default", "eu")]
 
 
-def test_a_broker_that_is_back_is_used_again(dead, now, monkeypatch):
+def test_a_broker_that_is_up_again_is_used_again(dead, now, monkeypatch):
     wake_workers("default", "default")
     calls = []
     monkeypatch.setattr(tasks, "request_run", lambda *arguments, **options: calls.append(arguments))
@@ -220,11 +221,11 @@ def test_a_broker_that_is_back_is_used_again(dead, now, monkeypatch):
 
 
 @pytest.mark.commits
-def test_whatever_a_kick_meets_the_commit_stands(alias, monkeypatch, caplog):
+def test_an_error_in_a_wake_up_does_not_undo_the_commit(alias, monkeypatch, caplog):
     def broken(*_):
         raise RuntimeError("something unforeseen")
 
-    monkeypatch.setattr(kicking, "get_settings", broken)
+    monkeypatch.setattr(wakeup, "get_settings", broken)
     with caplog.at_level(logging.WARNING), transaction.atomic(using=alias):
         wake_workers_on_commit(alias, "default")
         OutboxRecord.rows.using(alias).count()
@@ -233,11 +234,11 @@ def test_whatever_a_kick_meets_the_commit_stands(alias, monkeypatch, caplog):
 
 
 @pytest.mark.commits
-def test_the_hosts_other_callbacks_run_even_if_the_kick_raises(alias, monkeypatch):
+def test_other_callbacks_of_the_host_run_even_if_the_wake_up_raises(alias, monkeypatch):
     def broken(*_):
         raise RuntimeError("something unforeseen")
 
-    monkeypatch.setattr(kicking, "wake_workers", broken)
+    monkeypatch.setattr(wakeup, "wake_workers", broken)
     ran = []
     with transaction.atomic(using=alias):
         outbox.enqueue(record(1), using=alias)

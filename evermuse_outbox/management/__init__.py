@@ -1,0 +1,10 @@
+"""The management commands of the outbox, and the helpers that they share.
+
+This package reads options, calls the other packages and prints the result. It decides nothing about delivery.
+Commands inherit from ``CommandWithExamples`` and select databases with ``add_database`` and ``databases_of``.
+"""
+
+from .databases import add_database, databases_of
+from .help_with_examples import CommandWithExamples
+
+__all__ = ["CommandWithExamples", "add_database", "databases_of"]

@@ -1,4 +1,4 @@
-"""Which databases a command looks into: the one that ``--database`` names, else all that workers look into."""
+"""The option ``--database``: one database alias, or by default all aliases that the workers read."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..conf import get_settings
 
 
 def add_database(parser: ArgumentParser) -> None:
-    """``--database ALIAS``."""
+    """Add ``--database ALIAS`` to the options of a command."""
     parser.add_argument(
         "--database",
         choices=tuple(connections),
-        help="database alias (default: all that workers look into)",
+        help="database alias (default: all in the setting DATABASES)",
     )
 
 
 def databases_of(options: Mapping[str, Any]) -> Sequence[str]:
-    """Their aliases."""
-    named = options["database"]
-    return [named] if named else get_settings().databases
+    """Return the database aliases that the options select."""
+    alias = options["database"]
+    return [alias] if alias else get_settings().databases

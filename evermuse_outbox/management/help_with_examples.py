@@ -1,4 +1,4 @@
-"""What the commands have in common: a ``--help`` that ends with examples."""
+"""The base class of the commands: its ``--help`` ends with examples."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
 
-class _KeepsLines(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Django's help, with the line breaks of the examples kept."""
+class _KeepLineBreaks(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Django's help format, except that the line breaks of the examples are kept."""
 
 
 class CommandWithExamples(BaseCommand):
-    """A command whose help is followed by :attr:`examples`."""
+    """A command whose help shows :attr:`examples` after the options."""
 
     examples = ""
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
-        """The usual parser, followed by examples."""
-        options |= {"formatter_class": _KeepsLines, "epilog": self.examples}
+        """Return Django's parser with the examples."""
+        options |= {"formatter_class": _KeepLineBreaks, "epilog": self.examples}
         return super().create_parser(prog_name, subcommand, **options)

@@ -1,4 +1,9 @@
-"""For a host's own tests: what was enqueued, and a delivery in the test's own process."""
+"""Helpers for the tests of host projects: read what was enqueued, and deliver it within the test.
+
+This package runs the real delivery against a local Evermuse, without workers and without waiting. It must not be
+used in production code. Its functions are :func:`enqueued`, :func:`local_evermuse` and :func:`deliver`;
+:class:`Unpaced` is a throttle without a limit.
+"""
 
 from .delivery import Unpaced, deliver, enqueued, local_evermuse
 

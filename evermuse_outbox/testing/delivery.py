@@ -1,4 +1,4 @@
-"""For a host's own tests: what was enqueued, and a delivery in the test's own process."""
+"""Read what was enqueued, and deliver it to a local Evermuse within the process of the test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
-from ..conf import DEFAULT_WORKSPACE, Workspace, get_settings
+from ..conf import DEFAULT_WORKSPACE, Secret, get_settings
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop import poll, relay
 from ..evermuse.api import Client
@@ -19,16 +19,25 @@ from ..ratelimit import Admission, Reservation
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
 
+ROUND = timedelta(seconds=400)
+"""Time by which the clock advances in each round: more than the default ``BACKOFF_CAP``, so all retries are due."""
 
-class Served(Protocol):
-    """A local Evermuse: :class:`evermuse_outbox.sandbox.Sandbox` is one."""
+RELAY_SECONDS = 3_600
+"""Time limit of the relay in each round; it ends earlier, when nothing is due."""
+
+POLL_SECONDS = 1
+"""Time limit of polling in each round."""
+
+
+class Server(Protocol):
+    """A local Evermuse, such as :class:`evermuse_outbox.sandbox.Sandbox`."""
 
     @property
     def url(self) -> str: ...
 
 
 class Unpaced:
-    """A throttle that lets everybody go at once: a test's own Evermuse minds no pace."""
+    """A throttle that admits every request at once, because a local Evermuse needs no rate limit."""
 
     def wait(self) -> float:
         return 0.0
@@ -40,70 +49,86 @@ class Unpaced:
         return Admission(0.0, "permit")
 
     def release(self, permit: str, *, is_send: bool) -> None:
-        """Nobody counts."""
+        """Do nothing: permits are not counted."""
 
     def block(self, seconds: float) -> None:
-        """Forgotten at once."""
+        """Do nothing: a ``retryAfter`` is ignored."""
 
 
 def local_evermuse(workspace: str = DEFAULT_WORKSPACE, **options: Any) -> Sandbox:
-    """A :class:`~evermuse_outbox.sandbox.Sandbox` under the contract of ``workspace``, without a limit or delay.
+    """Return a sandbox with the contract of a workspace, without a rate limit and without a delay.
 
-    ``options`` are the sandbox's own. Use it as a context manager. It needs the extra ``[sandbox]``.
+    Use it as a context manager. It needs the extra ``evermuse-outbox[sandbox]``.
+
+    Args:
+        workspace: Name of the workspace whose contract applies.
+        options: Arguments of :class:`~evermuse_outbox.sandbox.Sandbox` that replace these defaults.
     """
     from ..sandbox import Sandbox
 
     contract = get_settings().workspace(workspace).contract
-    given: dict[str, Any] = {"contract": contract, "rate_limit": 100_000, "batch_seconds": 0}
-    return Sandbox(**given | options)
+    defaults: dict[str, Any] = {"contract": contract, "rate_limit": 100_000, "batch_seconds": 0}
+    return Sandbox(**defaults | options)
 
 
 def enqueued(using: str = DEFAULT_DB_ALIAS, **filters: Any) -> list[dict[str, Any]]:
-    """The records in the outbox as Evermuse would read them, oldest first; ``filters`` as for a QuerySet."""
-    return [
-        record.envelope() for record in OutboxRecord.objects.using(using).filter(**filters).order_by("pk")
-    ]
+    """Return the records in the outbox as Evermuse would receive them, the oldest first.
+
+    Args:
+        using: Database alias.
+        filters: Lookups as for ``QuerySet.filter``, for instance ``state="pending"``.
+    """
+    rows = OutboxRecord.objects.using(using).filter(**filters).order_by("pk")
+    return [record.envelope() for record in rows]
 
 
 def deliver(
-    sandbox: Served,
+    sandbox: Server,
     *,
     using: str = DEFAULT_DB_ALIAS,
     workspace: str = DEFAULT_WORKSPACE,
     api_key: str = "em_sk_sandbox",
     rounds: int = 100,
 ) -> int:
-    """Seals, sends and follows what waits, against ``sandbox``, without workers; returns batches sent.
+    """Send and poll everything in the outbox now, without workers.
 
-    Nothing lingers and no time passes: polls and retries that are due later happen now, and nothing is
-    paced, which is why the sandbox of :func:`local_evermuse` has no limit.
+    No record lingers, and no time passes: the clock advances for each round, so later retries and polls are due.
+    There is no rate limit, so the server must not have one; that of :func:`local_evermuse` has none.
+
+    Args:
+        sandbox: The server to send to.
+        using: Database alias.
+        workspace: Name of the workspace.
+        api_key: Key that the server accepts.
+        rounds: Maximum number of rounds.
+
+    Returns:
+        The number of requests that sent a batch.
     """
-    clock, sent = _Ahead(), 0
-    context = _channel(sandbox.url, using, workspace, api_key, clock)
+    clock, sent = _AdvancingClock(), 0
+    context = _context_for(sandbox.url, using, workspace, api_key, clock)
     for _ in range(rounds):
-        step = relay(context, 3_600)
-        clock.by += timedelta(seconds=400)
-        sent += step
-        if not step and not poll(context, 1):
+        sent_in_round = relay(context, RELAY_SECONDS)
+        clock.ahead += ROUND
+        sent += sent_in_round
+        if not sent_in_round and not poll(context, POLL_SECONDS):
             break
     context.client.close()
     return sent
 
 
-class _Ahead:
-    """A clock that is as far ahead as it is told."""
+class _AdvancingClock:
+    """A clock that is ``ahead`` of the real time and does not sleep."""
 
     def __init__(self) -> None:
-        self.by = timedelta(0)
+        self.ahead = timedelta(0)
 
     def clock(self) -> Clock:
-        return Clock(now=lambda: timezone.now() + self.by, sleep=lambda seconds: None)
+        return Clock(now=lambda: timezone.now() + self.ahead, sleep=lambda seconds: None)
 
 
-def _channel(url: str, using: str, name: str, api_key: str, ahead: _Ahead) -> DeliveryContext:
-    known = get_settings()
-    named = known.workspace(name)
-    workspace: Workspace = dataclasses.replace(named, api_url=url, api_key=type(named.api_key)(api_key))
-    settings = dataclasses.replace(known, linger=0)
+def _context_for(url: str, using: str, name: str, api_key: str, clock: _AdvancingClock) -> DeliveryContext:
+    settings = dataclasses.replace(get_settings(), linger=0)
+    workspace = dataclasses.replace(settings.workspace(name), api_url=url, api_key=Secret(api_key))
     client = Client(url, lambda: api_key, settings.timeout)
-    return DeliveryContext(using, workspace, settings, client, Unpaced(), ahead.clock())
+    return DeliveryContext(using, workspace, settings, client, Unpaced(), clock.clock())

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from evermuse_outbox.management.help_with_examples import CommandWithExamples
+from evermuse_outbox.management import CommandWithExamples
 from evermuse_outbox.sandbox import DEFAULT_KEY, ApiKey, Arrival, Sandbox, SandboxUnavailable
 
 HELP = """\

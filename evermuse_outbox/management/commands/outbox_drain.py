@@ -1,4 +1,4 @@
-"""``manage.py outbox_drain``: waits until nothing is left to send or to follow."""
+"""``manage.py outbox_drain``: wait until all records are sent and all batches are finished."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from tqdm import tqdm
 
 from ...insight.status import paused_groups, record_counts, unfinished, workspaces
-from ..databases import add_database, databases_of
+from .. import CommandWithExamples, add_database, databases_of
 
-LOOK = 0.5
-"""Seconds between two looks."""
+CHECK_INTERVAL = 0.5
+"""Seconds between two queries."""
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = (
-        "Waits until nothing is left to send or to follow, with a progress bar; the sending is done by the "
-        "Celery workers or by `manage.py outbox_relay`, which must be running. Exit status 0 when all is "
-        "done, 1 when the time was up first."
+        "Wait until all records are sent and Evermuse has finished all batches, and show a progress bar. This "
+        "command sends nothing: Celery workers or `manage.py outbox_relay` must be running. The exit status is 0 "
+        "if the outbox is drained, and 1 after the timeout."
+    )
+
+    examples = (
+        "examples:\n"
+        "  manage.py outbox_drain                     wait as long as it takes\n"
+        "  manage.py outbox_drain --timeout 600       fail after ten minutes, and say what is left and why\n"
+        "  manage.py outbox_drain && ./deploy         deploy only when nothing is left\n"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--timeout", type=float, metavar="S", help="give up after so many seconds (default: never)"
+            "--timeout", type=float, metavar="SECONDS", help="fail after this time (default: never)"
         )
         add_database(parser)
 
@@ -35,53 +42,66 @@ class Command(BaseCommand):
         databases = databases_of(options)
         timeout = options["timeout"]
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
-        left = _sum(unfinished, databases)
-        with tqdm(total=_records(left), unit=" records", disable=None, file=sys.stderr) as bar:
+        left = _add_up(unfinished, databases)
+        with tqdm(total=_records_in(left), unit=" records", disable=None, file=sys.stderr) as bar:
             while any(left.values()):
                 if time.monotonic() > deadline:
-                    raise CommandError(self._given_up(databases, left, timeout))
-                self._show(bar, left)
-                time.sleep(LOOK)
-                left = _sum(unfinished, databases)
-            self._show(bar, left)
-        self._summary(_sum(record_counts, databases))
+                    raise CommandError(_describe_rest(databases, left, timeout))
+                _update_bar(bar, left)
+                time.sleep(CHECK_INTERVAL)
+                left = _add_up(unfinished, databases)
+            _update_bar(bar, left)
+        self._print_summary(_add_up(record_counts, databases))
 
-    def _show(self, bar: tqdm[Any], left: dict[str, int]) -> None:
-        # Hosts may enqueue while we wait: the whole grows with what is left.
-        bar.total = max(bar.total or 0, _records(left))
-        bar.n = bar.total - _records(left)
-        bar.set_postfix({"batches followed": left["followed"]}, refresh=False)
-        bar.refresh()
-
-    def _given_up(self, databases: Sequence[str], left: dict[str, int], timeout: float) -> str:
-        told_by = [item for using in databases for item in workspaces(using).items()]
-        held = [f"{name}: {told['reason']}" for name, told in told_by if "reason" in told]
-        paused = [told for using in databases for told in paused_groups(using)]
-        held += [f"group {told['type']} · {told['product_id']}: {told['reason']}" for told in paused]
-        why = (
-            f" Held: {'; '.join(held)}."
-            if held
-            else " Is a worker running (celery worker -B, or outbox_relay)?"
-        )
-        return (
-            f"Not drained after {timeout:g} s: {left['pending']:,} records pending, "
-            f"{left['unsent']:,} sealed and unsent, {left['followed']:,} batches followed.{why}"
-        )
-
-    def _summary(self, counts: dict[str, int]) -> None:
-        told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-        self.stdout.write(self.style.SUCCESS(f"Drained: {told or 'the outbox is empty'}."))
+    def _print_summary(self, counts: dict[str, int]) -> None:
+        summary = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+        self.stdout.write(self.style.SUCCESS(f"Drained: {summary or 'the outbox is empty'}."))
         if counts["rejected"]:
             self.stdout.write(
-                f"{counts['rejected']:,} rejected records wait for a person: see them in the admin, "
-                "filter 'rejected'."
+                f"{counts['rejected']:,} rejected records need a decision: see them in the admin with the filter "
+                "'rejected'."
             )
 
 
-def _records(left: dict[str, int]) -> int:
+def _update_bar(bar: tqdm[Any], left: dict[str, int]) -> None:
+    # The host can enqueue records meanwhile, so the total can grow.
+    bar.total = max(bar.total or 0, _records_in(left))
+    bar.n = bar.total - _records_in(left)
+    bar.set_postfix({"batches to poll": left["followed"]}, refresh=False)
+    bar.refresh()
+
+
+def _describe_rest(databases: Sequence[str], left: dict[str, int], timeout: float) -> str:
+    """Return what is left after the timeout, and what blocks it."""
+    reasons = _find_reasons(databases)
+    why = (
+        f"Blocked: {'; '.join(reasons)}."
+        if reasons
+        else "Is a worker running (celery worker -B, or manage.py outbox_relay)?"
+    )
+    return (
+        f"Not drained after {timeout:g} s: {left['pending']:,} records pending, "
+        f"{left['unsent']:,} records sealed but not sent, {left['followed']:,} batches not finished by Evermuse. {why}"
+    )
+
+
+def _find_reasons(databases: Sequence[str]) -> list[str]:
+    """Return why workspaces and groups do not send."""
+    reasons = []
+    for using in databases:
+        for name, workspace in workspaces(using).items():
+            if "reason" in workspace:
+                reasons.append(f"workspace {name}: {workspace['reason']}")
+        for group in paused_groups(using):
+            reasons.append(f"group {group['type']} · {group['product_id']}: {group['reason']}")
+    return reasons
+
+
+def _records_in(left: dict[str, int]) -> int:
     return left["pending"] + left["unsent"] + left["accepted"]
 
 
-def _sum(count: Callable[[str], dict[str, int]], databases: Sequence[str]) -> dict[str, int]:
-    counted = [count(using) for using in databases]
-    return {name: sum(one[name] for one in counted) for name in counted[0]}
+def _add_up(count: Callable[[str], dict[str, int]], databases: Sequence[str]) -> dict[str, int]:
+    """Return the sums of the counts of all databases."""
+    counts = [count(using) for using in databases]
+    return {name: sum(in_database[name] for in_database in counts) for name in counts[0]}

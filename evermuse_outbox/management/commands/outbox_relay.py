@@ -1,4 +1,4 @@
-"""``manage.py outbox_relay``: the whole pipeline in one process, for a host without Celery at hand."""
+"""``manage.py outbox_relay``: do the work of the Celery workers in one process, without Celery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseError
 
 from ...conf import get_settings
@@ -25,24 +24,35 @@ from ...delivery.context import (
 from ...delivery.loop import poll, relay_with_pool
 from ...schedule import MAINTAIN
 from ...upkeep.maintenance import maintain_all
+from .. import CommandWithExamples
 
 logger = logging.getLogger(__name__)
 
-IDLE = 0.2
-"""Seconds between two looks where nothing was to do."""
+IDLE_PAUSE = 0.2
+"""Seconds until a thread looks for work again if it found none."""
 
-TROUBLE = 1.0
-"""Seconds to wait after trouble."""
+ERROR_PAUSE = 1.0
+"""Seconds until a thread tries again after an error."""
 
 RUN_SECONDS = 5.0
-"""How long one step runs, and so how long a stop may take beside what is under way."""
+"""Seconds of one run of a step. After a signal, the command waits for the runs and for the requests under way."""
+
+SIGNAL_CHECK_INTERVAL = 0.1
+"""Seconds between two checks whether a signal has arrived."""
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = (
-        "Seals, sends and follows in one process, without Celery: the same pipeline, the same leases and the "
-        "same pace, so that it may run beside Celery workers and beside itself. Stops at SIGINT or SIGTERM after "
-        "what is under way."
+        "Seal, send, poll and maintain in one process, without Celery. It uses the same leases and the same rate "
+        "limit as the Celery workers, so it can run beside them, and several of these processes can run at once. "
+        "SIGINT (Ctrl-C) or SIGTERM stops it after the requests under way."
+    )
+
+    examples = (
+        "examples:\n"
+        "  manage.py outbox_relay                         run until a signal stops it, for instance under systemd\n"
+        "  manage.py outbox_relay & manage.py outbox_drain\n"
+        "                                                 send everything that is pending, and wait for it\n"
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,23 +65,24 @@ class Command(BaseCommand):
         ]
         for thread in threads:
             thread.start()
-        self.stdout.write(f"Relaying for {', '.join(get_settings().workspaces)}; Ctrl-C stops.")
+        self.stdout.write(f"Relaying for {', '.join(get_settings().workspaces)}. Press Ctrl-C to stop.")
         self.stdout.flush()
         while not stop.is_set():
-            # No stop.wait() here: it holds a lock that the signal handler, in this same thread, would need.
-            time.sleep(0.1)
+            # Not stop.wait(): it holds a lock that the signal handler, which runs in this thread, needs.
+            time.sleep(SIGNAL_CHECK_INTERVAL)
         for thread in threads:
             thread.join()
         self.stdout.write("Stopped.")
 
     def _steps(self) -> list[tuple[str, Callable[[], int], float]]:
+        """Return the name, the function and the idle pause of each thread."""
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
         for using, name in queue_keys():
-            steps.append((f"poll {name}", partial(_run, poll, using, name), IDLE))
-            for turn in ("even", "odd"):  # one goes on while the other waits for its last answers
-                steps.append(
-                    (f"send {name}, {turn} turns", partial(_run, relay_with_pool, using, name), IDLE)
-                )
+            steps.append((f"poll {name}", partial(_run, poll, using, name), IDLE_PAUSE))
+            # Two relays, because each waits for its last answers before it returns; the other sends meanwhile.
+            for number in (1, 2):
+                relay = partial(_run, relay_with_pool, using, name)
+                steps.append((f"relay {number} of {name}", relay, IDLE_PAUSE))
         return steps
 
 
@@ -81,27 +92,30 @@ def _run(step: Callable[[DeliveryContext, float], int], using: str, name: str) -
 
 def _maintain() -> int:
     maintain_all(Clock())
-    return 0
+    return 0  # so that the thread pauses after each run
 
 
 def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> None:
-    """Until told to stop; whatever goes wrong is told and tried again, with a new connection."""
+    """Run a step again and again until ``stop`` is set; after an error, with new database connections."""
     while not stop.is_set():
         try:
-            done = step()
+            count = step()
         except DatabaseError as error:
             logger.warning(
-                "%s is left for later: %s", threading.current_thread().name, summarise_error(error)
+                "%s will be tried again: %s", threading.current_thread().name, summarise_error(error)
             )
-            close_thread_connections()
-            stop.wait(TROUBLE)
-            done = 0
+            count = _recover(stop)
         except Exception:
-            # A thread that ended here would be missing until somebody starts the process anew.
-            logger.exception("%s failed, and is tried again", threading.current_thread().name)
-            close_thread_connections()
-            stop.wait(TROUBLE)
-            done = 0
-        if not done:
+            # If the thread ended here, its step would not run again until a restart of the process.
+            logger.exception("%s failed and will be tried again", threading.current_thread().name)
+            count = _recover(stop)
+        if not count:
             stop.wait(pause)
     close_thread_connections()
+
+
+def _recover(stop: threading.Event) -> int:
+    """Close the database connections of this thread and pause; return 0, the number of batches handled."""
+    close_thread_connections()
+    stop.wait(ERROR_PAUSE)
+    return 0

@@ -1,4 +1,4 @@
-"""``manage.py outbox_resume``: a person's word that what held records back is mended."""
+"""``manage.py outbox_resume``: make paused workspaces and groups active again."""
 
 from __future__ import annotations
 
@@ -12,67 +12,66 @@ from django.utils import timezone
 from ...conf import get_settings
 from ...models import GroupState, OutboxGroup, OutboxWorkspace, WorkspaceState
 from ...wakeup import wake_workers
-from ..databases import add_database, databases_of
-from ..help_with_examples import CommandWithExamples
+from .. import CommandWithExamples, add_database, databases_of
 
 
 class Command(CommandWithExamples):
     help = (
-        "Ends what holds records back: workspaces that are paused or backing off, and groups in which everything "
-        "was refused alike. They would go on by themselves once a probe succeeds; this is to go on at once. "
-        "A retryAfter of Evermuse is obeyed all the same."
+        "Make workspaces active that are paused or backing off, and groups of which Evermuse refused every record. "
+        "Use it after you have corrected the cause: without it, they become active when their next probe succeeds. "
+        "A workspace that Evermuse asked to wait (retryAfter) stays throttled until that time."
     )
 
     examples = (
         "examples:\n"
-        "  manage.py outbox_resume                        everything that is held\n"
-        "  manage.py outbox_resume --workspace emea       what is held in one workspace\n"
-        "  manage.py outbox_resume --group email prod-1   one group\n"
+        "  manage.py outbox_resume                        resume all workspaces and groups\n"
+        "  manage.py outbox_resume --workspace emea       resume one workspace and its groups\n"
+        "  manage.py outbox_resume --group email prod-1   resume one group: its _type and _product_id\n"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--workspace", metavar="NAME", help="only in this workspace (default: in all)")
+        parser.add_argument("--workspace", metavar="NAME", help="only this workspace (default: all)")
         parser.add_argument(
-            "--group", nargs=2, metavar=("TYPE", "PRODUCT"), help="only this group, and no workspace's hold"
+            "--group", nargs=2, metavar=("TYPE", "PRODUCT"), help="only this group, and no workspace"
         )
         add_database(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         known = get_settings().workspaces
-        named = options["workspace"]
-        if named is not None and named not in known:
-            raise CommandError(f"No workspace {named!r} in the settings; known: {', '.join(sorted(known))}.")
-        names = [named] if named else list(known)
-        resumed = [
+        name = options["workspace"]
+        if name is not None and name not in known:
+            raise CommandError(f"No workspace {name!r} in the settings; known: {', '.join(sorted(known))}.")
+        names = [name] if name else list(known)
+        lines = [
             line
             for using in databases_of(options)
             for name in names
             for line in self._resume(using, name, options["group"])
         ]
-        for line in resumed:
+        for line in lines or ["Nothing to resume: no workspace or group is paused."]:
             self.stdout.write(line)
-        if not resumed:
-            self.stdout.write("Nothing is held.")
 
     def _resume(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
-        found = [*self._workspace(using, name, group), *self._groups(using, name, group)]
-        if found:
+        lines = [*self._resume_workspace(using, name, group), *self._resume_groups(using, name, group)]
+        if lines:
             wake_workers(using, name)
-        yield from found
+        yield from lines
 
-    def _workspace(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
+    def _resume_workspace(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         rows = OutboxWorkspace.objects.using(using)
         row = rows.filter(pk=name).exclude(state=WorkspaceState.ACTIVE).first()
         if row is None or group:
             return
         if rows.resume(name, timezone.now()):
-            yield f"Workspace {name} is open again. It was {row.get_state_display()}: {row.reason}"
+            yield f"Workspace {name} is active again. It was {row.get_state_display()}: {row.reason}"
         else:
-            yield f"Workspace {name} stays throttled, as Evermuse asked for it, until {row.blocked_until}."
+            yield f"Workspace {name} stays throttled until {row.blocked_until}, because Evermuse asked to wait."
 
-    def _groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
+    def _resume_groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         rows = OutboxGroup.objects.using(using).exclude(state=GroupState.CLEARED)
         for row in list(rows.named(name, *group) if group else rows.filter(workspace=name)):
             if rows.filter(pk=row.pk).resume():
-                was = f"{row.get_state_display()}: {row.reason or row.error_signature}"
-                yield f"Group {row} of workspace {name} goes on. It was {was}"
+                reason = row.reason or row.error_signature
+                yield (
+                    f"Group {row} of workspace {name} is active again. It was {row.get_state_display()}: {reason}"
+                )

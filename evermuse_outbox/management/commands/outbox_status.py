@@ -1,4 +1,4 @@
-"""``manage.py outbox_status``: where the records are, and why one of them is there."""
+"""``manage.py outbox_status``: show the number of records in each state, or explain one record."""
 
 from __future__ import annotations
 
@@ -13,78 +13,92 @@ from django.template.defaultfilters import filesizeformat
 from ...conf import get_settings
 from ...insight.explain import explain_record
 from ...insight.status import status
-from ...models import OutboxRecord
-from ..help_with_examples import CommandWithExamples
+from ...models import OutboxRecord, WorkspaceState
+from .. import CommandWithExamples
 
-BAR = 40
-MANY = 1_000
-"""Rows from which on it matters how a table is kept."""
+BAR_LENGTH = 40
+"""Characters of the longest bar."""
+
+MIN_ROWS = 1_000
+"""Rows and dead rows below which a table is not shown, because its size does not matter yet."""
 
 
 class Command(CommandWithExamples):
     help = (
-        "Shows how many records and batches are in each state, how old the oldest unsent record is, and "
-        "what holds a workspace back."
+        "Show how many records and batches are in each state, the age of the oldest record that is not sent, and "
+        "which workspaces and groups are paused and why. With --record, explain the state of one record."
     )
 
     examples = (
         "examples:\n"
-        "  manage.py outbox_status              a table for people\n"
-        "  manage.py outbox_status --json       the same for monitors\n"
-        "  manage.py outbox_status --record 17  why record 17 is where it is\n"
+        "  manage.py outbox_status                    show a table\n"
+        "  manage.py outbox_status --json             print the same as JSON, for monitoring\n"
+        "  manage.py outbox_status --record 17        explain record 17: what happens next, and when\n"
+        "  manage.py outbox_status --database other   show the outbox in another database\n"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument("--record", type=int, metavar="ID", help="explain one record")
+        parser.add_argument("--record", type=int, metavar="ID", help="explain the state of this record")
         parser.add_argument(
             "--database",
             choices=tuple(connections),
-            help="database alias (default: the first of DATABASES)",
+            help="database alias (default: the first in the setting DATABASES)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         using = options["database"] or get_settings().databases[0]
         if options["record"] is not None:
-            self.stdout.write(self._why(using, options["record"]))
+            self.stdout.write(self._explain(using, options["record"]))
         elif options["json"]:
             self.stdout.write(json.dumps(status(using)))
         else:
-            self._table(status(using))
+            self._print_table(status(using))
 
-    def _why(self, using: str, pk: int) -> str:
+    def _explain(self, using: str, pk: int) -> str:
         record = OutboxRecord.objects.using(using).filter(pk=pk).first()
         if record is None:
             raise CommandError(f"No record {pk} in the database {using!r}; it may have been purged.")
         return f"{record} is {record.get_state_display()}. {explain_record(record)}"
 
-    def _table(self, figures: dict[str, Any]) -> None:
+    def _print_table(self, figures: dict[str, Any]) -> None:
         for title in ("records", "batches"):
             self.stdout.write(self.style.MIGRATE_HEADING(title.capitalize()))
-            most = max(figures[title].values()) or 1
+            highest = max(figures[title].values()) or 1
             for state, count in figures[title].items():
-                bar = "█" * (-(-count * BAR // most))
+                bar = "█" * (-(-count * BAR_LENGTH // highest))  # rounded up, so that one record is visible
                 self.stdout.write(f"  {state:<11}{count:>12,}  {bar}")
         age = figures["oldest_unsent_seconds"]
         self.stdout.write(f"Oldest unsent record: {'none' if age is None else f'{age:,.1f} s'}")
-        self._workspaces(figures)
-        for table, told in figures["tables"].items():
-            if told["rows"] + told["dead_rows"] >= MANY:
-                self.stdout.write(f"Table {table}: {_in_words(told)}")
+        self._print_workspaces(figures["workspaces"])
+        self._print_paused_groups(figures["paused_groups"])
+        for table, sizes in figures["tables"].items():
+            if sizes["rows"] + sizes["dead_rows"] >= MIN_ROWS:
+                self.stdout.write(f"Table {table}: {_describe_sizes(sizes)}")
 
-    def _workspaces(self, figures: dict[str, Any]) -> None:
-        for name, told in figures["workspaces"].items():
-            held = f" until {told['blocked_until']}: {told['reason']}" if "reason" in told else ""
-            self.stdout.write(f"Workspace {name}: {told['state']}{held}")
-        for told in figures["paused_groups"]:
-            group = f"{told['type']} · {told['product_id']} (workspace {told['workspace']})"
-            self.stdout.write(self.style.WARNING(f"Group {group} is paused: {told['reason']}"))
-            self.stdout.write(f"  {told['advice']}")
+    def _print_workspaces(self, workspaces: dict[str, dict[str, Any]]) -> None:
+        for name, workspace in workspaces.items():
+            self.stdout.write(f"Workspace {name}: {_describe_workspace(workspace)}")
+
+    def _print_paused_groups(self, groups: list[dict[str, Any]]) -> None:
+        for row in groups:
+            group = f"{row['type']} · {row['product_id']} (workspace {row['workspace']})"
+            self.stdout.write(self.style.WARNING(f"Group {group} is paused: {row['reason']}"))
+            self.stdout.write(f"  {row['advice']}")
 
 
-def _in_words(table: dict[str, Any]) -> str:
-    share = table["dead_rows"] / (table["rows"] + table["dead_rows"])
+def _describe_workspace(workspace: dict[str, Any]) -> str:
+    """Return "active", or for instance "paused until … because: …"."""
+    state = WorkspaceState(workspace["state"]).label
+    if "reason" not in workspace:
+        return str(state)
+    until = f" until {workspace['blocked_until']}" if workspace["blocked_until"] else ""
+    return f"{state}{until} because: {workspace['reason']}"
+
+
+def _describe_sizes(sizes: dict[str, Any]) -> str:
+    share = sizes["dead_rows"] / (sizes["rows"] + sizes["dead_rows"])
     return (
-        f"about {table['rows']:,} rows and {table['dead_rows']:,} dead ones ({share:.0%}), "
-        f"{filesizeformat(table['bytes'])}, last vacuum {table['vacuumed_at'] or 'never'}"
+        f"about {sizes['rows']:,} rows and {sizes['dead_rows']:,} dead rows ({share:.0%}), "
+        f"{filesizeformat(sizes['bytes'])}, last vacuum {sizes['vacuumed_at'] or 'never'}"
     )
