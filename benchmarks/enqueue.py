@@ -1,8 +1,8 @@
 """Time of enqueue compared with a bare INSERT, and of enqueue_many compared with COPY and bulk_create.
 
-    python -m benchmarks enqueue                          # all databases, 1.5 KB and 20 KB
-    python -m benchmarks enqueue --databases postgresql   # one database
-    python -m benchmarks enqueue --rounds 300 --sizes 1500
+    python -m benchmarks enqueue                          # all databases, 1.5 KB and 20 KB.
+    python -m benchmarks enqueue --databases postgresql   # one database.
+    python -m benchmarks enqueue --rounds 300 --sizes 1500      # one size.
 
 All methods run in one process on one connection. Each round runs every method once, in random order, with new
 records. With single records, a transaction has ten calls. With many records, it has one call. BEGIN and COMMIT
@@ -78,6 +78,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=int,
+        metavar="N",
         default=100,
         help=f"rounds of {CALLS_PER_TRANSACTION} single records (default: 100)",
     )
@@ -88,7 +89,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         metavar="N",
         help="records per call of enqueue_many (default: 1000)",
     )
-    parser.add_argument("--many-rounds", type=int, default=10, help="rounds of many records (default: 10)")
+    parser.add_argument(
+        "--many-rounds", type=int, metavar="N", default=10, help="rounds of many records (default: 10)"
+    )
     parser.add_argument("--child", nargs=2, metavar=("DATABASE", "FILE"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

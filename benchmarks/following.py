@@ -1,8 +1,8 @@
 """Polling of accepted batches while a backlog is sent: reads per batch, and delay until completion is known.
 
-    python -m benchmarks following                                  # batches complete after 2, 30 and 120 s
-    python -m benchmarks following --complete-after 30 --workers 1 2
-    python -m benchmarks following --open 1000 --complete-after 60  # 1,000 batches are open at the start
+    python -m benchmarks following                                  # batches complete after 2, 30 and 120 s.
+    python -m benchmarks following --complete-after 30 --workers 2  # one run.
+    python -m benchmarks following --open 1000 --complete-after 60  # 1,000 batches are open at the start.
 
 Celery workers send many small batches at the published rate limit (MAX_BATCH_RECORDS is lowered). They use
 PostgreSQL and Redis. The API only counts requests (benchmarks/common/sink.py). "Under load" is the time from
@@ -104,9 +104,15 @@ def main(arguments: list[str]) -> None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("following", __doc__, "--database")
-    parser.add_argument("--batches", type=int, default=600, help="batches to send (default: 600, one minute)")
-    parser.add_argument("--open", type=int, default=0, help="accepted batches at the start (default: 0)")
-    parser.add_argument("--batch-records", type=int, default=10, help="records per batch (default: 10)")
+    parser.add_argument(
+        "--batches", type=int, metavar="N", default=600, help="batches to send (default: 600, one minute)"
+    )
+    parser.add_argument(
+        "--open", type=int, metavar="N", default=0, help="accepted batches at the start (default: 0)"
+    )
+    parser.add_argument(
+        "--batch-records", type=int, metavar="N", default=10, help="records per batch (default: 10)"
+    )
     parser.add_argument(
         "--complete-after",
         type=float,
@@ -116,7 +122,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         help="time until a batch is complete, one run each (default: 2 30 120)",
     )
     parser.add_argument(
-        "--workers", type=int, nargs="+", default=[1, 2], help="worker processes, one run each (default: 1 2)"
+        "--workers",
+        type=int,
+        metavar="N",
+        nargs="+",
+        default=[1, 2],
+        help="worker processes, one run each (default: 1 2)",
     )
     return parser.parse_args(arguments)
 

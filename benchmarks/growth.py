@@ -1,8 +1,8 @@
 """Purge of a million old rows during delivery: its speed, its cost, and the bloat of the table.
 
-    python -m benchmarks growth                                        # purge 1,000,000 rows
-    python -m benchmarks growth --old 100000 --records 100000          # a short run
-    python -m benchmarks growth --workers 2 --delay 0.3
+    python -m benchmarks growth                                # purge 1,000,000 rows.
+    python -m benchmarks growth --old 100000 --records 100000  # a short run.
+    python -m benchmarks growth --workers 2 --delay 0.3        # two workers, a slow API.
 
 Celery workers deliver the same backlog twice at the published rate limit. In the first drain, no delivered row is
 old enough to be purged. Before the second drain, old rows are added, and the maintenance task of the workers purges
@@ -53,21 +53,33 @@ def main(arguments: list[str]) -> None:
             runs.append(_run(bed, api, monitor, options, "without purge"))
             _fill(bulk_rows.add_delivered, options.old, "old rows", days_ago=30)
             runs.append(_run(bed, api, monitor, options, "with purge"))
-            remaining = _purge_remaining(bed, monitor)
+            remaining = _purge_remaining()
         after = _vacuum_and_sample(bed)
         _add_tables(report, options, runs, remaining, after, monitor)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("growth", __doc__, "--workers", "--rate", "--delay")
-    parser.add_argument("--old", type=int, default=1_000_000, help="old rows to purge (default: 1000000)")
     parser.add_argument(
-        "--young", type=int, default=100_000, help="delivered rows that are not purged (default: 100000)"
+        "--old", type=int, metavar="N", default=1_000_000, help="old rows to purge (default: 1000000)"
     )
     parser.add_argument(
-        "--records", type=int, default=300_000, help="records to deliver in each drain (default: 300000)"
+        "--young",
+        type=int,
+        metavar="N",
+        default=100_000,
+        help="delivered rows that are not purged (default: 100000)",
     )
-    parser.add_argument("--senders", type=int, default=10, help="the setting SENDERS (default: 10)")
+    parser.add_argument(
+        "--records",
+        type=int,
+        metavar="N",
+        default=300_000,
+        help="records to deliver in each drain (default: 300000)",
+    )
+    parser.add_argument(
+        "--senders", type=int, metavar="N", default=10, help="the setting SENDERS (default: 10)"
+    )
     parser.add_argument(
         "--no-vacuum", dest="vacuum", action="store_false", help="do not run VACUUM if autovacuum is off"
     )
@@ -110,7 +122,7 @@ def _run(
     }
 
 
-def _purge_remaining(bed: testbed.Testbed, monitor: TableMonitor) -> dict[str, float]:
+def _purge_remaining() -> dict[str, float]:
     """Purge the old rows that are left after the drain, without other load."""
     from evermuse_outbox.delivery.context import Clock
     from evermuse_outbox.upkeep.purge import Walks, purge

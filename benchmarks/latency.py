@@ -1,8 +1,8 @@
 """Time from COMMIT until the record arrives at the API: for lone records, and for streams of records.
 
-    python -m benchmarks latency
-    python -m benchmarks latency --lone 20 --only "RabbitMQ"
-    python -m benchmarks latency --rates 5 50 500 --seconds 20
+    python -m benchmarks latency                              # all triggers and three streams.
+    python -m benchmarks latency --lone 20 --only RabbitMQ    # one trigger.
+    python -m benchmarks latency --lone 0 --rates 5 50 500    # streams only.
 
 Lone records: the workers are idle, and one record commits at a random time. The API stores the time when it has
 read the head of the request. Four triggers of the relay are compared: a wake-up message through Redis, one
@@ -85,15 +85,20 @@ def main(arguments: list[str]) -> None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("latency", __doc__, "--size", "--delay")
-    parser.add_argument("--lone", type=int, default=60, help="lone records per trigger (default: 60)")
+    parser.add_argument(
+        "--lone", type=int, metavar="N", default=60, help="lone records per trigger (default: 60)"
+    )
     parser.add_argument(
         "--rates",
         type=float,
+        metavar="N",
         nargs="*",
         default=[5, 50, 500],
         help="records per second of each stream (default: 5 50 500)",
     )
-    parser.add_argument("--seconds", type=float, default=20, help="duration of a stream (default: 20)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="SECONDS", default=20, help="duration of a stream (default: 20)"
+    )
     parser.add_argument(
         "--only",
         action="append",
@@ -150,7 +155,7 @@ class _Numbers:
 def _measure_lone(api: sink.Sink, options: argparse.Namespace, numbers: _Numbers, title: str) -> list[float]:
     """Return the waits of lone records, in seconds. The records are 0.5 to 1.5 seconds apart."""
     rng = Random(7)
-    commit_times = list(_random_times(rng, options.lone, lambda: 0.5 + rng.random()))
+    commit_times = list(_random_times(options.lone, lambda: 0.5 + rng.random()))
     return _waits(api, _enqueue_at(commit_times, numbers, options.size, title))
 
 
@@ -160,7 +165,7 @@ def _measure_stream(
     """Return the figures of a stream of single records."""
     time.sleep(PAUSE)
     rng = Random(7)
-    commit_times = list(_random_times(rng, int(rate * options.seconds), lambda: rng.expovariate(rate)))
+    commit_times = list(_random_times(int(rate * options.seconds), lambda: rng.expovariate(rate)))
     started = time.time()
     committed = _enqueue_at(commit_times, numbers, options.size, f"{rate:g}/s")
     duration = time.time() - started
@@ -171,7 +176,7 @@ def _measure_stream(
     return {"rate": rate, "lasted": duration, "waits": waits, "sends": sends, "reads": reads}
 
 
-def _random_times(rng: Random, count: int, gap: Callable[[], float]) -> Iterator[float]:
+def _random_times(count: int, gap: Callable[[], float]) -> Iterator[float]:
     """Yield ``count`` times in seconds from the start. ``gap()`` returns the seconds between two of them."""
     commit_time = 0.0
     for _ in range(count):

@@ -1,8 +1,8 @@
 """Comparison with other packages: cost of enqueueing, records per second, SQL statements per record.
 
-    python -m benchmarks peers
-    python -m benchmarks peers --records 2000 --rounds 1         # a short run
-    python -m benchmarks peers --only jaiminho --only evermuse
+    python -m benchmarks peers                                   # all contenders.
+    python -m benchmarks peers --records 2000 --rounds 1         # a short run.
+    python -m benchmarks peers --only jaiminho --only evermuse   # two contenders.
 
 The contenders are a Celery task per record, django-celery-outbox, django-post_office, django-outbox-pattern,
 django-jaiminho, and evermuse_outbox: with full batches, and for comparison with one record per request. Each
@@ -87,18 +87,20 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--records",
         type=int,
+        metavar="N",
         default=5_000,
         help="records per contender, 20 times as many for full batches (default: 5000)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
+    parser.add_argument("--rounds", type=int, metavar="N", default=3, help="rounds (default: 3)")
     parser.add_argument(
         "--counted",
         type=int,
+        metavar="N",
         default=1_000,
         help="records in the run that counts SQL statements (default: 1000)",
     )
     parser.add_argument(
-        "--patience", type=float, default=300, metavar="SECONDS", help="time limit of a run (default: 300)"
+        "--timeout", type=float, default=300, metavar="SECONDS", help="time limit of a run (default: 300)"
     )
     parser.add_argument(
         "--only",
@@ -148,7 +150,7 @@ def _time(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
         times = _enqueue(variables, contender, options.records, options.size, "--more", f"{more}")
         with _workers(variables, contender, home):
             figures = _wait_for(
-                api, contender, variables["DATABASE_URL"], options.records + more, options.patience
+                api, contender, variables["DATABASE_URL"], options.records + more, options.timeout
             )
     return _figures(times, figures)
 
@@ -164,7 +166,7 @@ def _count(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
         _enqueue(variables | {"DATABASE_URL": url}, contender, count, options.size, "--no-bare")
         enqueued = Counter(counts)
         with _workers(variables | {"DATABASE_URL": url}, contender, home):
-            _wait_for(api, contender, variables["DATABASE_URL"], count, options.patience)
+            _wait_for(api, contender, variables["DATABASE_URL"], count, options.timeout)
             delivered = counts - enqueued
     return {"records": count, "enqueue": enqueued, "delivery": delivered}
 

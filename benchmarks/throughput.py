@@ -1,9 +1,9 @@
 """Delivery of a backlog: requests per second, records per request, CPU and WAL per record, reads per batch.
 
-    python -m benchmarks throughput                                  # published rate limit, one worker
-    python -m benchmarks throughput --records 1000000 --workers 2
-    python -m benchmarks throughput --rate 100000 --workers 2        # practically no rate limit
-    python -m benchmarks throughput --delay 1                        # the API answers after a second
+    python -m benchmarks throughput                                  # published rate limit, one worker.
+    python -m benchmarks throughput --records 1000000 --workers 2    # a large backlog, two workers.
+    python -m benchmarks throughput --rate 100000 --workers 2        # practically no rate limit.
+    python -m benchmarks throughput --delay 1                        # the API answers after a second.
 
 The API only counts requests (benchmarks/common/sink.py). It runs in its own process on this machine.
 """
@@ -50,10 +50,14 @@ def main(arguments: list[str]) -> None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("throughput", __doc__, "--size", "--workers", "--rate", "--delay", "--database")
-    parser.add_argument("--records", type=int, default=100_000, help="records to deliver (default: 100000)")
-    parser.add_argument("--senders", type=int, default=16, help="the setting SENDERS (default: 16)")
     parser.add_argument(
-        "--batch", type=int, default=1_000, help="the setting MAX_BATCH_RECORDS (default: 1000)"
+        "--records", type=int, metavar="N", default=100_000, help="records to deliver (default: 100000)"
+    )
+    parser.add_argument(
+        "--senders", type=int, metavar="N", default=16, help="the setting SENDERS (default: 16)"
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", default=1_000, help="the setting MAX_BATCH_RECORDS (default: 1000)"
     )
     parser.add_argument(
         "--complete-after",

@@ -1,7 +1,7 @@
 """Enqueueing and delivery at the same time on one machine, at about the rate that Evermuse accepts.
 
-    python -m benchmarks together                           # 9,500 records per second, ten minutes
-    python -m benchmarks together --rate 10000 --keys 2     # more than one API key accepts
+    python -m benchmarks together                           # 9,500 records per second, ten minutes.
+    python -m benchmarks together --rate 10000 --keys 2     # more than one API key accepts.
 
 A process calls ``enqueue_many`` in a transaction every tenth of a second, validation included
 (benchmarks/common/producer.py).
@@ -51,10 +51,12 @@ def main(arguments: list[str]) -> None:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = parser_of("together", __doc__, "--workers", "--database")
     parser.add_argument(
-        "--rate", type=int, default=9_500, help="records to enqueue per second (default: 9500)"
+        "--rate", type=int, metavar="N", default=9_500, help="records to enqueue per second (default: 9500)"
     )
-    parser.add_argument("--minutes", type=float, default=10, help="duration (default: 10)")
-    parser.add_argument("--keys", type=int, default=1, help="API keys, with one workspace each (default: 1)")
+    parser.add_argument("--minutes", type=float, metavar="MINUTES", default=10, help="duration (default: 10)")
+    parser.add_argument(
+        "--keys", type=int, metavar="N", default=1, help="API keys, with one workspace each (default: 1)"
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,8 +1,8 @@
 """Use of the rate limit by one to eight worker processes, with fast and slow responses of the API.
 
-    python -m benchmarks workers                                # 1, 2, 4, 8 processes; 5 ms, 0.3 s and 1 s
-    python -m benchmarks workers --workers 2 --delay 1
-    python -m benchmarks workers --workers 2 --delay 0.005 --small 2000   # beside 2,000 small groups
+    python -m benchmarks workers                                          # 1, 2, 4, 8 processes; 5 ms, 0.3 s and 1 s.
+    python -m benchmarks workers --workers 2 --delay 1                    # one run.
+    python -m benchmarks workers --workers 2 --delay 0.005 --small 2000   # beside 2,000 small groups.
 
 Celery workers send many small batches (MAX_BATCH_RECORDS is lowered), because the rate limit counts requests. The
 API only counts requests (benchmarks/common/sink.py). All figures are of the requests that arrived there.
@@ -98,6 +98,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--workers",
         type=int,
+        metavar="N",
         nargs="+",
         default=[1, 2, 4, 8],
         help="worker processes, one run each (default: 1 2 4 8)",
@@ -110,8 +111,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         metavar="SECONDS",
         help="response times of the API (default: 0.005 0.3 1)",
     )
-    parser.add_argument("--small", type=int, default=0, help="further groups of three records (default: 0)")
-    parser.add_argument("--seconds", type=float, default=45, help="duration of a run (default: 45)")
+    parser.add_argument(
+        "--small", type=int, metavar="N", default=0, help="further groups of three records (default: 0)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="SECONDS", default=45, help="duration of a run (default: 45)"
+    )
     return parser.parse_args(arguments)
 
 

@@ -17,11 +17,13 @@ SHARED: dict[str, dict[str, Any]] = {
     "--workers": {
         "type": int,
         "default": 1,
+        "metavar": "N",
         "help": "number of Celery worker processes (default: %(default)s)",
     },
     "--rate": {
         "type": float,
         "default": 10,
+        "metavar": "N",
         "help": "the setting RATE_LIMIT, in requests per second (default: %(default)s)",
     },
     "--delay": {

@@ -99,6 +99,7 @@ class Capture:
         self._explain = explain
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Run a statement, and record it. Django calls this for each statement."""
         plan = self._plan(context["connection"], sql, params) if self._explain and not many else None
         started = time.perf_counter()
         try:

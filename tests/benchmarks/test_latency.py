@@ -18,7 +18,7 @@ def test_reads_count_as_requests_in_the_sliding_second():
 def test_random_times_increase():
     rng = Random(1)
 
-    times = list(latency._random_times(rng, 50, lambda: rng.expovariate(5)))
+    times = list(latency._random_times(50, lambda: rng.expovariate(5)))
 
     assert len(times) == 50
     assert times == sorted(times)
