@@ -17,7 +17,7 @@ from django.db import connections, transaction
 
 from evermuse_outbox import outbox, tasks
 from evermuse_outbox.delivery.context import Clock, DatabaseErrorKind, classify_database_error, open_context
-from evermuse_outbox.delivery.loop import SenderPool, _help, poll, relay
+from evermuse_outbox.delivery.loop import SenderPool, poll, relay
 from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
@@ -327,23 +327,25 @@ def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case,
 
 
 def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alias, case, caplog):
-    def send_with_help():
-        pool = SenderPool.of(open_context(alias, "default"))
-        assert pool.begin(60)
-        pool.call(_help, 2)
+    def send_with_another_sender():
+        pool = SenderPool.of(
+            open_context(alias, "default"), lambda context, seconds, pool: relay(context, seconds, pool)
+        )
+        assert pool.start_run(60)
+        pool.start_senders(2)
         pool.stop_leading()
         try:
-            return pool.end()
+            return pool.finish_run()
         finally:
             connections[alias].close()  # this thread had another
 
-    for step in (lambda: tasks.relay(alias, "default"), send_with_help):
+    for step in (lambda: tasks.relay(alias, "default"), send_with_another_sender):
         with case() as ailing:
             enqueue_three(alias)
             ailing.become_read_only()
             assert step() == 0
             (line,) = warnings(caplog)
-            assert line.getMessage().startswith(f"{alias}/default skipped until the next run: ")
+            assert line.getMessage().startswith(f"{alias}/default: skipped until the next run: ")
             assert not line.exc_info
             assert "\n" not in line.getMessage()
             assert posts(worker) == []

@@ -10,7 +10,7 @@ from django.urls import reverse
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import Clock, DatabaseThrottle, open_context
 from evermuse_outbox.delivery.loop import seal_next
-from evermuse_outbox.delivery.scheduling import agenda
+from evermuse_outbox.delivery.scheduling import group_scan
 from evermuse_outbox.insight.explain import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox
@@ -65,10 +65,10 @@ def test_the_database_keeps_the_pace_in_any_time_zone(settings, use_tz):
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
-def test_a_census_in_parts_is_taken_in_any_time_zone(alias, settings, monkeypatch, use_tz):
+def test_a_group_scan_in_parts_works_in_any_time_zone(alias, settings, monkeypatch, use_tz):
     settings.USE_TZ, settings.TIME_ZONE = use_tz, "Asia/Tokyo"
     settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"MAX_BATCH_RECORDS": 2, "LINGER": 0}
-    monkeypatch.setattr(agenda, "GROUPS", 2)  # of three, and one that fills requests is remembered
+    monkeypatch.setattr(group_scan, "MAX_GROUPS", 2)  # of three, and one that fills requests is remembered
     for number in range(12):
         outbox.enqueue(record(number, _product_id=f"p{number % 3}"), using=alias)
     context = open_context(alias, "default")
@@ -77,13 +77,13 @@ def test_a_census_in_parts_is_taken_in_any_time_zone(alias, settings, monkeypatc
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
-def test_what_the_agenda_remembers_stops_nobody_where_the_project_changes_its_mind(alias, settings, use_tz):
+def test_a_stored_run_queue_is_usable_after_the_project_changes_use_tz(alias, settings, use_tz):
     settings.USE_TZ, settings.TIME_ZONE = not use_tz, "Asia/Tokyo"
     settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"MAX_BATCH_RECORDS": 2, "LINGER": 0}
     outbox.enqueue_many([record(number) for number in range(6)], using=alias)
     context = open_context(alias, "default")
     assert len(seal_next(context).members) == 2
-    assert OutboxWorkspace.objects.using(alias).get().run_queue["heads"]
+    assert OutboxWorkspace.objects.using(alias).get().run_queue["resume_points"]
     settings.USE_TZ = use_tz
     sealed = [seal_next(context) for _ in range(3)]
     assert sum(len(each.members) for each in sealed if each) == 4

@@ -93,9 +93,9 @@ class Life:
         clock = Clock(now=self.clock.now, sleep=self.clock.move, monotonic=self.clock.seconds)
         return dataclasses.replace(opened, clock=clock, throttle=Unpaced())
 
-    def send(self, *, new_first: bool = False) -> object:
+    def send(self, *, prefer_new: bool = False) -> object:
         """One batch, sealed now or before."""
-        return send_next(self.context, new_first=new_first)
+        return send_next(self.context, prefer_new=prefer_new)
 
     def relay(self) -> int:
         """Seals and sends until nothing is due."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from contextvars import copy_context
 
 import pytest
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.gates import permits as pace
+from evermuse_outbox.delivery.gates import back_off, block_for_retry_after, workspace_circuit
+from evermuse_outbox.delivery.gates.workspace_breaker import THROTTLE_RETRY
 from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace, WorkspaceState
 from evermuse_outbox.sandbox import Fault
@@ -18,17 +18,15 @@ HOURS = 3_600
 
 
 class Sender:
-    """One of many that are under way side by side, each let in by a gate of its own."""
+    """One of many senders at the same time, each admitted by its own circuit."""
 
     def __init__(self, context):
-        self._channel = context
-        self._context = copy_context()  # what a thread has
-        self._gate = pace.gate(context)
-        self.let_in = self._context.run(self._gate.__enter__)
+        self._context, self._admission = context, workspace_circuit(context)
+        self.circuit = self._admission.__enter__()
 
     def fails(self):
-        self._context.run(pace.back_off, self._channel, "HTTP 503")
-        self._context.run(self._gate.__exit__, None, None, None)
+        back_off(self._context, "HTTP 503", self.circuit.failures)
+        self._admission.__exit__(None, None, None)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +44,7 @@ def held_for(alias, clock):
 
 def test_requests_that_were_under_way_together_fail_as_one(context, alias, clock):
     senders = [Sender(context) for _ in range(10)]
-    assert all(sender.let_in.is_open for sender in senders)
+    assert all(sender.circuit.allows_requests for sender in senders)
     for sender in senders:
         sender.fails()
     assert workspace(alias).failures == 1
@@ -67,9 +65,9 @@ def test_each_try_after_a_pause_that_fails_makes_the_next_one_longer(context, al
 
 def test_a_failure_does_not_shorten_a_retry_after(context, alias, clock):
     late = Sender(context)
-    pace.hold_for_retry_after(context, 60, "HTTP 429")
+    block_for_retry_after(context, 60, "HTTP 429")
     late.fails()
-    pace.hold_for_retry_after(context, 1, "HTTP 429")
+    block_for_retry_after(context, 1, "HTTP 429")
     assert workspace(alias).state == WorkspaceState.THROTTLED
     assert held_for(alias, clock) == 60
 
@@ -78,10 +76,10 @@ def test_who_keeps_the_pace_going_away_is_no_failure_of_the_api(context, alias, 
     from evermuse_outbox.ratelimit import ThrottleUnavailable
 
     for _ in range(5):
-        with pace.gate(context) as gate:
-            assert gate.is_open
+        with workspace_circuit(context) as circuit:
+            assert circuit.allows_requests
             raise ThrottleUnavailable("Redis holds the rate limit and does not answer")
-        clock.move(pace.KEEPER_DOWN)
+        clock.move(THROTTLE_RETRY)
     assert workspace(alias).failures == 0
 
 

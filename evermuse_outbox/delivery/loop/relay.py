@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 from ...evermuse.api import Accepted
 from ..context import Attempt, DeliveryContext
-from ..gates import Circuit, acquire_permit, is_crowded, paused_groups, workspace_circuit
+from ..gates import acquire_permit, is_crowded, paused_groups, workspace_circuit
 from ..polling import ReconciliationDelayed, needs_reconciliation, poll_due_batch, reconcile
 from ..scheduling import (
     choose_groups,
@@ -70,7 +70,7 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
         except SealRaced as error:
             logger.warning("%s", error)
             return Step.BLOCKED
-        return send(context, sealed, circuit) if sealed else Step.IDLE
+        return send(context, sealed, failures=circuit.failures) if sealed else Step.IDLE
     return Step.BLOCKED  # the throttle backend did not answer
 
 
@@ -96,15 +96,18 @@ def seal_next(context: DeliveryContext) -> SealedBatch | None:
     return sealed
 
 
-def send(context: DeliveryContext, sealed: SealedBatch, circuit: Circuit) -> Step:
-    """Send a leased batch: acquire a permit → POST → settle. Give the batch back if no permit is free in time."""
+def send(context: DeliveryContext, sealed: SealedBatch, *, failures: int = 0) -> Step:
+    """Send a leased batch: acquire a permit → POST → settle. Give the batch back if no permit is free in time.
+
+    ``failures`` is the number of failures in a row of the workspace when the sender was admitted.
+    """
     if needs_reconciliation(context, sealed.batch) and (step := _reconcile(context, sealed)):
         return step
     permit = _acquire_permit_or_give_back(context, sealed)
     if permit is None:
         return Step.BLOCKED
     outcome, attempt = post(context, sealed, permit)
-    settle(context, sealed, outcome, attempt, failures=circuit.failures)
+    settle(context, sealed, outcome, attempt, failures=failures)
     return Step.SENT
 
 

@@ -101,8 +101,8 @@ def two_refused_alike(life, first=NOT_TAKEN):
     life.send()
     life.sandbox.fail_next(REFUSED_ALIKE, count=None)
     life.clock.move(600)
-    life.send(new_first=True)
-    life.send(new_first=True)
+    life.send(prefer_new=True)
+    life.send(prefer_new=True)
 
 
 def all_or_those_not_taken_back(life: Life, states: list[str]) -> None:
@@ -120,7 +120,7 @@ def all_or_those_not_taken_back(life: Life, states: list[str]) -> None:
 )
 def group_is_paused(life):
     """The third batch in a row is refused alike: nobody is at fault, and all of the group waits."""
-    life.send(new_first=True)
+    life.send(prefer_new=True)
 
 
 @scenario(
@@ -131,12 +131,12 @@ def group_is_paused(life):
 )
 def group_is_paused_beside_a_doubt(life):
     """A batch of the group is in doubt, for Evermuse may have it: it keeps its records and its key."""
-    life.send(new_first=True)
+    life.send(prefer_new=True)
 
 
 def paused_group(life):
     two_refused_alike(life)
-    life.send(new_first=True)
+    life.send(prefer_new=True)
     life.clock.move(100)
 
 

@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
-from evermuse_outbox.delivery.context import retries as persisting
-from evermuse_outbox.delivery.context import retry_on_database_error, retry_until
+from evermuse_outbox.delivery.context import retries, retry_on_database_error, retry_until
 
 
 def trouble(name):
@@ -40,7 +39,7 @@ class Step:
 @pytest.fixture
 def slept(clock, monkeypatch):
     """The pauses, each as long as it may be at most."""
-    monkeypatch.setattr(persisting, "full_jitter", lambda tries, base, cap: min(cap, base * 2 ** (tries - 1)))
+    monkeypatch.setattr(retries, "full_jitter", lambda tries, base, cap: min(cap, base * 2 ** (tries - 1)))
     pauses = []
     move = clock.move
     monkeypatch.setattr(clock, "move", lambda seconds: (pauses.append(seconds), move(seconds)))
@@ -57,7 +56,7 @@ def test_a_few_times(clock, slept):
     step = Step(BUSY, ever=True)
     with pytest.raises(OperationalError, match="SQLITE_BUSY"):
         retry_on_database_error("default", clock.clock(), step)
-    assert step.tries == persisting.TRIES
+    assert step.tries == retries.MAX_ATTEMPTS
 
 
 def test_and_not_for_long(clock, slept):
@@ -86,8 +85,8 @@ def test_what_would_be_lost_is_tried_until_shortly_before_the_end(clock, slept):
     step = Step(FULL, ever=True)
     with pytest.raises(OperationalError, match="SQLITE_FULL"):
         retry_until(until, "default", clock.clock(), step)
-    assert 50 < 60 - (until - clock.now()).total_seconds() <= 60 - persisting.SPARE
-    assert step.tries > persisting.TRIES
+    assert 50 < 60 - (until - clock.now()).total_seconds() <= 60 - retries.LEASE_MARGIN
+    assert step.tries > retries.MAX_ATTEMPTS
 
 
 def test_with_no_time_left_it_is_tried_once(clock, slept):

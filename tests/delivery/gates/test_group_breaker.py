@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.gates import group_breaker as systemic
+from evermuse_outbox.delivery.gates import group_breaker
 from evermuse_outbox.delivery.loop import poll, relay, send_next
 from evermuse_outbox.delivery.settling.apply_status import apply_status
 from evermuse_outbox.evermuse.api import Client, Status
@@ -107,7 +107,7 @@ def test_a_paused_group_is_probed_gently_each_time_with_another_record(context, 
         relay(here, 60)
         assert len(posts(sandbox)) == before
         for probe in range(1, 4):
-            clock.move(systemic.PROBE)
+            clock.move(group_breaker.PROBE_INTERVAL)
             relay(here, 60)
             assert len(posts(sandbox)) == before + probe
             assert posts(sandbox)[-1].records == 1
@@ -116,7 +116,7 @@ def test_a_paused_group_is_probed_gently_each_time_with_another_record(context, 
         assert len({digest for _, digest in sizes}) == 3
 
         mend(alias)
-        clock.move(systemic.PROBE)
+        clock.move(group_breaker.PROBE_INTERVAL)
         deliver(here, clock)
         assert states(alias) == {"delivered"}
 
@@ -124,11 +124,11 @@ def test_a_paused_group_is_probed_gently_each_time_with_another_record(context, 
 def test_one_probe_at_a_time(context, alias, small, clock):
     with served(small(), clock, strict=True) as (here, sandbox):
         row = paused(here, alias, clock)
-        clock.move(systemic.PROBE)
-        assert systemic.may_probe(here, row)
-        assert not systemic.may_probe(here, row)
+        clock.move(group_breaker.PROBE_INTERVAL)
+        assert group_breaker.claim_group_probe(here, row)
+        assert not group_breaker.claim_group_probe(here, row)
         row.refresh_from_db()
-        assert not systemic.may_probe(here, row)
+        assert not group_breaker.claim_group_probe(here, row)
 
 
 def test_other_groups_go_on(context, alias, small, clock):
@@ -169,7 +169,7 @@ def test_good_batches_behind_several_bad_ones_are_delivered(context, alias, smal
     with served(small(), clock, **way) as (here, sandbox):
         for _ in range(5):
             deliver(here, clock)
-            clock.move(systemic.PROBE)
+            clock.move(group_breaker.PROBE_INTERVAL)
         assert OutboxRecord.objects.using(alias).filter(state="delivered").count() == 35
         assert OutboxRecord.objects.using(alias).filter(state="rejected").count() == 25
         assert not OutboxGroup.objects.using(alias).filter(state="paused").exists()
@@ -178,7 +178,7 @@ def test_good_batches_behind_several_bad_ones_are_delivered(context, alias, smal
 def test_lone_records_that_are_all_refused_alike_pause_their_group_too(context, alias, small, clock):
     with served(small(MAX_BATCH_RECORDS=1), clock) as (here, sandbox):
         paused(here, alias, clock, count=15)
-        assert len(posts(sandbox)) == systemic.RECORDS
+        assert len(posts(sandbox)) == group_breaker.BAD_RECORDS
         assert states(alias) == {"pending"}
 
 
@@ -242,7 +242,7 @@ def test_what_begins_to_be_divided_during_a_pause_waits_with_the_others(context,
         relay(here, 60)
         assert states(alias) == {"pending"}
         mend(alias)
-        clock.move(systemic.PROBE)
+        clock.move(group_breaker.PROBE_INTERVAL)
         deliver(here, clock)
         assert states(alias) == {"delivered"}
 
@@ -253,7 +253,7 @@ def test_many_bad_ones_with_good_ones_behind_come_to_their_end(context, alias, s
     with served(small(), clock, **way) as (here, sandbox):
         for _ in range(4):
             deliver(here, clock, rounds=100)
-            clock.move(systemic.PROBE)
+            clock.move(group_breaker.PROBE_INTERVAL)
         assert states(alias) == {"delivered", "rejected"}
         assert OutboxRecord.objects.using(alias).filter(state="delivered").count() == 120 - (
             80 if way else 60
@@ -264,11 +264,11 @@ def test_after_a_day_the_same_complaint_may_pause_again(context, alias, small, c
     with served(small(), clock, strict=True) as (here, sandbox):
         paused(here, alias, clock)
         mend(alias)
-        clock.move(systemic.PROBE)
+        clock.move(group_breaker.PROBE_INTERVAL)
         deliver(here, clock)
         row = OutboxGroup.objects.using(alias).get()
         assert (row.state, row.blocked_until) == ("cleared", None)
-        clock.move(systemic.CLEARED_FOR.total_seconds() + 1)
+        clock.move(group_breaker.CLEARED_FOR.total_seconds() + 1)
         outbox.enqueue_many((record(n) for n in range(100, 160)), using=alias)
         for row in OutboxRecord.rows.using(alias).pending():
             make_invalid(row)
@@ -301,7 +301,7 @@ def test_groups_that_nothing_waits_in_any_more_are_forgotten(context, alias, sma
 def send_new_ones(context, count):
     """So many new batches, before any part of them goes on."""
     for _ in range(count):
-        send_next(context, new_first=True)
+        send_next(context, prefer_new=True)
 
 
 def test_batches_of_which_only_some_are_complained_of_rouse_no_suspicion(context, alias, small, clock):

@@ -9,7 +9,7 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import relay, seal_next
-from evermuse_outbox.delivery.sealing import open_sealed, seal
+from evermuse_outbox.delivery.sealing import SealRaced, open_sealed, seal
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from tests.records import enqueue, record
 
@@ -272,15 +272,15 @@ def test_the_number_of_queries_does_not_grow_with_the_records(
 
 def test_a_record_that_is_discarded_while_it_is_sealed_is_not_taken(context, alias, monkeypatch):
     first, _second = enqueue(alias, 1, 2)
-    read = seal._read
+    read = seal.read_records
 
     def read_and_discard(rows):
         page = read(rows)
         assert OutboxRecord.rows.using(alias).filter(pk=first.pk).discard() == 1
         return page
 
-    monkeypatch.setattr(seal, "_read", read_and_discard)
-    with pytest.raises(seal.SealRaced, match="1 of 2 records"):
+    monkeypatch.setattr(seal, "read_records", read_and_discard)
+    with pytest.raises(SealRaced, match="1 of 2 records"):
         seal_next(context)
     assert not OutboxBatch.objects.using(alias).exists()
 
@@ -295,7 +295,7 @@ def test_a_newer_version_that_comes_between_two_pages_takes_the_older_ones_place
     relay(context, 60)
     enqueue(alias, 8, data={"version": 2})  # fenced, so that one page does not fill a request
     older, _other = enqueue(alias, 1, 2)
-    read, newer = seal._read, []
+    read, newer = seal.read_records, []
 
     def read_and_commit(rows):
         page = read(rows)
@@ -303,7 +303,7 @@ def test_a_newer_version_that_comes_between_two_pages_takes_the_older_ones_place
             newer.extend(enqueue(alias, 1, data={"version": 2}))
         return page
 
-    monkeypatch.setattr(seal, "_read", read_and_commit)
+    monkeypatch.setattr(seal, "read_records", read_and_commit)
     sealed = seal_next(context)
     assert older.pk not in sealed.members
     assert newer[0].pk in sealed.members

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evermuse_outbox.delivery.context import Attempt
 from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import (
     BatchState,
@@ -140,20 +141,20 @@ def test_without_a_key_nothing_is_sent_and_the_reason_is_told(
 
 
 def test_one_sender_at_a_time_tries_whether_the_trouble_is_over(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.gates import permits as pace
+    from evermuse_outbox.delivery.gates import workspace_circuit
 
     enqueue(alias, 1)
     sandbox.fail_next(Fault.server_error())
     relay(context, 1)
-    with pace.gate(context) as gate:
-        assert not gate.is_open
+    with workspace_circuit(context) as circuit:
+        assert not circuit.allows_requests
     clock.move(context.settings.backoff_cap)
-    with pace.gate(context) as first:
+    with workspace_circuit(context) as first:
         assert first.probe_until
-        with pace.gate(context) as second:
-            assert not second.is_open
+        with workspace_circuit(context) as second:
+            assert not second.allows_requests
     # Nothing was learned, so that the next one may try.
-    with pace.gate(context) as third:
+    with workspace_circuit(context) as third:
         assert third.probe_until
 
 
@@ -277,7 +278,7 @@ def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
     clock.move(context.settings.lease + 1)
     assert rescue(alias, context.clock) == 1
     outcome = Accepted("remote", 1, 0, 0, ())
-    settle(context, sealed, outcome, Call("ingest", clock.now(), "accepted"))
+    settle(context, sealed, outcome, Attempt("ingest", clock.now(), "accepted"), failures=0)
     (batch,) = batches(alias)
     assert (batch.state, batch.remote_id) == (BatchState.IN_DOUBT, "")
     relay(context, 60)
@@ -333,7 +334,7 @@ def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
     sealed = seal_next(context)
     outbox_settings(CONTRACT="openapi")
     outcome = Accepted("remote", 1, 1, 1, (RecordError(0, "BAD", "_project_ids is required"),))
-    settle(reopen(), sealed, outcome, Call("ingest", clock.now(), "accepted"))
+    settle(reopen(), sealed, outcome, Attempt("ingest", clock.now(), "accepted"), failures=0)
     assert [state_of(row) for row in rows] == ["in_flight", "in_flight"]
     assert [batch.contract for batch in batches(alias)] == ["reference", "openapi"]
 
@@ -351,13 +352,13 @@ def test_parts_are_packed_anew_within_the_limits(context, alias, sandbox, clock,
 
 
 def test_a_success_does_not_end_a_retry_after_that_is_not_over(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.gates import permits as pace
+    from evermuse_outbox.delivery.gates import block_for_retry_after, resume_workspace
 
-    pace.hold_for_retry_after(context, 60, "HTTP 429")
-    pace.resume(context, sent=True)
+    block_for_retry_after(context, 60, "HTTP 429")
+    resume_workspace(context, by_send=True)
     assert workspace(alias).state == WorkspaceState.THROTTLED
     clock.move(61)
-    pace.resume(context, sent=True)
+    resume_workspace(context, by_send=True)
     assert workspace(alias).state == WorkspaceState.ACTIVE
 
 
