@@ -8,6 +8,7 @@ file, at the line where the function or class is defined. The build fails for a 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 from pathlib import Path
@@ -57,6 +58,14 @@ def on_page_content(html: str, page: Page, **_: Any) -> None:
         page.present_anchor_ids.update(re.findall(r'(?:id|name)="(__codelineno-\d+-\d+)"', html))
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Take the generated pages out of the search: they would hide the pages that explain."""
+    index = Path(config.site_dir) / "search" / "search_index.json"
+    content = json.loads(index.read_text(encoding="utf-8"))
+    content["docs"] = [entry for entry in content["docs"] if not entry["location"].startswith("source/")]
+    index.write_text(json.dumps(content), encoding="utf-8")
+
+
 def sources_of(page: Path) -> list[Path]:
     """Return the files outside the documentation that a page links to."""
     text = page.read_text(encoding="utf-8")
@@ -72,8 +81,7 @@ def page_of(source: Path, docs: Path) -> str:
     """Return the generated page of a source file."""
     title = source.relative_to(docs.parent).as_posix()
     code = source.read_text(encoding="utf-8").rstrip()
-    header = "---\nsearch:\n  exclude: true\nhide: [toc]\n---\n"
-    return f'{header}# `{title}`\n\n````{LANGUAGES[source.suffix]} linenums="1"\n{code}\n````\n'
+    return f'# `{title}`\n\n````{LANGUAGES[source.suffix]} linenums="1"\n{code}\n````\n'
 
 
 def anchor_of(text: str, source: Path, page: str) -> str:
