@@ -268,7 +268,7 @@ def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
     context, alias, sandbox, case, acts, clock, caplog, monkeypatch
 ):
     with case() as ailing:
-        OutboxWorkspace.objects.using(alias).named("default")
+        OutboxWorkspace.objects.using(alias).ensure_row("default")
         enqueue_three(alias)
         ailing.lock(WORKSPACES)
         acts += [int, ailing.unlock]

@@ -233,7 +233,7 @@ def test_versions_written_and_rolled_back_amid_trouble_while_they_are_sent_end_w
 
 def is_under_way(alias):
     waiting = OutboxRecord.rows.using(alias).pending() | OutboxRecord.rows.using(alias).in_flight()
-    return waiting.exists() or OutboxBatch.objects.using(alias).followed("default").exists()
+    return waiting.exists() or OutboxBatch.objects.using(alias).polled("default").exists()
 
 
 def wait_until(so, seconds=2.0):

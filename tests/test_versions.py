@@ -425,7 +425,7 @@ class Versions(RuleBasedStateMachine):
 
     def is_under_way(self):
         batches = OutboxBatch.objects.using(self.alias)
-        followed = batches.followed("default") | batches.open()
+        followed = batches.polled("default") | batches.open()
         return bool(self.in_states(*UNDER_WAY)) or followed.exists()
 
     def end_pauses(self):

@@ -97,7 +97,7 @@ def _pending(record: OutboxRecord) -> str:
     held = _hold_of(record)
     if held:
         return f"Waiting, as its workspace is held. {held}"
-    group = OutboxGroup.objects.using(record._state.db).named(
+    group = OutboxGroup.objects.using(record._state.db).for_group(
         record.workspace, record.type, record.product_id
     )
     contract = get_settings().workspace(record.workspace).contract  # another one ends the pause

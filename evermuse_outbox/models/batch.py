@@ -1,30 +1,23 @@
-"""Batches: sealed once, then sent until Evermuse has said what became of them.
+"""Batches: sealed once, then sent until Evermuse has reported their result.
 
-::
-
-    sealed ──lease──▶ sending ──202──▶ accepted ──COMPLETE──▶ complete, split
-      ▲                 │  │                 └─FAILED, 404───▶ failed
-      └── not taken ────┘  ├── 400, 413 ─────▶ refused, split, or dividing ──▶ split
-                           ├── unclear ──────▶ in_doubt ──lease──▶ sending
-                           └── cannot be sent ▶ failed
-    sealed ──its group is paused──▶ withdrawn
-
-Every change after a lease is fenced by state and lease token: its row count tells whether the lease
-was still held.
+Every change of state is a method of :class:`BatchQuerySet`, fenced by the state it starts from and, during a lease, by
+the lease token. ``TRANSITIONS`` lists them; ``docs/reference/states.md`` explains them.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from ..evermuse import limits
 from .indexes import PartialIndex
+from .transitions import StateQuerySet, Transition
 
 
 class BatchState(models.TextChoices):
@@ -45,102 +38,180 @@ class BatchState(models.TextChoices):
 SENDABLE = (BatchState.SEALED, BatchState.IN_DOUBT)
 OPEN = (*SENDABLE, BatchState.SENDING, BatchState.ACCEPTED, BatchState.ISOLATING)
 REMOTE = (BatchState.ACCEPTED, BatchState.COMPLETE)
+"""States in which Evermuse has a batch and has given it an id."""
+
+INITIAL_STATES = (BatchState.SEALED, BatchState.SENDING)
+"""A batch is sealed for later, or sealed and leased in one INSERT."""
+
+TRANSITIONS = {
+    "lease": Transition(SENDABLE, BatchState.SENDING),
+    "requeue": Transition((BatchState.SENDING,), BatchState.SEALED),
+    "mark_in_doubt": Transition((BatchState.SENDING,), BatchState.IN_DOUBT),
+    "accept": Transition((BatchState.SENDING,), BatchState.ACCEPTED),
+    "refuse": Transition((BatchState.SENDING,), BatchState.REFUSED),
+    "fail_unsendable": Transition((BatchState.SENDING,), BatchState.FAILED),
+    "complete": Transition((BatchState.ACCEPTED,), BatchState.COMPLETE),
+    "fail_accepted": Transition((BatchState.ACCEPTED,), BatchState.FAILED),
+    "refuse_accepted": Transition((BatchState.ACCEPTED,), BatchState.REFUSED),
+    "isolate": Transition((BatchState.REFUSED, BatchState.ISOLATING), BatchState.ISOLATING),
+    "split": Transition((BatchState.REFUSED, BatchState.ISOLATING), BatchState.SPLIT),
+    "withdraw": Transition((BatchState.SEALED, BatchState.ISOLATING), BatchState.WITHDRAWN),
+}
 
 
-class BatchQuerySet(models.QuerySet["OutboxBatch"]):
+class BatchQuerySet(StateQuerySet["OutboxBatch"]):
     """Predicates and changes of state of batches."""
 
+    transitions = TRANSITIONS
+
+    # --- predicates -------------------------------------------------------------------------------
+
     def open(self) -> BatchQuerySet:
-        """Not at their end: their records are in flight."""
+        """Return the batches that are not finished; their records are in flight."""
         return self.filter(state__in=OPEN)
 
     def sendable(self, workspace: str) -> BatchQuerySet:
-        """Waiting to be sent, now or later."""
+        """Return the batches that wait to be sent, now or later."""
         return self.filter(state__in=SENDABLE, workspace=workspace)
 
     def due(self, workspace: str, now: datetime) -> BatchQuerySet:
-        """Waiting to be sent now, the longest waiting first."""
+        """Return the batches that are to be sent now, the longest waiting first."""
         return self.sendable(workspace).filter(due_at__lte=now).order_by("due_at", "pk")
 
-    def followed(self, workspace: str) -> BatchQuerySet:
-        """Evermuse has them, and may have more to say."""
+    def polled(self, workspace: str) -> BatchQuerySet:
+        """Return the batches whose status at Evermuse can still change."""
         return self.filter(workspace=workspace, next_poll_at__isnull=False)
 
     def poll_due(self, workspace: str, now: datetime) -> BatchQuerySet:
-        """To be asked about now, the longest waiting first."""
-        return self.followed(workspace).filter(next_poll_at__lte=now).order_by("next_poll_at", "pk")
+        """Return the batches that are to be polled now, the longest waiting first."""
+        return self.polled(workspace).filter(next_poll_at__lte=now).order_by("next_poll_at", "pk")
 
-    def in_stretch(self, workspace: str, cursor: str | None) -> BatchQuerySet:
-        """Followed, and found on the page of the listing behind ``cursor``."""
-        stretch = self.followed(workspace)
+    def on_listing_page(self, workspace: str, cursor: str | None) -> BatchQuerySet:
+        """Return the polled batches on the listing page behind ``cursor``; None for those on no page."""
+        polled = self.polled(workspace)
         if cursor is None:
-            return stretch.filter(listing_cursor__isnull=True)
-        return stretch.filter(listing_cursor=cursor)
+            return polled.filter(listing_cursor__isnull=True)
+        return polled.filter(listing_cursor=cursor)
 
-    def expired(self, now: datetime) -> BatchQuerySet:
-        """Leased to a worker that has not come back in time."""
+    def lease_expired(self, now: datetime) -> BatchQuerySet:
+        """Return the batches whose worker has not settled them in time."""
         return self.filter(state=BatchState.SENDING, leased_until__lt=now)
 
     def leased(self, batch: OutboxBatch) -> BatchQuerySet:
-        """``batch``, as long as the lease that it was taken with still holds."""
+        """Return ``batch`` alone, if the lease that it was read with still holds."""
         return self.filter(pk=batch.pk, state=BatchState.SENDING, lease_token=batch.lease_token)
 
-    # --- changes of state -------------------------------------------------------------------------
+    # --- changes of state: the lease --------------------------------------------------------------
 
     def lease(self, batch: OutboxBatch, until: datetime) -> bool:
-        """sealed or in doubt → sending. False when another worker was first."""
+        """sealed, in doubt → sending. Return False if another worker leased or rescheduled it first."""
         token = uuid.uuid4()
-        taken = self.filter(pk=batch.pk, state__in=SENDABLE, due_at=batch.due_at).update(
-            state=BatchState.SENDING, lease_token=token, leased_until=until
-        )
-        if taken:
-            batch.state, batch.lease_token, batch.leased_until = BatchState.SENDING, token, until
-        return bool(taken)
+        unchanged = self.filter(pk=batch.pk, due_at=batch.due_at)
+        if not unchanged._change_state("lease", lease_token=token, leased_until=until):
+            return False
+        batch.state, batch.lease_token, batch.leased_until = BatchState.SENDING, token, until
+        return True
 
-    def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
-        """sealed or dividing → withdrawn: it will not be sent. False when it is neither any more."""
-        mine = self.filter(pk=batch.pk, state__in=(BatchState.SEALED, BatchState.ISOLATING))
-        ended = {"state": BatchState.WITHDRAWN, "finished_at": now, "message": message, "isolation": None}
-        return bool(mine.update(**ended))
-
-    def isolate(self, batch: OutboxBatch, isolation: dict[str, Any]) -> bool:
-        """Change refused, split or isolating → isolating: its records are tried part by part."""
-        states = (BatchState.REFUSED, BatchState.SPLIT, BatchState.ISOLATING)
-        fields = {"state": BatchState.ISOLATING, "isolation": isolation, "finished_at": None}
-        return bool(self.filter(pk=batch.pk, state__in=states).update(**fields))
-
-    def split(self, batch: OutboxBatch, now: datetime) -> bool:
-        """Change refused or isolating → split: its records went on in other batches."""
-        states = (BatchState.REFUSED, BatchState.SPLIT, BatchState.ISOLATING)
-        fields = {"state": BatchState.SPLIT, "isolation": None, "finished_at": now}
-        return bool(self.filter(pk=batch.pk, state__in=states).update(**fields))
-
-    def renew(self, batch: OutboxBatch, until: datetime) -> bool:
-        """The lease goes on until then. False when it was lost."""
+    def renew_lease(self, batch: OutboxBatch, until: datetime) -> bool:
+        """Extend the lease. Return False if it was lost."""
         return bool(self.leased(batch).update(leased_until=until))
 
-    def tell(self, ids: list[int], before: BatchState, **changes: Any) -> int:
-        """What Evermuse says of several batches alike, as far as they still are in the state ``before``."""
-        mine = self.filter(pk__in=ids, state=before, next_poll_at__isnull=False)
-        return mine.update(polls=models.F("polls") + 1, **changes)
+    def give_back(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """sending → sealed, or → in doubt if an earlier attempt of the batch was unclear.
 
-    def ask_later(self, ids: list[int], now: datetime, later: datetime, **changes: Any) -> int:
-        """Nothing was learned of these batches: the next look is then, for those that nobody has moved since."""
-        still_due = self.filter(pk__in=ids, next_poll_at__lte=now)
-        return still_due.update(next_poll_at=later, polls=models.F("polls") + 1, **changes)
+        Return False, and change nothing, if the lease was lost.
+        """
+        release = self.mark_in_doubt if batch.in_doubt else self.requeue
+        return release(batch, **columns)
 
-    def place(self, ids: list[int], cursor: str | None) -> int:
-        """Followed batches that the listing shows behind ``cursor``, or not at all: None."""
-        return self.filter(pk__in=ids, next_poll_at__isnull=False).update(listing_cursor=cursor)
+    def requeue(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """sending → sealed: Evermuse took nothing. Return False if the lease was lost."""
+        return self._settle("requeue", batch, **columns)
 
-    def settle(self, batch: OutboxBatch, state: BatchState, **changes: Any) -> bool:
-        """sending → ``state``, giving the lease back. False when the lease was lost: nothing is changed."""
-        written = dict(changes, state=state, lease_token=None, leased_until=None)
-        if not self.leased(batch).update(**written):
+    def mark_in_doubt(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """sending → in doubt: Evermuse may have taken it. Return False if the lease was lost."""
+        return self._settle("mark_in_doubt", batch, in_doubt=True, **columns)
+
+    def accept(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """sending → accepted: Evermuse has it. Return False if the lease was lost."""
+        return self._settle("accept", batch, **columns)
+
+    def refuse(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """sending → refused: Evermuse took none of it. Return False if the lease was lost."""
+        return self._settle("refuse", batch, **columns)
+
+    def fail_unsendable(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """sending → failed: it cannot be sent as it was sealed. Return False if the lease was lost."""
+        return self._settle("fail_unsendable", batch, **columns)
+
+    def _settle(self, method: str, batch: OutboxBatch, **columns: Any) -> bool:
+        """End the lease with a change of state. Return False, and change nothing, if the lease was lost."""
+        columns |= {"lease_token": None, "leased_until": None}
+        with_lease = self.filter(pk=batch.pk, lease_token=batch.lease_token)
+        if not with_lease._change_state(method, **columns):
             return False
-        for name, value in written.items():
+        batch.state = TRANSITIONS[method].target
+        for name, value in columns.items():
             setattr(batch, name, value)
         return True
+
+    # --- changes of state: what Evermuse reports later --------------------------------------------
+
+    def complete(self, ids: Collection[int], **columns: Any) -> int:
+        """accepted → complete, for those of ``ids`` that are still accepted. Return how many."""
+        return self.filter(pk__in=ids)._change_state("complete", polls=F("polls") + 1, **columns)
+
+    def update_status(self, ids: Collection[int], state: BatchState, **columns: Any) -> int:
+        """Write what Evermuse reports of polled batches that were read in ``state`` and stay in it. Return how many."""
+        unchanged = self.filter(pk__in=ids, state=state, next_poll_at__isnull=False)
+        return unchanged.update(polls=F("polls") + 1, **columns)
+
+    def fail_accepted(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """accepted → failed. Return False if it is no longer accepted."""
+        return self._end_accepted("fail_accepted", batch, **columns)
+
+    def refuse_accepted(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """accepted → refused: COMPLETE with rejected records that it does not name.
+
+        The same transaction splits or isolates the batch. Return False if it is no longer accepted.
+        """
+        return self._end_accepted("refuse_accepted", batch, **columns)
+
+    def _end_accepted(self, method: str, batch: OutboxBatch, **columns: Any) -> bool:
+        return bool(self.filter(pk=batch.pk)._change_state(method, polls=F("polls") + 1, **columns))
+
+    def postpone_polls(self, ids: Collection[int], now: datetime, later: datetime, **columns: Any) -> int:
+        """Poll these batches again ``later``, unless another process has rescheduled them. Return how many."""
+        still_due = self.filter(pk__in=ids, next_poll_at__lte=now)
+        return still_due.update(next_poll_at=later, polls=F("polls") + 1, **columns)
+
+    def set_listing_cursor(self, ids: Collection[int], cursor: str | None) -> int:
+        """Store that the listing shows polled batches behind ``cursor``; None if it does not show them."""
+        return self.filter(pk__in=ids, next_poll_at__isnull=False).update(listing_cursor=cursor)
+
+    # --- changes of state: isolation --------------------------------------------------------------
+    # The caller holds the sealing lock of the workspace, so these changes cannot lose a race.
+
+    def isolate(self, batch: OutboxBatch, isolation: dict[str, Any]) -> None:
+        """refused → isolating, or store what an isolating batch has learned: its records are tried part by part.
+
+        Raises:
+            UnexpectedState: The batch is neither refused nor isolating.
+        """
+        self._change_locked("isolate", batch.pk, isolation=isolation, finished_at=None)
+
+    def split(self, batch: OutboxBatch, now: datetime) -> None:
+        """refused, isolating → split: its open records went on in other batches, or none is left.
+
+        Raises:
+            UnexpectedState: The batch is neither refused nor isolating.
+        """
+        self._change_locked("split", batch.pk, isolation=None, finished_at=now)
+
+    def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
+        """sealed, isolating → withdrawn: it will not be sent. Return False if it was leased or ended before."""
+        columns = {"finished_at": now, "message": message, "isolation": None}
+        return bool(self.filter(pk=batch.pk)._change_state("withdraw", **columns))
 
 
 class OutboxBatch(models.Model):

@@ -1,8 +1,7 @@
-"""Groups in trouble: in which everything is refused alike, so that no single record can be at fault.
+"""Groups in trouble: Evermuse refuses all of their records alike, so no single record is at fault.
 
-A group that fares well has no row here. The first batch that is refused in full makes one, and enough of the same in
-a row pauses the group. The first record that Evermuse accepts takes the row away again, or keeps it as cleared for a
-while where the group was paused.
+A group without trouble has no row. The first batch that is refused in full creates one, and enough equal refusals in a
+row pause the group. The first accepted record deletes the row, or keeps it as cleared for a while after a pause.
 """
 
 from __future__ import annotations
@@ -11,64 +10,107 @@ import hashlib
 from datetime import datetime
 
 from django.db import models
+from django.db.models import F
 from django.utils.translation import gettext_lazy as _
+
+from .transitions import ANY, NO_ROW, StateQuerySet, Transition
 
 
 class GroupState(models.TextChoices):
-    """How much is known against a group."""
+    """The circuit breaker of a group: closed while suspected or cleared, open while paused."""
 
     SUSPECTED = "suspected", _("suspected")
     PAUSED = "paused", _("paused")
     CLEARED = "cleared", _("out of trouble")
 
 
-def scope_of(workspace: str, record_type: str, product_id: str) -> str:
-    """The primary key of that group's row."""
+TRANSITIONS = {
+    "suspect": Transition((NO_ROW, ANY), GroupState.SUSPECTED),
+    "pause": Transition((GroupState.SUSPECTED,), GroupState.PAUSED),
+    "clear_suspected": Transition((GroupState.SUSPECTED,), NO_ROW),
+    "clear_paused": Transition((GroupState.PAUSED,), GroupState.CLEARED),
+    "resume": Transition((ANY,), NO_ROW),
+}
+
+
+def group_key(workspace: str, record_type: str, product_id: str) -> str:
+    """Return the primary key of the row of a group."""
     name = "\0".join((workspace, record_type, product_id))
     return hashlib.blake2b(name.encode(), digest_size=16, person=b"evermuse-group").hexdigest()
 
 
-class GroupQuerySet(models.QuerySet["OutboxGroup"]):
+class GroupQuerySet(StateQuerySet["OutboxGroup"]):
     """Predicates and changes of state of groups in trouble."""
 
-    def named(self, workspace: str, record_type: str, product_id: str) -> GroupQuerySet:
-        """The row of that group, if it is in trouble."""
-        return self.filter(pk=scope_of(workspace, record_type, product_id))
+    transitions = TRANSITIONS
+
+    # --- predicates -------------------------------------------------------------------------------
+
+    def for_group(self, workspace: str, record_type: str, product_id: str) -> GroupQuerySet:
+        """Return the row of a group; empty if the group is not in trouble."""
+        return self.filter(pk=group_key(workspace, record_type, product_id))
 
     def paused(self, workspace: str) -> GroupQuerySet:
-        """Groups of the workspace of which nothing is sealed but a record now and then, as a probe."""
+        """Return the paused groups of a workspace. Only probes of them are sealed."""
         return self.filter(workspace=workspace, state=GroupState.PAUSED)
 
-    def resume(self) -> int:
-        """Any → out of trouble: what was counted is forgotten. Returns how many groups were in trouble."""
-        return self.delete()[0]
+    # --- changes of state -------------------------------------------------------------------------
 
-    def clear(self, row: OutboxGroup, now: datetime) -> int:
-        """suspected → no row, paused → cleared since now. Returns how many groups were in trouble."""
-        if row.state == GroupState.SUSPECTED:
-            return self.resume()
-        told = {"state": GroupState.CLEARED, "since": now, "blocked_until": None}
-        return self.filter(pk=row.pk, state=GroupState.PAUSED).update(**told)
+    def suspect(self, row: OutboxGroup) -> None:
+        """(no row), any → suspected: start to count refusals with the error of ``row``, which is not saved yet.
+
+        An existing row is replaced. Call it with the sealing lock of the workspace held.
+        """
+        row.state = GroupState.SUSPECTED
+        row.save(using=self.db)
+
+    def count_refusal(self, row: OutboxGroup, *, batches: int, records: int) -> bool:
+        """Add to the counts of a suspected group, in the database and in ``row``.
+
+        Return False if the group was resumed or cleared meanwhile.
+        """
+        counts = {"batches": row.batches + batches, "records": row.records + records}
+        if not self.filter(pk=row.pk, state=GroupState.SUSPECTED).update(**counts):
+            return False
+        row.batches, row.records = counts["batches"], counts["records"]
+        return True
 
     def pause(self, row: OutboxGroup, until: datetime, reason: str, advice: str) -> None:
-        """suspected → paused, until a probe shows that the trouble is over, or a person says so."""
-        told = {"state": GroupState.PAUSED, "blocked_until": until, "reason": reason, "advice": advice}
-        self.filter(pk=row.pk).update(**told)
+        """suspected → paused, until a probe is accepted or an operator resumes the group.
+
+        Raises:
+            UnexpectedState: The group is not suspected, although this transaction has counted a refusal.
+        """
+        self._change_locked("pause", row.pk, blocked_until=until, reason=reason, advice=advice)
+
+    def clear(self, row: OutboxGroup, now: datetime) -> int:
+        """suspected → (no row), paused → cleared: a record was accepted. Return how many groups changed."""
+        rows = self.filter(pk=row.pk)
+        if row.state == GroupState.SUSPECTED and (deleted := rows._clear_suspected()):
+            return deleted
+        return rows._change_state("clear_paused", since=now, blocked_until=None)
+
+    def _clear_suspected(self) -> int:
+        return self.filter(TRANSITIONS["clear_suspected"].source_condition()).delete()[0]
+
+    def resume(self) -> int:
+        """any → (no row): forget what was counted. Return how many groups were in trouble."""
+        return self.delete()[0]
+
+    def claim_probe(self, row: OutboxGroup, until: datetime) -> bool:
+        """Let the caller send one record of a paused group. Return False if another process was first."""
+        unclaimed = self.filter(pk=row.pk, state=GroupState.PAUSED, blocked_until=row.blocked_until)
+        return bool(unclaimed.update(blocked_until=until, probes=F("probes") + 1))
 
     def delay_probe(self, row: OutboxGroup, until: datetime) -> bool:
         """Delay the next probe of a paused group. Return False if it is no longer paused."""
         return bool(self.filter(pk=row.pk, state=GroupState.PAUSED).update(blocked_until=until))
 
-    def claim_probe(self, row: OutboxGroup, until: datetime) -> bool:
-        """Makes this caller the one who tries a record. False when another was first."""
-        mine = self.filter(pk=row.pk, state=GroupState.PAUSED, blocked_until=row.blocked_until)
-        return bool(mine.update(blocked_until=until, probes=models.F("probes") + 1))
-
 
 class OutboxGroup(models.Model):
-    """One ``_type`` and ``_product_id`` of a workspace in which nothing was accepted of late."""
+    """One ``_type`` and ``_product_id`` of a workspace whose last batches were refused in full."""
 
-    # A database may compare text without regard to case; Evermuse does not.
+    # A hash of the three names, because a database may ignore case when it compares text. Evermuse does not.
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)
     workspace = models.CharField(_("workspace"), max_length=64)
     type = models.CharField(_("type"), max_length=32)
@@ -77,19 +119,23 @@ class OutboxGroup(models.Model):
         _("state"), max_length=9, choices=GroupState.choices, default=GroupState.SUSPECTED
     )
     since = models.DateTimeField(
-        _("since"), help_text=_("The first refusal of this row of refusals, or its end.")
+        _("since"), help_text=_("Time of the first refusal in a row; if cleared, the end of the pause.")
     )
     error_signature = models.CharField(
-        _("error_signature"),
+        _("error signature"),
         max_length=200,
-        help_text=_("What was said, without numbers and names: alike in all."),
+        help_text=_("The error message without numbers and names; equal for all refusals."),
     )
-    contract = models.CharField(_("contract"), max_length=16, help_text=_("The contract it was sent under."))
+    contract = models.CharField(
+        _("contract"), max_length=16, help_text=_("The contract of the refused batches.")
+    )
     batches = models.PositiveIntegerField(
-        _("batches"), default=0, help_text=_("Refused in full, one after the other.")
+        _("batches"), default=0, help_text=_("Batches in a row that were refused in full.")
     )
     records = models.PositiveIntegerField(
-        _("records"), default=0, help_text=_("Refused for certain: alone, or all of a batch by name.")
+        _("records"),
+        default=0,
+        help_text=_("Records known to be refused: sent alone, or all of a batch named."),
     )
     probes = models.PositiveIntegerField(_("probes"), default=0)
     blocked_until = models.DateTimeField(_("next probe"), null=True, blank=True)

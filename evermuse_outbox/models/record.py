@@ -1,8 +1,8 @@
 """Records and their rejections.
 
-A record is written twice in its life: at enqueue, and when a batch takes it. How it ends follows from
-its batch, so that finishing a thousand records is one UPDATE of one batch row. Only the few that end
-otherwise (rejected, superseded, discarded) carry their end themselves, in ``closed_as``.
+Most records are written twice: at enqueue, and when a batch takes them. Their end follows from their batch, so one
+UPDATE of one batch row finishes a thousand records. Only records that end otherwise (rejected, superseded, discarded)
+store their end themselves, in ``closed_as``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from django.utils.translation import gettext_lazy as _
 from .batch import BatchState, OutboxBatch
 from .indexes import PartialIndex
 from .query_hints import by_id, unset
+from .transitions import Transition
 
 
 class RecordState(models.TextChoices):
-    """Where a record is; every committed record is in exactly one of these."""
+    """The states of a record. Every committed record is in exactly one of them."""
 
     PENDING = "pending", _("pending")
     IN_FLIGHT = "in_flight", _("in flight")
@@ -34,9 +35,10 @@ class RecordState(models.TextChoices):
 
 
 CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
+"""States that are stored in ``closed_as``; the others follow from the batch."""
 
 FAILED_CODES = ("FAILED", "NOT_SENDABLE")
-"""The codes of rejections that our own end of a batch gives its records: Evermuse may have had them."""
+"""Rejection codes that we give to the records of a batch that we failed. Evermuse may have accepted these records."""
 
 STATE = Case(
     When(closed_as__isnull=False, then=F("closed_as")),
@@ -46,9 +48,32 @@ STATE = Case(
     output_field=models.CharField(choices=RecordState.choices),
 )
 
-
+# The conditions of pending() written so that no partial index matches: for rows that are found by id or identity.
 NO_BATCH, STILL_OPEN = unset("batch_id", never=0), unset("closed_as", never="")
-"""As ``pending()`` has it, for records that are found by their ids or their identity."""
+
+PENDING = Q(batch__isnull=True, closed_as__isnull=True)
+REJECTED = Q(closed_as=RecordState.REJECTED)
+
+TRANSITIONS = {
+    "take_into": Transition((RecordState.PENDING,), RecordState.IN_FLIGHT),
+    "release": Transition((RecordState.IN_FLIGHT,), RecordState.PENDING),
+    "reject": Transition((RecordState.PENDING, RecordState.IN_FLIGHT), RecordState.REJECTED),
+    "supersede": Transition((RecordState.PENDING, RecordState.IN_FLIGHT), RecordState.SUPERSEDED),
+    "discard": Transition((RecordState.PENDING, RecordState.REJECTED), RecordState.DISCARDED),
+    "reopen": Transition((RecordState.REJECTED,), RecordState.PENDING),
+}
+
+SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
+    (RecordState.PENDING,): NO_BATCH & STILL_OPEN,
+    (RecordState.IN_FLIGHT,): STILL_OPEN,  # each of these changes names the batch, too
+    (RecordState.PENDING, RecordState.IN_FLIGHT): STILL_OPEN,
+    (RecordState.PENDING, RecordState.REJECTED): PENDING | REJECTED,
+    (RecordState.REJECTED,): REJECTED,
+}
+"""Source states of a transition → their condition. A record has no column ``state``."""
+
+ROWS_PER_STATEMENT = 500
+"""Limits the parameters of one statement; SQLite allows 999 in old versions."""
 
 
 class RecordQuerySet(models.QuerySet["OutboxRecord"]):
@@ -57,113 +82,118 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     # --- predicates -------------------------------------------------------------------------------
 
     def pending(self) -> RecordQuerySet:
-        """Committed, in no batch yet."""
-        return self.filter(batch__isnull=True, closed_as__isnull=True)
+        """Return the records that are in no batch yet."""
+        return self.filter(PENDING)
 
     def in_flight(self) -> RecordQuerySet:
-        """In a batch that is not at its end."""
+        """Return the records in a batch that is not finished."""
         return self.filter(closed_as__isnull=True, batch_id__in=OutboxBatch.objects.open().values("pk"))
 
     def delivered(self) -> RecordQuerySet:
-        """Evermuse has completed their batch."""
+        """Return the records whose batch Evermuse has completed."""
         return self.filter(closed_as__isnull=True, batch__state=BatchState.COMPLETE)
 
     def rejected(self) -> RecordQuerySet:
-        """Refused with a message; they wait for a person."""
-        return self.filter(closed_as=RecordState.REJECTED)
+        """Return the records that were refused with a message and wait for an operator."""
+        return self.filter(REJECTED)
 
     def in_state(self, state: str) -> RecordQuerySet:
-        """The records in ``state`` (a value of :class:`RecordState`), by way of an index."""
-        named = {
+        """Return the records in ``state``, a value of :class:`RecordState`, by means of an index."""
+        predicates = {
             RecordState.PENDING: self.pending,
             RecordState.IN_FLIGHT: self.in_flight,
             RecordState.DELIVERED: self.delivered,
         }
-        return named[RecordState(state)]() if state in named else self.filter(closed_as=state)
+        return predicates[RecordState(state)]() if state in predicates else self.filter(closed_as=state)
 
     def group(self, workspace: str, record_type: str, product_id: str) -> RecordQuerySet:
-        """The records of one group."""
+        """Return the records of one group."""
         return self.filter(workspace=workspace, type=record_type, product_id=product_id)
 
     def with_state(self) -> RecordQuerySet:
-        """Each record with its ``state``, in the same query."""
+        """Annotate each record with its ``state``, in the same query."""
         return self.annotate(state=STATE)  # type: ignore[no-redef]
 
-    def overtaking(self) -> RecordQuerySet:
-        """Versions that no older one may follow: Evermuse has them, may have had them, or will."""
-        # A superseded one may have been among those of a 202 that did not say which ones it took.
+    def blocking_older(self) -> RecordQuerySet:
+        """Return the versions that Evermuse has, may have had or will get: an older version must not follow them."""
+        # A superseded record may have been in a batch whose 202 did not name the records that it accepted.
         superseded = Q(closed_as=RecordState.SUPERSEDED)
         failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
         return self.filter(Q(closed_as__isnull=True) | superseded | failed)
 
     def sole_versions(self) -> RecordQuerySet:
-        """Records of whose identity there is no other version, whatever became of it."""
+        """Return the records whose identity has no other version, in any state."""
         others = OutboxRecord.rows.filter(identity=OuterRef("identity")).exclude(pk=OuterRef("pk"))
-        # With LIMIT, so that it is looked up for each record and never made a join with the whole table.
+        # LIMIT keeps this a look-up for each record; without it, planners join with the complete table.
         return self.filter(IsNull(Subquery(others.order_by().values("pk")[:1]), True))
 
     def with_versions(self) -> RecordQuerySet:
-        """Each record with what its other versions mean for it.
+        """Annotate each record with what its other versions mean for it.
 
-        ``newer`` is the id of the newest later version that is pending, under way or delivered, or that
-        Evermuse may have accepted before it was failed or superseded: an older one must not follow any of
-        them, whatever became of them since. ``older_batch`` is the batch of the latest earlier version that a
-        batch has taken.
+        ``newer`` is the id of the newest later version that :meth:`blocking_older` returns, or None. This record must
+        not be sent after it. ``older_batch`` is the batch of the latest earlier version that a batch has taken.
         """
-        same = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
-        later = same.overtaking().filter(pk__gt=OuterRef("pk"))
-        earlier = same.filter(~NO_BATCH, STILL_OPEN, pk__lt=OuterRef("pk"))
+        versions = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
+        later = versions.blocking_older().filter(pk__gt=OuterRef("pk"))
+        earlier = versions.filter(~NO_BATCH, STILL_OPEN, pk__lt=OuterRef("pk"))
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))  # type: ignore[no-redef]
 
     # --- changes of state -------------------------------------------------------------------------
 
     def take_into(self, batch: OutboxBatch, pks: Sequence[int]) -> int:
-        """pending → in flight. Returns how many records were still pending and are now in ``batch``."""
-        return self.filter(by_id(pks), NO_BATCH, STILL_OPEN).update(batch=batch)
+        """pending → in flight. Return how many records were still pending and are now in ``batch``."""
+        return self._in_source("take_into").filter(by_id(pks)).update(batch=batch)
 
     def move(self, pks: Sequence[int], source: OutboxBatch, target: OutboxBatch) -> int:
-        """In flight in ``source`` → in flight in ``target``. Returns how many moved."""
+        """Move open records from one batch to another; they stay in flight. Return how many moved."""
         return self.filter(by_id(pks), STILL_OPEN, batch=source).update(batch=target)
 
     def release(self, batch: OutboxBatch) -> int:
-        """In flight in ``batch`` → pending, once nothing of it is under way. Returns how many."""
-        return self.filter(batch=batch, closed_as__isnull=True).update(batch=None)
+        """in flight in ``batch`` → pending. Call it only if Evermuse has nothing of the batch. Return how many."""
+        return self._in_source("release").filter(batch=batch).update(batch=None)
 
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:
-        """in flight or pending → rejected, each with its message. Returns how many."""
+        """pending, in flight → rejected, and store the message of each. Return how many records."""
         rows = list(rejections)
-        closed = self.filter(pk__in=[row.record_id for row in rows], closed_as__isnull=True)
-        count = closed.update(closed_as=RecordState.REJECTED)
-        OutboxRejection.objects.using(self.db).bulk_create(rows, batch_size=500)
+        open_rows = self._in_source("reject").filter(pk__in=[row.record_id for row in rows])
+        count = open_rows.update(closed_as=RecordState.REJECTED)
+        OutboxRejection.objects.using(self.db).bulk_create(rows, batch_size=ROWS_PER_STATEMENT)
         return count
 
     def supersede(self, newer_by_pk: dict[int, int]) -> int:
-        """Unsent → superseded by the given newer version. Returns how many."""
+        """pending, in flight but not sent → superseded by the given newer version. Return how many."""
+        if not newer_by_pk:
+            return 0
         rows = [
             OutboxRecord(pk=pk, closed_as=RecordState.SUPERSEDED, superseded_by=newer)
             for pk, newer in newer_by_pk.items()
         ]
-        written = ["closed_as", "superseded_by"]
-        return OutboxRecord.rows.using(self.db).bulk_update(rows, written, batch_size=500) if rows else 0
+        columns = ["closed_as", "superseded_by"]
+        return self._in_source("supersede").bulk_update(rows, columns, batch_size=ROWS_PER_STATEMENT)
 
     def discard(self) -> int:
-        """pending or rejected → discarded: it will not be sent. Returns how many; others stay as they are."""
-        unsent = Q(batch__isnull=True, closed_as__isnull=True) | Q(closed_as=RecordState.REJECTED)
+        """pending, rejected → discarded: they will not be sent. Return how many; others stay as they are."""
+        unsent = SOURCE_CONDITIONS[TRANSITIONS["discard"].sources]
         pks = list(self.filter(unsent).values_list("pk", flat=True))
-        # By id and from the one table: an UPDATE around a subquery does not look again at a row that it had to
-        # wait for (PostgreSQL), or waits for rows that are not meant (MariaDB).
+        # The UPDATE names ids and reads one table. Around a subquery, PostgreSQL would not check the condition again
+        # for a row that it had to wait for, and MariaDB would wait for rows that are not meant.
         rows = OutboxRecord.rows.using(self._db).filter(unsent)  # type: ignore[attr-defined]
-        chunks = (pks[start : start + 500] for start in range(0, len(pks), 500))
+        chunks = (pks[start : start + ROWS_PER_STATEMENT] for start in range(0, len(pks), ROWS_PER_STATEMENT))
         return sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
 
     def reopen(self, pks: Sequence[int]) -> int:
-        """rejected → pending. Returns how many."""
-        return self.rejected().filter(pk__in=pks).update(closed_as=None, batch=None, superseded_by=None)
+        """rejected → pending. Return how many."""
+        rejected = self._in_source("reopen").filter(pk__in=pks)
+        return rejected.update(closed_as=None, batch=None, superseded_by=None)
+
+    def _in_source(self, method: str) -> RecordQuerySet:
+        """Return the records in the source states of a transition."""
+        return self.filter(SOURCE_CONDITIONS[TRANSITIONS[method].sources])
 
 
 class StateManager(models.Manager.from_queryset(RecordQuerySet)):  # type: ignore[misc]
-    """Records with their ``state``, which filters, orders and counts like a column."""
+    """Manager of records with their ``state``, which filters, orders and counts like a column."""
 
     def get_queryset(self) -> RecordQuerySet:
         rows: RecordQuerySet = super().get_queryset()
@@ -171,9 +201,11 @@ class StateManager(models.Manager.from_queryset(RecordQuerySet)):  # type: ignor
 
 
 class OutboxRecord(models.Model):
-    """One record as the host handed it over: the Integration Envelope, as the exact line that is sent."""
+    """One record of the host: an Integration Envelope, stored as the exact line that is sent."""
 
-    workspace = models.CharField(_("workspace"), max_length=64, help_text=_("Whose API key sends it."))
+    workspace = models.CharField(
+        _("workspace"), max_length=64, help_text=_("The workspace whose API key sends it.")
+    )
     type = models.CharField(_("type"), max_length=32)
     product_id = models.CharField(_("product id"), max_length=128)
     identity = models.UUIDField(
@@ -181,14 +213,14 @@ class OutboxRecord(models.Model):
         help_text=_("Hash of workspace, _type, _vendor_ids and _event_at: equal for all versions."),
     )
     contract = models.CharField(
-        _("contract"), max_length=16, help_text=_("The contract its line is written in.")
+        _("contract"), max_length=16, help_text=_("The contract that the line is written in.")
     )
-    payload = models.TextField(_("payload"), help_text=_("The exact JSON line, without its newline."))
+    payload = models.TextField(_("payload"), help_text=_("The exact JSON line, without the newline."))
     size = models.PositiveIntegerField(_("size"), help_text=_("Bytes of the line in UTF-8."))
     attachments = models.PositiveSmallIntegerField(_("attachments"), default=0)
     enqueued_at = models.DateTimeField(_("enqueued at"))
-    # No constraint in the database: a thousand checks a batch would cost more than the claim itself.
-    # The row a record points to is written in the same transaction, and purged after its records.
+    # No foreign key in the database: a thousand checks a batch would cost more than taking the records.
+    # The batch is written in the same transaction as the reference, and purged after its records.
     batch = models.ForeignKey(
         OutboxBatch,
         on_delete=models.DO_NOTHING,
@@ -208,7 +240,7 @@ class OutboxRecord(models.Model):
     )
     superseded_by = models.BigIntegerField(_("superseded by"), null=True, blank=True)
 
-    # Only on records that `with_versions` has read.
+    # Set only on records that `with_versions` has read.
     newer: int | None
     older_batch: int | None
 
@@ -252,35 +284,35 @@ class OutboxRecord(models.Model):
 
     @property
     def state(self) -> str:
-        """Where the record is: a value of :class:`RecordState`."""
-        read: str | None = self.__dict__.get("_state_read")
-        return read or self._derived_state()
+        """The state: a value of :class:`RecordState`."""
+        annotated: str | None = self.__dict__.get("_annotated_state")
+        return annotated or self._derive_state()
 
     @state.setter
     def state(self, value: str) -> None:
-        self.__dict__["_state_read"] = value
+        self.__dict__["_annotated_state"] = value
 
     def get_state_display(self) -> str:
-        """The state in words."""
+        """Return the label of the state."""
         return str(RecordState(self.state).label)
 
     def refresh_from_db(self, *args: Any, **options: Any) -> None:
-        """As Django's; the state is derived anew as well."""
-        self.__dict__.pop("_state_read", None)
+        """Reload as Django does, and derive the state again."""
+        self.__dict__.pop("_annotated_state", None)
         super().refresh_from_db(*args, **options)
 
     def envelope(self) -> dict[str, Any]:
-        """The record as Evermuse reads it."""
-        read: dict[str, Any] = json.loads(self.payload)
-        return read
+        """Return the envelope that the stored line contains."""
+        envelope: dict[str, Any] = json.loads(self.payload)
+        return envelope
 
-    def _derived_state(self) -> str:
+    def _derive_state(self) -> str:
         if self.closed_as:
             return self.closed_as
         if self.batch is None:
             return RecordState.PENDING
-        delivered = self.batch.state == BatchState.COMPLETE
-        return RecordState.DELIVERED if delivered else RecordState.IN_FLIGHT
+        is_delivered = self.batch.state == BatchState.COMPLETE
+        return RecordState.DELIVERED if is_delivered else RecordState.IN_FLIGHT
 
 
 class OutboxRejection(models.Model):
@@ -302,7 +334,7 @@ class OutboxRejection(models.Model):
         verbose_name=_("batch"),
     )
     position = models.PositiveSmallIntegerField(
-        _("position"), null=True, help_text=_("In the batch, from 0.")
+        _("position"), null=True, help_text=_("Position in the batch; the first is 0.")
     )
     code = models.CharField(_("code"), max_length=64)
     message = models.TextField(_("message"))
@@ -317,5 +349,5 @@ class OutboxRejection(models.Model):
 
     @classmethod
     def local(cls, record_id: int, code: str, message: str, at: datetime) -> OutboxRejection:
-        """A rejection that no request was needed for."""
+        """Return a rejection that we decide without a request; it is not saved yet."""
         return cls(record_id=record_id, code=code, message=message, rejected_at=at)

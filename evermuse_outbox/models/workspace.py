@@ -1,124 +1,149 @@
-"""Workspaces: what holds an API key back, and whose turn it is to be sealed."""
+"""Workspaces: whether an API key may be used, and the row lock that serialises sealing."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import connections, models
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-FLOWS = 2_000
-"""Of how many groups a workspace remembers the flow."""
+from .transitions import ANY, StateQuerySet, Transition
+
+MAX_ARRIVAL_RATES = 2_000
+"""Number of groups whose arrival rate a workspace remembers."""
+
+MAX_READ_INTERVAL = timedelta(hours=1)
+"""A next read further away than this comes from a clock that was set back, and is ignored."""
 
 
 class WorkspaceState(models.TextChoices):
-    """What a workspace is doing; everything but ``open`` holds its records back for a while."""
+    """The circuit breaker of a workspace. In all states but ACTIVE it is open, and records wait."""
 
     ACTIVE = "active", _("active")
-    PAUSED = "paused", _("paused")  # 401, 403, or no key at all
-    BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeouts, nobody there
+    PAUSED = "paused", _("paused")  # 401, 403, or no API key
+    BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeout, or no connection
     THROTTLED = "throttled", _("throttled")  # 429
 
 
-LONGEST_REST = timedelta(hours=1)
-"""A next read that is further away can only come from a clock that was set back."""
+TRANSITIONS = {
+    "pause": Transition((ANY,), WorkspaceState.PAUSED),
+    "throttle": Transition((ANY,), WorkspaceState.THROTTLED),
+    "back_off": Transition((ANY,), WorkspaceState.BACKING_OFF),
+    "back_off_uncounted": Transition((ANY,), WorkspaceState.BACKING_OFF),
+    "resume": Transition((ANY,), WorkspaceState.ACTIVE),
+}
 
 
-def _may_read(now: datetime) -> models.Q:
-    never = models.Q(next_read_at__isnull=True)
-    return never | models.Q(next_read_at__lte=now) | models.Q(next_read_at__gt=now + LONGEST_REST)
+class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
+    """Look-ups, locks and changes of state of workspaces."""
 
+    transitions = TRANSITIONS
 
-class WorkspaceQuerySet(models.QuerySet["OutboxWorkspace"]):
-    """Changes of state of workspaces."""
+    # --- rows and locks ---------------------------------------------------------------------------
 
-    def named(self, name: str) -> OutboxWorkspace:
-        """The row of that workspace, made at its first use."""
-        found = self.defer("run_queue", "arrival_rates").filter(pk=name).first()
-        return found or self.get_or_create(pk=name)[0]
+    def ensure_row(self, name: str) -> OutboxWorkspace:
+        """Return the row of a workspace without its large columns; create it at its first use."""
+        row = self.defer("run_queue", "arrival_rates").filter(pk=name).first()
+        return row or self.get_or_create(pk=name)[0]
 
     def lock_for_sealing(self, name: str) -> OutboxWorkspace:
-        """The row, locked until the transaction ends: one seals at a time in a workspace.
+        """Lock the row until the transaction ends, and return it: one process at a time seals in a workspace.
 
-        Two versions of one identity may stand in two groups, so that sealing them side by side could
-        put both in flight.
+        Two versions of one identity may be in two groups. Sealing both at once could put both in flight.
         """
-        # Nothing is read before the lock is had, or a transaction that keeps its first view would look at
-        # an old one.
-        if row := self._locked(name):
+        # Nothing may be read before the lock is held: under REPEATABLE READ, the first read fixes the snapshot.
+        if row := self._lock(name):
             return row
         self.get_or_create(pk=name)
         return self.lock_for_sealing(name)
 
-    def _locked(self, name: str) -> OutboxWorkspace | None:
-        mine = self.defer("arrival_rates").filter(pk=name)
+    def _lock(self, name: str) -> OutboxWorkspace | None:
+        rows = self.defer("arrival_rates").filter(pk=name)
         if connections[self.db].features.has_select_for_update:
-            return mine.select_for_update().first()
-        mine.update(seal_count=models.F("seal_count"))  # SQLite knows no other lock than that of a write
-        return mine.first()
+            return rows.select_for_update().first()
+        rows.update(seal_count=F("seal_count"))  # SQLite has no row locks; a write locks the database
+        return rows.first()
 
-    def hold(self, name: str, state: WorkspaceState, until: datetime, reason: str) -> bool:
-        """Holds the workspace back until then and says why. A longer ``retryAfter`` that stands is kept."""
-        self.named(name)
-        return bool(self._holdable(name, until).update(state=state, blocked_until=until, reason=reason))
+    # --- changes of state -------------------------------------------------------------------------
+    # A `retryAfter` that ends later than the new block is kept: it is a promise to Evermuse.
+
+    def pause(self, name: str, until: datetime, reason: str) -> bool:
+        """any → paused: the key is refused or missing. Return False if a longer ``retryAfter`` is kept."""
+        return self._block("pause", name, until, reason)
+
+    def throttle(self, name: str, until: datetime, reason: str) -> bool:
+        """any → throttled: Evermuse answered 429. Return False if a longer ``retryAfter`` is kept."""
+        return self._block("throttle", name, until, reason)
+
+    def back_off_uncounted(self, name: str, until: datetime, reason: str) -> bool:
+        """any → backing off, for a fault that is not the API's. Return False if a longer ``retryAfter`` is kept."""
+        return self._block("back_off_uncounted", name, until, reason)
 
     def back_off(self, name: str, failures: int, until: datetime, reason: str) -> bool:
-        """One more failure in a row: backing off until then.
+        """any → backing off, and count one more failure in a row.
 
-        ``failures`` is how many there were when the request was let in. False where another has been counted
-        since: then a hold has begun while this request was under way, and its failure says nothing new.
+        ``failures`` is the count at the time when the request was admitted. Return False if another failure has been
+        counted since: the requests failed together. Return False, too, if a longer ``retryAfter`` is kept.
         """
-        counted = self._holdable(name, until).filter(failures=failures)
-        ended: dict[str, Any] = {
-            "state": WorkspaceState.BACKING_OFF,
-            "blocked_until": until,
-            "reason": reason,
-        }
-        return bool(counted.update(failures=failures + 1, **ended))
+        counted = self._blockable(name, until).filter(failures=failures)
+        columns = {"blocked_until": until, "reason": reason, "failures": failures + 1}
+        return bool(counted._change_state("back_off", **columns))
 
-    def _holdable(self, name: str, until: datetime) -> WorkspaceQuerySet:
+    def _block(self, method: str, name: str, until: datetime, reason: str) -> bool:
+        self.ensure_row(name)
+        blockable = self._blockable(name, until)
+        return bool(blockable._change_state(method, blocked_until=until, reason=reason))
+
+    def _blockable(self, name: str, until: datetime) -> WorkspaceQuerySet:
         return self.filter(pk=name).exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=until)
 
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
-        """Any hold → open, but for a ``retryAfter`` that is not over. Returns 1 when there was one.
+        """any → active, unless a ``retryAfter`` is not over. Return 1 if the workspace was blocked, else 0.
 
-        ``sent`` says that a batch got through, which ends the row of failures, too. Where sends have failed,
-        only a send tells that the trouble is over.
+        ``sent`` means that a batch was sent, which also resets the count of failures. After failed sends, only a
+        successful send closes the circuit breaker.
         """
-        held = self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
-        # Asked first, as an UPDATE that changes nothing still waits for the lock of who seals (MariaDB).
-        if not held.exists():
+        blocked = self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
+        # A SELECT first: on MariaDB, an UPDATE that changes nothing still waits for the sealing lock.
+        if not blocked.exists():
             return 0
-        over = held.exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=now)
-        ended: dict[str, Any] = {"state": WorkspaceState.ACTIVE, "blocked_until": None, "reason": ""}
+        resumable = blocked.exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=now)
         if sent:
-            return over.update(**ended, failures=0)
-        return over.exclude(state=WorkspaceState.BACKING_OFF, failures__gt=0).update(**ended)
+            return resumable._change_state("resume", blocked_until=None, reason="", failures=0)
+        resumable = resumable.exclude(state=WorkspaceState.BACKING_OFF, failures__gt=0)
+        return resumable._change_state("resume", blocked_until=None, reason="")
 
     def claim_probe(self, row: OutboxWorkspace, until: datetime) -> bool:
-        """Makes this caller the one who tries whether the trouble is over. False when another was first."""
-        mine = self.filter(pk=row.pk, state=row.state, blocked_until=row.blocked_until)
-        return bool(mine.update(blocked_until=until))
+        """Let the caller probe a blocked workspace (half-open). Return False if another process was first."""
+        unclaimed = self.filter(pk=row.pk, state=row.state, blocked_until=row.blocked_until)
+        return bool(unclaimed.update(blocked_until=until))
 
-    def end_probe(self, name: str, probe_until: datetime, now: datetime) -> bool:
-        """Let the next caller probe now. Return False if the probe's outcome has changed the row."""
-        return bool(self.filter(pk=name, blocked_until=probe_until).update(blocked_until=now))
+    def end_probe(self, name: str, until: datetime, now: datetime) -> bool:
+        """Let the next process probe now. Return False if the probe has changed the state, or its claim is over."""
+        return bool(self.filter(pk=name, blocked_until=until).update(blocked_until=now))
 
-    def may_read(self, name: str, now: datetime) -> bool:
-        """Whether nobody reads for that workspace, and it is time for its next read."""
-        return not self.filter(pk=name).exclude(_may_read(now)).exists()
+    # --- reads of the listing ---------------------------------------------------------------------
+
+    def can_read(self, name: str, now: datetime) -> bool:
+        """Return whether the next read of a workspace is due and no process reads at present."""
+        return not self.filter(pk=name).exclude(_is_read_due(now)).exists()
 
     def claim_read(self, name: str, now: datetime, until: datetime) -> bool:
-        """Makes this caller the one who reads, until then at the latest. False when it is not time."""
-        return bool(self.filter(_may_read(now), pk=name).update(next_read_at=until))
+        """Let the caller read, until then at the latest. Return False if no read is due."""
+        return bool(self.filter(_is_read_due(now), pk=name).update(next_read_at=until))
 
-    def end_read(self, name: str, until: datetime, then: datetime, usual: float) -> bool:
-        """The reader is done; the next read may be ``then``. False when its claim was taken over."""
-        mine = self.filter(pk=name, next_read_at=until)
-        return bool(mine.update(next_read_at=then, typical_completion_seconds=usual))
+    def end_read(self, name: str, until: datetime, next_read_at: datetime, typical_seconds: float) -> bool:
+        """End a claim, and store when the next read is due. Return False if another process took the claim over."""
+        claimed = self.filter(pk=name, next_read_at=until)
+        return bool(claimed.update(next_read_at=next_read_at, typical_completion_seconds=typical_seconds))
+
+
+def _is_read_due(now: datetime) -> Q:
+    is_unset = Q(next_read_at__isnull=True)
+    return is_unset | Q(next_read_at__lte=now) | Q(next_read_at__gt=now + MAX_READ_INTERVAL)
 
 
 class OutboxWorkspace(models.Model):
@@ -128,25 +153,30 @@ class OutboxWorkspace(models.Model):
     state = models.CharField(
         _("state"), max_length=12, choices=WorkspaceState.choices, default=WorkspaceState.ACTIVE
     )
-    blocked_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    blocked_until = models.DateTimeField(_("blocked until"), null=True, blank=True)
     reason = models.TextField(_("reason"), blank=True, default="")
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     seal_count = models.PositiveBigIntegerField(
-        _("sealing attempts"), default=0, help_text=_("Times that a batch was looked for.")
+        _("sealing attempts"), default=0, help_text=_("Number of searches for records to seal.")
     )
-    # Hints for whoever seals next; see pipeline/plan.py. Two columns, as the second is large and seldom written.
+    # Hints for the next sealing; see delivery/scheduling. Two columns, because the second is large and rarely written.
     run_queue = models.JSONField(
-        _("run queue"), default=dict, blank=True, help_text=_("The groups to be sealed next, and why.")
+        _("run queue"),
+        default=dict,
+        blank=True,
+        help_text=_("The groups to seal next, and what is known of them."),
     )
     arrival_rates = models.JSONField(
         _("arrival rates"),
         default=list,
         blank=True,
-        help_text=_("Records a second, of the groups with the most."),
+        help_text=_("Records per second of the busiest groups."),
     )
     next_read_at = models.DateTimeField(_("next read at"), null=True, blank=True)
     typical_completion_seconds = models.FloatField(
-        _("usual time"), default=0, help_text=_("Seconds that Evermuse takes for a batch, as was seen last.")
+        _("typical completion time"),
+        default=0,
+        help_text=_("Seconds from acceptance to completion of a batch; 0 if unknown."),
     )
 
     objects = WorkspaceQuerySet.as_manager()
@@ -159,13 +189,13 @@ class OutboxWorkspace(models.Model):
         return self.name
 
     def known_arrival_rates(self) -> dict[tuple[str, str], float]:
-        """Records a second by ``_type`` and ``_product_id``. Nothing where the column holds what nobody can read."""
+        """Return records per second by ``_type`` and ``_product_id``; empty if the column is not readable."""
         try:
-            return {(kind, product): float(flow) for kind, product, flow in self.arrival_rates}
+            return {(kind, product): float(rate) for kind, product, rate in self.arrival_rates}
         except (TypeError, ValueError):
             return {}
 
     def remember_arrival_rates(self, arrival_rates: Mapping[tuple[str, str], float]) -> None:
-        """Keeps the greatest of them."""
-        greatest = heapq.nlargest(FLOWS, arrival_rates.items(), key=lambda item: item[1])
-        self.arrival_rates = [[*group, float(f"{flow:.3g}")] for group, flow in greatest]
+        """Set ``arrival_rates`` to the highest of the given rates; the row is not saved."""
+        highest = heapq.nlargest(MAX_ARRIVAL_RATES, arrival_rates.items(), key=lambda item: item[1])
+        self.arrival_rates = [[*group, float(f"{rate:.3g}")] for group, rate in highest]

@@ -12,7 +12,6 @@ from ..conf import get_settings
 from ..delivery.context import Clock, isolate_database_errors, retry_on_database_error
 from ..delivery.gates import CLEARED_FOR
 from ..models import (
-    BatchState,
     GroupState,
     OutboxAttempt,
     OutboxBatch,
@@ -46,11 +45,11 @@ def rescue(using: str, clock: Clock, limit: int = 100) -> int:
     rows = OutboxBatch.objects.using(using)
     now, lease = clock.now(), timedelta(seconds=get_settings().lease)
     count = 0
-    for batch in rows.expired(now).order_by("leased_until")[:limit]:
+    for batch in rows.lease_expired(now).order_by("leased_until")[:limit]:
         with transaction.atomic(using=using):
             message = "the worker that held the lease did not come back"
             leased_at = (batch.leased_until or now) - lease
-            if rows.settle(batch, BatchState.IN_DOUBT, in_doubt=True, due_at=now, message=message):
+            if rows.mark_in_doubt(batch, due_at=now, message=message):
                 _lost(using, batch, leased_at, message)
                 count += 1
     if count:

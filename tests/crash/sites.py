@@ -30,10 +30,16 @@ WRITES = {
     "update",
     "update_or_create",
     "_raw_delete",
+    "_block",
+    "_change_locked",
+    "_change_state",
+    "_clear_suspected",
+    "_end_accepted",
+    "_settle",
 }
 
 
-SELDOM = {"named"}
+SELDOM = {"ensure_row"}
 """Changes that nearly always only read: they are walked where the row is made."""
 
 NOT_TO_BE_WALKED = {

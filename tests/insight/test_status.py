@@ -23,7 +23,7 @@ from evermuse_outbox.models import (
     RecordState,
     WorkspaceState,
 )
-from evermuse_outbox.models.group import scope_of
+from evermuse_outbox.models.group import group_key
 from evermuse_outbox.upkeep.postgresql import tables
 from tests.records import record
 
@@ -223,7 +223,7 @@ def test_what_is_left_in_a_batch_that_is_divided_is_unsent(alias):
 def group(alias, state=GroupState.PAUSED, **changes):
     """A group in trouble, with what the constraints ask of it."""
     fields = {
-        "scope": scope_of("default", "message", "prod-abc"),
+        "scope": group_key("default", "message", "prod-abc"),
         "workspace": "default",
         "type": "message",
         "product_id": "prod-abc",

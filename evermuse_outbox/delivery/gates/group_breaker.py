@@ -18,7 +18,7 @@ from typing import Any
 
 from ...evermuse.api import describe_likely_cause, make_error_signature
 from ...models import BatchState, GroupState, OutboxBatch, OutboxGroup, OutboxRecord, OutboxRejection
-from ...models.group import GroupQuerySet, scope_of
+from ...models.group import GroupQuerySet, group_key
 from ..context import DeliveryContext
 from .workspace_breaker import PROBE_INTERVAL
 
@@ -106,7 +106,7 @@ def claim_group_probe(context: DeliveryContext, row: OutboxGroup) -> bool:
 
 
 def _rows_of(context: DeliveryContext, batch: OutboxBatch) -> GroupQuerySet:
-    return OutboxGroup.objects.using(context.using).named(batch.workspace, batch.type, batch.product_id)
+    return OutboxGroup.objects.using(context.using).for_group(batch.workspace, batch.type, batch.product_id)
 
 
 def _is_error_of_single_records(context: DeliveryContext, row: OutboxGroup, signature: str) -> bool:
@@ -118,20 +118,24 @@ def _save_count(
     context: DeliveryContext, batch: OutboxBatch, row: OutboxGroup | None, signature: str, bad_records: int
 ) -> OutboxGroup:
     """Save the refusal in the group's row; start a new count for another error or contract."""
-    if row is None or row.state == GroupState.CLEARED or row.error_signature != signature:
-        row = OutboxGroup(
-            scope=scope_of(batch.workspace, batch.type, batch.product_id),
-            workspace=batch.workspace,
-            type=batch.type,
-            product_id=batch.product_id,
-            since=context.clock.now(),
-            error_signature=signature,
-            contract=batch.contract,
-        )
+    rows = _rows_of(context, batch)
     # A part of a batch that was counted before is not another batch.
-    row.batches += batch.parent_id is None
-    row.records += bad_records
-    row.save(using=context.using)
+    batches = int(batch.parent_id is None)
+    is_counting = row is not None and row.state == GroupState.SUSPECTED and row.error_signature == signature
+    if row and is_counting and rows.count_refusal(row, batches=batches, records=bad_records):
+        return row
+    row = OutboxGroup(
+        scope=group_key(batch.workspace, batch.type, batch.product_id),
+        workspace=batch.workspace,
+        type=batch.type,
+        product_id=batch.product_id,
+        since=context.clock.now(),
+        error_signature=signature,
+        contract=batch.contract,
+        batches=batches,
+        records=bad_records,
+    )
+    rows.suspect(row)
     return row
 
 

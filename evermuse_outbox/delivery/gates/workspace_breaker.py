@@ -105,7 +105,7 @@ def resume_workspace(context: DeliveryContext, *, by_send: bool) -> None:
 
 
 def _check(context: DeliveryContext) -> Circuit:
-    row = _rows(context).named(context.workspace_name)
+    row = _rows(context).ensure_row(context.workspace_name)
     if row.blocked_until and row.blocked_until > context.clock.now():
         return Circuit(CircuitState.OPEN)
     if not context.workspace.api_key:
@@ -128,7 +128,13 @@ def _claim_probe(context: DeliveryContext, row: OutboxWorkspace) -> Circuit:
 
 def _block(context: DeliveryContext, state: WorkspaceState, seconds: float, reason: str) -> None:
     until = context.clock.after(seconds)
-    if _rows(context).hold(context.workspace_name, state, until, reason):
+    rows = _rows(context)
+    block = {
+        WorkspaceState.PAUSED: rows.pause,
+        WorkspaceState.THROTTLED: rows.throttle,
+        WorkspaceState.BACKING_OFF: rows.back_off_uncounted,
+    }[state]
+    if block(context.workspace_name, until, reason):
         _log(context, state, until, reason)
 
 

@@ -21,7 +21,6 @@ from ..context import DeliveryContext
 from ..gates import Suspicion, count_refusal
 from ..sealing import (
     SealedBatch,
-    SealRaced,
     lock_for_sealing,
     prepare_members,
     reseal_part,
@@ -69,7 +68,7 @@ def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal
     batch = sealed.batch
     lock_for_sealing(context)
     ended = {"message": refusal.message, "finished_at": context.clock.now()}
-    if not _rows(context).settle(batch, BatchState.REFUSED, **refusal.columns | ended):
+    if not _rows(context).refuse(batch, **refusal.columns | ended):
         return False
     parent = lock_isolating_parent(context, batch)
     if batch.contract != context.workspace.contract:
@@ -187,8 +186,7 @@ def _try_next_part(
         if len(records) < len(chosen):
             test = test.without_suspects()
         if records:
-            if not _rows(context).isolate(parent, test.to_json()):
-                raise SealRaced(f"batch #{parent.pk} is no longer isolating")
+            _rows(context).isolate(parent, test.to_json())
             reseal_part(context, records, parent)
             return
     _rows(context).split(parent, context.clock.now())

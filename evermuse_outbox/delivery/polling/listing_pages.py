@@ -60,7 +60,7 @@ class Stretch:
     @classmethod
     def of(cls, context: DeliveryContext, cursor: str | None) -> Stretch:
         """The stretch as it is now."""
-        rows = OutboxBatch.objects.using(context.using).in_stretch(context.workspace_name, cursor)
+        rows = OutboxBatch.objects.using(context.using).on_listing_page(context.workspace_name, cursor)
         names = ("pk", "remote_id", "accepted_at", "sealed_at", "next_poll_at")
         found = context.run_with_retries(list, rows.values_list(*names))
         members = (Member(pk, known, accepted or sealed, due) for pk, known, accepted, sealed, due in found)
@@ -109,7 +109,7 @@ def move(context: DeliveryContext, members: Iterable[Member], cursor: str | None
     """Their place in the listing is behind ``cursor``."""
     rows = OutboxBatch.objects.using(context.using)
     for ids in _chunks(members):
-        context.run_with_retries(rows.place, ids, cursor)
+        context.run_with_retries(rows.set_listing_cursor, ids, cursor)
 
 
 def ask_later(context: DeliveryContext, members: Iterable[Member], **changes: str) -> None:
@@ -120,7 +120,7 @@ def ask_later(context: DeliveryContext, members: Iterable[Member], **changes: st
         age = (now - max(member.since for member in members)).total_seconds()
         later = context.clock.after(poll_delay(age, context.settings.poll_interval))
         for ids in _chunks(members):
-            context.run_with_retries(rows.ask_later, ids, now, later, **changes)
+            context.run_with_retries(rows.postpone_polls, ids, now, later, **changes)
 
 
 def _chunks(members: Iterable[Member]) -> Iterable[list[int]]:

@@ -87,7 +87,7 @@ def _next(context: DeliveryContext, reading: Reading) -> OutboxBatch | None:
     due = rows.poll_due(context.workspace_name, now - COMPANY if reading.is_busy else now)
     if len(budget.open_batches(context, MANY + 1)) <= MANY:
         return context.run_with_retries(due.first)
-    unseen = rows.in_stretch(context.workspace_name, NEWEST).filter(remote_status="", polls=0)
+    unseen = rows.on_listing_page(context.workspace_name, NEWEST).filter(remote_status="", polls=0)
     if len(crowd := context.run_with_retries(list, unseen[:CROWD])) == CROWD:
         return crowd[0]
     overdue = timedelta(seconds=min(max(reading.usual / 2, OVERDUE[0]), OVERDUE[1]))

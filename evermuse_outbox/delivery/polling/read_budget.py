@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ...models import OutboxBatch, OutboxWorkspace
-from ...models.workspace import LONGEST_REST as LONGEST_CLAIM
+from ...models.workspace import MAX_READ_INTERVAL as LONGEST_CLAIM
 from ..context import DeliveryContext
 from ..scheduling import has_work
 
@@ -51,7 +51,7 @@ class Reading:
 def may_read(context: DeliveryContext) -> bool:
     """Whether it is time for a read, and nobody reads."""
     rows = OutboxWorkspace.objects.using(context.using)
-    return context.run_with_retries(rows.may_read, context.workspace_name, context.clock.now())
+    return context.run_with_retries(rows.can_read, context.workspace_name, context.clock.now())
 
 
 def is_busy(context: DeliveryContext) -> bool:
@@ -63,7 +63,7 @@ def is_busy(context: DeliveryContext) -> bool:
 
 def open_batches(context: DeliveryContext, most: int) -> list[int]:
     """Up to so many of the followed batches."""
-    followed = OutboxBatch.objects.using(context.using).followed(context.workspace_name)
+    followed = OutboxBatch.objects.using(context.using).polled(context.workspace_name)
     return context.run_with_retries(list, followed.values_list("pk", flat=True)[:most])
 
 
@@ -77,7 +77,7 @@ def reading(context: DeliveryContext) -> Iterator[Reading | None]:
     if not context.run_with_retries(rows.claim_read, context.workspace_name, began, until):
         yield None
         return
-    mine = Reading(context.run_with_retries(rows.named, context.workspace_name).typical_completion_seconds)
+    mine = Reading(context.run_with_retries(rows.ensure_row, context.workspace_name).typical_completion_seconds)
     try:
         mine.is_busy = is_busy(context)
         yield mine

@@ -67,7 +67,7 @@ def _page(
     context: DeliveryContext, batch: OutboxBatch, cursor: str | None
 ) -> tuple[Page | None, Outcome | None]:
     until = context.clock.after(context.settings.lease)
-    if not OutboxBatch.objects.using(context.using).renew(batch, until):
+    if not OutboxBatch.objects.using(context.using).renew_lease(batch, until):
         raise ReconciliationDelayed
     batch.leased_until = until
     listing = read_listing(context, cursor)

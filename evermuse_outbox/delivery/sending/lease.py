@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ...models import BatchState, OutboxBatch
+from ...models import OutboxBatch
 from ..context import DeliveryContext
 from ..sealing import BodyChanged, SealedBatch, open_sealed
 from ..settling import give_up
@@ -31,8 +31,7 @@ def lease_due(context: DeliveryContext) -> SealedBatch | None:
 
 def give_back(context: DeliveryContext, sealed: SealedBatch) -> None:
     """End the lease of a batch that was not sent. The batch is as it was before the lease."""
-    state = BatchState.IN_DOUBT if sealed.batch.in_doubt else BatchState.SEALED
-    context.run_with_retries(OutboxBatch.objects.using(context.using).settle, sealed.batch, state)
+    context.run_with_retries(OutboxBatch.objects.using(context.using).give_back, sealed.batch)
 
 
 def has_time_to_send(context: DeliveryContext, sealed: SealedBatch) -> bool:

@@ -94,8 +94,7 @@ def _tell(context: DeliveryContext, batches: list[OutboxBatch], news: dict[str, 
         later = context.clock.after(poll_delay(youngest, context.settings.poll_interval))
         news = news | {"next_poll_at": later}
     ids = sorted(batch.pk for batch in batches)
-    rows = OutboxBatch.objects.using(context.using)
-    context.run_with_retries(rows.tell, ids, BatchState(batches[0].state), **news)
+    context.run_with_retries(_write_status, context, ids, BatchState(batches[0].state), news)
 
 
 def fail(
@@ -111,7 +110,7 @@ def fail(
     Call it inside a transaction."""
     lock_for_sealing(context)
     ended = {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
-    if not _change(context, batch, BatchState.FAILED, told | ended):
+    if not OutboxBatch.objects.using(context.using).fail_accepted(batch, **told | ended):
         return
     resends = batch.resends + 1
     if resends > context.settings.max_resends:
@@ -147,7 +146,8 @@ def _follow(context: DeliveryContext, batch: OutboxBatch, status: Status, state:
     later = context.clock.after(poll_delay(age_of(batch, now), context.settings.poll_interval))
     next_poll = None if _is_over(state, status) else later
     ended = {"finished_at": batch.finished_at or now} if state == BatchState.COMPLETE else {}
-    return _change(context, batch, state, _told(status) | ended | {"next_poll_at": next_poll, "message": ""})
+    changes = _told(status) | ended | {"state": state, "next_poll_at": next_poll, "message": ""}
+    return bool(_write_status(context, [batch.pk], BatchState(batch.state), changes))
 
 
 def _is_over(state: BatchState, status: Status) -> bool:
@@ -175,7 +175,7 @@ def _complete_in_part(context: DeliveryContext, batch: OutboxBatch, status: Stat
     if not fresh and len(still_open) == 1:
         fresh = {members.index(still_open[0]): RecordError(0, "REJECTED", message)}
     ended = {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
-    if _change(context, batch, BatchState.SPLIT, _told(status) | ended):
+    if OutboxBatch.objects.using(context.using).refuse_accepted(batch, **_told(status) | ended):
         reject_located(context, batch, members, fresh)
         start_isolating(context, batch, named=len(fresh))
 
@@ -194,9 +194,15 @@ def _members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def _change(context: DeliveryContext, batch: OutboxBatch, state: BatchState, changes: dict[str, Any]) -> bool:
-    rows = OutboxBatch.objects.using(context.using).filter(pk=batch.pk, state=batch.state)
-    return bool(rows.update(state=state, polls=batch.polls + 1, **changes))
+def _write_status(
+    context: DeliveryContext, ids: Sequence[int], before: BatchState, changes: dict[str, Any]
+) -> int:
+    """Write the same changes to batches that were read in the state ``before``; return how many still are in it."""
+    columns = dict(changes)
+    state = columns.pop("state", before)
+    rows = OutboxBatch.objects.using(context.using)
+    is_completed = before == BatchState.ACCEPTED and state == BatchState.COMPLETE
+    return rows.complete(ids, **columns) if is_completed else rows.update_status(ids, before, **columns)
 
 
 def _told(status: Status) -> dict[str, Any]:

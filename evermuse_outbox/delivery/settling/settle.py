@@ -24,7 +24,7 @@ from ...evermuse.api import (
     TooLarge,
     Unavailable,
 )
-from ...models import BatchQuerySet, BatchState, OutboxBatch
+from ...models import BatchQuerySet, OutboxBatch
 from ..context import Attempt, DeliveryContext, full_jitter, poll_delay, retry_until
 from ..gates import (
     back_off,
@@ -85,7 +85,7 @@ def give_up(context: DeliveryContext, batch: OutboxBatch, message: str) -> None:
         parent = lock_isolating_parent(context, batch)
         members = open_members(context, batch)
         ended = {"finished_at": context.clock.now(), "message": message}
-        if _rows(context).settle(batch, BatchState.FAILED, **ended):
+        if _rows(context).fail_unsendable(batch, **ended):
             reject_open_members(context, batch, "NOT_SENDABLE", message)
             if parent:
                 continue_after_named(context, parent, len(members))
@@ -149,7 +149,7 @@ def _accept(
 ) -> bool:
     """Accept the batch, except for the ``located`` records, which are rejected."""
     parent = lock_isolating_parent(context, sealed.batch)
-    if not _rows(context).settle(sealed.batch, BatchState.ACCEPTED, **_accepted_columns(context, outcome)):
+    if not _rows(context).accept(sealed.batch, **_accepted_columns(context, outcome)):
         return False
     clear_suspicion(context, sealed.batch)
     if located:
@@ -213,17 +213,10 @@ def _send_again(
 ) -> bool:
     """Return the batch to the senders. Once in doubt, it stays in doubt until an answer is clear."""
     batch, settings = sealed.batch, context.settings
-    is_in_doubt = batch.in_doubt or is_in_doubt
     failures = batch.failures + has_failed
     pause = full_jitter(failures, settings.backoff_base, settings.backoff_cap) if has_failed else 0
-    return _rows(context).settle(
-        batch,
-        BatchState.IN_DOUBT if is_in_doubt else BatchState.SEALED,
-        in_doubt=is_in_doubt,
-        failures=failures,
-        due_at=context.clock.after(pause),
-        message=message,
-    )
+    release = _rows(context).mark_in_doubt if is_in_doubt else _rows(context).give_back
+    return release(batch, failures=failures, due_at=context.clock.after(pause), message=message)
 
 
 def _rows(context: DeliveryContext) -> BatchQuerySet:

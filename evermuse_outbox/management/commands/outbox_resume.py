@@ -69,7 +69,7 @@ class Command(CommandWithExamples):
 
     def _resume_groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         rows = OutboxGroup.objects.using(using).exclude(state=GroupState.CLEARED)
-        for row in list(rows.named(name, *group) if group else rows.filter(workspace=name)):
+        for row in list(rows.for_group(name, *group) if group else rows.filter(workspace=name)):
             if rows.filter(pk=row.pk).resume():
                 reason = row.reason or row.error_signature
                 yield (

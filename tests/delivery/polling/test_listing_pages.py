@@ -69,7 +69,7 @@ def test_an_old_page_is_read_again_without_those_that_are_newer(workspace, alias
 
 
 def test_a_page_of_complete_batches_costs_as_few_statements_as_one_batch(workspace, alias):
-    OutboxWorkspace.objects.using(alias).named("default")
+    OutboxWorkspace.objects.using(alias).ensure_row("default")
     counts = []
     for batches in (2, 100):
         workspace.send(batches)

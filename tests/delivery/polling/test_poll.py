@@ -89,7 +89,7 @@ def test_one_reads_at_a_time_and_who_never_comes_back_is_waited_for_as_long_as_a
 def test_one_reads_at_a_time_also_where_a_lease_is_long(alias, sandbox, clock, outbox_settings, reopen):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", LEASE=7_200)
     context = reopen()
-    OutboxWorkspace.objects.using(alias).named("default")
+    OutboxWorkspace.objects.using(alias).ensure_row("default")
     with budget.reading(context) as first, budget.reading(context) as second:
         assert first
         assert not second
@@ -223,7 +223,7 @@ def test_while_sends_take_every_slot_polls_wait_for_company(context, alias, sand
 def test_held_workspaces_are_not_read(context, alias, sandbox, clock):
     accept(context, alias, 1)
     clock.move(10)
-    OutboxWorkspace.objects.using(alias).hold("default", WorkspaceState.PAUSED, context.clock.after(60), "no")
+    OutboxWorkspace.objects.using(alias).pause("default", context.clock.after(60), "no")
     assert poll_due_batch(dataclasses.replace(context)) == 0
     assert reads(sandbox) == []
 
@@ -233,9 +233,7 @@ def test_after_a_hold_fenced_records_and_the_tracker_do_not_wait_for_each_other(
 ):
     accept(context, alias, 1)
     outbox.enqueue(record(0, _product_id="p000", data={"version": 2}), using=alias)
-    OutboxWorkspace.objects.using(alias).hold(
-        "default", WorkspaceState.BACKING_OFF, context.clock.after(5), "down"
-    )
+    OutboxWorkspace.objects.using(alias).back_off_uncounted("default", context.clock.after(5), "down")
     clock.move(10)
     assert relay(context, 60) == 0
     poll(context, 60)

@@ -61,7 +61,7 @@ def test_once_it_is_known_what_evermuse_takes_nobody_is_asked_about_sooner(conte
 
 def test_a_crowd_that_no_page_has_shown_is_looked_at_before_it_may_be_done(context, alias, sandbox, clock):
     workspace = BusyWorkspace(context, alias, sandbox, clock, seconds=600)
-    OutboxWorkspace.objects.using(alias).named("default")
+    OutboxWorkspace.objects.using(alias).ensure_row("default")
     OutboxWorkspace.objects.using(alias).update(typical_completion_seconds=600)
     workspace.send(150)
     clock.move(5)
@@ -100,7 +100,7 @@ def test_a_next_read_that_only_a_clock_set_back_can_explain_is_not_waited_for(co
     workspace = BusyWorkspace(context, alias, sandbox, clock, seconds=0)
     workspace.send(30)
     clock.move(5)
-    OutboxWorkspace.objects.using(alias).named("default")
+    OutboxWorkspace.objects.using(alias).ensure_row("default")
     OutboxWorkspace.objects.using(alias).update(next_read_at=context.clock.after(86_400))
     workspace.look()
     assert workspace.reads == 1

@@ -1,0 +1,62 @@
+"""The legal changes of state of a model, as data.
+
+A method of a QuerySet that changes a state has an entry of its name in the ``TRANSITIONS`` of its module. It builds its
+WHERE clause from that entry. The tables in ``docs/reference/states.md`` are generated from the same entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from django.db import models
+
+M = TypeVar("M", bound=models.Model)
+
+ANY = "any"
+"""Source of a transition that may start in each state."""
+
+NO_ROW = "(no row)"
+"""Source or target where the row does not exist."""
+
+
+class Transition(NamedTuple):
+    """The states that a change starts from, and the state it leads to."""
+
+    sources: tuple[str, ...]
+    target: str
+
+    def is_legal(self, before: str, after: str) -> bool:
+        """Return whether this transition leads from ``before`` to ``after``."""
+        return after == self.target and (before in self.sources or ANY in self.sources)
+
+    def source_condition(self) -> models.Q:
+        """Return the condition on ``state`` that holds before the change."""
+        states = [state for state in self.sources if state != NO_ROW]
+        if ANY in states:
+            return models.Q()
+        return models.Q(state=states[0]) if len(states) == 1 else models.Q(state__in=states)
+
+
+class UnexpectedState(Exception):
+    """A row that the transaction has locked is not in the state that the change starts from.
+
+    The caller's transaction must be rolled back.
+    """
+
+
+class StateQuerySet(models.QuerySet[M]):
+    """A QuerySet whose model has a column ``state``."""
+
+    transitions: ClassVar[Mapping[str, Transition]] = {}
+
+    def _change_state(self, method: str, **columns: Any) -> int:
+        """Update the rows that are in a source state of the transition; return how many there were."""
+        transition = self.transitions[method]
+        return self.filter(transition.source_condition()).update(state=transition.target, **columns)
+
+    def _change_locked(self, method: str, pk: Any, **columns: Any) -> None:
+        """Change a row that this transaction has locked; raise UnexpectedState if its state does not fit."""
+        if not self.filter(pk=pk)._change_state(method, **columns):
+            sources = ", ".join(self.transitions[method].sources)
+            raise UnexpectedState(f"{method}: {self.model._meta.verbose_name} {pk} is not {sources}")
