@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_resuming_a_workspace(changer: Client) -> None:
-    OutboxWorkspace.objects.hold("default", WorkspaceState.PAUSED, rows.timezone.now(), "HTTP 401")
+    OutboxWorkspace.objects.pause("default", rows.timezone.now(), "HTTP 401")
     done = changer.post(url("workspace", "resume", "default"))
     assert done["Location"] == url("workspace", "change", "default")
     assert OutboxWorkspace.objects.get().state == WorkspaceState.ACTIVE
@@ -26,7 +26,7 @@ def test_resuming_a_workspace(changer: Client) -> None:
 
 def test_resuming_from_the_list(changer: Client) -> None:
     for name in ("north", "south"):
-        OutboxWorkspace.objects.hold(name, WorkspaceState.BACKING_OFF, rows.timezone.now(), "HTTP 503")
+        OutboxWorkspace.objects.back_off_uncounted(name, rows.timezone.now(), "HTTP 503")
     data = {"action": "resume_selected", "_selected_action": ["north", "south"], "index": 0}
     changer.post(url("workspace", "changelist"), data)
     assert set(OutboxWorkspace.objects.values_list("state", flat=True)) == {WorkspaceState.ACTIVE}

@@ -24,7 +24,7 @@ from evermuse_outbox.delivery.scheduling.run_queue import FULL_SCAN_INTERVAL, Re
 from evermuse_outbox.delivery.scheduling.scheduler import Reason
 from evermuse_outbox.delivery.sealing import sealing_lock
 from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
-from evermuse_outbox.models.group import scope_of
+from evermuse_outbox.models.group import group_key
 from tests.records import enqueue, record
 
 HOT = "hot"
@@ -284,7 +284,7 @@ def test_a_group_does_not_wait_for_its_namesake(small_requests, clock, alias, na
     enqueue_in_group(small_requests, 3, namesake, age=9)
     enqueue_in_group(small_requests, 3, "shop", age=5)
     OutboxGroup.objects.using(alias).create(
-        scope=scope_of(small_requests.workspace_name, "message", namesake),
+        scope=group_key(small_requests.workspace_name, "message", namesake),
         workspace=small_requests.workspace_name,
         type="message",
         product_id=namesake,
