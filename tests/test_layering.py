@@ -1,176 +1,318 @@
-"""The house as its imports show it: one direction, no cycles, rooms that do not look upward."""
+"""The structure of the package as its imports show it: one direction, no cycles, interfaces instead of modules."""
 
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "evermuse_outbox"
-NAME = PACKAGE.name
-MOST_LINES = 400
+ROOT = Path(__file__).resolve().parent.parent / "evermuse_outbox"
+NAME = ROOT.name
+MAX_FILES = 10
+"""Python files in a package, its ``__init__`` included: as many as a reader can overlook."""
+
+MAX_LINES = 400
+"""Lines of a module: as many as can be read in one sitting."""
+
+LAYERS = [
+    {"version"},
+    {"evermuse", "sandbox"},
+    {"ratelimit"},
+    {"conf"},
+    {"models"},
+    {"delivery"},
+    {"upkeep"},
+    {"operations"},
+    {"insight"},
+    {"tasks"},
+    {"wakeup"},
+    {"outbox", "schedule", "checks", "testing"},
+    {"admin", "management", "apps"},
+]
+"""What stands directly below the package, from the lowest layer to the highest. A layer imports only lower ones."""
+
+DELIVERY = [
+    "context",
+    "gates",
+    "scheduling",
+    "sealing",
+    "isolation",
+    "settling",
+    "polling",
+    "sending",
+    "loop",
+]
+"""The chain of the delivery. A package imports only those before it."""
+
+PURE = [
+    "delivery.context.backoff",
+    "delivery.context.database_errors",
+    "delivery.isolation.group_testing",
+    "delivery.scheduling.run_queue",
+    "delivery.scheduling.scheduler",
+    "delivery.sealing.packing",
+    "evermuse.api.diagnosis",
+    "ratelimit.algorithm",
+]
+"""Modules without Django, without a clock and without I/O."""
+
+
+class Import(NamedTuple):
+    """An import statement's target: a module or package of ours, or a name from outside."""
+
+    target: str
+    name: str
+    is_late: bool
+    """Whether it runs only when a function is called."""
 
 
 @cache
 def modules():
-    """Dotted name → its file, without migrations."""
-    return {dotted(path): path for path in PACKAGE.rglob("*.py") if "migrations" not in path.parts}
+    """Return the dotted name and the file of each module, without migrations."""
+    return {
+        dotted(path): path
+        for path in sorted(ROOT.rglob("*.py"))
+        if not {"migrations", "prerelease_migrations"} & set(path.parts)
+    }
 
 
 def dotted(path):
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @cache
-def imports(name, *, late=True):
-    """What a module imports, by full name; with ``late`` also what its functions import when called."""
+def packages():
+    return {name for name, path in modules().items() if path.name == "__init__.py" and name != NAME}
+
+
+def package_of(name):
+    """Return the package that a module belongs to. A package belongs to itself."""
+    return name if modules()[name].name == "__init__.py" else name.rpartition(".")[0]
+
+
+@cache
+def imports(name):
+    """Return everything that a module imports, type-only and late imports included."""
     tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
-    nodes = ast.walk(tree) if late else at_import(tree)
-    return {target for node in nodes for target in targets(name, node)}
+    late = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    return {found for node in ast.walk(tree) for found in targets(name, node, node in late)}
 
 
-def at_import(tree):
-    """The nodes that run when the module is imported: not the insides of functions, nor hints for types."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_type_checking(node):
-            continue
-        yield node
-        yield from at_import(node)
-
-
-def is_type_checking(node):
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-
-
-def targets(name, node):
+def targets(name, node, is_late):
     if isinstance(node, ast.Import):
-        return {alias.name for alias in node.names}
+        return {Import(alias.name, "", is_late) for alias in node.names}
     if not isinstance(node, ast.ImportFrom):
         return set()
     base = node.module or ""
     if node.level:
-        package = name.split(".") if modules()[name].name == "__init__.py" else name.split(".")[:-1]
-        here = package[: len(package) - node.level + 1]
-        base = ".".join([*here, *([base] if base else [])])
-    # `from . import x` may name a module or something in the package itself.
+        parents = package_of(name).split(".")
+        base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
+    # `from . import x` may name a module, or a name of the package.
     return {
-        found if (found := f"{base}.{alias.name}") in modules() or not base.startswith(NAME) else base
+        Import(base, alias.name, is_late)
+        if alias.name in exported(base) or f"{base}.{alias.name}" not in modules()
+        else Import(f"{base}.{alias.name}", "", is_late)
         for alias in node.names
     }
 
 
-def is_in(target, *rooms):
-    return any(target == room or target.startswith(f"{room}.") for room in rooms)
-
-
-def looking_at(room, *forbidden):
-    """Who in ``room`` imports what is forbidden there."""
+@cache
+def exported(name):
+    """Return the names in ``__all__`` of a package."""
+    if name not in packages():
+        return set()
+    tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
     return {
-        f"{name} → {target}"
-        for name in modules()
-        if is_in(name, f"{NAME}.{room}")
-        for target in imports(name)
-        if is_in(target, *forbidden)
+        element.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+        for element in node.value.elts
     }
 
 
-def of_ours(*names):
-    return tuple(f"{NAME}.{name}" for name in names)
+def ours(name):
+    return {found for found in imports(name) if found.target in modules() and found.target != name}
 
 
-def outside(room, *allowed):
-    """Who in ``room`` imports something of this package that is in none of the allowed rooms."""
-    return {
-        f"{name} → {target}"
-        for name in modules()
-        if is_in(name, f"{NAME}.{room}")
-        for target in imports(name)
-        if is_in(target, NAME) and not is_in(target, *of_ours(room, *allowed))
-    }
+def is_in(target, *places):
+    return any(target == place or target.startswith(f"{place}.") for place in places)
 
 
-def test_the_reader_of_imports_reads_them():
-    assert f"{NAME}.evermuse" in imports(f"{NAME}.conf.options")
-    assert f"{NAME}.tasks" in imports(f"{NAME}.wakeup")
-    assert f"{NAME}.tasks" not in imports(f"{NAME}.wakeup", late=False)
-    assert f"{NAME}.models" in imports(f"{NAME}.insight.status")
-    assert "django.db.transaction" in imports(f"{NAME}.wakeup")
-    assert len(modules()) > 30
+def top_of(name):
+    """Return what stands directly below the package: ``evermuse_outbox.models.batch`` → ``models``."""
+    return name.removeprefix(f"{NAME}.").split(".")[0]
 
 
-def test_evermuse_knows_nothing_of_the_database_or_of_us():
-    assert outside("evermuse", "version") == set()
-    assert looking_at("evermuse", "django.db", "django.conf", "celery") == set()
-
-
-def test_models_know_only_evermuse():
-    assert outside("models", "evermuse", "ratelimit") == set()
-
-
-def test_the_pipeline_is_not_told_who_runs_it():
-    upper = of_ours("tasks", "admin", "management", "outbox", "schedule", "status", "explain", "testing")
-    assert looking_at("delivery", *upper, "celery") == set()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "delivery.sealing.packing",
-        "delivery.context.backoff",
-        "delivery.scheduling.scheduler",
-        "delivery.context.database_errors",
-        "delivery.isolation.group_testing",
-        "evermuse.api.diagnosis",
-    ],
-)
-def test_pure_code_is_pure(name):
-    assert outside(name, "evermuse") == set()
-    assert looking_at(name, "django", "time", "datetime") == set()
-
-
-def test_the_plan_knows_the_scheduler_alone():
-    assert outside("delivery.scheduling.run_queue", "delivery.scheduling.scheduler") == set()
-    assert looking_at("delivery.scheduling.run_queue", "django", "time") == set()
-    assert "now()" not in modules()[f"{NAME}.delivery.scheduling.run_queue"].read_text(encoding="utf-8"), (
-        "moments are stored in it, and no clock is asked"
+def test_imports_are_read():
+    assert Import(f"{NAME}.delivery.gates", "acquire_permit", is_late=False) in imports(
+        f"{NAME}.delivery.loop.relay"
     )
+    assert Import(f"{NAME}.tasks", "relay", is_late=True) in imports(f"{NAME}.wakeup")
+    assert Import("celery", "shared_task", is_late=False) in imports(f"{NAME}.tasks")
+    assert Import(f"{NAME}.delivery.scheduling.sql", "", is_late=False) in imports(
+        f"{NAME}.delivery.scheduling.group_scan"
+    )
+    assert len(modules()) > 80
 
 
-def test_the_sandbox_stands_alone():
-    assert outside("sandbox") == set()
-    assert looking_at("sandbox", "django") == set()
+def test_each_layer_imports_only_lower_ones():
+    level = {name: number for number, names in enumerate(LAYERS) for name in names}
+    assert {top_of(name) for name in modules() if name != NAME} == set(level), "LAYERS names everything"
+    upward = {
+        f"{name} → {found.target}"
+        for name in modules()
+        if name != NAME
+        for found in ours(name)
+        if found.target != NAME
+        and top_of(found.target) != top_of(name)
+        and level[top_of(found.target)] >= level[top_of(name)]
+    }
+    # The wake-up names a task, late, so that a host that only enqueues does not import Celery.
+    assert upward == set()
 
 
-def test_only_the_sandbox_and_what_starts_it_need_the_sandbox():
-    users = {name for name in modules() for target in imports(name) if is_in(target, f"{NAME}.sandbox")}
-    doors = of_ours("sandbox", "management.commands.evermuse_sandbox", "testing")
-    assert {name for name in users if not is_in(name, *doors)} == set()
+def test_the_delivery_is_one_chain():
+    level = {name: number for number, name in enumerate(DELIVERY)}
+    prefix = f"{NAME}.delivery."
+    inside = [name for name in modules() if name.startswith(prefix)]
+    step = {name: name.removeprefix(prefix).split(".")[0] for name in inside}
+    assert set(step.values()) == set(DELIVERY)
+    backward = {
+        f"{name} → {found.target}"
+        for name in inside
+        for found in ours(name)
+        if found.target in step and level[step[found.target]] > level[step[name]]
+    }
+    assert backward == set()
 
 
-def test_nothing_imports_the_rooms_where_people_act():
-    for name in modules():
-        if not is_in(name, *of_ours("admin", "management")):
-            assert not any(is_in(target, *of_ours("admin", "management")) for target in imports(name)), name
+def test_packages_import_interfaces_and_not_modules_of_other_packages():
+    """A module may import the modules of its own package and of the packages around it."""
+    around = {
+        f"{name} → {found.target}"
+        for name in modules()
+        for found in ours(name)
+        if found.target not in packages() and package_of(found.target) not in (package_of(name), NAME)
+    }
+    assert around == set()
 
 
-def test_there_are_no_cycles():
-    graph = {name: imports(name, late=False) & set(modules()) - {name} for name in modules()}
-    done: set[str] = set()
+def test_a_nested_package_is_imported_by_its_parent_or_is_public():
+    """``scheduling.sql`` belongs to ``scheduling`` alone; the others are named here."""
+    private = {f"{NAME}.delivery.scheduling.sql"}
+    users = {
+        f"{name} → {found.target}"
+        for name in modules()
+        for found in ours(name)
+        if is_in(found.target, *private) and not is_in(name, *(place.rpartition(".")[0] for place in private))
+    }
+    assert users == set()
 
-    def walk(name, path):
-        assert name not in path, " → ".join([*path[path.index(name) :], name])
-        if name not in done:
-            for target in sorted(graph[name]):
-                walk(target, [*path, name])
-            done.add(name)
 
-    for name in graph:
-        walk(name, [])
+@pytest.mark.parametrize("name", sorted(packages()))
+def test_a_package_names_its_interface(name):
+    path = modules()[name]
+    if is_in(name, f"{NAME}.management"):
+        return  # Django finds commands by their file names
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    sentences = re.findall(r"[.:](?=\s|$)", ast.get_docstring(tree) or "")
+    assert len(sentences) >= 3, "responsibility, what it must not do, and its interface"
+    used = {
+        found.name
+        for other in modules()
+        if other != name and package_of(other) != name
+        for found in imports(other)
+        if found.target == name and found.name
+    }
+    assert used <= exported(name), "used by others, but not in __all__"
+
+
+@pytest.mark.parametrize("name", sorted({NAME, *packages()}))
+def test_a_package_has_few_files(name):
+    files = [path for path in modules()[name].parent.glob("*.py")]
+    assert len(files) <= MAX_FILES
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_a_module_can_be_read_in_one_sitting(name):
-    assert len(modules()[name].read_text(encoding="utf-8").splitlines()) < MOST_LINES
+    assert len(modules()[name].read_text(encoding="utf-8").splitlines()) < MAX_LINES
+
+
+def test_there_are_no_import_cycles():
+    """Type-only imports count. Late imports count, too: they only hide a cycle."""
+    graph = {name: sorted({found.target for found in ours(name)}) for name in modules()}
+    done: set[str] = set()
+
+    def visit(name, path):
+        assert name not in path, " → ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for target in graph[name]:
+                # A module belongs to its package; importing a neighbour is no import of the package.
+                visit(target, [*path, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_there_are_no_cycles_between_packages():
+    graph: dict[str, set[str]] = {}
+    for name in modules():
+        home = package_of(name)
+        graph.setdefault(home, set()).update(package_of(found.target) for found in ours(name))
+    for home, used in graph.items():
+        # A package and the packages inside of it may import each other only downward: the parent imports the child.
+        used.discard(home)
+    done: set[str] = set()
+
+    def visit(name, path):
+        assert name not in path, " → ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for target in sorted(graph.get(name, ())):
+                if target != NAME:
+                    visit(target, [*path, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        if name != NAME:
+            visit(name, [])
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_code_is_pure(name):
+    impure = ("django", "time", "celery", "redis", "requests", "socket", "threading")
+    assert not {found for found in imports(f"{NAME}.{name}") if is_in(found.target, *impure)}
+    text = modules()[f"{NAME}.{name}"].read_text(encoding="utf-8")
+    assert "now()" not in text, "times are arguments"
+
+
+def test_evermuse_and_the_sandbox_know_nothing_of_the_database():
+    for name in modules():
+        if is_in(name, f"{NAME}.evermuse", f"{NAME}.ratelimit"):
+            forbidden = ("django.db", "django.conf", "celery")
+            assert not {found for found in imports(name) if is_in(found.target, *forbidden)}, name
+        if is_in(name, f"{NAME}.sandbox"):
+            assert not {found for found in imports(name) if is_in(found.target, "django")}, name
+            assert not {found for found in ours(name) if not is_in(found.target, f"{NAME}.sandbox")}, name
+
+
+def test_the_delivery_does_not_know_celery():
+    for name in modules():
+        if is_in(name, f"{NAME}.delivery", f"{NAME}.upkeep", f"{NAME}.operations", f"{NAME}.insight"):
+            assert not {found for found in imports(name) if is_in(found.target, "celery")}, name
+
+
+def test_only_the_command_and_the_testing_helpers_use_the_sandbox():
+    users = {name for name in modules() for found in ours(name) if is_in(found.target, f"{NAME}.sandbox")}
+    allowed = (f"{NAME}.sandbox", f"{NAME}.management.commands.evermuse_sandbox", f"{NAME}.testing")
+    assert {name for name in users if not is_in(name, *allowed)} == set()
