@@ -1,4 +1,4 @@
-"""The commands of the outbox: what they print, what they ask for, and the status they end with."""
+"""The management commands: output, errors and exit status."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_status_as_json_has_exactly_this_shape(alias):
     assert isinstance(read["oldest_unsent_seconds"], float)
 
 
-def test_status_for_people(alias):
+def test_status_as_a_table(alias):
     for state in ("pending", "pending", "rejected"):
         record_in(alias, state)
     OutboxWorkspace.objects.using(alias).create(
@@ -74,7 +74,7 @@ def test_status_for_people(alias):
     assert "Workspace default: paused because: the key is wrong" in lines
 
 
-def test_status_of_an_empty_outbox_for_people(alias):
+def test_status_of_an_empty_outbox_as_a_table(alias):
     lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
     assert "█" not in "".join(lines)
     assert {"Oldest unsent record: none", "Workspace default: active"} <= set(lines)
@@ -83,18 +83,18 @@ def test_status_of_an_empty_outbox_for_people(alias):
 @pytest.mark.parametrize("state", RecordState)
 def test_status_explains_one_record(alias, state):
     row = record_in(alias, state)
-    told = run("outbox_status", "--record", str(row.pk), "--database", alias)
-    assert told.startswith(f"message #{row.pk} is {state.label}. ")
-    assert len(told) > len(f"message #{row.pk} is {state.label}. ") + 10
+    text = run("outbox_status", "--record", str(row.pk), "--database", alias)
+    assert text.startswith(f"message #{row.pk} is {state.label}. ")
+    assert len(text) > len(f"message #{row.pk} is {state.label}. ") + 10
 
 
-def test_status_of_a_record_that_is_not_there(alias):
+def test_status_of_an_unknown_record(alias):
     with pytest.raises(CommandError, match=r"No record 99 .* may have been purged"):
         run("outbox_status", "--record", "99", "--database", alias)
 
 
 @pytest.mark.parametrize("name", ["outbox_status", "outbox_drain"])
-def test_a_database_that_is_not_there_is_told(name):
+def test_an_unknown_database_is_an_error(name):
     with pytest.raises(CommandError, match="invalid choice: 'nowhere'"):
         run(name, "--database", "nowhere")
 
@@ -103,33 +103,33 @@ def test_a_database_that_is_not_there_is_told(name):
 
 
 @pytest.fixture
-def looks(monkeypatch):
-    """What happens between two looks of the drain, instead of time."""
-    acts = []
+def steps(monkeypatch):
+    """Functions that run in place of the sleeps between two queries of the drain."""
+    functions = []
     clock = {"now": 0.0}
 
     def sleep(seconds):
         clock["now"] += seconds
-        if acts:
-            acts.pop(0)()
+        if functions:
+            functions.pop(0)()
 
     monkeypatch.setattr(outbox_drain.time, "sleep", sleep)
     monkeypatch.setattr(outbox_drain.time, "monotonic", lambda: clock["now"])
-    return acts
+    return functions
 
 
-def test_drain_of_an_empty_outbox_ends_at_once(alias, looks):
+def test_drain_of_an_empty_outbox_ends_at_once(alias, steps):
     assert run("outbox_drain", "--database", alias, "--no-color") == "Drained: the outbox is empty.\n"
 
 
-def test_drain_waits_until_all_is_sent_and_followed(alias, context, clock, looks):
+def test_drain_waits_until_all_batches_are_complete(alias, context, clock, steps):
     outbox.enqueue_many((record(number) for number in range(3)), using=alias)
-    looks += [lambda: relay(context, 60), lambda: clock.move(5), lambda: poll(context, 60)]
+    steps += [lambda: relay(context, 60), lambda: clock.move(5), lambda: poll(context, 60)]
     assert run("outbox_drain", "--database", alias, "--no-color") == "Drained: 3 delivered.\n"
-    assert looks == []
+    assert steps == []
 
 
-def test_drain_is_done_though_rejected_records_wait_for_a_person(alias, looks):
+def test_drain_does_not_wait_for_rejected_records(alias, steps):
     for _ in range(2):
         record_in(alias, "rejected")
     lines = run("outbox_drain", "--database", alias, "--no-color").splitlines()
@@ -137,7 +137,7 @@ def test_drain_is_done_though_rejected_records_wait_for_a_person(alias, looks):
     assert lines[1].startswith("2 rejected records need a decision")
 
 
-def test_drain_gives_up_after_its_time_and_says_what_is_left(alias, looks):
+def test_drain_fails_after_the_timeout_and_says_what_is_left(alias, steps):
     outbox.enqueue_many((record(number) for number in range(2)), using=alias)
     batch_in(alias, BatchState.IN_DOUBT, record_count=1_000)
     batch_in(alias, BatchState.ACCEPTED, next_poll_at=timezone.now())
@@ -151,7 +151,7 @@ def test_drain_gives_up_after_its_time_and_says_what_is_left(alias, looks):
     )
 
 
-def test_drain_that_gives_up_says_what_holds(alias, looks):
+def test_drain_that_fails_says_what_is_paused(alias, steps):
     outbox.enqueue(record(), using=alias)
     OutboxWorkspace.objects.using(alias).create(
         name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
@@ -163,7 +163,7 @@ def test_drain_that_gives_up_says_what_holds(alias, looks):
 # --- outbox_relay, in this process --------------------------------------------------------------------
 
 
-def test_relay_has_a_thread_for_each_task_of_each_lane(outbox_settings):
+def test_relay_has_threads_for_each_workspace(outbox_settings):
     outbox_settings(DATABASES=["default"], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     names = [name for name, _, _ in outbox_relay.Command()._steps()]
     relays = {name: [f"relay {number} of {name}" for number in (1, 2)] for name in ("default", "eu")}
@@ -171,8 +171,8 @@ def test_relay_has_a_thread_for_each_task_of_each_lane(outbox_settings):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("trouble", [OperationalError("gone away"), RuntimeError("unforeseen")])
-def test_relay_goes_on_after_trouble(monkeypatch, caplog, trouble):
+@pytest.mark.parametrize("error", [OperationalError("gone away"), RuntimeError("unforeseen")])
+def test_relay_continues_after_an_error(monkeypatch, caplog, error):
     monkeypatch.setattr(outbox_relay, "close_thread_connections", lambda: None)
     monkeypatch.setattr(outbox_relay, "ERROR_PAUSE", 0)
     stop, steps = threading.Event(), []
@@ -180,13 +180,13 @@ def test_relay_goes_on_after_trouble(monkeypatch, caplog, trouble):
     def step():
         steps.append(len(steps))
         if len(steps) == 1:
-            raise trouble
+            raise error
         stop.set()
         return 1
 
     outbox_relay._repeat(stop, step, 0)
     assert steps == [0, 1]
-    assert str(trouble) in caplog.text
+    assert str(error) in caplog.text
 
 
 @pytest.mark.commits
@@ -202,7 +202,7 @@ def test_relay_maintains(alias, outbox_settings):
 
 @pytest.fixture
 def host(tmp_path):
-    """The example project with a database of its own: runs its commands."""
+    """A function that starts commands of the example project, which has a new database."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
     with Sandbox(batch_seconds=0) as sandbox:
         variables = {
@@ -227,7 +227,7 @@ def host(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_relay_ends_well_when_it_is_told_to(host, number):
+def test_relay_stops_after_a_signal(host, number):
     process = host("outbox_relay")
     try:
         greeting = process.stdout.readline()
@@ -240,7 +240,7 @@ def test_relay_ends_well_when_it_is_told_to(host, number):
     assert (process.returncode, out.splitlines()[-1]) == (0, "Stopped.")
 
 
-def test_drain_ends_with_a_status_for_scripts(host):
+def test_the_exit_status_of_drain(host):
     done = host("outbox_drain")
     out, _ = done.communicate(timeout=60)
     assert (done.returncode, out) == (0, "Drained: the outbox is empty.\n")
@@ -255,7 +255,7 @@ def test_drain_ends_with_a_status_for_scripts(host):
 # --- outbox_resume ------------------------------------------------------------------------------------
 
 
-def test_resume_ends_what_is_held_and_says_what_it_was(alias):
+def test_resume_makes_everything_active_and_says_what_it_was(alias):
     OutboxWorkspace.objects.using(alias).create(
         name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
     )
@@ -271,7 +271,7 @@ def test_resume_ends_what_is_held_and_says_what_it_was(alias):
     )
 
 
-def test_resume_of_one_group_leaves_the_rest(alias):
+def test_resume_of_a_group_changes_nothing_else(alias):
     OutboxWorkspace.objects.using(alias).create(name="default", state=WorkspaceState.PAUSED)
     group(alias)
     group(alias, scope="another", product_id="prod-other")
@@ -289,6 +289,6 @@ def test_resume_obeys_a_retry_after(alias):
     assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.THROTTLED
 
 
-def test_resume_of_a_workspace_that_is_not_there():
+def test_resume_of_an_unknown_workspace():
     with pytest.raises(CommandError, match="known: default"):
         run("outbox_resume", "--workspace", "nowhere")

@@ -1,4 +1,4 @@
-"""The settings dict: bounds, hints, inheritance, secrets, and that nothing is read at import."""
+"""The settings: bounds, hints, inheritance, secrets, and that nothing is read at import."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from evermuse_outbox.conf import Secret, find_problems, get_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = str(Path(conf.__file__).parent)
-KEY = "em_sk_a_key_that_nobody_may_see"
+KEY = "em_sk_a_key_that_no_message_may_show"
 
 
-def told(**keys):
+def errors_in(**keys):
+    """Return the errors in a settings dict as texts."""
     return [str(problem) for problem in find_problems(keys)]
 
 
 @pytest.fixture
 def typed(settings):
-    """The typed settings of exactly these keys."""
+    """A function that returns the typed settings of exactly these keys."""
 
     def build(**keys):
         settings.EVERMUSE_OUTBOX = keys
@@ -55,22 +56,22 @@ BOUNDS = {
     "POLL_INTERVAL": (0.05, 3_600),
     "RETENTION_DAYS": (1 / 24, 36_500),
 }
-WHOLE = ("MAX_BATCH_RECORDS", "MAX_BATCH_BYTES", "MAX_BATCH_ATTACHMENTS", "MAX_RESENDS")
+INTEGERS = ("MAX_BATCH_RECORDS", "MAX_BATCH_BYTES", "MAX_BATCH_ATTACHMENTS", "MAX_RESENDS")
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in BOUNDS.items()])
-def test_a_number_is_taken_from_its_bounds_and_not_beyond(name, low, high):
-    assert told(**{name: low}) == told(**{name: high}) == []
-    beyond = (low - (1 if name in WHOLE else 0.001), high + 1)
+def test_a_number_must_be_within_its_bounds(name, low, high):
+    assert errors_in(**{name: low}) == errors_in(**{name: high}) == []
+    beyond = (low - (1 if name in INTEGERS else 0.001), high + 1)
     for value in (*beyond, float("nan"), float("inf"), "5", None, True):
-        (problem,) = told(**{name: value})
+        (problem,) = errors_in(**{name: value})
         assert problem.startswith(f"EVERMUSE_OUTBOX['{name}']: {value!r} is not a")
         assert f"from {low:g} to {high:g}" in problem
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_count_is_a_whole_number(name):
-    assert "is not a whole number" in told(**{name: 1_000.0})[0]
+@pytest.mark.parametrize("name", INTEGERS)
+def test_a_count_must_be_a_whole_number(name):
+    assert "is not a whole number" in errors_in(**{name: 1_000.0})[0]
 
 
 CHOICES = {
@@ -81,20 +82,20 @@ CHOICES = {
 
 
 @pytest.mark.parametrize(("name", "allowed"), CHOICES.items())
-def test_a_choice_is_one_of_the_published(name, allowed):
-    assert [told(**{name: value}) for value in allowed] == [[] for _ in allowed]
-    assert f"Did you mean '{allowed[0]}'?" in told(**{name: allowed[0][:-1]})[0]
+def test_a_choice_must_be_an_allowed_value(name, allowed):
+    assert [errors_in(**{name: value}) for value in allowed] == [[] for _ in allowed]
+    assert f"Did you mean '{allowed[0]}'?" in errors_in(**{name: allowed[0][:-1]})[0]
     for wrong in ("", None, 3, [allowed[0]]):
-        assert f"is not one of {', '.join(allowed)}" in told(**{name: wrong})[0]
+        assert f"is not one of {', '.join(allowed)}" in errors_in(**{name: wrong})[0]
 
 
 @pytest.mark.parametrize("url", ["https://api.evermuse.com", "http://localhost:1", "http://[::1]:8787/base/"])
-def test_urls_that_are_taken(url, typed):
+def test_valid_urls(url, typed):
     assert typed(API_URL=url).workspace("default").api_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize(
-    ("url", "why"),
+    ("url", "reason"),
     [
         ("api.evermuse.com", "not an http(s) URL"),
         ("ftp://api.evermuse.com", "not an http(s) URL"),
@@ -111,9 +112,9 @@ def test_urls_that_are_taken(url, typed):
         ("http://localhost.example.com", "clear text"),
     ],
 )
-def test_urls_that_are_refused(url, why):
-    (problem,) = told(API_URL=url)
-    assert why in problem
+def test_invalid_urls(url, reason):
+    (problem,) = errors_in(API_URL=url)
+    assert reason in problem
     assert KEY not in problem
 
 
@@ -122,55 +123,55 @@ def test_redis_urls(url, typed):
     assert typed(REDIS_URL=url).redis_url == url
 
 
-@pytest.mark.parametrize("nothing", ["", None])
-def test_redis_may_be_left_out(nothing, typed):
-    assert typed(REDIS_URL=nothing).redis_url is None
+@pytest.mark.parametrize("empty", ["", None])
+def test_redis_is_optional(empty, typed):
+    assert typed(REDIS_URL=empty).redis_url is None
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "redis://[::1", 6379])
-def test_what_is_no_redis_url(url):
-    assert "not a Redis URL" in told(REDIS_URL=url)[0]
+def test_invalid_redis_urls(url):
+    assert "not a Redis URL" in errors_in(REDIS_URL=url)[0]
 
 
 @pytest.mark.parametrize("wrong", ["default", [], (), [1], 5, None, {"default": 1}])
-def test_databases_are_a_list_of_aliases(wrong):
-    assert "is not a list of database aliases" in told(DATABASES=wrong)[0]
+def test_databases_must_be_a_list_of_aliases(wrong):
+    assert "is not a list of database aliases" in errors_in(DATABASES=wrong)[0]
 
 
-def test_a_database_named_twice_is_looked_into_once(typed):
+def test_duplicate_databases_are_removed(typed):
     assert typed(DATABASES=["default", "other", "default"]).databases == ("default", "other")
 
 
 def test_format_hints(typed):
     assert typed(FORMAT_HINTS={"Call": "audio"}).format_hints == {"call": "audio"}
-    assert "a dict from _type" in told(FORMAT_HINTS=["audio"])[0]
-    assert "Did you mean 'audio'?" in told(FORMAT_HINTS={"call": "audoi"})[0]
+    assert "a dict from _type" in errors_in(FORMAT_HINTS=["audio"])[0]
+    assert "Did you mean 'audio'?" in errors_in(FORMAT_HINTS={"call": "audoi"})[0]
 
 
 @pytest.mark.parametrize("wrong", [0, 1, "yes", None])
-def test_a_flag_is_true_or_false(wrong):
-    assert "is not True or False" in told(WAKE_ON_COMMIT=wrong)[0]
+def test_a_flag_must_be_true_or_false(wrong):
+    assert "is not True or False" in errors_in(WAKE_ON_COMMIT=wrong)[0]
 
 
-def test_a_queue_is_a_name(typed):
+def test_a_queue_must_be_a_name(typed):
     assert typed(CELERY_QUEUE="outbox").celery_queue == "outbox"
     assert typed().celery_queue is None
-    assert "is not a queue name" in told(CELERY_QUEUE="")[0]
+    assert "is not a queue name" in errors_in(CELERY_QUEUE="")[0]
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}", "em_sk_käse", "em_sk_\x00"])
-def test_a_key_that_no_header_may_carry_is_refused_unseen(key):
-    (problem,) = told(API_KEY=key)
+def test_a_key_that_no_header_can_contain_is_refused_and_not_shown(key):
+    (problem,) = errors_in(API_KEY=key)
     assert "an HTTP header cannot contain" in problem
     assert key.strip() not in problem
 
 
-def test_a_key_is_text():
-    assert "not int" in told(API_KEY=5)[0]
-    assert told(API_KEY=None) == told(API_KEY="") == told(API_KEY=Secret(KEY)) == []
+def test_a_key_must_be_a_string():
+    assert "not int" in errors_in(API_KEY=5)[0]
+    assert errors_in(API_KEY=None) == errors_in(API_KEY="") == errors_in(API_KEY=Secret(KEY)) == []
 
 
-# --- the dict as a whole ------------------------------------------------------------------------------
+# --- the dict ----------------------------------------------------------------------------------------
 
 
 def test_an_empty_dict_gives_the_published_limits(typed):
@@ -192,24 +193,24 @@ def test_an_empty_dict_gives_the_published_limits(typed):
 @pytest.mark.parametrize(
     ("name", "meant"), [("API_KEYS", "API_KEY"), ("api_url", "API_URL"), ("WORKSPACE", "WORKSPACES")]
 )
-def test_an_unknown_key_is_told_with_the_one_that_was_meant(name, meant):
-    (problem,) = told(**{name: KEY})
+def test_an_unknown_key_is_named_with_the_most_similar_known_key(name, meant):
+    (problem,) = errors_in(**{name: KEY})
     assert problem == f"EVERMUSE_OUTBOX['{name}']: there is no such setting. Did you mean '{meant}'?"
 
 
-def test_a_key_like_no_other_is_told_with_all_that_are_known():
+def test_an_unknown_key_without_a_similar_one_is_named_with_all_known_keys():
     (problem,) = find_problems({7: 1})
     assert all(name in problem.hint for name in (*conf.OPTIONS, "WORKSPACES"))
 
 
 @pytest.mark.parametrize("wrong", [None, [], "API_KEY", 5])
-def test_what_is_no_dict_is_told(wrong, settings):
+def test_settings_must_be_a_dict(wrong, settings):
     settings.EVERMUSE_OUTBOX = wrong
     with pytest.raises(ImproperlyConfigured, match="must be a dict"):
         get_settings()
 
 
-def test_all_that_is_wrong_is_named_at_once(typed):
+def test_one_error_names_every_wrong_key(typed):
     with pytest.raises(ImproperlyConfigured) as caught:
         typed(
             LINGER=-1, TIMEOUT="x", WAKE_ON_COMMITS=True, WORKSPACES={"eu": {"CONTRACT": "open", "LINGER": 1}}
@@ -242,7 +243,7 @@ def test_settings_are_frozen(typed):
 # --- workspaces ---------------------------------------------------------------------------------------
 
 
-def test_a_workspace_inherits_everything_but_the_key(typed):
+def test_a_workspace_inherits_all_options_except_the_key(typed):
     top = {"API_URL": "https://eu.example.com", "API_KEY": KEY, "CONTRACT": "openapi", "RATE_LIMIT": 5}
     settings = typed(**top, WORKSPACES={"eu": {}, "us": {"API_KEY": "em_sk_us", "RATE_LIMIT": 2}})
     eu, us = settings.workspace("eu"), settings.workspace("us")
@@ -262,7 +263,7 @@ def test_the_default_workspace_may_be_named_as_well(typed):
 
 
 @pytest.mark.parametrize(
-    ("workspaces", "why"),
+    ("workspaces", "reason"),
     [
         (["eu"], "a dict from name"),
         ({"": {}}, "1 to 64 characters"),
@@ -273,18 +274,18 @@ def test_the_default_workspace_may_be_named_as_well(typed):
         ({"eu": {"DATABASES": ["default"]}}, "there is no such setting"),
     ],
 )
-def test_workspaces_that_are_refused(workspaces, why):
-    (problem,) = told(WORKSPACES=workspaces)
-    assert why in problem
+def test_invalid_workspaces(workspaces, reason):
+    (problem,) = errors_in(WORKSPACES=workspaces)
+    assert reason in problem
     assert KEY not in problem
 
 
-def test_an_unknown_workspace_is_told_with_the_known_ones(typed):
+def test_an_unknown_workspace_is_named_with_the_known_ones(typed):
     with pytest.raises(ImproperlyConfigured, match=r"No workspace 'ue' .* known: default, eu\."):
         typed(API_KEY=KEY, WORKSPACES={"eu": {}}).workspace("ue")
 
 
-def test_named_workspaces_alone_make_no_default_one(typed):
+def test_named_workspaces_without_a_key_at_the_top_give_no_default_one(typed):
     assert list(typed(WORKSPACES={"eu": {"API_KEY": KEY}}).workspaces) == ["eu"]
     assert list(typed().workspaces) == ["default"]
 
@@ -292,7 +293,7 @@ def test_named_workspaces_alone_make_no_default_one(typed):
 # --- secrets ------------------------------------------------------------------------------------------
 
 
-def test_a_secret_shows_itself_only_when_asked():
+def test_only_reveal_shows_a_secret():
     secret = Secret(KEY)
     shown = f"{secret} {secret!r} {secret!s} {[secret]} {secret:}"
     assert KEY not in shown
@@ -300,7 +301,7 @@ def test_a_secret_shows_itself_only_when_asked():
     assert (repr(secret), repr(Secret(""))) == ("Secret(…)", "Secret(empty)")
 
 
-def test_secrets_compare_and_hash_by_what_they_hold():
+def test_secrets_compare_and_hash_by_value():
     assert Secret(KEY) == Secret(KEY) != Secret("other")
     assert Secret(KEY) != KEY
     assert len({Secret(KEY), Secret(KEY)}) == 1
@@ -316,18 +317,18 @@ def test_the_typed_settings_show_no_key(typed):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_secret_is_not_pickled(protocol, typed):
+def test_a_secret_cannot_be_pickled(protocol, typed):
     with pytest.raises(TypeError, match="secret"):
         pickle.dumps(typed(API_KEY=KEY), protocol=protocol)
 
 
 @pytest.mark.parametrize("wrong", [{"LINGER": -1}, {"API_KEYS": KEY}, {"API_URL": KEY}, {"CONTRACT": KEY}])
-def test_no_report_of_an_error_shows_a_key(typed, wrong):
+def test_no_error_report_shows_a_key(typed, wrong):
     with pytest.raises(ImproperlyConfigured) as caught:
         typed(**{"API_KEY": KEY} | wrong)
-    ours = [entry for entry in traceback.walk_tb(caught.tb) if entry[0].f_code.co_filename.startswith(CONF)]
-    report = traceback.StackSummary.extract(iter(ours), capture_locals=True)
-    assert ours
+    frames = [entry for entry in traceback.walk_tb(caught.tb) if entry[0].f_code.co_filename.startswith(CONF)]
+    report = traceback.StackSummary.extract(iter(frames), capture_locals=True)
+    assert frames
     assert KEY not in "".join(report.format())
     assert KEY not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""The host's door: one INSERT, in the host's transaction, all or nothing."""
+"""Enqueueing: one INSERT in the host's transaction, and all records of a call or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evermuse_outbox.evermuse.records import Record, validate
 from evermuse_outbox.models import OutboxRecord, RecordState
 from tests.records import record
 
-WRONG = record(_type="letter")
+INVALID = record(_type="letter")
 
 
 def rows(alias):
@@ -30,15 +30,15 @@ def numbers(alias):
     return [row.envelope()["_vendor_ids"]["message_id"] for row in rows(alias)]
 
 
-def statements(alias, act):
+def statements(alias, function):
     with CaptureQueriesContext(connections[alias]) as captured:
-        act()
+        function()
     return [query["sql"] for query in captured]
 
 
 @pytest.fixture
 def contract(outbox_settings):
-    """Changes the contract of all workspaces."""
+    """A function that changes the contract of all workspaces."""
     return lambda name: outbox_settings(CONTRACT=name)
 
 
@@ -57,7 +57,7 @@ def test_enqueue_is_one_insert_and_no_savepoint_inside_one(alias):
     assert statement.startswith("INSERT INTO")
 
 
-def test_the_row_is_what_was_handed_over(alias):
+def test_the_row_contains_the_validated_record(alias):
     before = datetime.now(UTC)
     row = outbox.enqueue(record(7), using=alias)
     envelope = validate(record(7), contract="reference")
@@ -79,7 +79,7 @@ TRICKY = {
 }
 
 
-def test_the_stored_line_is_exactly_what_validate_gives(alias):
+def test_the_stored_payload_is_exactly_that_of_validate(alias):
     tricky = record(data=TRICKY, _tags=["ä"], _attachments=[{"type": "file", "vendor_url": "https://a.b/c"}])
     outbox.enqueue(tricky, using=alias)
     outbox.enqueue_many([tricky], using=alias)
@@ -97,41 +97,43 @@ def test_an_invalid_record_is_a_validation_error_and_leaves_nothing(alias):
     assert numbers(alias) == []
 
 
-def test_the_host_may_catch_an_invalid_record_and_go_on_in_its_transaction(alias):
+def test_the_host_can_catch_an_invalid_record_and_continue_its_transaction(alias):
     with transaction.atomic(using=alias):
         with pytest.raises(InvalidRecord):
-            outbox.enqueue(WRONG, using=alias)
+            outbox.enqueue(INVALID, using=alias)
         outbox.enqueue(record(2), using=alias)
     assert numbers(alias) == ["msg-2"]
 
 
-def test_a_record_that_fits_no_request_is_refused(alias):
+def test_a_record_larger_than_a_request_is_refused(alias):
     with pytest.raises(RecordTooLarge):
         outbox.enqueue(record(data={"text": "x" * 5_000_000}), using=alias)
     assert numbers(alias) == []
 
 
-def test_the_largest_record_is_taken(alias):
+def test_a_record_as_large_as_a_request_is_accepted(alias):
     room = 4_999_999 - validate(record(data={"text": ""}), contract="reference").size
     row = outbox.enqueue(record(data={"text": "x" * room}), using=alias)
     row.refresh_from_db()
     assert row.size == len(row.payload) == 4_999_999
 
 
-@pytest.mark.parametrize("act", [outbox.enqueue, lambda one, **where: outbox.enqueue_many([one], **where)])
-def test_an_unknown_workspace_is_told_before_anything_is_written(alias, act):
+@pytest.mark.parametrize(
+    "enqueue", [outbox.enqueue, lambda record, **options: outbox.enqueue_many([record], **options)]
+)
+def test_an_unknown_workspace_is_an_error_before_the_insert(alias, enqueue):
     with pytest.raises(ImproperlyConfigured, match="No workspace 'eu'"):
-        act(record(), using=alias, workspace="eu")
+        enqueue(record(), using=alias, workspace="eu")
     assert numbers(alias) == []
 
 
-@pytest.mark.parametrize("act", [outbox.enqueue, outbox.enqueue_many])
-def test_a_database_that_no_worker_looks_into_is_told(act, outbox_settings):
+@pytest.mark.parametrize("enqueue", [outbox.enqueue, outbox.enqueue_many])
+def test_a_database_that_no_worker_reads_is_an_error(enqueue, outbox_settings):
     outbox_settings(DATABASES=["postgres"])
     with pytest.raises(ImproperlyConfigured, match=r"'default'.*\(now: postgres\)"):
-        act(record())
+        enqueue(record())
     with pytest.raises(ImproperlyConfigured, match="'nowhere'"):
-        act(record(), using="nowhere")
+        enqueue(record(), using="nowhere")
 
 
 class ToPostgres:
@@ -155,7 +157,7 @@ def test_each_workspace_has_its_contract_and_its_identities(alias, outbox_settin
     assert there.envelope()["_project_ids"] == ["proj-123"]
 
 
-def test_what_the_database_raises_goes_to_the_host(alias):
+def test_database_errors_reach_the_host(alias):
     with pytest.raises(DatabaseError), transaction.atomic(using=alias):
         outbox.enqueue(record(), using=alias)
         with connections[alias].cursor() as cursor:
@@ -172,12 +174,12 @@ def test_a_rollback_leaves_nothing(alias):
         outbox.enqueue(record(1), using=alias)
         outbox.enqueue_many([record(2)], using=alias)
         assert len(numbers(alias)) == 2
-        raise RuntimeError("the host changes its mind")
+        raise RuntimeError("an error in the host")
     assert numbers(alias) == []
 
 
 @pytest.mark.commits
-def test_a_savepoint_rolled_back_takes_only_what_was_inside(alias):
+def test_a_rollback_to_a_savepoint_removes_only_the_records_after_it(alias):
     with transaction.atomic(using=alias):
         outbox.enqueue(record("before"), using=alias)
         with pytest.raises(RuntimeError), transaction.atomic(using=alias):
@@ -226,7 +228,7 @@ def test_records_like_the_published_ones(alias, contract, name, example):
 @pytest.mark.parametrize(
     "form", [ONE, SEVERAL, ONE | {"_project_ids": ["proj-1"]}], ids=["one", "several", "both"]
 )
-def test_the_wire_gets_the_contracts_form_of_the_project(alias, contract, form):
+def test_the_payload_has_the_project_field_of_its_contract(alias, contract, form):
     lines = []
     for name in ("reference", "openapi"):
         contract(name)
@@ -236,14 +238,14 @@ def test_the_wire_gets_the_contracts_form_of_the_project(alias, contract, form):
 
 
 def test_the_stricter_contract_is_stricter(alias, contract):
-    document, silent = record(_type="document"), record(_nature=None)
-    outbox.enqueue(silent, using=alias)
+    document, without_nature = record(_type="document"), record(_nature=None)
+    outbox.enqueue(without_nature, using=alias)
     with pytest.raises(InvalidRecord, match="_type"):
         outbox.enqueue(document, using=alias)
     contract("openapi")
     outbox.enqueue(document, using=alias)
     with pytest.raises(InvalidRecord, match="_nature"):
-        outbox.enqueue(silent, using=alias)
+        outbox.enqueue(without_nature, using=alias)
 
 
 def test_a_typed_record_is_the_same_as_its_mapping(alias):
@@ -256,9 +258,9 @@ def test_a_typed_record_is_the_same_as_its_mapping(alias):
         nature="evidence",
         data={"text": "Hello 1"},
     )
-    one, other = outbox.enqueue(typed, using=alias), outbox.enqueue(record(1), using=alias)
-    assert one.identity == other.identity
-    assert one.envelope() == other.envelope()
+    typed_row, row = outbox.enqueue(typed, using=alias), outbox.enqueue(record(1), using=alias)
+    assert typed_row.identity == row.identity
+    assert typed_row.envelope() == row.envelope()
     assert outbox.enqueue_many([typed], using=alias) == 1
 
 
@@ -266,32 +268,32 @@ def test_a_typed_record_is_the_same_as_its_mapping(alias):
 
 
 class Tracked(dict):
-    """A record whose end can be watched."""
+    """A record that a weak reference can point to."""
 
     __hash__ = object.__hash__
 
 
 def test_five_thousand_records_are_streamed(alias):
     alive = weakref.WeakSet()
-    most = 0
+    highest = 0
 
-    def made():
-        nonlocal most
+    def generate():
+        nonlocal highest
         for number in range(5_000):
-            one = Tracked(record(number))
-            alive.add(one)
-            most = max(most, len(alive))
-            yield one
+            tracked = Tracked(record(number))
+            alive.add(tracked)
+            highest = max(highest, len(alive))
+            yield tracked
 
-    assert outbox.enqueue_many(made(), using=alias) == 5_000
+    assert outbox.enqueue_many(generate(), using=alias) == 5_000
     assert rows(alias).count() == 5_000
-    assert most <= 10
+    assert highest <= 10
     assert numbers(alias)[:3] == ["msg-0", "msg-1", "msg-2"]
 
 
 @pytest.fixture
 def inserts(monkeypatch):
-    """The sizes of the rows of each INSERT."""
+    """For each INSERT, the list of its payload sizes."""
     sizes = []
     original = outbox.insert_many
 
@@ -326,46 +328,46 @@ def test_large_records_do_not_pile_up_in_memory(alias):
     assert peak < 45_000_000
 
 
-def test_nothing_is_nothing(alias):
+def test_an_empty_iterable_inserts_nothing(alias):
     assert outbox.enqueue_many([], using=alias) == 0
 
 
 @pytest.mark.commits
 def test_all_or_nothing(alias):
-    made = (WRONG if number == 1_500 else record(number) for number in range(2_000))
+    records = (INVALID if number == 1_500 else record(number) for number in range(2_000))
     with pytest.raises(InvalidRecord):
-        outbox.enqueue_many(made, using=alias)
+        outbox.enqueue_many(records, using=alias)
     assert numbers(alias) == []
 
 
 @pytest.mark.commits
 def test_all_or_nothing_also_where_the_caller_catches_the_error(alias):
     with transaction.atomic(using=alias):
-        outbox.enqueue(record("mine"), using=alias)
+        outbox.enqueue(record("before"), using=alias)
         with pytest.raises(InvalidRecord):
-            outbox.enqueue_many([*(record(number) for number in range(1_200)), WRONG], using=alias)
-        outbox.enqueue(record("mine too"), using=alias)
-    assert numbers(alias) == ["msg-mine", "msg-mine too"]
+            outbox.enqueue_many([*(record(number) for number in range(1_200)), INVALID], using=alias)
+        outbox.enqueue(record("after"), using=alias)
+    assert numbers(alias) == ["msg-before", "msg-after"]
 
 
 @pytest.mark.commits
-def test_what_the_iterable_raises_leaves_nothing(alias):
-    def made():
+def test_an_error_in_the_iterable_leaves_nothing(alias):
+    def generate():
         yield from (record(number) for number in range(1_200))
         raise LookupError("the source broke off")
 
     with pytest.raises(LookupError):
-        outbox.enqueue_many(made(), using=alias)
+        outbox.enqueue_many(generate(), using=alias)
     assert numbers(alias) == []
 
 
-def test_errors_are_told_by_position(alias):
-    made = [record(number) for number in range(20)]
-    made[3] = record(_participants=[{"id": "x", "role": "boss"}])
-    made[17] = record(_type="letter", _product_id=None)
-    made[19] = "no record"
+def test_errors_name_the_position_of_the_record(alias):
+    records = [record(number) for number in range(20)]
+    records[3] = record(_participants=[{"id": "x", "role": "boss"}])
+    records[17] = record(_type="letter", _product_id=None)
+    records[19] = "no record"
     with pytest.raises(InvalidRecord) as caught:
-        outbox.enqueue_many(made, using=alias)
+        outbox.enqueue_many(records, using=alias)
     assert {error.path for error in caught.value.errors} == {
         "[3]._participants[0].role",
         "[17]._type",
@@ -376,33 +378,35 @@ def test_errors_are_told_by_position(alias):
 
 
 def test_the_search_for_more_errors_is_bounded(alias):
-    looked_at = 0
+    validated = 0
 
-    def made():
-        nonlocal looked_at
+    def generate():
+        nonlocal validated
         for _ in range(10_000):
-            looked_at += 1
-            yield WRONG
+            validated += 1
+            yield INVALID
 
     with pytest.raises(InvalidRecord) as caught:
-        outbox.enqueue_many(made(), using=alias)
-    assert looked_at == len(caught.value.errors) == 1_001
+        outbox.enqueue_many(generate(), using=alias)
+    assert validated == len(caught.value.errors) == 1_001
 
 
 # --- async --------------------------------------------------------------------------------------------
 
 
-def test_async_code_has_the_same_door(alias):
+def test_async_code_can_enqueue(alias):
     row = async_to_sync(outbox.aenqueue)(record(1), using=alias)
     assert async_to_sync(outbox.aenqueue_many)([record(2), record(3)], using=alias) == 2
     assert row.pk == rows(alias).first().pk
     assert numbers(alias) == ["msg-1", "msg-2", "msg-3"]
 
 
-@pytest.mark.parametrize(("act", "one"), [(outbox.aenqueue, WRONG), (outbox.aenqueue_many, [WRONG])])
-def test_async_errors_are_the_same(alias, act, one):
+@pytest.mark.parametrize(
+    ("enqueue", "argument"), [(outbox.aenqueue, INVALID), (outbox.aenqueue_many, [INVALID])]
+)
+def test_async_errors_are_the_same(alias, enqueue, argument):
     with pytest.raises(InvalidRecord):
-        async_to_sync(act)(one, using=alias)
+        async_to_sync(enqueue)(argument, using=alias)
     with pytest.raises(ImproperlyConfigured):
-        async_to_sync(act)(one, using=alias, workspace="eu")
+        async_to_sync(enqueue)(argument, using=alias, workspace="eu")
     assert numbers(alias) == []

@@ -1,4 +1,4 @@
-"""What hosts import and call: names, signatures, and what an import costs."""
+"""The public API: names, signatures, and which packages an import loads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_names_of_the_package():
     assert all(hasattr(evermuse_outbox, name) for name in evermuse_outbox.__all__)
 
 
-def test_the_names_of_the_door():
+def test_the_names_of_the_outbox_module():
     assert set(outbox.__all__) == {
         "InvalidRecord",
         "Record",
@@ -38,7 +38,7 @@ def test_the_names_of_the_door():
     assert all(hasattr(outbox, name) for name in outbox.__all__)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"'evermuse_outbox' has no attribute 'Outbox'"):
         evermuse_outbox.Outbox  # noqa: B018
     with pytest.raises(ImportError):
@@ -65,7 +65,7 @@ def test_the_signatures(name, first):
     assert function.__doc__
 
 
-def test_a_record_is_told_by_keywords_alone():
+def test_a_record_takes_only_keyword_arguments():
     parameters = inspect.signature(evermuse_outbox.Record).parameters
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
@@ -84,11 +84,11 @@ def test_importing_the_package_imports_nothing_heavy():
     assert imported_after("import evermuse_outbox").isdisjoint(HEAVY)
 
 
-def test_the_schedule_may_stand_in_a_settings_file():
+def test_a_settings_file_can_import_the_schedule():
     assert imported_after("from evermuse_outbox.schedule import beat_schedule").isdisjoint(HEAVY)
 
 
-def test_a_host_that_starts_up_does_not_wait_for_pydantic_or_requests():
+def test_the_start_of_a_host_does_not_import_pydantic_or_requests():
     start = (
         "from django.conf import settings; import django; settings.configure("
         "INSTALLED_APPS=['evermuse_outbox'], DATABASES={}); django.setup(); import evermuse_outbox.outbox"

@@ -1,4 +1,4 @@
-"""Rows as the pipeline would leave them, written straight through the models."""
+"""Rows in any state, written with the models and without the delivery."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ numbers = itertools.count(1)
 
 
 def line(vendor_id: str = "T-1", text: str = "Hello") -> str:
-    """A payload as the outbox stores it, vendor ids near its start."""
+    """Return a payload as the outbox stores it, with vendor ids near its start."""
     return json.dumps(
         {
             "_type": "message",
@@ -31,8 +31,8 @@ def line(vendor_id: str = "T-1", text: str = "Hello") -> str:
     )
 
 
-def record(batch: OutboxBatch | None = None, **given: object) -> OutboxRecord:
-    """One record; pending where no batch is given."""
+def record(batch: OutboxBatch | None = None, **changes: object) -> OutboxRecord:
+    """Create a record; it is pending if no batch is given."""
     number = next(numbers)
     values = {
         "workspace": "default",
@@ -43,13 +43,13 @@ def record(batch: OutboxBatch | None = None, **given: object) -> OutboxRecord:
         "payload": line(f"T-{number}"),
         "enqueued_at": timezone.now(),
         "batch": batch,
-    } | given
+    } | changes
     values.setdefault("size", len(str(values["payload"]).encode()))
     return OutboxRecord.rows.create(**values)
 
 
-def batch(state: str = BatchState.SEALED, **given: object) -> OutboxBatch:
-    """One batch in ``state``, with what its constraints ask for."""
+def batch(state: str = BatchState.SEALED, **changes: object) -> OutboxBatch:
+    """Create a batch in ``state`` with the fields that its constraints require."""
     now = timezone.now()
     values = {
         "workspace": "default",
@@ -71,13 +71,13 @@ def batch(state: str = BatchState.SEALED, **given: object) -> OutboxBatch:
         values |= {"remote_id": f"remote-{next(numbers)}", "accepted_at": now, "accepted_count": 1}
     if state in (BatchState.COMPLETE, BatchState.FAILED, BatchState.REFUSED, BatchState.SPLIT):
         values |= {"finished_at": now}
-    return OutboxBatch.objects.create(**values | given)
+    return OutboxBatch.objects.create(**values | changes)
 
 
-def rejected(**given: object) -> OutboxRecord:
-    """A record that Evermuse rejected, in the batch that it was sent with."""
+def rejected(**changes: object) -> OutboxRecord:
+    """Create a record that Evermuse rejected, in the batch with which it was sent."""
     home = batch(BatchState.REFUSED, errors=[{"index": 0, "code": "BAD", "message": "No such product."}])
-    row = record(home, closed_as="rejected", **given)
+    row = record(home, closed_as="rejected", **changes)
     OutboxRejection.objects.create(
         record=row,
         batch=home,
@@ -89,8 +89,8 @@ def rejected(**given: object) -> OutboxRecord:
     return row
 
 
-def attempt(of: OutboxBatch, **given: object) -> OutboxAttempt:
-    """One HTTP call for a batch."""
+def attempt(of: OutboxBatch, **changes: object) -> OutboxAttempt:
+    """Create an attempt of a batch."""
     values = {
         "batch": of,
         "workspace": of.workspace,
@@ -101,4 +101,4 @@ def attempt(of: OutboxBatch, **given: object) -> OutboxAttempt:
         "outcome": "accepted",
         "detail": '{"batchId":"x"}',
     }
-    return OutboxAttempt.objects.create(**values | given)
+    return OutboxAttempt.objects.create(**values | changes)

@@ -36,28 +36,28 @@ def addresses(row: OutboxRecord) -> dict[str, str]:
     }
 
 
-def test_without_permission_there_is_nothing(person: Callable[..., Client], row: OutboxRecord) -> None:
-    stranger = person()
+def test_without_permission_no_page_is_shown(person: Callable[..., Client], row: OutboxRecord) -> None:
+    client = person()
     for address in addresses(row):
-        assert stranger.get(address).status_code == 403, address
+        assert client.get(address).status_code == 403, address
     assert Client().get(url("record", "payload", row.pk)).status_code == 302
 
 
-def test_each_model_has_its_own_permission(person: Callable[..., Client], row: OutboxRecord) -> None:
+def test_each_model_has_a_permission(person: Callable[..., Client], row: OutboxRecord) -> None:
     only_batches = person("view_outboxbatch")
     for address, model in addresses(row).items():
         assert only_batches.get(address).status_code == (200 if model == "batch" else 403), address
 
 
-def test_looking_offers_no_action(viewer: Client, row: OutboxRecord) -> None:
+def test_view_permission_offers_no_action(viewer: Client, row: OutboxRecord) -> None:
     for address in (a for a in addresses(row) if "payload" not in a):
         text = viewer.get(address).content.decode()
         for offer in ("Retry", "Resume", 'name="action"', 'name="_save"'):
             assert offer not in text, (address, offer)
 
 
-def test_change_offers_the_actions(changer: Client, row: OutboxRecord) -> None:
-    wanted = {
+def test_change_permission_offers_the_actions(changer: Client, row: OutboxRecord) -> None:
+    offers = {
         url("record", "changelist"): "Retry selected records",
         url("record", "change", row.pk): ">Retry</button>",
         url("batch", "changelist"): "Retry the rejected records of selected batches",
@@ -66,18 +66,18 @@ def test_change_offers_the_actions(changer: Client, row: OutboxRecord) -> None:
         url("group", "changelist"): "Resume selected groups in trouble now",
         url("group", "change", group("default").pk): ">Resume now</button>",
     }
-    for address, offer in wanted.items():
+    for address, offer in offers.items():
         text = changer.get(address).content.decode()
         assert offer in text, address
         assert 'name="_save"' not in text
 
 
-def test_retry_is_offered_for_rejected_records_alone(changer: Client) -> None:
+def test_retry_is_offered_only_for_rejected_records(changer: Client) -> None:
     text = changer.get(url("record", "change", rows.record().pk)).content.decode()
     assert ">Retry</button>" not in text
 
 
-def test_batches_are_retried_with_the_permission_of_records(
+def test_retrying_batches_needs_the_permission_of_records(
     person: Callable[..., Client], row: OutboxRecord
 ) -> None:
     client = person("change_outboxbatch", "view_outboxrecord")
@@ -85,7 +85,7 @@ def test_batches_are_retried_with_the_permission_of_records(
     assert client.post(url("batch", "retry"), {"pks": row.pk}).status_code == 403
 
 
-def test_acting_without_permission_is_refused(viewer: Client, row: OutboxRecord) -> None:
+def test_actions_without_permission_are_refused(viewer: Client, row: OutboxRecord) -> None:
     assert viewer.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
     assert viewer.post(url("workspace", "resume", "default")).status_code == 403
     assert viewer.post(url("group", "resume", group("default").pk)).status_code == 403
@@ -95,19 +95,19 @@ def test_acting_without_permission_is_refused(viewer: Client, row: OutboxRecord)
     assert OutboxWorkspace.objects.get().state == WorkspaceState.PAUSED
 
 
-def test_acting_asks_for_a_post(changer: Client, row: OutboxRecord) -> None:
+def test_actions_need_a_post_request(changer: Client, row: OutboxRecord) -> None:
     assert changer.get(url("record", "retry")).status_code == 405
     assert changer.get(url("workspace", "resume", "default")).status_code == 405
 
 
-def test_acting_asks_for_the_csrf_token(admin_user: object, row: OutboxRecord) -> None:
+def test_actions_need_the_csrf_token(admin_user: object, row: OutboxRecord) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(admin_user)
     assert strict.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
     assert strict.post(url("workspace", "resume", "default")).status_code == 403
 
 
-def test_not_even_a_superuser_edits(admin_client: Client, row: OutboxRecord) -> None:
+def test_a_superuser_cannot_edit_rows(admin_client: Client, row: OutboxRecord) -> None:
     for model, pk in (("record", row.pk), ("batch", row.batch_id), ("workspace", "default")):
         assert admin_client.get(url(model, "add")).status_code == 403
         assert admin_client.get(url(model, "delete", pk)).status_code == 403
@@ -115,6 +115,6 @@ def test_not_even_a_superuser_edits(admin_client: Client, row: OutboxRecord) -> 
         assert "delete_selected" not in admin_client.get(url(model, "changelist")).content.decode()
 
 
-def test_what_belongs_to_a_batch_has_no_list_of_its_own() -> None:
+def test_attempts_rejections_and_throttles_have_no_list() -> None:
     for name in ("OutboxAttempt", "OutboxRejection", "OutboxThrottle"):
         assert not admin.site.is_registered(getattr(models, name))

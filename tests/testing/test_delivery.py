@@ -1,4 +1,4 @@
-"""The helpers for hosts' own tests do what the how-to says."""
+"""The helpers for the tests of hosts work as the how-to guide says."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.records import record
 pytestmark = pytest.mark.django_db
 
 
-def test_enqueued_gives_the_records_as_evermuse_reads_them():
+def test_enqueued_returns_the_records_as_evermuse_receives_them():
     outbox.enqueue(record(1))
     outbox.enqueue(record(2, _type="call"))
-    assert [one["_type"] for one in enqueued()] == ["message", "call"]
-    assert [one["_type"] for one in enqueued(type="call", state="pending")] == ["call"]
+    assert [record["_type"] for record in enqueued()] == ["message", "call"]
+    assert [record["_type"] for record in enqueued(type="call", state="pending")] == ["call"]
 
 
 @pytest.mark.parametrize("contract", ["reference", "openapi"])
-def test_many_groups_are_delivered_under_the_hosts_own_contract(settings, contract):
+def test_many_groups_are_delivered_under_the_contract_of_the_host(settings, contract):
     settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"CONTRACT": contract}
     outbox.enqueue_many(record(n, _product_id=f"p{n}") for n in range(30))
     with local_evermuse() as sandbox:
@@ -30,7 +30,7 @@ def test_many_groups_are_delivered_under_the_hosts_own_contract(settings, contra
         assert sandbox.violations == []
 
 
-def test_deliver_runs_the_pipeline_to_its_end():
+def test_deliver_sends_and_polls_until_nothing_is_left():
     outbox.enqueue_many(record(n) for n in range(5))
     with local_evermuse() as sandbox:
         sandbox.fail_next(Fault.drop_after())

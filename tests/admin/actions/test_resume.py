@@ -14,7 +14,7 @@ from tests.insight.test_status import group
 pytestmark = pytest.mark.django_db
 
 
-def test_resuming_a_workspace(changer: Client) -> None:
+def test_resume_a_workspace(changer: Client) -> None:
     OutboxWorkspace.objects.pause("default", rows.timezone.now(), "HTTP 401")
     done = changer.post(url("workspace", "resume", "default"))
     assert done["Location"] == url("workspace", "change", "default")
@@ -24,7 +24,7 @@ def test_resuming_a_workspace(changer: Client) -> None:
     assert changer.post(url("workspace", "resume", "nowhere")).status_code == 404
 
 
-def test_resuming_from_the_list(changer: Client) -> None:
+def test_resume_workspaces_from_the_list(changer: Client) -> None:
     for name in ("north", "south"):
         OutboxWorkspace.objects.back_off_uncounted(name, rows.timezone.now(), "HTTP 503")
     data = {"action": "resume_selected", "_selected_action": ["north", "south"], "index": 0}
@@ -32,13 +32,13 @@ def test_resuming_from_the_list(changer: Client) -> None:
     assert set(OutboxWorkspace.objects.values_list("state", flat=True)) == {WorkspaceState.ACTIVE}
 
 
-def test_a_group_is_resumed_by_its_button_and_by_the_action(changer: Client) -> None:
+def test_resume_a_group_by_its_button_and_by_the_action(changer: Client) -> None:
     row = group("default")
     answer = changer.post(url("group", "resume", row.pk), follow=True)
     assert "is active again; the workers continue." in answer.content.decode()
     assert not OutboxGroup.objects.exists()
 
     row = group("default")
-    chosen = {"action": "resume_selected", "_selected_action": row.pk}
-    changer.post(url("group", "changelist"), chosen)
+    data = {"action": "resume_selected", "_selected_action": row.pk}
+    changer.post(url("group", "changelist"), data)
     assert not OutboxGroup.objects.exists()

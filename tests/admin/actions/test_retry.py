@@ -56,12 +56,12 @@ def test_preview_then_retry(changer: Client) -> None:
     assert LogEntry.objects.get().object_id == str(good.pk)
 
 
-def test_the_preview_offers_nothing_where_nothing_can_be_done(changer: Client) -> None:
+def test_without_rejected_records_the_preview_has_no_button(changer: Client) -> None:
     page = select(changer, "record", [rows.record().pk])
     assert 'type="submit" class="default"' not in page.content.decode()
 
 
-def test_the_button_on_the_record(changer: Client) -> None:
+def test_the_button_on_the_page_of_a_record(changer: Client) -> None:
     row = rows.rejected()
     address = url("record", "change", row.pk)
     assert address in changer.get(address).content.decode()
@@ -74,23 +74,23 @@ def test_the_button_on_the_record(changer: Client) -> None:
 
 
 @pytest.mark.parametrize("pks", ["", "x,-1,,9" + "9" * 5_000, "1; DROP TABLE"])
-def test_nonsense_in_the_form_changes_nothing(changer: Client, pks: str) -> None:
+def test_invalid_ids_in_the_form_change_nothing(changer: Client, pks: str) -> None:
     row = rows.rejected()
     assert changer.post(url("record", "retry"), {"pks": pks}).status_code == 302
     assert states(row) == ["rejected"]
 
 
-def test_more_than_a_chunk_at_once(changer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_records_than_a_chunk(changer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "CHUNK", 3)
-    found = [rows.rejected() for _ in range(8)]
-    page = select(changer, "record", [found[0].pk], across=True, query="?state=rejected")
+    rejected = [rows.rejected() for _ in range(8)]
+    page = select(changer, "record", [rejected[0].pk], across=True, query="?state=rejected")
     assert len(page.context["result"].reopened) == 8
     confirm(changer, page)
-    assert set(states(*found)) == {"pending"}
+    assert set(states(*rejected)) == {"pending"}
     assert LogEntry.objects.count() == 8
 
 
-def test_the_confirmation_keeps_to_what_was_previewed(changer: Client) -> None:
+def test_only_the_records_of_the_preview_are_retried(changer: Client) -> None:
     first = rows.rejected()
     page = select(changer, "record", [first.pk], across=True, query="?state=rejected")
     later = rows.rejected()
@@ -98,7 +98,7 @@ def test_the_confirmation_keeps_to_what_was_previewed(changer: Client) -> None:
     assert states(first, later) == ["pending", "rejected"]
 
 
-def test_all_matching_works_beyond_the_number_of_fields_in_a_form(changer: Client) -> None:
+def test_more_records_than_fields_allowed_in_a_form(changer: Client) -> None:
     home = rows.batch(BatchState.FAILED)
     OutboxRecord.rows.bulk_create(
         OutboxRecord(
@@ -115,15 +115,15 @@ def test_all_matching_works_beyond_the_number_of_fields_in_a_form(changer: Clien
 
 
 @pytest.mark.parametrize("model", ["record", "batch"])
-def test_too_many_are_refused_in_clear_words(
-    changer: Client, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
+def test_too_many_records_are_an_error(changer: Client, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     monkeypatch.setattr(retry, "MAX_SELECTED", 2)
-    found = [rows.rejected() for _ in range(3)]
-    page = select(changer, model, [getattr(found[0], "pk" if model == "record" else "batch_id")], across=True)
+    rejected = [rows.rejected() for _ in range(3)]
+    page = select(
+        changer, model, [getattr(rejected[0], "pk" if model == "record" else "batch_id")], across=True
+    )
     assert page.status_code == 302
     assert "More than 2 are selected; nothing was changed. Narrow the filter" in messages_of(page)
-    assert set(states(*found)) == {"rejected"}
+    assert set(states(*rejected)) == {"rejected"}
 
 
 def test_a_batch_with_too_many_rejected_records(changer: Client, monkeypatch: pytest.MonkeyPatch) -> None:

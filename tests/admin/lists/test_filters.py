@@ -26,9 +26,9 @@ def test_records_by_state(viewer: Client, state: str) -> None:
     rows.record(closed_as="discarded")
     for batch_state in BatchState:
         rows.record(rows.batch(batch_state))
-    wanted = set(OutboxRecord.objects.in_state(state).values_list("pk", flat=True))
-    assert wanted
-    assert listed_ids(viewer, state=state) == wanted
+    pks = set(OutboxRecord.objects.in_state(state).values_list("pk", flat=True))
+    assert pks
+    assert listed_ids(viewer, state=state) == pks
 
 
 def test_records_by_type_and_batch(viewer: Client) -> None:
@@ -51,30 +51,32 @@ def test_records_by_workspace(viewer: Client, settings: object) -> None:
 def test_records_by_age(viewer: Client) -> None:
     now = timezone.now()
     hours = [500, 200, 100, 30, 20, 5, 2, 0.5, 0.1]
-    found = {age: rows.record(enqueued_at=now - timedelta(hours=age)).pk for age in hours}
-    for name, most in {"hour": 1, "day": 24, "week": 168}.items():
-        assert listed_ids(viewer, age=name) == {pk for age, pk in found.items() if age <= most}, name
-    assert listed_ids(viewer, age="older") == {found[500], found[200]}
+    pks = {age: rows.record(enqueued_at=now - timedelta(hours=age)).pk for age in hours}
+    for name, limit in {"hour": 1, "day": 24, "week": 168}.items():
+        assert listed_ids(viewer, age=name) == {pk for age, pk in pks.items() if age <= limit}, name
+    assert listed_ids(viewer, age="older") == {pks[500], pks[200]}
 
 
-def test_bisection_finds_where_a_time_begins() -> None:
+def test_bisection_finds_the_first_id_of_a_time() -> None:
     now = timezone.now()
     assert first_id_since(OutboxRecord.rows.all(), now) <= 1
     pks = [rows.record(enqueued_at=now + timedelta(minutes=n)).pk for n in range(20)]
     OutboxRecord.rows.filter(pk__in=pks[3:15]).delete()
     for n in (0, 1, 2, 15, 16, 19):
-        begins = first_id_since(OutboxRecord.rows.all(), now + timedelta(minutes=n))
-        assert OutboxRecord.rows.filter(pk__gte=begins).order_by("pk").first().pk == pks[n]
+        first_id = first_id_since(OutboxRecord.rows.all(), now + timedelta(minutes=n))
+        assert OutboxRecord.rows.filter(pk__gte=first_id).order_by("pk").first().pk == pks[n]
     assert first_id_since(OutboxRecord.rows.all(), now + timedelta(days=1)) > pks[-1]
 
 
 def test_batches_by_state(viewer: Client) -> None:
-    found = {state: rows.batch(state).pk for state in BatchState}
-    for state, pk in found.items():
+    batches = {state: rows.batch(state).pk for state in BatchState}
+    for state, pk in batches.items():
         assert listed_ids(viewer, "batch", state=state) == {pk}
 
 
-def test_without_an_index_only_the_newest_are_read(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter_without_an_index_reads_only_the_newest_records(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(filters, "MAX_SCANNED", 2)
     old = rows.rejected(type="call")
     for _ in range(3):

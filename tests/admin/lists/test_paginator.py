@@ -13,7 +13,9 @@ from tests.admin.client import listed_ids, url
 pytestmark = pytest.mark.django_db
 
 
-def test_beyond_the_limit_the_count_says_so(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_count_beyond_the_limit_is_shown_as_a_lower_bound(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paginator, "MAX_ROWS", 60)
     for _ in range(70):
         rows.record()
@@ -26,7 +28,7 @@ def test_beyond_the_limit_the_count_says_so(viewer: Client, monkeypatch: pytest.
         assert "60+ records" not in viewer.get(url("record", "changelist")).content.decode()
 
 
-def test_an_estimate_is_shown_as_one(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_is_shown_as_an_estimate(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     rows.record()
     monkeypatch.setattr(paginator, "estimate_rows", lambda rows: 7_654_321)
     assert "~7654321 records" in viewer.get(url("record", "changelist")).content.decode()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("state", [None, *RecordState.values])
-def test_the_newest_stand_first(viewer: Client, state: str | None) -> None:
+def test_the_newest_are_first(viewer: Client, state: str | None) -> None:
     for _ in range(3):
         rows.rejected()
         rows.record()
@@ -53,14 +53,14 @@ def test_the_number_of_queries_does_not_grow(viewer: Client, model: str) -> None
 
 
 @pytest.mark.parametrize("query", [{}, {"state": "rejected"}, {"type": "message"}, {"q": "hello"}, {"p": 1}])
-def test_what_the_list_of_records_asks_for(viewer: Client, query: dict[str, object]) -> None:
+def test_the_queries_of_the_list_are_bounded(viewer: Client, query: dict[str, object]) -> None:
     fill(3)
     for sql in statements(viewer, "record", **query):
         assert "DISTINCT" not in sql
         if "COUNT(" in sql:
             assert "LIMIT 10001" in sql
-        chosen = sql.split(" FROM ")[0].replace(
+        columns = sql.split(" FROM ")[0].replace(
             'SUBSTR("evermuse_outbox_outboxrecord"."payload", 1, 300)', ""
         )
-        assert '"payload"' not in chosen
-        assert '"errors"' not in chosen
+        assert '"payload"' not in columns
+        assert '"errors"' not in columns

@@ -16,7 +16,7 @@ UNKNOWN_ID = "89d64e75-ad09-4e4e-85a5-c6deec512c4b"
 pytestmark = pytest.mark.django_db
 
 
-def test_search_by_each_kind(viewer: Client) -> None:
+def test_search_by_each_kind_of_term(viewer: Client) -> None:
     home = rows.batch(BatchState.ACCEPTED, remote_id="ev-batch-77")
     row = rows.record(home, payload=rows.line("Z-9", 'She said "yes" in Zürich, 4711'))
     rows.record()
@@ -26,27 +26,27 @@ def test_search_by_each_kind(viewer: Client) -> None:
         assert listed_ids(viewer, q=term) == {row.pk}, term
 
 
-def test_a_uuid_may_also_be_a_batch_id_of_evermuse(viewer: Client) -> None:
+def test_a_uuid_can_also_be_a_batch_id_of_evermuse(viewer: Client) -> None:
     row = rows.record(rows.batch(BatchState.ACCEPTED, remote_id=UNKNOWN_ID))
     assert listed_ids(viewer, q=UNKNOWN_ID) == {row.pk}
 
 
 @pytest.mark.parametrize("term", ["999999", "9" * 5_000, "batch:", "batch:x", "%", UNKNOWN_ID])
-def test_search_for_what_is_not_there(viewer: Client, term: str) -> None:
+def test_search_without_a_match(viewer: Client, term: str) -> None:
     rows.record()
     assert listed_ids(viewer, q=term) == set()
 
 
-def test_text_is_looked_for_among_the_newest(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [rows.record(payload=rows.line(text="needle")).pk for _ in range(5)]
+def test_text_is_searched_in_the_newest_records(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    pks = [rows.record(payload=rows.line(text="needle")).pk for _ in range(5)]
     monkeypatch.setattr(search, "MAX_SCANNED", 3)
-    assert listed_ids(viewer, q="needle") == set(found[2:])
+    assert listed_ids(viewer, q="needle") == set(pks[2:])
     assert "newest 20,000 records" in viewer.get(url("record", "changelist")).content.decode()
 
 
 def test_search_of_batches(viewer: Client) -> None:
-    wanted = rows.batch(BatchState.ACCEPTED, remote_id="ev-1")
+    batch = rows.batch(BatchState.ACCEPTED, remote_id="ev-1")
     rows.batch()
-    for term in (wanted.pk, "ev-1", wanted.key):
-        assert listed_ids(viewer, "batch", q=term) == {wanted.pk}
+    for term in (batch.pk, "ev-1", batch.key):
+        assert listed_ids(viewer, "batch", q=term) == {batch.pk}
     assert listed_ids(viewer, "batch", q="9" * 5_000) == set()

@@ -12,7 +12,7 @@ from tests.admin.client import page_text, url
 pytestmark = pytest.mark.django_db
 
 
-def test_attempts_stand_on_the_batch(viewer: Client) -> None:
+def test_the_page_shows_the_newest_attempts(viewer: Client) -> None:
     home = rows.batch(BatchState.ACCEPTED)
     row = rows.record(home)
     for number in range(205):
@@ -27,7 +27,7 @@ def test_attempts_stand_on_the_batch(viewer: Client) -> None:
     assert "HTTP 503" in page_text(viewer, url("record", "change", row.pk))
 
 
-def test_a_batch_shows_some_of_its_records_and_leads_to_all(viewer: Client) -> None:
+def test_the_page_shows_the_first_records_and_links_to_all(viewer: Client) -> None:
     home = rows.batch(BatchState.COMPLETE, attachment_total=8, attachment_complete=5, attachment_failed=1)
     for _ in range(52):
         rows.record(home)
@@ -36,6 +36,6 @@ def test_a_batch_shows_some_of_its_records_and_leads_to_all(viewer: Client) -> N
     assert "All 52 records" in text
     assert "5 / 8, 1 failed" in text
     assert text.count("delivered</span>") == 50
-    every = page_text(viewer, url("record", "changelist") + f"?batch__id__exact={home.pk}")
-    assert "52 records" in every
-    assert f"#{home.pk}" in every
+    text = page_text(viewer, url("record", "changelist") + f"?batch__id__exact={home.pk}")
+    assert "52 records" in text
+    assert f"#{home.pk}" in text

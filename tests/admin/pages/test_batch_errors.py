@@ -13,9 +13,9 @@ from tests.admin.client import page_text, url
 pytestmark = pytest.mark.django_db
 
 
-def test_errors_lead_to_their_records(viewer: Client) -> None:
-    told = [{"index": 2, "code": "BAD", "message": "no"}, {"index": 99, "code": "ODD", "message": "?"}]
-    home = rows.batch(BatchState.COMPLETE, errors=told, record_count=3, total_error_count=30)
+def test_errors_link_to_their_records(viewer: Client) -> None:
+    errors = [{"index": 2, "code": "BAD", "message": "no"}, {"index": 99, "code": "ODD", "message": "?"}]
+    home = rows.batch(BatchState.COMPLETE, errors=errors, record_count=3, total_error_count=30)
     members = [rows.record(home) for _ in range(3)]
     text = page_text(viewer, url("batch", "change", home.pk))
     link = f'<td>2</td><td><a href="{url("record", "change", members[2].pk)}">#{members[2].pk}</a></td>'
@@ -24,19 +24,19 @@ def test_errors_lead_to_their_records(viewer: Client) -> None:
     assert "Evermuse counts 30 errors" in text
 
 
-def test_errors_of_a_split_batch_lead_to_those_that_were_rejected(viewer: Client) -> None:
-    """Its other records have moved on, so that the order of those left says nothing about positions."""
+def test_errors_of_a_split_batch_link_to_rejected_records_only(viewer: Client) -> None:
+    """The other records have left the batch, so the order of the rest no longer gives their positions."""
     home = rows.batch(
         BatchState.SPLIT,
         record_count=5,
         errors=[{"index": 3, "code": "BAD", "message": "no"}, {"index": 0, "code": "X", "message": "y"}],
     )
     rows.batch(parent=home)
-    culprit = rows.record(home, closed_as="rejected")
+    invalid = rows.record(home, closed_as="rejected")
     OutboxRejection.objects.create(
-        record=culprit, batch=home, position=3, code="BAD", message="no", rejected_at=timezone.now()
+        record=invalid, batch=home, position=3, code="BAD", message="no", rejected_at=timezone.now()
     )
     text = page_text(viewer, url("batch", "change", home.pk))
-    assert f'<td>3</td><td><a href="{url("record", "change", culprit.pk)}">#{culprit.pk}</a></td>' in text
+    assert f'<td>3</td><td><a href="{url("record", "change", invalid.pk)}">#{invalid.pk}</a></td>' in text
     assert "<td>0</td><td>-</td>" in text
     assert "Later batches of these records" in text

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("state", GroupState.values)
-def test_groups_in_trouble_say_why_and_what_to_do(viewer: Client, state: str) -> None:
+def test_groups_show_the_reason_and_advice(viewer: Client, state: str) -> None:
     row = group("default", state, reason="All refused: <no such project>")
     rows.record()
     assert "&lt;no such project&gt;" in page_text(viewer, url("group", "changelist"))

@@ -8,7 +8,7 @@ from evermuse_outbox.admin.pages.payload import HEAD_LENGTH, MAX_SHOWN, format_p
 from tests.admin.rows import line
 
 
-def test_vendor_ids_from_the_head() -> None:
+def test_parse_vendor_ids() -> None:
     assert parse_vendor_ids(line("T-1")[:HEAD_LENGTH]) == ["ticket: T-1", "account: A-7"]
 
 
@@ -26,7 +26,7 @@ def test_vendor_ids_from_the_head() -> None:
         ('{"_vendor_ids":{"a":7}', "…"),
     ],
 )
-def test_vendor_ids_of_odd_lines(head: str, shown: str) -> None:
+def test_parse_vendor_ids_of_unusual_payloads(head: str, shown: str) -> None:
     assert ", ".join(parse_vendor_ids(head)) == shown
 
 

@@ -14,25 +14,27 @@ pytestmark = pytest.mark.django_db
 
 
 def record_in_each_state() -> dict[str, OutboxRecord]:
-    """One record for each state, and for each state of a batch."""
-    found = {f"in {state}": rows.record(rows.batch(state)) for state in BatchState if state != "failed"}
-    found["pending"] = rows.record()
-    found["failed"] = rows.record(rows.batch(BatchState.FAILED))
-    found["rejected"] = rows.rejected()
-    newer = rows.record(identity=found["pending"].identity)
-    found["superseded"] = rows.record(closed_as="superseded", superseded_by=newer.pk, identity=newer.identity)
-    found["discarded"] = rows.record(closed_as="discarded")
-    return found
+    """Create a record for each state, and for each state of a batch."""
+    records = {f"in {state}": rows.record(rows.batch(state)) for state in BatchState if state != "failed"}
+    records["pending"] = rows.record()
+    records["failed"] = rows.record(rows.batch(BatchState.FAILED))
+    records["rejected"] = rows.rejected()
+    newer = rows.record(identity=records["pending"].identity)
+    records["superseded"] = rows.record(
+        closed_as="superseded", superseded_by=newer.pk, identity=newer.identity
+    )
+    records["discarded"] = rows.record(closed_as="discarded")
+    return records
 
 
-def test_the_lists_and_every_page_answer(viewer: Client) -> None:
-    found = record_in_each_state()
-    shown = page_text(viewer, url("record", "changelist"))
+def test_lists_and_pages_in_every_state(viewer: Client) -> None:
+    records = record_in_each_state()
+    text = page_text(viewer, url("record", "changelist"))
     for state in ("pending", "in flight", "delivered", "rejected", "superseded", "discarded"):
-        assert f">{state}</span>" in shown
-    assert "ticket: T-" in shown
+        assert f">{state}</span>" in text
+    assert "ticket: T-" in text
     page_text(viewer, url("batch", "changelist"))
-    for record in found.values():
+    for record in records.values():
         assert 'class="evermuse-explanation"' in page_text(viewer, url("record", "change", record.pk))
         if record.batch:
             assert 'class="evermuse-explanation"' in page_text(
@@ -42,8 +44,8 @@ def test_the_lists_and_every_page_answer(viewer: Client) -> None:
 
 def test_payloads_are_escaped(viewer: Client) -> None:
     evil = "<script>alert(1)</script>"
-    told = [{"index": evil, "code": evil, "message": evil}]
-    home = rows.batch(BatchState.FAILED, message=evil, errors=told, product_id=evil, remote_status=evil)
+    errors = [{"index": evil, "code": evil, "message": evil}]
+    home = rows.batch(BatchState.FAILED, message=evil, errors=errors, product_id=evil, remote_status=evil)
     row = rows.record(home, payload=rows.line(evil, evil), type=evil[:32], product_id=evil)
     OutboxRejection.objects.create(
         record=row, batch=home, code=evil, message=evil, rejected_at=timezone.now()
@@ -71,7 +73,7 @@ def test_a_long_payload_is_cut_and_can_be_downloaded(viewer: Client) -> None:
     assert viewer.get(url("record", "payload", 10**6)).status_code == 404
 
 
-def test_other_versions_and_rejections_stand_on_the_record(viewer: Client) -> None:
+def test_the_page_shows_other_versions_and_rejections(viewer: Client) -> None:
     old = rows.rejected()
     new = rows.record(rows.batch(BatchState.COMPLETE), identity=old.identity)
     text = page_text(viewer, url("record", "change", old.pk))
@@ -81,7 +83,7 @@ def test_other_versions_and_rejections_stand_on_the_record(viewer: Client) -> No
     assert url("batch", "change", old.batch_id) in text
 
 
-def test_a_record_whose_batch_is_gone(viewer: Client) -> None:
+def test_a_record_whose_batch_does_not_exist(viewer: Client) -> None:
     row = rows.record()
     OutboxRecord.rows.filter(pk=row.pk).update(batch=999)
     page_text(viewer, url("record", "changelist"))

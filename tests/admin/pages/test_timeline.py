@@ -11,7 +11,7 @@ from evermuse_outbox.models import OutboxAttempt
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_timeline_stays_within_its_drawing() -> None:
+def test_bars_stay_within_the_drawing() -> None:
     attempts = [OutboxAttempt(call="ingest", started_at=AT + timedelta(seconds=n), seconds=s, outcome="?")
                 for n, s in ((0, 0.1), (10, None), (30, 30.0), (20, 0))]  # fmt: skip
     drawn = draw_timeline(attempts)

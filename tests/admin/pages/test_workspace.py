@@ -26,7 +26,7 @@ def test_workspaces_in_every_state(viewer: Client, state: str) -> None:
     assert "http://127.0.0.1:1" in page_text(viewer, url("workspace", "change", "default"))
 
 
-def test_the_last_hour_is_drawn(viewer: Client) -> None:
+def test_the_throughput_of_the_last_hour(viewer: Client) -> None:
     OutboxWorkspace.objects.create(name="default")
     rows.batch(BatchState.COMPLETE, accepted_count=700)
     rows.batch(BatchState.COMPLETE, accepted_count=None, record_count=40, workspace="other")
