@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 TICK = 1.0
-"""Seconds between two ticks. A tick finds all records, also those whose wake-up was lost."""
+"""Seconds between two ticks. A tick finds all records, even if their wake-up was lost."""
 
 MAINTAIN = 1.0
 """Seconds between two runs of maintenance. Each run deletes a limited number of rows, so it must run often."""

@@ -82,7 +82,7 @@ def poll(using: str, workspace: str) -> int:
 
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True)
 def maintain() -> None:
-    """Rescue batches whose lease has expired, and purge rows that are older than the retention."""
+    """Rescue batches with an expired lease, and purge rows that are older than the retention."""
     maintenance.maintain_all(Clock())
 
 

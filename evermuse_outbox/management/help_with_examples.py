@@ -13,7 +13,7 @@ class _KeepLineBreaks(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter)
 
 
 class CommandWithExamples(BaseCommand):
-    """A command whose help shows :attr:`examples` after the options."""
+    """A command that shows :attr:`examples` in its help, after the options."""
 
     examples = ""
 

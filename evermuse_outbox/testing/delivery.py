@@ -61,7 +61,7 @@ def local_evermuse(workspace: str = DEFAULT_WORKSPACE, **options: Any) -> Sandbo
     Use it as a context manager. It needs the extra ``evermuse-outbox[sandbox]``.
 
     Args:
-        workspace: Name of the workspace whose contract applies.
+        workspace: Name of the workspace with the contract to use.
         options: Arguments of :class:`~evermuse_outbox.sandbox.Sandbox` that replace these defaults.
     """
     from ..sandbox import Sandbox

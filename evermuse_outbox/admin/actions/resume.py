@@ -20,7 +20,7 @@ from ..lists import ReadOnlyAdmin
 
 
 class ResumeAdmin(ReadOnlyAdmin):
-    """The pages of a model whose rows block records for a while, with an action that ends this early."""
+    """The pages of a model with rows that can be paused, and an action that makes them active."""
 
     actions = ("resume_selected",)
     is_deleted_by_resume = False

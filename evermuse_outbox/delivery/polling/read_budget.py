@@ -77,7 +77,9 @@ def reading(context: DeliveryContext) -> Iterator[Reading | None]:
     if not context.run_with_retries(rows.claim_read, context.workspace_name, began, until):
         yield None
         return
-    mine = Reading(context.run_with_retries(rows.ensure_row, context.workspace_name).typical_completion_seconds)
+    mine = Reading(
+        context.run_with_retries(rows.ensure_row, context.workspace_name).typical_completion_seconds
+    )
     try:
         mine.is_busy = is_busy(context)
         yield mine

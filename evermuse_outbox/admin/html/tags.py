@@ -1,4 +1,4 @@
-"""HTML helpers: states with a colour, links, times and sizes.
+"""HTML elements: states with a colour, links, times and progress bars.
 
 The colours are CSS variables of Django's admin, so they follow its light and dark theme.
 """
@@ -6,7 +6,7 @@ The colours are CSS variables of Django's admin, so they follow its light and da
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -14,13 +14,11 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from ..insight.explain import local
-from ..models import BatchState, GroupState, RecordState, WorkspaceState
+from ...insight.explain import local
+from ...models import BatchState, GroupState, RecordState, WorkspaceState
 
 EMPTY = "-"
 """What a cell without a value shows, as in Django's admin."""
-
-NBSP = "\N{NO-BREAK SPACE}"
 
 TONES: dict[type[models.TextChoices], dict[Any, str]] = {
     RecordState: {
@@ -104,27 +102,6 @@ def two_lines(first: Any, second: Any) -> SafeString:
 def unbroken(parts: Iterable[str]) -> SafeString:
     """Return the parts so that a narrow cell breaks the line only between them."""
     return format_html_join(" ", '<span class="evermuse-word">{}</span>', ((part,) for part in parts))
-
-
-def duration(length: timedelta) -> str:
-    """Return a length of time in one or two units: ``"0.4 s"``, ``"3 min 20 s"``, ``"2 d 4 h"``."""
-    seconds = max(length.total_seconds(), 0.0)
-    if seconds < 60:
-        return f"{seconds:.1f}{NBSP}s" if seconds < 10 else f"{seconds:.0f}{NBSP}s"
-    minutes, left = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}{NBSP}min {left}{NBSP}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}{NBSP}h {minutes}{NBSP}min" if hours < 24 else f"{hours // 24}{NBSP}d {hours % 24}{NBSP}h"
-
-
-def byte_size(count: int) -> str:
-    """Return a number of bytes with a unit, in powers of ten because the API's limits are in powers of ten."""
-    for unit in ("B", "kB"):
-        if count < 1_000:
-            return f"{count:.1f}{NBSP}{unit}" if unit != "B" and count < 100 else f"{count:.0f}{NBSP}{unit}"
-        count = count / 1_000  # type: ignore[assignment]
-    return f"{count:.1f}{NBSP}MB"
 
 
 def progress_bar(done: int, failed: int, total: int) -> SafeString:

@@ -1,0 +1,32 @@
+"""HTML helpers of the admin: states, links, times, sizes and bars, the same on every page.
+
+This package formats values. It queries nothing and knows no page. Pages use ``html.state_chip``, ``html.link_to``,
+``html.time_tag``, ``html.two_lines``, ``html.unbroken``, ``html.progress_bar``, ``html.duration`` and
+``html.byte_size``.
+"""
+
+from .tags import (
+    EMPTY,
+    OUTCOME_TONES,
+    link_to,
+    progress_bar,
+    state_chip,
+    time_tag,
+    two_lines,
+    unbroken,
+)
+from .units import NBSP, byte_size, duration
+
+__all__ = [
+    "EMPTY",
+    "NBSP",
+    "OUTCOME_TONES",
+    "byte_size",
+    "duration",
+    "link_to",
+    "progress_bar",
+    "state_chip",
+    "time_tag",
+    "two_lines",
+    "unbroken",
+]

@@ -1,0 +1,29 @@
+"""Durations and sizes as text."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+NBSP = "\N{NO-BREAK SPACE}"
+"""Stands between a number and its unit, so that a line does not break there."""
+
+
+def duration(length: timedelta) -> str:
+    """Return a length of time in one or two units: ``"0.4 s"``, ``"3 min 20 s"``, ``"2 d 4 h"``."""
+    seconds = max(length.total_seconds(), 0.0)
+    if seconds < 60:
+        return f"{seconds:.1f}{NBSP}s" if seconds < 10 else f"{seconds:.0f}{NBSP}s"
+    minutes, left = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{NBSP}min {left}{NBSP}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}{NBSP}h {minutes}{NBSP}min" if hours < 24 else f"{hours // 24}{NBSP}d {hours % 24}{NBSP}h"
+
+
+def byte_size(count: int) -> str:
+    """Return a number of bytes with a unit, in powers of ten because the API's limits are in powers of ten."""
+    for unit in ("B", "kB"):
+        if count < 1_000:
+            return f"{count:.1f}{NBSP}{unit}" if unit != "B" and count < 100 else f"{count:.0f}{NBSP}{unit}"
+        count = count / 1_000  # type: ignore[assignment]
+    return f"{count:.1f}{NBSP}MB"
