@@ -80,3 +80,8 @@ def test_the_state_survives_storage_and_unknown_keys_are_ignored():
     assert GroupTest.from_json(test.to_json()) == test
     assert GroupTest.from_json({"stride": 3, "bad": 2}) == GroupTest(bad=2)
     assert GroupTest.from_json(None) == GroupTest()
+
+
+def test_after_a_good_sample_there_are_no_more_suspects_than_records():
+    test = GroupTest(suspects=4).with_sample().after_good(1, 3)
+    assert (test.suspects, test.next_size(3)) == (3, 1)

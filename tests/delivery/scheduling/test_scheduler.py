@@ -93,6 +93,13 @@ def test_many_groups_with_the_same_deadline_are_started_in_time():
     assert count_due_slots([31.0] * 100, TERMS) == 100
 
 
+def test_the_deadline_leaves_time_for_the_next_list_and_for_the_slot_under_way():
+    # One slot per second, half of them certain. The next list takes effect after 2 s, so 8 s are left of the bound.
+    terms = Terms(rate=1, linger=0.2, max_wait=10, slots=12, lifetime=1)
+    assert count_due_slots([6.0], terms) == 0
+    assert count_due_slots([6.1], terms) == 1
+
+
 def test_few_groups_are_all_counted():
     groups = [small(n, n) for n in range(COUNTED_GROUPS)]
     assert set(groups_to_count(groups, start=3)) == {waiting.group for waiting in groups}

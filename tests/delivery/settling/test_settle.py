@@ -1,11 +1,17 @@
-"""Each outcome of an attempt, over real HTTP, on every database: what it does to batch, records, workspace."""
+"""Each outcome of a POST, over real HTTP, on every database: what it changes in batch, records and workspace."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from django.db import ProgrammingError
 
 from evermuse_outbox.delivery.context import Attempt
-from evermuse_outbox.delivery.loop import poll, relay
+from evermuse_outbox.delivery.gates import block_for_retry_after, resume_workspace, workspace_circuit
+from evermuse_outbox.delivery.loop import poll, relay, seal_next
+from evermuse_outbox.delivery.settling import settle
+from evermuse_outbox.evermuse.api import Accepted, Client, RecordError
 from evermuse_outbox.models import (
     BatchState,
     OutboxAttempt,
@@ -14,7 +20,9 @@ from evermuse_outbox.models import (
     OutboxWorkspace,
     WorkspaceState,
 )
-from evermuse_outbox.sandbox import Fault
+from evermuse_outbox.ratelimit import ThrottleUnavailable
+from evermuse_outbox.sandbox import Fault, Sandbox
+from evermuse_outbox.upkeep.maintenance import rescue
 from tests.records import enqueue, make_invalid
 
 
@@ -52,7 +60,9 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("fault", UNCLEAR.values(), ids=UNCLEAR.keys())
-def test_what_is_unclear_is_asked_again_with_the_same_key_and_bytes(context, alias, sandbox, clock, fault):
+def test_after_an_unclear_answer_the_batch_is_sent_again_with_the_same_key_and_bytes(
+    context, alias, sandbox, clock, fault
+):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(fault)
     relay(context, 1)
@@ -80,7 +90,7 @@ def test_a_slow_answer_is_unclear_and_bounded(context, alias, sandbox, clock, ou
     assert batches(alias)[0].state == BatchState.IN_DOUBT
 
 
-def test_nobody_there_is_not_in_doubt(context, alias, sandbox, clock):
+def test_a_refused_connection_leaves_no_doubt(context, alias, sandbox, clock):
     enqueue(alias, 1)
     sandbox.stop()
     relay(context, 1)
@@ -91,7 +101,7 @@ def test_nobody_there_is_not_in_doubt(context, alias, sandbox, clock):
     assert "refused" in attempt.detail.lower()
 
 
-def test_429_holds_everybody_and_costs_nothing(context, alias, sandbox, clock):
+def test_a_429_blocks_all_senders_and_counts_as_no_failure(context, alias, sandbox, clock):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault.too_many(retry_after=30))
     relay(context, 1)
@@ -130,7 +140,7 @@ def test_a_refused_key_pauses_the_workspace_until_it_works_again(context, alias,
     assert len(sandbox.records()) == 2
 
 
-def test_without_a_key_nothing_is_sent_and_the_reason_is_told(
+def test_without_a_key_nothing_is_sent_and_the_workspace_says_why(
     context, alias, sandbox, outbox_settings, reopen
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="")
@@ -140,9 +150,7 @@ def test_without_a_key_nothing_is_sent_and_the_reason_is_told(
     assert "API_KEY" in workspace(alias).reason
 
 
-def test_one_sender_at_a_time_tries_whether_the_trouble_is_over(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.gates import workspace_circuit
-
+def test_one_sender_at_a_time_probes_a_blocked_workspace(context, alias, sandbox, clock):
     enqueue(alias, 1)
     sandbox.fail_next(Fault.server_error())
     relay(context, 1)
@@ -153,16 +161,14 @@ def test_one_sender_at_a_time_tries_whether_the_trouble_is_over(context, alias, 
         assert first.probe_until
         with workspace_circuit(context) as second:
             assert not second.allows_requests
-    # Nothing was learned, so that the next one may try.
+    # The probe brought no outcome, so the next caller may probe.
     with workspace_circuit(context) as third:
         assert third.probe_until
 
 
-def test_without_the_keeper_of_the_pace_nothing_is_sent_and_everybody_is_told(context, alias, sandbox, clock):
-    import dataclasses
-
-    from evermuse_outbox.ratelimit import ThrottleUnavailable
-
+def test_without_the_throttle_backend_nothing_is_sent_and_the_workspace_says_why(
+    context, alias, sandbox, clock
+):
     class Dead:
         def wait(self):
             raise ThrottleUnavailable("Redis holds the rate limit and does not answer")
@@ -184,16 +190,16 @@ BAD = {"_participants": [{"id": "x", "role": "external", "email": "someone@ab--1
 
 
 def deliver(context, clock):
-    """Until nothing is left to do."""
+    """Deliver until nothing is left to do."""
     for _ in range(60):
         relay(context, 60)
         clock.move(5)
         if not relay(context, 60) and not poll(context, 60):
             return
-    raise AssertionError("it never ends")
+    raise AssertionError("the delivery does not end")
 
 
-def test_a_202_that_names_the_rejected_ones(context, alias, sandbox, clock):
+def test_a_202_that_names_the_rejected_records(context, alias, sandbox, clock):
     rows = enqueue(alias, *range(10))
     for row in rows[3:5]:
         make_invalid(row)
@@ -208,7 +214,7 @@ def test_a_202_that_names_the_rejected_ones(context, alias, sandbox, clock):
 
 
 @pytest.mark.parametrize("bad", [1, 21, 45])
-def test_more_rejected_than_the_answer_lists(context, alias, sandbox, clock, bad):
+def test_more_rejected_records_than_the_answer_lists(context, alias, sandbox, clock, bad):
     rows = enqueue(alias, *range(60))
     for row in rows[:bad]:
         make_invalid(row)
@@ -220,18 +226,12 @@ def test_more_rejected_than_the_answer_lists(context, alias, sandbox, clock, bad
 
 
 def _at(alias, context, sandbox):
-    import dataclasses
-
-    from evermuse_outbox.evermuse.api import Client
-
     client = Client(sandbox.url, lambda: "em_sk_sandbox", 5)
     return dataclasses.replace(context, client=client)
 
 
 @pytest.mark.parametrize("errors_in", ["details", "errors", "nowhere"])
-def test_a_400_rejects_a_lone_record_with_its_message(context, alias, clock, errors_in):
-    from evermuse_outbox.sandbox import Sandbox
-
+def test_a_400_rejects_a_single_record_with_its_message(context, alias, clock, errors_in):
     (row,) = enqueue(alias, 1)
     make_invalid(row)
     with Sandbox(rate_limit=100_000, errors_in=errors_in, clock=lambda: clock.at.timestamp()) as other:
@@ -250,7 +250,7 @@ def test_a_413_is_halved(context, alias, sandbox, clock):
     assert len(set(keys_sent(sandbox))) == 3
 
 
-def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
+def test_a_failed_batch_is_sent_again_under_new_keys_a_limited_number_of_times(
     context, alias, sandbox, clock
 ):
     (row,) = enqueue(alias, 1)
@@ -268,11 +268,6 @@ def test_remote_failed_is_sent_again_under_a_new_key_a_limited_number_of_times(
 
 
 def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.loop import seal_next
-    from evermuse_outbox.delivery.settling import settle
-    from evermuse_outbox.evermuse.api import Accepted
-    from evermuse_outbox.upkeep.maintenance import rescue
-
     enqueue(alias, 1)
     sealed = seal_next(context)
     clock.move(context.settings.lease + 1)
@@ -286,7 +281,7 @@ def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
     assert keys_sent(sandbox) == [sealed.batch.key]
 
 
-def test_stored_lines_that_were_altered_after_sealing_are_never_sent(context, alias, sandbox, clock):
+def test_payloads_that_were_altered_after_the_sealing_are_never_sent(context, alias, sandbox, clock):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault.server_error())
     relay(context, 1)
@@ -298,7 +293,7 @@ def test_stored_lines_that_were_altered_after_sealing_are_never_sent(context, al
     assert "bytes" in batches(alias)[0].message
 
 
-def test_no_key_and_no_whole_answer_is_ever_stored(context, alias, sandbox, clock):
+def test_neither_the_key_nor_a_long_answer_is_stored(context, alias, sandbox, clock):
     enqueue(alias, 1)
     sandbox.fail_next(Fault(status=500, body="x" * 100_000 + "em_sk_sandbox"))
     relay(context, 1)
@@ -307,11 +302,9 @@ def test_no_key_and_no_whole_answer_is_ever_stored(context, alias, sandbox, cloc
     assert "em_sk" not in attempt.detail
 
 
-def test_records_sealed_under_the_other_contract_are_not_blamed_for_their_form(
+def test_records_sealed_under_the_other_contract_are_not_rejected_for_their_form(
     context, alias, clock, outbox_settings, reopen
 ):
-    from evermuse_outbox.sandbox import Sandbox
-
     rows = enqueue(alias, *range(5))
     with Sandbox(contract="openapi", rate_limit=100_000, clock=lambda: clock.at.timestamp()) as sandbox:
         outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox")
@@ -323,13 +316,9 @@ def test_records_sealed_under_the_other_contract_are_not_blamed_for_their_form(
         assert {state_of(row) for row in rows} == {"delivered"}
 
 
-def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
+def test_records_that_a_202_rejects_under_the_other_contract_are_sent_again(
     context, alias, clock, outbox_settings, reopen
 ):
-    from evermuse_outbox.delivery.loop import seal_next
-    from evermuse_outbox.delivery.settling import settle
-    from evermuse_outbox.evermuse.api import Accepted, RecordError
-
     rows = enqueue(alias, 1, 2)
     sealed = seal_next(context)
     outbox_settings(CONTRACT="openapi")
@@ -339,7 +328,9 @@ def test_what_the_other_contract_rejects_in_a_202_is_not_blamed_either(
     assert [batch.contract for batch in batches(alias)] == ["reference", "openapi"]
 
 
-def test_parts_are_packed_anew_within_the_limits(context, alias, sandbox, clock, outbox_settings, reopen):
+def test_resealed_records_are_packed_within_the_present_limits(
+    context, alias, sandbox, clock, outbox_settings, reopen
+):
     rows = enqueue(alias, *range(6))
     sandbox.fail_next(Fault(batch_fails=True))
     relay(context, 60)
@@ -352,8 +343,6 @@ def test_parts_are_packed_anew_within_the_limits(context, alias, sandbox, clock,
 
 
 def test_a_success_does_not_end_a_retry_after_that_is_not_over(context, alias, sandbox, clock):
-    from evermuse_outbox.delivery.gates import block_for_retry_after, resume_workspace
-
     block_for_retry_after(context, 60, "HTTP 429")
     resume_workspace(context, by_send=True)
     assert workspace(alias).state == WorkspaceState.THROTTLED
@@ -362,7 +351,7 @@ def test_a_success_does_not_end_a_retry_after_that_is_not_over(context, alias, s
     assert workspace(alias).state == WorkspaceState.ACTIVE
 
 
-def test_a_400_of_somebody_on_the_way_rejects_nobody(context, alias, sandbox, clock):
+def test_a_400_that_is_not_json_rejects_no_record(context, alias, sandbox, clock):
     rows = enqueue(alias, 1, 2)
     sandbox.fail_next(Fault(status=400, body="<html>Bad Request</html>"))
     relay(context, 1)
@@ -377,3 +366,39 @@ def test_a_sender_that_was_paused_past_its_lease_does_not_send(context, alias, s
     relay(context, 1)
     assert sandbox.arrivals == []
     assert batches(alias)[0].state == BatchState.SEALED
+
+
+def settle_with(context, sealed, outcome):
+    settle(context, sealed, outcome, Attempt("ingest", context.clock.now(), "accepted"), failures=0)
+
+
+def test_an_answer_with_more_errors_than_rejected_records_rejects_none_of_them(context, alias):
+    rows = enqueue(alias, 1, 2, 3)
+    errors = tuple(RecordError(index, "BAD", "bad or not") for index in (0, 1))
+    settle_with(context, seal_next(context), Accepted("remote", 2, 1, 2, errors))
+    assert [state_of(row) for row in rows] == ["in_flight"] * 3
+    assert [batch.state for batch in batches(alias)] == [BatchState.ISOLATING, BatchState.SEALED]
+
+
+def test_the_answer_is_written_also_if_the_workspace_cannot_be(context, alias, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ProgrammingError("no such column")
+
+    enqueue(alias, 1)
+    sealed = seal_next(context)
+    monkeypatch.setattr("evermuse_outbox.delivery.settling.settle.resume_workspace", fail)
+    with pytest.raises(ProgrammingError):
+        settle_with(context, sealed, Accepted("remote", 1, 0, 0, ()))
+    assert batches(alias)[0].state == BatchState.ACCEPTED
+
+
+def test_a_part_of_an_isolating_batch_is_packed_within_the_present_limits(
+    context, alias, sandbox, outbox_settings, reopen
+):
+    enqueue(alias, *range(8))
+    sealed = seal_next(context)
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=3)
+    settle_with(reopen(), sealed, Accepted("remote", 7, 1, 1, ()))
+    parent, part = batches(alias)
+    assert (parent.state, part.state) == (BatchState.ISOLATING, BatchState.SEALED)
+    assert part.record_count == 2, "half of the eight, halved until one request takes it"
