@@ -14,7 +14,7 @@ from .batch import BatchQuerySet, BatchState, OutboxBatch
 from .group import GroupState, OutboxGroup
 from .record import OutboxRecord, OutboxRejection, RecordState
 from .throttle import OutboxThrottle
-from .workspace import OutboxWorkspace, WorkspaceState
+from .workspace import OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
 
 __all__ = [
     "BatchQuerySet",
@@ -28,5 +28,6 @@ __all__ = [
     "OutboxThrottle",
     "OutboxWorkspace",
     "RecordState",
+    "WorkspaceQuerySet",
     "WorkspaceState",
 ]

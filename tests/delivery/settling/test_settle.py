@@ -18,6 +18,7 @@ from evermuse_outbox.models import (
     OutboxBatch,
     OutboxRecord,
     OutboxWorkspace,
+    WorkspaceQuerySet,
     WorkspaceState,
 )
 from evermuse_outbox.ratelimit import ThrottleUnavailable
@@ -386,7 +387,7 @@ def test_the_answer_is_written_also_if_the_workspace_cannot_be(context, alias, m
 
     enqueue(alias, 1)
     sealed = seal_next(context)
-    monkeypatch.setattr("evermuse_outbox.delivery.settling.settle.resume_workspace", fail)
+    monkeypatch.setattr(WorkspaceQuerySet, "resume", fail)
     with pytest.raises(ProgrammingError):
         settle_with(context, sealed, Accepted("remote", 1, 0, 0, ()))
     assert batches(alias)[0].state == BatchState.ACCEPTED
