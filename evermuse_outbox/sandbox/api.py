@@ -17,7 +17,7 @@ from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from .answers import VALIDATION_ERROR, Answer, Refusal, encoded, error_code
+from .responses import VALIDATION_ERROR, Answer, Refusal, encoded, error_code
 from .contract import (
     DEFAULT_PAGE,
     FORMATS,
@@ -28,7 +28,7 @@ from .contract import (
 )
 from .faults import Fault, FaultQueue
 from .ingest import Judged, downloads_of, judge, read_records
-from .rate import SlidingWindow
+from .rate_limit import SlidingWindow
 from .store import (
     READ,
     WRITE,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .answers import Answer, encoded, error_code
+from .responses import Answer, encoded, error_code
 
 Method = Literal["POST", "GET", "any"]
 

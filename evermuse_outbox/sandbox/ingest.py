@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from .answers import VALIDATION_ERROR, Refusal, encoded
+from .responses import VALIDATION_ERROR, Refusal, encoded
 from .contract import LONE_SURROGATE, MAX_ATTACHMENTS, MAX_ERRORS_SHOWN, MAX_RECORDS, Contract
 from .store import Received, RecordError
 

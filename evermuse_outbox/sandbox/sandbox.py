@@ -11,7 +11,7 @@ from typing import Any, Self
 from .api import Api, Arrival
 from .contract import contract_named
 from .faults import Fault, FaultQueue
-from .rate import SlidingWindow, worst_count
+from .rate_limit import SlidingWindow, worst_count
 from .server import Server
 from .store import (
     ApiKey,

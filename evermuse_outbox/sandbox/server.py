@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from typing import Any
 
-from .answers import Answer, Refusal
+from .responses import Answer, Refusal
 from .api import Api, Arrival
 from .contract import MAX_BODY_BYTES
 

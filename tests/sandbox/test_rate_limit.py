@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evermuse_outbox.sandbox.rate import SlidingWindow, worst_count
+from evermuse_outbox.sandbox.rate_limit import SlidingWindow, worst_count
 
 from .conftest import BATCHES, Client
 from .published import record
