@@ -1,14 +1,17 @@
-"""Evermuse on localhost: the ingestion API, written from its published contract alone.
+"""Serve the Evermuse ingestion API on localhost, written from the published contract alone.
 
-It serves the demo, the tests of this package and the developers of a host. It imports nothing else of
-the package, so that it can disagree with the package's client; and it is strict: what the contract
-forbids is refused with the documented status.
+The package is for the demo, for tests and for the developers of a host. It must not import anything else of
+``evermuse_outbox``, so that the client and the sandbox can disagree. It is strict: a request that breaks the contract
+gets the documented error status. Its public interface is :class:`Sandbox`, with :class:`Fault` to inject failures and
+the classes of the objects that it returns.
+
+::
 
     with Sandbox(contract="openapi") as sandbox:
         requests.post(f"{sandbox.url}/api/v1/ingest", headers={"x-api-key": DEFAULT_KEY}, json=[...])
         assert sandbox.records()[0].times == 1
 
-Record validation needs the extra ``evermuse-outbox[sandbox]``.
+The extra ``evermuse-outbox[sandbox]`` is required to validate records.
 """
 
 from .api import Arrival

@@ -1,4 +1,4 @@
-"""Trouble on demand: scripted answers, taken by the next requests in turn."""
+"""Fault injection: failures that the sandbox produces for the next requests, by script or at random."""
 
 from __future__ import annotations
 
@@ -8,25 +8,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .responses import Answer, encoded, error_code
+from .responses import Response, encode_json, error_code
 
 Method = Literal["POST", "GET", "any"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one admitted request instead of, or beside, the usual.
+    """A failure that happens to one admitted request.
 
-    Give a `status` for another answer, `drop` for none at all, or neither to spoil only the timing
-    (`delay`) or the fate of the batch (`batch_fails`, `attachments_fail`). Classmethods name the usual
-    ones. Refused keys and the rate limit come first and use up no fault.
+    Set ``status`` to replace the response or ``drop`` to send none. Without both, only the timing (``delay``) or the
+    batch (``batch_fails``, ``attachments_fail``) is affected. The class methods create the common faults. A request
+    that is refused because of its API key or the rate limit does not consume a fault.
 
-    - `after_handling`: the request takes full effect first, and only its answer is lost or replaced.
-    - `body`: bytes or text as they are, a dict as JSON; None is an error envelope for the status.
-    - `retry_after`: seconds, put into that envelope.
-    - `delay`: seconds, before the request takes effect, or after it with `after_handling`.
-    - `batch_fails`: the batch ends FAILED. `attachments_fail`: how many of its downloads fail.
-    - `on`: the method that it waits for.
+    Attributes:
+        status: HTTP status of the replaced response.
+        body: Body of the replaced response. A mapping is sent as JSON. ``None`` means the published error envelope.
+        headers: Additional headers of the replaced response.
+        retry_after: Seconds, sent as ``retryAfter`` in the error envelope.
+        drop: Close the connection without a response.
+        after_handling: Process the request first, then lose or replace its response.
+        delay: Seconds to wait before the request is processed, or after it if ``after_handling`` is set.
+        batch_fails: Let the batch end as FAILED.
+        attachments_fail: Number of attachments of the batch that fail to download.
+        on: HTTP method of the requests that are affected.
+
+    Raises:
+        ValueError: The fields contradict each other.
     """
 
     status: int | None = None
@@ -42,89 +50,90 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.drop and self.status is not None:
-            raise ValueError("a fault either drops the connection or answers with a status")
-        if self.spoils_batch and not self.takes_effect:
-            raise ValueError("a batch can only fail where the request takes effect: add after_handling=True")
+            raise ValueError("a fault cannot have both drop=True and a status")
+        if self.affects_batch and not self.is_request_processed:
+            raise ValueError("a batch can only fail if the request is processed: add after_handling=True")
 
     @classmethod
     def server_error(cls, **fields: Any) -> Fault:
-        """500 in the published envelope."""
+        """Return a fault that responds with 500 in the published envelope."""
         return cls(status=500, **fields)
 
     @classmethod
     def bad_gateway(cls, **fields: Any) -> Fault:
-        """502 with a page of HTML, as something in between would answer."""
+        """Return a fault that responds with 502 and an HTML page, as a proxy does."""
         page = "<html><body><h1>502 Bad Gateway</h1></body></html>"
         return cls(status=502, body=page, headers={"Content-Type": "text/html"}, **fields)
 
     @classmethod
     def too_many(cls, retry_after: float = 1.0, **fields: Any) -> Fault:
-        """429 although the window has room; `retry_after` in seconds."""
+        """Return a fault that responds with 429 and ``retry_after`` seconds, below the rate limit, too."""
         return cls(status=429, retry_after=retry_after, **fields)
 
     @classmethod
     def drop_before(cls, **fields: Any) -> Fault:
-        """The connection closes, and nothing was taken."""
+        """Return a fault that closes the connection before the request is processed."""
         return cls(drop=True, **fields)
 
     @classmethod
     def drop_after(cls, **fields: Any) -> Fault:
-        """Everything was taken, and the connection closes without an answer."""
+        """Return a fault that processes the request and closes the connection without a response."""
         return cls(drop=True, after_handling=True, **fields)
 
     @classmethod
     def slow(cls, seconds: float, **fields: Any) -> Fault:
-        """The request takes effect at once, and the usual answer comes `seconds` later."""
+        """Return a fault that processes the request at once and responds ``seconds`` later."""
         return cls(delay=seconds, after_handling=True, **fields)
 
     @classmethod
     def garbage(cls, **fields: Any) -> Fault:
-        """Everything was taken, and the 202 cannot be read."""
+        """Return a fault that processes the request and responds with 202 and broken JSON."""
         return cls(status=202, body='{"batchId": "ba', after_handling=True, **fields)
 
     @classmethod
     def failed_batch(cls, **fields: Any) -> Fault:
-        """The usual 202, and a batch that ends FAILED."""
+        """Return a fault that accepts the request, with a batch that ends as FAILED."""
         return cls(batch_fails=True, **fields)
 
     @classmethod
     def failed_attachments(cls, count: int = 1, **fields: Any) -> Fault:
-        """The usual 202, and `count` attachments that cannot be downloaded."""
+        """Return a fault that accepts the request and fails the download of ``count`` attachments."""
         return cls(attachments_fail=count, **fields)
 
     @property
-    def takes_effect(self) -> bool:
-        """Whether the request is taken as if nothing were wrong."""
-        return self.after_handling or not self.replaces_answer
+    def is_request_processed(self) -> bool:
+        """Whether the request takes effect as if it had met no fault."""
+        return self.after_handling or not self.replaces_response
 
     @property
-    def replaces_answer(self) -> bool:
-        """Whether the usual answer does not reach the client."""
+    def replaces_response(self) -> bool:
+        """Whether the client does not receive the normal response."""
         return self.drop or self.status is not None
 
     @property
-    def spoils_batch(self) -> bool:
-        """Whether the batch has a fate other than the usual."""
+    def affects_batch(self) -> bool:
+        """Whether the batch, or a download of it, fails after the request."""
         return self.batch_fails or self.attachments_fail > 0
 
-    def answer(self) -> Answer:
-        """The scripted answer; only where there is a `status`."""
+    def to_response(self) -> Response:
+        """Return the response that replaces the normal one. The fault must have a ``status``."""
         assert self.status is not None
         headers = {"Content-Type": "application/json", **self.headers}
-        return Answer(self.status, self._body(self.status), headers)
+        return Response(self.status, self._encode_body(self.status), headers)
 
-    def _body(self, status: int) -> bytes:
+    def _encode_body(self, status: int) -> bytes:
         if isinstance(self.body, bytes):
             return self.body
         if isinstance(self.body, str):
             return self.body.encode()
         if self.body is not None:
-            return encoded(self.body)
-        waiting = {} if self.retry_after is None else {"retryAfter": self.retry_after}
-        return encoded({"error": error_code(status), "message": "This answer was scripted.", **waiting})
+            return encode_json(self.body)
+        retry_after = {} if self.retry_after is None else {"retryAfter": self.retry_after}
+        message = "This error was injected by the sandbox."
+        return encode_json({"error": error_code(status), "message": message, **retry_after})
 
 
-RANDOM_TROUBLE = (
+RANDOM_FAULTS = (
     Fault.server_error(on="any"),
     Fault.bad_gateway(on="any"),
     Fault.too_many(on="any"),
@@ -134,36 +143,41 @@ RANDOM_TROUBLE = (
 
 
 class FaultQueue:
-    """Scripted faults first come, first served; then, by chance, `percent` of the requests."""
+    """Scripted faults in the order in which they were added, and random faults if no scripted fault applies.
+
+    Args:
+        percent: Share of the requests that meet a random fault, from 0 to 100.
+        seed: Seed of the random numbers, to repeat a run.
+    """
 
     def __init__(self, percent: float = 0.0, seed: int | None = None) -> None:
         self.percent = percent
-        self._random = random.Random(seed)  # noqa: S311 - for trouble, not for secrets
+        self._rng = random.Random(seed)  # noqa: S311 - not used for cryptography
         self._queue: deque[tuple[Fault, int | None]] = deque()
 
     def add(self, fault: Fault, count: int | None) -> None:
-        """Let `fault` happen `count` times; None is until `clear`."""
+        """Apply ``fault`` to the next ``count`` requests, or to all until :meth:`clear` if it is None."""
         self._queue.append((fault, count))
 
     def clear(self) -> None:
-        """Forget every scripted fault."""
+        """Remove every scripted fault."""
         self._queue.clear()
 
     def take(self, method: str) -> Fault | None:
-        """The fault of this request, if any; a scripted one is used up by it."""
+        """Consume and return the fault for the next request, or return None."""
         for position, (fault, count) in enumerate(self._queue):
             if fault.on in (method, "any"):
-                self._use_up(position, fault, count)
+                self._consume(position, fault, count)
                 return fault
-        return self._by_chance()
+        return self._choose_random()
 
-    def _use_up(self, position: int, fault: Fault, count: int | None) -> None:
+    def _consume(self, position: int, fault: Fault, count: int | None) -> None:
         if count == 1:
             del self._queue[position]
         elif count is not None:
             self._queue[position] = (fault, count - 1)
 
-    def _by_chance(self) -> Fault | None:
-        if self._random.random() * 100 >= self.percent:
+    def _choose_random(self) -> Fault | None:
+        if self._rng.random() * 100 >= self.percent:
             return None
-        return self._random.choice(RANDOM_TROUBLE)
+        return self._rng.choice(RANDOM_FAULTS)

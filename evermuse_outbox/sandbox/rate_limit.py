@@ -1,4 +1,4 @@
-"""How often a key may ask: a sliding window, and the count that a test holds a client to."""
+"""Rate limit of an API key: a sliding window, and the highest number of requests in any window."""
 
 from __future__ import annotations
 
@@ -8,40 +8,47 @@ from collections.abc import Iterable
 
 
 class SlidingWindow:
-    """Grants at most `limit` requests in any `seconds` (API limits: 10 a second for each key).
+    """Admit at most ``limit`` requests in any ``seconds``. The API admits 10 in 1 second for each key.
 
-    Only granted requests take a place. Were refused ones counted, a client that asks too often would
-    never get out, and `retryAfter` would not be the truth.
+    Only admitted requests count. If refused requests counted, a client that sends too many would never be admitted
+    again, and ``retryAfter`` would be wrong.
     """
 
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit = limit
         self.seconds = seconds
-        self._granted: deque[float] = deque()
+        self._admitted_at: deque[float] = deque()
 
-    def wait(self, now: float) -> float:
-        """0 where the request of this moment is granted, else the seconds until a place is free."""
-        self._forget(now)
-        if len(self._granted) < self.limit:
-            self._granted.append(now)
+    def acquire(self, now: float) -> float:
+        """Admit a request at the time ``now``, or return how long it must wait.
+
+        Args:
+            now: Time in seconds. It must not be earlier than in the previous call.
+
+        Returns:
+            0 if the request is admitted. Otherwise the seconds until it would be, rounded up to a millisecond.
+        """
+        self._remove_expired(now)
+        if len(self._admitted_at) < self.limit:
+            self._admitted_at.append(now)
             return 0.0
-        if not self._granted:  # a limit of 0 grants nothing
+        if not self._admitted_at:  # the limit is 0
             return self.seconds
-        left = self._granted[0] + self.seconds - now
-        return max(0.001, math.ceil(left * 1_000) / 1_000)
+        remaining = self._admitted_at[0] + self.seconds - now
+        return max(0.001, math.ceil(remaining * 1_000) / 1_000)
 
-    def _forget(self, now: float) -> None:
-        while self._granted and self._granted[0] + self.seconds <= now:
-            self._granted.popleft()
+    def _remove_expired(self, now: float) -> None:
+        while self._admitted_at and self._admitted_at[0] + self.seconds <= now:
+            self._admitted_at.popleft()
 
 
-def worst_count(times: Iterable[float], seconds: float) -> int:
-    """The most of `times` that fall into any window of `seconds` (its end not included)."""
+def max_count_in_window(times: Iterable[float], seconds: float) -> int:
+    """Return the highest number of ``times`` in any window of ``seconds``. The end of a window is not part of it."""
     window: deque[float] = deque()
-    worst = 0
+    highest = 0
     for time in sorted(times):
         while window and window[0] + seconds <= time:
             window.popleft()
         window.append(time)
-        worst = max(worst, len(window))
-    return worst
+        highest = max(highest, len(window))
+    return highest

@@ -1,4 +1,4 @@
-"""What the API says back: an answer, or a refusal in the published error envelope."""
+"""HTTP responses: the body of a success, and errors in the published envelope."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# The contract names VALIDATION_ERROR only; the other codes are the sandbox's own words.
+VALIDATION_ERROR = "VALIDATION_ERROR"
+"""Code of an invalid record. It is the only code that the contract names."""
+
 ERROR_CODES: Mapping[int, str] = {
     400: "BAD_REQUEST",
     401: "UNAUTHORIZED",
@@ -19,34 +21,51 @@ ERROR_CODES: Mapping[int, str] = {
     429: "RATE_LIMITED",
     500: "INTERNAL_ERROR",
 }
-VALIDATION_ERROR = "VALIDATION_ERROR"
+"""Error code of each HTTP status. The contract does not name them, so the sandbox defines them."""
 
 
-def encoded(content: Any) -> bytes:
-    """`content` as compact UTF-8 JSON."""
+def error_code(status: int) -> str:
+    """Return the machine-readable error code for an HTTP status."""
+    return ERROR_CODES.get(status, f"HTTP_{status}")
+
+
+def encode_json(content: Any) -> bytes:
+    """Return ``content`` as compact JSON in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: A string contains a lone surrogate.
+    """
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer, ready for the wire; `closes` ends the connection after it."""
+class Response:
+    """An HTTP response that is ready to be written to the connection.
+
+    Attributes:
+        closes_connection: Close the connection after this response.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
-    closes: bool = False
+    closes_connection: bool = False
 
     @classmethod
-    def of(cls, status: int, content: Any) -> Answer:
-        """`content` as a JSON answer."""
-        return cls(status, encoded(content))
+    def with_json(cls, status: int, content: Any) -> Response:
+        """Return a response with ``content`` as its JSON body."""
+        return cls(status, encode_json(content))
 
 
-class Refusal(Exception):
-    """A request that the API turns down, with its HTTP status and error envelope.
+class RequestRefused(Exception):
+    """The API refuses the request with an error response.
 
-    `extra` holds further fields of the envelope (`retryAfter` in seconds, `details`). `closes` is for
-    refusals that leave unread bytes of the request on the connection.
+    Args:
+        status: HTTP status of the response.
+        message: Text for a human reader.
+        error: Machine-readable code; by default the code of the status.
+        extra: Further fields of the error envelope: ``retryAfter`` (seconds), ``details``.
+        closes_connection: Close the connection, because unread bytes of the request remain on it.
     """
 
     def __init__(
@@ -56,29 +75,24 @@ class Refusal(Exception):
         *,
         error: str = "",
         extra: Mapping[str, Any] | None = None,
-        closes: bool = False,
+        closes_connection: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.error = error or error_code(status)
         self.extra = dict(extra or {})
-        self.closes = closes
+        self.closes_connection = closes_connection
 
     @property
     def breaks_contract(self) -> bool:
-        """Whether a client that keeps to the contract could not have earned this refusal.
+        """Whether only a client with a defect can receive this error.
 
-        Invalid records are the host's data, and keys and batch ids are configuration: not counted.
+        Invalid records are the host's data. API keys and batch ids are configuration. Neither counts.
         """
         return self.status in {400, 405, 409, 413, 429} and self.error != VALIDATION_ERROR
 
-    def answer(self) -> Answer:
-        """The refusal as an HTTP answer."""
+    def to_response(self) -> Response:
+        """Return the error response in the published envelope."""
         content = {"error": self.error, "message": self.message, **self.extra}
-        return Answer(self.status, encoded(content), closes=self.closes)
-
-
-def error_code(status: int) -> str:
-    """The machine-readable code of an error envelope with this HTTP status."""
-    return ERROR_CODES.get(status, f"HTTP_{status}")
+        return Response(self.status, encode_json(content), closes_connection=self.closes_connection)

@@ -1,4 +1,4 @@
-"""`Sandbox`: the door of this package. It starts the server, scripts trouble, and shows what arrived."""
+"""The class :class:`Sandbox`: start the server, inject faults, and look at what arrived."""
 
 from __future__ import annotations
 
@@ -6,53 +6,53 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from .api import Api, Arrival
-from .contract import contract_named
-from .faults import Fault, FaultQueue
-from .rate_limit import SlidingWindow, worst_count
+from .api import Api, ApiOptions, Arrival
+from .contract import load_contract
+from .faults import Fault
+from .ingest import ErrorPlacement
+from .rate_limit import max_count_in_window
 from .server import Server
-from .store import (
-    ApiKey,
-    Batch,
-    Identity,
-    Life,
-    StoredRecord,
-    Wording,
-)
+from .store import ApiKey, Batch, BatchLifecycle, Identity, StoredRecord
 
 DEFAULT_KEY = "em_sk_sandbox"
 
 Keys = Mapping[str, ApiKey | Collection[str]]
 
 
-def steady_clock() -> Callable[[], float]:
-    """A clock in seconds since the epoch that never jumps, whatever happens to the machine's."""
-    offset = time.time() - time.monotonic()
-    return lambda: offset + time.monotonic()
-
-
 class Sandbox:
-    """Evermuse on this machine; a context manager, or `start()` and `stop()`.
+    """A local Evermuse API. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
 
-    - `contract`: `"reference"` or `"openapi"`.
-    - `keys`: key → permissions (`api:write`, `api:read`), or → `ApiKey` with a workspace. Without it,
-      `DEFAULT_KEY` may do everything.
-    - `rate_limit` requests in any `window` seconds for each key.
-    - `batch_seconds`: from LANDING to COMPLETE. `attachment_seconds`: until attachments are downloaded,
-      counted from the same moment; half as long again unless said.
-    - `errors_in`: where a 400 of invalid records carries its errors: `"details"`, `"errors"`, or
-      `"nowhere"`, which leaves them out of 202s and batches too, where they are optional.
-    - `strict`: one invalid record refuses its whole request (400). Otherwise the valid ones are taken (202);
-      the contract has an answer for both.
-    - `fail_percent` of the admitted requests meet random trouble; `seed` makes it repeatable.
-    - `keep_records=False` keeps identities and counts only, and no headers: for long runs.
-    - `on_event` is called with every `Arrival` once its answer is decided, in the thread that serves it.
-    - `clock`: seconds, for the rate window and the life of batches. `delay` of a fault is real time.
+    :meth:`stop` keeps the state. To simulate an outage, stop the sandbox and start it again: it uses the same port.
 
-    Raises ValueError for arguments that it cannot serve, `SandboxUnavailable` without the extra.
-    `stop()` keeps everything, so `start()` again, on the same port, is the end of an outage.
+    Args:
+        host: Address to listen on.
+        port: Port to listen on. 0 means any free port.
+        contract: ``"reference"`` or ``"openapi"``.
+        keys: Accepted API keys, each with its permissions (``api:write``, ``api:read``) or an :class:`ApiKey` that
+            also names a workspace. By default, :data:`DEFAULT_KEY` with both permissions.
+        rate_limit: Maximum number of requests of one key in any ``window``.
+        window: Length of the window of the rate limit, in seconds.
+        batch_seconds: Seconds from the creation of a batch until it is COMPLETE.
+        attachment_seconds: Seconds from the creation of a batch until its attachments are downloaded; by default
+            1.5 × ``batch_seconds``.
+        errors_in: Field of an error response (400) that contains the errors of invalid records: ``"details"`` or
+            ``"errors"``. ``"nowhere"`` omits them, also from other responses, where they are optional.
+        strict: Refuse the request (400) if one of its records is invalid. By default, the valid records are accepted
+            (202). The contract allows both.
+        fail_percent: Share of the admitted requests that meet a random fault, from 0 to 100.
+        seed: Seed of the random faults, to repeat a run.
+        keep_records: Keep records and headers. Without them, a long run needs less memory: only identities and
+            counts are kept.
+        on_event: Function that is called with each :class:`Arrival` after its response is known. It runs in the
+            thread of the connection.
+        clock: Function that returns the time in seconds. The rate limit and the batches use it. The ``delay`` of a
+            fault is real time.
+
+    Raises:
+        ValueError: An argument has an unknown value.
+        SandboxUnavailable: The extra ``[sandbox]`` is not installed.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Sandbox:
         window: float = 1.0,
         batch_seconds: float = 2.0,
         attachment_seconds: float | None = None,
-        errors_in: Wording = "details",
+        errors_in: ErrorPlacement = "details",
         strict: bool = False,
         fail_percent: float = 0.0,
         seed: int | None = None,
@@ -74,37 +74,33 @@ class Sandbox:
         on_event: Callable[[Arrival], object] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        if errors_in not in ("details", "errors", "nowhere"):
-            raise ValueError(f"errors_in is details, errors or nowhere, not {errors_in!r}")
+        if errors_in not in get_args(ErrorPlacement):
+            raise ValueError(f"errors_in must be details, errors or nowhere, not {errors_in!r}")
+        if attachment_seconds is None:
+            attachment_seconds = batch_seconds * 1.5
         self.host = host
         self.port = port
         self.window = window
-        self._on_event = on_event or (lambda arrival: None)
+        self._on_event = on_event or (lambda _: None)
         self._server: Server | None = None
         self._stopping = threading.Event()
-        served = contract_named(contract)
-        api_keys = with_workspaces(keys or {DEFAULT_KEY: ApiKey()})
-        attachment_end = batch_seconds * 1.5 if attachment_seconds is None else attachment_seconds
-        api_clock = clock or steady_clock()
+        self._options = ApiOptions(
+            contract=load_contract(contract),
+            keys=with_workspaces(keys or {DEFAULT_KEY: ApiKey()}),
+            rate_limit=rate_limit,
+            window=window,
+            lifecycle=BatchLifecycle(batch_seconds, attachment_seconds),
+            errors_in=errors_in,
+            strict=strict,
+            fail_percent=fail_percent,
+            seed=seed,
+            keep_records=keep_records,
+            clock=clock or create_monotonic_clock(),
+            sleep=self._stopping.wait,  # a stop ends the delay of a fault
+        )
+        self._api = Api(self._options)
 
-        def new_api() -> Api:
-            return Api(
-                served,
-                keys=api_keys,
-                new_window=lambda: SlidingWindow(rate_limit, window),
-                life=Life(batch_seconds, attachment_end),
-                faults=FaultQueue(fail_percent, seed),
-                errors_in=errors_in,
-                strict=strict,
-                keep_records=keep_records,
-                clock=api_clock,
-                pause=self._stopping.wait,
-            )
-
-        self._new_api = new_api
-        self._api = new_api()
-
-    # --- running -----------------------------------------------------------------------------
+    # --- Start and stop ---------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
@@ -112,7 +108,11 @@ class Sandbox:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> Self:
-        """Listen; OSError where the port is taken. With port 0 the system chooses one, once."""
+        """Start to listen. With port 0, the system chooses a port at the first start.
+
+        Raises:
+            OSError: The port is in use.
+        """
         if self._server is None:
             self._stopping.clear()
             self._server = Server((self.host, self.port), lambda: self._api, self._on_event)
@@ -121,7 +121,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Stop listening and cut every connection; what was stored stays."""
+        """Stop listening and close every connection. The state is kept."""
         if self._server is not None:
             self._stopping.set()
             self._server.stop()
@@ -136,43 +136,51 @@ class Sandbox:
         self.stop()
 
     def reset(self) -> None:
-        """Forget everything but the settings: records, batches, arrivals, faults, changed keys."""
-        self._api = self._new_api()
+        """Return to the initial state: forget records, batches, arrivals, faults, and changes of keys."""
+        self._api = Api(self._options)
 
-    # --- trouble -----------------------------------------------------------------------------
+    # --- Faults and keys --------------------------------------------------------------------------
 
     def fail_next(self, fault: Fault | None = None, /, *, count: int | None = 1, **fields: Any) -> None:
-        """Spoil the next `count` admitted requests (None: until `clear_faults`).
+        """Inject a fault into the next admitted requests.
 
-        A `Fault`, or its fields: `fail_next(Fault.drop_after())`, `fail_next(status=500, count=3)`.
+        Examples: ``fail_next(Fault.drop_after())``, ``fail_next(status=500, count=3)``.
+
+        Args:
+            fault: The fault.
+            count: Number of requests. None means every request until :meth:`clear_faults`.
+            fields: Attributes of a new :class:`Fault`, if ``fault`` is not given.
+
+        Raises:
+            ValueError: The count is below 1, or the attributes contradict each other.
         """
         if count is not None and count < 1:
-            raise ValueError("count is at least 1, or None for every request until clear_faults()")
+            raise ValueError("count must be at least 1, or None for every request until clear_faults()")
         with self._api.lock:
             self._api.faults.add(fault or Fault(**fields), count)
 
     def clear_faults(self) -> None:
-        """Forget the faults that nobody met yet."""
+        """Remove the faults that no request has met yet."""
         with self._api.lock:
             self._api.faults.clear()
 
     def set_key(self, key: str, permissions: ApiKey | Collection[str]) -> None:
-        """Add a key, or change what it may do."""
+        """Add an API key, or replace its permissions."""
         with self._api.lock:
             self._api.keys.update(with_workspaces({key: permissions}))
 
     def remove_key(self, key: str) -> None:
-        """Revoke a key: 401 from now on."""
+        """Revoke an API key. Its requests get 401 from now on."""
         with self._api.lock:
             self._api.keys.pop(key, None)
 
     def forget_idempotency_keys(self) -> None:
-        """Forget every Idempotency-Key; how long Evermuse remembers one is not published."""
+        """Forget every Idempotency-Key. The contract does not say how long Evermuse stores them."""
         with self._api.lock:
             for workspace in self._api.workspaces.values():
-                workspace.remembered.clear()
+                workspace.idempotent_responses.clear()
 
-    # --- what arrived ------------------------------------------------------------------------
+    # --- What arrived -----------------------------------------------------------------------------
 
     @property
     def arrivals(self) -> list[Arrival]:
@@ -182,37 +190,50 @@ class Sandbox:
 
     @property
     def violations(self) -> list[Arrival]:
-        """The arrivals refused for what a correct client never does."""
+        """The requests that were refused for something that a correct client never does."""
         return [arrival for arrival in self.arrivals if arrival.breaks_contract]
 
     def worst_second(self, key: str | None = None) -> int:
-        """The most arrivals of one key, refused ones too, in any sliding window; the worst key's."""
+        """Return the highest number of requests of one API key in any ``window``, refused ones too.
+
+        Args:
+            key: The API key. By default, the key with the highest number.
+        """
         arrivals = self.arrivals
         keys = {arrival.key for arrival in arrivals} if key is None else {key}
-        counts = [worst_count((a.at for a in arrivals if a.key == one), self.window) for one in keys]
+        counts = (
+            max_count_in_window((arrival.at for arrival in arrivals if arrival.key == api_key), self.window)
+            for api_key in keys
+        )
         return max(counts, default=0)
 
     def records(self, workspace: str = "default") -> list[StoredRecord]:
-        """The latest version of every identity, in the order of their first arrival."""
+        """Return the latest version of every identity, in the order of first arrival."""
         with self._api.lock:
             return list(self._api.workspaces[workspace].records.values())
 
     def record(
         self, record_type: str, vendor_ids: Mapping[str, str], event_at: str, workspace: str = "default"
     ) -> StoredRecord | None:
-        """The latest version of one identity; None where it never arrived."""
+        """Return the latest version of one identity, or None if no record with it was accepted."""
         with self._api.lock:
             identity = Identity.of(record_type, vendor_ids, event_at)
             return self._api.workspaces[workspace].records.get(identity)
 
     def batches(self, workspace: str = "default") -> list[Batch]:
-        """Every accepted request, in the order of acceptance."""
+        """Return every batch, in the order of acceptance."""
         with self._api.lock:
             return list(self._api.workspaces[workspace].batches)
 
 
 def with_workspaces(keys: Keys) -> dict[str, ApiKey]:
-    """Keys with bare permissions put into the default workspace."""
+    """Return ``keys`` with an :class:`ApiKey` for each. Bare permissions belong to the default workspace."""
     return {
         key: value if isinstance(value, ApiKey) else ApiKey(frozenset(value)) for key, value in keys.items()
     }
+
+
+def create_monotonic_clock() -> Callable[[], float]:
+    """Return a clock in seconds since the epoch that does not change when the system time is adjusted."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()

@@ -1,4 +1,4 @@
-"""HTTP and nothing else: sockets, keep-alive, bodies of any shape, and the answers of an `Api`."""
+"""HTTP for an :class:`Api`: sockets, keep-alive, request bodies, and the bytes of responses."""
 
 from __future__ import annotations
 
@@ -14,198 +14,232 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from typing import Any
 
-from .responses import Answer, Refusal
 from .api import Api, Arrival
 from .contract import MAX_BODY_BYTES
+from .responses import RequestRefused, Response
 
-# What is thrown away after a refusal that left a body unread. Closing at once would reset the connection,
-# and the client would never see why.
+# A lingering close: after a refusal, read and discard the rest of the body for a while. An immediate close would
+# reset the connection, and the client would not receive the response.
 LINGER_BYTES = 16 * MAX_BODY_BYTES
 LINGER_SECONDS = 2.0
 
+SHUTDOWN_POLL_SECONDS = 0.02
+"""Interval at which the server checks for its shutdown, so a stop takes no longer than this."""
 
-class Connection(BaseHTTPRequestHandler):
-    """One connection of a client, kept alive over many requests."""
+
+# --- Requests -----------------------------------------------------------------------------------
+
+
+class RequestHandler(BaseHTTPRequestHandler):
+    """One connection of a client. With keep-alive, it serves many requests."""
 
     protocol_version = "HTTP/1.1"
     server_version = "EvermuseSandbox"
-    disable_nagle_algorithm = True  # TCP_NODELAY: small answers leave at once
-    wbufsize = -1  # head and body of an answer in one packet
+    disable_nagle_algorithm = True  # TCP_NODELAY: send small responses without delay
+    wbufsize = -1  # buffered: send the headers and the body of a response in one packet
     server: Server
 
-    def serve(self) -> None:
-        """Answer one request."""
-        api = self.server.api()
-        arrival = api.arrive(self.command, self.path, self.headers)
-        answer = api.answer(arrival, self._body(arrival))
+    def serve_request(self) -> None:
+        """Process one request and send its response."""
+        api = self.server.current_api()
+        arrival = api.receive(self.command, self.path, self.headers)
+        response = api.respond(arrival, self._read_body(arrival))
         self.server.on_event(arrival)
-        if answer is None:
+        if response is None:
             self.close_connection = True
         else:
-            self._send(answer)
+            self._send(response)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = serve  # noqa: N815
+    # BaseHTTPRequestHandler calls a method of this name for each HTTP method.
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = serve_request  # noqa: N815
 
-    def _body(self, arrival: Arrival) -> bytes:
-        """The body; empty where it cannot be read, with the refusal in the arrival."""
+    def _read_body(self, arrival: Arrival) -> bytes:
+        """Return the body, or no bytes if it cannot be read. Then the arrival contains the refusal."""
         try:
             return read_body(self.rfile, self.headers)
-        except Refusal as refusal:
-            # Whatever else is wrong with it: the rest of this connection cannot be understood.
+        except RequestRefused as refusal:
+            # The end of the body is unknown, so the rest of the connection cannot be parsed.
             self.close_connection = True
-            arrival.size = claimed_length(self.headers)
+            arrival.size = declared_length(self.headers)
             arrival.refuse(refusal)
             return b""
 
-    def _send(self, answer: Answer) -> None:
-        closes = answer.closes or self.close_connection
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
+    def _send(self, response: Response) -> None:
+        closes_connection = response.closes_connection or self.close_connection
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        if closes:
+        self.send_header("Content-Length", str(len(response.body)))
+        if closes_connection:
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body)
-        if closes:
-            self._linger()
+            self.wfile.write(response.body)
+        if closes_connection:
+            self._close_lingering()
 
-    def _linger(self) -> None:
-        """Say that nothing more will come, and let the client finish what it is sending."""
+    def _close_lingering(self) -> None:
+        """Close the sending direction, then read what the client still sends, within limits."""
         self.close_connection = True
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(LINGER_SECONDS)
-        left = LINGER_BYTES
-        while left > 0 and (read := len(self.rfile.read1(65_536))):
-            left -= read
+        remaining = LINGER_BYTES
+        while remaining > 0 and (read := len(self.rfile.read1(65_536))):
+            remaining -= read
 
     def handle_expect_100(self) -> bool:
-        """Let a client that asks first go on, at once: answers are buffered here."""
-        goes_on = super().handle_expect_100()
+        """Send ``100 Continue`` immediately. Responses are buffered, so a flush is necessary."""
+        can_continue = super().handle_expect_100()
         self.wfile.flush()
-        return goes_on
+        return can_continue
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the standard library finds wrong with a request, in the published envelope."""
-        status = 405 if code == 501 else code  # a method that it has never heard of
-        self.request_version = self.protocol_version  # or an unreadable line gets an answer without a head
+        """Send an error that the standard library detects, in the published envelope."""
+        status = 405 if code == 501 else code  # the standard library sends 501 for an unknown method
+        # After an unreadable request line the version would be HTTP/0.9, which has no status line and headers.
+        self.request_version = self.protocol_version
         self.close_connection = True
-        self._send(Refusal(status, message or "This is no request that HTTP knows.").answer())
+        self._send(RequestRefused(status, message or "This is not a valid HTTP request.").to_response())
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing: `on_event` has it all."""
+        """Write no log. The callback ``on_event`` receives every request."""
 
 
 def read_body(stream: BufferedIOBase, headers: Message[str, str]) -> bytes:
-    """The body of a request, by its length or in chunks; Refusal (400, 413) with bytes left unread."""
+    """Read the body of a request, of a declared length or in chunks.
+
+    Raises:
+        RequestRefused: 400, if its length or chunks are malformed. 413, if it is too large. The rest is not read.
+        ConnectionError: The client closed the connection before the end of the body.
+    """
     if "chunked" in headers.get("Transfer-Encoding", "").lower():
         return read_chunks(stream)
     length = headers.get("Content-Length", "0").strip()
     if not re.fullmatch(r"[0-9]+", length):
-        raise Refusal(400, "Content-Length is no number.", closes=True)
+        raise RequestRefused(400, "Content-Length must be a number.", closes_connection=True)
     check_size(int(length))
     return read_exactly(stream, int(length))
 
 
 def read_chunks(stream: BufferedIOBase) -> bytes:
-    """A chunked body; stops reading as soon as it is too large."""
+    """Read a chunked body. Stop as soon as it is too large."""
     body = bytearray()
-    while size := chunk_size(stream.readline(1_024)):
+    while size := parse_chunk_size(stream.readline(1_024)):
         check_size(len(body) + size)
         body += read_exactly(stream, size)
         stream.readline(3)  # the line end after a chunk
-    while stream.readline(65_536).strip():  # trailers, and the empty line that ends them
+    while stream.readline(65_536).strip():  # trailers, up to the empty line that ends them
         pass
     return bytes(body)
 
 
 def read_exactly(stream: BufferedIOBase, size: int) -> bytes:
-    """`size` bytes; ConnectionError where the client went away first, for half a body is none."""
+    """Read ``size`` bytes.
+
+    Raises:
+        ConnectionError: The client closed the connection earlier. An incomplete body is not processed.
+    """
     body = stream.read(size)
     if len(body) < size:
-        raise ConnectionError("the client went away while sending")
+        raise ConnectionError("the client closed the connection before the end of the body")
     return body
 
 
-def chunk_size(line: bytes) -> int:
-    """The size in bytes that a chunk's first line announces."""
+def parse_chunk_size(line: bytes) -> int:
+    """Return the size in bytes from the first line of a chunk.
+
+    Raises:
+        RequestRefused: 400, if it is not a hexadecimal number.
+    """
     digits = line.split(b";")[0].strip()
     if not re.fullmatch(rb"[0-9a-fA-F]{1,16}", digits):
-        raise Refusal(400, "The chunked body is broken.", closes=True)
+        raise RequestRefused(400, "The chunked body is malformed.", closes_connection=True)
     return int(digits, 16)
 
 
 def check_size(size: int) -> None:
-    """Refusal (413) over 5 MB."""
+    """Refuse a body (413) that is larger than the contract allows."""
     if size > MAX_BODY_BYTES:
-        raise Refusal(413, f"The body is over {MAX_BODY_BYTES} bytes.", closes=True)
+        raise RequestRefused(413, f"The body is over {MAX_BODY_BYTES} bytes.", closes_connection=True)
 
 
-def claimed_length(headers: Message[str, str]) -> int:
-    """The length that a request says it has; 0 where it says nothing that makes sense."""
+def declared_length(headers: Message[str, str]) -> int:
+    """Return the Content-Length of a request, or 0 if it is missing or not a number."""
     length = headers.get("Content-Length", "").strip()
     return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
 
 
+# --- The server ---------------------------------------------------------------------------------
+
+
 class Server(ThreadingHTTPServer):
-    """A thread for each connection; `stop` ends them all at once, idle ones too."""
+    """A server with one thread for each connection. Unlike its base class, it can close open connections.
+
+    Args:
+        address: Host and port to listen on. Port 0 means any free port.
+        current_api: Function that returns the :class:`Api` for the next request.
+        on_event: Function that is called with each arrival after its response is known.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(
-        self, address: tuple[str, int], api: Callable[[], Api], on_event: Callable[[Arrival], object]
+        self,
+        address: tuple[str, int],
+        current_api: Callable[[], Api],
+        on_event: Callable[[Arrival], object],
     ) -> None:
-        self.api = api
+        self.current_api = current_api
         self.on_event = on_event
-        self._open: set[socket.socket] = set()
-        self._open_lock = threading.Lock()
-        super().__init__(address, Connection)
+        self._connections: set[socket.socket] = set()
+        self._connections_lock = threading.Lock()
+        super().__init__(address, RequestHandler)
         self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.02,), name="evermuse-sandbox", daemon=True
+            target=self.serve_forever, args=(SHUTDOWN_POLL_SECONDS,), name="evermuse-sandbox", daemon=True
         )
 
     def server_bind(self) -> None:
-        """Bind without the standard library's look-up of the host's full name, which can take seconds."""
+        """Bind the socket without the DNS lookup of the base class, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
         host, port = self.server_address[:2]
         self.server_name, self.server_port = str(host), int(port)
 
     def start(self) -> None:
-        """Begin to serve in a thread of its own."""
+        """Serve requests in a background thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening and cut every open connection; returns within some hundredths of a second."""
+        """Stop listening and close every open connection, idle ones too."""
         self.shutdown()
         self.server_close()
-        with self._open_lock:
-            for connection in self._open:
-                cut(connection)
+        with self._connections_lock:
+            for connection in self._connections:
+                disconnect(connection)
         self._thread.join()
 
-    # Both names are the standard library's.
+    # In the next three methods, the standard library calls a connection a request.
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember a connection while it is open."""
-        with self._open_lock:
-            self._open.add(request)
+        """Register a new connection and serve it in a thread."""
+        with self._connections_lock:
+            self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Forget a connection that has ended."""
-        with self._open_lock:
-            self._open.discard(request)
+        """Unregister a connection that has ended."""
+        with self._connections_lock:
+            self._connections.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle is no error; anything else is printed with its traceback."""
+        """Print the traceback of an error, unless the client only closed the connection."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
-def cut(connection: socket.socket) -> None:
-    """End a connection in both directions, whoever is reading from it."""
-    with contextlib.suppress(OSError):  # already gone
+def disconnect(connection: socket.socket) -> None:
+    """Shut down both directions of a connection. A thread that reads from it gets the end of the stream."""
+    with contextlib.suppress(OSError):  # it is already closed
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,6 @@
-"""What Evermuse remembers: keys, batches and their life, records by identity, idempotency keys.
+"""State of the sandbox in memory: API keys, batches, records by identity, idempotency keys.
 
-Nothing here locks or knows HTTP; `api.py` holds the one lock around it.
+The module knows nothing about HTTP and takes no lock. ``api.py`` holds a lock around every use.
 """
 
 from __future__ import annotations
@@ -8,26 +8,35 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 WRITE = "api:write"
 READ = "api:read"
 
 RecordError = dict[str, Any]
-Wording = Literal["details", "errors", "nowhere"]
+"""An entry of ``errors``: ``index`` of the record in its request, ``code``, ``message``."""
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What a key may do (`api:write`, `api:read`), and in which workspace."""
+    """Permissions of an API key (``api:write``, ``api:read``) and the workspace that it belongs to."""
 
     permissions: Collection[str] = frozenset({WRITE, READ})
     workspace: str = "default"
 
 
+# --- Records ------------------------------------------------------------------------------------
+
+
 class Identity(NamedTuple):
-    """What makes two records the same one; `event_at` in whole seconds."""
+    """Identity of a record, normalised as Evermuse does. A later record with the same identity overwrites it.
+
+    Attributes:
+        type: ``_type`` in lower case.
+        vendor_ids: Pairs of name and value, sorted by name.
+        event_at: ``_event_at``, truncated to the second.
+    """
 
     type: str
     vendor_ids: tuple[tuple[str, str], ...]
@@ -35,20 +44,23 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, record_type: str, vendor_ids: Mapping[str, str], event_at: str) -> Identity:
-        """The identity of these three fields, normalised as Evermuse does."""
-        return cls(record_type.lower(), tuple(sorted(vendor_ids.items())), whole_second(event_at))
+        """Return the identity of a record with these three fields."""
+        return cls(record_type.lower(), tuple(sorted(vendor_ids.items())), truncate_to_second(event_at))
 
 
-def whole_second(event_at: str) -> str:
-    """A valid `_event_at` truncated to the second."""
+def truncate_to_second(event_at: str) -> str:
+    """Return a valid ``_event_at`` without its fraction of a second."""
     return event_at[:19] + "Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """One record as it came: parsed, and the exact bytes of its line where the body was NDJSON.
+class ReceivedRecord:
+    """A record of a request, valid or not.
 
-    `has_surrogates`: its JSON has such escapes, in pairs or not.
+    Attributes:
+        value: The parsed JSON.
+        line: The exact bytes of its line, if the body was NDJSON.
+        has_surrogates: The JSON that it comes from, a body or a line, contains escapes of surrogates.
     """
 
     value: Any
@@ -57,7 +69,7 @@ class Received:
 
     @property
     def identity(self) -> Identity:
-        """The identity; only of a valid record."""
+        """The identity of the record, which must be valid."""
         return Identity.of(self.value["_type"], self.value["_vendor_ids"], self.value["_event_at"])
 
 
@@ -65,9 +77,12 @@ class Received:
 class StoredRecord:
     """The latest version of one identity.
 
-    `times` counts every accepted arrival, `batch_ids` names them in order. `line` are the bytes of the
-    last arrival where it came as NDJSON (without the newline). Without `keep_records`, `line` and
-    `record` are None.
+    Attributes:
+        identity: The identity of the record.
+        times: Number of accepted records with this identity.
+        batch_ids: The batches of these records, in order of acceptance.
+        line: The bytes of the latest version, without newline, if it was sent as NDJSON. None without
+            ``keep_records``.
     """
 
     identity: Identity
@@ -78,50 +93,75 @@ class StoredRecord:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """The record as Evermuse keeps it: `_type` in lower case, `_event_at` in whole seconds."""
+        """The latest version as Evermuse stores it, with a normalised identity. None without ``keep_records``."""
         value = json.loads(self.line) if self.line is not None else self._value
         if value is None:
             return None
         return {**value, "_type": self.identity.type, "_event_at": self.identity.event_at}
 
-    def overwrite(self, received: Received, batch_id: str, keep: bool) -> None:
-        """Take a newer arrival in place of what was there."""
+    def overwrite(self, received: ReceivedRecord, batch_id: str, keep_records: bool) -> None:
+        """Replace the stored version with a newer one and count it."""
         self.times += 1
         self.batch_ids.append(batch_id)
-        if keep:
+        if keep_records:
             self.line = received.line
-            # A line is parsed when somebody looks: half the memory of a long demo.
+            # A line is parsed again when it is read. Storing only the bytes halves the memory of a long demo.
             self._value = received.value if received.line is None else None
 
 
+# --- Batches ------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Life:
-    """How long a batch takes, and how long its attachments take; seconds from its creation."""
+class BatchLifecycle:
+    """Duration of the processing of a batch.
+
+    A batch is LANDING for the first quarter of ``seconds``, then LANDED for a quarter, then PROCESSING.
+
+    Args:
+        seconds: Seconds from the creation of a batch until it is COMPLETE or FAILED.
+        attachment_seconds: Seconds from the creation until all attachments are downloaded.
+    """
 
     seconds: float
     attachment_seconds: float
 
+    @property
+    def landed_after(self) -> float:
+        """Seconds from the creation until the batch is LANDED and its downloads start."""
+        return self.seconds / 4
+
     def status(self, age: float, fails: bool) -> str:
-        """The status of a batch at `age` seconds."""
+        """Return the status of a batch that was created ``age`` seconds ago."""
         if age >= self.seconds:
             return "FAILED" if fails else "COMPLETE"
         if age >= self.seconds / 2:
             return "PROCESSING"
-        return "LANDED" if age >= self.seconds / 4 else "LANDING"
+        return "LANDED" if age >= self.landed_after else "LANDING"
 
-    def downloaded(self, age: float, total: int) -> int:
-        """How many of `total` attachments are through, well or not; none before the batch landed."""
-        landed = self.seconds / 4
+    def finished_downloads(self, age: float, total: int) -> int:
+        """Return how many of ``total`` downloads have ended after ``age`` seconds, with success or without."""
         if age >= self.attachment_seconds:
             return total
-        if age < landed:
+        if age < self.landed_after:
             return 0
-        return int(total * (age - landed) / (self.attachment_seconds - landed))
+        return int(total * (age - self.landed_after) / (self.attachment_seconds - self.landed_after))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One accepted request. `created_at` in seconds since the epoch; `attachments` to be downloaded."""
+    """An accepted request.
+
+    Attributes:
+        created_at: Seconds since the epoch.
+        accepted: Number of accepted records.
+        rejected: Number of rejected records.
+        total_errors: Number of errors in the rejected records.
+        errors: The first of these errors, as many as a response may contain.
+        attachments: Number of attachments that Evermuse downloads.
+        fails: The batch ends as FAILED.
+        attachments_fail: Number of downloads that fail.
+    """
 
     id: str
     workspace: str
@@ -135,12 +175,24 @@ class Batch:
     fails: bool = False
     attachments_fail: int = 0
 
-    def status(self, now: float, life: Life) -> dict[str, Any]:
-        """The published status object at the moment `now`."""
+    def accepted_content(self) -> dict[str, Any]:
+        """Return the published response to the request. Its field ``errors`` is optional, so it is never empty."""
+        content: dict[str, Any] = {
+            "batchId": self.id,
+            "acceptedCount": self.accepted,
+            "rejectedCount": self.rejected,
+            "totalErrorCount": self.total_errors,
+        }
+        if self.errors:
+            content["errors"] = list(self.errors)
+        return content
+
+    def status(self, now: float, lifecycle: BatchLifecycle) -> dict[str, Any]:
+        """Return the published status object of the batch at the time ``now``."""
         age = now - self.created_at
         status: dict[str, Any] = {
             "batchId": self.id,
-            "status": life.status(age, self.fails),
+            "status": lifecycle.status(age, self.fails),
             "createdAt": int(self.created_at * 1_000),
             "acceptedCount": self.accepted,
             "rejectedCount": self.rejected,
@@ -150,50 +202,51 @@ class Batch:
         }
         if self.errors:
             status["errors"] = list(self.errors)
-        return status | (self._attachments(age, life) if self.attachments else {})
+        return status | (self._download_status(age, lifecycle) if self.attachments else {})
 
-    def _attachments(self, age: float, life: Life) -> dict[str, Any]:
-        through = life.downloaded(age, self.attachments)
+    def _download_status(self, age: float, lifecycle: BatchLifecycle) -> dict[str, Any]:
+        finished = lifecycle.finished_downloads(age, self.attachments)
         failing = min(self.attachments_fail, self.attachments)
-        complete = min(through, self.attachments - failing)
+        complete = min(finished, self.attachments - failing)  # the failing downloads end last
+        if finished == self.attachments:
+            status = self._final_download_status(failing)
+        else:
+            status = "PENDING" if age < lifecycle.landed_after else "IN_PROGRESS"
         return {
             "attachmentDownloadTotal": self.attachments,
             "attachmentDownloadComplete": complete,
-            "attachmentDownloadFailed": through - complete,
-            "attachmentDownloadStatus": self._attachment_status(through, failing, age < life.seconds / 4),
+            "attachmentDownloadFailed": finished - complete,
+            "attachmentDownloadStatus": status,
         }
 
-    def _attachment_status(self, through: int, failing: int, waiting: bool) -> str:
-        if through < self.attachments:
-            return "PENDING" if waiting else "IN_PROGRESS"
+    def _final_download_status(self, failing: int) -> str:
         if not failing:
             return "COMPLETE"
         return "FAILED" if failing == self.attachments else "PARTIAL_FAILURE"
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """The first answer to an Idempotency-Key, and the digest of the body that earned it."""
+class IdempotentResponse:
+    """The first response to an Idempotency-Key, and the SHA-256 digest of the body of that request."""
 
     digest: bytes
-    answer: bytes
+    body: bytes
     batch_id: str
 
 
 class Workspace:
-    """The batches, records and idempotency keys that the keys of one workspace share."""
+    """Batches, records and idempotency keys that the API keys of one workspace share."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.by_id: dict[str, Batch] = {}
         self.records: dict[Identity, StoredRecord] = {}
-        self.remembered: dict[str, Remembered] = {}
+        self.idempotent_responses: dict[str, IdempotentResponse] = {}
 
-    def keep(self, batch: Batch, records: Iterable[Received], keep_records: bool) -> None:
-        """Add a batch and let its records overwrite the earlier versions.
+    def add_batch(self, batch: Batch, records: Iterable[ReceivedRecord], keep_records: bool) -> None:
+        """Store a batch and overwrite the earlier versions of its records.
 
-        The records of a batch that is going to fail never get into the lake: only a later batch that
-        completes brings them there.
+        The records of a batch that will fail are not stored. Evermuse only has them if a later batch completes.
         """
         self.batches.append(batch)
         self.by_id[batch.id] = batch
@@ -206,13 +259,21 @@ class Workspace:
                 stored = self.records[identity] = StoredRecord(identity)
             stored.overwrite(received, batch.id, keep_records)
 
-    def page(self, limit: int, before: int | None) -> tuple[list[Batch], int | None]:
-        """Up to `limit` batches, newest first, older than position `before`; and the next position."""
+    def list_batches(self, limit: int, before: int | None) -> tuple[list[Batch], int | None]:
+        """Return a page of the listing of batches, newest first.
+
+        Args:
+            limit: Maximum number of batches.
+            before: Position that ends the page; None starts with the newest batch.
+
+        Returns:
+            The batches, and the ``before`` of the next page. It is None on the last page.
+        """
         end = len(self.batches) if before is None else min(before, len(self.batches))
         start = max(0, end - limit)
         return self.batches[start:end][::-1], start or None
 
 
 def new_batch_id() -> str:
-    """An id that no run of the sandbox has given before: the host's database outlives a run."""
+    """Return a new batch id. It is unique across runs, because the database of the host outlives the sandbox."""
     return f"batch_{uuid4().hex}"

@@ -12,7 +12,7 @@ from random import Random
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import poll
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
-from evermuse_outbox.sandbox.store import Batch, Life
+from evermuse_outbox.sandbox.store import Batch, BatchLifecycle
 from tests.records import record
 
 CEILING = 10
@@ -42,7 +42,7 @@ class BusyWorkspace:
         self.waits = []
         self._done_at = {}
         self._seen_reads = 0
-        sandbox._api.life = Life(seconds, seconds)
+        sandbox._api.lifecycle = BatchLifecycle(seconds, seconds)
         outbox.enqueue(record("waits for ever"), using=alias)
 
     @property
@@ -71,7 +71,7 @@ class BusyWorkspace:
         stored = Batch(
             name, "default", "message", made, accepted=1, rejected=0, total_errors=0, errors=(), attachments=0
         )
-        self.sandbox._api.workspaces["default"].keep(stored, [], False)
+        self.sandbox._api.workspaces["default"].add_batch(stored, [], False)
         self._done_at[name] = at + timedelta(seconds=self.seconds - age)
         return OutboxBatch(
             workspace="default",

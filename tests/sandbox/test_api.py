@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from evermuse_outbox.sandbox import ApiKey, api
-from evermuse_outbox.sandbox.ingest import judge
+from evermuse_outbox.sandbox.ingest import validate_records
 
 from .conftest import BATCHES, INGEST, Client
 from .published import record, records
@@ -126,9 +126,9 @@ def test_the_same_key_from_many_at_once_is_accepted_once(sandbox, monkeypatch):
 
     def judge_together(*arguments):
         together.wait()  # nobody goes on before all have found the key to be new
-        return judge(*arguments)
+        return validate_records(*arguments)
 
-    monkeypatch.setattr(api, "judge", judge_together)
+    monkeypatch.setattr(api, "validate_records", judge_together)
     with ThreadPoolExecutor() as pool:
         futures = [pool.submit(keyed, Client(sandbox), "k", records(2)) for _ in range(4)]
     answers = {future.result().content for future in futures}

@@ -114,7 +114,7 @@ def test_trouble_for_everybody(run):
         with contextlib.suppress(requests.ConnectionError):
             assert Client(address).post([record()], shaped=False).status_code in (429, 500, 502)
     told = ended(process, signal.SIGTERM)
-    assert told.count("on purpose") + told.count("connection dropped") == 5
+    assert told.count("injected fault") + told.count("connection dropped") == 5
 
 
 def test_a_taken_port_is_told():

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from evermuse_outbox.sandbox import SandboxUnavailable
-from evermuse_outbox.sandbox.contract import contract_named
+from evermuse_outbox.sandbox.contract import load_contract
 
 from .published import EXAMPLES, NDJSON_EXAMPLE, record
 
-REFERENCE = contract_named("reference")
-OPENAPI = contract_named("openapi")
+REFERENCE = load_contract("reference")
+OPENAPI = load_contract("openapi")
 BOTH = pytest.mark.parametrize("contract", [REFERENCE, OPENAPI], ids=lambda contract: contract.name)
 URL = "https://example.com/"
 
@@ -210,8 +210,8 @@ def test_unknown_fields_are_refused_by_one_and_taken_by_the_other():
 
 def test_only_the_reference_page_folds_the_case_of_a_type():
     shouted = record(_type="EMAIL")
-    assert REFERENCE.normalised(shouted)["_type"] == "email"
-    assert OPENAPI.normalised(shouted) is shouted
+    assert REFERENCE.normalise(shouted)["_type"] == "email"
+    assert OPENAPI.normalise(shouted) is shouted
 
 
 def test_an_error_names_its_path_and_not_the_value():
@@ -235,7 +235,7 @@ def test_data_may_be_nested_deeply():
 
 def test_an_unknown_contract():
     with pytest.raises(ValueError, match="reference"):
-        contract_named("draft")
+        load_contract("draft")
 
 
 def test_the_missing_extra_is_named(monkeypatch):
@@ -249,4 +249,4 @@ def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "jsonschema_rs")
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SandboxUnavailable, match=r"evermuse-outbox\[sandbox\]"):
-        contract_named("reference")
+        load_contract("reference")

@@ -78,7 +78,7 @@ def test_a_429_out_of_the_blue(sandbox, client, clock):
     client.post([record()])
     clock.pass_(0.2)
     client.post([record()])
-    assert [arrival.during_hold for arrival in sandbox.arrivals] == [False, True, False]
+    assert [arrival.ignores_retry_after for arrival in sandbox.arrivals] == [False, True, False]
     assert sandbox.violations == []
 
 

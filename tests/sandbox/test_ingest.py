@@ -42,7 +42,7 @@ def test_a_single_record_is_a_form_of_the_reference_page_only(client, openapi):
 
 def test_both_take_an_array_and_the_wrapper(client, openapi):
     for one in (client, openapi):
-        given = records(2, one.sandbox._api.contract.name)
+        given = records(2, one.sandbox._api.options.contract.name)
         assert one.post(given).json()["acceptedCount"] == 2
         assert one.post({"records": given}).json()["acceptedCount"] == 2
 

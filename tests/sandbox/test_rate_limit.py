@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evermuse_outbox.sandbox.rate_limit import SlidingWindow, worst_count
+from evermuse_outbox.sandbox.rate_limit import SlidingWindow, max_count_in_window
 
 from .conftest import BATCHES, Client
 from .published import record
@@ -12,31 +12,31 @@ from .published import record
 
 def test_grants_the_limit_and_names_the_wait():
     window = SlidingWindow(2, 1.0)
-    assert [window.wait(now) for now in (0.0, 0.4, 0.5)] == [0, 0, 0.5]
-    assert 0.001 <= window.wait(0.999) <= 0.002  # rounded up
-    assert window.wait(1.0) == 0
-    assert window.wait(1.0) == 0.4
+    assert [window.acquire(now) for now in (0.0, 0.4, 0.5)] == [0, 0, 0.5]
+    assert 0.001 <= window.acquire(0.999) <= 0.002  # rounded up
+    assert window.acquire(1.0) == 0
+    assert window.acquire(1.0) == 0.4
 
 
 def test_refused_requests_take_no_place():
     window = SlidingWindow(1, 1.0)
-    window.wait(0.0)
-    assert all(window.wait(now / 10) for now in range(1, 10))
-    assert window.wait(1.0) == 0
+    window.acquire(0.0)
+    assert all(window.acquire(now / 10) for now in range(1, 10))
+    assert window.acquire(1.0) == 0
 
 
 def test_the_wait_is_the_truth():
     window = SlidingWindow(3, 1.0)
     now = 1_800_000_000.123
     for _ in range(100):
-        wait = window.wait(now)
+        wait = window.acquire(now)
         if wait:
             now += wait
-            assert window.wait(now) == 0
+            assert window.acquire(now) == 0
 
 
 def test_a_limit_of_nothing():
-    assert SlidingWindow(0, 1.0).wait(5.0) == 1.0
+    assert SlidingWindow(0, 1.0).acquire(5.0) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_limit_of_nothing():
     ],
 )
 def test_the_worst_window(times, worst):
-    assert worst_count(times, 1.0) == worst
+    assert max_count_in_window(times, 1.0) == worst
 
 
 def test_the_eleventh_request_of_a_second(serve, clock):
@@ -99,4 +99,4 @@ def test_an_arrival_before_the_retry_after_is_marked(serve, clock):
     client.post([record()])
     clock.pass_(0.001)
     client.post([record()])
-    assert [arrival.during_hold for arrival in sandbox.arrivals] == [False, False, True, False]
+    assert [arrival.ignores_retry_after for arrival in sandbox.arrivals] == [False, False, True, False]

@@ -1,4 +1,4 @@
-"""``manage.py evermuse_sandbox``: Evermuse on localhost, with a line for every request."""
+"""``manage.py evermuse_sandbox``: serve a local Evermuse API and print a line for each request."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from evermuse_outbox.management import CommandWithExamples
 from evermuse_outbox.sandbox import DEFAULT_KEY, ApiKey, Arrival, Sandbox, SandboxUnavailable
 
 HELP = """\
-Evermuse on this machine, for development: the published ingestion API with its limits, its validation
-and the life of its batches. Nothing is kept when it ends, and no database is needed.
+Serve a local Evermuse API for development: the published endpoints with their limits, their validation and the
+lifecycle of batches. It needs no database and stores nothing after it stops.
 """
 
 EXAMPLES = """\
 examples:
   manage.py evermuse_sandbox
-      Listen on http://127.0.0.1:8787 and take the key em_sk_sandbox.
+      Listen on http://127.0.0.1:8787 and accept the API key em_sk_sandbox.
   manage.py evermuse_sandbox --contract openapi --batch-seconds 10
-      The stricter contract, and batches that take their time.
+      Apply the stricter contract. A batch takes 10 seconds to complete.
   manage.py evermuse_sandbox --fail 20
-      A bad day: every fifth request meets an error, a 429 or a cut connection.
+      Let 20 % of the requests meet an error, a 429 or a closed connection.
 
 try it:
   curl -X POST http://127.0.0.1:8787/api/v1/ingest -H 'x-api-key: em_sk_sandbox' \\
@@ -38,73 +38,36 @@ try it:
   curl http://127.0.0.1:8787/api/v1/ingest/batches -H 'x-api-key: em_sk_sandbox'
 """
 
-PREFIX = "em_sk_"
+KEY_PREFIX = "em_sk_"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Command(CommandWithExamples):
+    """Serve a :class:`~evermuse_outbox.sandbox.Sandbox` in the foreground."""
+
     help = HELP
     examples = EXAMPLES
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add = parser.add_argument
-        add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-        add("--port", type=int, default=8787, help="port, 0 for any free one (default: %(default)s)")
-        add(
-            "--contract",
-            choices=["reference", "openapi"],
-            default="reference",
-            help="which published text to hold clients to (default: %(default)s)",
-        )
-        add(
-            "--key",
-            action="append",
-            dest="keys",
-            metavar="KEY",
-            help=f"a key to take, may be repeated (default: {DEFAULT_KEY})",
-        )
-        add(
-            "--rate-limit",
-            type=whole_number,
-            default=10,
-            metavar="N",
-            help="requests a key may make in any second (default: %(default)s)",
-        )
-        add(
-            "--batch-seconds",
-            type=seconds,
-            default=2.0,
-            metavar="SECONDS",
-            help="how long a batch takes to be COMPLETE (default: %(default)s)",
-        )
-        add(
-            "--fail",
-            type=percentage,
-            default=0.0,
-            metavar="PERCENT",
-            help="how many requests meet random trouble (default: none)",
-        )
-        add(
-            "--errors-in",
-            choices=["details", "errors", "nowhere"],
-            default="details",
-            help="where the answer to invalid records says what is wrong (default: %(default)s)",
-        )
-        add("--strict", action="store_true", help="refuse a whole request for one invalid record")
-        add("--quiet", action="store_true", help="no line for each request")
+        """Add the options, in the groups that ``--help`` shows."""
+        add_server_arguments(parser)
+        add_api_arguments(parser)
+        add_failure_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serve until SIGINT or SIGTERM."""
-        self._lines = threading.Lock()
-        sandbox = self._sandbox(options)
-        with stop_signal() as stopped, listening(sandbox):
+        """Serve requests until SIGINT or SIGTERM, then print a summary."""
+        self._write_lock = threading.Lock()
+        sandbox = self._create_sandbox(options)
+        with stop_event() as stopped, running(sandbox):
             self._greet(sandbox, options)
-            while not stopped.wait(0.5):  # in steps: an endless wait cannot be interrupted everywhere
+            while not stopped.wait(
+                0.5
+            ):  # with a timeout: on some platforms no signal interrupts an endless wait
                 pass
-        self._line(summary(sandbox))
+        self._write_line(summarise(sandbox))
 
-    def _sandbox(self, options: dict[str, Any]) -> Sandbox:
+    def _create_sandbox(self, options: dict[str, Any]) -> Sandbox:
         keys = options["keys"] or [DEFAULT_KEY]
         try:
             return Sandbox(
@@ -117,40 +80,144 @@ class Command(CommandWithExamples):
                 fail_percent=options["fail"],
                 errors_in=options["errors_in"],
                 strict=options["strict"],
-                keep_records=False,  # nobody can ask for them here, and a demo may send millions
-                on_event=None if options["quiet"] else lambda arrival: self._line(line_of(arrival)),
+                keep_records=False,  # the command cannot show records, and a demo may send millions
+                on_event=None if options["quiet"] else self._print_arrival,
             )
         except SandboxUnavailable as error:
             raise CommandError(str(error)) from error
 
     def _greet(self, sandbox: Sandbox, options: dict[str, Any]) -> None:
-        keys = ", ".join(masked(key) for key in options["keys"] or [DEFAULT_KEY])
-        self._line(f"Evermuse sandbox ({options['contract']} contract) on {sandbox.url}, key {keys}")
-        self._line("Stop with Ctrl-C.")
+        keys = ", ".join(mask_key(key) for key in options["keys"] or [DEFAULT_KEY])
+        self._write_line(f"Evermuse sandbox ({options['contract']} contract) on {sandbox.url}, key {keys}")
+        self._write_line("Press Ctrl-C to stop.")
 
-    def _line(self, text: str) -> None:
-        with self._lines:  # requests are answered by many threads
+    def _print_arrival(self, arrival: Arrival) -> None:
+        self._write_line(format_arrival(arrival))
+
+    def _write_line(self, text: str) -> None:
+        with self._write_lock:  # each connection has a thread
             self.stdout.write(text)
             self.stdout.flush()
 
 
+# --- Options --------------------------------------------------------------------------------------
+
+
+def add_server_arguments(parser: CommandParser) -> None:
+    """Add the options about the server and its output."""
+    group = parser.add_argument_group("server")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    group.add_argument(
+        "--port", type=int, default=8787, help="port to listen on, 0 for any free port (default: %(default)s)"
+    )
+    group.add_argument("--quiet", action="store_true", help="print no line for each request")
+
+
+def add_api_arguments(parser: CommandParser) -> None:
+    """Add the options about the API and its limits."""
+    group = parser.add_argument_group("API")
+    group.add_argument(
+        "--contract",
+        choices=["reference", "openapi"],
+        default="reference",
+        help="published contract to apply (default: %(default)s)",
+    )
+    group.add_argument(
+        "--key",
+        action="append",
+        dest="keys",
+        metavar="KEY",
+        help=f"API key to accept, may be repeated (default: {DEFAULT_KEY})",
+    )
+    group.add_argument(
+        "--rate-limit",
+        type=positive_integer,
+        default=10,
+        metavar="N",
+        help="maximum requests of one API key in any second (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch-seconds",
+        type=seconds,
+        default=2.0,
+        metavar="SECONDS",
+        help="seconds until a batch is COMPLETE (default: %(default)s)",
+    )
+
+
+def add_failure_arguments(parser: CommandParser) -> None:
+    """Add the options about injected faults and invalid records."""
+    group = parser.add_argument_group("failures")
+    group.add_argument(
+        "--fail",
+        type=percentage,
+        default=0.0,
+        metavar="PERCENT",
+        help="share of the requests that meet a random fault, 0 to 100 (default: none)",
+    )
+    group.add_argument(
+        "--errors-in",
+        choices=["details", "errors", "nowhere"],
+        default="details",
+        help="field of the error response that names the invalid records (default: %(default)s)",
+    )
+    group.add_argument(
+        "--strict", action="store_true", help="refuse a request if one of its records is invalid"
+    )
+
+
+def positive_integer(text: str) -> int:
+    """Parse an integer of 1 or more from the command line."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be an integer of 1 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parse a duration in seconds, up to a day, from the command line."""
+    return parse_number(text, 0, 86_400)
+
+
+def percentage(text: str) -> float:
+    """Parse a percentage from the command line."""
+    return parse_number(text, 0, 100)
+
+
+def parse_number(text: str, low: float, high: float) -> float:
+    """Parse a number between two bounds from the command line."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"must be a number from {low} to {high}")
+    return number
+
+
+# --- Running --------------------------------------------------------------------------------------
+
+
 @contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the signals' earlier meaning comes back at the end."""
+def stop_event() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set. Restore the earlier signal handlers at the end."""
     stopped = threading.Event()
-    # Only the main thread of a process may ask for signals.
+    # Python allows signal handlers in the main thread only.
     numbers = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
-    earlier = {number: signal.signal(number, lambda *received: stopped.set()) for number in numbers}
+    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
     try:
         yield stopped
     finally:
-        for number, meaning in earlier.items():
-            signal.signal(number, meaning)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
-def listening(sandbox: Sandbox) -> Iterator[None]:
-    """A running sandbox; CommandError where the address is taken."""
+def running(sandbox: Sandbox) -> Iterator[None]:
+    """Start a sandbox, and stop it at the end.
+
+    Raises:
+        CommandError: The sandbox cannot listen on its address.
+    """
     try:
         sandbox.start()
     except OSError as error:
@@ -161,91 +228,62 @@ def listening(sandbox: Sandbox) -> Iterator[None]:
         sandbox.stop()
 
 
-def whole_number(text: str) -> int:
-    """A command-line number of 1 or more."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("a whole number from 1")
-    return int(text)
+# --- Output ---------------------------------------------------------------------------------------
 
 
-def seconds(text: str) -> float:
-    """A command-line duration in seconds."""
-    return number_between(text, 0, 86_400)
-
-
-def percentage(text: str) -> float:
-    """A command-line percentage."""
-    return number_between(text, 0, 100)
-
-
-def number_between(text: str, low: float, high: float) -> float:
-    """A command-line number within bounds."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not low <= number <= high:
-        raise argparse.ArgumentTypeError(f"a number from {low} to {high}")
-    return number
-
-
-def masked(key: str) -> str:
-    """A key that may be shown: the built-in one is no secret, of others the first characters only."""
-    if key == DEFAULT_KEY:
-        return key
-    shown = len(PREFIX) + 2 if key.startswith(PREFIX) else 2
-    return key[: min(shown, len(key) // 2)] + "…"
-
-
-def line_of(arrival: Arrival) -> str:
-    """One request for a reader: time, method, path, what it brought, what became of it."""
-    clock = time.strftime("%H:%M:%S", time.localtime(arrival.at))
-    parts = [clock, f"{arrival.method:<4} {printable(arrival.path)}", *brought(arrival), outcome_of(arrival)]
+def format_arrival(arrival: Arrival) -> str:
+    """Return the line for a request: time, method, path, content, result, and API key if it is not the default."""
+    time_of_day = time.strftime("%H:%M:%S", time.localtime(arrival.at))
+    request = f"{arrival.method:<4} {make_printable(arrival.path)}"
+    parts = [time_of_day, request, *describe_content(arrival), describe_result(arrival)]
     if arrival.key and arrival.key != DEFAULT_KEY:
-        parts.append(f"key {printable(masked(arrival.key))}")
+        parts.append(f"key {make_printable(mask_key(arrival.key))}")
     return "  ".join(parts)
 
 
-def brought(arrival: Arrival) -> list[str]:
-    """What a POST brought: its type, how many records, and bytes."""
-    records = [f"{printable(arrival.type) or '?'} × {arrival.records:,}"] if arrival.records else []
-    return records + ([f"{arrival.size:,} bytes"] if arrival.size else [])
+def describe_content(arrival: Arrival) -> list[str]:
+    """Return the type and number of records and the size of the body, if there are any."""
+    records = f"{make_printable(arrival.type) or '?'} × {arrival.records:,}" if arrival.records else ""
+    size = f"{arrival.size:,} bytes" if arrival.size else ""
+    return [text for text in (records, size) if text]
 
 
-def outcome_of(arrival: Arrival) -> str:
-    """The answer in words."""
+def describe_result(arrival: Arrival) -> str:
+    """Return the status of the response and its details."""
     if arrival.status is None:
         return "connection dropped"
-    return f"{arrival.status} {'  '.join(remarks(arrival))}".rstrip()
+    details = [
+        f"{arrival.error}: {arrival.message}" if arrival.message else arrival.error,
+        arrival.batch_id if arrival.method == "POST" else "",
+        f"{arrival.rejected:,} rejected" if arrival.rejected else "",
+        "idempotent replay" if arrival.replayed else "",
+        "injected fault" if arrival.fault else "",
+    ]
+    return f"{arrival.status} {'  '.join(filter(None, details))}".rstrip()
 
 
-def remarks(arrival: Arrival) -> list[str]:
-    """What is worth saying beside the status."""
-    found = [f"{arrival.error}: {arrival.message}" if arrival.message else arrival.error]
-    if arrival.method == "POST" and arrival.batch_id:
-        found.append(arrival.batch_id)
-    if arrival.rejected:
-        found.append(f"{arrival.rejected:,} rejected")
-    if arrival.replayed:
-        found.append("same answer as before")
-    if arrival.fault:
-        found.append("on purpose")
-    return [remark for remark in found if remark]
+def mask_key(key: str) -> str:
+    """Return the first characters of an API key. The default key is not secret, so it is returned unchanged."""
+    if key == DEFAULT_KEY:
+        return key
+    shown = len(KEY_PREFIX) + 2 if key.startswith(KEY_PREFIX) else 2
+    return key[: min(shown, len(key) // 2)] + "…"
 
 
-def printable(text: str) -> str:
-    """Text from a client without anything that could move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:120]
+def make_printable(text: str) -> str:
+    """Return up to 120 characters of a text from a client, without control characters for the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:120]
 
 
-def summary(sandbox: Sandbox) -> str:
-    """What happened while it ran."""
+def summarise(sandbox: Sandbox) -> str:
+    """Return the totals of a run."""
     arrivals = sandbox.arrivals
     statuses = Counter(str(arrival.status or "dropped") for arrival in arrivals)
-    answers = ", ".join(f"{status} × {count:,}" for status, count in sorted(statuses.items()))
+    responses = ", ".join(f"{status} × {count:,}" for status, count in sorted(statuses.items()))
     batches = sandbox.batches()
     return (
-        f"Requests: {len(arrivals):,} ({answers or 'none'}). Batches: {len(batches):,}. "
+        f"Requests: {len(arrivals):,} ({responses or 'none'}). Batches: {len(batches):,}. "
         f"Records accepted: {sum(batch.accepted for batch in batches):,}. "
-        f"Identities: {len(sandbox.records()):,}. Busiest second of a key: {sandbox.worst_second()}."
+        f"Identities: {len(sandbox.records()):,}. "
+        f"Busiest second of an API key: {sandbox.worst_second()} requests."
     )
