@@ -1,7 +1,8 @@
 """The legal changes of state of a model, as data.
 
 A method of a QuerySet that changes a state has an entry of its name in the ``TRANSITIONS`` of its module. It builds its
-WHERE clause from that entry. The tables in ``docs/reference/states.md`` are generated from the same entries.
+WHERE clause from that entry. A test compares the tables and diagrams in ``docs/reference/states.md`` with the same
+entries.
 """
 
 from __future__ import annotations
