@@ -93,6 +93,7 @@ class Choice:
     names: tuple[str, ...]
 
     def __call__(self, value: Any) -> str:
+        """Return the value, or raise InvalidValue."""
         if value not in self.names:
             raise InvalidValue(
                 f"{shown(value)} is not one of {', '.join(self.names)}.", suggest(value, self.names)
@@ -115,6 +116,7 @@ class Number:
     is_integer: bool = False
 
     def __call__(self, value: Any) -> Any:
+        """Return the value, or raise InvalidValue."""
         types = int if self.is_integer else (int, float)
         if isinstance(value, bool) or not isinstance(value, types) or not self.low <= value <= self.high:
             raise InvalidValue(f"{shown(value)} is not {self.allowed}.", "Change the value.")

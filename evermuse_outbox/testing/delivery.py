@@ -33,19 +33,24 @@ class Server(Protocol):
     """A local Evermuse, such as :class:`evermuse_outbox.sandbox.Sandbox`."""
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """Return the base URL, without a slash at the end."""
+        ...
 
 
 class Unpaced:
     """A throttle that admits every request at once, because a local Evermuse needs no rate limit."""
 
     def wait(self) -> float:
+        """Return 0: no request is blocked."""
         return 0.0
 
     def reserve(self, patience: float) -> Reservation:
+        """Reserve a slot that is due now."""
         return Reservation(0.0, taken=True)
 
     def acquire(self) -> Admission:
+        """Admit the request now."""
         return Admission(0.0, "permit")
 
     def release(self, permit: str, *, is_send: bool) -> None:
@@ -124,7 +129,7 @@ class _AdvancingClock:
         self.ahead = timedelta(0)
 
     def clock(self) -> Clock:
-        return Clock(now=lambda: timezone.now() + self.ahead, sleep=lambda seconds: None)
+        return Clock(now=lambda: timezone.now() + self.ahead, sleep=lambda _: None)
 
 
 def _context_for(url: str, using: str, name: str, api_key: str, clock: _AdvancingClock) -> DeliveryContext:

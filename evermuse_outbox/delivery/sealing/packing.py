@@ -20,10 +20,14 @@ class Sized(Protocol):
     """A record with its size in bytes and its number of attachments."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Return the bytes of the line in UTF-8."""
+        ...
 
     @property
-    def attachments(self) -> int: ...
+    def attachments(self) -> int:
+        """Return the number of attachments."""
+        ...
 
 
 S = TypeVar("S", bound=Sized)

@@ -18,7 +18,9 @@ class Record(Protocol):
     """A record with its id. The order of ids is the order of enqueueing."""
 
     @property
-    def pk(self) -> int: ...
+    def pk(self) -> int:
+        """Return the id."""
+        ...
 
 
 R = TypeVar("R", bound=Record)
