@@ -231,7 +231,8 @@ def _add_tables(
     }
     columns = [_figures(run, options) for run in runs]
     report.table(
-        f"{options.records:,} records delivered with {options.workers} workers, {options.old:,} old rows to purge",
+        f"{options.records:,} records delivered, {options.old:,} old rows to purge, "
+        f"worker processes: {options.workers}",
         ["figure", *(run["name"] for run in runs), "with / without purge"],
         [
             [figure, *(column[figure] for column in columns), _ratio(*(column[figure] for column in columns))]

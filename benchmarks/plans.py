@@ -182,7 +182,7 @@ def _send(context: Any) -> None:
     from evermuse_outbox.delivery.loop import Step, send_next
 
     if send_next(context) is not Step.SENT:
-        raise RuntimeError("nothing was sent")
+        raise RuntimeError("No batch was sent. A larger value of --pending may help.")
 
 
 def _lease(context: Any) -> None:

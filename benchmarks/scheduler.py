@@ -410,7 +410,7 @@ def main(arguments: list[str]) -> None:
                 for title, create in policies.items()
             }
     report.table(
-        f"{RATE} requests of {RECORDS:,} records per second, {options.seconds} s simulated, "
+        f"{RATE} requests per second with {RECORDS:,} records each, {options.seconds} s simulated, "
         f"MAX_WAIT {options.max_wait:g} s",
         [
             "scenario",

@@ -122,7 +122,7 @@ def _add_table(
     arrivals = times + [read[0] for read in figures["reads"]]
     report.raw |= {"figures": figures, "cpu": cpu, "wal_bytes": wal}
     report.table(
-        f"{options.records:,} records of {options.size:,} bytes, {options.workers} workers, "
+        f"{options.records:,} records of {options.size:,} bytes, worker processes: {options.workers}, "
         f"the API answers after {options.delay:g} s",
         ["figure", "value"],
         [

@@ -108,8 +108,8 @@ def _add_table(
     arrivals = [send[0] for send in sends] + [read[0] for read in figures["reads"]]
     report.raw |= {"samples": samples, "cpu": cpu, "figures": figures}
     report.table(
-        f"{options.rate:,} records per second for {options.minutes:g} minutes, {options.workers} workers, "
-        f"{options.keys} keys",
+        f"{options.rate:,} records per second for {options.minutes:g} minutes, worker processes: {options.workers}, "
+        f"API keys: {options.keys}",
         ["figure", "value"],
         [
             ["records enqueued per second", (last["enqueued"] - first["enqueued"]) / seconds],

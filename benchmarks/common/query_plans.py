@@ -148,7 +148,8 @@ def _issuer() -> str:
         path = Path(frame.f_code.co_filename)
         if "evermuse_outbox" in path.parts:
             name = f"{path.stem}.{frame.f_code.co_name}"
-            if "delivery" in path.parts and path.stem != "retries" and "<" not in name:
+            is_wrapper = path.stem == "retries" or frame.f_code.co_name == "run_with_retries"
+            if "delivery" in path.parts and not is_wrapper and "<" not in name:
                 return name
             innermost = innermost or name
         frame = frame.f_back
