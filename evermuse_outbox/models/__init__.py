@@ -1,25 +1,27 @@
-"""The tables of the outbox, their predicates and every change of state that they allow.
+"""The tables of the outbox, the predicates on them, and every change of state as a named, fenced method.
 
-* :class:`OutboxRecord`: what the host handed over, written at enqueue and once more at sealing.
-* :class:`OutboxBatch`: the records of one request, sealed.
-* :class:`OutboxRejection`: why a record was refused.
-* :class:`OutboxAttempt`: one HTTP call.
-* :class:`OutboxGroup`: a group in which everything is refused alike.
-* :class:`OutboxWorkspace`: what holds an API key back, and whose turn it is.
-* :class:`OutboxThrottle`: the pace of an API key where there is no Redis.
+This package must not call Evermuse, decide what an answer means, or read a setting or a clock; callers pass times in.
+Its public interface is the models and their states, and the query hints for queries that other packages build;
+``models.insert`` is the way for new records.
 """
 
 from .attempt import OutboxAttempt
 from .batch import BatchQuerySet, BatchState, OutboxBatch
-from .group import GroupState, OutboxGroup
-from .record import OutboxRecord, OutboxRejection, RecordState
+from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
+from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
+from .record import OutboxRecord, OutboxRejection, RecordQuerySet, RecordState
 from .throttle import OutboxThrottle
-from .workspace import OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
+from .transitions import UnexpectedState
+from .workspace import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
 
 __all__ = [
+    "MAX_READ_INTERVAL",
     "BatchQuerySet",
     "BatchState",
+    "ById",
+    "GroupQuerySet",
     "GroupState",
+    "NotBefore",
     "OutboxAttempt",
     "OutboxBatch",
     "OutboxGroup",
@@ -27,7 +29,14 @@ __all__ = [
     "OutboxRejection",
     "OutboxThrottle",
     "OutboxWorkspace",
+    "RecordQuerySet",
     "RecordState",
+    "UnexpectedState",
     "WorkspaceQuerySet",
     "WorkspaceState",
+    "by_id",
+    "disable_jit",
+    "group_key",
+    "is_after",
+    "is_null_unindexed",
 ]

@@ -9,12 +9,14 @@ from .batch import OutboxBatch
 
 
 class OutboxAttempt(models.Model):
-    """One HTTP call: when, how long, and what came back, cut to size. The key is never here.
+    """One HTTP call: its time, duration, status and answer. It never contains the API key.
 
-    A listing call speaks of many batches and so belongs to none.
+    A listing call is about many batches, so it belongs to none of them.
     """
 
     class Call(models.TextChoices):
+        """The kinds of calls."""
+
         INGEST = "ingest", _("send")
         STATUS = "status", _("status")
         LISTING = "listing", _("listing")
@@ -32,11 +34,11 @@ class OutboxAttempt(models.Model):
     call = models.CharField(_("call"), max_length=8, choices=Call.choices)
     started_at = models.DateTimeField(_("started at"), db_index=True)
     seconds = models.FloatField(
-        _("seconds"), null=True, help_text=_("From the first byte sent to the last read.")
+        _("seconds"), null=True, help_text=_("From the first byte sent to the last byte received.")
     )
     status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
     outcome = models.CharField(_("outcome"), max_length=16)
-    detail = models.TextField(_("what came back"), blank=True, default="")
+    detail = models.TextField(_("answer"), blank=True, default="")
 
     class Meta:
         verbose_name = _("attempt")

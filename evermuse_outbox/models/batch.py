@@ -21,7 +21,7 @@ from .transitions import StateQuerySet, Transition
 
 
 class BatchState(models.TextChoices):
-    """Our state of a batch; Evermuse's own word stands in ``remote_status``."""
+    """The state of a batch in the outbox. ``remote_status`` is the status that Evermuse reports."""
 
     SEALED = "sealed", _("sealed")
     SENDING = "sending", _("sending")
@@ -217,8 +217,8 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 class OutboxBatch(models.Model):
     """The records of one request: members, order, exact bytes and key, committed before the first POST.
 
-    Members are the records that point here, in the order of their ids; the bytes are their lines
-    joined in that order in ``body_format``, and ``sha256`` proves it at every resend.
+    Members are the records that refer to the batch, in the order of their ids. The body is their lines, joined in that
+    order in ``body_format``. ``sha256`` proves at every resend that the body is unchanged.
     """
 
     workspace = models.CharField(_("workspace"), max_length=64)
@@ -228,7 +228,7 @@ class OutboxBatch(models.Model):
     body_format = models.CharField(_("body format"), max_length=8)
     format_hint = models.CharField(_("format hint"), max_length=8, blank=True, default="")
     key = models.CharField(_("idempotency key"), max_length=64, unique=True)
-    sha256 = models.CharField(_("SHA-256"), max_length=64, help_text=_("Of the request body."))
+    sha256 = models.CharField(_("SHA-256"), max_length=64, help_text=_("Hash of the request body."))
     record_count = models.PositiveIntegerField(_("records"))
     byte_count = models.PositiveIntegerField(_("bytes"))
     attachment_count = models.PositiveIntegerField(_("attachments"), default=0)
@@ -239,29 +239,31 @@ class OutboxBatch(models.Model):
         blank=True,
         db_constraint=False,
         related_name="parts",
-        verbose_name=_("comes from"),
+        verbose_name=_("parent"),
     )
     resends = models.PositiveSmallIntegerField(
-        _("resends"), default=0, help_text=_("Sent again under a new key after Evermuse said FAILED.")
+        _("resends"),
+        default=0,
+        help_text=_("Number of resends under a new key after Evermuse reported FAILED."),
     )
 
     state = models.CharField(_("state"), max_length=9, choices=BatchState.choices, default=BatchState.SEALED)
     in_doubt = models.BooleanField(
         _("in doubt"),
         default=False,
-        help_text=_("An attempt ended without telling whether Evermuse took it."),
+        help_text=_("An attempt ended without a clear answer: Evermuse may have the batch."),
     )
     isolation = models.JSONField(
         _("isolation"),
         null=True,
         blank=True,
-        help_text=_("What is known of its bad records while it is divided."),
+        help_text=_("What is known of its bad records during isolation."),
     )
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     message = models.TextField(_("message"), blank=True, default="")
     sealed_at = models.DateTimeField(_("sealed at"))
     due_at = models.DateTimeField(_("due at"))
-    lease_token = models.UUIDField(_("lease"), null=True, blank=True)
+    lease_token = models.UUIDField(_("lease token"), null=True, blank=True)
     leased_until = models.DateTimeField(_("leased until"), null=True, blank=True)
     accepted_at = models.DateTimeField(_("accepted at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
@@ -272,7 +274,7 @@ class OutboxBatch(models.Model):
     remote_status = models.CharField(_("status at Evermuse"), max_length=32, blank=True, default="")
     accepted_count = models.PositiveIntegerField(_("accepted"), null=True, blank=True)
     rejected_count = models.PositiveIntegerField(_("rejected"), null=True, blank=True)
-    total_error_count = models.PositiveIntegerField(_("errors in all"), null=True, blank=True)
+    total_error_count = models.PositiveIntegerField(_("total errors"), null=True, blank=True)
     errors = models.JSONField(_("errors"), default=list, blank=True)
     attachment_status = models.CharField(_("attachment status"), max_length=32, blank=True, default="")
     attachment_total = models.PositiveIntegerField(_("attachments to fetch"), null=True, blank=True)
@@ -281,12 +283,12 @@ class OutboxBatch(models.Model):
     polls = models.PositiveIntegerField(_("polls"), default=0)
     next_poll_at = models.DateTimeField(_("next poll at"), null=True, blank=True)
     listing_cursor = models.CharField(  # noqa: DJ001 - empty is the newest page, null is no page
-        _("place in the listing"),
+        _("listing cursor"),
         max_length=limits.MAX_CURSOR,
         null=True,
         blank=True,
         default="",
-        help_text=_("The cursor of its page; empty for the newest page, none where it was not shown."),
+        help_text=_("Cursor of its listing page; empty for the newest page, null if it is on no page."),
     )
 
     objects = BatchQuerySet.as_manager()
@@ -341,6 +343,6 @@ class OutboxBatch(models.Model):
         return f"batch #{self.pk}"
 
     @property
-    def age_at(self) -> timedelta | None:
-        """From sealing to the end; None while it is open."""
+    def duration(self) -> timedelta | None:
+        """Time from sealing to the end; None while the batch is open."""
         return self.finished_at - self.sealed_at if self.finished_at else None

@@ -1,4 +1,4 @@
-"""An index over the few rows that are open, on every database."""
+"""Indexes on the few rows that are open, for every database."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from django.db import models
 
 NOTHING = "DO 0"
-"""The schema editor runs whatever it is given: in MySQL and MariaDB this does nothing."""
+"""The schema editor needs a statement to run; in MySQL and MariaDB this one does nothing."""
 
 
 class PartialIndex(models.Index):
-    """A partial index, and where the database has none (MySQL, MariaDB) a full one in its place.
+    """A partial index, or a full index if the database has no partial ones (MySQL, MariaDB).
 
-    ``where`` is the condition. ``instead`` names the fields of the full index: usually the columns of
-    the condition first, so that the open rows stand together in it; empty makes no index there.
+    ``where`` is the condition. ``instead`` names the fields of the full index; if it is empty, there is none. The fields
+    usually begin with the columns of the condition, so that open rows are neighbours in the index.
     """
 
     def __init__(self, *, where: models.Q, instead: tuple[str, ...] | list[str] = (), **options: Any) -> None:
@@ -23,19 +23,22 @@ class PartialIndex(models.Index):
         super().__init__(**options)
 
     def deconstruct(self) -> Any:
+        """Return what a migration needs to build the same index."""
         path, expressions, options = super().deconstruct()
         return path, expressions, options | {"where": self.where, "instead": self.instead}
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **options: Any) -> Any:
+        """Return the CREATE INDEX statement for the database."""
         if schema_editor.connection.features.supports_partial_indexes:
-            made = models.Index(fields=self.fields, name=self.name, condition=self.where)
+            index = models.Index(fields=self.fields, name=self.name, condition=self.where)
         elif self.instead:
-            made = models.Index(fields=self.instead, name=self.name)
+            index = models.Index(fields=self.instead, name=self.name)
         else:
             return NOTHING
-        return made.create_sql(model, schema_editor, using, **options)
+        return index.create_sql(model, schema_editor, using, **options)
 
     def remove_sql(self, model: Any, schema_editor: Any, **options: Any) -> Any:
+        """Return the DROP INDEX statement for the database."""
         if self.instead or schema_editor.connection.features.supports_partial_indexes:
             return super().remove_sql(model, schema_editor, **options)
         return NOTHING

@@ -1,7 +1,7 @@
-"""What leads a planner to the index that is meant, whatever it knows of the table.
+"""Conditions and settings that lead a query planner to the intended index.
 
-A queue changes faster than its statistics: a table that was all delivered yesterday is all pending now, and a new
-one has no statistics at all. A planner that trusts them walks a million pending rows to find a thousand by their ids.
+A queue changes faster than its statistics. A table whose rows were all delivered yesterday is all pending now, and a
+new table has no statistics at all. A planner that trusts them reads a million pending rows to find a thousand ids.
 """
 
 from __future__ import annotations
@@ -17,51 +17,68 @@ from django.db.models.lookups import Exact, In
 
 
 class ById(In):
-    """The primary key is one of these. Where arrays are known (PostgreSQL), they go as one parameter, which costs a
-    fraction of a thousand to write and to read."""
+    """A lookup: the id is in a collection.
+
+    On PostgreSQL the ids are sent as one array. An IN list of a thousand parameters takes many times longer to build
+    and to parse.
+    """
 
     def get_prep_lookup(self) -> Any:
-        return self.rhs  # ids already
+        """Return the ids, which need no conversion."""
+        return self.rhs
 
     def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        """Return ``= ANY(array)``."""
         left, parameters = self.process_lhs(compiler, connection)
         return f"{left} = ANY(%s::bigint[])", [*parameters, f"{{{','.join(map(str, self.rhs))}}}"]
 
 
 def by_id(pks: Collection[int]) -> ById:
-    """The rows with these ids, found by the primary key."""
+    """Return the condition that the primary key is one of ``pks``."""
     return ById(F("pk"), pks)
 
 
-def unset(field: str, *, never: Any) -> Q:
-    """``field IS NULL``, said so that no partial index is taken for a way to these rows. ``never`` is a value of its
-    type that it never has."""
+def is_null_unindexed(field: str, *, never: Any) -> Q:
+    """Return ``field IS NULL``, written so that no partial index matches it.
+
+    ``never`` is a value of the field's type that the field never has.
+    """
     return Q(Exact(Coalesce(F(field), Value(never)), Value(never)))
 
 
-def behind(moment: str, at: datetime, pk: int) -> Q:
-    """The rows behind one with that moment and id, in the order of both: every database finds their beginning."""
-    return Q(**{f"{moment}__gte": at}) & ~Q(**{moment: at, "pk__lte": pk})
+def is_after(field: str, at: datetime, pk: int) -> Q:
+    """Return the condition that a row comes after the row ``(at, pk)`` in the order of ``field`` and id.
+
+    Every database finds the first of these rows by an index on ``field``.
+    """
+    return Q(**{f"{field}__gte": at}) & ~Q(**{field: at, "pk__lte": pk})
 
 
 class NotBefore(Func):
-    """``(moment, id) >= (given moment, given id)`` as one comparison of rows, which PostgreSQL finds by an index that
-    ends with both: also where thousands have the same moment."""
+    """``(field, id) >= (at, pk)`` as one comparison of rows.
+
+    PostgreSQL finds the first row by an index that ends with both columns, even if thousands of rows share a time.
+    """
 
     output_field = BooleanField()
 
-    def __init__(self, moment: str, at: datetime, pk: int) -> None:
-        super().__init__(F(moment), F("pk"), Value(at, DateTimeField()), Value(pk))
+    def __init__(self, field: str, at: datetime, pk: int) -> None:
+        super().__init__(F(field), F("pk"), Value(at, DateTimeField()), Value(pk))
 
     def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:  # type: ignore[override]
-        compiled = [compiler.compile(part) for part in self.get_source_expressions()]
-        moment, pk, at, given = (sql for sql, _ in compiled)
-        return f"({moment}, {pk}) >= ({at}, {given})", [each for _, told in compiled for each in told]
+        """Return the comparison of rows."""
+        compiled = [compiler.compile(expression) for expression in self.get_source_expressions()]
+        field, pk, at, given_pk = (sql for sql, _ in compiled)
+        parameters = [parameter for _, values in compiled for parameter in values]
+        return f"({field}, {pk}) >= ({at}, {given_pk})", parameters
 
 
-def no_jit(using: str) -> None:
-    """Until the transaction ends, PostgreSQL compiles no query: where it has no statistics yet it expects millions of
-    rows, and spends 200 ms on compiling what runs for 5."""
+def disable_jit(using: str) -> None:
+    """Disable PostgreSQL's JIT compiler until the transaction ends.
+
+    Without statistics, PostgreSQL expects millions of rows and compiles for 200 ms what runs for 5 ms. The ORM cannot
+    say SET LOCAL.
+    """
     if connections[using].vendor == "postgresql":
         with connections[using].cursor() as cursor:
             cursor.execute("SET LOCAL jit = off")

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
 from .indexes import PartialIndex
-from .query_hints import by_id, unset
+from .query_hints import by_id, is_null_unindexed
 from .transitions import Transition
 
 
@@ -49,7 +49,7 @@ STATE = Case(
 )
 
 # The conditions of pending() written so that no partial index matches: for rows that are found by id or identity.
-NO_BATCH, STILL_OPEN = unset("batch_id", never=0), unset("closed_as", never="")
+NO_BATCH, STILL_OPEN = is_null_unindexed("batch_id", never=0), is_null_unindexed("closed_as", never="")
 
 PENDING = Q(batch__isnull=True, closed_as__isnull=True)
 REJECTED = Q(closed_as=RecordState.REJECTED)

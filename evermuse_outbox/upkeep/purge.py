@@ -26,13 +26,17 @@ from django.db.models.lookups import Exact
 from ..delivery.context import Clock
 from ..models import (
     BatchState,
+    ById,
     OutboxAttempt,
     OutboxBatch,
     OutboxRecord,
     OutboxRejection,
     RecordState,
+    by_id,
+    disable_jit,
+    is_after,
+    is_null_unindexed,
 )
-from ..models.query_hints import ById, behind, by_id, no_jit, unset
 
 OVER = (BatchState.COMPLETE, BatchState.REFUSED, BatchState.SPLIT, BatchState.FAILED, BatchState.WITHDRAWN)
 SET_ASIDE = (RecordState.SUPERSEDED, RecordState.DISCARDED)
@@ -213,7 +217,7 @@ def _page_of_batches(using: str, walk: Walk, before: datetime) -> list[OldBatch]
 def _behind(rows: Any, by: str, walk: Walk) -> Any:
     """The rows that the walk has not come to yet, in its order."""
     if walk.behind:
-        rows = rows.filter(behind(by, *walk.behind))
+        rows = rows.filter(is_after(by, *walk.behind))
     return rows.order_by(by, "pk")
 
 
@@ -232,7 +236,7 @@ def _chunks(page: list[OldBatch]) -> Iterator[list[OldBatch]]:
 def _purge_chunk(using: str, batch_ids: list[int]) -> tuple[int, int]:
     """How many records went, and how many of the batches are kept."""
     with transaction.atomic(using=using):
-        no_jit(using)
+        disable_jit(using)
         mine = _locked(using, batch_ids)
         records = _old(OutboxRecord.rows.using(using).filter(batch_id__in=mine))
         count = _delete_records(using, records)
@@ -296,7 +300,7 @@ def _purge_records(using: str, pks: list[int]) -> int:
     if not pks:
         return 0
     with transaction.atomic(using=using):
-        no_jit(using)
+        disable_jit(using)
         return _delete_records(using, _old(OutboxRecord.rows.using(using).filter(by_id(pks))))
 
 
@@ -326,7 +330,7 @@ def _older_unsent() -> Subquery:
     """An older version that still waits for its turn or for a person: only the newer one tells that it must not be
     sent, and so is needed."""
     # Said so that no partial index seems to fit: only that of the identity leads to a version or two.
-    pending = unset("closed_as", never="") & unset("batch_id", never=0)
+    pending = is_null_unindexed("closed_as", never="") & is_null_unindexed("batch_id", never=0)
     rejected = Q(Exact(Coalesce(F("closed_as"), Value("")), Value(RecordState.REJECTED.value)))
     older = OutboxRecord.rows.filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
     return Subquery(older.filter(rejected | pending).order_by("identity", "pk").values("pk")[:1])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .steps import HOUSE
 
-ROOMS = ("outbox.py", "models/*.py", "delivery/*/*.py")
+ROOMS = ("outbox.py", "models/*.py", "models/insert/*.py", "delivery/*/*.py")
 """What happens to a record happens here."""
 
 WRITES = {
@@ -50,10 +50,19 @@ NOT_TO_BE_WALKED = {
     # Changes nothing that lasts, and is said to PostgreSQL alone.
     ("models/query_hints.py", "cursor.execute('SET LOCAL jit = off')"),
     # Only on PostgreSQL: the scenarios of a host are played there too, but what is walked is looked at on SQLite.
-    ("models/insert.py", "cursor.execute(_many(), _columns(workspace, contract, envelopes, at))"),
+    (
+        "models/insert/postgresql.py",
+        "cursor.execute(_insert_many(), _columns(workspace, contract, envelopes, at))",
+    ),
+    (
+        "models/insert/postgresql.py",
+        "cursor.execute(_insert_one(), adapt_row(row, connection, adapt_timestamp(row[-1], connection)))"[
+            :80
+        ],
+    ),
     # Only on databases that are none of Django's own.
-    ("models/insert.py", "made.save(using=using, force_insert=True)"),
-    ("models/insert.py", "OutboxRecord.rows.using(using).bulk_create(made)"),
+    ("models/insert/orm.py", "record.save(using=using, force_insert=True)"),
+    ("models/insert/orm.py", "OutboxRecord.rows.using(using).bulk_create(records)"),
 }
 
 

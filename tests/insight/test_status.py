@@ -22,8 +22,8 @@ from evermuse_outbox.models import (
     OutboxWorkspace,
     RecordState,
     WorkspaceState,
+    group_key,
 )
-from evermuse_outbox.models.group import group_key
 from evermuse_outbox.upkeep.postgresql import tables
 from tests.records import record
 

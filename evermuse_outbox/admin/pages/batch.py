@@ -161,7 +161,7 @@ class OutboxBatchAdmin(RetryAdmin):
     @admin.display(description=_("sealed, duration"))
     def sealed_and_duration(self, batch: OutboxBatch) -> SafeString:
         """Return the time of sealing, and the time from then to the end or to now."""
-        length: timedelta = batch.age_at or timezone.now() - batch.sealed_at
+        length: timedelta = batch.duration or timezone.now() - batch.sealed_at
         age = html.duration(length) if batch.finished_at else _("open for %s") % html.duration(length)
         return html.two_lines(html.time_tag(batch.sealed_at), age)
 

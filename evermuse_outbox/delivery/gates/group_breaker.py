@@ -17,8 +17,16 @@ from enum import Enum, auto
 from typing import Any
 
 from ...evermuse.api import describe_likely_cause, make_error_signature
-from ...models import BatchState, GroupState, OutboxBatch, OutboxGroup, OutboxRecord, OutboxRejection
-from ...models.group import GroupQuerySet, group_key
+from ...models import (
+    BatchState,
+    GroupQuerySet,
+    GroupState,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxRejection,
+    group_key,
+)
 from ..context import DeliveryContext
 from .workspace_breaker import PROBE_INTERVAL
 

@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
-from ...models import OutboxWorkspace, WorkspaceState
-from ...models.workspace import WorkspaceQuerySet
+from ...models import (
+    OutboxWorkspace,
+    WorkspaceQuerySet,
+    WorkspaceState,
+)
 from ...ratelimit import MAX_BLOCK, ThrottleUnavailable
 from ..context import DeliveryContext, full_jitter
 

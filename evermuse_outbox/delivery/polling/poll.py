@@ -12,8 +12,11 @@ from functools import partial
 from django.db import transaction
 
 from ...evermuse.api import KeyRefused, Page, Status, Throttled, read_status
-from ...models import BatchState, OutboxBatch
-from ...models.batch import BatchQuerySet
+from ...models import (
+    BatchQuerySet,
+    BatchState,
+    OutboxBatch,
+)
 from ..context import Attempt, DeliveryContext, typical_completion_time
 from ..gates import (
     acquire_permit,

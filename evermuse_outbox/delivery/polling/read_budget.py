@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ...models import OutboxBatch, OutboxWorkspace
-from ...models.workspace import MAX_READ_INTERVAL as LONGEST_CLAIM
+from ...models import (
+    MAX_READ_INTERVAL,
+    OutboxBatch,
+    OutboxWorkspace,
+)
 from ..context import DeliveryContext
 from ..scheduling import has_work
 
@@ -73,7 +76,7 @@ def reading(context: DeliveryContext) -> Iterator[Reading | None]:
     holds it as long as a lease lasts, an hour at the most."""
     rows = OutboxWorkspace.objects.using(context.using)
     began = context.clock.now()
-    until = min(context.clock.after(context.settings.lease), began + LONGEST_CLAIM)
+    until = min(context.clock.after(context.settings.lease), began + MAX_READ_INTERVAL)
     if not context.run_with_retries(rows.claim_read, context.workspace_name, began, until):
         yield None
         return

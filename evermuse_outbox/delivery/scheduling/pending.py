@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ...models import OutboxBatch, OutboxRecord
-from ...models.query_hints import NotBefore
-from ...models.record import RecordQuerySet
+from ...models import (
+    NotBefore,
+    OutboxBatch,
+    OutboxRecord,
+    RecordQuerySet,
+)
 from ..context import DeliveryContext
 from .run_queue import ResumePoint
 from .scheduler import Group

@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 from django.db.models import Case, F, TextField, When
 
 from ...evermuse import FORMATS, BodyFormat, fingerprint, limits
-from ...models import BatchState, OutboxBatch, OutboxRecord
-from ...models.query_hints import by_id
-from ...models.record import RecordQuerySet
+from ...models import (
+    BatchState,
+    OutboxBatch,
+    OutboxRecord,
+    RecordQuerySet,
+    by_id,
+)
 from ..context import DeliveryContext
 from .packing import Limits
 

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
-from ...models import OutboxWorkspace
-from ...models.query_hints import no_jit
+from ...models import (
+    OutboxWorkspace,
+    disable_jit,
+)
 from ..context import DeliveryContext
 
 
@@ -21,7 +23,7 @@ def sealing_lock(context: DeliveryContext) -> Iterator[OutboxWorkspace]:
     """Open a transaction, lock the workspace's row in it and yield the row."""
     with transaction.atomic(using=context.using):
         workspace = lock_for_sealing(context)
-        no_jit(context.using)
+        disable_jit(context.using)
         yield workspace
 
 

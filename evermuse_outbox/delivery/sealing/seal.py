@@ -10,9 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from django.db import connections
 
 from ...evermuse import limits
-from ...models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
-from ...models.query_hints import behind
-from ...models.record import RecordQuerySet
+from ...models import (
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxWorkspace,
+    RecordQuerySet,
+    is_after,
+)
 from ..context import DeliveryContext
 from ..gates import claim_group_probe
 from ..scheduling import Entry, Group, ResumePoint, RunQueue, pending_records
@@ -111,7 +116,7 @@ def _after(context: DeliveryContext, waiting: RecordQuerySet, page: list[Pending
     if not page:
         return waiting
     last = OutboxRecord.rows.using(context.using).only("enqueued_at").get(pk=page[-1].pk)
-    return waiting.filter(behind("enqueued_at", last.enqueued_at, last.pk))
+    return waiting.filter(is_after("enqueued_at", last.enqueued_at, last.pk))
 
 
 def _exactly_of(group: Group, records: list[PendingRecord]) -> list[PendingRecord]:

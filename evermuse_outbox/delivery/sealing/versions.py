@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ...models import OutboxBatch, OutboxRecord
-from ...models.query_hints import by_id
+from ...models import (
+    OutboxBatch,
+    OutboxRecord,
+    by_id,
+)
 from ..context import DeliveryContext
 
 

@@ -23,8 +23,13 @@ from evermuse_outbox.delivery.scheduling import (
 from evermuse_outbox.delivery.scheduling.run_queue import FULL_SCAN_INTERVAL, ResumePoint
 from evermuse_outbox.delivery.scheduling.scheduler import Reason
 from evermuse_outbox.delivery.sealing import sealing_lock
-from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
-from evermuse_outbox.models.group import group_key
+from evermuse_outbox.models import (
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxWorkspace,
+    group_key,
+)
 from tests.records import enqueue, record
 
 HOT = "hot"

@@ -1,0 +1,57 @@
+"""Insert new records with statements whose text is built once.
+
+``save()`` and ``bulk_create`` build their statement anew for each row and ask each field for its value. That costs a
+host about as much as the INSERT itself (``benchmarks/enqueue.py``). So this package writes SQL: ``postgresql`` for
+PostgreSQL, ``values`` for MySQL, MariaDB and SQLite. ``orm`` serves every other database.
+
+This package must not validate records or open transactions, and it sends no signals. All statements go through Django's
+cursors, so execute wrappers see them and errors are Django's. Public interface: :func:`insert` and :func:`insert_many`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import connections, transaction
+
+from ...evermuse.records import Envelope
+from ..record import OutboxRecord
+from . import orm, postgresql, values
+from .rows import as_record, make_row
+
+__all__ = ["insert", "insert_many"]
+
+SQL = {"postgresql": postgresql, "mysql": values, "sqlite": values}
+"""Vendor of a connection → module with its statements. Django calls MariaDB ``mysql``."""
+
+
+def insert(using: str, workspace: str, contract: str, envelope: Envelope, at: datetime) -> OutboxRecord:
+    """Insert one record with one statement and no savepoint; return it with its id.
+
+    As after ``save()``, an error inside of ``atomic`` marks that block for rollback.
+    """
+    connection = connections[using]
+    row = make_row(workspace, contract, envelope, at)
+    statements = SQL.get(connection.vendor)
+    if statements is None:
+        return orm.insert_row(using, row)
+    with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
+        pk = statements.insert_row(cursor, connection, row)
+    return as_record(using, pk, row)
+
+
+def insert_many(
+    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], at: datetime
+) -> None:
+    """Insert records with ascending ids in the given order. The highest id is the latest version.
+
+    The cursor gets one statement; a driver for MySQL may cut it. Call it in a transaction.
+    """
+    connection = connections[using]
+    statements = SQL.get(connection.vendor)
+    if statements is None:
+        orm.insert_rows(using, [make_row(workspace, contract, envelope, at) for envelope in envelopes])
+        return
+    with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
+        statements.insert_rows(cursor, connection, workspace, contract, envelopes, at)

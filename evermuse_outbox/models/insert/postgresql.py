@@ -1,0 +1,72 @@
+"""INSERT statements for PostgreSQL.
+
+Why not the ORM: ``bulk_create`` sends nine parameters for each row. This statement sends nine parameters for all rows,
+one text for each column, and PostgreSQL takes them apart. It is nearly as fast as COPY. It works with psycopg 2 and 3
+and behind a pooler, because the driver only has to quote text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from ...evermuse.records import Envelope
+from .rows import Row, adapt_row, adapt_timestamp, insert_into, placeholders
+
+SELECT_FROM_COLUMNS = """
+    SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int, %s::timestamptz
+    FROM ROWS FROM (
+        json_array_elements_text(%s::json), json_array_elements_text(%s::json),
+        unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, E'\\n')),
+        unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, ','))
+    ) WITH ORDINALITY AS given (kind, product_id, identity, line, size, attachments, position)
+    ORDER BY position"""
+"""The rows of :func:`_columns`, in their order."""
+
+
+def insert_row(cursor: Any, connection: Any, row: Row) -> int:
+    """Insert one row and return its id."""
+    cursor.execute(_insert_one(), adapt_row(row, connection, adapt_timestamp(row[-1], connection)))
+    pk: int = cursor.fetchone()[0]
+    return pk
+
+
+def insert_rows(
+    cursor: Any,
+    connection: Any,
+    workspace: str,
+    contract: str,
+    envelopes: Sequence[Envelope],
+    at: datetime,
+) -> None:
+    """Insert one row for each envelope, with one statement."""
+    cursor.execute(_insert_many(), _columns(workspace, contract, envelopes, at))
+
+
+def _columns(workspace: str, contract: str, envelopes: Sequence[Envelope], at: datetime) -> tuple[Any, ...]:
+    """Return the values that all rows share, and each other column as one text."""
+    # A stored line is JSON without line breaks, so a line break separates lines.
+    return (
+        workspace,
+        contract,
+        at,
+        json.dumps([envelope.type for envelope in envelopes]),
+        json.dumps([envelope.product_id for envelope in envelopes], ensure_ascii=False),
+        ",".join([envelope.identity.hex for envelope in envelopes]),
+        "\n".join([envelope.line for envelope in envelopes]),
+        ",".join([str(envelope.size) for envelope in envelopes]),
+        ",".join([str(envelope.attachments) for envelope in envelopes]),
+    )
+
+
+@cache
+def _insert_one() -> str:
+    return f"""{insert_into('"')} {placeholders()} RETURNING "id\""""
+
+
+@cache
+def _insert_many() -> str:
+    return f"""{insert_into('"')} {SELECT_FROM_COLUMNS}"""
