@@ -13,7 +13,7 @@ NOTHING = "DO 0"
 class PartialIndex(models.Index):
     """A partial index, or a full index if the database has no partial ones (MySQL, MariaDB).
 
-    ``where`` is the condition. ``instead`` names the fields of the full index; if it is empty, there is none. The fields
+    ``where`` is the condition. ``instead`` names the fields of the full index; if it is empty, there is none. They
     usually begin with the columns of the condition, so that open rows are neighbours in the index.
     """
 

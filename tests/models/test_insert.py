@@ -1,4 +1,4 @@
-"""The INSERTs that are written by hand: what they leave, what they cost, and that Django sees them."""
+"""Hand-written INSERTs: the stored rows, the number of statements, and that Django sees each statement."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.records import validate
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.models import insert as inserting
-from evermuse_outbox.models.insert import COLUMNS, insert, insert_many
+from evermuse_outbox.models import insert as package
+from evermuse_outbox.models.insert import insert, insert_many, postgresql, values
+from evermuse_outbox.models.insert.rows import COLUMNS
 from tests.records import record
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 891234, tzinfo=UTC)
@@ -29,19 +30,18 @@ def stored(alias):
     return list(OutboxRecord.rows.using(alias).order_by("pk"))
 
 
-def told(row):
+def columns_of(row):
     return {name: getattr(row, name) for name in FIELDS}
 
 
-@pytest.fixture(params=["ours", "the ORM's"])
-def way(request, monkeypatch):
-    """The same by our statements, and as on a database that is none of Django's own."""
-    if request.param != "ours":
-        monkeypatch.setattr(inserting, "OWN", ())
-    return request.param
+@pytest.fixture(params=["SQL", "ORM"])
+def implementation(request, monkeypatch):
+    """Run the test with our SQL, and with the ORM as on a database that has no SQL of ours."""
+    if request.param == "ORM":
+        monkeypatch.setattr(package, "SQL", {})
 
 
-# --- what it leaves -----------------------------------------------------------------------------------
+# --- the stored rows -----------------------------------------------------------------------------------
 
 
 def test_the_columns_are_the_fields_that_every_record_has():
@@ -50,31 +50,31 @@ def test_the_columns_are_the_fields_that_every_record_has():
     assert all(field.null for field in fields[len(COLUMNS) :])
 
 
-def test_the_row_is_as_if_it_had_been_saved(alias, way):
+def test_the_record_is_as_after_save(alias, implementation):
     row = insert(alias, "default", "reference", envelope(), AT)
     assert (row._state.db, row._state.adding, row.pk is None) == (alias, False, False)
     assert not row.get_deferred_fields()
     (read,) = stored(alias)
-    assert told(row) == told(read)
+    assert columns_of(row) == columns_of(read)
     row.product_id = "another"
     row.save()
     assert [read.product_id for read in stored(alias)] == ["another"]
 
 
-def test_one_and_many_are_stored_alike(alias, way):
+def test_insert_and_insert_many_store_equal_rows(alias, implementation):
     tricky = {"quotes": "'\"\\ %s %(x)s {} \r\n\t", "separators": "a,b\x1f\u2028 \\n", "你": ["☕", None]}
     one = envelope(1, _product_id='Zoë\'s "prod", 1\n\\2 %s', data=tricky, _attachments=[{"type": "file"}])
     made = insert(alias, "default", "reference", one, AT)
     insert_many(alias, "default", "reference", [one, envelope(2), one], AT)
-    first, second, third, fourth = (told(row) for row in stored(alias))
-    assert first == told(made)
+    first, second, third, fourth = (columns_of(row) for row in stored(alias))
+    assert first == columns_of(made)
     assert second == first | {"id": second["id"]}
     assert third["payload"] == envelope(2).line
     assert fourth == first | {"id": fourth["id"]}
     assert (first["payload"], first["product_id"]) == (one.line, one.product_id)
 
 
-def test_ids_are_in_the_order_given(alias, way):
+def test_ids_ascend_in_the_given_order(alias, implementation):
     versions = [envelope(number % 3, data={"version": number}) for number in range(2_500)]
     with transaction.atomic(using=alias):
         insert_many(alias, "default", "reference", versions, AT)
@@ -89,12 +89,12 @@ def test_of_several_versions_in_one_call_the_last_is_the_latest(alias):
     assert {row.newer for row in waiting[:1_099]} == {newest.pk}
 
 
-# --- what it costs ------------------------------------------------------------------------------------
+# --- the number of statements ------------------------------------------------------------------------------------
 
 
-def statements(alias, act):
+def statements(alias, run):
     with CaptureQueriesContext(connections[alias]) as captured:
-        act()
+        run()
     return [query["sql"].split("(")[0].strip() for query in captured]
 
 
@@ -106,28 +106,28 @@ def into(alias):
 
 
 def test_ten_records_in_a_transaction_are_ten_inserts_and_nothing_else(alias):
-    def act():
+    def run():
         with transaction.atomic(using=alias):
             for number in range(10):
                 outbox.enqueue(record(number), using=alias)
 
     with transaction.atomic(using=alias):
-        first, *inserts, last = statements(alias, act)
+        first, *inserts, last = statements(alias, run)
     assert inserts == [into(alias)] * 10
     assert (first.split()[0], last.split()[0]) == ("SAVEPOINT", "RELEASE")  # of the host's own block
 
 
 def test_a_thousand_records_are_one_statement_to_the_cursor(alias):
-    def act():
+    def run():
         outbox.enqueue_many((record(number) for number in range(3_000)), using=alias)
 
     with transaction.atomic(using=alias):
-        first, *inserts, last = statements(alias, act)
+        first, *inserts, last = statements(alias, run)
     assert [sql.removeprefix("1000 times: ") for sql in inserts] == [into(alias)] * 3
     assert (first.split()[0], last.split()[0]) == ("SAVEPOINT", "RELEASE")
 
 
-def test_what_watches_the_connection_sees_all(alias):
+def test_execute_wrappers_see_each_statement(alias):
     seen = []
 
     def watch(execute, sql, params, many, context):
@@ -138,33 +138,35 @@ def test_what_watches_the_connection_sees_all(alias):
         outbox.enqueue(record(1), using=alias)
         insert_many(alias, "default", "reference", [envelope(2)], AT)
     many = connections[alias].vendor != "postgresql"
-    assert [what for what in seen if what[0] == "INSERT"] == [("INSERT", False), ("INSERT", many)]
+    assert [statement for statement in seen if statement[0] == "INSERT"] == [
+        ("INSERT", False),
+        ("INSERT", many),
+    ]
 
 
-def test_nobody_is_told_by_signal(alias):
-    heard = []
+def test_no_signal_is_sent(alias):
+    received = []
 
-    def hear(**about):
-        heard.append(about)
+    def receive(**signal):
+        received.append(signal)
 
-    post_save.connect(hear, sender=OutboxRecord)
+    post_save.connect(receive, sender=OutboxRecord)
     try:
         outbox.enqueue(record(1), using=alias)
         outbox.enqueue_many([record(2)], using=alias)
     finally:
-        post_save.disconnect(hear, sender=OutboxRecord)
-    assert heard == []
+        post_save.disconnect(receive, sender=OutboxRecord)
+    assert received == []
 
 
-# --- trouble ------------------------------------------------------------------------------------------
+# --- database errors ------------------------------------------------------------------------------------------
 
 
-def refuse(alias, monkeypatch):
-    """From now on the INSERT fails: a column that must not be NULL is."""
-    adapted = inserting._adapted
-    monkeypatch.setattr(inserting, "_adapted", lambda *given: (None, *adapted(*given)[1:]))
-    columns = inserting._columns
-    monkeypatch.setattr(inserting, "_columns", lambda *given: (None, *columns(*given)[1:]))
+def break_inserts(monkeypatch):
+    """Make INSERTs fail: a column that must not be NULL is NULL."""
+    for module, name in ((values, "adapt_row"), (postgresql, "adapt_row"), (postgresql, "_columns")):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, function=function: (None, *function(*args)[1:]))
 
 
 def enqueue_one(alias):
@@ -176,26 +178,26 @@ def enqueue_two(alias):
 
 
 @pytest.mark.commits
-@pytest.mark.parametrize("act", [enqueue_one, enqueue_two])
-def test_after_an_error_the_hosts_block_only_rolls_back(alias, monkeypatch, act):
+@pytest.mark.parametrize("run", [enqueue_one, enqueue_two])
+def test_after_an_error_the_hosts_block_only_rolls_back(alias, monkeypatch, run):
     with transaction.atomic(using=alias):
         enqueue_one(alias)
-        refuse(alias, monkeypatch)
+        break_inserts(monkeypatch)
         with pytest.raises((IntegrityError, DataError)):
-            act(alias)
+            run(alias)
         with pytest.raises(TransactionManagementError):
             OutboxRecord.rows.using(alias).exists()
     assert stored(alias) == []
 
 
 @pytest.mark.commits
-@pytest.mark.parametrize("act", [enqueue_one, enqueue_two])
-def test_an_error_within_a_savepoint_of_the_host_takes_only_that(alias, monkeypatch, act):
+@pytest.mark.parametrize("run", [enqueue_one, enqueue_two])
+def test_an_error_within_a_savepoint_of_the_host_takes_only_that(alias, monkeypatch, run):
     with transaction.atomic(using=alias):
         enqueue_one(alias)
         with monkeypatch.context() as broken:
-            refuse(alias, broken)
+            break_inserts(broken)
             with pytest.raises(IntegrityError), transaction.atomic(using=alias):
-                act(alias)
+                run(alias)
         enqueue_one(alias)
     assert len(stored(alias)) == 2
