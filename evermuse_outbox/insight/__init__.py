@@ -1,0 +1,29 @@
+"""What operators can know: why a row is in its state, and how many rows are in each state.
+
+This package only reads. It changes no row and sends nothing. The ``explain_…`` functions return sentences for one row,
+:func:`collect_status` returns all figures of a database, and the other functions return single figures.
+"""
+
+from .explain import explain_batch, explain_group, explain_record, explain_workspace, to_local_time
+from .status import (
+    collect_status,
+    count_records,
+    count_unfinished,
+    oldest_unsent_seconds,
+    paused_groups,
+    workspace_states,
+)
+
+__all__ = [
+    "collect_status",
+    "count_records",
+    "count_unfinished",
+    "explain_batch",
+    "explain_group",
+    "explain_record",
+    "explain_workspace",
+    "oldest_unsent_seconds",
+    "paused_groups",
+    "to_local_time",
+    "workspace_states",
+]

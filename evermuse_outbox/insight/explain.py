@@ -1,4 +1,4 @@
-"""Why a record or a batch is where it is, in a sentence for a person."""
+"""Explain in a few sentences why a row is in its state, and what happens next."""
 
 from __future__ import annotations
 
@@ -18,202 +18,218 @@ from ..models import (
     WorkspaceState,
 )
 
+AS_FAST_AS_ALLOWED = "the workers send as fast as the rate limit of the API key allows"
+
 
 def explain_record(record: OutboxRecord) -> str:
-    """What is happening to ``record`` and why. A handful of small queries; for one row at a time."""
+    """Return why a record is in its state, and what happens next. This costs a few small queries."""
     match record.state:
         case RecordState.PENDING:
-            return _pending(record)
+            return _explain_pending(record)
         case RecordState.IN_FLIGHT if record.batch:
             return f"In batch #{record.batch.pk}. {explain_batch(record.batch)}"
         case RecordState.DELIVERED if record.batch:
-            done_at = _at(record.batch.finished_at)
-            return f"Delivered with batch #{record.batch.pk}; Evermuse completed it at {done_at}."
+            finished_at = _format(record.batch.finished_at)
+            return f"Delivered with batch #{record.batch.pk}; Evermuse completed it at {finished_at}."
         case RecordState.REJECTED:
-            return _rejected(record)
+            return _explain_rejected(record)
         case RecordState.SUPERSEDED:
-            return _superseded(record)
+            return _explain_superseded(record)
         case _:
-            return "Discarded by a person; it will not be sent."
+            return "Discarded by an operator; it will not be sent."
 
 
 def explain_batch(batch: OutboxBatch) -> str:
-    """What is happening to ``batch`` and why."""
+    """Return why a batch is in its state, and what happens next."""
     match batch.state:
         case BatchState.SEALED | BatchState.IN_DOUBT:
-            return _sendable(batch)
+            return _explain_unsent(batch)
         case BatchState.SENDING:
-            until = _at(batch.leased_until)
-            return f"A worker is sending it, or waits for its slot; its lease runs until {until}."
+            until = _format(batch.leased_until)
+            return (
+                f"A worker is sending it or waits for a permit of the rate limit; its lease ends at {until}."
+            )
         case BatchState.ACCEPTED:
-            said = batch.remote_status or "nothing yet"
-            again = _at(batch.next_poll_at)
-            told = f"Evermuse has it as {batch.remote_id} and says {said}; asked again at {again}."
-            return f"{told} {_sentence(batch.message)}" if batch.message else told
+            state, next_poll = batch.remote_status or "no state yet", _format(batch.next_poll_at)
+            text = f"Evermuse accepted it as {batch.remote_id} and reports {state}; the next poll is at {next_poll}."
+            return f"{text} {_sentence(batch.message)}" if batch.message else text
         case BatchState.COMPLETE:
-            return _complete(batch)
+            return _explain_complete(batch)
         case BatchState.REFUSED:
-            return f"Evermuse refused all of it. {batch.message}".strip()
+            return f"Evermuse refused all its records. {batch.message}".strip()
         case BatchState.SPLIT:
-            parts = ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
-            return f"Refused in part; the others went on in {parts or 'no batch'}. {batch.message}".strip()
+            parts = _parts_of(batch) or "no other batch"
+            return f"Evermuse refused it in part. The other records are in {parts}. {batch.message}".strip()
         case BatchState.ISOLATING:
-            return _isolating(batch)
+            return _explain_isolating(batch)
         case BatchState.WITHDRAWN:
             return f"Withdrawn: it will not be sent. {batch.message}".strip()
         case _:
-            return _failed(batch)
+            return _explain_failed(batch)
 
 
 def explain_workspace(row: OutboxWorkspace) -> str:
-    """What holds the workspace back, if anything."""
+    """Return "Active.", or why and until when the workspace does not send."""
     if row.state == WorkspaceState.ACTIVE:
-        return "Open."
-    until = f"until {_at(row.blocked_until)}, then it is tried again" if row.blocked_until else "for now"
-    return f"{row.get_state_display().capitalize()} {until}: {row.reason}"
+        return "Active."
+    state = row.get_state_display().capitalize()
+    if row.blocked_until is None:
+        return f"{state} because: {_sentence(row.reason)}"
+    return (
+        f"{state} until {_format(row.blocked_until)} because: {_sentence(row.reason)} Then it is tried again."
+    )
 
 
 def explain_group(row: OutboxGroup) -> str:
-    """What is held against a group, and how to go on."""
+    """Return what Evermuse refused in a group, what happens next, and what an operator can do."""
+    since = _format(row.since)
     if row.state == GroupState.SUSPECTED:
         return (
-            f"Batches refused alike in a row since {_at(row.since)}: {row.batches}. More of the same, with no record "
-            f"accepted, will pause the group. {_sentence(row.error_signature)}"
+            f"Batches refused in a row with the same error since {since}: {row.batches}. If this continues and no "
+            f"record is accepted, the group is paused. {_sentence(row.error_signature)}"
         )
     if row.state == GroupState.CLEARED:
         return (
-            f"Out of trouble since {_at(row.since)}, when a record of it was accepted. What is still refused alike "
-            f"is rejected record by record. {_sentence(row.error_signature)}"
+            f"Active again since {since}, when Evermuse accepted a record. Records that are still refused with this "
+            f"error are rejected one by one. {_sentence(row.error_signature)}"
         )
     return (
-        f"Paused, as everything is refused alike since {_at(row.since)}. {_sentence(row.reason)} {row.advice} "
-        f"The next record is tried at {_at(row.blocked_until)}."
+        f"Paused because Evermuse has refused every record with the same error since {since}. "
+        f"{_sentence(row.reason)} {row.advice} The next record is tried at {_format(row.blocked_until)}."
     )
 
 
-def _pending(record: OutboxRecord) -> str:
-    if record.workspace not in get_settings().workspaces:
-        return f"Waiting: the settings know no workspace {record.workspace!r}, so no worker looks for it."
-    held = _hold_of(record)
-    if held:
-        return f"Waiting, as its workspace is held. {held}"
+def _explain_pending(record: OutboxRecord) -> str:
+    settings = get_settings()
+    if record.workspace not in settings.workspaces:
+        return (
+            f"Waiting: the settings have no workspace {record.workspace!r}, so no worker sends this record."
+        )
+    if workspace := _explain_blocked_workspace(record):
+        return f"Waiting, because its workspace does not send. {workspace}"
     group = OutboxGroup.objects.using(record._state.db).for_group(
         record.workspace, record.type, record.product_id
     )
-    contract = get_settings().workspace(record.workspace).contract  # another one ends the pause
+    contract = settings.workspace(record.workspace).contract  # the pause ends if the contract changes
     if paused := group.filter(state=GroupState.PAUSED, contract=contract).first():
-        return f"Waiting, as its group is held. {explain_group(paused)}"
-    fence = _fence(record)
-    if fence:
-        return f"Waiting behind batch #{fence.pk}, which carries an older version of the same identity."
-    lingers_until = record.enqueued_at + timedelta(seconds=get_settings().linger)
+        return f"Waiting, because its group is paused. {explain_group(paused)}"
+    if blocker := _batch_with_older_version(record):
+        return f"Waiting for batch #{blocker.pk}, which contains an older version of the same record."
+    lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
     if lingers_until > timezone.now():
-        return f"Lingering until {_at(lingers_until)} for company of its group."
-    return "Waiting for its turn: the workers send as fast as the limit of the key allows."
+        return f"Waiting until {_format(lingers_until)} for other records of its group (LINGER)."
+    return f"Ready to send: {AS_FAST_AS_ALLOWED}."
 
 
-def _hold_of(row_of_it: OutboxRecord | OutboxBatch) -> str:
-    row = (
-        OutboxWorkspace.objects.using(row_of_it._state.db)
-        .filter(pk=row_of_it.workspace)
+def _explain_blocked_workspace(row: OutboxRecord | OutboxBatch) -> str:
+    """Return the explanation of the workspace of a row; an empty text if it is active."""
+    workspace = (
+        OutboxWorkspace.objects.using(row._state.db)
+        .filter(pk=row.workspace)
         .exclude(state=WorkspaceState.ACTIVE)
         .first()
     )
-    return explain_workspace(row) if row else ""
+    return explain_workspace(workspace) if workspace else ""
 
 
-def _fence(record: OutboxRecord) -> OutboxBatch | None:
-    found = OutboxRecord.rows.using(record._state.db).filter(pk=record.pk).with_versions().first()
-    older = found.older_batch if found else None
-    return OutboxBatch.objects.using(record._state.db).open().filter(pk=older).first() if older else None
+def _batch_with_older_version(record: OutboxRecord) -> OutboxBatch | None:
+    """Return the unfinished batch with an older version of a record, for which the record must wait."""
+    row = OutboxRecord.rows.using(record._state.db).filter(pk=record.pk).with_versions().first()
+    batch_id = row.older_batch if row else None
+    if not batch_id:
+        return None
+    return OutboxBatch.objects.using(record._state.db).open().filter(pk=batch_id).first()
 
 
-def _rejected(record: OutboxRecord) -> str:
+def _explain_rejected(record: OutboxRecord) -> str:
     rejection = record.rejections.order_by("-pk").first()
     if rejection is None:
-        return "Nobody has left a reason."
+        return "No reason was recorded."
     where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
-    told = f"Rejected{where} at {_at(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
-    older = _older_versions(record)
-    return f"{_sentence(told)}{older}" if older else told
+    text = f"Rejected{where} at {_format(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
+    older = _explain_older_versions(record)
+    return f"{_sentence(text)}{older}" if older else text
 
 
-def _older_versions(record: OutboxRecord) -> str:
-    """What a rejected version leaves behind: those that it overtook, and the one that Evermuse still has."""
+def _explain_older_versions(record: OutboxRecord) -> str:
+    """Return which older version will not be sent, and which one Evermuse still has."""
     older = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__lt=record.pk)
-    told = ""
-    if overtaken := older.filter(closed_as=RecordState.SUPERSEDED).order_by("-pk").first():
-        told += f" An older version, record #{overtaken.pk}, was set aside for it and is not sent either."
-    if held := older.delivered().order_by("-pk").first():
-        told += f" Evermuse still has an older version, record #{held.pk}."
-    return told
+    text = ""
+    if superseded := older.filter(closed_as=RecordState.SUPERSEDED).order_by("-pk").first():
+        text += f" The older version, record #{superseded.pk}, was superseded and is not sent either."
+    if delivered := older.delivered().order_by("-pk").first():
+        text += f" Evermuse still has an older version, record #{delivered.pk}."
+    return text
 
 
-def _superseded(record: OutboxRecord) -> str:
-    told = f"A newer version, record #{record.superseded_by}, took its place."
-    later = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__gt=record.pk)
-    last = later.exclude(closed_as=RecordState.SUPERSEDED).order_by("-pk").first()
-    if last is None or last.closed_as != RecordState.REJECTED:
-        return told
-    return f"{told} The last version, record #{last.pk}, was rejected: mend its cause and retry that one."
+def _explain_superseded(record: OutboxRecord) -> str:
+    text = f"Superseded by a newer version, record #{record.superseded_by}."
+    newer = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__gt=record.pk)
+    latest = newer.exclude(closed_as=RecordState.SUPERSEDED).order_by("-pk").first()
+    if latest is None or latest.closed_as != RecordState.REJECTED:
+        return text
+    return f"{text} The latest version, record #{latest.pk}, was rejected: correct the cause and retry that record."
 
 
-def _isolating(batch: OutboxBatch) -> str:
-    search = batch.isolation or {}
+def _explain_isolating(batch: OutboxBatch) -> str:
+    counts = batch.isolation or {}
     part = batch.parts.order_by("-pk").first()
-    tried = f" Batch #{part.pk} is tried now, and the others wait here." if part else ""
+    tried = f" Batch #{part.pk} is tried now, and the other records wait here." if part else ""
     return (
-        f"Evermuse refused it and did not say for whose sake: its records are tried part by part. Found bad until "
-        f"now: {search.get('found', 0)}; accepted: {search.get('cleared', 0)}.{tried} "
+        "Evermuse refused it without naming the bad records, so its records are tried in smaller batches. "
+        f"Found bad so far: {counts.get('found', 0)}; accepted: {counts.get('cleared', 0)}.{tried} "
         f"{_sentence(batch.message)}"
     )
 
 
-def _sendable(batch: OutboxBatch) -> str:
+def _explain_unsent(batch: OutboxBatch) -> str:
     doubt = (
-        "Evermuse may have it or not; it is asked again with the same key and bytes. "
+        "Evermuse may have it already, so it is sent again with the same key and the same bytes. "
         if batch.in_doubt
         else ""
     )
-    last = f" Last time: {_sentence(batch.message)}" if batch.message else ""
-    return f"{doubt}{_turn(batch)}{last}"
+    last = f" Last attempt: {_sentence(batch.message)}" if batch.message else ""
+    return f"{doubt}{_explain_next_attempt(batch)}{last}"
 
 
-def _turn(batch: OutboxBatch) -> str:
-    held = _hold_of(batch)
-    if held:
-        return f"Waiting, as its workspace is held. {_sentence(held)}"
+def _explain_next_attempt(batch: OutboxBatch) -> str:
+    if workspace := _explain_blocked_workspace(batch):
+        return f"Waiting, because its workspace does not send. {workspace}"
     if batch.due_at > timezone.now():
-        return f"To be sent at {_at(batch.due_at)}."
-    return f"Due since {_at(batch.due_at)}: the workers send as fast as the limit of the key allows."
+        return f"To be sent at {_format(batch.due_at)}."
+    return f"Due since {_format(batch.due_at)}: {AS_FAST_AS_ALLOWED}."
 
 
-def _complete(batch: OutboxBatch) -> str:
-    told = f"Evermuse completed it at {_at(batch.finished_at)}."
+def _explain_complete(batch: OutboxBatch) -> str:
+    text = f"Evermuse completed it at {_format(batch.finished_at)}."
     if not batch.attachment_status:
-        return told
+        return text
     return (
-        f"{told} Attachments: {batch.attachment_status}, {batch.attachment_complete or 0} of "
+        f"{text} Attachments: {batch.attachment_status}, {batch.attachment_complete or 0} of "
         f"{batch.attachment_total or 0} fetched, {batch.attachment_failed or 0} failed."
     )
 
 
-def _failed(batch: OutboxBatch) -> str:
-    parts = ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
-    then = (
-        f"Sent again under a new key as {parts}." if parts else "It waits for a person to retry its records."
-    )
+def _explain_failed(batch: OutboxBatch) -> str:
+    parts = _parts_of(batch)
+    then = f"Sent again under a new key as {parts}." if parts else "To send its records again, retry them."
     return f"{_sentence(batch.message or 'Failed')} {then}"
 
 
+def _parts_of(batch: OutboxBatch) -> str:
+    """Return the numbers of the later batches with records of this batch."""
+    return ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
+
+
 def _sentence(text: str) -> str:
+    """Return ``text`` with a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def local(moment: datetime) -> datetime:
-    """``moment`` in the current time zone; as it is where the project has none (``USE_TZ = False``)."""
-    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+def to_local_time(at: datetime) -> datetime:
+    """Return ``at`` in the current time zone; unchanged if the project has none (``USE_TZ = False``)."""
+    return timezone.localtime(at) if timezone.is_aware(at) else at
 
 
-def _at(moment: datetime | None) -> str:
-    return f"{local(moment):%Y-%m-%d %H:%M:%S %Z}".strip() if moment else "no known time"
+def _format(at: datetime | None) -> str:
+    return f"{to_local_time(at):%Y-%m-%d %H:%M:%S %Z}".strip() if at else "no known time"

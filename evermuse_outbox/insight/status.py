@@ -1,4 +1,4 @@
-"""The outbox in figures: how many records and batches are where, and what holds a workspace back."""
+"""The outbox in figures: how many records and batches are in each state, and which workspaces do not send."""
 
 from __future__ import annotations
 
@@ -21,42 +21,44 @@ from ..models import (
 from ..upkeep.postgresql import tables
 
 
-def status(using: str) -> dict[str, Any]:
-    """Counts of ``using`` by state, the age of the oldest unsent record in seconds, the workspaces, the
-    groups that are paused, and on PostgreSQL what the tables hold of dead rows."""
+def collect_status(using: str) -> dict[str, Any]:
+    """Return all figures of a database; :mod:`json` can serialize them.
+
+    ``tables`` has the sizes and dead rows of the tables on PostgreSQL; it is empty on other databases.
+    """
     return {
-        "records": record_counts(using),
-        "batches": batch_counts(using),
-        "oldest_unsent_seconds": oldest_unsent(using),
-        "workspaces": workspaces(using),
+        "records": count_records(using),
+        "batches": count_batches(using),
+        "oldest_unsent_seconds": oldest_unsent_seconds(using),
+        "workspaces": workspace_states(using),
         "paused_groups": paused_groups(using),
         "tables": tables(using),
     }
 
 
-def record_counts(using: str) -> dict[str, int]:
-    """How many records are in each state. Exact, by way of the table: for a person, not for a hot path."""
+def count_records(using: str) -> dict[str, int]:
+    """Return the exact number of records in each state. This reads all records, so it is slow on a large table."""
     rows = OutboxRecord.rows.using(using)
     closed = dict(_counts(rows.filter(closed_as__isnull=False), "closed_as"))
-    taken = dict(_counts(rows.filter(closed_as__isnull=True, batch__isnull=False), "batch__state"))
+    in_batches = dict(_counts(rows.filter(closed_as__isnull=True, batch__isnull=False), "batch__state"))
     return {
         RecordState.PENDING.value: rows.pending().count(),
-        RecordState.DELIVERED.value: taken.pop(BatchState.COMPLETE, 0),
-        RecordState.IN_FLIGHT.value: sum(taken.values()),
+        RecordState.DELIVERED.value: in_batches.pop(BatchState.COMPLETE, 0),
+        RecordState.IN_FLIGHT.value: sum(in_batches.values()),
         RecordState.REJECTED.value: closed.get(RecordState.REJECTED, 0),
         RecordState.SUPERSEDED.value: closed.get(RecordState.SUPERSEDED, 0),
         RecordState.DISCARDED.value: closed.get(RecordState.DISCARDED, 0),
     }
 
 
-def batch_counts(using: str) -> dict[str, int]:
-    """How many batches are in each state; every state is named."""
+def count_batches(using: str) -> dict[str, int]:
+    """Return the number of batches in each state, with 0 for states without a batch."""
     counts = dict(_counts(OutboxBatch.objects.using(using), "state"))
     return {state.value: counts.get(state.value, 0) for state in BatchState}
 
 
-def oldest_unsent(using: str) -> float | None:
-    """Age in seconds of the oldest record that Evermuse has not accepted; None where there is none."""
+def oldest_unsent_seconds(using: str) -> float | None:
+    """Return the age in seconds of the oldest record that Evermuse has not accepted; None if there is none."""
     rows = OutboxRecord.rows.using(using)
     unsent = OutboxBatch.objects.using(using).open().exclude(state=BatchState.ACCEPTED)
     oldest = [
@@ -65,18 +67,18 @@ def oldest_unsent(using: str) -> float | None:
             at=Min("enqueued_at")
         )["at"],
     ]
-    found = [at for at in oldest if at]
-    return max((timezone.now() - min(found)).total_seconds(), 0.0) if found else None
+    times = [at for at in oldest if at]
+    return max((timezone.now() - min(times)).total_seconds(), 0.0) if times else None
 
 
-def workspaces(using: str) -> dict[str, dict[str, Any]]:
-    """Each workspace of the settings: its state, and until when and why it is held."""
+def workspace_states(using: str) -> dict[str, dict[str, Any]]:
+    """Return the state of each workspace in the settings; if it is not active, also until when and why."""
     rows = OutboxWorkspace.objects.using(using).in_bulk(list(get_settings().workspaces))
     return {name: _workspace(rows.get(name)) for name in get_settings().workspaces}
 
 
 def paused_groups(using: str) -> list[dict[str, Any]]:
-    """The groups in which everything is refused alike: since when, why, and how to go on."""
+    """Return the groups that are paused: since when, until when, why, and what an operator can do."""
     rows = OutboxGroup.objects.using(using).filter(state=GroupState.PAUSED).order_by("since", "pk")
     contracts = {name: workspace.contract for name, workspace in get_settings().workspaces.items()}
     return [
@@ -90,22 +92,25 @@ def paused_groups(using: str) -> list[dict[str, Any]]:
             "advice": row.advice,
         }
         for row in rows
-        if row.contract == contracts.get(row.workspace)  # another one ends the pause
+        if row.contract == contracts.get(row.workspace)  # the pause ends if the contract changes
     ]
 
 
-def unfinished(using: str) -> dict[str, int]:
-    """What is left to send and to follow, in records and batches; all zero when the outbox is drained."""
+def count_unfinished(using: str) -> dict[str, int]:
+    """Return what is left to send and to poll; all numbers are 0 if the outbox is drained.
+
+    ``pending``, ``unsent`` (in a sealed batch) and ``accepted`` are numbers of records, ``to_poll`` of batches.
+    """
     batches = OutboxBatch.objects.using(using)
     accepted = batches.filter(state=BatchState.ACCEPTED)
     unsent = batches.open().exclude(state__in=(BatchState.ACCEPTED, BatchState.ISOLATING))
-    # Records leave a batch that is divided for its parts: those that are left are counted one by one.
+    # While a batch is isolated, its records move to smaller batches, so its record_count is too high.
     left = OutboxRecord.rows.using(using).filter(closed_as__isnull=True, batch__state=BatchState.ISOLATING)
     return {
         "pending": OutboxRecord.rows.using(using).pending().count(),
         "unsent": sum(unsent.values_list("record_count", flat=True)) + left.count(),
         "accepted": sum(accepted.values_list("record_count", flat=True)),
-        "followed": batches.filter(next_poll_at__isnull=False).count(),
+        "to_poll": batches.filter(next_poll_at__isnull=False).count(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Why a record or a batch is where it is: a sentence for each state, each time with its reason."""
+"""The explanations: sentences for each state, with the reason and the next step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from evermuse_outbox import outbox
-from evermuse_outbox.insight.explain import explain_batch, explain_group, explain_record, explain_workspace
+from evermuse_outbox.insight import explain_batch, explain_group, explain_record, explain_workspace
 from evermuse_outbox.models import (
     BatchState,
     GroupState,
@@ -25,7 +25,7 @@ SHOWN = "2026-03-01 12:30:00 UTC"
 FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 
 
-def hold(alias, state=WorkspaceState.PAUSED, until=AT, reason="401: the key is wrong"):
+def block(alias, state=WorkspaceState.PAUSED, until=AT, reason="401: the key is wrong"):
     return OutboxWorkspace.objects.using(alias).create(
         name="default", state=state, blocked_until=until, reason=reason
     )
@@ -40,39 +40,40 @@ def reject(alias, row, batch=None, message="data is required"):
 # --- pending ------------------------------------------------------------------------------------------
 
 
-def test_pending_and_its_turn_will_come(alias):
-    assert explain_record(record_in(alias, "pending")).startswith("Waiting for its turn: the workers send")
+def test_pending_and_ready_to_send(alias):
+    assert explain_record(record_in(alias, "pending")).startswith("Ready to send: the workers send")
 
 
 def test_pending_and_lingering(alias, outbox_settings):
     outbox_settings(LINGER=600)
     row = record_in(alias, "pending")
     until = timezone.localtime(row.enqueued_at + timedelta(seconds=600)).strftime("%Y-%m-%d %H:%M:%S UTC")
-    assert explain_record(row) == f"Lingering until {until} for company of its group."
+    assert explain_record(row) == f"Waiting until {until} for other records of its group (LINGER)."
 
 
-def test_pending_behind_an_older_version(alias):
+def test_pending_while_an_older_version_is_sent(alias):
     older = outbox.enqueue(record(1), using=alias)
-    fence = batch_in(alias, BatchState.IN_DOUBT)
-    OutboxRecord.rows.using(alias).filter(pk=older.pk).update(batch=fence)
+    blocker = batch_in(alias, BatchState.IN_DOUBT)
+    OutboxRecord.rows.using(alias).filter(pk=older.pk).update(batch=blocker)
     newer = outbox.enqueue(record(1), using=alias)
-    told = explain_record(newer)
-    assert told.startswith(f"Waiting behind batch #{fence.pk}, which carries an older version")
-    type(fence).objects.using(alias).filter(pk=fence.pk).update(state=BatchState.SPLIT)
-    assert "behind" not in explain_record(newer)
+    expected = f"Waiting for batch #{blocker.pk}, which contains an older version of the same record."
+    assert explain_record(newer) == expected
+    type(blocker).objects.using(alias).filter(pk=blocker.pk).update(state=BatchState.SPLIT)
+    assert "older version" not in explain_record(newer)
 
 
-def test_pending_in_a_held_workspace(alias):
-    hold(alias)
+def test_pending_in_a_paused_workspace(alias):
+    block(alias)
     assert explain_record(record_in(alias, "pending")) == (
-        f"Waiting, as its workspace is held. Paused until {SHOWN}, then it is tried again: 401: the key is wrong"
+        f"Waiting, because its workspace does not send. Paused until {SHOWN} because: 401: the key is wrong. "
+        "Then it is tried again."
     )
 
 
-def test_pending_in_a_workspace_that_is_no_more(alias):
+def test_pending_in_a_workspace_that_is_not_in_the_settings(alias):
     row = record_in(alias, "pending", workspace="gone")
     assert explain_record(row) == (
-        "Waiting: the settings know no workspace 'gone', so no worker looks for it."
+        "Waiting: the settings have no workspace 'gone', so no worker sends this record."
     )
 
 
@@ -82,7 +83,8 @@ def test_pending_in_a_workspace_that_is_no_more(alias):
 def test_in_flight(alias):
     batch = batch_in(alias, BatchState.SENDING, leased_until=AT)
     assert explain_record(record_in(alias, "pending", batch)) == (
-        f"In batch #{batch.pk}. A worker is sending it, or waits for its slot; its lease runs until {SHOWN}."
+        f"In batch #{batch.pk}. A worker is sending it or waits for a permit of the rate limit; "
+        f"its lease ends at {SHOWN}."
     )
 
 
@@ -115,17 +117,17 @@ def test_rejected_with_its_batch(alias):
     assert explain_record(row).endswith("Evermuse says FAILED: disk full")
 
 
-def test_rejected_without_a_word(alias):
-    assert explain_record(record_in(alias, "rejected")) == "Nobody has left a reason."
+def test_rejected_without_a_reason(alias):
+    assert explain_record(record_in(alias, "rejected")) == "No reason was recorded."
 
 
 def test_superseded(alias):
     row = record_in(alias, "superseded", superseded_by=77)
-    assert explain_record(row) == "A newer version, record #77, took its place."
+    assert explain_record(row) == "Superseded by a newer version, record #77."
 
 
 def test_discarded(alias):
-    assert explain_record(record_in(alias, "discarded")) == "Discarded by a person; it will not be sent."
+    assert explain_record(record_in(alias, "discarded")) == "Discarded by an operator; it will not be sent."
 
 
 # --- batches ------------------------------------------------------------------------------------------
@@ -133,38 +135,40 @@ def test_discarded(alias):
 
 def test_sealed_for_later(alias):
     batch = batch_in(alias, BatchState.SEALED, due_at=FUTURE, message="HTTP 503")
-    assert explain_batch(batch) == "To be sent at 2999-01-01 00:00:00 UTC. Last time: HTTP 503."
+    assert explain_batch(batch) == "To be sent at 2999-01-01 00:00:00 UTC. Last attempt: HTTP 503."
 
 
 def test_sealed_and_due(alias):
     assert explain_batch(batch_in(alias, BatchState.SEALED, due_at=AT)) == (
-        f"Due since {SHOWN}: the workers send as fast as the limit of the key allows."
+        f"Due since {SHOWN}: the workers send as fast as the rate limit of the API key allows."
     )
 
 
-def test_sealed_in_a_held_workspace(alias):
-    hold(alias, WorkspaceState.THROTTLED, reason="HTTP 429.")
+def test_sealed_in_a_throttled_workspace(alias):
+    block(alias, WorkspaceState.THROTTLED, reason="HTTP 429.")
     assert explain_batch(batch_in(alias, BatchState.SEALED, due_at=AT)) == (
-        f"Waiting, as its workspace is held. Throttled until {SHOWN}, then it is tried again: HTTP 429."
+        f"Waiting, because its workspace does not send. Throttled until {SHOWN} because: HTTP 429. "
+        "Then it is tried again."
     )
 
 
 def test_in_doubt(alias):
     batch = batch_in(alias, BatchState.IN_DOUBT, in_doubt=True, due_at=FUTURE, message="timed out.")
     assert explain_batch(batch) == (
-        "Evermuse may have it or not; it is asked again with the same key and bytes. "
-        "To be sent at 2999-01-01 00:00:00 UTC. Last time: timed out."
+        "Evermuse may have it already, so it is sent again with the same key and the same bytes. "
+        "To be sent at 2999-01-01 00:00:00 UTC. Last attempt: timed out."
     )
 
 
 def test_accepted(alias):
     batch = batch_in(alias, BatchState.ACCEPTED, next_poll_at=AT)
     assert explain_batch(batch) == (
-        f"Evermuse has it as remote-1 and says nothing yet; asked again at {SHOWN}."
+        f"Evermuse accepted it as remote-1 and reports no state yet; the next poll is at {SHOWN}."
     )
     batch.remote_status, batch.next_poll_at = "LANDED", None
     assert (
-        explain_batch(batch) == "Evermuse has it as remote-1 and says LANDED; asked again at no known time."
+        explain_batch(batch)
+        == "Evermuse accepted it as remote-1 and reports LANDED; the next poll is at no known time."
     )
 
 
@@ -176,9 +180,9 @@ def test_complete_with_and_without_attachments(alias):
 
 
 def test_refused(alias):
-    assert explain_batch(batch_in(alias, BatchState.REFUSED)) == "Evermuse refused all of it."
+    assert explain_batch(batch_in(alias, BatchState.REFUSED)) == "Evermuse refused all its records."
     batch = batch_in(alias, BatchState.REFUSED, message="400: bad data")
-    assert explain_batch(batch) == "Evermuse refused all of it. 400: bad data"
+    assert explain_batch(batch) == "Evermuse refused all its records. 400: bad data"
 
 
 @pytest.mark.parametrize(
@@ -186,25 +190,25 @@ def test_refused(alias):
     [
         (
             BatchState.SPLIT,
-            "Refused in part; the others went on in no batch. Why.",
-            "Refused in part; the others went on in {}. Why.",
+            "Evermuse refused it in part. The other records are in no other batch. Why.",
+            "Evermuse refused it in part. The other records are in {}. Why.",
         ),
         (
             BatchState.FAILED,
-            "Why. It waits for a person to retry its records.",
+            "Why. To send its records again, retry them.",
             "Why. Sent again under a new key as {}.",
         ),
     ],
 )
-def test_what_went_on_in_other_batches(alias, state, alone, with_parts):
+def test_batches_with_later_batches(alias, state, alone, with_parts):
     batch = batch_in(alias, state, message="Why.")
     assert explain_batch(batch) == alone
     parts = [batch_in(alias, BatchState.SEALED, parent=batch) for _ in range(2)]
     assert explain_batch(batch) == with_parts.format(", ".join(f"#{part.pk}" for part in parts))
 
 
-def test_failed_without_a_word(alias):
-    assert explain_batch(batch_in(alias, BatchState.FAILED)).startswith("Failed. It waits for a person")
+def test_failed_without_a_reason(alias):
+    assert explain_batch(batch_in(alias, BatchState.FAILED)).startswith("Failed. To send its records again")
 
 
 # --- workspaces ---------------------------------------------------------------------------------------
@@ -213,53 +217,56 @@ def test_failed_without_a_word(alias):
 @pytest.mark.parametrize(
     ("state", "word"), [("paused", "Paused"), ("backing_off", "Backing off"), ("throttled", "Throttled")]
 )
-def test_a_held_workspace(alias, state, word):
-    row = hold(alias, state)
-    assert explain_workspace(row) == f"{word} until {SHOWN}, then it is tried again: 401: the key is wrong"
+def test_a_workspace_that_does_not_send(alias, state, word):
+    row = block(alias, state)
+    assert explain_workspace(row) == (
+        f"{word} until {SHOWN} because: 401: the key is wrong. Then it is tried again."
+    )
     row.blocked_until = None
-    assert explain_workspace(row) == f"{word} for now: 401: the key is wrong"
+    assert explain_workspace(row) == f"{word} because: 401: the key is wrong."
 
 
-def test_an_open_workspace(alias):
-    assert explain_workspace(hold(alias, WorkspaceState.ACTIVE)) == "Open."
+def test_an_active_workspace(alias):
+    assert explain_workspace(block(alias, WorkspaceState.ACTIVE)) == "Active."
 
 
-# --- groups, dividing, versions that were rejected --------------------------------------------------------
+# --- groups, isolation, rejected versions ----------------------------------------------------------------
 
 
 def test_pending_in_a_paused_group(alias):
     group(alias, since=AT, blocked_until=FUTURE)
-    told = explain_record(record_in(alias, "pending"))
-    assert told.startswith(
-        f"Waiting, as its group is held. Paused, as everything is refused alike since {SHOWN}."
+    text = explain_record(record_in(alias, "pending"))
+    assert text.startswith(
+        "Waiting, because its group is paused. "
+        f"Paused because Evermuse has refused every record with the same error since {SHOWN}."
     )
-    assert "Look at the project id." in told
+    assert "Look at the project id." in text
 
 
 def test_a_suspected_group(alias):
-    told = explain_group(group(alias, GroupState.SUSPECTED, since=AT))
-    assert told.startswith(f"Batches refused alike in a row since {SHOWN}: 3.")
-    assert told.endswith("no such project.")
+    text = explain_group(group(alias, GroupState.SUSPECTED, since=AT))
+    assert text.startswith(f"Batches refused in a row with the same error since {SHOWN}: 3.")
+    assert text.endswith("no such project.")
 
 
-def test_in_a_batch_that_is_divided(alias):
-    divided = batch_in(
+def test_in_a_batch_that_is_isolated(alias):
+    isolated = batch_in(
         alias, BatchState.ISOLATING, isolation={"found": 2, "cleared": 30}, message="HTTP 400: no"
     )
-    part = batch_in(alias, BatchState.SENDING, parent=divided)
-    told = explain_record(record_in(alias, "pending", divided))
-    assert told.startswith(f"In batch #{divided.pk}. Evermuse refused it and did not say for whose sake")
-    assert "Found bad until now: 2; accepted: 30." in told
-    assert f"Batch #{part.pk} is tried now" in told
-    assert told.endswith("HTTP 400: no.")
+    part = batch_in(alias, BatchState.SENDING, parent=isolated)
+    text = explain_record(record_in(alias, "pending", isolated))
+    assert text.startswith(f"In batch #{isolated.pk}. Evermuse refused it without naming the bad records")
+    assert "Found bad so far: 2; accepted: 30." in text
+    assert f"Batch #{part.pk} is tried now" in text
+    assert text.endswith("HTTP 400: no.")
 
 
 def test_a_withdrawn_batch(alias):
-    told = explain_batch(batch_in(alias, BatchState.WITHDRAWN, message="Its group was paused."))
-    assert told == "Withdrawn: it will not be sent. Its group was paused."
+    text = explain_batch(batch_in(alias, BatchState.WITHDRAWN, message="Its group was paused."))
+    assert text == "Withdrawn: it will not be sent. Its group was paused."
 
 
-def test_a_rejected_version_is_seen_on_both(alias):
+def test_a_rejected_version_is_explained_on_both_records(alias):
     held, older, newer = (outbox.enqueue(record(1, data={"v": v}), using=alias) for v in range(3))
     rows = OutboxRecord.rows.using(alias)
     rows.filter(pk=held.pk).update(batch=batch_in(alias, BatchState.COMPLETE))
@@ -268,10 +275,10 @@ def test_a_rejected_version_is_seen_on_both(alias):
     reject(alias, newer)
     of = OutboxRecord.objects.using(alias)
     assert explain_record(of.get(pk=older.pk)) == (
-        f"A newer version, record #{newer.pk}, took its place. The last version, record #{newer.pk}, was rejected: "
-        "mend its cause and retry that one."
+        f"Superseded by a newer version, record #{newer.pk}. The latest version, record #{newer.pk}, was rejected: "
+        "correct the cause and retry that record."
     )
     assert explain_record(of.get(pk=newer.pk)).endswith(
-        f"data is required. An older version, record #{older.pk}, was set aside for it and is not sent either. "
+        f"data is required. The older version, record #{older.pk}, was superseded and is not sent either. "
         f"Evermuse still has an older version, record #{held.pk}."
     )

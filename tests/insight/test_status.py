@@ -1,4 +1,4 @@
-"""The outbox in figures, on every database; and rows in each state, for other tests too."""
+"""The figures of the outbox on every database; and helpers that create rows, for other tests too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from evermuse_outbox import outbox
-from evermuse_outbox.insight.status import oldest_unsent, record_counts, status, unfinished, workspaces
+from evermuse_outbox.insight import (
+    collect_status,
+    count_records,
+    count_unfinished,
+    oldest_unsent_seconds,
+    workspace_states,
+)
 from evermuse_outbox.models import (
     BatchState,
     GroupState,
@@ -46,7 +52,7 @@ EMPTY_BATCHES = dict.fromkeys(
 
 
 def batch_in(alias: str, state: str, **changes: Any) -> OutboxBatch:
-    """A batch in that state, with what the constraints ask of it."""
+    """Create a batch in that state with the fields that its constraints require."""
     now = timezone.now()
     fields: dict[str, Any] = {
         "workspace": "default",
@@ -70,7 +76,7 @@ def batch_in(alias: str, state: str, **changes: Any) -> OutboxBatch:
 
 
 def record_in(alias: str, state: str, batch: OutboxBatch | None = None, **changes: Any) -> OutboxRecord:
-    """A record in that state of :class:`RecordState`, in ``batch`` or in one that fits."""
+    """Create a record in that state of :class:`RecordState`, in ``batch`` or in a suitable batch."""
     ends = {RecordState.IN_FLIGHT: BatchState.SENDING, RecordState.DELIVERED: BatchState.COMPLETE}
     if batch is None and state in ends:
         batch = batch_in(alias, ends[RecordState(state)])
@@ -80,7 +86,7 @@ def record_in(alias: str, state: str, batch: OutboxBatch | None = None, **change
     return OutboxRecord.objects.using(alias).get(pk=row.pk)
 
 
-def hold(alias, state, until=None, reason="because", name="default"):
+def block(alias, state, until=None, reason="because", name="default"):
     OutboxWorkspace.objects.using(alias).create(name=name, state=state, blocked_until=until, reason=reason)
 
 
@@ -90,7 +96,7 @@ def grow_old(alias, row, seconds):
 
 
 def test_an_empty_outbox_has_every_figure(alias):
-    assert status(alias) == {
+    assert collect_status(alias) == {
         "records": EMPTY_RECORDS,
         "batches": EMPTY_BATCHES,
         "oldest_unsent_seconds": None,
@@ -104,7 +110,7 @@ def test_each_state_of_records_is_counted(alias):
     for times, state in enumerate(RecordState, start=1):
         for _ in range(times):
             record_in(alias, state)
-    counted = record_counts(alias)
+    counted = count_records(alias)
     assert counted == {state.value: times for times, state in enumerate(RecordState, start=1)}
     for state in RecordState:
         assert OutboxRecord.objects.using(alias).filter(state=state).count() == counted[state]
@@ -112,29 +118,29 @@ def test_each_state_of_records_is_counted(alias):
 
 @pytest.mark.parametrize(
     "state", sorted(set(BatchState) - {BatchState.FAILED, BatchState.WITHDRAWN})
-)  # nothing stays in those
+)  # no record stays in these
 def test_the_state_of_a_batch_is_the_state_of_its_records(alias, state):
     record_in(alias, "pending", batch_in(alias, state))
     expected = {"complete": "delivered"}.get(state, "in_flight")
-    assert record_counts(alias) == EMPTY_RECORDS | {expected: 1}
-    assert status(alias)["batches"] == EMPTY_BATCHES | {str(state): 1}
+    assert count_records(alias) == EMPTY_RECORDS | {expected: 1}
+    assert collect_status(alias)["batches"] == EMPTY_BATCHES | {str(state): 1}
 
 
 @pytest.mark.parametrize("state", ["rejected", "superseded", "discarded"])
-def test_a_record_that_was_closed_is_so_whatever_its_batch_came_to(alias, state):
+def test_a_closed_record_has_its_state_in_any_batch(alias, state):
     record_in(alias, state, batch_in(alias, BatchState.COMPLETE))
-    assert record_counts(alias) == EMPTY_RECORDS | {state: 1}
+    assert count_records(alias) == EMPTY_RECORDS | {state: 1}
 
 
 def test_the_number_of_queries_does_not_grow_with_the_outbox(alias):
     for state in RecordState:
         record_in(alias, state)
     with CaptureQueriesContext(connections[alias]) as few:
-        status(alias)
+        collect_status(alias)
     for state in [*RecordState] * 3:
         record_in(alias, state)
     with CaptureQueriesContext(connections[alias]) as many:
-        status(alias)
+        collect_status(alias)
     assert len(few) == len(many) <= 9
 
 
@@ -142,42 +148,42 @@ def test_the_number_of_queries_does_not_grow_with_the_outbox(alias):
 
 
 @pytest.mark.parametrize("state", [BatchState.SEALED, BatchState.SENDING, BatchState.IN_DOUBT])
-def test_what_evermuse_has_not_accepted_is_unsent(alias, state):
+def test_a_record_that_evermuse_has_not_accepted_is_unsent(alias, state):
     grow_old(alias, record_in(alias, "pending", batch_in(alias, state)), 500)
     grow_old(alias, record_in(alias, "pending"), 100)
-    assert 500 <= oldest_unsent(alias) < 560
+    assert 500 <= oldest_unsent_seconds(alias) < 560
 
 
-def test_the_oldest_may_be_pending(alias):
+def test_the_oldest_unsent_record_can_be_pending(alias):
     grow_old(alias, record_in(alias, "in_flight"), 100)
     grow_old(alias, record_in(alias, "pending"), 500)
-    assert 500 <= oldest_unsent(alias) < 560
+    assert 500 <= oldest_unsent_seconds(alias) < 560
 
 
 @pytest.mark.parametrize("state", [BatchState.ACCEPTED, BatchState.COMPLETE])
-def test_what_evermuse_has_accepted_is_not_unsent(alias, state):
+def test_a_record_that_evermuse_has_accepted_is_not_unsent(alias, state):
     record_in(alias, "pending", batch_in(alias, state, remote_id="r"))
     for closed in ("rejected", "superseded", "discarded"):
         record_in(alias, closed)
         record_in(alias, closed, batch_in(alias, BatchState.SEALED))
-    assert oldest_unsent(alias) is None
+    assert oldest_unsent_seconds(alias) is None
 
 
 def test_a_record_from_a_clock_that_is_ahead_has_no_negative_age(alias):
     grow_old(alias, record_in(alias, "pending"), -500)
-    assert oldest_unsent(alias) == 0.0
+    assert oldest_unsent_seconds(alias) == 0.0
 
 
 # --- workspaces ---------------------------------------------------------------------------------------
 
 
-def test_a_held_workspace_is_told_with_its_reason_and_its_end(alias, outbox_settings):
+def test_a_paused_workspace_has_a_reason_and_an_end(alias, outbox_settings):
     outbox_settings(WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     until = timezone.now() + timedelta(minutes=1)
-    hold(alias, WorkspaceState.PAUSED, until.replace(microsecond=0), "401: key missing or wrong")
-    hold(alias, WorkspaceState.ACTIVE, name="eu", reason="")
-    hold(alias, WorkspaceState.PAUSED, name="gone")
-    assert workspaces(alias) == {
+    block(alias, WorkspaceState.PAUSED, until.replace(microsecond=0), "401: key missing or wrong")
+    block(alias, WorkspaceState.ACTIVE, name="eu", reason="")
+    block(alias, WorkspaceState.PAUSED, name="gone")
+    assert workspace_states(alias) == {
         "default": {
             "state": "paused",
             "blocked_until": until.replace(microsecond=0).isoformat(),
@@ -185,19 +191,19 @@ def test_a_held_workspace_is_told_with_its_reason_and_its_end(alias, outbox_sett
         },
         "eu": {"state": "active"},
     }
-    assert json.loads(json.dumps(status(alias))) == status(alias)
+    assert json.loads(json.dumps(collect_status(alias))) == collect_status(alias)
 
 
-def test_a_hold_without_an_end(alias):
-    hold(alias, WorkspaceState.BACKING_OFF)
-    assert workspaces(alias)["default"]["blocked_until"] is None
+def test_a_workspace_that_backs_off_without_an_end(alias):
+    block(alias, WorkspaceState.BACKING_OFF)
+    assert workspace_states(alias)["default"]["blocked_until"] is None
 
 
 # --- what is left -------------------------------------------------------------------------------------
 
 
-def test_what_is_unfinished(alias):
-    assert unfinished(alias) == {"pending": 0, "unsent": 0, "accepted": 0, "followed": 0}
+def test_what_is_count_unfinished(alias):
+    assert count_unfinished(alias) == {"pending": 0, "unsent": 0, "accepted": 0, "to_poll": 0}
     record_in(alias, "pending")
     for state in (BatchState.SEALED, BatchState.SENDING, BatchState.IN_DOUBT):
         batch_in(alias, state, record_count=5)
@@ -206,22 +212,22 @@ def test_what_is_unfinished(alias):
     batch_in(alias, BatchState.COMPLETE, record_count=7)
     for state in ("delivered", "rejected", "superseded", "discarded"):
         record_in(alias, state)
-    assert unfinished(alias) == {"pending": 1, "unsent": 15, "accepted": 7, "followed": 2}
+    assert count_unfinished(alias) == {"pending": 1, "unsent": 15, "accepted": 7, "to_poll": 2}
     assert OutboxBatch.objects.using(alias).count() == 7
 
 
-def test_what_is_left_in_a_batch_that_is_divided_is_unsent(alias):
-    divided = batch_in(alias, BatchState.ISOLATING, record_count=1_000)
-    record_in(alias, "pending", divided)
-    batch_in(alias, BatchState.SEALED, record_count=5, parent=divided)
-    assert unfinished(alias)["unsent"] == 6
+def test_records_left_in_an_isolated_batch_are_unsent(alias):
+    isolated = batch_in(alias, BatchState.ISOLATING, record_count=1_000)
+    record_in(alias, "pending", isolated)
+    batch_in(alias, BatchState.SEALED, record_count=5, parent=isolated)
+    assert count_unfinished(alias)["unsent"] == 6
 
 
 # --- groups -------------------------------------------------------------------------------------------
 
 
 def group(alias, state=GroupState.PAUSED, **changes):
-    """A group in trouble, with what the constraints ask of it."""
+    """Create a row of a group with the fields that its constraints require."""
     fields = {
         "scope": group_key("default", "message", "prod-abc"),
         "workspace": "default",
@@ -240,11 +246,11 @@ def group(alias, state=GroupState.PAUSED, **changes):
     return OutboxGroup.objects.using(alias).create(**fields | changes)
 
 
-def test_paused_groups_say_why_and_how_to_go_on(alias):
+def test_paused_groups_have_a_reason_and_advice(alias):
     group(alias, GroupState.SUSPECTED, scope="other")
     row = group(alias)
-    (told,) = status(alias)["paused_groups"]
-    assert told == {
+    (paused,) = collect_status(alias)["paused_groups"]
+    assert paused == {
         "workspace": "default",
         "type": "message",
         "product_id": "prod-abc",

@@ -187,5 +187,5 @@ def test_large_tables_are_told_of_in_the_status(alias, monkeypatch):
     out = StringIO()
     call_command("outbox_status", "--database", alias, stdout=out)
     lines = [line for line in out.getvalue().splitlines() if line.startswith("Table")]
-    said = "about 9,000 rows and 1,000 dead ones (10%), 5.0\xa0GB, last vacuum never"
+    said = "about 9,000 rows and 1,000 dead rows (10%), 5.0\xa0GB, last vacuum never"
     assert lines == [f"Table {RECORDS}: {said}"]

@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from ...insight.explain import local
+from ...insight import to_local_time
 from ...models import BatchState, GroupState, RecordState, WorkspaceState
 
 EMPTY = "-"
@@ -86,7 +86,7 @@ def time_tag(at: datetime | None) -> SafeString | str:
     """Return the local date and time to the second; the line can break only between the two."""
     if at is None:
         return EMPTY
-    local_time = local(at)
+    local_time = to_local_time(at)
     return format_html(
         '<time datetime="{}">{}</time>',
         local_time.isoformat(),

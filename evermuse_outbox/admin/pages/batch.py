@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ...insight.explain import explain_batch
+from ...insight import explain_batch
 from ...models import BatchState, OutboxBatch, OutboxRecord, RecordState
 from .. import html
 from ..actions import RetryAdmin, rejected_of_batches

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ...insight.explain import explain_group
+from ...insight import explain_group
 from ...models import GroupState, OutboxGroup, OutboxRecord
 from .. import html
 from ..actions import ResumeAdmin

@@ -15,7 +15,7 @@ from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ...insight.explain import explain_record
+from ...insight import explain_record
 from ...models import OutboxBatch, OutboxRecord, RecordState
 from .. import html
 from ..actions import RetryAdmin

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from ...conf import Workspace, get_settings
-from ...insight.explain import explain_workspace
+from ...insight import explain_workspace
 from ...models import OutboxWorkspace, WorkspaceState
 from .. import html
 from ..actions import ResumeAdmin

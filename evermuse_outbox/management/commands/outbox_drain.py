@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from tqdm import tqdm
 
-from ...insight.status import paused_groups, record_counts, unfinished, workspaces
+from ...insight import count_records, count_unfinished, paused_groups, workspace_states
 from .. import CommandWithExamples, add_database, databases_of
 
 CHECK_INTERVAL = 0.5
@@ -42,16 +42,16 @@ class Command(CommandWithExamples):
         databases = databases_of(options)
         timeout = options["timeout"]
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
-        left = _add_up(unfinished, databases)
+        left = _add_up(count_unfinished, databases)
         with tqdm(total=_records_in(left), unit=" records", disable=None, file=sys.stderr) as bar:
             while any(left.values()):
                 if time.monotonic() > deadline:
                     raise CommandError(_describe_rest(databases, left, timeout))
                 _update_bar(bar, left)
                 time.sleep(CHECK_INTERVAL)
-                left = _add_up(unfinished, databases)
+                left = _add_up(count_unfinished, databases)
             _update_bar(bar, left)
-        self._print_summary(_add_up(record_counts, databases))
+        self._print_summary(_add_up(count_records, databases))
 
     def _print_summary(self, counts: dict[str, int]) -> None:
         summary = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
@@ -67,7 +67,7 @@ def _update_bar(bar: tqdm[Any], left: dict[str, int]) -> None:
     # The host can enqueue records meanwhile, so the total can grow.
     bar.total = max(bar.total or 0, _records_in(left))
     bar.n = bar.total - _records_in(left)
-    bar.set_postfix({"batches to poll": left["followed"]}, refresh=False)
+    bar.set_postfix({"batches to poll": left["to_poll"]}, refresh=False)
     bar.refresh()
 
 
@@ -81,7 +81,7 @@ def _describe_rest(databases: Sequence[str], left: dict[str, int], timeout: floa
     )
     return (
         f"Not drained after {timeout:g} s: {left['pending']:,} records pending, "
-        f"{left['unsent']:,} records sealed but not sent, {left['followed']:,} batches not finished by Evermuse. {why}"
+        f"{left['unsent']:,} records sealed but not sent, {left['to_poll']:,} batches not finished by Evermuse. {why}"
     )
 
 
@@ -89,7 +89,7 @@ def _find_reasons(databases: Sequence[str]) -> list[str]:
     """Return why workspaces and groups do not send."""
     reasons = []
     for using in databases:
-        for name, workspace in workspaces(using).items():
+        for name, workspace in workspace_states(using).items():
             if "reason" in workspace:
                 reasons.append(f"workspace {name}: {workspace['reason']}")
         for group in paused_groups(using):

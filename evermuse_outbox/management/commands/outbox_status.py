@@ -11,8 +11,7 @@ from django.db import connections
 from django.template.defaultfilters import filesizeformat
 
 from ...conf import get_settings
-from ...insight.explain import explain_record
-from ...insight.status import status
+from ...insight import collect_status, explain_record
 from ...models import OutboxRecord, WorkspaceState
 from .. import CommandWithExamples
 
@@ -51,9 +50,9 @@ class Command(CommandWithExamples):
         if options["record"] is not None:
             self.stdout.write(self._explain(using, options["record"]))
         elif options["json"]:
-            self.stdout.write(json.dumps(status(using)))
+            self.stdout.write(json.dumps(collect_status(using)))
         else:
-            self._print_table(status(using))
+            self._print_table(collect_status(using))
 
     def _explain(self, using: str, pk: int) -> str:
         record = OutboxRecord.objects.using(using).filter(pk=pk).first()

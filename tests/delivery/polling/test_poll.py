@@ -299,7 +299,7 @@ def test_an_index_means_the_same_record_after_another_was_retried(context, alias
 
 
 def test_why_nothing_is_known_of_a_batch_is_told(context, alias, sandbox, clock):
-    from evermuse_outbox.insight.explain import explain_batch
+    from evermuse_outbox.insight import explain_batch
 
     sandbox.set_key("em_sk_sandbox", {"api:write"})
     accept(context, alias, 1)
