@@ -1,4 +1,4 @@
-"""A sandbox with a clock that stands still, and a client that holds every answer to the published shapes."""
+"""Fixtures: a sandbox with a controlled clock, and a client that compares each response with its published schema."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import requests
 
 from evermuse_outbox.sandbox import DEFAULT_KEY, Sandbox
 
-from .published import SHAPES
+from .published import RESPONSE_SCHEMAS
 
 INGEST = "/api/v1/ingest"
 BATCHES = "/api/v1/ingest/batches"
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """A clock in seconds since the epoch that only moves when :meth:`advance` is called."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -27,12 +27,16 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward."""
         self.now += seconds
 
 
 class Client:
-    """One key's view of a sandbox, over HTTP."""
+    """An HTTP client of a sandbox with one API key.
+
+    Each response must have its published shape, except with ``has_published_shape=False``.
+    """
 
     def __init__(self, sandbox: Sandbox, key: str | None = DEFAULT_KEY) -> None:
         self.sandbox = sandbox
@@ -40,7 +44,7 @@ class Client:
         self.session = requests.Session()
         self.session.trust_env = False
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,
@@ -48,45 +52,48 @@ class Client:
         data: Any = None,
         headers: dict[str, str] | None = None,
         params: Any = None,
-        shaped: bool = True,
+        has_published_shape: bool = True,
     ) -> requests.Response:
-        sent = {**({"x-api-key": self.key} if self.key is not None else {}), **(headers or {})}
+        """Send a request and return its response."""
+        all_headers = {**({"x-api-key": self.key} if self.key is not None else {}), **(headers or {})}
         response = self.session.request(
-            method, self.sandbox.url + path, data=data, headers=sent, params=params, timeout=10
+            method, self.sandbox.url + path, data=data, headers=all_headers, params=params, timeout=10
         )
-        if shaped:
-            hold_to_contract(response, path)
+        if has_published_shape:
+            check_shape(response, path)
         return response
 
     def post(self, content: Any, **options: Any) -> requests.Response:
+        """Post a JSON body: bytes as they are, anything else encoded."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         headers = {"Content-Type": "application/json", **options.pop("headers", {})}
-        return self.ask("POST", INGEST, data=body, headers=headers, **options)
+        return self.send("POST", INGEST, data=body, headers=headers, **options)
 
     def post_lines(self, records: list[Any], **options: Any) -> requests.Response:
+        """Post records as NDJSON."""
         body = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         return self.post(body, headers={"Content-Type": "application/x-ndjson"}, **options)
 
     def status(self, batch_id: str) -> dict[str, Any]:
-        response = self.ask("GET", f"{BATCHES}/{batch_id}")
+        """Return the status of a batch."""
+        response = self.send("GET", f"{BATCHES}/{batch_id}")
         assert response.status_code == 200, response.text
         return response.json()
 
     def page(self, **params: Any) -> dict[str, Any]:
-        response = self.ask("GET", BATCHES, params=params)
+        """Return a page of the listing of batches."""
+        response = self.send("GET", BATCHES, params=params)
         assert response.status_code == 200, response.text
         return response.json()
 
 
-def hold_to_contract(response: requests.Response, path: str) -> None:
-    """Fail where an answer is not exactly of its published shape."""
+def check_shape(response: requests.Response, path: str) -> None:
+    """Fail if a response does not match its published schema exactly."""
     assert response.headers["Content-Type"] == "application/json"
-    shape = (
-        "refused"
-        if response.status_code >= 400
-        else {INGEST: "accepted", BATCHES: "page"}.get(path, "status")
+    name = (
+        "error" if response.status_code >= 400 else {INGEST: "accepted", BATCHES: "page"}.get(path, "status")
     )
-    SHAPES[shape].validate(response.json())
+    RESPONSE_SCHEMAS[name].validate(response.json())
     assert ("retryAfter" in response.json()) == (response.status_code == 429)
 
 
@@ -97,7 +104,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def serve(clock: Clock) -> Iterator[Callable[..., Sandbox]]:
-    """Start a sandbox with these arguments; without a rate limit that matters unless given."""
+    """Return a function that starts a sandbox with options. By default, the rate limit is very high."""
     with ExitStack() as stack:
 
         def start(**options: Any) -> Sandbox:
@@ -118,5 +125,5 @@ def client(sandbox: Sandbox) -> Client:
 
 @pytest.fixture
 def openapi(serve: Callable[..., Sandbox]) -> Client:
-    """A client of a sandbox that serves the OpenAPI document."""
+    """A client of a sandbox with the contract of the OpenAPI document."""
     return Client(serve(contract="openapi"))

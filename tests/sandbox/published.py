@@ -1,4 +1,4 @@
-"""The published contract as test data: valid records, the published examples, the shapes of answers."""
+"""The published contract as test data: valid records, the published examples, schemas of responses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jsonschema_rs
 
 
 def record(contract: str = "reference", **fields: Any) -> dict[str, Any]:
-    """A small valid record; a field of None is left out."""
+    """Return a small valid record. A field with the value None is omitted."""
     project = {"_project_id": "proj-1"} if contract == "reference" else {"_project_ids": ["proj-1"]}
     nature = {} if contract == "reference" else {"_nature": "evidence"}
     base = {
@@ -25,7 +25,7 @@ def record(contract: str = "reference", **fields: Any) -> dict[str, Any]:
 
 
 def records(count: int, contract: str = "reference", **fields: Any) -> list[dict[str, Any]]:
-    """As many different valid records."""
+    """Return valid records with different identities."""
     return [record(contract, _vendor_ids={"id": f"m-{number}"}, **fields) for number in range(count)]
 
 
@@ -123,7 +123,8 @@ NDJSON_EXAMPLE = [
 ]
 
 
-def closed(required: str, **properties: Any) -> dict[str, Any]:
+def closed_object(required: str, **properties: Any) -> dict[str, Any]:
+    """Return the schema of an object that must not have other fields. ``required`` is separated by spaces."""
     return {
         "type": "object",
         "additionalProperties": False,
@@ -134,7 +135,7 @@ def closed(required: str, **properties: Any) -> dict[str, Any]:
 
 COUNT = {"type": "integer", "minimum": 0}
 TEXT = {"type": "string"}
-ERROR = closed(
+ERROR = closed_object(
     "index code message",
     index=COUNT,
     code={"type": "string", "maxLength": 64},
@@ -144,10 +145,10 @@ ERRORS = {"type": "array", "maxItems": 20, "items": ERROR}
 COUNTS = {"acceptedCount": COUNT, "rejectedCount": COUNT, "totalErrorCount": COUNT}
 BATCH_ID = {"type": "string", "maxLength": 128}
 
-ACCEPTED = closed(
+ACCEPTED = closed_object(
     "batchId acceptedCount rejectedCount totalErrorCount", batchId=BATCH_ID, errors=ERRORS, **COUNTS
 )
-STATUS = closed(
+STATUS = closed_object(
     "batchId status acceptedCount rejectedCount totalErrorCount createdAt",
     batchId=BATCH_ID,
     status={"enum": ["LANDING", "LANDED", "PROCESSING", "COMPLETE", "FAILED"]},
@@ -161,12 +162,12 @@ STATUS = closed(
     attachmentDownloadStatus={"enum": ["PENDING", "IN_PROGRESS", "COMPLETE", "PARTIAL_FAILURE", "FAILED"]},
     **COUNTS,
 )
-PAGE = closed(
+PAGE = closed_object(
     "batches nextCursor",
     batches={"type": "array", "items": STATUS},
     nextCursor={"type": ["string", "null"], "maxLength": 256},
 )
-REFUSED = closed(
+ERROR_ENVELOPE = closed_object(
     "error message",
     error={"type": "string", "maxLength": 64, "minLength": 1},
     message={"type": "string", "maxLength": 2048, "minLength": 1},
@@ -174,7 +175,12 @@ REFUSED = closed(
     details={"type": "object"},
 )
 
-SHAPES = {
+RESPONSE_SCHEMAS = {
     name: jsonschema_rs.Draft202012Validator(schema)
-    for name, schema in {"accepted": ACCEPTED, "status": STATUS, "page": PAGE, "refused": REFUSED}.items()
+    for name, schema in {
+        "accepted": ACCEPTED,
+        "status": STATUS,
+        "page": PAGE,
+        "error": ERROR_ENVELOPE,
+    }.items()
 }

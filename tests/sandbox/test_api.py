@@ -1,4 +1,4 @@
-"""Routes, keys, permissions, idempotency and the listing."""
+"""Routes, API keys, permissions, idempotency and the listing of batches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .published import record, records
 @pytest.mark.parametrize(
     "path", ["/", "/api/v1/ingest/", "/api/v2/ingest", f"{BATCHES}/", f"{BATCHES}/a/b", "//["]
 )
-def test_unknown_paths(client, path):
-    response = client.ask("GET", path)
+def test_an_unknown_path_gets_404(client, path):
+    response = client.send("GET", path)
     assert (response.status_code, response.json()["error"]) == (404, "NOT_FOUND")
 
 
@@ -26,45 +26,49 @@ def test_unknown_paths(client, path):
     ("method", "path"),
     [("GET", INGEST), ("PUT", INGEST), ("POST", BATCHES), ("DELETE", f"{BATCHES}/x"), ("PATCH", INGEST)],
 )
-def test_wrong_methods(client, method, path):
-    response = client.ask(method, path)
+def test_a_wrong_method_gets_405(client, method, path):
+    response = client.send(method, path)
     assert (response.status_code, response.json()["error"]) == (405, "METHOD_NOT_ALLOWED")
 
 
 @pytest.mark.parametrize("key", [None, "", "em_sk_sandbox2", "EM_SK_SANDBOX"])
-def test_no_key_or_a_wrong_one(sandbox, key):
+def test_a_missing_or_unknown_key_gets_401(sandbox, key):
     client = Client(sandbox, key)
-    for response in (client.post([record()]), client.ask("GET", BATCHES), client.ask("GET", f"{BATCHES}/x")):
+    for response in (
+        client.post([record()]),
+        client.send("GET", BATCHES),
+        client.send("GET", f"{BATCHES}/x"),
+    ):
         assert response.status_code == 401
     assert sandbox.records() == []
 
 
-def test_permissions(serve):
+def test_a_key_needs_the_permission_of_the_endpoint(serve):
     sandbox = serve(keys={"em_sk_w": {"api:write"}, "em_sk_r": ["api:read"], "em_sk_none": ()})
-    writer, reader, nobody = (Client(sandbox, key) for key in ("em_sk_w", "em_sk_r", "em_sk_none"))
+    writer, reader, powerless = (Client(sandbox, key) for key in ("em_sk_w", "em_sk_r", "em_sk_none"))
     batch_id = writer.post([record()]).json()["batchId"]
     assert reader.status(batch_id)["acceptedCount"] == 1
     refusals = [
         reader.post([record()]),
-        writer.ask("GET", BATCHES),
-        writer.ask("GET", f"{BATCHES}/{batch_id}"),
-        nobody.post([record()]),
-        nobody.ask("GET", BATCHES),
+        writer.send("GET", BATCHES),
+        writer.send("GET", f"{BATCHES}/{batch_id}"),
+        powerless.post([record()]),
+        powerless.send("GET", BATCHES),
     ]
     assert [response.status_code for response in refusals] == [403] * 5
 
 
-def test_workspaces_see_only_their_own(serve):
+def test_a_key_sees_only_the_batches_of_its_workspace(serve):
     sandbox = serve(keys={"em_sk_a": ApiKey(workspace="a"), "em_sk_b": ApiKey(workspace="b")})
-    ours, theirs = Client(sandbox, "em_sk_a"), Client(sandbox, "em_sk_b")
-    batch_id = ours.post([record()]).json()["batchId"]
-    assert theirs.ask("GET", f"{BATCHES}/{batch_id}").status_code == 404
-    assert theirs.page() == {"batches": [], "nextCursor": None}
-    assert [batch["batchId"] for batch in ours.page()["batches"]] == [batch_id]
+    first, second = Client(sandbox, "em_sk_a"), Client(sandbox, "em_sk_b")
+    batch_id = first.post([record()]).json()["batchId"]
+    assert second.send("GET", f"{BATCHES}/{batch_id}").status_code == 404
+    assert second.page() == {"batches": [], "nextCursor": None}
+    assert [batch["batchId"] for batch in first.page()["batches"]] == [batch_id]
     assert (len(sandbox.records("a")), len(sandbox.records("b"))) == (1, 0)
 
 
-def test_keys_change_while_it_runs(sandbox, client):
+def test_keys_can_be_added_and_removed_while_it_runs(sandbox, client):
     sandbox.set_key("em_sk_new", {"api:write"})
     sandbox.remove_key("em_sk_sandbox")
     assert client.post([record()]).status_code == 401
@@ -74,73 +78,74 @@ def test_keys_change_while_it_runs(sandbox, client):
 # --- Idempotency-Key --------------------------------------------------------------------------
 
 
-def keyed(client, key, content, **options):
+def post_with_key(client, key, content, **options):
+    """Post a request with an Idempotency-Key."""
     return client.post(content, headers={"Idempotency-Key": key}, **options)
 
 
-def test_the_same_key_and_body_gives_the_first_answer_again(sandbox, client):
-    given = [record(), record(data=5)]
-    first = keyed(client, "k", given)
-    assert keyed(client, "k", given).content == first.content
+def test_the_same_key_and_body_gets_the_first_response_again(sandbox, client):
+    content = [record(), record(data=5)]
+    first = post_with_key(client, "k", content)
+    assert post_with_key(client, "k", content).content == first.content
     assert (len(sandbox.batches()), sandbox.records()[0].times) == (1, 1)
     assert [arrival.replayed for arrival in sandbox.arrivals] == [False, True]
 
 
 def test_the_same_key_with_another_body_is_a_conflict(sandbox, client):
-    keyed(client, "k", [record()])
-    response = keyed(client, "k", [record(data={})])
+    post_with_key(client, "k", [record()])
+    response = post_with_key(client, "k", [record(data={})])
     assert (response.status_code, response.json()["error"]) == (409, "IDEMPOTENCY_CONFLICT")
     assert [arrival.idempotency_key for arrival in sandbox.violations] == ["k"]
     assert sandbox.records()[0].record["data"] == {"text": "hello"}
 
 
-def test_another_key_or_none_means_another_batch(sandbox, client):
-    keyed(client, "a", [record()])
-    keyed(client, "b", [record()])
+def test_another_key_or_no_key_creates_another_batch(sandbox, client):
+    post_with_key(client, "a", [record()])
+    post_with_key(client, "b", [record()])
     client.post([record()])
     client.post([record()])
     assert (len(sandbox.batches()), sandbox.records()[0].times) == (4, 4)
 
 
-def test_a_key_of_256_characters(client):
-    assert keyed(client, "k" * 256, [record()]).status_code == 202
-    assert keyed(client, "k" * 257, [record()]).status_code == 400
+def test_an_idempotency_key_has_up_to_256_characters(client):
+    assert post_with_key(client, "k" * 256, [record()]).status_code == 202
+    assert post_with_key(client, "k" * 257, [record()]).status_code == 400
 
 
-def test_only_accepted_requests_are_remembered(sandbox, client):
-    assert keyed(client, "k", [record(data=5)]).status_code == 400
+def test_a_refused_request_does_not_use_up_its_idempotency_key(sandbox, client):
+    assert post_with_key(client, "k", [record(data=5)]).status_code == 400
     sandbox.fail_next(status=500)
-    assert keyed(client, "k", [record(data={"a": 1})], shaped=False).status_code == 500
-    assert keyed(client, "k", [record()]).status_code == 202
+    assert post_with_key(client, "k", [record(data={"a": 1})], has_published_shape=False).status_code == 500
+    assert post_with_key(client, "k", [record()]).status_code == 202
 
 
-def test_keys_can_be_forgotten(sandbox, client):
-    keyed(client, "k", [record()])
+def test_idempotency_keys_can_be_forgotten(sandbox, client):
+    post_with_key(client, "k", [record()])
     sandbox.forget_idempotency_keys()
-    keyed(client, "k", [record(data={})])
+    post_with_key(client, "k", [record(data={})])
     assert len(sandbox.batches()) == 2
 
 
-def test_the_same_key_from_many_at_once_is_accepted_once(sandbox, monkeypatch):
-    together = threading.Barrier(4, timeout=5)
+def test_concurrent_requests_with_the_same_key_create_one_batch(sandbox, monkeypatch):
+    barrier = threading.Barrier(4, timeout=5)
 
-    def judge_together(*arguments):
-        together.wait()  # nobody goes on before all have found the key to be new
+    def validate_after_barrier(*arguments):
+        barrier.wait()  # all requests have looked up the key before any of them is accepted
         return validate_records(*arguments)
 
-    monkeypatch.setattr(api, "validate_records", judge_together)
+    monkeypatch.setattr(api, "validate_records", validate_after_barrier)
     with ThreadPoolExecutor() as pool:
-        futures = [pool.submit(keyed, Client(sandbox), "k", records(2)) for _ in range(4)]
-    answers = {future.result().content for future in futures}
-    assert (len(answers), len(sandbox.batches()), sandbox.records()[0].times) == (1, 1, 1)
+        futures = [pool.submit(post_with_key, Client(sandbox), "k", records(2)) for _ in range(4)]
+    contents = {future.result().content for future in futures}
+    assert (len(contents), len(sandbox.batches()), sandbox.records()[0].times) == (1, 1, 1)
 
 
-# --- reading ----------------------------------------------------------------------------------
+# --- Statuses and the listing ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_id", ["unknown", "x" * 129, "%2F"])
-def test_an_unknown_batch(client, batch_id):
-    assert client.ask("GET", f"{BATCHES}/{batch_id}").status_code == 404
+def test_an_unknown_batch_gets_404(client, batch_id):
+    assert client.send("GET", f"{BATCHES}/{batch_id}").status_code == 404
 
 
 def test_a_status_has_the_counts_and_errors_of_its_batch(client, clock):
@@ -155,20 +160,20 @@ def test_a_status_has_the_counts_and_errors_of_its_batch(client, clock):
     }
 
 
-def test_the_listing_walks_back_from_the_newest(client):
+def test_the_listing_starts_with_the_newest_batch(client):
     sent = [client.post([record()]).json()["batchId"] for _ in range(25)]
     newest_first = sent[::-1]
     page = client.page()
     assert [batch["batchId"] for batch in page["batches"]] == newest_first[:20]
-    client.post([record()])  # a newer batch moves no page
-    rest = client.page(cursor=page["nextCursor"], limit=3)
-    assert [batch["batchId"] for batch in rest["batches"]] == newest_first[20:23]
-    last = client.page(cursor=rest["nextCursor"], limit=2)
+    client.post([record()])  # a newer batch does not shift the pages
+    second = client.page(cursor=page["nextCursor"], limit=3)
+    assert [batch["batchId"] for batch in second["batches"]] == newest_first[20:23]
+    last = client.page(cursor=second["nextCursor"], limit=2)
     assert [batch["batchId"] for batch in last["batches"]] == newest_first[23:]
     assert last["nextCursor"] is None
 
 
-def test_the_page_size(client):
+def test_a_page_has_up_to_100_batches_and_by_default_20(client):
     for _ in range(101):
         client.post([record()])
     assert len(client.page(limit=1)["batches"]) == 1
@@ -177,10 +182,10 @@ def test_the_page_size(client):
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "ten", "", "+5", "\u0665", "9" * 5_000])
-def test_no_other_page_size(client, limit):
-    assert client.ask("GET", BATCHES, params={"limit": limit}).status_code == 400
+def test_any_other_page_size_is_refused(client, limit):
+    assert client.send("GET", BATCHES, params={"limit": limit}).status_code == 400
 
 
 @pytest.mark.parametrize("cursor", ["", "first", "!!!", "YmVmb3JlOg", "é", "x" * 257])
-def test_no_other_cursor(client, cursor):
-    assert client.ask("GET", BATCHES, params={"cursor": cursor}).status_code == 400
+def test_any_other_cursor_is_refused(client, cursor):
+    assert client.send("GET", BATCHES, params={"cursor": cursor}).status_code == 400

@@ -1,4 +1,4 @@
-"""`manage.py evermuse_sandbox`, as a process of its own with no database and no settings to speak of."""
+"""``manage.py evermuse_sandbox`` in a separate process, without a database and almost without settings."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Address:
-    """What `Client` needs of a sandbox."""
+    """The part of a sandbox that ``Client`` uses."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
 
-def command(*arguments: str) -> subprocess.Popen[str]:
+def start_command(*arguments: str) -> subprocess.Popen[str]:
+    """Start the command without waiting for it."""
     return subprocess.Popen(
         [sys.executable, "-c", START, *arguments],
         cwd=ROOT,
@@ -47,24 +48,25 @@ def command(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def run():
-    """Start the command, give its process and address."""
-    running = []
+    """Return a function that starts the command and returns its process, its address and its first line."""
+    processes = []
 
     def start(*arguments: str) -> tuple[subprocess.Popen[str], Address, str]:
-        process = command("--port", "0", *arguments)
-        running.append(process)
+        process = start_command("--port", "0", *arguments)
+        processes.append(process)
         greeting = process.stdout.readline()
-        found = re.search(r"http://\S+?(?=,)", greeting)
-        assert found, greeting + process.stderr.read()
-        return process, Address(found[0]), greeting
+        url = re.search(r"http://\S+?(?=,)", greeting)
+        assert url, greeting + process.stderr.read()
+        return process, Address(url[0]), greeting
 
     yield start
-    for process in running:
+    for process in processes:
         process.kill()
         process.communicate()
 
 
-def ended(process: subprocess.Popen[str], number: int) -> str:
+def stop(process: subprocess.Popen[str], number: int) -> str:
+    """Stop the command with a signal and return its output."""
     process.send_signal(number)
     out, err = process.stdout.read(), process.stderr.read()
     assert (process.wait(timeout=10), err) == (0, "")
@@ -72,15 +74,15 @@ def ended(process: subprocess.Popen[str], number: int) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_line_for_each_request_and_a_summary(run, number):
+def test_it_prints_a_line_for_each_request_and_a_summary(run, number):
     process, address, greeting = run()
     assert "reference contract" in greeting
     assert "em_sk_sandbox" in greeting
     client = Client(address)
     client.post([record(), record(data=5)])
     client.post([record(data=5)])
-    client.ask("GET", BATCHES)
-    lines = ended(process, number).splitlines()
+    client.send("GET", BATCHES)
+    lines = stop(process, number).splitlines()
     posted, refused, read = lines[1:4]
     assert re.match(r"\d\d:\d\d:\d\d  POST /api/v1/ingest  message . 2  [\d,]+ bytes  202 batch_", posted)
     assert posted.endswith("  1 rejected")
@@ -89,51 +91,51 @@ def test_a_line_for_each_request_and_a_summary(run, number):
     assert lines[-1].startswith("Requests: 3 (200 × 1, 202 × 1, 400 × 1). Batches: 1. Records accepted: 1.")
 
 
-def test_keys_are_masked(run):
+def test_it_masks_api_keys(run):
     process, address, greeting = run("--key", "em_sk_first_secret", "--key", "em_sk_second_secret")
     Client(address, "em_sk_second_secret").post([record()])
-    Client(address, "em_sk_wrong\x1b[2Jkey").ask("GET", BATCHES, shaped=False)
-    said = greeting + ended(process, signal.SIGTERM)
-    assert "em_sk_fi…" in said
-    assert "em_sk_se…" in said
-    assert "secret" not in said
-    assert "\x1b" not in said
+    Client(address, "em_sk_wrong\x1b[2Jkey").send("GET", BATCHES, has_published_shape=False)
+    output = greeting + stop(process, signal.SIGTERM)
+    assert "em_sk_fi…" in output
+    assert "em_sk_se…" in output
+    assert "secret" not in output
+    assert "\x1b" not in output
 
 
-def test_quiet_and_the_other_contract(run):
+def test_its_options_reach_the_sandbox(run):
     process, address, _ = run("--quiet", "--contract", "openapi", "--rate-limit", "1", "--batch-seconds", "0")
     client = Client(address)
     assert client.post([record("openapi")]).status_code == 202
     assert client.post([record("openapi")]).status_code == 429
-    assert len(ended(process, signal.SIGTERM).splitlines()) == 2
+    assert len(stop(process, signal.SIGTERM).splitlines()) == 2
 
 
-def test_trouble_for_everybody(run):
+def test_with_fail_100_every_request_meets_a_fault(run):
     process, address, _ = run("--fail", "100", "--rate-limit", "1000")
     for _ in range(5):
         with contextlib.suppress(requests.ConnectionError):
-            assert Client(address).post([record()], shaped=False).status_code in (429, 500, 502)
-    told = ended(process, signal.SIGTERM)
-    assert told.count("injected fault") + told.count("connection dropped") == 5
+            assert Client(address).post([record()], has_published_shape=False).status_code in (429, 500, 502)
+    output = stop(process, signal.SIGTERM)
+    assert output.count("injected fault") + output.count("connection dropped") == 5
 
 
-def test_a_taken_port_is_told():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = command("--port", str(taken.getsockname()[1]))
+def test_a_port_in_use_is_reported():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = start_command("--port", str(listener.getsockname()[1]))
         _, err = process.communicate(timeout=10)
     assert process.returncode == 1
     assert err.startswith("CommandError: Cannot listen on 127.0.0.1:")
 
 
 @pytest.mark.parametrize("arguments", [["--fail", "101"], ["--batch-seconds", "nan"], ["--rate-limit", "0"]])
-def test_arguments_that_make_no_sense(arguments):
-    process = command(*arguments)
+def test_invalid_arguments_are_reported(arguments):
+    process = start_command(*arguments)
     _, err = process.communicate(timeout=10)
     assert process.returncode == 2
     assert arguments[0] in err
 
 
-def test_help_teaches():
-    out, _ = command("--help").communicate(timeout=10)
+def test_help_ends_with_examples():
+    out, _ = start_command("--help").communicate(timeout=10)
     assert "curl -X POST http://127.0.0.1:8787/api/v1/ingest" in out
     assert "\n  manage.py evermuse_sandbox --fail 20\n" in out

@@ -1,4 +1,4 @@
-"""Every field of a record at its edge and one past it, in both contracts."""
+"""Validation of records in both contracts: each field at its limit and beyond it."""
 
 from __future__ import annotations
 
@@ -120,15 +120,16 @@ INVALID = {
 
 @BOTH
 @pytest.mark.parametrize("fields", VALID.values(), ids=VALID)
-def test_takes_a_field_up_to_its_edge(contract, fields):
+def test_a_field_is_valid_up_to_its_limit(contract, fields):
     assert contract.errors(record(contract.name, **fields)) == []
 
 
 @BOTH
 @pytest.mark.parametrize("fields", INVALID.values(), ids=INVALID)
-def test_refuses_a_field_past_its_edge(contract, fields):
-    spoiled = {name: None if value is ... else value for name, value in fields.items()}
-    errors = contract.errors({**record(contract.name), **spoiled})
+def test_a_field_is_invalid_beyond_its_limit(contract, fields):
+    # In the table, ... stands for null, because record() omits a field with the value None.
+    invalid = {name: None if value is ... else value for name, value in fields.items()}
+    errors = contract.errors({**record(contract.name), **invalid})
     assert errors
     assert all(error.startswith(next(iter(fields))) for error in errors)
 
@@ -137,22 +138,22 @@ def test_refuses_a_field_past_its_edge(contract, fields):
 @pytest.mark.parametrize(
     "name", ["_type", "_schema_version", "_event_at", "_vendor_ids", "_product_id", "data"]
 )
-def test_requires_what_both_require(contract, name):
+def test_a_required_field_must_be_present(contract, name):
     (error,) = contract.errors(record(contract.name, **{name: None}))
     assert name in error
 
 
 @BOTH
 @pytest.mark.parametrize("value", [None, 5, "text", [], [record()]])
-def test_a_record_is_an_object(contract, value):
+def test_a_record_must_be_an_object(contract, value):
     (error,) = contract.errors(value)
     assert "object" in error
 
 
 @pytest.mark.parametrize("example", [*EXAMPLES.values(), NDJSON_EXAMPLE], ids=[*EXAMPLES, "ndjson"])
 def test_the_published_examples_are_valid(example):
-    for one in example["records"] if isinstance(example, dict) else example:
-        assert OPENAPI.errors(one) == []
+    for example_record in example["records"] if isinstance(example, dict) else example:
+        assert OPENAPI.errors(example_record) == []
 
 
 TYPES = ["email", "call", "meeting_notes", "conversation", "message", "email_thread", "call_transcription"]
@@ -160,23 +161,23 @@ TYPES = ["email", "call", "meeting_notes", "conversation", "message", "email_thr
 
 @BOTH
 @pytest.mark.parametrize("name", TYPES)
-def test_seven_types_of_both(contract, name):
+def test_both_contracts_have_seven_types(contract, name):
     assert contract.errors(record(contract.name, _type=name)) == []
 
 
 @pytest.mark.parametrize("name", ["document", "spreadsheet"])
-def test_two_types_of_the_openapi_document(name):
+def test_the_openapi_document_has_two_more_types(name):
     assert OPENAPI.errors(record("openapi", _type=name)) == []
     assert REFERENCE.errors(record(_type=name)) != []
 
 
 @BOTH
 @pytest.mark.parametrize("name", ["fax", "", "e-mail"])
-def test_no_other_type(contract, name):
+def test_any_other_type_is_invalid(contract, name):
     assert contract.errors(record(contract.name, _type=name)) != []
 
 
-def test_the_project_field_differs():
+def test_the_contracts_have_different_project_fields():
     assert REFERENCE.errors(record(_project_id=None, _project_ids=["p"])) == [
         '(record): "_project_id" is a required property'
     ]
@@ -185,7 +186,7 @@ def test_the_project_field_differs():
 
 
 @pytest.mark.parametrize(("value", "valid"), [("p" * 128, True), ("p" * 129, False), (["p"], False)])
-def test_one_project(value, valid):
+def test_project_id_of_the_reference_page(value, valid):
     assert (REFERENCE.errors(record(_project_id=value)) == []) is valid
 
 
@@ -193,28 +194,28 @@ def test_one_project(value, valid):
     ("value", "valid"),
     [(["p" * 128], True), (["p", "q"], True), (["p" * 129], False), ([], False), ("p", False)],
 )
-def test_many_projects(value, valid):
+def test_project_ids_of_the_openapi_document(value, valid):
     assert (OPENAPI.errors(record("openapi", _project_ids=value)) == []) is valid
 
 
-def test_nature_is_required_by_one_and_optional_in_the_other():
+def test_nature_is_required_by_the_openapi_document_only():
     assert OPENAPI.errors(record("openapi", _nature=None)) != []
     assert REFERENCE.errors(record(_nature=None)) == []
 
 
-def test_unknown_fields_are_refused_by_one_and_taken_by_the_other():
+def test_unknown_fields_are_valid_on_the_reference_page_only():
     assert OPENAPI.errors(record("openapi", colour="red")) != []
     assert REFERENCE.errors(record(colour="red")) == []
     assert REFERENCE.errors(record(_project_ids="anything")) == []
 
 
-def test_only_the_reference_page_folds_the_case_of_a_type():
-    shouted = record(_type="EMAIL")
-    assert REFERENCE.normalise(shouted)["_type"] == "email"
-    assert OPENAPI.normalise(shouted) is shouted
+def test_only_the_reference_page_converts_types_to_lower_case():
+    upper_case = record(_type="EMAIL")
+    assert REFERENCE.normalise(upper_case)["_type"] == "email"
+    assert OPENAPI.normalise(upper_case) is upper_case
 
 
-def test_an_error_names_its_path_and_not_the_value():
+def test_an_error_contains_the_path_and_not_the_value():
     (error,) = OPENAPI.errors(
         record("openapi", _attachments=[attachment(), attachment(filename="s3cret" * 100)])
     )
@@ -233,20 +234,20 @@ def test_data_may_be_nested_deeply():
     assert REFERENCE.errors(record(data=deep)) == []
 
 
-def test_an_unknown_contract():
+def test_an_unknown_contract_is_an_error():
     with pytest.raises(ValueError, match="reference"):
         load_contract("draft")
 
 
-def test_the_missing_extra_is_named(monkeypatch):
-    real = builtins.__import__
+def test_without_the_extra_the_error_names_it(monkeypatch):
+    original_import = builtins.__import__
 
-    def without(name, *args, **kwargs):
+    def import_without_validator(name, *args, **kwargs):
         if name == "jsonschema_rs":
             raise ImportError(name)
-        return real(name, *args, **kwargs)
+        return original_import(name, *args, **kwargs)
 
     monkeypatch.delitem(sys.modules, "jsonschema_rs")
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(builtins, "__import__", import_without_validator)
     with pytest.raises(SandboxUnavailable, match=r"evermuse-outbox\[sandbox\]"):
         load_contract("reference")

@@ -1,4 +1,4 @@
-"""Records by identity, and the life of batches."""
+"""Records by identity, and the lifecycle of batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .published import MEETING, record
 URL = "https://example.com/file"
 
 
-def test_a_later_arrival_overwrites(sandbox, client):
+def test_a_later_record_overwrites(sandbox, client):
     first = client.post([record(data={"version": 1})]).json()["batchId"]
     second = client.post([record(data={"version": 2})]).json()["batchId"]
     (stored,) = sandbox.records()
@@ -22,7 +22,7 @@ def test_a_later_arrival_overwrites(sandbox, client):
     assert (stored.times, stored.batch_ids) == (2, [first, second])
 
 
-def test_within_one_request_the_last_wins(sandbox, client):
+def test_in_one_request_the_last_record_wins(sandbox, client):
     client.post([record(data={"version": number}) for number in (1, 3, 2)])
     assert (sandbox.records()[0].record["data"], sandbox.records()[0].times) == ({"version": 2}, 3)
 
@@ -31,7 +31,7 @@ def test_within_one_request_the_last_wins(sandbox, client):
     "fields",
     [{"_event_at": "2026-02-24T12:34:56.999Z"}, {"_type": "MESSAGE"}, {"_product_id": "other"}],
 )
-def test_the_same_identity(sandbox, client, fields):
+def test_these_records_have_the_same_identity(sandbox, client, fields):
     client.post([record()])
     client.post([record(**fields)])
     (stored,) = sandbox.records()
@@ -49,20 +49,20 @@ def test_the_same_identity(sandbox, client, fields):
         {"_vendor_ids": {"id": "m-1", "more": "1"}},
     ],
 )
-def test_another_identity(sandbox, client, fields):
+def test_these_records_have_another_identity(sandbox, client, fields):
     client.post([record()])
     client.post([record(**fields)])
     assert [stored.times for stored in sandbox.records()] == [1, 1]
 
 
-def test_the_order_of_vendor_ids_is_no_difference(sandbox, client):
+def test_the_order_of_vendor_ids_does_not_matter(sandbox, client):
     client.post([record(_vendor_ids={"a": "1", "b": "2"})])
     client.post([record(_vendor_ids={"b": "2", "a": "1"})])
     assert sandbox.record("Message", {"b": "2", "a": "1"}, "2026-02-24T12:34:56.5Z").times == 2
     assert sandbox.record("email", {"b": "2", "a": "1"}, "2026-02-24T12:34:56Z") is None
 
 
-def test_a_line_is_kept_as_it_came(sandbox, client):
+def test_a_line_is_stored_byte_for_byte(sandbox, client):
     line = (
         b'  {"data":{"n":1.50, "n\\u0061me":"\xc3\xa9"},' + json.dumps(record(data=None)).encode()[1:] + b"\r"
     )
@@ -74,7 +74,7 @@ def test_a_line_is_kept_as_it_came(sandbox, client):
     assert (sandbox.records()[0].line, sandbox.records()[0].record) == (None, record())
 
 
-def test_a_long_run_keeps_counts_only(serve):
+def test_without_keep_records_only_counts_are_stored(serve):
     sandbox = serve(keep_records=False)
     Client(sandbox).post_lines([record()])
     (stored,) = sandbox.records()
@@ -82,27 +82,28 @@ def test_a_long_run_keeps_counts_only(serve):
     assert list(sandbox.arrivals[0].headers) == []
 
 
-# --- the life of a batch ----------------------------------------------------------------------
+# --- The lifecycle of a batch ----------------------------------------------------------------------
 
 
-def walk(client, clock, batch_id, steps):
-    """The status after each of these many seconds."""
+def statuses(client, clock, batch_id, steps):
+    """Advance the clock by each number of seconds and yield the status after it."""
     for seconds in steps:
-        clock.pass_(seconds)
+        clock.advance(seconds)
         yield client.status(batch_id)
 
 
-def test_a_batch_lives_by_its_age(serve, clock):
+def test_the_status_depends_on_the_age_of_the_batch(serve, clock):
     client = Client(serve(batch_seconds=4))
     batch_id = client.post([record()]).json()["batchId"]
-    seen = [
-        status["status"] for status in walk(client, clock, batch_id, [0, 0.99, 0.01, 1, 1.99, 0.01, 9_999])
+    progress = [
+        status["status"]
+        for status in statuses(client, clock, batch_id, [0, 0.99, 0.01, 1, 1.99, 0.01, 9_999])
     ]
-    assert seen == ["LANDING", "LANDING", "LANDED", "PROCESSING", "PROCESSING", "COMPLETE", "COMPLETE"]
+    assert progress == ["LANDING", "LANDING", "LANDED", "PROCESSING", "PROCESSING", "COMPLETE", "COMPLETE"]
     assert "attachmentDownloadStatus" not in client.status(batch_id)
 
 
-def test_a_batch_can_be_complete_at_once(serve):
+def test_with_zero_seconds_a_batch_is_complete_at_once(serve):
     client = Client(serve(batch_seconds=0))
     batch_id = client.post([record(_attachments=[{"type": "file", "vendor_url": URL}])]).json()["batchId"]
     status = client.status(batch_id)
@@ -112,21 +113,22 @@ def test_a_batch_can_be_complete_at_once(serve):
 def test_a_batch_can_fail(sandbox, client, clock):
     sandbox.fail_next(Fault.failed_batch())
     batch_id = client.post([record()]).json()["batchId"]
-    seen = [status["status"] for status in walk(client, clock, batch_id, [0, 0.5, 0.5, 1])]
-    assert seen == ["LANDING", "LANDED", "PROCESSING", "FAILED"]
-    assert sandbox.records() == []  # what failed never reached the lake
+    progress = [status["status"] for status in statuses(client, clock, batch_id, [0, 0.5, 0.5, 1])]
+    assert progress == ["LANDING", "LANDED", "PROCESSING", "FAILED"]
+    assert sandbox.records() == []  # the records of a failed batch are not stored
     client.post([record()])
     assert sandbox.records()[0].times == 1
 
 
-def attached(*urls):
-    return record(_attachments=[{"type": "file", "vendor_url": f"{URL}/{number}"} for number in urls])
+def record_with_attachments(*numbers):
+    """Return a record with an attachment for each number."""
+    return record(_attachments=[{"type": "file", "vendor_url": f"{URL}/{number}"} for number in numbers])
 
 
-def test_attachments_go_on_after_the_batch(serve, clock):
+def test_downloads_continue_after_the_batch_is_complete(serve, clock):
     client = Client(serve(batch_seconds=4, attachment_seconds=9))
-    batch_id = client.post([attached(1, 2, 3, 4)]).json()["batchId"]
-    seen = [
+    batch_id = client.post([record_with_attachments(1, 2, 3, 4)]).json()["batchId"]
+    progress = [
         (
             status["status"],
             status["attachmentDownloadStatus"],
@@ -134,9 +136,9 @@ def test_attachments_go_on_after_the_batch(serve, clock):
             status["attachmentDownloadFailed"],
             status["attachmentDownloadTotal"],
         )
-        for status in walk(client, clock, batch_id, [0, 1, 2, 1, 4.99, 0.01])
+        for status in statuses(client, clock, batch_id, [0, 1, 2, 1, 4.99, 0.01])
     ]
-    assert seen == [
+    assert progress == [
         ("LANDING", "PENDING", 0, 0, 4),
         ("LANDED", "IN_PROGRESS", 0, 0, 4),
         ("PROCESSING", "IN_PROGRESS", 1, 0, 4),
@@ -150,10 +152,10 @@ def test_attachments_go_on_after_the_batch(serve, clock):
     ("failing", "expected"),
     [(1, ("PARTIAL_FAILURE", 2, 1)), (3, ("FAILED", 0, 3)), (9, ("FAILED", 0, 3))],
 )
-def test_attachments_can_fail(sandbox, client, clock, failing, expected):
+def test_downloads_can_fail(sandbox, client, clock, failing, expected):
     sandbox.fail_next(Fault.failed_attachments(failing))
-    batch_id = client.post([attached(1, 2, 3)]).json()["batchId"]
-    clock.pass_(3)
+    batch_id = client.post([record_with_attachments(1, 2, 3)]).json()["batchId"]
+    clock.advance(3)
     status = client.status(batch_id)
     assert status["status"] == "COMPLETE"
     assert expected == (
