@@ -103,7 +103,7 @@ class Arrival:
 class ApiOptions:
     """Behaviour of an :class:`Api`. The class ``Sandbox`` describes the options that are not described here.
 
-    Args:
+    Attributes:
         lifecycle: Duration of the processing of a batch.
         clock: Function that returns the time in seconds.
         sleep: Function that waits for a number of seconds.

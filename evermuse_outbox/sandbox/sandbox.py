@@ -149,7 +149,7 @@ class Sandbox:
         Args:
             fault: The fault.
             count: Number of requests. None means every request until :meth:`clear_faults`.
-            fields: Attributes of a new :class:`Fault`, if ``fault`` is not given.
+            **fields: Attributes of a new :class:`Fault`, if ``fault`` is not given.
 
         Raises:
             ValueError: The count is below 1, or the attributes contradict each other.

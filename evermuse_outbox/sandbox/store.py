@@ -118,7 +118,7 @@ class BatchLifecycle:
 
     A batch is LANDING for the first quarter of ``seconds``, then LANDED for a quarter, then PROCESSING.
 
-    Args:
+    Attributes:
         seconds: Seconds from the creation of a batch until it is COMPLETE or FAILED.
         attachment_seconds: Seconds from the creation until all attachments are downloaded.
     """
