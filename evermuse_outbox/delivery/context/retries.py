@@ -45,7 +45,7 @@ def retry_on_database_error(
 ) -> T:
     """Run ``step`` and return its result; repeat it a few times after a conflict or a lost connection.
 
-    ``step`` must be safe to repeat after a rollback, and after a COMMIT whose answer was lost. Raise what ``step``
+    ``step`` must be safe to repeat after a rollback, and after a COMMIT with a lost answer. Raise what ``step``
     raises; raise the database error when the attempts are used up.
     """
     attempts = _Attempts(using, clock, clock.monotonic() + MAX_SECONDS, MAX_ATTEMPTS)

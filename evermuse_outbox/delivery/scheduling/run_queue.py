@@ -17,7 +17,7 @@ MAX_REMEMBERED = 64
 """Groups that are remembered as recently full, and groups that are remembered as resting."""
 
 MAX_RESUME_POINTS = 16
-"""Recently full groups whose resume point is passed to the group scan. Each one costs one more row in its VALUES list;
+"""Recently full groups that pass their resume point to the group scan. Each one costs one more row in its VALUES list;
 other groups leave few dead tuples."""
 
 FULL_SCAN_INTERVAL = 50
@@ -66,7 +66,7 @@ class RunQueue:
     resume_points: dict[Group, ResumePoint] = field(default_factory=dict)
     """Of the groups in the queue and of those that are often full. Before a resume point lie dead tuples of sealed
     records, which PostgreSQL keeps as long as an old transaction may read them. Without resume points, each sealing
-    under such a transaction would read them all again."""
+    under such a transaction would read them all again: 70 ms instead of 12 after 250 batches."""
     full_scan_at: float = 0.0
     full_scan_seconds: float = 0.0
     sample_start: int = 0

@@ -25,8 +25,11 @@ DUE_SHARE = 0.5
 """Share of the slots that groups which do not fill a request get at most, while other groups do."""
 
 COUNTED_GROUPS = 64
-"""Groups whose records a scan counts. Up to half of them are likely to be full, a quarter wait longest, and the rest
-is a rotating sample, from which the arrival rate of every group is learned."""
+"""Groups whose records a scan counts. Up to half of them are likely to be full, and a quarter wait longest. The rest is
+a rotating sample, from which the arrival rate of every group is learned.
+
+Without learned rates, the simulated throughput with a hot group or with many uneven groups falls to 19–60 % of the best
+(``python -m benchmarks scheduler``)."""
 
 LIKELY_FULL = 1.0
 """Expected number of full requests from which on a group is counted first. The count then corrects the expectation."""
