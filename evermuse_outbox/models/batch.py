@@ -104,7 +104,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
     # --- changes of state: the lease --------------------------------------------------------------
 
     def lease(self, batch: OutboxBatch, until: datetime) -> bool:
-        """sealed, in doubt → sending. Return False if another worker leased or rescheduled it first."""
+        """Change sealed, in doubt → sending. Return False if another worker leased or rescheduled it first."""
         token = uuid.uuid4()
         unchanged = self.filter(pk=batch.pk, due_at=batch.due_at)
         if not unchanged._change_state("lease", lease_token=token, leased_until=until):
@@ -117,7 +117,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return bool(self.leased(batch).update(leased_until=until))
 
     def give_back(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """sending → sealed, or → in doubt if an earlier attempt of the batch was unclear.
+        """Change sending → sealed, or → in doubt if an earlier attempt of the batch was unclear.
 
         Return False, and change nothing, if the lease was lost.
         """
@@ -125,23 +125,23 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return release(batch, **columns)
 
     def requeue(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """sending → sealed: Evermuse took nothing. Return False if the lease was lost."""
+        """Change sending → sealed: Evermuse took nothing. Return False if the lease was lost."""
         return self._settle("requeue", batch, **columns)
 
     def mark_in_doubt(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """sending → in doubt: Evermuse may have taken it. Return False if the lease was lost."""
+        """Change sending → in doubt: Evermuse may have taken it. Return False if the lease was lost."""
         return self._settle("mark_in_doubt", batch, in_doubt=True, **columns)
 
     def accept(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """sending → accepted: Evermuse has it. Return False if the lease was lost."""
+        """Change sending → accepted: Evermuse has it. Return False if the lease was lost."""
         return self._settle("accept", batch, **columns)
 
     def refuse(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """sending → refused: Evermuse took none of it. Return False if the lease was lost."""
+        """Change sending → refused: Evermuse took none of it. Return False if the lease was lost."""
         return self._settle("refuse", batch, **columns)
 
     def fail_unsendable(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """sending → failed: it cannot be sent as it was sealed. Return False if the lease was lost."""
+        """Change sending → failed: it cannot be sent as it was sealed. Return False if the lease was lost."""
         return self._settle("fail_unsendable", batch, **columns)
 
     def _settle(self, method: str, batch: OutboxBatch, **columns: Any) -> bool:
@@ -158,7 +158,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
     # --- changes of state: what Evermuse reports later --------------------------------------------
 
     def complete(self, ids: Collection[int], **columns: Any) -> int:
-        """accepted → complete, for those of ``ids`` that are still accepted. Return how many."""
+        """Change accepted → complete, for those of ``ids`` that are still accepted. Return how many."""
         return self.filter(pk__in=ids)._change_state("complete", polls=F("polls") + 1, **columns)
 
     def update_status(self, ids: Collection[int], state: BatchState, **columns: Any) -> int:
@@ -167,11 +167,11 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return unchanged.update(polls=F("polls") + 1, **columns)
 
     def fail_accepted(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """accepted → failed. Return False if it is no longer accepted."""
+        """Change accepted → failed. Return False if it is no longer accepted."""
         return self._end_accepted("fail_accepted", batch, **columns)
 
     def refuse_accepted(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """accepted → refused: COMPLETE with rejected records that it does not name.
+        """Change accepted → refused: COMPLETE with rejected records that it does not name.
 
         The same transaction splits or isolates the batch. Return False if it is no longer accepted.
         """
@@ -193,7 +193,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
     # The caller holds the sealing lock of the workspace, so these changes cannot lose a race.
 
     def isolate(self, batch: OutboxBatch, isolation: dict[str, Any]) -> None:
-        """refused → isolating, or store what an isolating batch has learned: its records are tried part by part.
+        """Change refused → isolating, or store what an isolating batch has learned: its records are tried part by part.
 
         Raises:
             UnexpectedState: The batch is neither refused nor isolating.
@@ -201,7 +201,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         self._change_locked("isolate", batch.pk, isolation=isolation, finished_at=None)
 
     def split(self, batch: OutboxBatch, now: datetime) -> None:
-        """refused, isolating → split: its open records went on in other batches, or none is left.
+        """Change refused, isolating → split: its open records went on in other batches, or none is left.
 
         Raises:
             UnexpectedState: The batch is neither refused nor isolating.
@@ -209,7 +209,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         self._change_locked("split", batch.pk, isolation=None, finished_at=now)
 
     def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
-        """sealed, isolating → withdrawn: it will not be sent. Return False if it was leased or ended before."""
+        """Change sealed, isolating → withdrawn: it will not be sent. Return False if it was leased or ended before."""
         columns = {"finished_at": now, "message": message, "isolation": None}
         return bool(self.filter(pk=batch.pk)._change_state("withdraw", **columns))
 

@@ -76,7 +76,7 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         return True
 
     def pause(self, row: OutboxGroup, until: datetime, reason: str, advice: str) -> None:
-        """suspected → paused, until a probe is accepted or an operator resumes the group.
+        """Change suspected → paused, until a probe is accepted or an operator resumes the group.
 
         Raises:
             UnexpectedState: The group is not suspected, although this transaction has counted a refusal.
@@ -84,7 +84,7 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         self._change_locked("pause", row.pk, blocked_until=until, reason=reason, advice=advice)
 
     def clear(self, row: OutboxGroup, now: datetime) -> int:
-        """suspected → (no row), paused → cleared: a record was accepted. Return how many groups changed."""
+        """Change suspected → (no row), paused → cleared: a record was accepted. Return how many groups changed."""
         rows = self.filter(pk=row.pk)
         if row.state == GroupState.SUSPECTED and (deleted := rows._clear_suspected()):
             return deleted
@@ -94,7 +94,7 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         return self.filter(TRANSITIONS["clear_suspected"].source_condition()).delete()[0]
 
     def resume(self) -> int:
-        """any → (no row): forget what was counted. Return how many groups were in trouble."""
+        """Forget what was counted: any → (no row). Return how many groups were in trouble."""
         return self.delete()[0]
 
     def claim_probe(self, row: OutboxGroup, until: datetime) -> bool:

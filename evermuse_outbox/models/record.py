@@ -142,7 +142,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     # --- changes of state -------------------------------------------------------------------------
 
     def take_into(self, batch: OutboxBatch, pks: Sequence[int]) -> int:
-        """pending → in flight. Return how many records were still pending and are now in ``batch``."""
+        """Change pending → in flight. Return how many records were still pending and are now in ``batch``."""
         return self._in_source("take_into").filter(by_id(pks)).update(batch=batch)
 
     def move(self, pks: Sequence[int], source: OutboxBatch, target: OutboxBatch) -> int:
@@ -150,11 +150,14 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self.filter(by_id(pks), STILL_OPEN, batch=source).update(batch=target)
 
     def release(self, batch: OutboxBatch) -> int:
-        """in flight in ``batch`` → pending. Call it only if Evermuse has nothing of the batch. Return how many."""
+        """Change in flight → pending, for the records in ``batch``. Return how many.
+
+        Call it only if Evermuse has nothing of the batch.
+        """
         return self._in_source("release").filter(batch=batch).update(batch=None)
 
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:
-        """pending, in flight → rejected, and store the message of each. Return how many records."""
+        """Change pending, in flight → rejected, and store the message of each. Return how many records."""
         rows = list(rejections)
         open_rows = self._in_source("reject").filter(pk__in=[row.record_id for row in rows])
         count = open_rows.update(closed_as=RecordState.REJECTED)
@@ -162,7 +165,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return count
 
     def supersede(self, newer_by_pk: dict[int, int]) -> int:
-        """pending, in flight but not sent → superseded by the given newer version. Return how many."""
+        """Change pending, in flight but not sent → superseded by the given newer version. Return how many."""
         if not newer_by_pk:
             return 0
         rows = [
@@ -173,7 +176,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self._in_source("supersede").bulk_update(rows, columns, batch_size=ROWS_PER_STATEMENT)
 
     def discard(self) -> int:
-        """pending, rejected → discarded: they will not be sent. Return how many; others stay as they are."""
+        """Change pending, rejected → discarded: they will not be sent. Return how many; others stay as they are."""
         unsent = SOURCE_CONDITIONS[TRANSITIONS["discard"].sources]
         pks = list(self.filter(unsent).values_list("pk", flat=True))
         # The UPDATE names ids and reads one table. Around a subquery, PostgreSQL would not check the condition again
@@ -183,7 +186,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
 
     def reopen(self, pks: Sequence[int]) -> int:
-        """rejected → pending. Return how many."""
+        """Change rejected → pending. Return how many."""
         rejected = self._in_source("reopen").filter(pk__in=pks)
         return rejected.update(closed_as=None, batch=None, superseded_by=None)
 
@@ -196,6 +199,7 @@ class StateManager(models.Manager.from_queryset(RecordQuerySet)):  # type: ignor
     """Manager of records with their ``state``, which filters, orders and counts like a column."""
 
     def get_queryset(self) -> RecordQuerySet:
+        """Return the records, each with its ``state``."""
         rows: RecordQuerySet = super().get_queryset()
         return rows.with_state()
 

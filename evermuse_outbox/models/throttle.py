@@ -30,9 +30,11 @@ class EpochNow(models.Func):
     template = "(julianday('now') - 2440587.5) * 86400.0"
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Return the SQL for PostgreSQL."""
         return self.as_sql(compiler, connection, template="EXTRACT(EPOCH FROM clock_timestamp())::float8")
 
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Return the SQL for MySQL and MariaDB."""
         micros = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
         return self.as_sql(compiler, connection, template=f"{micros} / 1000000.0")
 

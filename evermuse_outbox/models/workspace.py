@@ -71,19 +71,22 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
     # A `retryAfter` that ends later than the new block is kept: it is a promise to Evermuse.
 
     def pause(self, name: str, until: datetime, reason: str) -> bool:
-        """any → paused: the key is refused or missing. Return False if a longer ``retryAfter`` is kept."""
+        """Change any state → paused: the key is refused or missing. Return False if a longer ``retryAfter`` is kept."""
         return self._block("pause", name, until, reason)
 
     def throttle(self, name: str, until: datetime, reason: str) -> bool:
-        """any → throttled: Evermuse answered 429. Return False if a longer ``retryAfter`` is kept."""
+        """Change any state → throttled: Evermuse answered 429. Return False if a longer ``retryAfter`` is kept."""
         return self._block("throttle", name, until, reason)
 
     def back_off_uncounted(self, name: str, until: datetime, reason: str) -> bool:
-        """any → backing off, for a fault that is not the API's. Return False if a longer ``retryAfter`` is kept."""
+        """Change any state → backing off, for a fault that is not the API's.
+
+        Return False if a longer ``retryAfter`` is kept.
+        """
         return self._block("back_off_uncounted", name, until, reason)
 
     def back_off(self, name: str, failures: int, until: datetime, reason: str) -> bool:
-        """any → backing off, and count one more failure in a row.
+        """Change any state → backing off, and count one more failure in a row.
 
         ``failures`` is the count at the time when the request was admitted. Return False if another failure has been
         counted since: the requests failed together. Return False, too, if a longer ``retryAfter`` is kept.
@@ -101,7 +104,9 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         return self.filter(pk=name).exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=until)
 
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
-        """any → active, unless a ``retryAfter`` is not over. Return 1 if the workspace was blocked, else 0.
+        """Change any state → active, unless a ``retryAfter`` is not over.
+
+        Return 1 if the workspace was blocked, else 0.
 
         ``sent`` means that a batch was sent, which also resets the count of failures. After failed sends, only a
         successful send closes the circuit breaker.
