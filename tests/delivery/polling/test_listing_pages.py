@@ -154,7 +154,7 @@ def test_a_listing_that_leads_in_a_circle_is_left(workspace, alias, sandbox, mon
     workspace.send(100)
     OutboxBatch.objects.using(alias).exclude(remote_id__in=[batch.id for batch in hidden]).delete()
     page = space.batches[3:]
-    monkeypatch.setattr(space, "page", lambda limit, before: (page, 7))
+    monkeypatch.setattr(space, "list_batches", lambda limit, before: (page, 7))
     finish(workspace)
     assert len(workspace.single_reads) >= 3 > workspace.reads - len(workspace.single_reads)
 
@@ -163,7 +163,7 @@ def test_a_listing_that_never_ends_is_left(workspace, alias, sandbox, monkeypatc
     space = sandbox._api.workspaces["default"]
     cursors_for_ever = itertools.count(7)
     workspace.send(3)
-    monkeypatch.setattr(space, "page", lambda limit, before: ([], next(cursors_for_ever)))
+    monkeypatch.setattr(space, "list_batches", lambda limit, before: ([], next(cursors_for_ever)))
     finish(workspace)
     assert len(workspace.single_reads) >= 3 > workspace.reads - len(workspace.single_reads)
 

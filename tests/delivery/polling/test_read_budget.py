@@ -116,13 +116,13 @@ def test_a_listing_that_lags_behind_takes_no_reads_from_the_others(
         pytest.skip("what is counted here is the same everywhere")
     workspace = BusyWorkspace(context, alias, sandbox, clock, seconds=60)
     space = sandbox._api.workspaces["default"]
-    read = space.page
+    read = space.list_batches
 
     def lagging(limit, before):
         listed = [batch for batch in space.batches if batch.created_at <= clock.at.timestamp() - 15]
         return read(limit, len(listed) if before is None else before)
 
-    monkeypatch.setattr(space, "page", lagging)
+    monkeypatch.setattr(space, "list_batches", lagging)
     assert requests_a_batch(workspace, 200) <= MOST
     assert workspace.open < 1_000 < workspace.sent
 
@@ -134,13 +134,13 @@ def test_those_that_are_in_no_listing_take_no_reads_from_the_others(
         pytest.skip("what is counted here is the same everywhere")
     workspace = BusyWorkspace(context, alias, sandbox, clock, seconds=30)
     space = sandbox._api.workspaces["default"]
-    read = space.page
+    read = space.list_batches
 
     def lacking(limit, before):
         found, following = read(limit, before)
         return [batch for batch in found if int(batch.id[-2:]) % 20], following
 
-    monkeypatch.setattr(space, "page", lacking)
+    monkeypatch.setattr(space, "list_batches", lacking)
     assert requests_a_batch(workspace, 200) <= MOST
     assert workspace.open < 1_000 < workspace.sent
     finish(workspace, 60)
