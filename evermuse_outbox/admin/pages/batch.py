@@ -34,11 +34,9 @@ class OutboxBatchAdmin(RetryAdmin):
 
     list_display = (
         "id",
-        "state_chip",
-        "at_evermuse",
+        "states",
         "group",
-        "record_count",
-        "answer_counts",
+        "record_counts",
         "attachment_progress",
         "sealed_and_duration",
         "next_action",
@@ -128,12 +126,18 @@ class OutboxBatchAdmin(RetryAdmin):
         """Return whether an attempt ended without a clear answer from Evermuse."""
         return gettext("yes: an attempt ended without a clear answer") if batch.in_doubt else gettext("no")
 
-    @admin.display(description=_("accepted / rejected"))
-    def answer_counts(self, batch: OutboxBatch) -> str:
-        """Return how many records Evermuse accepted and rejected, after it has reported this."""
-        if batch.accepted_count is None:
-            return html.EMPTY
-        return f"{batch.accepted_count:,} / {batch.rejected_count or 0:,}"
+    @admin.display(description=_("state"))
+    def states(self, batch: OutboxBatch) -> SafeString:
+        """Return the state in its colour, and below it the state that Evermuse reported last."""
+        chip = self.state_chip(batch)
+        return html.two_lines(chip, batch.remote_status) if batch.remote_status else chip
+
+    @admin.display(description=_("records"))
+    def record_counts(self, batch: OutboxBatch) -> SafeString | str:
+        """Return the number of records, and below it how many Evermuse rejected."""
+        if not batch.rejected_count:
+            return f"{batch.record_count:,}"
+        return html.two_lines(f"{batch.record_count:,}", _("%s rejected") % f"{batch.rejected_count:,}")
 
     @admin.display(description=_("attachments"))
     def attachment_progress(self, batch: OutboxBatch) -> SafeString | str:

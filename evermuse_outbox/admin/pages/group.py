@@ -36,7 +36,7 @@ class OutboxGroupAdmin(ResumeAdmin):
             {"fields": (("type", "product_id", "workspace"), ("state_chip", "refused_since", "next_probe"))},
         ),
         (_("Refusals"), {"fields": ("reason", "advice", "error_signature", "contract")}),
-        (_("Counters"), {"fields": (("batches", "records", "probes"), "waiting")}),
+        (_("Counters"), {"fields": ("batches", "records", "probes", "waiting")}),
     )
     readonly_fields = ("state_chip", "refused_since", "next_probe", "waiting")
 

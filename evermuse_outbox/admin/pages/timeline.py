@@ -26,6 +26,7 @@ class AttemptBar:
     """One attempt with its bar. ``x`` and ``width`` are in units of the drawing."""
 
     attempt: OutboxAttempt
+    outcome: str
     tone: str
     x: float
     width: float
@@ -71,6 +72,7 @@ def _draw_bar(attempt: OutboxAttempt, starts: datetime, scale: float) -> Attempt
     width = max((attempt.seconds or 0) * scale, MIN_BAR_WIDTH)
     return AttemptBar(
         attempt=attempt,
+        outcome=attempt.outcome.replace("_", " "),
         tone=html.OUTCOME_TONES.get(attempt.outcome, "calm"),
         x=round(min(max(since.total_seconds() * scale, 0.0), WIDTH - MIN_BAR_WIDTH), 1),
         width=round(min(width, WIDTH), 1),
