@@ -122,6 +122,10 @@ def block(at, seconds):
     return at, "block", (seconds,), None
 
 
+def set_limit(at, limit):
+    return at, "set_limit", (limit,), None
+
+
 def sends(first, count, latency):
     """Return ``count`` sends, two seconds apart, each with an answer after ``latency`` seconds."""
     for number in range(count):
@@ -217,6 +221,22 @@ CASES = {
             refused(1.24, 0.01),
         ],
     ),
+    "an unknown permit takes no place": (
+        THREE,
+        [acquire(0, "a"), release(0.01, "unknown"), acquire(0.02, "b"), acquire(0.03, "c")],
+    ),
+    "a lowered limit waits for the permits of the higher one": (
+        THREE,
+        [
+            acquire(0, "a"),
+            acquire(0.1, "b"),
+            acquire(0.2, "c"),
+            set_limit(0.3, Limit(1, 0.9)),
+            refused(0.9 + ARRIVAL_UNCERTAINTY - 0.005, RETRY_INTERVAL),
+            refused(1.1 + ARRIVAL_UNCERTAINTY - 0.005, 0.005),
+            acquire(1.1 + ARRIVAL_UNCERTAINTY + 0.005, "d"),
+        ],
+    ),
     "a block delays slots and permits": (
         THREE,
         [
@@ -286,6 +306,16 @@ CASES = {
             acquire(FULL_WINDOW + 3.01, "next"),
         ],
     ),
+    "the whole latency of a read counts": (
+        ONE,
+        [
+            *sends(0, LATENCY_WINDOW, 0.1),
+            acquire(FULL_WINDOW, "read"),
+            release(FULL_WINDOW + 0.2, "read", is_send=False),
+            refused(FULL_WINDOW + 1.19, 0.01),
+            acquire(FULL_WINDOW + 1.21, "next"),
+        ],
+    ),
     "a faster answer discards the minimum latency": (
         ONE,
         [
@@ -332,6 +362,9 @@ def play(throttle, steps):
             admission = throttle.acquire()
             permits[arguments[0]] = admission.permit
             answers.append((admission.wait, admission.permit is not None))
+        elif call == "set_limit":
+            throttle._limit = arguments[0]
+            answers.append(None)
         elif call == "release":
             name, is_send = arguments
             if permits[name]:  # a refused request sends nothing
