@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from ..evermuse import shown
+from ..evermuse import safe_repr
 from .secret import Secret
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -96,7 +96,7 @@ class Choice:
         """Return the value, or raise InvalidValue."""
         if value not in self.names:
             raise InvalidValue(
-                f"{shown(value)} is not one of {', '.join(self.names)}.", suggest(value, self.names)
+                f"{safe_repr(value)} is not one of {', '.join(self.names)}.", suggest(value, self.names)
             )
         return str(value)
 
@@ -119,7 +119,7 @@ class Number:
         """Return the value, or raise InvalidValue."""
         types = int if self.is_integer else (int, float)
         if isinstance(value, bool) or not isinstance(value, types) or not self.low <= value <= self.high:
-            raise InvalidValue(f"{shown(value)} is not {self.allowed}.", "Change the value.")
+            raise InvalidValue(f"{safe_repr(value)} is not {self.allowed}.", "Change the value.")
         return value
 
     @property
@@ -132,7 +132,7 @@ class Number:
 def read_flag(value: Any) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
-        raise InvalidValue(f"{shown(value)} is not True or False.", "Use True or False.")
+        raise InvalidValue(f"{safe_repr(value)} is not True or False.", "Use True or False.")
     return value
 
 
@@ -140,7 +140,7 @@ def read_aliases(value: Any) -> tuple[str, ...]:
     """Return database aliases without duplicates, in the given order."""
     if not isinstance(value, list | tuple) or not value or not all(isinstance(alias, str) for alias in value):
         raise InvalidValue(
-            f"{shown(value)} is not a list of database aliases.", 'Use for instance ["default"].'
+            f"{safe_repr(value)} is not a list of database aliases.", 'Use for instance ["default"].'
         )
     return tuple(dict.fromkeys(value))
 
@@ -159,7 +159,7 @@ def read_queue(value: Any) -> str | None:
     """Return the name of a Celery queue; None for Celery's default queue."""
     if value is not None and (not isinstance(value, str) or not value):
         raise InvalidValue(
-            f"{shown(value)} is not a queue name.", "Remove the setting to use Celery's default queue."
+            f"{safe_repr(value)} is not a queue name.", "Remove the setting to use Celery's default queue."
         )
     return value
 

@@ -16,7 +16,7 @@ from .errors import (
     Unanswered,
     Unreachable,
     Untranslatable,
-    shown,
+    safe_repr,
 )
 
 __all__ = [
@@ -32,5 +32,5 @@ __all__ = [
     "Untranslatable",
     "fingerprint",
     "limits",
-    "shown",
+    "safe_repr",
 ]

@@ -1,4 +1,4 @@
-"""The request body: stored lines, joined. Pure."""
+"""The body of a request, joined from the stored lines of its records. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BodyFormat:
-    """One of the published ways to say many records: what stands before, between and after them."""
+    """A published format of many records: the text before, between and after their lines."""
 
     content_type: str
     before: str
@@ -17,16 +17,16 @@ class BodyFormat:
     after: str
 
     @property
-    def fixed(self) -> int:
-        """Bytes of a body beside its lines and their separators."""
+    def overhead(self) -> int:
+        """Bytes of a body without its lines and their separators."""
         return len(self.before) + len(self.after)
 
     def size(self, sizes: Sequence[int]) -> int:
-        """Bytes on the wire of lines of those sizes."""
-        return self.fixed + sum(sizes) + len(self.between) * (len(sizes) - 1)
+        """Return the bytes of a body with lines of these sizes."""
+        return self.overhead + sum(sizes) + len(self.between) * (len(sizes) - 1)
 
     def join(self, lines: Iterable[str]) -> bytes:
-        """The body itself."""
+        """Return the body in UTF-8."""
         return (self.before + self.between.join(lines) + self.after).encode()
 
 
@@ -35,8 +35,9 @@ FORMATS = {
     "array": BodyFormat("application/json", "[", ",", "]"),
     "wrapper": BodyFormat("application/json", '{"records":[', ",", "]}"),
 }
+"""The formats by the name in the settings. Source: OpenAPI document, request body of ingestRecords."""
 
 
 def fingerprint(body: bytes) -> str:
-    """SHA-256 of a body, in hex."""
+    """Return the SHA-256 of a body, in hexadecimal."""
     return hashlib.sha256(body).hexdigest()

@@ -1,4 +1,4 @@
-"""Everything this room raises, below one root."""
+"""The exceptions of this package, all below :class:`EvermuseError`."""
 
 import re
 import reprlib
@@ -8,20 +8,26 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
-MAX_GOT = 80  # characters of a value that a message shows
-MAX_TOLD = 20  # errors that str() spells out; `errors` always has all of them
+MAX_REPR = 80
+"""Characters of a value that a message shows."""
+
+MAX_PRINTED_ERRORS = 20
+"""Errors in the text of an exception; its ``errors`` has all of them."""
 
 
 class EvermuseError(Exception):
-    """Root of all that goes wrong with Evermuse."""
+    """Base class of all exceptions about Evermuse."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with one field of a record.
+    """An error in one field of a record.
 
-    ``path`` leads there from the top of the record (``_participants[3].role``; empty for the record itself),
-    ``got`` is the value's repr, cut to about 80 characters, ``allowed`` says what would have been taken.
+    Attributes:
+        path: the place in the record, such as ``_participants[3].role``; empty for the record itself.
+        message: what is wrong.
+        got: the repr of the value, cut to 80 characters.
+        allowed: the values that the field takes.
     """
 
     path: str
@@ -31,6 +37,7 @@ class FieldError:
 
     @property
     def sentence(self) -> str:
+        """The error in words, without the path."""
         return f"{self.message} Got {self.got}; allowed: {self.allowed}."
 
     def __str__(self) -> str:
@@ -38,9 +45,9 @@ class FieldError:
 
 
 class InvalidRecord(EvermuseError, ValidationError):
-    """A record that Evermuse would refuse; carries all that is wrong with it.
+    """The record has errors, so Evermuse would refuse it; ``errors`` has all of them.
 
-    It is a Django ``ValidationError`` too: ``message_dict`` has the messages by path, those of the record
+    It is also a Django ``ValidationError``: ``message_dict`` has the messages by path, and those about the record
     itself under ``NON_FIELD_ERRORS``.
     """
 
@@ -51,42 +58,42 @@ class InvalidRecord(EvermuseError, ValidationError):
         ValidationError.__init__(self, _by_path(self.errors))
 
     def __str__(self) -> str:
-        told = "\n".join(map(str, self.errors[:MAX_TOLD]))
-        more = len(self.errors) - MAX_TOLD
-        return f"{told}\n… and {more:,} more" if more > 0 else told
+        text = "\n".join(map(str, self.errors[:MAX_PRINTED_ERRORS]))
+        more = len(self.errors) - MAX_PRINTED_ERRORS
+        return f"{text}\n… and {more:,} more" if more > 0 else text
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Celery pickles exceptions; Django's __init__ leaves other arguments behind than ours takes.
+        # Celery pickles exceptions. Pickle would call __init__ with the `args` that Django's __init__ sets.
         return type(self), (self.errors,)
 
 
 class RecordTooLarge(InvalidRecord):
-    """A record that fits no request, not even alone."""
+    """The record is larger than a request, even alone."""
 
 
 class Untranslatable(EvermuseError):
-    """A record that the other contract has no way to say; the message tells how to go on."""
+    """The other contract has no form for the record; the message says what to do."""
 
 
 class TransportError(EvermuseError):
-    """A request that brought no answer to go by."""
+    """A request got no usable answer."""
 
 
 class Unreachable(TransportError):
-    """Nothing was sent: refused, no such host, no TLS, no connection in time."""
+    """Nothing was sent: no such host, connection refused, no TLS, or no connection in time."""
 
 
 class Unanswered(TransportError):
-    """The request went out and may have been acted on: timeout, reset, a cut or unreadable answer."""
+    """The request was sent and Evermuse may have processed it: timeout, reset, or an incomplete answer."""
 
 
-def shown(value: object) -> str:
-    """The repr of any value, cut to about 80 characters, in valid Unicode and without API keys."""
+def safe_repr(value: object) -> str:
+    """Return the repr of any value, cut to 80 characters, in valid Unicode and without API keys."""
     text = _API_KEY.sub("em_sk_…", _REPR.repr(value)).encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= MAX_GOT else f"{text[: MAX_GOT - 1]}…"
+    return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 1]}…"
 
 
 def _by_path(errors: Iterable[FieldError]) -> dict[str, list[str]]:
@@ -98,7 +105,7 @@ def _by_path(errors: Iterable[FieldError]) -> dict[str, list[str]]:
 
 def _brief_repr() -> reprlib.Repr:
     brief = reprlib.Repr()
-    brief.maxstring = brief.maxother = brief.maxlong = MAX_GOT
+    brief.maxstring = brief.maxother = brief.maxlong = MAX_REPR
     brief.maxlevel, brief.maxdict, brief.maxlist, brief.maxtuple = 2, 3, 3, 3
     return brief
 

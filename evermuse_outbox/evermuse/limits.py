@@ -1,20 +1,20 @@
-"""The numbers that Evermuse publishes, each with its source.
+"""The limits that Evermuse publishes, each with its source.
 
-"reference" is the API reference page, "OpenAPI" the OpenAPI 3.1 document of ``/api/v1/ingest``.
-Lengths of text are in characters (code points), as JSON Schema counts them; sizes are in bytes.
+"Reference" is the page API reference, section API Limits. "OpenAPI" is the OpenAPI 3.1 document of ``/api/v1/ingest``.
+Lengths of text are in characters (code points), as in JSON Schema. Sizes are in bytes.
 """
 
 # One request
-MAX_BATCH_RECORDS = 1_000  # reference, API Limits; OpenAPI IngestRequest.maxItems
-MAX_BODY_BYTES = 5_000_000  # reference, API Limits: "5 MB"; the smaller reading of it, so never too much
-MAX_BATCH_ATTACHMENTS = 1_000  # reference, API Limits
+MAX_BATCH_RECORDS = 1_000  # reference; OpenAPI IngestRequest.maxItems
+MAX_BODY_BYTES = 5_000_000  # reference: "5 MB". Read as 10^6, because 5 MiB might be too much.
+MAX_BATCH_ATTACHMENTS = 1_000  # reference
 MAX_IDEMPOTENCY_KEY = 256  # OpenAPI, header Idempotency-Key
 
-# A record alone in a request: its NDJSON line and the newline that ends it have to fit the body.
+# A record alone in a request: its NDJSON line and a newline must fit the body.
 MAX_RECORD_BYTES = MAX_BODY_BYTES - 1
 
 # One API key
-RATE_LIMIT = 10  # requests in any second, reads counted too; reference, API Limits
+RATE_LIMIT = 10  # requests in any second, reads included; reference
 
 # One answer
 MAX_LISTED_ERRORS = 20  # OpenAPI IngestAcceptedResponse.errors
@@ -35,8 +35,8 @@ MAX_TAG = 64
 MAX_ITEMS = {"_participants": MAX_PARTICIPANTS, "_attachments": MAX_ATTACHMENTS, "_tags": MAX_TAGS}
 
 # One attachment
-MAX_ATTACHMENT_BYTES = 2_000_000_000  # reference, API Limits: "2 GB"; told to hosts, never looked at here
+MAX_ATTACHMENT_BYTES = 2_000_000_000  # reference: "2 GB". For hosts; the package does not read files.
 MAX_URL = 2_048  # OpenAPI Attachment.vendor_url
 
-# Ours, where nothing is published: the deepest nesting of `data`. Many parsers stop between 100 and 1,000.
+# Not published: the maximum nesting of `data`. Many JSON parsers stop somewhere between 100 and 1,000 levels.
 MAX_DEPTH = 100

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 WINDOW = 1.0
-"""Seconds over which the published limit counts. Source: API reference, Limits."""
+"""Seconds over which the published limit counts. Source: API reference, API Limits."""
 
 MARGIN = 0.02
 """Seconds added to the window, because the clocks on both sides have limited precision."""

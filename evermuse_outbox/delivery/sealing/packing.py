@@ -44,7 +44,7 @@ def pack(waiting: Iterable[S], limits: Limits, body: BodyFormat) -> list[S]:
     if _fit_together(waiting, limits, body):
         return waiting
     taken: list[S] = []
-    size, attachments = body.fixed, 0
+    size, attachments = body.overhead, 0
     for record in waiting:
         grown = size + record.size + (len(body.between) if taken else 0)
         fits = grown <= limits.bytes and attachments + record.attachments <= limits.attachments

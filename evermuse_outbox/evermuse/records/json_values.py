@@ -1,7 +1,7 @@
-"""Python values as JSON: what goes through as it is, and how anything else is told or refused.
+"""Conversion of Python values to JSON, with a path and a reason for each value that JSON cannot hold.
 
-``data`` is the host's own, of any shape. Two ways lead through this module to the same text: ``is_plain``
-and ``encode`` for the common case, ``Normaliser`` for the rest, which knows a path for all it refuses.
+The ``data`` of a record has any shape. There are two ways to the same JSON: ``is_plain`` and ``encode`` for values
+that already have JSON's types, and ``Normaliser`` for all others.
 """
 
 import re
@@ -19,7 +19,7 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
-from ..errors import FieldError, shown
+from ..errors import FieldError, safe_repr
 from ..limits import MAX_DEPTH, MAX_RECORD_BYTES
 
 ALLOWED_VALUES = (
@@ -29,7 +29,7 @@ ALLOWED_VALUES = (
 ALLOWED_TEXT = "text without NUL characters and without lone surrogates"
 TOO_LONG_AN_INT = "An int of more digits than Python reads (sys.get_int_max_str_digits): write it as text."
 
-# Stands where a refused value stood, so that its neighbours keep their places and lengths stay as given.
+# Replaces a refused value, so that the items behind it keep their positions and the length stays.
 REFUSED = object()
 
 _as_django_does = DjangoJSONEncoder().default
@@ -38,26 +38,26 @@ _ATOMS = frozenset({str, int, float, bool, type(None)})
 _MAPPING = frozenset({dict})
 _CONTAINERS = frozenset({dict, list, tuple})
 _TEXT_ONLY = frozenset({str})
-_MAX_WIDTH = 100_000  # containers on one level; with more, let the Normaliser look for circles
-_MAX_CONTAINERS = MAX_RECORD_BYTES // 2  # the smallest, [] and {}, take two bytes
+_MAX_WIDTH = 100_000  # containers on one level; beyond it, a value may contain itself, which Normaliser finds
+_MAX_CONTAINERS = MAX_RECORD_BYTES // 2  # the smallest containers, [] and {}, take two bytes
 
 _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 
 
 def is_plain(data: Any) -> bool:
-    """Whether ``encode`` may take ``data`` as it is: JSON's own types, no more than 100 levels, text keys.
+    """Return whether ``data`` has only JSON's types, text keys and at most 100 levels, so that ``encode`` may take it.
 
-    Says nothing of lone surrogates, which ``encode`` refuses, and of what ``looks_plain`` looks for.
+    It does not look for lone surrogates, which ``encode`` rejects, or for what ``looks_plain`` rejects.
     """
-    # Level by level rather than one by one: the loops below run in C, whatever the shape.
+    # One step per level instead of one per value: the loops below run in C, which is faster for every shape.
     level = [data]
     for _ in range(MAX_DEPTH):
-        kinds = {*map(type, level)}
-        if not _CONTAINERS.issuperset(kinds) or len(level) > _MAX_WIDTH:
+        types = {*map(type, level)}
+        if not _CONTAINERS.issuperset(types) or len(level) > _MAX_WIDTH:
             return False
-        mappings = level if kinds == _MAPPING else [each for each in level if type(each) is dict]
-        lists = () if kinds == _MAPPING else [each for each in level if type(each) is not dict]
+        mappings = level if types == _MAPPING else [each for each in level if type(each) is dict]
+        lists = () if types == _MAPPING else [each for each in level if type(each) is not dict]
         if not _TEXT_ONLY.issuperset(map(type, chain.from_iterable(mappings))):
             return False
         items = [*chain.from_iterable(map(dict.values, mappings)), *chain.from_iterable(lists)]
@@ -68,28 +68,29 @@ def is_plain(data: Any) -> bool:
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON in UTF-8 of what ``is_plain`` or ``Normaliser`` let through.
+    """Return a value from ``is_plain`` or ``Normaliser`` as compact JSON in UTF-8.
 
-    Raises ``ValueError`` for lone surrogates.
+    pydantic's core writes it four times as fast as the standard library.
 
-    pydantic's core writes it four times as fast as the standard library does.
+    Raises:
+        ValueError: a text has a lone surrogate.
     """
     return _to_json()(value)
 
 
 @cache
 def _to_json() -> Callable[[Any], bytes]:
-    from pydantic_core import to_json  # late, for the sake of all who never validate
+    from pydantic_core import to_json  # late, because only a process that validates needs it
 
     return to_json
 
 
 def looks_plain(line: bytes) -> bool:
-    """Whether a line is surely free of NUL characters, NaN and infinities, none of which ``encode`` minds.
+    """Return True if a line of JSON has no NUL character, NaN or infinity. ``encode`` does not reject them.
 
-    Text may hold these words too, so where this is False only a ``Normaliser`` can tell.
+    False means "perhaps", because text may contain these words. Then only ``Normaliser`` can decide.
     """
-    # One byte is found far faster than several, and most lines lack one of these.
+    # A search for one byte is much faster than for several, and most lines lack one of these bytes.
     return not (
         (b"\\" in line and b"\\u0000" in line)
         or (b"N" in line and b"NaN" in line)
@@ -97,129 +98,146 @@ def looks_plain(line: bytes) -> bool:
     )
 
 
-def inside(path: str, step: str | int) -> str:
-    """The path one step down: ``data.items``, ``data[2]``; ``data['odd key']`` where a name would mislead."""
+def join_path(path: str, step: str | int) -> str:
+    """Return the path of an item: ``data.items``, ``data[2]``, or ``data['odd key']`` if the key is no simple name."""
     if isinstance(step, int):
         return f"{path}[{step}]"
     if _SIMPLE_KEY.fullmatch(step):
         return f"{path}.{step}" if path else step
-    return f"{path}[{shown(step)}]"
+    return f"{path}[{safe_repr(step)}]"
 
 
-# A way down as links to the container above: most are never told, so none is written out before its time.
-Way: TypeAlias = "tuple[Way, str | int] | None"
+Location: TypeAlias = "tuple[Location, str | int] | None"
+"""The place of a value: that of its container, and its key or index there. Paths are built from it only for errors,
+because a path for each value would take longer than the check."""
 
 
-def _path(way: Way) -> str:
+def _path(location: Location) -> str:
     steps: list[str | int] = []
-    while way is not None:
-        way, step = way
+    while location is not None:
+        location, step = location
         steps.append(step)
-    return reduce(inside, reversed(steps), "")
+    return reduce(join_path, reversed(steps), "")
 
 
 class Normaliser:
-    """Turns values into what JSON has, and collects in ``errors`` all that cannot be turned.
+    """Convert values to JSON's types, and collect in ``errors`` the values that have no form in JSON.
 
-    Every ``str``, ``int`` and ``float`` comes out as exactly that; lazy text is resolved, enums give their
-    value, and what ``DjangoJSONEncoder`` knows is told as it tells it.
+    Subclasses of ``str``, ``int`` and ``float`` become that type. Lazy text is resolved, an enum gives its value, and
+    the types that ``DjangoJSONEncoder`` knows get the form that it gives them.
     """
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
-        self._around: set[int] = set()
-        self._seen = 0
+        self._open_containers: set[int] = set()
+        self._container_count = 0
 
-    def value(self, value: Any, way: Way = None, depth: int = 0) -> Any:
-        """``value`` in JSON's types, or ``REFUSED``; ``depth`` is the number of containers around it."""
-        kind = type(value)  # never value.__class__, which lazy objects borrow
+    def convert(self, value: Any, location: Location = None, depth: int = 0) -> Any:
+        """Return ``value`` in JSON's types, or ``REFUSED`` and one more error in ``errors``.
+
+        Args:
+            value: any object.
+            location: where it stands, for the path of an error.
+            depth: the number of containers around it.
+        """
+        kind = type(value)  # not value.__class__: a lazy object gives that of the object behind it
         if value is None or kind is bool:
             return value
         if kind is str and not _UNSENDABLE.search(value):
             return value
         if issubclass(kind, Enum):
-            return self.value(value.value, way, depth)
+            return self.convert(value.value, location, depth)
         if issubclass(kind, str | Promise):
-            return self._text(_resolved(value), way)
+            return self._convert_text(_resolve_text(value), location)
         if issubclass(kind, int):
-            return self._int(value, way)
+            return self._convert_int(value, location)
         if issubclass(kind, float | Decimal):
-            return self._fractional(value, way)
+            return self._convert_fractional(value, location)
         if issubclass(kind, Mapping | list | tuple):
-            return self._container(value, way, depth + 1)
+            return self._convert_container(value, location, depth + 1)
         if issubclass(kind, _DJANGO_TYPES):
-            return self._django_type(value, way)
-        return self._refuse(way, value, f"JSON has no {kind.__name__}: {_advice(value)}")
+            return self._convert_django_type(value, location)
+        return self._refuse(location, value, f"JSON has no {kind.__name__}: {_suggest_conversion(value)}")
 
-    def _refuse(self, way: Way, value: Any, message: str, allowed: str = ALLOWED_VALUES) -> Any:
-        self.errors.append(FieldError(_path(way), message, shown(value), allowed))
+    def _refuse(self, location: Location, value: Any, message: str, allowed: str = ALLOWED_VALUES) -> Any:
+        self.errors.append(FieldError(_path(location), message, safe_repr(value), allowed))
         return REFUSED
 
-    def _text(self, text: str, way: Way) -> Any:
+    def _convert_text(self, text: str, location: Location) -> Any:
         bad = _UNSENDABLE.search(text)
         if bad is None:
             return text
-        what = "NUL character" if bad[0] == "\0" else "lone surrogate"
-        return self._refuse(way, text[bad.start() :], f"A {what} at position {bad.start()}.", ALLOWED_TEXT)
+        name = "NUL character" if bad[0] == "\0" else "lone surrogate"
+        return self._refuse(
+            location, text[bad.start() :], f"A {name} at position {bad.start()}.", ALLOWED_TEXT
+        )
 
-    def _int(self, value: int, way: Way) -> Any:
-        return int.__int__(value) if _has_digits(value) else self._refuse(way, "a long int", TOO_LONG_AN_INT)
+    def _convert_int(self, value: int, location: Location) -> Any:
+        return (
+            int.__int__(value)
+            if _has_digits(value)
+            else self._refuse(location, "a long int", TOO_LONG_AN_INT)
+        )
 
-    def _fractional(self, value: float | Decimal, way: Way) -> Any:
+    def _convert_fractional(self, value: float | Decimal, location: Location) -> Any:
         if not (isfinite(value) if isinstance(value, float) else value.is_finite()):
-            return self._refuse(way, value, "JSON has no infinity and no NaN.")
+            return self._refuse(location, value, "JSON has no infinity and no NaN.")
         return float.__float__(value) if isinstance(value, float) else _as_django_does(value)
 
-    def _django_type(self, value: Any, way: Way) -> Any:
+    def _convert_django_type(self, value: Any, location: Location) -> Any:
         try:
             return _as_django_does(value)
         except ValueError as error:
-            return self._refuse(way, value, f"{str(error).rstrip('.')}.")
+            return self._refuse(location, value, f"{str(error).rstrip('.')}.")
 
-    def _container(self, value: Any, way: Way, depth: int) -> Any:
-        self._seen += 1
-        if id(value) in self._around:
-            return self._refuse(way, type(value).__name__, "It contains itself.")
+    def _convert_container(self, value: Any, location: Location, depth: int) -> Any:
+        self._container_count += 1
+        if id(value) in self._open_containers:
+            return self._refuse(location, type(value).__name__, "It contains itself.")
         if depth > MAX_DEPTH:
-            return self._refuse(way, type(value).__name__, f"Nested more than {MAX_DEPTH} levels deep.")
-        if self._seen > _MAX_CONTAINERS:
-            return self._give_up(value, way)
-        self._around.add(id(value))
+            return self._refuse(location, type(value).__name__, f"Nested more than {MAX_DEPTH} levels deep.")
+        if self._container_count > _MAX_CONTAINERS:
+            return self._give_up(value, location)
+        self._open_containers.add(id(value))
         try:
-            return self._members(value, way, depth)
+            return self._convert_members(value, location, depth)
         finally:
-            self._around.discard(id(value))
+            self._open_containers.discard(id(value))
 
-    def _give_up(self, value: Any, way: Way) -> Any:
-        # A list that holds one list twice, which holds one list twice …: say it once, and walk no further.
-        if self._seen == _MAX_CONTAINERS + 1:
-            self._refuse(way, type(value).__name__, "More lists and mappings than any record has room for.")
+    def _give_up(self, value: Any, location: Location) -> Any:
+        # A list that holds another list twice, which holds another one twice, and so on, grows exponentially.
+        if self._container_count == _MAX_CONTAINERS + 1:
+            self._refuse(
+                location, type(value).__name__, "More lists and mappings than any record has room for."
+            )
         return REFUSED
 
-    def _members(self, value: Any, way: Way, depth: int) -> Any:
+    def _convert_members(self, value: Any, location: Location, depth: int) -> Any:
         if not isinstance(value, Mapping):
-            return [self.value(item, (way, index), depth) for index, item in enumerate(value)]
+            return [self.convert(item, (location, index), depth) for index, item in enumerate(value)]
         members: dict[str, Any] = {}
         for key, item in value.items():
-            name = self._key(key, way)
+            name = self._convert_key(key, location)
             if name in members:
-                self._refuse((way, name), key, "Two keys of this mapping are the same text.", "each key once")
-            members[name] = self.value(item, (way, name), depth)
+                self._refuse(
+                    (location, name), key, "Two keys of this mapping are the same text.", "each key once"
+                )
+            members[name] = self.convert(item, (location, name), depth)
         return members
 
-    def _key(self, key: Any, way: Way) -> str:
+    def _convert_key(self, key: Any, location: Location) -> str:
         plain = key.value if isinstance(key, Enum) else key
         if isinstance(plain, str | Promise):
-            text = _resolved(plain)
-            self._text(text, (way, text))
+            text = _resolve_text(plain)
+            self._convert_text(text, (location, text))
             return text
-        name = shown(key)
+        name = safe_repr(key)
         advice = f"A key has to be text, not {type(key).__name__}: write str(key) if that is meant."
-        self._refuse((way, name), key, advice, "text")
+        self._refuse((location, name), key, advice, "text")
         return name
 
 
-def _resolved(value: Any) -> str:
+def _resolve_text(value: Any) -> str:
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
@@ -231,8 +249,8 @@ def _has_digits(value: int) -> bool:
     return True
 
 
-def _advice(value: Any) -> str:
-    """What to do with a value of a kind that JSON lacks."""
+def _suggest_conversion(value: Any) -> str:
+    """Return what to do with a value of a type that JSON lacks."""
     kind = type(value)
     if issubclass(kind, bytes | bytearray | memoryview):
         return "decode it, or write it as base64."

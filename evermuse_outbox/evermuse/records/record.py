@@ -1,4 +1,4 @@
-"""What a host hands over, as Python types; the limits of each field stand in ``schema.py``.
+"""The Python types of a record. The limits of each field stand in ``schema.py``.
 
 Source of all names and values: OpenAPI document, IngestRecord and the schemas below it.
 """
@@ -24,7 +24,7 @@ REDACTION_STATUSES: tuple[str, ...] = get_args(RedactionStatus)
 
 SCHEMA_VERSION = "1.0.0"
 
-# The reference page names seven types, the OpenAPI document two more.
+# Source: the API reference has seven types, the OpenAPI document has two more.
 REFERENCE_TYPES = (
     "email",
     "call",
@@ -39,7 +39,7 @@ TYPES: dict[str, tuple[str, ...]] = {"reference": REFERENCE_TYPES, "openapi": OP
 
 
 class Participant(TypedDict):
-    """A person or machine that took part."""
+    """A person or machine that took part in the event."""
 
     id: str
     role: Role
@@ -49,7 +49,7 @@ class Participant(TypedDict):
 
 
 class Attachment(TypedDict):
-    """A file: fetched by Evermuse from ``vendor_url``, or uploaded before (``upload_intent_id``).
+    """A file. Evermuse fetches it from ``vendor_url``, or it was uploaded before (``upload_intent_id``).
 
     ``size`` is in bytes.
     """
@@ -65,7 +65,7 @@ class Attachment(TypedDict):
 
 
 class PiiEntity(TypedDict):
-    """One kind of personal information that was found; ``confidence`` from 0 to 1."""
+    """A piece of personal information that was detected; ``confidence`` is from 0 to 1."""
 
     type: str
     value: NotRequired[str | None]
@@ -73,7 +73,7 @@ class PiiEntity(TypedDict):
 
 
 class Pii(TypedDict, total=False):
-    """What is known of personal information in the record; ``sensitive_score`` from 0 to 1."""
+    """The personal information in the record; ``sensitive_score`` is from 0 to 1."""
 
     contains_email: bool | None
     contains_phone: bool | None
@@ -84,11 +84,10 @@ class Pii(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """A record with names that an editor completes; ``validate`` looks at what is in it.
+    """A record as a dataclass, so that editors and type checkers know its fields. ``validate`` checks the values.
 
-    ``event_at`` is an aware datetime or ISO 8601 text with ``Z`` or an offset. Give the project as
-    ``project_id`` or as ``project_ids``: the wire gets the form of the contract. None and empty sequences are
-    not sent.
+    ``event_at`` is an aware datetime, or ISO 8601 text with ``Z`` or an offset. Give the project as ``project_id`` or
+    as ``project_ids``; it is sent in the form of the contract. None and empty sequences are not sent.
     """
 
     type: str
@@ -107,7 +106,7 @@ class Record:
     pii: Pii | None = None
 
     def as_mapping(self) -> dict[str, Any]:
-        """The record under Evermuse's names (``_type`` … ``data``), without what is unset."""
+        """Return the record under Evermuse's names (``_type`` … ``data``), without unset fields."""
         values = ((wire_name, getattr(self, name)) for name, wire_name in _WIRE_NAMES)
         return {wire_name: _as_json(value) for wire_name, value in values if not _is_unset(value)}
 
@@ -117,7 +116,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _is_unset(value: Any) -> bool:
-    # By exact type: an empty `data` or `vendor_ids` was given, and what becomes of it is for validate to say.
+    # Only tuples and lists: an empty `data` or `vendor_ids` was given, and validate decides whether it is allowed.
     return value is None or (not value and type(value) in (tuple, list))
 
 

@@ -1,9 +1,12 @@
-"""The record as Evermuse's OpenAPI document has it, as rules for pydantic's core.
+"""The record of Evermuse's OpenAPI document, as rules for pydantic's core.
 
-Import it late: pydantic_core takes a while to load, and only those who validate need it. Without pydantic's
-classes around it the core does the same work in a quarter of the import time, and its tables read like the
-document. How many items a list may have stands in ``limits.MAX_ITEMS`` instead: the core would stop at a list
-that is too long and say nothing of what is in it.
+Import this module late: pydantic_core takes long to load, and only a process that validates needs it. The core alone
+loads in a quarter of the time of pydantic's classes. Maximum lengths of lists stand in ``limits.MAX_ITEMS``: the core
+would stop at a list that is too long and not report the errors inside it.
+
+E-mail addresses and URIs are checked with regular expressions, because the libraries differ from the published
+formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, email-validator rejects ``ann@host``. With
+email-validator, ``validate`` also drops from 72,000 to 13,000 records per second (``python -m benchmarks formats``).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,18 +19,17 @@ from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as core
 
 from .. import limits
-from ..errors import FieldError, shown
-from . import record
-from . import timestamps as moments
-from .json_values import ALLOWED_VALUES, inside
+from ..errors import FieldError, safe_repr
+from . import record, timestamps
+from .json_values import ALLOWED_VALUES, join_path
 
-# RFC 5321, section 4.1.2: a dot-string at a domain name. Quoted names and bare addresses ([192.0.2.1]) are
-# left out: whoever writes from such an address can still be named by the participant's id.
+# Source: RFC 5321, section 4.1.2: a dot-string at a domain name. Quoted names and address literals ([192.0.2.1]) are
+# rejected. The participant's `id` takes any text, so such an address can stand there.
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 EMAIL = rf"^{_ATEXT}(?:\.{_ATEXT})*@{_LABEL}(?:\.{_LABEL})*$"
 
-# RFC 3986, appendix A: a URI (not a relative reference) with an authority or without.
+# Source: RFC 3986, appendix A: a URI, not a relative reference, with an authority or without.
 _HEX = r"%[0-9A-Fa-f]{2}"
 _REG = rf"(?:[A-Za-z0-9._~!$&'()*+,;=-]|{_HEX})"
 _PCHAR = rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|{_HEX})"
@@ -48,7 +50,10 @@ URI = rf"^[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|{_PATH})(?:\?(?:{_PCHAR}|[/?])
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the core checks, and the same in words; ``members`` by name, ``item`` for any other step down."""
+    """A check of the core, and what it allows in words.
+
+    ``members`` has the rules of the fields of a mapping. ``item`` is the rule of every other value inside.
+    """
 
     schema: core.CoreSchema
     allowed: str
@@ -56,47 +61,54 @@ class Rule:
     members: Mapping[str, "Rule"] = field(default_factory=dict)
     item: "Rule | None" = None
 
-    def below(self, step: str | int) -> "Rule":
-        """The rule one step down; itself where none is known."""
+    def rule_of(self, step: str | int) -> "Rule":
+        """Return the rule of a field or item, or this rule if there is none."""
         return self.members.get(str(step)) or self.item or self
 
 
 def required(rule: Rule) -> Rule:
+    """Return the rule for a field that must be present."""
     return replace(rule, required=True)
 
 
-def text(most: int | None = None, *, least: int | None = None) -> Rule:
-    words = "text" if not least else "non-empty text"
-    allowed = words if most is None else f"{words} of at most {most:,} characters"
-    return Rule(core.str_schema(min_length=least, max_length=most, strict=True), allowed)
+def text(max_length: int | None = None, *, min_length: int | None = None) -> Rule:
+    """Return the rule for text; lengths are in characters."""
+    words = "text" if not min_length else "non-empty text"
+    allowed = words if max_length is None else f"{words} of at most {max_length:,} characters"
+    return Rule(core.str_schema(min_length=min_length, max_length=max_length, strict=True), allowed)
 
 
-def formed(pattern: str, most: int, *, name: str, allowed: str) -> Rule:
+def matching(pattern: str, max_length: int, *, error: str, allowed: str) -> Rule:
+    """Return the rule for text of a format; ``error`` names the error in :data:`_MESSAGES`."""
     form = core.custom_error_schema(
-        core.str_schema(pattern=pattern), custom_error_type=name, custom_error_message=name
+        core.str_schema(pattern=pattern), custom_error_type=error, custom_error_message=error
     )
-    return Rule(core.chain_schema([text(most).schema, form]), f"{allowed}, at most {most:,} characters")
+    schema = core.chain_schema([text(max_length).schema, form])
+    return Rule(schema, f"{allowed}, at most {max_length:,} characters")
 
 
 def one_of(values: tuple[str, ...]) -> Rule:
+    """Return the rule for one of a few words."""
     return Rule(core.literal_schema(list(values)), ", ".join(values))
 
 
 def fraction() -> Rule:
+    """Return the rule for a number from 0 to 1."""
     schema = core.float_schema(ge=0, le=1, allow_inf_nan=False, strict=True)
-    # Even when strict, a float of the core's may be a Decimal, which is text everywhere else in a record.
+    # The core's strict float also takes a Decimal. Everywhere else in a record, a Decimal becomes text.
     number = core.is_instance_schema((int, float), cls_repr="number")
     return Rule(core.chain_schema([number, schema]), "a number from 0 to 1")
 
 
-def list_of(item: Rule, *, least: int | None = None, most: int | None = None) -> Rule:
-    counted = f"at least {least}" if least else f"at most {most:,}" if most else "any number"
-    schema = core.list_schema(item.schema, min_length=least, strict=True)
-    return Rule(schema, f"a list ({counted}) of: {item.allowed}", item=item)
+def list_of(item: Rule, *, min_items: int | None = None, max_items: int | None = None) -> Rule:
+    """Return the rule for a list. ``max_items`` is only for the message: ``limits.MAX_ITEMS`` is checked elsewhere."""
+    count = f"at least {min_items}" if min_items else f"at most {max_items:,}" if max_items else "any number"
+    schema = core.list_schema(item.schema, min_length=min_items, strict=True)
+    return Rule(schema, f"a list ({count}) of: {item.allowed}", item=item)
 
 
 def closed(**members: Rule) -> Rule:
-    """A mapping of exactly these; it comes out in this order."""
+    """Return the rule for a mapping with these fields and no others; the core puts them into this order."""
     fields = {
         name: core.typed_dict_field(rule.schema, required=rule.required) for name, rule in members.items()
     }
@@ -107,7 +119,7 @@ def closed(**members: Rule) -> Rule:
 PARTICIPANT = closed(
     id=required(text(256)),
     name=text(256),
-    email=formed(EMAIL, 320, name="email", allowed="an e-mail address such as ann@example.com"),
+    email=matching(EMAIL, 320, error="email", allowed="an e-mail address such as ann@example.com"),
     role=required(one_of(record.ROLES)),
     type=one_of(record.PARTICIPANT_TYPES),
 )
@@ -119,7 +131,7 @@ ATTACHMENT = closed(
     mime_type=text(256),
     sha1=text(128),
     md5=text(128),
-    vendor_url=formed(URI, limits.MAX_URL, name="uri", allowed="an absolute URI as RFC 3986 has it"),
+    vendor_url=matching(URI, limits.MAX_URL, error="uri", allowed="an absolute URI as RFC 3986 has it"),
     upload_intent_id=text(256),
 )
 
@@ -131,37 +143,37 @@ PII = closed(
     redaction_status=one_of(record.REDACTION_STATUSES),
 )
 
-VENDOR_ID = text(least=1)
+VENDOR_ID = text(min_length=1)
 VENDOR_IDS = Rule(
     core.dict_schema(core.str_schema(strict=True), VENDOR_ID.schema, min_length=1, strict=True),
     "a mapping of at least one name to an id, both text, the id not empty",
     item=VENDOR_ID,
 )
 
-PROJECT_ID = text(limits.MAX_PROJECT_ID, least=1)
+PROJECT_ID = text(limits.MAX_PROJECT_ID, min_length=1)
 
 
 @cache
 def rules(contract: str) -> Rule:
-    """A whole record under one contract, fields in canonical order.
+    """Return the rule for a record under ``contract``, with its fields in canonical order.
 
-    Both contracts refuse unknown fields, though only the OpenAPI document says so: a host may change the
-    contract with rows waiting, and none of them may be stranded by it.
+    Both contracts reject unknown fields, although only the OpenAPI document says so. The host may change the contract
+    while records wait, and every waiting record must be valid under the other one.
     """
     nature = one_of(record.NATURES)
     return closed(
         _type=required(one_of(record.TYPES[contract])),
         _schema_version=required(one_of((record.SCHEMA_VERSION,))),
-        _event_at=required(Rule(core.str_schema(strict=True), moments.ALLOWED)),
+        _event_at=required(Rule(core.str_schema(strict=True), timestamps.ALLOWED)),
         _vendor_ids=required(VENDOR_IDS),
-        _product_id=required(text(limits.MAX_PRODUCT_ID, least=1)),
+        _product_id=required(text(limits.MAX_PRODUCT_ID, min_length=1)),
         _project_id=PROJECT_ID,
-        _project_ids=list_of(PROJECT_ID, least=1),
+        _project_ids=list_of(PROJECT_ID, min_items=1),
         _nature=required(nature) if contract == "openapi" else nature,
         _thread_id=text(limits.MAX_THREAD_ID),
-        _participants=list_of(PARTICIPANT, most=limits.MAX_PARTICIPANTS),
-        _attachments=list_of(ATTACHMENT, most=limits.MAX_ATTACHMENTS),
-        _tags=list_of(text(limits.MAX_TAG), most=limits.MAX_TAGS),
+        _participants=list_of(PARTICIPANT, max_items=limits.MAX_PARTICIPANTS),
+        _attachments=list_of(ATTACHMENT, max_items=limits.MAX_ATTACHMENTS),
+        _tags=list_of(text(limits.MAX_TAG), max_items=limits.MAX_TAGS),
         _pii=PII,
         data=required(Rule(core.any_schema(), f"a mapping with text keys, of {ALLOWED_VALUES}")),
     )
@@ -169,39 +181,36 @@ def rules(contract: str) -> Rule:
 
 @cache
 def checker(contract: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """The check of one contract: gives fields in canonical order, or raises the core's ``ValueError``."""
+    """Return the check for ``contract``: it returns the fields in canonical order, or raises a ``ValueError``."""
     return SchemaValidator(rules(contract).schema).validate_python
 
 
 def field_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
-    """All that the check finds in ``fields``; empty where it finds nothing."""
+    """Return every error that the check finds in ``fields``."""
     try:
         checker(contract)(fields)
-    except ValidationError as found:
-        return [_field_error(error, contract) for error in found.errors(include_url=False)]
+    except ValidationError as failure:
+        return [_field_error(error, contract) for error in failure.errors(include_url=False)]
     return []
 
 
 def _field_error(error: Mapping[str, Any], contract: str) -> FieldError:
     path, rule = "", rules(contract)
-    around = rule
+    parent = rule
     for step in error["loc"]:
-        path = inside(path, step)
-        around, rule = rule, rule.below(step)
-    got = "nothing" if error["type"] == "missing" else shown(error["input"])
+        path = join_path(path, step)
+        parent, rule = rule, rule.rule_of(step)
+    got = "nothing" if error["type"] == "missing" else safe_repr(error["input"])
     if error["type"] == "extra_forbidden":
-        return FieldError(path, _unknown_field(error["loc"][-1], around), got, ", ".join(around.members))
+        message = f"No such field.{_suggestion(error['loc'][-1], parent.members)}"
+        return FieldError(path, message, got, ", ".join(parent.members))
     return FieldError(path, _message(error, rule, contract), got, rule.allowed)
 
 
-def _unknown_field(name: str, around: Rule) -> str:
-    return f"No such field.{_suggestion(name, around.members)}"
-
-
 def _message(error: Mapping[str, Any], rule: Rule, contract: str) -> str:
-    tell = _MESSAGES.get(error["type"])
-    if tell is not None:
-        return tell
+    message = _MESSAGES.get(error["type"])
+    if message is not None:
+        return message
     if error["type"] == "literal_error":
         return _unknown_value(error["input"], rule, contract)
     length = len(error["input"]) if error["type"] in _LENGTHS else 0
@@ -217,8 +226,8 @@ def _unknown_value(value: Any, rule: Rule, contract: str) -> str:
 
 
 def _suggestion(value: str, known: Any) -> str:
-    near = get_close_matches(value.lower(), list(known), n=1)
-    return f" Did you mean {near[0]}?" if near else ""
+    matches = get_close_matches(value.lower(), list(known), n=1)
+    return f" Did you mean {matches[0]}?" if matches else ""
 
 
 _NOT_A_NUMBER = "Not a number: write float(value) if that is meant."

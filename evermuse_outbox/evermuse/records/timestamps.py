@@ -1,4 +1,4 @@
-"""``_event_at``: any unmistakable moment becomes UTC in whole seconds."""
+"""Conversion of ``_event_at`` to UTC in whole seconds."""
 
 import re
 from datetime import UTC, date, datetime
@@ -8,7 +8,7 @@ ALLOWED = "an aware datetime, or ISO 8601 text with Z or an offset, such as 2026
 
 _NO_TIME = "A date is not a moment: add the time and its zone."
 
-# Narrower than datetime.fromisoformat, which takes other dialects from one Python version to the next.
+# Stricter than datetime.fromisoformat, which takes more dialects with each Python version.
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?)(Z|z|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
@@ -16,46 +16,51 @@ _ISO = re.compile(
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-class NoMoment(ValueError):
-    """The value names no moment; the message says why and what to give."""
+class InvalidTimestamp(ValueError):
+    """The value is no exact time; the message says why, and what to give instead."""
 
 
-def moment(value: Any) -> str:
-    """``YYYY-MM-DDTHH:MM:SSZ`` of an aware datetime or ISO 8601 text.
+def to_utc_timestamp(value: Any) -> str:
+    """Return an aware datetime or ISO 8601 text as ``YYYY-MM-DDTHH:MM:SSZ``.
 
-    Fractions of a second are cut, never rounded: Evermuse's pages disagree on which of the two they do, and
-    whole seconds make them agree. Raises ``NoMoment``.
+    Fractions of a second are cut, not rounded. The published pages of Evermuse disagree on which of the two they do,
+    and whole seconds are the same for both.
+
+    Raises:
+        InvalidTimestamp: the value is no time, has no time zone, or is outside the years 1 to 9999 in UTC.
     """
-    when = _parsed(value) if isinstance(value, str) else value
-    if not isinstance(when, datetime):
-        raise NoMoment(_NO_TIME if isinstance(when, date) else "Not a moment.")
-    if when.utcoffset() is None:
-        raise NoMoment(
+    time = _parse(value) if isinstance(value, str) else value
+    if not isinstance(time, datetime):
+        raise InvalidTimestamp(_NO_TIME if isinstance(time, date) else "Not a moment.")
+    if time.utcoffset() is None:
+        raise InvalidTimestamp(
             "Naive, so it names no moment: make it aware with django.utils.timezone.make_aware(value), "
             "or take datetime.now(UTC) from the start."
         )
-    return _in_utc(when).isoformat(timespec="seconds") + "Z"
+    return _in_utc(time).isoformat(timespec="seconds") + "Z"
 
 
-def _in_utc(when: datetime) -> datetime:
+def _in_utc(time: datetime) -> datetime:
     try:
-        return when.astimezone(UTC).replace(tzinfo=None)
+        return time.astimezone(UTC).replace(tzinfo=None)
     except OverflowError:
-        raise NoMoment("In UTC it falls outside the years 1 to 9999.") from None
+        raise InvalidTimestamp("In UTC it falls outside the years 1 to 9999.") from None
 
 
-def _parsed(text: str) -> datetime:
+def _parse(text: str) -> datetime:
     match = _ISO.fullmatch(text)
     if match is None:
-        raise NoMoment(_NO_TIME if _DATE.fullmatch(text) else "Not ISO 8601.")
-    day, time, zone = match.groups("")
+        raise InvalidTimestamp(_NO_TIME if _DATE.fullmatch(text) else "Not ISO 8601.")
+    day, clock, zone = match.groups("")
     if not zone:
-        raise NoMoment("Without a zone it names no moment: end it with Z or an offset such as +02:00.")
-    return _read(f"{day}T{time}{zone.upper()}")
+        raise InvalidTimestamp(
+            "Without a zone it names no moment: end it with Z or an offset such as +02:00."
+        )
+    return _read_iso(f"{day}T{clock}{zone.upper()}")
 
 
-def _read(text: str) -> datetime:
+def _read_iso(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise NoMoment(f"No such moment ({error}).") from None
+        raise InvalidTimestamp(f"No such moment ({error}).") from None

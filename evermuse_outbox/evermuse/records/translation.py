@@ -1,4 +1,4 @@
-"""A record's line in the form of the other contract, for rows waiting while the host changes ``CONTRACT``."""
+"""Translation of a record's line to the other contract, for records that wait while the host changes ``CONTRACT``."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -25,19 +25,24 @@ _CANONICAL_ORDER = (
     "data",
 )
 _REQUIRED = {"_type", "_schema_version", "_event_at", "_vendor_ids", "_product_id", "data"}
-_HOW_TO_GO_ON = 'Set CONTRACT back to "openapi" and retry it, or enqueue it in another form.'
+_REMEDY = 'Set CONTRACT back to "openapi" and retry it, or enqueue it in another form.'
 
-_read = json.JSONDecoder().raw_decode
+_decode = json.JSONDecoder().raw_decode
 
 
 def translate(line: str, *, to: str, default_nature: str = "evidence") -> str:
-    """The record of ``line``, which ``validate`` wrote, in the form of the contract ``to``.
+    """Return a line in the form of another contract. The record keeps its identity.
 
-    Only the project field changes and, towards ``"openapi"``, a missing ``_nature`` becomes
-    ``default_nature``: everything else keeps its very bytes, and the record its identity.
+    The project field changes, and for ``"openapi"`` a missing ``_nature`` is added. All other fields keep their bytes.
 
-    Raises ``Untranslatable`` where the contract cannot say the record, ``ValueError`` for an unknown contract
-    or nature.
+    Args:
+        line: a line from :func:`~.validation.validate`.
+        to: the contract, ``"reference"`` or ``"openapi"``. If the line has its form already, it is returned as it is.
+        default_nature: the ``_nature`` of a record without one.
+
+    Raises:
+        Untranslatable: the contract has no form for the record, or ``validate`` did not write the line.
+        ValueError: the contract or the nature is unknown.
     """
     if to not in CONTRACTS or default_nature not in NATURES:
         raise ValueError(f"no such contract or nature: {to!r}, {default_nature!r}")
@@ -46,19 +51,19 @@ def translate(line: str, *, to: str, default_nature: str = "evidence") -> str:
         _to_reference(members)
     else:
         _to_openapi(members, default_nature)
-    return _written(members)
+    return _write(members)
 
 
 def _to_reference(members: dict[str, str]) -> None:
     record_type = json.loads(members["_type"])
     if record_type not in REFERENCE_TYPES:
-        raise Untranslatable(f'The contract "reference" has no type {record_type!r}. {_HOW_TO_GO_ON}')
+        raise Untranslatable(f'The contract "reference" has no type {record_type!r}. {_REMEDY}')
     if "_project_ids" not in members:
         return
     projects = json.loads(members.pop("_project_ids"))
     if len(projects) > 1:
         raise Untranslatable(
-            f'The contract "reference" has one project a record; _project_ids names {len(projects)}. {_HOW_TO_GO_ON}'
+            f'The contract "reference" has one project a record; _project_ids names {len(projects)}. {_REMEDY}'
         )
     members["_project_id"] = encode(projects[0]).decode()
 
@@ -70,12 +75,12 @@ def _to_openapi(members: dict[str, str], default_nature: str) -> None:
 
 
 def _members(line: str) -> dict[str, str]:
-    """The text of each field by name; never decoded and encoded again, lest a number be written otherwise."""
+    """Return the JSON text of each field. It is not decoded and encoded again, which could change a number."""
     try:
         members = dict(_pairs(line))
     except (ValueError, IndexError):
         members = {}
-    if not _REQUIRED <= members.keys() <= set(_CANONICAL_ORDER) or _joined(members) != line:
+    if not _REQUIRED <= members.keys() <= set(_CANONICAL_ORDER) or _join(members) != line:
         raise Untranslatable("Not a line that validate() wrote. Discard it and enqueue the record again.")
     return members
 
@@ -83,17 +88,17 @@ def _members(line: str) -> dict[str, str]:
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
     end = 0
     while line[end] != "}":
-        name, colon = _read(line, end + 1)
-        _, end = _read(line, colon + 1)
+        name, colon = _decode(line, end + 1)
+        _, end = _decode(line, colon + 1)
         yield name, line[colon + 1 : end]
 
 
-def _joined(members: Mapping[str, str]) -> str:
+def _join(members: Mapping[str, str]) -> str:
     return "{" + ",".join([f'"{name}":{text}' for name, text in members.items()]) + "}"
 
 
-def _written(members: dict[str, str]) -> str:
-    line = _joined({name: members[name] for name in _CANONICAL_ORDER if name in members})
+def _write(members: dict[str, str]) -> str:
+    line = _join({name: members[name] for name in _CANONICAL_ORDER if name in members})
     size = len(line.encode())
     if size > MAX_RECORD_BYTES:
         raise Untranslatable(

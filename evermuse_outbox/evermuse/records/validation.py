@@ -1,7 +1,8 @@
-"""A record on its way out: validated, in canonical bytes, with its identity.
+"""Validation of a record, and its conversion to the exact bytes that go to Evermuse.
 
-``validate(Record(type="email", …), contract="reference")`` gives an ``Envelope``: its ``line`` goes out as it
-is, its ``identity`` is the same for every version of one record.
+There are two paths, and both give the same bytes. Nearly every record is valid and has only JSON's types, so the fast
+path takes it as it is. All other records go through the full check: the invalid ones, and those with lazy text, enums
+or None. The full check looks at each value with its path, and only it decides what is an error.
 """
 
 import uuid
@@ -13,18 +14,21 @@ from typing import Any
 
 from django.utils.functional import Promise
 
-from ..errors import FieldError, InvalidRecord, RecordTooLarge, shown
+from ..errors import FieldError, InvalidRecord, RecordTooLarge, safe_repr
 from ..limits import MAX_ITEMS, MAX_RECORD_BYTES
+from . import timestamps
 from .identity import make_identity
 from .json_values import REFUSED, Normaliser, encode, is_plain, looks_plain
 from .record import CONTRACTS, Record
-from .timestamps import ALLOWED as ALLOWED_MOMENT
-from .timestamps import NoMoment, moment
+from .timestamps import InvalidTimestamp, to_utc_timestamp
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A valid record. ``line`` is its JSON without a newline, ``size`` the line's length in UTF-8 bytes."""
+    """A valid record. ``line`` is its JSON without a newline, ``size`` the length of the line in UTF-8 bytes.
+
+    ``attachments`` is their number. ``identity`` is the same for every version of one record.
+    """
 
     type: str
     product_id: str
@@ -35,18 +39,25 @@ class Envelope:
 
 
 def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: str = "default") -> Envelope:
-    """The record as Evermuse takes it under ``contract`` (``"reference"`` or ``"openapi"``).
+    """Validate a record and return it in the form of a contract.
 
-    Raises ``InvalidRecord`` with all that is wrong at once, ``RecordTooLarge`` where the line is longer than
-    4,999,999 bytes, and ``ValueError`` for an unknown contract.
+    Args:
+        record: a mapping with the names of Evermuse (``_type`` … ``data``), or a :class:`~.record.Record`.
+        contract: ``"reference"`` or ``"openapi"``, the two published descriptions of the API.
+        workspace: the name of the workspace; it is part of the identity.
+
+    Raises:
+        InvalidRecord: the record has errors; the exception names all of them.
+        RecordTooLarge: the line is longer than 4,999,999 bytes, so it fits no request.
+        ValueError: the contract is unknown.
     """
     if contract not in CONTRACTS:
         raise ValueError(f"contract is {contract!r}, not one of {', '.join(CONTRACTS)}")
     given = _as_mapping(record)
     try:
-        fields, line = _straight(given, contract)
-    except _DOUBTS:
-        fields, line = _thorough(given, contract)
+        fields, line = _fast_path(given, contract)
+    except _FULL_CHECK_NEEDED:
+        fields, line = _full_check(given, contract)
     if len(line) > MAX_RECORD_BYTES:
         raise _too_large(len(line))
     return Envelope(
@@ -64,59 +75,55 @@ def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:
         return record.as_mapping()
     if isinstance(record, Mapping):
         return record
-    raise InvalidRecord([FieldError("", "Not a record.", shown(record), "a mapping or a Record")])
-
-
-# Validation goes two ways. Nearly every record is plain and valid, and the straight way takes it as it is.
-# Whatever makes that way stumble, be it wrong or only unusual (lazy text, enums, None), goes the thorough way
-# instead, which looks at every value with its path in hand and alone decides what is an error.
+    raise InvalidRecord([FieldError("", "Not a record.", safe_repr(record), "a mapping or a Record")])
 
 
 class _Unusual(Exception):
-    """Not for the straight way."""
+    """The fast path cannot handle the record."""
 
 
-# The core's ValidationError is a ValueError, as are lone surrogates to its encoder.
-_DOUBTS = (_Unusual, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+# The validation error of pydantic's core is a ValueError, and so is the error of its encoder for lone surrogates.
+_FULL_CHECK_NEEDED = (_Unusual, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
-def _straight(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
+def _fast_path(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
     fields = {name: value for name, value in given.items() if value is not None}
     fields["_type"] = str.lower(fields["_type"])
-    fields["_event_at"] = moment(fields["_event_at"])
+    fields["_event_at"] = to_utc_timestamp(fields["_event_at"])
     fields = _checker(contract)(fields)
     if not is_plain(fields["data"]):
-        fields["data"] = _normalised_data(fields["data"])
-    if _across_fields(fields, contract):
+        fields["data"] = _normalise_data(fields["data"])
+    if _record_errors(fields, contract):
         raise _Unusual
-    line = encode(_with_project(fields, contract))
+    line = encode(_with_project_form(fields, contract))
     if not looks_plain(line):
         raise _Unusual
     return fields, line
 
 
-def _normalised_data(data: Any) -> Any:
+def _normalise_data(data: Any) -> Any:
     normaliser = Normaliser()
-    plain = normaliser.value(data, (None, "data"))
+    converted = normaliser.convert(data, (None, "data"))
     if normaliser.errors:
         raise _Unusual
-    return plain
+    return converted
 
 
-def _thorough(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
-    fields, errors = _normalised(given)
-    refused = {error.path for error in errors}
-    errors += [error for error in _field_errors(fields, contract) if error.path not in refused]
-    errors += _across_fields(fields, contract)
+def _full_check(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
+    fields, errors = _normalise(given)
+    # A value without a form in JSON has its error already. The schema would only add that its placeholder is wrong.
+    paths = {error.path for error in errors}
+    errors += [error for error in _field_errors(fields, contract) if error.path not in paths]
+    errors += _record_errors(fields, contract)
     if errors:
         raise InvalidRecord(errors)
     fields = _checker(contract)(fields)
-    return fields, encode(_with_project(fields, contract))
+    return fields, encode(_with_project_form(fields, contract))
 
 
 @cache
 def _checker(contract: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    from .schema import checker  # late, for the sake of all who never validate
+    from .schema import checker  # late, because only a process that validates needs pydantic
 
     return checker(contract)
 
@@ -127,19 +134,19 @@ def _field_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
     return field_errors(fields, contract)
 
 
-def _with_project(fields: dict[str, Any], contract: str) -> dict[str, Any]:
-    """The fields with the project in the contract's form, and in the same place."""
-    name, other = _PROJECT_FIELDS[contract]
-    if other not in fields:
+def _with_project_form(fields: dict[str, Any], contract: str) -> dict[str, Any]:
+    """Return the fields with the project in the form of the contract, at the same position."""
+    name, other_name = _PROJECT_FIELDS[contract]
+    if other_name not in fields:
         return fields
     projects = fields.get("_project_ids") or [fields["_project_id"]]
-    value = projects if contract == "openapi" else projects[0]
+    project = projects if contract == "openapi" else projects[0]
     converted = {}
-    for key, kept in fields.items():
-        if key == other:
-            converted[name] = value
+    for field, value in fields.items():
+        if field == other_name:
+            converted[name] = project
         else:
-            converted[key] = kept
+            converted[field] = value
     return converted
 
 
@@ -149,33 +156,33 @@ _PROJECT_FIELDS = {
 }
 
 
-def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
+def _normalise(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
     normaliser = Normaliser()
     rest = {name: value for name, value in given.items() if name != "_event_at"}
-    fields = normaliser.value(rest)
+    fields = normaliser.convert(rest)
     for name in fields.keys() - {"data", "_vendor_ids"}:
         fields[name] = _without_none(fields[name])
     fields = {name: value for name, value in fields.items() if value is not None}
     if isinstance(fields.get("_type"), str):
         fields["_type"] = fields["_type"].lower()
-    errors = normaliser.errors + _tell_moment(given.get("_event_at"), fields)
-    return fields, errors
+    return fields, normaliser.errors + _set_event_at(fields, given.get("_event_at"))
 
 
-def _tell_moment(value: Any, fields: dict[str, Any]) -> list[FieldError]:
+def _set_event_at(fields: dict[str, Any], value: Any) -> list[FieldError]:
+    """Set ``_event_at`` in ``fields`` unless ``value`` is None; return the errors."""
     if value is None:
         return []
     fields["_event_at"] = REFUSED
     try:
-        fields["_event_at"] = moment(_resolved(value))
-    except NoMoment as error:
-        return [FieldError("_event_at", str(error), shown(value), ALLOWED_MOMENT)]
+        fields["_event_at"] = to_utc_timestamp(_resolve(value))
+    except InvalidTimestamp as error:
+        return [FieldError("_event_at", str(error), safe_repr(value), timestamps.ALLOWED)]
     return []
 
 
-def _resolved(value: Any) -> Any:
-    plain = value.value if isinstance(value, Enum) else value
-    return str(plain) if isinstance(plain, Promise) else plain
+def _resolve(value: Any) -> Any:
+    resolved = value.value if isinstance(value, Enum) else value
+    return str(resolved) if isinstance(resolved, Promise) else resolved
 
 
 def _without_none(value: Any) -> Any:
@@ -184,36 +191,37 @@ def _without_none(value: Any) -> Any:
     return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
-def _across_fields(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
-    """The rules that a table of fields cannot say; tolerant of fields that are wrong in themselves."""
+def _record_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
+    """Return the errors that no rule of one field can find. Fields with errors of their own are ignored."""
     data = fields.get("data")
-    errors = _too_many(fields) + _project_errors(fields, contract)
+    errors = _length_errors(fields) + _project_errors(fields, contract)
     if data is not None and data is not REFUSED and not isinstance(data, dict):
-        errors.append(FieldError("data", "Not a mapping.", shown(data), "a mapping with text keys"))
+        errors.append(FieldError("data", "Not a mapping.", safe_repr(data), "a mapping with text keys"))
     return errors
 
 
-def _too_many(fields: Mapping[str, Any]) -> list[FieldError]:
+def _length_errors(fields: Mapping[str, Any]) -> list[FieldError]:
     return [
-        FieldError(name, "Too many.", f"{len(fields[name]):,}", f"at most {most:,}")
-        for name, most in MAX_ITEMS.items()
-        if name in fields and isinstance(fields[name], list) and len(fields[name]) > most
+        FieldError(name, "Too many.", f"{len(fields[name]):,}", f"at most {max_items:,}")
+        for name, max_items in MAX_ITEMS.items()
+        if name in fields and isinstance(fields[name], list) and len(fields[name]) > max_items
     ]
 
 
 def _project_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
-    one, several = fields.get("_project_id"), fields.get("_project_ids")
-    if one is None and several is None:
+    project, projects = fields.get("_project_id"), fields.get("_project_ids")
+    if project is None and projects is None:
         name = _PROJECT_FIELDS[contract][0]
         return [FieldError(name, "Required.", "nothing", "_project_id or _project_ids")]
-    if not isinstance(several, list) or not all(isinstance(project, str) for project in several):
+    if not isinstance(projects, list) or not all(isinstance(each, str) for each in projects):
         return []
-    if isinstance(one, str) and several != [one]:
-        message = f"Not the project of _project_id ({shown(one)}): give one of the two."
-        return [FieldError("_project_ids", message, shown(several), f"[{shown(one)}], or _project_ids alone")]
-    if contract == "reference" and len(several) > 1:
+    if isinstance(project, str) and projects != [project]:
+        message = f"Not the project of _project_id ({safe_repr(project)}): give one of the two."
+        allowed = f"[{safe_repr(project)}], or _project_ids alone"
+        return [FieldError("_project_ids", message, safe_repr(projects), allowed)]
+    if contract == "reference" and len(projects) > 1:
         message = 'The contract "reference" has one project a record; "openapi" has several.'
-        return [FieldError("_project_ids", message, shown(several), "one project")]
+        return [FieldError("_project_ids", message, safe_repr(projects), "one project")]
     return []
 
 

@@ -21,7 +21,7 @@ from django.db.models import TextChoices
 from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
-from evermuse_outbox.evermuse.records.json_values import Normaliser, encode, inside, is_plain, looks_plain
+from evermuse_outbox.evermuse.records.json_values import Normaliser, encode, is_plain, join_path, looks_plain
 
 LONE_SURROGATE = "\ud83d"
 
@@ -49,7 +49,7 @@ class Point(NamedTuple):
 
 def normalise(value):
     normaliser = Normaliser()
-    return normaliser.value(value, (None, "data")), normaliser.errors
+    return normaliser.convert(value, (None, "data")), normaliser.errors
 
 
 def refusals(value):
@@ -171,7 +171,7 @@ def test_got_is_short_valid_and_without_keys():
     [("a", "data.a"), (3, "data[3]"), ("a-b", "data.a-b"), ("a.b", "data['a.b']"), ("", "data['']")],
 )
 def test_paths(step, path):
-    assert inside("data", step) == path
+    assert join_path("data", step) == path
 
 
 @pytest.mark.parametrize("value", [{1: 2}, {"a": {None: 1}}, {"a": [Decimal(1)]}, {"a": mark_safe("x")}, 3])
