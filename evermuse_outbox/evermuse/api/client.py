@@ -1,7 +1,7 @@
-"""The three endpoints of Evermuse over HTTP. Returns what came back, or raises; never writes.
+"""The HTTP client for the three endpoints of Evermuse.
 
-Bounded in every direction: one deadline for the whole answer, a largest size for what is read, no
-redirect followed (the key would go along), no retry of its own, no compression asked for.
+Every call is bounded. It has one deadline for the complete answer and a maximum size for its body. It follows no
+redirect, because the API key would go along. It does not retry, and it asks for no compression.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from ...version import VERSION
-from ..errors import Unanswered, Unreachable
+from .. import Unanswered, Unreachable
 
 MAX_ANSWER_BYTES = 8_000_000
-"""A listing of 100 batches with 20 errors of 2,048 characters each stays under this."""
+"""Maximum bytes of an answer. The largest documented one is smaller: 100 batches with 20 errors of 2,048 characters."""
 
-_CHUNK = 65_536
+READ_BYTES = 65_536
+"""Maximum bytes of one read from the socket."""
+
+MAX_ERROR_TEXT = 300
+"""Characters of a transport error that are kept. A server controls part of the text, for example a bad header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: HTTP status, the body as far as it was read, and how long it took in seconds."""
+    """An answer: its HTTP status, its body, and the seconds from the start of the request to the end of the body."""
 
     status: int
     body: bytes
@@ -40,7 +44,7 @@ class Answer:
 
 
 class _Key(AuthBase):
-    """Puts the key on a request at the last moment, where no netrc entry can replace it."""
+    """Set the API key on a request last, so that no entry of a netrc file replaces it."""
 
     def __init__(self, reveal: Callable[[], str]) -> None:
         self._reveal = reveal
@@ -51,17 +55,26 @@ class _Key(AuthBase):
 
 
 class _Session(requests.Session):
-    """Looks at no redirect: only to know where it leads, requests would read the whole answer into memory."""
+    """Ignore redirects. To find their target, requests would read an answer of any size into memory."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
 
 
 class Client:
-    """One key at one address. Use one client for one thread.
+    """A client for one API key at one address. Use each client in one thread only.
 
-    ``timeout`` is in seconds, for a whole call. ``reveal`` gives the API key when it is needed. ``seconds`` are those
-    spent in calls so far; ``asked_at`` is when the call under way began, on the monotonic clock, for other threads.
+    Every call returns an :class:`Answer` of any HTTP status, or raises one of two errors: ``Unreachable`` if nothing
+    can have reached the server, ``Unanswered`` if the server may have processed the request.
+
+    Args:
+        api_url: the base URL, without a path.
+        reveal: returns the API key; it is called for each request.
+        timeout: the maximum seconds of a call, from the connection to the end of the body.
+
+    Attributes:
+        seconds: the total seconds spent in calls.
+        asked_at: the start of the current call on the monotonic clock, or None; other threads may read it.
     """
 
     def __init__(self, api_url: str, reveal: Callable[[], str], timeout: float) -> None:
@@ -84,7 +97,7 @@ class Client:
             self._session.mount(scheme, _Adapter(self._socket))
 
     def ingest(self, body: bytes, *, content_type: str, key: str, format_hint: str = "") -> Answer:
-        """POST a sealed body under its Idempotency-Key. Raises Unreachable or Unanswered."""
+        """POST a sealed body with its Idempotency-Key."""
         return self._call(
             "POST",
             self._root,
@@ -94,21 +107,21 @@ class Client:
         )
 
     def batch(self, remote_id: str) -> Answer:
-        """GET the status of one batch. Raises Unreachable or Unanswered."""
+        """GET the status of one batch."""
         return self._call("GET", f"{self._root}/batches/{quote(remote_id, safe='')}")
 
     def batches(self, *, limit: int, cursor: str | None = None) -> Answer:
-        """GET a page of batches, newest first. Raises Unreachable or Unanswered."""
+        """GET a page of the listing of batches, newest first."""
         params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         return self._call("GET", f"{self._root}/batches", params=params)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connection."""
         self._session.close()
 
     def _call(self, method: str, url: str, **options: Any) -> Answer:
         self.asked_at = started = time.monotonic()
-        # The socket's own timeout bounds each read alone; a drip would go on for ever.
+        # The timeout of a socket applies to each read. An answer that arrives byte by byte would never end.
         self._socket.was_shut = False
         deadline = threading.Timer(self._timeout, self._socket.shut)
         deadline.daemon = True
@@ -120,34 +133,34 @@ class Client:
             with response:
                 answer = Answer(response.status_code, _read(response), time.monotonic() - started)
         except Exception as error:
-            # Whatever it was, it must not look like an answer.
-            raise self._explained(error) from error
+            # Any exception, because an unknown one must not be treated as "not sent".
+            raise self._as_transport_error(error) from error
         finally:
             deadline.cancel()
             self.asked_at = None
             self.seconds += time.monotonic() - started
         if self._socket.was_shut:
-            raise self._late()
+            raise self._timed_out()
         return answer
 
-    def _explained(self, error: Exception) -> Unreachable | Unanswered:
-        """Whether anything can have reached Evermuse. Where there was a connection, it can."""
+    def _as_transport_error(self, error: Exception) -> Unreachable | Unanswered:
+        """Return ``Unanswered`` if there was a connection, because the request may have gone over it."""
         if isinstance(error, Unanswered):
             return error
         if self._socket.is_open and self._socket.was_shut:
-            return self._late()
+            return self._timed_out()
         cause = _root_cause(error)
-        said = f"{type(cause).__name__}: {cause}"[:300]
-        return Unanswered(said) if self._socket.is_open else Unreachable(said)
+        message = f"{type(cause).__name__}: {cause}"[:MAX_ERROR_TEXT]
+        return Unanswered(message) if self._socket.is_open else Unreachable(message)
 
-    def _late(self) -> Unanswered:
-        return Unanswered(f"no whole answer within {self._timeout:g} s")
+    def _timed_out(self) -> Unanswered:
+        return Unanswered(f"no complete answer within {self._timeout:g} s")
 
 
 class _Socket:
-    """The socket that a client's one connection uses, for who must close it from outside.
+    """The socket of a client's connection, so that the deadline can shut it from another thread.
 
-    ``is_open`` from when the connection stands, TLS and all, until another one is begun.
+    ``is_open`` is True from the end of the TLS handshake until a new connection is started.
     """
 
     def __init__(self) -> None:
@@ -156,7 +169,7 @@ class _Socket:
         self.was_shut = False
 
     def shut(self) -> None:
-        """Ends whatever is being read or written."""
+        """End every read and write on the socket."""
         self.was_shut = True
         if self.current is not None:
             with contextlib.suppress(OSError):
@@ -164,7 +177,7 @@ class _Socket:
 
 
 class _Adapter(HTTPAdapter):
-    """One connection, no retries, and its socket is told to ``watched``."""
+    """An adapter with one connection and no retries, which puts its socket into ``watched``."""
 
     def __init__(self, watched: _Socket) -> None:
         self._watched = watched
@@ -179,7 +192,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _watching(pool: Any, watched: _Socket) -> Any:
-    """A pool whose connections tell ``watched`` their socket."""
+    """Return a subclass of ``pool`` that puts the socket of each connection into ``watched``."""
 
     class Connection(pool.ConnectionCls):  # type: ignore[misc]
         def connect(self) -> None:
@@ -187,7 +200,7 @@ def _watching(pool: Any, watched: _Socket) -> Any:
             super().connect()
             watched.current = self.sock
             if watched.was_shut:
-                # A slow name server or handshake: nobody is left who would end what begins now.
+                # The name server or the handshake took too long. The deadline has passed, so nothing would end a call.
                 self.close()
                 raise TimeoutError("no connection in time")
             watched.is_open = True
@@ -197,10 +210,10 @@ def _watching(pool: Any, watched: _Socket) -> Any:
 
 def _read(response: requests.Response) -> bytes:
     if response.status_code < 200:
-        # The answer proper may still come, and must not be taken for that of the next request.
-        raise Unanswered(f"HTTP {response.status_code}, and no answer")
+        # The final answer may still come. On a reused connection it would look like the answer to the next request.
+        raise Unanswered(f"HTTP {response.status_code} without a final answer")
     body = bytearray()
-    while chunk := response.raw.read1(_CHUNK):
+    while chunk := response.raw.read1(READ_BYTES):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise Unanswered(

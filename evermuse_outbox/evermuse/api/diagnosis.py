@@ -1,56 +1,61 @@
-"""What is likely to be wrong where everything is refused alike, and how to go on. Pure: words in, words out."""
+"""Diagnosis of an error that all records of a group share: its likely cause, and what to do. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-ALIKE_LENGTH = 200
-"""Characters of a complaint that are compared."""
+MAX_SIGNATURE = 200
+"""Characters of an error signature; ``OutboxGroup.error_signature`` has room for them."""
 
-_OWN = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|\S*\d\S*")
+_VARIABLE = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|\S*\d\S*")
 _PLURAL = re.compile(r"(?<!\w)([a-z]{3,})s\b")
 _WORDS = re.compile(r"[a-z_]+")
 
 _OTHER_CONTRACT = (
     'Evermuse seems to serve this key under the contract "{other}": set CONTRACT to "{other}" for its workspace. '
-    "What waits is then sealed in that form."
+    "Waiting records are then sealed in that form."
 )
 _IDS = (
-    "The {name} id that these records carry is likely wrong, or of another workspace: compare it with "
+    "The {name} id of these records is probably wrong, or belongs to another workspace. Compare it with "
     "Settings > Projects in the Evermuse dashboard. Enqueue the records again with the right id and discard "
-    "these, or have the id made known to Evermuse."
+    "these, or register the id at Evermuse."
 )
 _UNKNOWN = (
-    "Something that these records have in common is refused. Likely are a CONTRACT that this key is not served "
-    'under (now it is "{contract}"), and a product or project id that is wrong: look at one of the records.'
+    "Evermuse refuses something that these records have in common. Likely causes are a CONTRACT that this key is not "
+    'served under (it is now "{contract}"), and a wrong product or project id. Look at one of the records.'
 )
-_ON = (
-    "A record is tried now and then, and once one is accepted the group goes on by itself; "
-    "resume it to go on at once."
+_PROBES = (
+    "The group sends a single record from time to time, and continues by itself when one is accepted. "
+    "To continue at once, resume it."
 )
 
 
 def make_error_signature(message: str) -> str:
-    """The part of a complaint that is the same for all records: without quoted words, numbers and ids.
+    """Return the part of an error message that is the same for all records.
 
-    Names of fields stay, also where they are quoted.
+    Quoted words, numbers and ids are left out. Names of fields stay, even in quotes.
     """
-    kept = _OWN.sub(lambda own: own[0] if _is_field(own[0]) else "…", message.lower())
-    kept = _PLURAL.sub(r"\1", kept)  # "1 record", "10 records"
-    return " ".join(kept.split())[:ALIKE_LENGTH]
+    text = _VARIABLE.sub(lambda match: match[0] if _is_field(match[0]) else "…", message.lower())
+    text = _PLURAL.sub(r"\1", text)  # "1 record", "10 records"
+    return " ".join(text.split())[:MAX_SIGNATURE]
 
 
 def describe_likely_cause(message: str, contract: str) -> str:
-    """One to three sentences: what seems to be wrong in a workspace of that contract, and how to go on."""
-    return f"{next(_causes(message.lower(), contract))} {_ON}"
+    """Return a few sentences for the operator: the likely cause of an error, and what to do.
+
+    Args:
+        message: the error message of Evermuse.
+        contract: the contract of the workspace, ``"reference"`` or ``"openapi"``.
+    """
+    return f"{next(_causes(message.lower(), contract))} {_PROBES}"
 
 
-def _causes(said: str, contract: str) -> Iterator[str]:
-    words = set(_WORDS.findall(said))
-    if contract == "reference" and _speaks_openapi(said, words):
+def _causes(message: str, contract: str) -> Iterator[str]:
+    words = set(_WORDS.findall(message))
+    if contract == "reference" and _is_openapi_error(message, words):
         yield _OTHER_CONTRACT.format(other="openapi")
-    if contract == "openapi" and _speaks_reference(said, words):
+    if contract == "openapi" and _is_reference_error(message, words):
         yield _OTHER_CONTRACT.format(other="reference")
     for name in ("project", "product"):
         if any(name in word for word in words):
@@ -58,15 +63,13 @@ def _causes(said: str, contract: str) -> Iterator[str]:
     yield _UNKNOWN.format(contract=contract)
 
 
-def _speaks_openapi(said: str, words: set[str]) -> bool:
-    return "_project_ids" in words or ("_nature" in words and bool(re.search(r"require|missing", said)))
+def _is_openapi_error(message: str, words: set[str]) -> bool:
+    return "_project_ids" in words or ("_nature" in words and bool(re.search(r"require|missing", message)))
 
 
-def _speaks_reference(said: str, words: set[str]) -> bool:
-    refused = bool(words & {"_project_ids", "_nature"}) and bool(
-        re.search(r"unexpected|unknown|not allowed", said)
-    )
-    return "_project_id" in words or refused
+def _is_reference_error(message: str, words: set[str]) -> bool:
+    is_unknown = re.search(r"unexpected|unknown|not allowed", message) is not None
+    return "_project_id" in words or (is_unknown and bool(words & {"_project_ids", "_nature"}))
 
 
 def _is_field(quoted: str) -> bool:

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..errors import Unanswered, Unreachable
-from ..limits import MAX_ERROR_CODE, MAX_ERROR_MESSAGE
+from .. import Unanswered, Unreachable, limits
 from .client import Answer
 from .parsing import RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
 
@@ -131,7 +130,7 @@ def _classify_failure(answer: Answer) -> Outcome:
             return Unavailable(message)
         case 400 | 422:
             # The contract has no 422. Frameworks use it for validation errors, so it means the same as 400.
-            code = parse_text(fields.get("error"), MAX_ERROR_CODE) or "REFUSED"
+            code = parse_text(fields.get("error"), limits.MAX_ERROR_CODE) or "REFUSED"
             return Refused(code, message, parse_record_errors(fields))
         case 413:
             return TooLarge(message)
@@ -146,8 +145,8 @@ def _classify_failure(answer: Answer) -> Outcome:
 
 
 def _message(answer: Answer, fields: Mapping[str, Any]) -> str:
-    text = parse_text(fields.get("message"), MAX_ERROR_MESSAGE) or parse_text(
-        fields.get("error"), MAX_ERROR_CODE
+    text = parse_text(fields.get("message"), limits.MAX_ERROR_MESSAGE) or parse_text(
+        fields.get("error"), limits.MAX_ERROR_CODE
     )
     return f"HTTP {answer.status}: {text}" if text else f"HTTP {answer.status} with no readable message"
 

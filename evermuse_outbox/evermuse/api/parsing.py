@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..limits import MAX_BATCH_ID, MAX_ERROR_CODE, MAX_ERROR_MESSAGE
+from .. import limits
 
 MAX_PARSED_ERRORS = 1_000
 """Entries of one list of errors that are read: one for each record of the largest batch."""
@@ -59,7 +59,9 @@ def is_count(value: Any) -> bool:
 def is_batch_id(value: Any) -> bool:
     """Return whether ``value`` can be stored and sent as the id of a batch at Evermuse."""
     return (
-        isinstance(value, str) and 0 < len(value) <= MAX_BATCH_ID and parse_text(value, MAX_BATCH_ID) == value
+        isinstance(value, str)
+        and 0 < len(value) <= limits.MAX_BATCH_ID
+        and parse_text(value, limits.MAX_BATCH_ID) == value
     )
 
 
@@ -74,6 +76,6 @@ def _parse_record_error(entry: Any) -> RecordError | None:
         return None
     return RecordError(
         entry["index"],
-        parse_text(entry.get("code"), MAX_ERROR_CODE) or "REJECTED",
-        parse_text(entry.get("message"), MAX_ERROR_MESSAGE) or "Evermuse gave no message.",
+        parse_text(entry.get("code"), limits.MAX_ERROR_CODE) or "REJECTED",
+        parse_text(entry.get("message"), limits.MAX_ERROR_MESSAGE) or "Evermuse gave no message.",
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..limits import MAX_CURSOR, MAX_LISTING
+from .. import limits
 from .client import Answer
 from .parsing import RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
 
@@ -68,9 +68,13 @@ def read_page(answer: Answer) -> Page | None:
     fields = parse_object(answer.body)
     if fields is None or not isinstance(fields.get("batches"), list):
         return None
-    statuses = tuple(status for status in map(_parse_status, fields["batches"][:MAX_LISTING]) if status)
+    statuses = tuple(
+        status for status in map(_parse_status, fields["batches"][: limits.MAX_LISTING]) if status
+    )
     cursor = fields.get("nextCursor")
-    return Page(statuses, cursor if isinstance(cursor, str) and 0 < len(cursor) <= MAX_CURSOR else None)
+    return Page(
+        statuses, cursor if isinstance(cursor, str) and 0 < len(cursor) <= limits.MAX_CURSOR else None
+    )
 
 
 def _parse_status(fields: Any) -> Status | None:

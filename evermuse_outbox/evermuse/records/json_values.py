@@ -19,8 +19,7 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
-from ..errors import FieldError, safe_repr
-from ..limits import MAX_DEPTH, MAX_RECORD_BYTES
+from .. import FieldError, limits, safe_repr
 
 ALLOWED_VALUES = (
     "text, bool, int, finite float, None, mappings with text keys, lists, tuples, datetime, date, "
@@ -39,7 +38,7 @@ _MAPPING = frozenset({dict})
 _CONTAINERS = frozenset({dict, list, tuple})
 _TEXT_ONLY = frozenset({str})
 _MAX_WIDTH = 100_000  # containers on one level; beyond it, a value may contain itself, which Normaliser finds
-_MAX_CONTAINERS = MAX_RECORD_BYTES // 2  # the smallest containers, [] and {}, take two bytes
+_MAX_CONTAINERS = limits.MAX_RECORD_BYTES // 2  # the smallest containers, [] and {}, take two bytes
 
 _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
@@ -52,7 +51,7 @@ def is_plain(data: Any) -> bool:
     """
     # One step per level instead of one per value: the loops below run in C, which is faster for every shape.
     level = [data]
-    for _ in range(MAX_DEPTH):
+    for _ in range(limits.MAX_DEPTH):
         types = {*map(type, level)}
         if not _CONTAINERS.issuperset(types) or len(level) > _MAX_WIDTH:
             return False
@@ -194,8 +193,10 @@ class Normaliser:
         self._container_count += 1
         if id(value) in self._open_containers:
             return self._refuse(location, type(value).__name__, "It contains itself.")
-        if depth > MAX_DEPTH:
-            return self._refuse(location, type(value).__name__, f"Nested more than {MAX_DEPTH} levels deep.")
+        if depth > limits.MAX_DEPTH:
+            return self._refuse(
+                location, type(value).__name__, f"Nested more than {limits.MAX_DEPTH} levels deep."
+            )
         if self._container_count > _MAX_CONTAINERS:
             return self._give_up(value, location)
         self._open_containers.add(id(value))

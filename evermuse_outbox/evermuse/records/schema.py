@@ -18,8 +18,7 @@ from typing import Any
 from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as core
 
-from .. import limits
-from ..errors import FieldError, safe_repr
+from .. import FieldError, limits, safe_repr
 from . import record, timestamps
 from .json_values import ALLOWED_VALUES, join_path
 

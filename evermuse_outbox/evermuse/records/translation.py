@@ -3,8 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 
-from ..errors import Untranslatable
-from ..limits import MAX_RECORD_BYTES
+from .. import Untranslatable, limits
 from .json_values import encode
 from .record import CONTRACTS, NATURES, REFERENCE_TYPES
 
@@ -100,9 +99,9 @@ def _join(members: Mapping[str, str]) -> str:
 def _write(members: dict[str, str]) -> str:
     line = _join({name: members[name] for name in _CANONICAL_ORDER if name in members})
     size = len(line.encode())
-    if size > MAX_RECORD_BYTES:
+    if size > limits.MAX_RECORD_BYTES:
         raise Untranslatable(
-            f"In the other form it takes {size:,} bytes, and {MAX_RECORD_BYTES:,} is the most. "
+            f"In the other form it takes {size:,} bytes, and {limits.MAX_RECORD_BYTES:,} is the most. "
             "Keep CONTRACT as it was until it is sent, or discard it and enqueue it shortened."
         )
     return line

@@ -14,8 +14,7 @@ from typing import Any
 
 from django.utils.functional import Promise
 
-from ..errors import FieldError, InvalidRecord, RecordTooLarge, safe_repr
-from ..limits import MAX_ITEMS, MAX_RECORD_BYTES
+from .. import FieldError, InvalidRecord, RecordTooLarge, limits, safe_repr
 from . import timestamps
 from .identity import make_identity
 from .json_values import REFUSED, Normaliser, encode, is_plain, looks_plain
@@ -58,7 +57,7 @@ def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: st
         fields, line = _fast_path(given, contract)
     except _FULL_CHECK_NEEDED:
         fields, line = _full_check(given, contract)
-    if len(line) > MAX_RECORD_BYTES:
+    if len(line) > limits.MAX_RECORD_BYTES:
         raise _too_large(len(line))
     return Envelope(
         type=fields["_type"],
@@ -203,7 +202,7 @@ def _record_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]
 def _length_errors(fields: Mapping[str, Any]) -> list[FieldError]:
     return [
         FieldError(name, "Too many.", f"{len(fields[name]):,}", f"at most {max_items:,}")
-        for name, max_items in MAX_ITEMS.items()
+        for name, max_items in limits.MAX_ITEMS.items()
         if name in fields and isinstance(fields[name], list) and len(fields[name]) > max_items
     ]
 
@@ -227,4 +226,6 @@ def _project_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError
 
 def _too_large(size: int) -> RecordTooLarge:
     message = "Too large for any request, even alone: shorten data, or send its bulk as an attachment."
-    return RecordTooLarge([FieldError("", message, f"{size:,} bytes", f"at most {MAX_RECORD_BYTES:,} bytes")])
+    return RecordTooLarge(
+        [FieldError("", message, f"{size:,} bytes", f"at most {limits.MAX_RECORD_BYTES:,} bytes")]
+    )
