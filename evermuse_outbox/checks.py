@@ -172,7 +172,7 @@ def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
                 f"autovacuum is off for the table {table.table!r} of the database {using!r}.",
                 f'ALTER TABLE "{table.table}" RESET (autovacuum_enabled);',
             )
-        if table.missing and not postgresql.is_still_to_be_set(using):
+        if table.missing:
             yield _storage_warning(
                 f"The table {table.table!r} of the database {using!r} lacks {', '.join(table.missing)}. "
                 "Autovacuum would run too rarely for so many inserted and deleted rows.",

@@ -1,4 +1,4 @@
-"""Migrations: none is missing, they go back and forth, and they leave what the queries rely on."""
+"""Migrations: none is missing, they can be reversed, and they create the indexes that queries rely on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
 
-from evermuse_outbox import outbox
-from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.upkeep.postgresql import STORAGE
+from evermuse_outbox.evermuse.records import make_identity, validate
+from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxThrottle, OutboxWorkspace
+from evermuse_outbox.upkeep.postgresql import STORAGE, kept
 from tests.records import record
+from tests.schema import read_schema
 
 APP = "evermuse_outbox"
 RECORDS, BATCHES = f"{APP}_outboxrecord", f"{APP}_outboxbatch"
@@ -55,13 +59,13 @@ def constraints(alias, table):
         return connections[alias].introspection.get_constraints(cursor, table)
 
 
-def our_indexes(alias):
-    """Name → table and columns of the indexes with a name of ours."""
+def named_indexes(alias):
+    """Return name → table and columns of the indexes that the models name."""
     return {
-        name: (table, found["columns"])
+        name: (table, index["columns"])
         for table in (RECORDS, BATCHES)
-        for name, found in constraints(alias, table).items()
-        if found["index"] and not found["primary_key"] and name.startswith("evermuse_") and APP not in name
+        for name, index in constraints(alias, table).items()
+        if index["index"] and not index["primary_key"] and name.startswith("evermuse_") and APP not in name
     }
 
 
@@ -83,24 +87,24 @@ def test_no_migration_is_missing():
 
 
 @pytest.mark.commits
-def test_back_to_zero_and_forth_again(alias):
-    before = tables(alias), our_indexes(alias)
+def test_migrate_to_zero_and_back(alias):
+    before = tables(alias), named_indexes(alias)
     assert before[0] == {model._meta.db_table for model in apps.get_app_config(APP).get_models()}
     try:
         call_command("migrate", APP, "zero", database=alias, verbosity=0)
         assert tables(alias) == set()
     finally:
         call_command("migrate", APP, database=alias, verbosity=0)
-    assert (tables(alias), our_indexes(alias)) == before
+    assert (tables(alias), named_indexes(alias)) == before
 
 
-def test_the_indexes_are_there_by_name(alias):
-    assert our_indexes(alias) == (INSTEAD if is_mariadb(alias) else PARTIAL) | FULL
+def test_every_named_index_exists(alias):
+    assert named_indexes(alias) == (INSTEAD if is_mariadb(alias) else PARTIAL) | FULL
 
 
-def test_indexes_of_open_rows_are_partial_where_that_exists(alias):
+def test_indexes_of_open_rows_are_partial_if_the_database_has_partial_indexes(alias):
     if is_mariadb(alias):
-        assert our_indexes(alias)["evermuse_record_pending"][1][:2] == ["batch_id", "closed_as"]
+        assert named_indexes(alias)["evermuse_record_pending"][1][:2] == ["batch_id", "closed_as"]
         return
     catalogue = {
         "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index' AND name = %s",
@@ -114,7 +118,7 @@ def test_indexes_of_open_rows_are_partial_where_that_exists(alias):
     assert condition == "batch_id IS NULL AND closed_as IS NULL"
 
 
-def test_postgres_leaves_room_for_the_one_update_of_a_record(alias):
+def test_postgresql_pages_have_room_for_the_one_update_of_a_record(alias):
     if connections[alias].vendor != "postgresql":
         return
     (options,) = query(alias, "SELECT reloptions FROM pg_class WHERE relname = %s", RECORDS)
@@ -122,39 +126,20 @@ def test_postgres_leaves_room_for_the_one_update_of_a_record(alias):
 
 
 @pytest.mark.commits
-def test_postgres_keeps_the_tables_as_the_migrations_say_and_forgets_it_on_the_way_back(alias):
+def test_storage_parameters_are_those_that_the_check_expects(alias):
     if connections[alias].vendor != "postgresql":
         return
-    parameters = "SELECT reloptions FROM pg_class WHERE relname LIKE 'evermuse_outbox_%%' AND relkind = 'r'"
-    before = query(alias, parameters)
-    assert sum(options is not None for options in before) == len(STORAGE)
-    try:
-        call_command("migrate", APP, "0003", database=alias, verbosity=0)
-        assert [options for options in query(alias, parameters) if options] == [["fillfactor=50"]]
-    finally:
-        call_command("migrate", APP, database=alias, verbosity=0)
-    assert sorted(query(alias, parameters), key=str) == sorted(before, key=str)
+    missing = {table.model: table.missing for table in kept(alias)}
+    assert set(STORAGE) <= set(missing)
+    assert not any(missing.values())
 
 
-@pytest.mark.commits
-def test_former_identities_become_those_of_today(alias):
-    made = [outbox.enqueue(record(number), using=alias) for number in range(3)]
-    rows = OutboxRecord.rows.using(alias)
-    try:
-        call_command("migrate", APP, "0007", database=alias, verbosity=0)
-        for row in made[:2]:
-            rows.filter(pk=row.pk).update(identity=uuid.uuid5(uuid.NAMESPACE_OID, str(row.pk)))
-    finally:
-        call_command("migrate", APP, database=alias, verbosity=0)
-    assert dict(rows.values_list("pk", "identity")) == {row.pk: row.identity for row in made}
-
-
-def test_every_rule_on_states_is_in_the_database(alias):
-    found = {
+def test_every_constraint_on_states_is_in_the_database(alias):
+    names = {
         name
         for table in (RECORDS, BATCHES)
-        for name, told in constraints(alias, table).items()
-        if told["check"] and name.startswith("evermuse_") and APP not in name
+        for name, constraint in constraints(alias, table).items()
+        if constraint["check"] and name.startswith("evermuse_") and APP not in name
     }
     expected = {"evermuse_record_closed_as", "evermuse_record_superseded_by", "evermuse_batch_known_state"}
     expected |= {"evermuse_batch_leased", "evermuse_batch_remote"}
@@ -163,16 +148,18 @@ def test_every_rule_on_states_is_in_the_database(alias):
         texts = query(
             alias, "SELECT sql FROM sqlite_master WHERE type = 'table' AND name IN (%s, %s)", RECORDS, BATCHES
         )
-        found = {name for name in expected if any(f'"{name}" CHECK' in text for text in texts)}
-    assert found == expected
+        names = {name for name in expected if any(f'"{name}" CHECK' in text for text in texts)}
+    assert names == expected
 
 
-def test_no_foreign_key_of_ours_is_checked_by_the_database(alias):
+def test_no_foreign_key_has_a_database_constraint(alias):
     for table in tables(alias):
-        assert not [name for name, told in constraints(alias, table).items() if told["foreign_key"]], table
+        assert not [
+            name for name, constraint in constraints(alias, table).items() if constraint["foreign_key"]
+        ], table
 
 
-def test_names_are_compared_exactly_wherever_they_stand(alias):
+def test_every_column_with_a_name_is_compared_exactly(alias):
     if not is_mariadb(alias):
         return
     names = [
@@ -200,7 +187,126 @@ def test_names_are_compared_exactly_wherever_they_stand(alias):
         (False, (8, 0, 11), "utf8mb4_bin"),  # the oldest that Django 5.2 takes
     ],
 )
-def test_each_server_is_asked_for_an_exact_collation_that_it_has(mysql_is_mariadb, mysql_version, collation):
-    migration = import_module(f"{APP}.migrations.0007_exact_groups")
+def test_each_server_gets_an_exact_collation_that_it_has(mysql_is_mariadb, mysql_version, collation):
     connection = SimpleNamespace(mysql_is_mariadb=mysql_is_mariadb, mysql_version=mysql_version)
-    assert migration.collation_of(connection) == collation
+    initial = import_module(f"{APP}.migrations.0001_initial")
+    assert initial.exact_collation(connection) == collation
+    prerelease = import_module(f"{APP}.prerelease_migrations.0007_exact_groups")
+    assert prerelease.collation_of(connection) == collation
+
+
+# --- databases of a pre-release -----------------------------------------------------------------------
+
+
+def migrate(alias, target=None):
+    call_command("migrate", APP, *([target] if target else []), database=alias, verbosity=0)
+
+
+@pytest.fixture
+def prerelease(alias, settings):
+    """Create the tables of the first pre-release; afterwards, create them anew by the initial migration."""
+    migrate(alias, "zero")
+    settings.MIGRATION_MODULES = {APP: f"{APP}.prerelease_migrations"}
+    try:
+        migrate(alias, "0007")
+        yield
+    finally:
+        settings.MIGRATION_MODULES = {}
+        for table in tables(alias):
+            with connections[alias].cursor() as cursor:
+                cursor.execute(f"DROP TABLE {table}")
+        MigrationRecorder(connections[alias]).migration_qs.filter(app=APP).delete()
+        migrate(alias)
+
+
+def old_model(alias, name):
+    """Return a model as it was at migration 0007."""
+    loader = MigrationLoader(connections[alias])
+    return loader.project_state((APP, "0007_exact_groups")).apps.get_model(APP, name).objects.using(alias)
+
+
+def add_old_rows(alias):
+    now = timezone.now().replace(microsecond=0)
+    group = {"workspace": "north", "type": "message", "product_id": "Prod "}
+    batch = old_model(alias, "OutboxBatch").create(
+        **group, contract="openapi", body_format="ndjson", key="k1", sha256="0" * 64, record_count=2,
+        byte_count=20, state="dividing", search={"suspects": 2}, sealed_at=now, due_at=now,
+    )  # fmt: skip
+    envelope = validate(record(1), contract="reference")
+    records = old_model(alias, "OutboxRecord")
+    for number, changes in enumerate(({"batch_id": batch.pk}, {"closed_as": "rejected"}, {})):
+        records.create(
+            **group, identity=uuid.uuid5(uuid.NAMESPACE_OID, str(number)), contract="reference",
+            payload=envelope.line, size=envelope.size, enqueued_at=now, **changes,
+        )  # fmt: skip
+    old_model(alias, "OutboxWorkspace").create(
+        name="north",
+        state="open",
+        turns=7,
+        agenda={"a": 1},
+        flows=[["message", "Prod ", 2.5]],
+        usual_seconds=12.5,
+    )
+    old_model(alias, "OutboxWorkspace").create(
+        name="south", state="paused", held_until=now, reason="HTTP 401"
+    )
+    old_model(alias, "OutboxGroup").create(
+        **group, scope="s", state="paused", since=now, complaint="no", contract="openapi", held_until=now
+    )
+    old_model(alias, "OutboxThrottle").create(
+        scope="t", free_at=1.5, hold_until=2.5, quickest=0.25, touched=9
+    )
+    return now, envelope
+
+
+@pytest.mark.commits
+def test_a_database_of_a_prerelease_gets_the_same_schema_and_keeps_its_rows(alias, settings, request):
+    expected = read_schema(alias)
+    request.getfixturevalue("prerelease")
+    now, envelope = add_old_rows(alias)
+
+    migrate(alias)
+    settings.MIGRATION_MODULES = {}
+    out = StringIO()
+    call_command("migrate", APP, database=alias, stdout=out)
+    assert "No migrations to apply" in out.getvalue()
+    assert read_schema(alias) == expected
+
+    batch = OutboxBatch.objects.using(alias).get()
+    assert (batch.state, batch.isolation, batch.product_id) == ("isolating", {"suspects": 2}, "Prod ")
+    identity = make_identity("north", "message", record(1)["_event_at"], record(1)["_vendor_ids"])
+    rows = OutboxRecord.objects.using(alias).order_by("pk")
+    assert [(row.state, row.identity, row.payload) for row in rows] == [
+        (state, identity, envelope.line) for state in ("in_flight", "rejected", "pending")
+    ]
+    north, south = OutboxWorkspace.objects.using(alias).order_by("pk")
+    assert (north.state, north.seal_count, north.run_queue) == ("active", 7, {"a": 1})
+    assert north.known_arrival_rates() == {("message", "Prod "): 2.5}
+    assert north.typical_completion_seconds == 12.5
+    assert (south.state, south.blocked_until, south.reason) == ("paused", now, "HTTP 401")
+    group = OutboxGroup.objects.using(alias).get()
+    assert (group.error_signature, group.blocked_until) == ("no", now)
+    throttle = OutboxThrottle.objects.using(alias).get()
+    assert (throttle.next_slot_at, throttle.blocked_until) == (1.5, 2.5)
+    assert (throttle.min_latency, throttle.lock_count) == (0.25, 9)
+
+
+@pytest.mark.commits
+def test_a_database_of_a_prerelease_can_be_emptied_and_created_again(alias, settings, prerelease):
+    migrate(alias)
+    settings.MIGRATION_MODULES = {}
+    migrate(alias, "zero")
+    assert tables(alias) == set()
+    migrate(alias)
+    assert read_schema(alias)
+    call_command("migrate", APP, prune=True, database=alias, verbosity=0)
+    recorded = MigrationRecorder(connections[alias]).migration_qs.filter(app=APP)
+    assert list(recorded.values_list("name", flat=True)) == ["0001_initial"]
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_the_prerelease_migrations_lead_to_the_present_models(settings):
+    settings.MIGRATION_MODULES = {APP: f"{APP}.prerelease_migrations"}
+    out = StringIO()
+    call_command("makemigrations", "--check", "--dry-run", APP, stdout=out)
+    assert "No changes detected" in out.getvalue()

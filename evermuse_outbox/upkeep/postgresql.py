@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.db import connections
-from django.db.migrations.recorder import MigrationRecorder
 
 VACUUM = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_threshold": "10000"}
 ANALYZE = {"autovacuum_analyze_scale_factor": "0.02", "autovacuum_analyze_threshold": "5000"}
@@ -24,9 +23,6 @@ STORAGE: dict[str, dict[str, str]] = {
     "OutboxThrottle": FEW_ROWS,
 }
 """Model → storage parameters. The reasons stand in the migrations that set them, 0002 and 0006."""
-
-SET_BY = "0006_growth"
-"""The migration that sets the last of them."""
 
 UNKNOWN = 10_000
 """Changed rows from which on the planner must know of a table: below, no plan is bad."""
@@ -61,13 +57,6 @@ def kept(using: str) -> list[Kept]:
     )
     told = _rows(using, sql, list(models)) if models else []
     return [Kept(table, models[table], dict(o.split("=", 1) for o in options)) for table, options in told]
-
-
-def is_still_to_be_set(using: str) -> bool:
-    """Whether the migrations have not come so far yet."""
-    applied = MigrationRecorder(connections[using]).applied_migrations()
-    names = {name for app, name in applied if app == "evermuse_outbox"}
-    return bool(names) and SET_BY not in names
 
 
 def is_autovacuum_off(using: str) -> bool:

@@ -8,7 +8,6 @@ import pytest
 from django.core import checks as django_checks
 from django.core.management import call_command
 from django.db import connections
-from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.dateparse import parse_datetime
 
@@ -112,25 +111,10 @@ def test_before_the_first_migration_there_is_nothing_to_say(postgres, alias):
         call_command("migrate", "evermuse_outbox", database=alias, verbosity=0)
 
 
-@pytest.mark.commits
-@pytest.mark.parametrize("applied", ["0001", "0005"])
-def test_what_a_migration_has_still_to_set_is_not_asked_of_a_person(postgres, alias, applied):
-    try:
-        call_command("migrate", "evermuse_outbox", applied, database=alias, verbosity=0)
-        assert any(kept.missing for kept in storage.kept(alias))
-        assert said(alias) == []
-    finally:
-        call_command("migrate", "evermuse_outbox", database=alias, verbosity=0)
-
-
 def test_tables_that_no_migration_made_are_talked_about(postgres, alias):
     MigrationRecorder(connections[alias]).migration_qs.filter(app="evermuse_outbox").delete()
     run(alias, f"ALTER TABLE {RECORDS} RESET (fillfactor)")
     assert len(said(alias)) == 1
-
-
-def test_the_last_of_it_is_set_by_a_migration_that_is_there(alias):
-    assert ("evermuse_outbox", storage.SET_BY) in MigrationLoader(connections[alias]).disk_migrations
 
 
 def test_the_check_runs_where_databases_are_checked(postgres, alias):

@@ -1,4 +1,4 @@
-"""Fields and states get the field's standard names; no value but the two renamed states changes."""
+"""Give fields and states their standard names. No other value changes."""
 
 from django.db import migrations, models
 

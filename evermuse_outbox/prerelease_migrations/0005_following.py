@@ -1,3 +1,5 @@
+"""Add the columns for polling by the listing."""
+
 from django.db import migrations, models
 
 

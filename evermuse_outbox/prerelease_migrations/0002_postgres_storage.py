@@ -1,8 +1,4 @@
-"""Room on every page for the one update of a record's life, where the database is PostgreSQL.
-
-A record is rewritten once, when a batch takes it. With half of each page left free the new version lands
-on the page of the old one, which writes less WAL over the record's life than a full page does.
-"""
+"""Set the fill factor of the records on PostgreSQL. The new initial migration explains it."""
 
 from django.db import migrations
 

@@ -1,9 +1,4 @@
-"""MySQL and MariaDB compare the names of groups and workspaces exactly, as Evermuse and the other databases do.
-
-By their usual collations ``Prod`` and ``prod`` are one group to an index, and ``prod`` and ``prod `` too: while one is
-paused or fenced, the other would wait with it. Of two such workspaces, each would send what is the other's, with its own
-key. Each table is written anew once.
-"""
+"""Compare the names of groups and workspaces exactly on MySQL and MariaDB. This rewrites each table once."""
 
 from django.db import migrations
 
@@ -25,17 +20,17 @@ def _modify(apps, schema_editor, kind):
     for table, names in NAMES.items():
         model = apps.get_model("evermuse_outbox", table)
         columns = [model._meta.get_field(name) for name in names]
-        told = ", ".join(
+        changes = ", ".join(
             f"MODIFY {quote(column.column)} {column.db_type(connection)}{kind} NOT NULL" for column in columns
         )
-        schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {told}")
+        schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {changes}")
 
 
 def collation_of(connection):
-    """The exact one of that server."""
+    """Return the collation of this server that distinguishes all names."""
     if connection.mysql_is_mariadb:
         return "utf8mb4_nopad_bin"
-    # Before 8.0.17 none of MySQL's minds spaces at the end; this one minds all else.
+    # MySQL before 8.0.17 has no collation that respects trailing spaces; utf8mb4_bin respects everything else.
     return "utf8mb4_0900_bin" if connection.mysql_version >= (8, 0, 17) else "utf8mb4_bin"
 
 
