@@ -1,7 +1,7 @@
 """The group scan: find the groups with pending records, the age of each, and those that fill a request.
 
-A scan takes one step through the index of pending records for each group, however many records are pending. A scan of
-all records would grow with the backlog: 88 to 340 ms for a million pending records, instead of 11 ms.
+A scan takes one step through the index of pending records for each group, however many records are pending. A query
+that groups all pending records would grow with the backlog.
 """
 
 from __future__ import annotations
