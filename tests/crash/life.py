@@ -16,7 +16,7 @@ from django.test.utils import override_settings
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import Clock, DeliveryContext, open_context
-from evermuse_outbox.delivery.loop import relay, send_next
+from evermuse_outbox.delivery.loop import poll, relay, send_next
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.testing import Unpaced
 from evermuse_outbox.upkeep import maintenance as maintain
@@ -99,11 +99,11 @@ class Life:
 
     def relay(self) -> int:
         """Seals and sends until nothing is due."""
-        return relay.relay(self.context, 60)
+        return relay(self.context, 60)
 
     def track(self) -> int:
         """Asks about all batches that are due."""
-        return relay.track(self.context, 60)
+        return poll(self.context, 60)
 
     def rescue(self) -> None:
         """Takes from dead workers what they held."""
