@@ -12,6 +12,7 @@ from .group_breaker import (
     claim_group_probe,
     clear_suspicion,
     count_refusal,
+    groups_without_probe,
     paused_groups,
 )
 from .permits import acquire_permit, call_with_permit, is_crowded
@@ -37,6 +38,7 @@ __all__ = [
     "claim_group_probe",
     "clear_suspicion",
     "count_refusal",
+    "groups_without_probe",
     "is_crowded",
     "pause_workspace",
     "paused_groups",

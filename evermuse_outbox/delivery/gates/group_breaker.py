@@ -12,6 +12,7 @@ are refused in full are counted per group, until Evermuse accepts a record of it
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
@@ -103,6 +104,14 @@ def paused_groups(context: DeliveryContext) -> dict[tuple[str, str], OutboxGroup
     """Return the paused groups of the workspace by ``_type`` and ``_product_id``. Another CONTRACT ends a pause."""
     rows = OutboxGroup.objects.using(context.using).paused(context.workspace_name)
     return {(row.type, row.product_id): row for row in rows.filter(contract=context.workspace.contract)}
+
+
+def groups_without_probe(
+    context: DeliveryContext, paused: Mapping[tuple[str, str], OutboxGroup]
+) -> set[tuple[str, str]]:
+    """Return the paused groups of which no record may be probed yet."""
+    now = context.clock.now()
+    return {group for group, row in paused.items() if row.blocked_until and row.blocked_until > now}
 
 
 def claim_group_probe(context: DeliveryContext, row: OutboxGroup) -> bool:

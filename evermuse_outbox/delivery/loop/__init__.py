@@ -5,10 +5,12 @@ Its public interface is ``relay_run`` and ``relay_with_pool`` with a sender pool
 and the steps ``send_next``, ``seal_next`` and ``send``.
 """
 
-from .relay import Step, poll, relay, relay_run, relay_with_pool, seal_next, send, send_next
+from .relay import Step, seal_next, send, send_next
+from .runs import RelayRun, poll, relay, relay_run, relay_with_pool
 from .sender_pool import SenderPool
 
 __all__ = [
+    "RelayRun",
     "SenderPool",
     "Step",
     "poll",

@@ -41,8 +41,8 @@ def seal_first(
     context: DeliveryContext,
     workspace: OutboxWorkspace,
     queue: RunQueue,
-    entries: Iterable[Entry],
     paused: Mapping[Group, OutboxGroup],
+    entries: Iterable[Entry],
 ) -> SealedBatch | None:
     """Seal and lease a batch of the first entry that yields one; return None if no entry does.
 
@@ -52,8 +52,8 @@ def seal_first(
         context: the delivery context.
         workspace: the locked row of the workspace.
         queue: the run queue.
-        entries: the groups to try, in order.
         paused: the paused groups. Of these, one record is sealed as a probe.
+        entries: the groups to try, in order.
     """
     for entry in entries:
         row = paused.get(entry.group)
