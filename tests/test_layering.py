@@ -55,7 +55,14 @@ PURE = [
     "delivery.scheduling.run_queue",
     "delivery.scheduling.scheduler",
     "delivery.sealing.packing",
+    "evermuse.api.answers",
     "evermuse.api.diagnosis",
+    "evermuse.api.outcomes",
+    "evermuse.api.statuses",
+    "evermuse.body",
+    "evermuse.limits",
+    "evermuse.records.identity",
+    "evermuse.records.translation",
     "ratelimit.algorithm",
 ]
 """Modules without Django, without a clock and without I/O."""

@@ -5,7 +5,8 @@ Its interface is :class:`Client`, the classification of answers into an :data:`O
 :class:`Status` or :class:`Page`, and the diagnosis of errors that all records share.
 """
 
-from .client import Answer, Client
+from .answers import Answer, RecordError
+from .client import Client
 from .diagnosis import describe_likely_cause, make_error_signature
 from .outcomes import (
     Accepted,
@@ -21,7 +22,6 @@ from .outcomes import (
     classify_transport_error,
     read_retry_after,
 )
-from .parsing import RecordError
 from .statuses import Page, Status, read_page, read_status
 
 __all__ = [

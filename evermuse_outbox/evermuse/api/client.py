@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +22,7 @@ from requests.auth import AuthBase
 
 from ...version import VERSION
 from .. import Unanswered, Unreachable
+from .answers import Answer
 
 MAX_ANSWER_BYTES = 8_000_000
 """Maximum bytes of an answer. The largest documented one is smaller: 100 batches with 20 errors of 2,048 characters."""
@@ -32,15 +32,6 @@ READ_BYTES = 65_536
 
 MAX_ERROR_TEXT = 300
 """Characters of a transport error that are kept. A server controls part of the text, for example a bad header."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer: its HTTP status, its body, and the seconds from the start of the request to the end of the body."""
-
-    status: int
-    body: bytes
-    seconds: float
 
 
 class _Key(AuthBase):

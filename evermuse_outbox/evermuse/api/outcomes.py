@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .. import Unanswered, Unreachable, limits
-from .client import Answer
-from .parsing import RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
+from .answers import Answer, RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
 
 DEFAULT_RETRY_AFTER = 1.0
 """Seconds to wait after a 429 without a usable ``retryAfter``: the window of the published rate limit."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import limits
-from .client import Answer
-from .parsing import RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
+from .answers import Answer, RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
 
 MAX_STATUS = 32
 """Characters of a status or type that are kept. The longest published ones have 18."""

@@ -1,4 +1,4 @@
-"""The client against a server that answers whatever it is told, over a socket: bounded, and clear about doubt."""
+"""The client against a scripted server on a socket: every call is bounded, and no doubtful call looks unsent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "em_sk_very_secret"
 
 @contextlib.contextmanager
 def server(*pieces, pause=None):
-    """Answers one connection with those bytes; ``pause`` is waited for between the pieces."""
+    """Answer one connection with these bytes; wait for ``pause`` between the pieces."""
     requests = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
@@ -40,7 +40,7 @@ def server(*pieces, pause=None):
 
 
 def _whole_request(connection):
-    """Head and body: what is left unread at close would reset the connection."""
+    """Read head and body, because unread bytes would reset the connection when it is closed."""
     read = connection.recv(65_536)
     while read.startswith(b"POST") and not read.endswith(b"\r\n\r\n{}\n"):
         read += connection.recv(65_536)
@@ -55,7 +55,7 @@ def ingest(url, timeout=5.0):
         client.close()
 
 
-def test_what_is_sent_and_what_comes_back():
+def test_a_request_has_its_headers_and_returns_the_answer():
     with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}") as (url, requests):
         answer = ingest(url)
     assert (answer.status, answer.body) == (202, b"{}")
@@ -68,7 +68,7 @@ def test_what_is_sent_and_what_comes_back():
 
 def test_a_netrc_entry_does_not_replace_the_key(tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
-    netrc.write_text("default login somebody password else\n")
+    netrc.write_text("default login user password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
     with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}") as (url, requests):
         ingest(url)
@@ -86,12 +86,12 @@ NEVER_SENT = {"refused": "http://127.0.0.1:1", "no such host": "http://nowhere.i
 
 
 @pytest.mark.parametrize("url", NEVER_SENT.values(), ids=NEVER_SENT.keys())
-def test_where_nothing_was_sent_there_is_no_doubt(url):
+def test_a_server_without_a_connection_is_unreachable(url):
     with pytest.raises(Unreachable):
         ingest(url)
 
 
-def test_no_tls_there_means_nothing_was_sent():
+def test_a_server_without_tls_is_unreachable():
     with server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (url, _), pytest.raises(Unreachable):
         ingest(url.replace("http:", "https:"))
 
@@ -105,12 +105,12 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("reply", UNCLEAR.values(), ids=UNCLEAR.keys())
-def test_where_something_was_sent_it_may_have_been_taken(reply):
+def test_an_incomplete_answer_is_unanswered(reply):
     with server(reply) as (url, _), pytest.raises(Unanswered):
         ingest(url)
 
 
-def test_a_silent_server_is_waited_for_no_longer_than_the_timeout():
+def test_a_silent_server_is_cut_at_the_timeout():
     silence = threading.Event()
     with server(b"HTTP/1.1 202", *[b"" for _ in range(8)], pause=silence) as (url, _):
         with pytest.raises(Unanswered):
@@ -120,7 +120,7 @@ def test_a_silent_server_is_waited_for_no_longer_than_the_timeout():
 
 HEAD = b"HTTP/1.1 202 Accepted\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-DRIPS = {
+SLOW_ANSWERS = {
     "status line": [b"HTTP/1.1 202 ", *[b"A"] * 200],
     "head": [HEAD, *[b"X-Slow: 1\r\n"] * 90],
     "body": [HEAD + b"Content-Length: 1000\r\n\r\n", *[b"x"] * 200],
@@ -132,8 +132,8 @@ DRIPS = {
 }
 
 
-@pytest.mark.parametrize("pieces", DRIPS.values(), ids=DRIPS.keys())
-def test_a_drip_is_cut_at_the_deadline(pieces):
+@pytest.mark.parametrize("pieces", SLOW_ANSWERS.values(), ids=SLOW_ANSWERS.keys())
+def test_an_answer_in_small_pieces_is_cut_at_the_deadline(pieces):
     enough = threading.Event()
     with server(*pieces, pause=enough) as (url, _):
         with pytest.raises(Unanswered, match="within"):
@@ -141,7 +141,7 @@ def test_a_drip_is_cut_at_the_deadline(pieces):
         enough.set()
 
 
-def test_a_handshake_that_drips_is_cut_and_nothing_was_sent():
+def test_a_slow_handshake_is_cut_and_unreachable():
     enough = threading.Event()
     with server(b"\x16\x03\x03\x40\x00", *[b"\x02"] * 200, pause=enough) as (url, _):
         with pytest.raises(Unreachable):
@@ -149,14 +149,14 @@ def test_a_handshake_that_drips_is_cut_and_nothing_was_sent():
         enough.set()
 
 
-def test_nothing_is_sent_where_the_connection_came_after_the_deadline(monkeypatch):
-    look_up = socket.getaddrinfo
+def test_nothing_is_sent_on_a_connection_from_after_the_deadline(monkeypatch):
+    getaddrinfo = socket.getaddrinfo
     with server() as (url, requests):
         client = Client(url, lambda: KEY, 5.0)
 
         def slow_name_server(*arguments, **options):
             client._socket.shut()  # what the deadline does
-            return look_up(*arguments, **options)
+            return getaddrinfo(*arguments, **options)
 
         monkeypatch.setattr(socket, "getaddrinfo", slow_name_server)
         with pytest.raises(Unreachable, match="in time"):
@@ -164,21 +164,21 @@ def test_nothing_is_sent_where_the_connection_came_after_the_deadline(monkeypatc
     assert requests == [b""]
 
 
-def test_an_endless_answer_is_cut_at_a_size(monkeypatch):
+def test_a_long_answer_is_cut_at_the_maximum_size(monkeypatch):
     monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"
     with server(reply, *[b"x" * 50_000] * 10) as (url, _), pytest.raises(Unanswered, match="more than"):
         ingest(url)
 
 
-def test_not_even_a_redirect_is_read_whole(monkeypatch):
+def test_a_long_redirect_is_cut_at_the_maximum_size(monkeypatch):
     monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
     reply = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 10000000\r\n\r\n"
     with server(reply, *[b"x" * 50_000] * 10) as (url, _), pytest.raises(Unanswered, match="more than"):
         ingest(url)
 
 
-FLOODS = {
+LONG_HEADS = {
     "status line": [b"HTTP/1.1 202 ", *[b"A" * 50_000] * 10],
     "line of the head": [HEAD, b"X-Long: ", *[b"A" * 50_000] * 10],
     "many lines": [HEAD, *[b"X-One: 1\r\n" * 50] * 10],
@@ -187,14 +187,14 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("pieces", FLOODS.values(), ids=FLOODS.keys())
-def test_a_flood_around_the_body_is_no_answer(pieces):
+@pytest.mark.parametrize("pieces", LONG_HEADS.values(), ids=LONG_HEADS.keys())
+def test_a_long_head_is_unanswered(pieces):
     with server(*pieces) as (url, _), pytest.raises(Unanswered) as caught:
         ingest(url)
     assert len(str(caught.value)) < 400
 
 
-def test_a_compressed_answer_is_not_blown_up():
+def test_a_compressed_answer_is_not_decompressed():
     body = gzip.compress(b"0" * 1_000_000)
     head = b"HTTP/1.1 202 Accepted\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
     with server(head, body) as (url, _):
@@ -202,8 +202,8 @@ def test_a_compressed_answer_is_not_blown_up():
 
 
 @contextlib.contextmanager
-def turns(*answers):
-    """Answers whole requests one after the other, on as many connections as it takes."""
+def scripted_server(*answers):
+    """Answer complete requests one after the other, on any number of connections."""
     requests, left = [], list(answers)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
@@ -225,24 +225,24 @@ def turns(*answers):
         thread.join(15)
 
 
-def test_the_answer_behind_an_interim_one_is_not_taken_for_that_of_the_next_request():
+def test_a_final_answer_after_an_interim_one_is_not_the_answer_to_the_next_request():
     interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    # On the same connection the second request would find what was meant for the first.
+    # On the same connection, the second request would read the answer to the first.
     late = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}"
-    with turns(interim, late) as (client, requests):
+    with scripted_server(interim, late) as (client, requests):
         with pytest.raises(Unanswered, match="103"):
             client.batch("first")
-        connections = client._socket.current
+        first_socket = client._socket.current
         assert client.batch("second").status == 202
-        assert client._socket.current is not connections
+        assert client._socket.current is not first_socket
     assert len(requests) == 2
 
 
-def test_what_a_server_leaves_with_us_does_not_go_out_again():
+def test_cookies_are_not_sent_back():
     reply = b"HTTP/1.1 202 Accepted\r\nSet-Cookie: fat=%s; Path=/\r\nContent-Length: 2\r\n\r\n{}" % (
         b"x" * 9_000
     )
-    with turns(reply, reply) as (client, requests):
+    with scripted_server(reply, reply) as (client, requests):
         client.batch("first")
         client.batch("second")
     assert b"Cookie" not in requests[1]
@@ -255,7 +255,7 @@ def test_no_error_shows_the_key(url):
     assert KEY not in repr(caught.value) + repr(caught.value.__cause__)
 
 
-def test_half_a_head_reads_as_an_answer_without_a_body_and_so_stays_in_doubt():
+def test_an_incomplete_head_stays_in_doubt():
     from evermuse_outbox.evermuse.api import InDoubt, classify_send
 
     with server(b"HTTP/1.1 202 Acc") as (url, _):

@@ -1,4 +1,4 @@
-"""The likely cause where everything is refused alike."""
+"""The signature and the likely cause of an error that all records share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evermuse_outbox.evermuse.api import describe_likely_cause, make_error_signa
         ("Project  proj-1 is unknown", "project proj-2 is unknown"),
     ],
 )
-def test_what_is_said_of_many_records_is_alike(first, second):
+def test_messages_about_different_records_have_one_signature(first, second):
     assert make_error_signature(first) == make_error_signature(second)
 
 
@@ -28,12 +28,12 @@ def test_what_is_said_of_many_records_is_alike(first, second):
         ("HTTP 400: no", "HTTP 400: never"),
     ],
 )
-def test_what_differs_is_not(first, second):
+def test_different_errors_have_different_signatures(first, second):
     assert make_error_signature(first) != make_error_signature(second)
 
 
 @pytest.mark.parametrize(
-    ("message", "contract", "told"),
+    ("message", "contract", "words"),
     [
         ("'_nature' is a required property", "reference", 'set CONTRACT to "openapi"'),
         ("_project_ids: Required", "reference", 'set CONTRACT to "openapi"'),
@@ -45,7 +45,7 @@ def test_what_differs_is_not(first, second):
         ("Something is wrong", "reference", "a CONTRACT that this key is not served under"),
     ],
 )
-def test_the_likely_cause_and_how_to_go_on(message, contract, told):
+def test_the_likely_cause_and_the_remedy(message, contract, words):
     advice = describe_likely_cause(message, contract)
-    assert told in advice
+    assert words in advice
     assert "resume it" in advice

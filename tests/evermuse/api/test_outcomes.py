@@ -1,4 +1,4 @@
-"""Every answer becomes exactly one outcome, and only what the contract describes becomes a success."""
+"""Each answer becomes one outcome, and only a documented success becomes an acceptance."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evermuse_outbox.evermuse import Unanswered, Unreachable
 from evermuse_outbox.evermuse.api import (
     Accepted,
     Answer,
@@ -19,8 +20,11 @@ from evermuse_outbox.evermuse.api import (
     Throttled,
     TooLarge,
     Unavailable,
+    classify_failed_read,
     classify_send,
+    classify_transport_error,
     read_page,
+    read_retry_after,
     read_status,
 )
 
@@ -32,12 +36,12 @@ def answer(status, body):
     return Answer(status, body if isinstance(body, bytes) else json.dumps(body).encode(), 0.1)
 
 
-def test_a_202_as_documented():
+def test_a_documented_202_is_accepted():
     outcome = classify_send(answer(202, GOOD | {"errors": [ERROR]}), 3)
     assert outcome == Accepted("b1", 2, 1, 1, (RecordError(1, "VALIDATION_ERROR", "no"),))
 
 
-BENT = [
+MALFORMED = [
     b"",
     b"<html>",
     b"\xff",
@@ -55,8 +59,8 @@ BENT = [
 ]
 
 
-@pytest.mark.parametrize("body", BENT)
-def test_a_202_that_is_not_as_documented_is_in_doubt(body):
+@pytest.mark.parametrize("body", MALFORMED)
+def test_a_malformed_202_is_in_doubt(body):
     assert isinstance(classify_send(answer(202, body), 3), InDoubt)
 
 
@@ -77,10 +81,10 @@ def test_a_202_that_is_not_as_documented_is_in_doubt(body):
         (405, Unavailable),
     ],
 )
-def test_each_status_has_its_outcome_whatever_the_body(status, kind):
-    for body in ({"error": "E", "message": "said"}, b"<html>", [], b""):
+def test_each_http_status_has_one_outcome(status, kind):
+    for body in ({"error": "E", "message": "text"}, b"<html>", [], b""):
         outcome = classify_send(answer(status, body), 1)
-        # Evermuse refuses records in JSON; other words come from somebody on the way.
+        # Evermuse refuses records in JSON. Any other text is from a proxy.
         expected = Unavailable if kind is Refused and not isinstance(body, dict) else kind
         assert isinstance(outcome, expected)
         assert str(status) in outcome.message
@@ -98,13 +102,13 @@ def test_each_status_has_its_outcome_whatever_the_body(status, kind):
         {"errors": {"1": "no"}, "details": {"hints": ["no"], "errors": [ERROR]}},
     ],
 )
-def test_errors_of_a_400_are_found_wherever_they_stand(place):
+def test_record_errors_are_read_from_each_place_of_a_400(place):
     outcome = classify_send(answer(400, {"error": "E", "message": "m"} | place), 3)
     assert outcome.errors == (RecordError(1, "VALIDATION_ERROR", "no"),)
 
 
 @pytest.mark.parametrize(
-    ("said", "obeyed"),
+    ("value", "seconds"),
     [
         (2, 2.0),
         (0.5, 0.5),
@@ -122,13 +126,13 @@ def test_errors_of_a_400_are_found_wherever_they_stand(place):
     ],
     ids=lambda value: str(value)[:12],
 )
-def test_retry_after_is_a_sane_number_whatever_is_said(said, obeyed):
-    assert classify_send(answer(429, {"retryAfter": said}), 1).retry_after == obeyed
+def test_any_value_of_retry_after_gives_a_usable_number(value, seconds):
+    assert classify_send(answer(429, {"retryAfter": value}), 1).retry_after == seconds
 
 
-@pytest.mark.parametrize("said", ["NaN", "Infinity", "-Infinity"])
-def test_retry_after_that_is_no_number(said):
-    outcome = classify_send(answer(429, b'{"retryAfter": %s}' % said.encode()), 1)
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_a_retry_after_that_is_not_finite_gives_a_usable_number(value):
+    outcome = classify_send(answer(429, b'{"retryAfter": %s}' % value.encode()), 1)
     assert 0 < outcome.retry_after <= 1e9
 
 
@@ -146,7 +150,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @given(st.integers(100, 999), FIELDS | JSON, st.integers(1, 1000))
-def test_no_answer_whatsoever_is_without_an_outcome(status, body, sent):
+def test_every_answer_has_an_outcome(status, body, sent):
     given_answer = answer(status, body)
     outcome = classify_send(given_answer, sent)
     assert isinstance(outcome, Outcome)
@@ -155,35 +159,32 @@ def test_no_answer_whatsoever_is_without_an_outcome(status, body, sent):
     read_page(given_answer)
 
 
-def test_a_page_skips_what_it_cannot_read_and_keeps_the_rest():
-    status = GOOD | {"status": "COMPLETE", "createdAt": 1709282096000}
-    page = read_page(answer(200, {"batches": [None, status, {}], "nextCursor": "c"}))
-    assert [one.remote_id for one in page.statuses] == ["b1"]
-    assert page.next_cursor == "c"
-
-
-@pytest.mark.parametrize(
-    "created",
-    [10**400, -(10**400), float("nan"), float("inf"), True, "now", -1, {}],
-    ids=lambda value: str(value)[:12],
-)
-def test_a_moment_that_no_clock_can_show_is_left_out(created):
-    page = read_page(answer(200, {"batches": [GOOD | {"status": "COMPLETE", "createdAt": created}]}))
-    assert page.statuses[0].created_at is None
-
-
-def test_a_page_is_read_no_further_than_it_may_be_long():
-    status = GOOD | {"status": "COMPLETE"}
-    page = read_page(answer(200, {"batches": [status] * 5_000, "nextCursor": None}))
-    assert len(page.statuses) == 100
-
-
 @pytest.mark.parametrize(
     "body", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000, b'{"retryAfter": ' + b"9" * 10_000 + b"}"]
 )
 @pytest.mark.parametrize("status", [200, 202, 400, 401, 413, 429, 500])
-def test_what_json_cannot_hold_is_no_trouble(status, body):
-    spoiled = answer(status, body)
-    assert str(status) in classify_send(spoiled, 1).message
-    assert read_page(spoiled) is None
-    assert read_status(spoiled) is None
+def test_json_that_python_cannot_parse_has_an_outcome(status, body):
+    unparsable = answer(status, body)
+    assert str(status) in classify_send(unparsable, 1).message
+    assert read_page(unparsable) is None
+    assert read_status(unparsable) is None
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 7.0), (202, None), (400, None), (503, None)])
+def test_only_a_429_asks_to_wait(status, seconds):
+    assert read_retry_after(answer(status, {"retryAfter": 7})) == seconds
+
+
+def test_a_429_without_a_time_asks_for_the_window_of_the_limit():
+    assert read_retry_after(answer(429, b"<html>")) == 1.0
+
+
+@pytest.mark.parametrize("status", [200, 429, 404, 500])
+def test_a_read_succeeds_only_with_200(status):
+    kind = {429: Throttled, 404: Unavailable, 500: InDoubt}.get(status, type(None))
+    assert isinstance(classify_failed_read(answer(status, GOOD)), kind)
+
+
+def test_a_call_without_an_answer_is_in_doubt_unless_nothing_was_sent():
+    assert classify_transport_error(Unreachable("refused")) == Unavailable("refused")
+    assert classify_transport_error(Unanswered("reset")) == InDoubt("reset")

@@ -1,4 +1,4 @@
-"""Readers for the JSON of an answer. Pure; every value is checked, because a proxy may have written the answer."""
+"""An HTTP answer, and readers for its JSON. Pure; every value is checked, because a proxy may have written it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from .. import limits
 
 MAX_PARSED_ERRORS = 1_000
 """Entries of one list of errors that are read: one for each record of the largest batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: its HTTP status, its body, and the seconds from the start of the request to the end of the body."""
+
+    status: int
+    body: bytes
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
