@@ -1,4 +1,4 @@
-"""What data may hold, how it is told, and what is refused with which path."""
+"""Conversion to JSON: which values have a form, which do not, and the path of each error."""
 
 import json
 from datetime import UTC, date, datetime, time, timedelta
@@ -77,14 +77,14 @@ def nested(levels):
         lazystr("later"),
     ],
 )
-def test_what_django_encodes_is_told_as_django_tells_it(value):
-    told, errors = normalise({"x": value})
+def test_the_types_of_django_get_the_form_that_django_gives_them(value):
+    converted, errors = normalise({"x": value})
     assert not errors
-    assert told == json.loads(json.dumps({"x": value}, cls=DjangoJSONEncoder))
+    assert converted == json.loads(json.dumps({"x": value}, cls=DjangoJSONEncoder))
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "plain"),
     [
         (Colour.RED, "red"),
         (Level.HIGH, 3),
@@ -98,11 +98,11 @@ def test_what_django_encodes_is_told_as_django_tells_it(value):
         ({Colour.RED: 1, lazystr("k"): 2}, {"red": 1, "k": 2}),
     ],
 )
-def test_kin_of_plain_values_come_out_plain(value, told):
-    found, errors = normalise(value)
+def test_subclasses_become_plain_values(value, plain):
+    converted, errors = normalise(value)
     assert not errors
-    assert found == told
-    assert is_plain({"x": found})
+    assert converted == plain
+    assert is_plain({"x": converted})
 
 
 @pytest.mark.parametrize(
@@ -130,35 +130,35 @@ def test_kin_of_plain_values_come_out_plain(value, told):
         ({"a": SimpleLazyObject(lambda: "x")}, "data.a", "SimpleLazyObject"),
     ],
 )
-def test_refused_with_its_path_and_what_to_do(value, path, words):
-    found = refusals(value)
-    assert list(found) == [path]
-    assert words in found[path]
+def test_a_refused_value_has_its_path_and_a_remedy(value, path, words):
+    messages = refusals(value)
+    assert list(messages) == [path]
+    assert words in messages[path]
 
 
-def test_a_hundred_levels_and_one_more():
+def test_a_hundred_levels_are_allowed_and_no_more():
     assert is_plain(nested(100))
     assert not refusals(nested(100))
     assert not is_plain(nested(101))
     assert list(refusals(nested(101)).values()) == ["Nested more than 100 levels deep."]
 
 
-def test_circles_are_found_at_once_however_often_they_branch():
-    circle = {}
-    circle["here"] = [circle, circle]
-    assert not is_plain(circle)
-    assert refusals(circle) == {
+def test_a_value_that_contains_itself_several_times_is_reported_at_once():
+    value = {}
+    value["here"] = [value, value]
+    assert not is_plain(value)
+    assert refusals(value) == {
         "data.here[0]": "It contains itself.",
         "data.here[1]": "It contains itself.",
     }
 
 
-def test_one_list_in_two_places_is_no_circle():
+def test_a_list_may_stand_in_two_places():
     twice = ["x"]
     assert normalise([twice, twice]) == ([["x"], ["x"]], [])
 
 
-def test_got_is_short_valid_and_without_keys():
+def test_the_shown_value_is_short_valid_and_without_keys():
     _, [error] = normalise({"a": b"em_sk_secret" + b"x" * 10_000})
     assert len(error.got) <= 80
     assert "secret" not in error.got
@@ -175,12 +175,12 @@ def test_paths(step, path):
 
 
 @pytest.mark.parametrize("value", [{1: 2}, {"a": {None: 1}}, {"a": [Decimal(1)]}, {"a": mark_safe("x")}, 3])
-def test_only_the_very_types_of_json_are_plain(value):
+def test_only_the_exact_types_of_json_are_plain(value):
     assert not is_plain(value)
 
 
 @pytest.mark.parametrize("value", ["\0", float("nan"), float("inf"), -float("inf")])
-def test_what_json_lacks_never_looks_plain(value):
+def test_values_that_json_lacks_never_look_plain(value):
     assert not looks_plain(encode({"a": [value]}))
 
 
@@ -191,20 +191,20 @@ json_values = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionari
 
 
 @given(json_values)
-def test_json_goes_through_both_ways_alike(value):
-    told, errors = normalise(value)
+def test_both_ways_give_the_same_json(value):
+    converted, errors = normalise(value)
     assert not errors
-    assert told == value
-    assert encode(told) == encode(value)
+    assert converted == value
+    assert encode(converted) == encode(value)
     assert json.loads(encode(value)) == value
 
 
 @given(st.recursive(leaves | st.binary() | st.just(LONE_SURROGATE), lambda inner: st.lists(inner)))
-def test_nothing_refused_is_plain_and_encodable(value):
-    assert bool(normalise(value)[1]) == (not _goes_straight(value))
+def test_a_value_is_refused_exactly_if_the_fast_path_rejects_it(value):
+    assert bool(normalise(value)[1]) == (not _takes_the_fast_path(value))
 
 
-def _goes_straight(value):
+def _takes_the_fast_path(value):
     try:
         return is_plain([value]) and looks_plain(encode([value]))
     except ValueError:
