@@ -357,7 +357,7 @@ class Versions(RuleBasedStateMachine):
         assert self.wire.stored() == {i: version.serial for i, version in self.model.store.items()}
 
     def look(self):
-        """pk → state."""
+        """Return the state of each record, by id."""
         rows = OutboxRecord.objects.using(self.alias)
         found = list(rows.values_list("pk", "state", "batch__state", "superseded_by"))
         states = {pk: state for pk, state, *_ in found}
