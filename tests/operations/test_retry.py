@@ -8,7 +8,7 @@ from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.operations.retry import retry
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep.purge import purge
-from tests.delivery.settling.test_settle import state_of
+from tests.delivery.helpers import state_of
 from tests.records import make_invalid, record
 
 

@@ -1,136 +1,185 @@
-"""Bad records among good ones: found exactly, with their own message, in few requests, whatever the answer tells."""
+"""Bad records among good ones: each is isolated with its own message, in few requests, whatever the answer names."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import random
-from contextlib import contextmanager
 
 import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.loop import poll, relay, send_next
-from evermuse_outbox.evermuse.api import Client
-from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
-from evermuse_outbox.sandbox import Sandbox
+from evermuse_outbox.delivery.loop import relay, seal_next, send_next
+from evermuse_outbox.evermuse.api import Accepted, RecordError
+from evermuse_outbox.models import BatchState, OutboxRecord, OutboxRejection
+from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.conftest import FreeThrottle
+from tests.delivery.helpers import batches, deliver, posts, sent_keys, serve, settle_with, state_of
 from tests.records import enqueue, record
 
-WAYS = {
-    "taken in part, named": {},
-    "refused whole, in details": {"strict": True},
-    "refused whole, in errors": {"strict": True, "errors_in": "errors"},
-    "taken in part, nobody named": {"errors_in": "nowhere"},
-    "refused whole, nobody named": {"strict": True, "errors_in": "nowhere"},
+ANSWERS = {
+    "accepted in part, named": {},
+    "refused, named in details": {"strict": True},
+    "refused, named in errors": {"strict": True, "errors_in": "errors"},
+    "accepted in part, not named": {"errors_in": "nowhere"},
+    "refused, not named": {"strict": True, "errors_in": "nowhere"},
 }
+"""How Evermuse answers a batch with bad records: options of the sandbox."""
 
 
 @pytest.fixture
-def channel_here(clock):
-    """On SQLite alone: what is counted here are requests."""
+def sqlite_context(clock):
+    """Return a context on SQLite. One database is enough to count requests."""
     return dataclasses.replace(
         open_context("default", "default"), throttle=FreeThrottle(), clock=clock.clock()
     )
 
 
-@contextmanager
-def served(context, clock, **options):
-    """The channel, talking to a sandbox of that kind, and the sandbox."""
-    with Sandbox(rate_limit=100_000, clock=lambda: clock.at.timestamp(), **options) as sandbox:
-        client = Client(sandbox.url, lambda: "em_sk_sandbox", 10)
-        yield dataclasses.replace(context, client=client), sandbox
-        client.close()
-
-
-def deliver(context, clock):
-    for _ in range(100):
-        sent = relay(context, 60)
-        clock.move(5)
-        if not sent and not poll(context, 60):
-            return
-    raise AssertionError("it never ends")
-
-
 def states(alias):
+    """Return the states of all records, the oldest first."""
     return list(OutboxRecord.objects.using(alias).order_by("pk").values_list("state", flat=True))
 
 
-def expected(count, bad):
+def expected_states(count, bad):
+    """Return the states of ``count`` records after delivery. ``bad`` are positions."""
     return ["rejected" if position in bad else "delivered" for position in range(count)]
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
 @pytest.mark.parametrize("bad", [{3}, {0, 19}, {4, 5, 6, 11}, set(range(8))], ids=len)
-def test_every_bad_record_is_found_and_every_good_one_arrives(context, alias, clock, way, bad):
+def test_every_bad_record_is_rejected_and_every_good_one_delivered(context, alias, clock, answer, bad):
     rows = enqueue(alias, *range(20), invalid=bad)
-    with served(context, clock, **way) as (context, sandbox):
+    with serve(context, clock, **answer) as (context, sandbox):
         deliver(context, clock)
-        assert states(alias) == expected(20, bad)
+        assert states(alias) == expected_states(20, bad)
         assert len(sandbox.records()) == 20 - len(bad)
         assert sandbox.violations == []
     for position in bad:
         rejection = OutboxRejection.objects.using(alias).get(record=rows[position].pk)
-        own = (
-            "_nature" in rejection.message
-            if way.get("errors_in") != "nowhere"
-            else "1 of 1" in rejection.message
-        )
-        assert own or "REJECTED" in rejection.code, rejection.message
-    assert {b.state for b in OutboxBatch.objects.using(alias)} <= {
+        expected_text = "1 of 1" if answer.get("errors_in") == "nowhere" else "_nature"
+        has_message = expected_text in rejection.message
+        assert has_message or "REJECTED" in rejection.code, rejection.message
+    assert {batch.state for batch in batches(alias)} <= {
         BatchState.COMPLETE, BatchState.SPLIT, BatchState.REFUSED,
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("bad", [1, 21, 45])
+def test_more_records_are_rejected_than_the_answer_lists(context, alias, sandbox, clock, bad):
+    rows = enqueue(alias, *range(60), invalid=range(bad))
+    deliver(context, clock)
+    assert [state_of(row) for row in rows] == ["rejected"] * bad + ["delivered"] * (60 - bad)
+    assert all("_nature" in row.rejections.get().message for row in rows[:bad])
+    assert len(sandbox.records()) == 60 - bad
+    assert len(sent_keys(sandbox)) <= 1 + bad // 20
+
+
+@pytest.mark.parametrize("errors_in", ["details", "errors", "nowhere"])
+def test_a_400_rejects_a_single_record_with_its_message(context, alias, clock, errors_in):
+    (row,) = enqueue(alias, 1, invalid=[1])
+    with serve(context, clock, errors_in=errors_in) as (context, _):
+        relay(context, 60)
+    assert state_of(row) == "rejected"
+    assert batches(alias)[0].state == BatchState.REFUSED
+    assert row.rejections.get().message
+
+
+def test_a_400_that_is_not_json_rejects_no_record(context, alias, sandbox, clock):
+    rows = enqueue(alias, 1, 2)
+    sandbox.fail_next(Fault(status=400, body="<html>Bad Request</html>"))
+    relay(context, 1)
+    assert [state_of(row) for row in rows] == ["in_flight", "in_flight"]
+    assert batches(alias)[0].state == BatchState.SEALED
+
+
+def test_a_batch_refused_with_413_is_sent_in_halves(context, alias, sandbox, clock):
+    rows = enqueue(alias, 1, 2, 3)
+    sandbox.fail_next(Fault(status=413))
+    deliver(context, clock)
+    assert [state_of(row) for row in rows] == ["delivered"] * 3
+    assert [batch.record_count for batch in batches(alias)] == [3, 2, 1]
+    assert len(set(sent_keys(sandbox))) == 3
+
+
+def test_a_superseded_suspect_leaves_no_suspicion_on_the_others(context, alias, clock):
+    enqueue(alias, *range(16), invalid={8})
+    with serve(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
+        send_next(context)
+        outbox.enqueue(record(8, data={"version": 2}), using=alias)
+        deliver(context, clock)
+        sizes = [arrival.records for arrival in posts(sandbox)]
+    assert sorted(sizes) == [1, 3, 4, 8, 16]  # the newer version alone, and the rest in one request
+    assert states(alias) == ["delivered"] * 8 + ["superseded"] + ["delivered"] * 8
+
+
+def test_a_part_that_cannot_be_sent_does_not_stop_the_other_parts(context, alias, clock):
+    rows = enqueue(alias, *range(8), invalid={6})
+    with serve(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
+        send_next(context)
+        OutboxRecord.rows.using(alias).filter(pk=rows[0].pk).update(payload="{}")  # in the next part
+        assert relay(context, 60) == 0
+        deliver(context, clock)
+    assert states(alias) == ["rejected"] * 4 + expected_states(4, {2})
+    codes = OutboxRejection.objects.using(alias).filter(record__in=[row.pk for row in rows[:4]])
+    assert set(codes.values_list("code", flat=True)) == {"NOT_SENDABLE"}
+
+
+# --- a batch that was sealed before CONTRACT changed ------------------------------------------------------
+
+
+def test_a_400_for_the_other_contract_rejects_no_record(context, alias, clock, outbox_settings, reopen):
+    rows = enqueue(alias, *range(5))
+    with Sandbox(contract="openapi", rate_limit=100_000, clock=lambda: clock.at.timestamp()) as sandbox:
+        outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox")
+        sandbox.fail_next(Fault.drop_before())
+        relay(reopen(), 60)
+        outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", CONTRACT="openapi")
+        clock.move(context.settings.backoff_cap)
+        deliver(reopen(), clock)
+        assert {state_of(row) for row in rows} == {"delivered"}
+
+
+def test_records_that_a_202_rejects_under_the_other_contract_are_sent_again(
+    context, alias, clock, outbox_settings, reopen
+):
+    rows = enqueue(alias, 1, 2)
+    sealed = seal_next(context)
+    outbox_settings(CONTRACT="openapi")
+    errors = (RecordError(0, "BAD", "_project_ids is required"),)
+    settle_with(reopen(), sealed, Accepted("remote", 1, 1, 1, errors))
+    assert [state_of(row) for row in rows] == ["in_flight", "in_flight"]
+    assert [batch.contract for batch in batches(alias)] == ["reference", "openapi"]
+
+
+# --- number of requests -----------------------------------------------------------------------------------
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("bad", [1, 20, 200, 1_000])
-@pytest.mark.parametrize("strict", [False, True], ids=["in part", "whole"])
+@pytest.mark.parametrize("strict", [False, True], ids=["accepted in part", "refused"])
 @pytest.mark.django_db
-def test_named_ones_among_a_thousand_take_a_request_for_each_twenty(channel_here, clock, bad, strict):
-    context, alias = channel_here, channel_here.using
-    spoiled = set(random.Random(bad).sample(range(1_000), bad))
-    enqueue(alias, *range(1_000), invalid=spoiled)
-    with served(context, clock, strict=strict) as (context, sandbox):
+def test_named_records_among_a_thousand_need_one_request_for_each_twenty(sqlite_context, clock, bad, strict):
+    context, alias = sqlite_context, sqlite_context.using
+    invalid = set(random.Random(bad).sample(range(1_000), bad))
+    enqueue(alias, *range(1_000), invalid=invalid)
+    with serve(context, clock, strict=strict) as (context, sandbox):
         deliver(context, clock)
-        posts = sum(arrival.method == "POST" for arrival in sandbox.arrivals)
-    assert states(alias) == expected(1_000, spoiled)
-    # One to see that there is trouble and twenty names an answer; a strict Evermuse wants a last one of good ones.
-    assert posts <= math.ceil(bad / 20) + (strict and bad < 1_000)
+        request_count = len(posts(sandbox))
+    assert states(alias) == expected_states(1_000, invalid)
+    # An answer names twenty records. If Evermuse is strict, one more request sends the good ones.
+    assert request_count <= math.ceil(bad / 20) + (strict and bad < 1_000)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("bad", [1, 20, 200])
 @pytest.mark.django_db
-def test_unnamed_ones_among_a_thousand_stay_within_the_bound(channel_here, clock, bad):
-    context, alias = channel_here, channel_here.using
-    spoiled = set(random.Random(bad).sample(range(1_000), bad))
-    enqueue(alias, *range(1_000), invalid=spoiled)
-    with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
+def test_unnamed_records_among_a_thousand_stay_within_the_bound(sqlite_context, clock, bad):
+    context, alias = sqlite_context, sqlite_context.using
+    invalid = set(random.Random(bad).sample(range(1_000), bad))
+    enqueue(alias, *range(1_000), invalid=invalid)
+    with serve(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
         deliver(context, clock)
-        posts = sum(arrival.method == "POST" for arrival in sandbox.arrivals)
-    assert states(alias) == expected(1_000, spoiled)
-    assert posts <= 1.1 * math.log2(math.comb(1_000, bad)) + bad + 10
-
-
-def test_a_suspect_that_was_superseded_casts_no_doubt_on_the_others(context, alias, clock):
-    enqueue(alias, *range(16), invalid={8})
-    with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
-        send_next(context)
-        outbox.enqueue(record(8, data={"version": 2}), using=alias)
-        deliver(context, clock)
-        sizes = [arrival.records for arrival in sandbox.arrivals if arrival.method == "POST"]
-    assert sorted(sizes) == [1, 3, 4, 8, 16]  # the newer version alone, and what is left in one
-    assert states(alias) == ["delivered"] * 8 + ["superseded"] + ["delivered"] * 8
-
-
-def test_a_part_that_cannot_be_sent_leaves_the_others_their_way(context, alias, clock):
-    rows = enqueue(alias, *range(8), invalid={6})
-    with served(context, clock, strict=True, errors_in="nowhere") as (context, sandbox):
-        send_next(context)
-        OutboxRecord.rows.using(alias).filter(pk=rows[0].pk).update(payload="{}")  # in the part that is next
-        assert relay(context, 60) == 0
-        deliver(context, clock)
-    assert states(alias) == ["rejected"] * 4 + expected(4, {2})
-    codes = OutboxRejection.objects.using(alias).filter(record__in=[row.pk for row in rows[:4]])
-    assert set(codes.values_list("code", flat=True)) == {"NOT_SENDABLE"}
+        request_count = len(posts(sandbox))
+    assert states(alias) == expected_states(1_000, invalid)
+    assert request_count <= 1.1 * math.log2(math.comb(1_000, bad)) + bad + 10
