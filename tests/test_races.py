@@ -15,7 +15,7 @@ from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import poll, relay, seal_next
 from evermuse_outbox.delivery.sealing import seal
-from evermuse_outbox.delivery.settling.apply_status import fail
+from evermuse_outbox.delivery.settling import fail_accepted_batch
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep.maintenance import rescue
@@ -47,7 +47,7 @@ def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_un
 
     def fail_slowly():
         with transaction.atomic(using=alias):
-            fail(context, batch, {}, "Evermuse says FAILED")
+            fail_accepted_batch(context, batch, "Evermuse reports FAILED")
             inside.set()
             assert go.wait(20)
         ended.set()

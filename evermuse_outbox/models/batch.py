@@ -346,3 +346,7 @@ class OutboxBatch(models.Model):
     def duration(self) -> timedelta | None:
         """Time from sealing to the end; None while the batch is open."""
         return self.finished_at - self.sealed_at if self.finished_at else None
+
+    def seconds_since_accepted(self, now: datetime) -> float:
+        """Return for how many seconds Evermuse has had the batch."""
+        return (now - (self.accepted_at or self.sealed_at)).total_seconds()

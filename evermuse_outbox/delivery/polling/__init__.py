@@ -1,8 +1,8 @@
-"""Polling follows accepted batches until Evermuse has processed them, within a budget of reads.
+"""Polling asks Evermuse about accepted batches until their status is final, within a budget of reads.
 
-This package must not send batches; what Evermuse says of a batch is written by ``settling``.
-Its public interface is ``poll_due_batch`` and ``has_due_poll``, and for a batch in doubt ``needs_reconciliation`` and
-``reconcile``, which raises ``ReconciliationDelayed``.
+This package must not send batches, and it leaves it to ``settling`` to write what Evermuse reports of a batch.
+Its public interface is ``poll_due_batch`` and ``has_due_poll`` for accepted batches, and ``needs_reconciliation``,
+``reconcile`` and ``ReconciliationDelayed`` for batches in doubt.
 """
 
 from .poll import has_due_poll, poll_due_batch

@@ -1,13 +1,14 @@
-"""Where in the listing a followed batch is to be found, so that one read tells of a hundred, wherever they stand.
+"""Listing pages: the polled batches that one page of ``GET /batches`` covers.
 
-The listing shows the newest hundred batches, and behind them others for the cursor that it gives. Each followed
-batch keeps the cursor of its page: empty for the newest one, None where the listing has not shown it. Those with
-the same cursor are a *stretch*. When a page is read, whoever of its stretch it does not show stands behind it, and
-moves on to the next cursor. So a stretch that has grown is cut into pages by being read, and an old one is read
-again without going through all that is newer.
+Guarantee 8 (close to the limit) needs them: one read covers a hundred batches, also if they are far from the newest.
+PAGES_REASON
 
-Nothing is believed of cursors but that they lead further: one that means another page after a while, or nothing at
-all, costs reads and loses nobody.
+The listing starts with the newest batches. Each page has up to a hundred of them and the cursor of the next page.
+Each polled batch stores the cursor of its page: empty for the newest page, None if the listing has not shown it.
+
+When a page is read, the batches of ours that it does not show are older, so they move to the next cursor. In this way,
+reads divide a long newest page into pages of a hundred, and an old page is read again without the newer ones.
+Cursors are trusted only to lead further. A wrong cursor costs reads, but no batch depends on it.
 """
 
 from __future__ import annotations
@@ -21,109 +22,119 @@ from ...evermuse.api import Page
 from ...models import OutboxBatch
 from ..context import DeliveryContext, poll_delay
 
-NEWEST = ""
+NEWEST_PAGE = ""
 """The cursor of the newest page."""
 
-CLOCKS = 3_600.0
-"""Seconds by which the clock of Evermuse may differ from ours."""
+MAX_CLOCK_DIFFERENCE = 3_600.0
+"""Seconds by which the clock of Evermuse may differ from ours before a batch is looked for on the wrong page."""
 
-LISTED_AFTER = timedelta(minutes=2)
-"""How long a batch may be missing in the listing after it was accepted; then it is asked for itself."""
+MAX_LISTING_DELAY = timedelta(minutes=2)
+"""How long after its acceptance a batch may be missing on the newest page. After that, it is polled alone."""
 
-CHUNK = 500
-"""Rows that one UPDATE names at most."""
+ROWS_PER_UPDATE = 500
+"""Maximum number of rows in one UPDATE, so that it holds their locks only for a short time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A followed batch, as far as its place matters."""
+class PolledBatch:
+    """The columns of a polled batch that decide about its page. ``accepted_at`` is never empty."""
 
     pk: int
     remote_id: str
-    since: datetime
+    accepted_at: datetime
     next_poll_at: datetime
 
     @classmethod
-    def of(cls, batch: OutboxBatch) -> Member:
-        """That batch."""
-        since = batch.accepted_at or batch.sealed_at
-        return cls(batch.pk, batch.remote_id, since, batch.next_poll_at or since)
+    def of(cls, batch: OutboxBatch) -> PolledBatch:
+        """Return the columns of ``batch``."""
+        accepted_at = batch.accepted_at or batch.sealed_at
+        return cls(batch.pk, batch.remote_id, accepted_at, batch.next_poll_at or accepted_at)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """All followed batches with one cursor, as they were before the page was read."""
+class ListingPage:
+    """All polled batches with the same cursor, before the page is read."""
 
     cursor: str | None
-    members: tuple[Member, ...]
+    batches: tuple[PolledBatch, ...]
 
     @classmethod
-    def of(cls, context: DeliveryContext, cursor: str | None) -> Stretch:
-        """The stretch as it is now."""
+    def load(cls, context: DeliveryContext, cursor: str | None) -> ListingPage:
+        """Read the batches of the page from the database."""
         rows = OutboxBatch.objects.using(context.using).on_listing_page(context.workspace_name, cursor)
-        names = ("pk", "remote_id", "accepted_at", "sealed_at", "next_poll_at")
-        found = context.run_with_retries(list, rows.values_list(*names))
-        members = (Member(pk, known, accepted or sealed, due) for pk, known, accepted, sealed, due in found)
-        return cls(cursor, tuple(members))
+        columns = rows.values_list("pk", "remote_id", "accepted_at", "sealed_at", "next_poll_at")
+        batches = (
+            PolledBatch(pk, remote_id, accepted_at or sealed_at, next_poll_at)
+            for pk, remote_id, accepted_at, sealed_at, next_poll_at in context.run_with_retries(list, columns)
+        )
+        return cls(cursor, tuple(batches))
 
-    def due(self, now: datetime) -> list[Member]:
-        """Those that are due to be asked about."""
-        return [member for member in self.members if member.next_poll_at <= now]
+    def count_due(self, now: datetime) -> int:
+        """Return how many batches of the page are due to be polled."""
+        return sum(batch.next_poll_at <= now for batch in self.batches)
 
 
-def place_missing(context: DeliveryContext, stretch: Stretch, page: Page, shown: list[OutboxBatch]) -> None:
-    """Those of the stretch that its page does not show are placed anew; ``shown`` are those of ours that it does."""
-    known = {batch.remote_id for batch in shown}
-    newest = _newest([Member.of(batch) for batch in shown])
-    now, places = context.clock.now(), defaultdict(list)
-    for member in stretch.members:
-        if member.remote_id not in known:
-            places[_place(stretch.cursor, member, page, newest, now)].append(member)
-    for cursor, members in places.items():
-        if cursor == stretch.cursor:
-            ask_later(context, members)
+def move_missing(
+    context: DeliveryContext, page: ListingPage, answer: Page, shown: Iterable[OutboxBatch]
+) -> None:
+    """Move the batches that the answer for their page does not show. ``shown`` are our batches in the answer."""
+    shown_ids = {batch.remote_id for batch in shown}
+    newest = _newest([PolledBatch.of(batch) for batch in shown])
+    now = context.clock.now()
+    by_cursor: dict[str | None, list[PolledBatch]] = defaultdict(list)
+    for batch in page.batches:
+        if batch.remote_id not in shown_ids:
+            by_cursor[_next_cursor(page.cursor, batch, answer, newest, now)].append(batch)
+    for cursor, batches in by_cursor.items():
+        if cursor == page.cursor:
+            postpone(context, batches)
         else:
-            move(context, members, cursor)
+            set_cursor(context, batches, cursor)
 
 
-def _newest(shown: list[Member]) -> tuple[datetime, int] | None:
-    """The latest acceptance and the latest sealing: who is later in both is newer, also where the clocks of hosts
-    differ."""
-    if not shown:
+def _newest(batches: list[PolledBatch]) -> tuple[datetime, int] | None:
+    """Return the latest ``accepted_at`` and the highest primary key, or None without batches.
+
+    A batch that exceeds both is newer than all of them, even if the clocks of the hosts differ.
+    """
+    if not batches:
         return None
-    return max(member.since for member in shown), max(member.pk for member in shown)
+    return max(batch.accepted_at for batch in batches), max(batch.pk for batch in batches)
 
 
-def _place(
-    cursor: str | None, member: Member, page: Page, newest: tuple[datetime, int] | None, now: datetime
+def _next_cursor(
+    cursor: str | None, batch: PolledBatch, answer: Page, newest: tuple[datetime, int] | None, now: datetime
 ) -> str | None:
-    if newest and member.since > newest[0] and member.pk > newest[1]:
-        # Every later page is older still. The newest one may just not have it yet.
-        return NEWEST if cursor == NEWEST and now - member.since < LISTED_AFTER else None
-    if not page.statuses or page.next_cursor == cursor or page.reaches(member.since.timestamp() - CLOCKS):
+    """Return the cursor of a batch that the page behind ``cursor`` does not show; None to poll it alone."""
+    if newest and batch.accepted_at > newest[0] and batch.pk > newest[1]:
+        # All later pages are older still. Only the newest page may show the batch a little later.
+        may_be_listed_later = cursor == NEWEST_PAGE and now - batch.accepted_at < MAX_LISTING_DELAY
+        return NEWEST_PAGE if may_be_listed_later else None
+    is_last_page = not answer.statuses or answer.next_cursor == cursor
+    if is_last_page or answer.reaches(batch.accepted_at.timestamp() - MAX_CLOCK_DIFFERENCE):
         return None
-    return page.next_cursor
+    return answer.next_cursor
 
 
-def move(context: DeliveryContext, members: Iterable[Member], cursor: str | None) -> None:
-    """Their place in the listing is behind ``cursor``."""
+def set_cursor(context: DeliveryContext, batches: Iterable[PolledBatch], cursor: str | None) -> None:
+    """Store the cursor of the page on which the batches are expected."""
     rows = OutboxBatch.objects.using(context.using)
-    for ids in _chunks(members):
+    for ids in _chunks(batches):
         context.run_with_retries(rows.set_listing_cursor, ids, cursor)
 
 
-def ask_later(context: DeliveryContext, members: Iterable[Member], **changes: str) -> None:
-    """Nothing was learned of them: they are asked about later, the longer the older they are."""
+def postpone(context: DeliveryContext, batches: Iterable[PolledBatch], **columns: str) -> None:
+    """Poll the batches that are due later, because nothing was learned about them. Older ones wait longer."""
     rows, now = OutboxBatch.objects.using(context.using), context.clock.now()
-    members = [member for member in members if member.next_poll_at <= now]
-    if members:
-        age = (now - max(member.since for member in members)).total_seconds()
+    due = [batch for batch in batches if batch.next_poll_at <= now]
+    if due:
+        age = (now - max(batch.accepted_at for batch in due)).total_seconds()
         later = context.clock.after(poll_delay(age, context.settings.poll_interval))
-        for ids in _chunks(members):
-            context.run_with_retries(rows.postpone_polls, ids, now, later, **changes)
+        for ids in _chunks(due):
+            context.run_with_retries(rows.postpone_polls, ids, now, later, **columns)
 
 
-def _chunks(members: Iterable[Member]) -> Iterable[list[int]]:
-    # In one order, so that two that update the same rows do not lock each other.
-    ids = sorted(member.pk for member in members)
-    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+def _chunks(batches: Iterable[PolledBatch]) -> Iterable[list[int]]:
+    # Sorted, so that two processes that update the same rows cannot deadlock.
+    ids = sorted(batch.pk for batch in batches)
+    return (ids[start : start + ROWS_PER_UPDATE] for start in range(0, len(ids), ROWS_PER_UPDATE))

@@ -1,7 +1,10 @@
-"""How often following may read: a small share of the sends while there is something to send.
+"""The budget of reads: when a workspace may ask about accepted batches again.
 
-Reads count against the same limit as sends. One reader at a time in a workspace, over all processes: the row of the
-workspace keeps when the next read may be.
+Guarantee 8 (close to the limit) needs it, because reads and sends share one rate limit. With it, a delivered batch
+costs at most 1.05 requests, however long Evermuse takes (``tests/delivery/polling/test_read_budget.py``).
+
+Reads have no budget while nothing waits to be sent. One process at a time reads for a workspace: ``next_read_at`` on
+the workspace's row is both its claim and the time of the next read.
 """
 
 from __future__ import annotations
@@ -11,90 +14,94 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ...models import (
-    MAX_READ_INTERVAL,
-    OutboxBatch,
-    OutboxWorkspace,
-)
+from ...models import MAX_READ_INTERVAL, OutboxBatch, OutboxWorkspace
 from ..context import DeliveryContext
 from ..scheduling import has_work
 
-SENDS_A_READ = 25
-"""While there is something to send, one read for so many slots: at most 1.04 requests a batch at the ceiling."""
+SENDS_PER_READ = 25
+"""Sends between two reads while records wait to be sent: at most 1.04 requests per batch at the rate limit."""
 
-SENDS_A_LEAN_READ = 40
-"""The same after a read that has brought fewer batches to their end than :data:`SENDS_A_READ`."""
+SENDS_PER_LOW_YIELD_READ = 40
+"""Sends after a low-yield read, which is one that finished fewer than ``SENDS_PER_READ`` batches.
 
-SHORTEST_REST, LONGEST_REST = 1.0, 60.0
-"""Seconds between two reads while there is something to send, whatever the rate limit."""
+LOW_YIELD_REASON
+"""
 
-IN_VAIN = 1.0
-"""Seconds until the next read where one has told nothing."""
+MIN_BUSY_INTERVAL, MAX_BUSY_INTERVAL = 1.0, 60.0
+"""Seconds between two reads while records wait to be sent: bounds for very high and very low rate limits."""
 
-A_FEW = 25
-"""So many open batches mean that it is worth waiting, even where a slot is free at this moment."""
+FRUITLESS_INTERVAL = 1.0
+"""Seconds until the next read after one that reported nothing, while nothing waits to be sent."""
+
+FEW_POLLED_BATCHES = 25
+"""With fewer polled batches than this, reads are rare anyway. They need no budget if a permit is free at once."""
 
 
 @dataclass(slots=True)
-class Reading:
-    """One read of one process, seldom two. ``usual`` is how long Evermuse takes for a batch in seconds, 0 where nothing
-    is known of it.
+class ReadRun:
+    """The counters of one claimed read.
 
-    ``reads`` are the requests that it has made, ``told`` the batches that they told of, ``ended`` those among them that
-    came to their end.
+    Attributes:
+        typical_seconds: how long Evermuse takes for a batch, 0 if unknown.
+        is_busy: whether the read takes a permit from a send.
+        requests: requests made; two if a failed listing is followed by a read of one batch.
+        reported: batches whose status the read brought.
+        finished: those of them that Evermuse has finished since the last read.
     """
 
-    usual: float
+    typical_seconds: float
     is_busy: bool = False
-    reads: int = 0
-    told: int = 0
-    ended: int = 0
+    requests: int = 0
+    reported: int = 0
+    finished: int = 0
 
 
-def may_read(context: DeliveryContext) -> bool:
-    """Whether it is time for a read, and nobody reads."""
+def is_read_due(context: DeliveryContext) -> bool:
+    """Return whether the next read is due and no other process reads."""
     rows = OutboxWorkspace.objects.using(context.using)
     return context.run_with_retries(rows.can_read, context.workspace_name, context.clock.now())
 
 
-def is_busy(context: DeliveryContext) -> bool:
-    """Whether reads would take slots from sends."""
-    if not has_work(context):
-        return False
-    return context.throttle.wait() > 0 or len(open_batches(context, A_FEW)) == A_FEW
-
-
-def open_batches(context: DeliveryContext, most: int) -> list[int]:
-    """Up to so many of the followed batches."""
-    followed = OutboxBatch.objects.using(context.using).polled(context.workspace_name)
-    return context.run_with_retries(list, followed.values_list("pk", flat=True)[:most])
-
-
 @contextmanager
-def reading(context: DeliveryContext) -> Iterator[Reading | None]:
-    """The right to read until the block ends; None where somebody else has it. A reader that never comes back
-    holds it as long as a lease lasts, an hour at the most."""
+def claim_read(context: DeliveryContext) -> Iterator[ReadRun | None]:
+    """Claim the right to read for the block, then plan the next read. Yield None if another process has the right.
+
+    If the process dies inside of the block, the claim ends after ``LEASE`` seconds, and after an hour at most.
+    """
     rows = OutboxWorkspace.objects.using(context.using)
-    began = context.clock.now()
-    until = min(context.clock.after(context.settings.lease), began + MAX_READ_INTERVAL)
-    if not context.run_with_retries(rows.claim_read, context.workspace_name, began, until):
+    started_at = context.clock.now()
+    claimed_until = min(context.clock.after(context.settings.lease), started_at + MAX_READ_INTERVAL)
+    if not context.run_with_retries(rows.claim_read, context.workspace_name, started_at, claimed_until):
         yield None
         return
-    mine = Reading(
-        context.run_with_retries(rows.ensure_row, context.workspace_name).typical_completion_seconds
-    )
+    workspace = context.run_with_retries(rows.ensure_row, context.workspace_name)
+    run = ReadRun(workspace.typical_completion_seconds)
     try:
-        mine.is_busy = is_busy(context)
-        yield mine
+        run.is_busy = _is_busy(context)
+        yield run
     finally:
-        then = began + timedelta(seconds=_rest(context, mine))
-        context.run_with_retries(rows.end_read, context.workspace_name, until, then, mine.usual)
+        next_read_at = started_at + timedelta(seconds=_seconds_to_next_read(context, run))
+        context.run_with_retries(
+            rows.end_read, context.workspace_name, claimed_until, next_read_at, run.typical_seconds
+        )
 
 
-def _rest(context: DeliveryContext, mine: Reading) -> float:
-    """Seconds from the beginning of that reading to the next one."""
-    if not mine.is_busy:
-        return IN_VAIN if mine.reads and not mine.told else 0.0
-    sends = SENDS_A_READ if mine.ended >= SENDS_A_READ else SENDS_A_LEAN_READ
-    share = sends / context.workspace.rate_limit
-    return mine.reads * min(max(share, SHORTEST_REST), LONGEST_REST)
+def has_polled_batches(context: DeliveryContext, minimum: int) -> bool:
+    """Return whether at least ``minimum`` batches are polled."""
+    polled = OutboxBatch.objects.using(context.using).polled(context.workspace_name)
+    return len(context.run_with_retries(list, polled.values_list("pk", flat=True)[:minimum])) == minimum
+
+
+def _is_busy(context: DeliveryContext) -> bool:
+    if not has_work(context):
+        return False
+    return context.throttle.wait() > 0 or has_polled_batches(context, FEW_POLLED_BATCHES)
+
+
+def _seconds_to_next_read(context: DeliveryContext, run: ReadRun) -> float:
+    """Return the seconds from the start of this read to the next one."""
+    if not run.is_busy:
+        return FRUITLESS_INTERVAL if run.requests and not run.reported else 0.0
+    sends = SENDS_PER_READ if run.finished >= SENDS_PER_READ else SENDS_PER_LOW_YIELD_READ
+    interval = sends / context.workspace.rate_limit
+    return run.requests * min(max(interval, MIN_BUSY_INTERVAL), MAX_BUSY_INTERVAL)

@@ -1,4 +1,4 @@
-"""Questions to Evermuse: paced and told in an attempt like every other request, and harmless when they fail."""
+"""GET requests to Evermuse. Each needs a permit and is logged as an attempt, and a failed read changes no batch."""
 
 from __future__ import annotations
 
@@ -13,56 +13,87 @@ from ...evermuse.api import (
     KeyRefused,
     Outcome,
     Page,
+    Status,
     Throttled,
     classify_failed_read,
     classify_transport_error,
     read_page,
+    read_status,
 )
+from ...models import OutboxBatch
 from ..context import Attempt, DeliveryContext
-from ..gates import (
-    acquire_permit,
-    block_for_retry_after,
-    call_with_permit,
-    pause_workspace,
-)
+from ..gates import block_for_retry_after, call_with_permit, pause_workspace
 
 
 class Listing(NamedTuple):
-    """A page of the listing, or the trouble that came in its place. ``is_refused`` where that is an answer which says
-    nothing of the key: the cursor may be to blame."""
+    """A page of the listing, or the error that came instead.
+
+    ``is_refused`` is true for an answer that says nothing about the API key. The cursor may be the cause.
+    """
 
     page: Page | None
-    trouble: Outcome | None
+    error: Outcome | None
     is_refused: bool = False
 
 
-def read_listing(context: DeliveryContext, cursor: str | None) -> Listing | None:
-    """The page behind ``cursor``, the newest batches first; None where no slot is soon."""
-    permit = acquire_permit(context)
-    if permit is None:
-        return None
-    started = context.clock.now()
-    answer, trouble = ask(
-        context, permit, partial(context.client.batches, limit=limits.MAX_LISTING, cursor=cursor)
-    )
-    attempt = Attempt.of("listing", started, trouble, answer)
-    context.run_with_retries(attempt.save, context, None)
-    page = read_page(answer) if answer and not trouble else None
-    trouble = trouble if page or trouble else InDoubt("the listing cannot be read")
-    is_refused = bool(answer and trouble and not isinstance(trouble, KeyRefused | Throttled))
-    return Listing(page, trouble, is_refused)
+class SingleStatus(NamedTuple):
+    """The status of one batch, or the error that came instead; None for an answer that is not readable.
+
+    ``is_unknown`` is true if Evermuse answered 404.
+    """
+
+    status: Status | None
+    error: Outcome | None
+    is_unknown: bool = False
 
 
-def ask(
+def get_listing(context: DeliveryContext, permit: str, cursor: str | None) -> Listing:
+    """GET the page of batches behind ``cursor``; None for the newest page."""
+    request = partial(context.client.batches, limit=limits.MAX_LISTING, cursor=cursor)
+    answer, error = _get(context, permit, "listing", request)
+    page = read_page(answer) if answer and not error else None
+    if page is None and error is None:
+        error = InDoubt("the listing cannot be read")
+    is_refused = bool(answer and error and not isinstance(error, KeyRefused | Throttled))
+    return Listing(page, error, is_refused)
+
+
+def get_status(context: DeliveryContext, permit: str, batch: OutboxBatch) -> SingleStatus:
+    """GET the status of one batch."""
+    answer, error = _get(context, permit, "status", partial(context.client.batch, batch.remote_id), batch)
+    status = read_status(answer) if answer and not error else None
+    if status and status.remote_id != batch.remote_id:
+        status = None
+    return SingleStatus(status, error, is_unknown=bool(answer and answer.status == 404))
+
+
+def _get(
+    context: DeliveryContext,
+    permit: str,
+    call: str,
+    request: Callable[[], Answer],
+    batch: OutboxBatch | None = None,
+) -> tuple[Answer | None, Outcome | None]:
+    """Make the request and log it. Return the answer, and the error if it is not a 200."""
+    started_at = context.clock.now()
+    answer, error = send_request(context, permit, request)
+    attempt = Attempt.of(call, started_at, error, answer)
+    context.run_with_retries(attempt.save, context, batch)
+    return answer, error
+
+
+def send_request(
     context: DeliveryContext, permit: str, request: Callable[[], Answer]
 ) -> tuple[Answer | None, Outcome | None]:
-    """One read. Only what concerns the key holds an open workspace: a failed read costs no record anything."""
+    """Make one GET request. A 401 or 429 blocks the workspace, because it concerns the key and so also the sends.
+
+    Other errors do not: ``settle`` decides what a failed send means, and a failed read harms no record.
+    """
     try:
         answer = call_with_permit(context, permit, request, is_send=False)
     except (Unreachable, Unanswered) as error:
         return None, classify_transport_error(error)
     outcome = classify_failed_read(answer)
-    # What a send came to is decided in settle; a read can only tell something of the key.
     match outcome:
         case Throttled(seconds, message):
             context.run_with_retries(block_for_retry_after, context, seconds, message)

@@ -1,16 +1,17 @@
-"""Before a batch that has long been in doubt is sent again: whether Evermuse has it already.
+"""Reconciliation: find out whether Evermuse has a batch in doubt before the batch is sent again.
 
-An Idempotency-Key brings the first answer back only as long as Evermuse remembers it, and how long that is, is not
-published. Past ``IDEMPOTENCY_KEY_TTL`` the listing is read first, back to the first attempt that was not answered clearly. A
-batch there is ours when it was made during such an attempt, has our type and number of records, and is no other
-batch's that we know. Where that is true of exactly one, and no other batch of ours can have made it, it is taken for
-accepted. Otherwise the batch is sent again, with the same key and bytes: to be taken twice harms no record, as long
-as newer versions wait; to be taken for accepted without being there would lose them.
+Guarantee 3 (effectively once) needs it, because an idempotency key protects a resend only while Evermuse remembers the
+key. Evermuse does not publish for how long, so after ``IDEMPOTENCY_KEY_TTL`` the listing is read first.
+
+A listed batch matches if it was created during an unclear attempt of ours, has the same type and number of records,
+and its id belongs to no batch that we know. It is ours if it is the only match and no other batch of ours can own it.
+
+In every other case, the batch is sent again with the same key and bytes. A second copy harms no record, because newer
+versions wait until it is settled. A batch that is wrongly taken for accepted would be lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
@@ -18,125 +19,136 @@ from django.db.models import Q, QuerySet
 from ...evermuse.api import Accepted, KeyRefused, Outcome, Page, Status
 from ...models import BatchState, OutboxAttempt, OutboxBatch
 from ..context import DeliveryContext
-from .reads import read_listing
+from ..gates import acquire_permit
+from .reads import Listing, get_listing
 
-SKEW = timedelta(minutes=2)
-"""How far the clock of Evermuse may be from ours for a batch to be recognised."""
+MAX_CLOCK_SKEW = timedelta(minutes=2)
+"""How far the clock of Evermuse may differ from ours if a batch is to be recognised by its time of creation."""
 
-PAGES = 20
-"""Pages of the listing that are read at most for one batch."""
+MAX_PAGES = 20
+"""Maximum number of listing pages that are read for one batch: 2,000 batches, or 200 seconds at the rate limit."""
 
 
 class ReconciliationDelayed(Exception):
-    """No slot was soon, or the lease was lost: nothing is known, and the batch waits on."""
+    """No permit was free in time, or the lease was lost. Nothing is known, and the batch keeps waiting."""
 
 
 def needs_reconciliation(context: DeliveryContext, batch: OutboxBatch) -> bool:
-    """Whether Evermuse may have forgotten the key of a batch that is in doubt."""
+    """Return whether the batch is in doubt for so long that Evermuse may have forgotten its key."""
     if not batch.in_doubt:
         return False
-    first = _doubts(context, batch).values_list("started_at", flat=True).first()
-    return first is not None and context.clock.now() - first > timedelta(
-        seconds=context.settings.idempotency_key_ttl
-    )
+    first = _unclear_starts(context, batch).first()
+    age_limit = timedelta(seconds=context.settings.idempotency_key_ttl)
+    return first is not None and context.clock.now() - first > age_limit
 
 
 def reconcile(context: DeliveryContext, batch: OutboxBatch) -> Outcome | None:
-    """:class:`Accepted` where Evermuse has the batch, the trouble where the listing could not be read, and None where
-    it is to be sent again. Raises :class:`ReconciliationDelayed`."""
-    attempts = list(_doubts(context, batch).values_list("started_at", flat=True))
-    found: list[Status] = []
+    """Look for a leased batch in the listing.
+
+    Return :class:`Accepted` if Evermuse has the batch, None if the batch must be sent again, or the error if the
+    listing could not be read. Raise :class:`ReconciliationDelayed` if no permit was free or the lease was lost.
+    """
+    starts = list(_unclear_starts(context, batch))
+    matches: list[Status] = []
     cursor = None
-    for _ in range(PAGES):
-        page, trouble = _page(context, batch, cursor)
-        if page is None:
-            # A key that may not read cannot look: then sending again is all there is.
-            return None if isinstance(trouble, KeyRefused) and trouble.status == 403 else trouble
-        found += _candidates(context, batch, attempts, page)
-        cursor = page.next_cursor
-        if cursor is None or page.reaches((attempts[0] - SKEW).timestamp()):
-            return _only(context, batch, found)
+    for _ in range(MAX_PAGES):
+        listing = _read_page(context, batch, cursor)
+        if listing.page is None:
+            # With a key that may not read (403), sending again is the only way.
+            is_write_only = isinstance(listing.error, KeyRefused) and listing.error.status == 403
+            return None if is_write_only else listing.error
+        matches += _unowned_matches(context, batch, starts, listing.page)
+        cursor = listing.page.next_cursor
+        if cursor is None or listing.page.reaches((starts[0] - MAX_CLOCK_SKEW).timestamp()):
+            return _accept_only_match(context, batch, matches)
     return None
 
 
-def _doubts(context: DeliveryContext, batch: OutboxBatch) -> QuerySet[OutboxAttempt]:
-    return _unclear(context.using).filter(batch=batch).order_by("started_at")
-
-
-def _page(
-    context: DeliveryContext, batch: OutboxBatch, cursor: str | None
-) -> tuple[Page | None, Outcome | None]:
+def _read_page(context: DeliveryContext, batch: OutboxBatch, cursor: str | None) -> Listing:
+    """Read one page under a renewed lease, because the waits for permits may take longer than one lease."""
     until = context.clock.after(context.settings.lease)
     if not OutboxBatch.objects.using(context.using).renew_lease(batch, until):
         raise ReconciliationDelayed
     batch.leased_until = until
-    listing = read_listing(context, cursor)
-    if listing is None:
+    permit = acquire_permit(context)
+    if permit is None:
         raise ReconciliationDelayed
-    return listing.page, listing.trouble
+    return get_listing(context, permit, cursor)
 
 
-def _candidates(
-    context: DeliveryContext, batch: OutboxBatch, attempts: list[datetime], page: Page
-) -> Iterator[Status]:
-    """Those on the page that may be ours and are no batch that we know."""
-    alike = [status for status in page.statuses if _may_be(context, batch, attempts, status)]
-    ids = [status.remote_id for status in alike]
-    known = {
+def _unowned_matches(
+    context: DeliveryContext, batch: OutboxBatch, starts: list[datetime], page: Page
+) -> list[Status]:
+    """Return the listed batches that match and whose id is not stored on any batch of ours."""
+    matches = [status for status in page.statuses if _is_match(context, batch, starts, status)]
+    ids = [status.remote_id for status in matches]
+    owned = {
         remote_id
         for using in context.settings.databases
         for remote_id in OutboxBatch.objects.using(using)
         .filter(remote_id__in=ids)
         .values_list("remote_id", flat=True)
     }
-    return (status for status in alike if status.remote_id not in known)
+    return [status for status in matches if status.remote_id not in owned]
 
 
-def _may_be(context: DeliveryContext, batch: OutboxBatch, attempts: list[datetime], status: Status) -> bool:
+def _is_match(context: DeliveryContext, batch: OutboxBatch, starts: list[datetime], status: Status) -> bool:
     if status.type not in ("", batch.type) or status.accepted + status.rejected != batch.record_count:
         return False
     if status.created_at is None:
         return False
-    begins, ends = (-SKEW).total_seconds(), (_longest(context) + SKEW).total_seconds()
-    made = status.created_at / 1000
-    return any(begins <= made - attempt.timestamp() <= ends for attempt in attempts)
+    earliest = -MAX_CLOCK_SKEW.total_seconds()
+    latest = (_longest_attempt(context) + MAX_CLOCK_SKEW).total_seconds()
+    created_at = status.created_at / 1000
+    return any(earliest <= created_at - start.timestamp() <= latest for start in starts)
 
 
-def _only(context: DeliveryContext, batch: OutboxBatch, found: list[Status]) -> Accepted | None:
-    """The one that was found, where no other batch of ours can have made it."""
-    if len(found) != 1 or _others(context, batch, found[0]):
+def _accept_only_match(
+    context: DeliveryContext, batch: OutboxBatch, matches: list[Status]
+) -> Accepted | None:
+    """Return the only match as accepted; None if there are several or another batch of ours can own it."""
+    if len(matches) != 1 or _has_other_owner(context, batch, matches[0]):
         return None
-    (status,) = found
+    (status,) = matches
     return Accepted(status.remote_id, status.accepted, status.rejected, status.total_errors, status.errors)
 
 
-def _others(context: DeliveryContext, batch: OutboxBatch, status: Status) -> bool:
-    """Whether another batch that looks alike may have made it: one that is under way, has just been told its id, or
-    had an unclear attempt then. The end of that one does not matter: sent again after its key was forgotten, it has
-    left a batch behind that nobody knows. Nor can those be told of that were purged since."""
-    now = context.clock.now()  # with a time zone or without, as the project has it
-    made = now + timedelta(seconds=(status.created_at or 0) / 1000 - now.timestamp())
-    earliest, latest = made - _longest(context) - SKEW, made + SKEW
-    if earliest <= now - timedelta(days=context.settings.retention_days):
+def _has_other_owner(context: DeliveryContext, batch: OutboxBatch, status: Status) -> bool:
+    """Return whether another batch of ours could own the listed one.
+
+    That is a batch with the same type and number of records which is in flight, has just got this id, or had an
+    unclear attempt at that time. Its present state does not matter: a resend after its key was forgotten leaves a copy
+    at Evermuse without an owner. If batches of that time may have been purged, the answer is also True.
+    """
+    now = context.clock.now()  # aware or naive, as USE_TZ has it
+    created_at = now + timedelta(seconds=(status.created_at or 0) / 1000 - now.timestamp())
+    first_start, last_start = created_at - _longest_attempt(context) - MAX_CLOCK_SKEW, created_at + MAX_CLOCK_SKEW
+    if first_start <= now - timedelta(days=context.settings.retention_days):
         return True
-    alike = {"type": batch.type, "record_count": batch.record_count}
-    told_now = Q(state=BatchState.SENDING) | Q(remote_id=status.remote_id)
-    unclear_then = {f"batch__{name}": value for name, value in alike.items()}
-    # In this order: whoever is neither under way nor told by now has left its unclear attempt.
+    same_size = {"type": batch.type, "record_count": batch.record_count}
+    is_current = Q(state=BatchState.SENDING) | Q(remote_id=status.remote_id)
+    # In this order: a batch that leaves the first condition between the two queries has logged its unclear attempt.
     return any(
-        OutboxBatch.objects.using(using).filter(told_now, **alike).exclude(key=batch.key).exists()
-        or _unclear(using)
-        .filter(started_at__range=(earliest, latest), **unclear_then)
+        OutboxBatch.objects.using(using).filter(is_current, **same_size).exclude(key=batch.key).exists()
+        or _unclear_attempts(using)
+        .filter(started_at__range=(first_start, last_start))
+        .filter(**{f"batch__{column}": value for column, value in same_size.items()})
         .exclude(batch__key=batch.key)
         .exists()
         for using in context.settings.databases
     )
 
 
-def _longest(context: DeliveryContext) -> timedelta:
-    """How long after an attempt began Evermuse may still have taken it: as long as the lease lasts."""
+def _longest_attempt(context: DeliveryContext) -> timedelta:
+    """Return how long after its start an attempt may still reach Evermuse: until its lease ends."""
     return timedelta(seconds=context.settings.lease)
 
 
-def _unclear(using: str) -> QuerySet[OutboxAttempt]:
+def _unclear_starts(context: DeliveryContext, batch: OutboxBatch) -> QuerySet[OutboxAttempt, datetime]:
+    """Return the start times of the batch's unclear attempts, the first one first."""
+    attempts = _unclear_attempts(context.using).filter(batch=batch)
+    return attempts.order_by("started_at").values_list("started_at", flat=True)
+
+
+def _unclear_attempts(using: str) -> QuerySet[OutboxAttempt]:
     return OutboxAttempt.objects.using(using).filter(call="ingest", outcome__in=("in_doubt", "lost"))

@@ -1,13 +1,13 @@
-"""What Evermuse says later of a batch that it accepted, written into the rows.
+"""Apply a status: write what Evermuse reports about an accepted batch into the rows.
 
-Fenced by the state that the batch was read in: what was said earlier never overwrites what was said later.
+Every change requires the state in which the batch was read. So an older report never overwrites a newer one.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -28,184 +28,136 @@ from ..isolation import (
 )
 from ..sealing import lock_for_sealing, reseal_parts
 
-ATTACHMENTS_UNDER_WAY = ("PENDING", "IN_PROGRESS")
+ATTACHMENTS_IN_PROGRESS = ("PENDING", "IN_PROGRESS")
+"""Values of ``attachmentDownloadStatus`` that can still change. Source: OpenAPI document, getBatch."""
+
+
+def apply_statuses(context: DeliveryContext, reported: Sequence[tuple[OutboxBatch, Status]]) -> None:
+    """Apply the statuses of a listing page to polled batches.
+
+    Batches with the same changes are written by one statement; nearly always, the change is that they are complete.
+    A status that concerns records, with rejections or a failure, is applied to its batch alone.
+    """
+    now = context.clock.now()  # the same time for all, so that their changes are equal
+    batches_by_changes: dict[tuple[BatchState, BatchState, str], list[OutboxBatch]] = defaultdict(list)
+    changes_by_key = {}
+    for batch, status in reported:
+        if _affects_records(batch, status):
+            context.run_with_retries(apply_status, context, batch, status)
+            continue
+        before, after = BatchState(batch.state), _next_state(batch, status)
+        columns = _status_columns(batch, status, now)
+        changes = {name: value for name, value in columns.items() if getattr(batch, name) != value}
+        key = (before, after, json.dumps(changes, default=str, sort_keys=True))
+        changes_by_key[key] = changes
+        batches_by_changes[key].append(batch)
+    for key, batches in batches_by_changes.items():
+        before, after, _ = key
+        _write_changes(context, batches, before, after, changes_by_key[key])
 
 
 def apply_status(context: DeliveryContext, batch: OutboxBatch, status: Status) -> None:
-    """Writes what Evermuse says of an accepted batch."""
+    """Apply the status of one batch, in one transaction."""
     with transaction.atomic(using=context.using):
-        match status.status:
-            case "COMPLETE" if _tells_of_more_rejections(batch, status):
-                _complete_in_part(context, batch, status)
-            case "COMPLETE":
-                _follow(context, batch, status, BatchState.COMPLETE)
-            case "FAILED" if batch.state == BatchState.ACCEPTED:
-                fail(context, batch, _told(status), _failure_message(status), status.errors)
-            case _:
-                _follow(context, batch, status, BatchState(batch.state))
-
-
-def apply_statuses(context: DeliveryContext, told: Sequence[tuple[OutboxBatch, Status]]) -> None:
-    """Writes what a page of the listing says of followed batches.
-
-    All that are told the same are written by one statement: nearly always that they are complete. Whoever has more to
-    say, rejections or a failure, is settled alone.
-    """
-    now = context.clock.now()  # one for all, or they would not be alike
-    alike: dict[tuple[str, str], list[tuple[OutboxBatch, dict[str, Any]]]] = defaultdict(list)
-    for batch, status in told:
-        if _is_plain(batch, status):
-            changes = _news(batch, status, now)
-            alike[batch.state, json.dumps(changes, default=str, sort_keys=True)].append((batch, changes))
+        if not _affects_records(batch, status):
+            _write_status(context, batch, status)
+        elif status.status == "COMPLETE":
+            _complete_with_rejections(context, batch, status)
         else:
-            context.run_with_retries(apply_status, context, batch, status)
-    for group in alike.values():
-        _tell(context, [batch for batch, _ in group], group[0][1])
+            fail_accepted_batch(context, batch, _failure_message(status), status)
 
 
-def _is_plain(batch: OutboxBatch, status: Status) -> bool:
-    """Whether nothing follows from it for any record."""
-    if status.status == "COMPLETE":
-        return not _tells_of_more_rejections(batch, status)
-    return status.status != "FAILED" or batch.state != BatchState.ACCEPTED
-
-
-def _news(batch: OutboxBatch, status: Status, now: datetime) -> dict[str, Any]:
-    """What is not in its row yet."""
-    state = BatchState.COMPLETE if status.status == "COMPLETE" else BatchState(batch.state)
-    told = _told(status) | {"state": state, "message": ""}
-    news = {name: value for name, value in told.items() if getattr(batch, name) != value}
-    if _is_over(state, status):
-        news["next_poll_at"] = None
-    if state == BatchState.COMPLETE and batch.finished_at is None:
-        news["finished_at"] = now
-    return news
-
-
-def _tell(context: DeliveryContext, batches: list[OutboxBatch], news: dict[str, Any]) -> None:
-    """One statement for batches that are told the same; none for those that are told nothing and not due."""
-    now = context.clock.now()
-    if not news:
-        batches = [batch for batch in batches if batch.next_poll_at and batch.next_poll_at <= now]
-    if not batches:
-        return
-    if "next_poll_at" not in news:
-        youngest = min(age_of(batch, now) for batch in batches)
-        later = context.clock.after(poll_delay(youngest, context.settings.poll_interval))
-        news = news | {"next_poll_at": later}
-    ids = sorted(batch.pk for batch in batches)
-    context.run_with_retries(_write_status, context, ids, BatchState(batches[0].state), news)
-
-
-def fail(
-    context: DeliveryContext,
-    batch: OutboxBatch,
-    told: dict[str, Any],
-    message: str,
-    errors: Sequence[RecordError] = (),
+def fail_accepted_batch(
+    context: DeliveryContext, batch: OutboxBatch, message: str, status: Status | None = None
 ) -> None:
-    """accepted → failed. Its records go out again under a new key, a limited number of times; then those that
-    ``errors`` name, or all where it names none, are rejected and wait for a person, and the others go on.
+    """Change accepted → failed and send the batch's records again under a new key. Call it inside a transaction.
 
-    Call it inside a transaction."""
+    After ``MAX_RESENDS`` resends, the records that ``status`` names are rejected, or all if it names none. The other
+    records go on in a batch whose resends are counted from zero.
+    """
     lock_for_sealing(context)
-    ended = {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
-    if not OutboxBatch.objects.using(context.using).fail_accepted(batch, **told | ended):
+    columns = _reported_columns(status) if status else {}
+    columns |= {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
+    if not OutboxBatch.objects.using(context.using).fail_accepted(batch, **columns):
         return
     resends = batch.resends + 1
     if resends > context.settings.max_resends:
-        _reject_failed(context, batch, message, errors)
+        _reject_failed(context, batch, message, status.errors if status else ())
         resends = 0
     pause = full_jitter(resends or 1, context.settings.backoff_base, context.settings.backoff_cap)
-    rest = open_members(context, batch)
-    reseal_parts(context, batch, [rest], resends=resends, due_at=context.clock.after(pause))
+    remaining = open_members(context, batch)
+    reseal_parts(context, batch, [remaining], resends=resends, due_at=context.clock.after(pause))
 
 
-def _reject_failed(
-    context: DeliveryContext, batch: OutboxBatch, message: str, errors: Sequence[RecordError]
+def _affects_records(batch: OutboxBatch, status: Status) -> bool:
+    """Return whether the status rejects records or fails the batch. Only an accepted batch can still change so."""
+    if batch.state != BatchState.ACCEPTED:
+        return False
+    has_new_rejections = status.rejected > (batch.rejected_count or 0)
+    return status.status == "FAILED" or (status.status == "COMPLETE" and has_new_rejections)
+
+
+# --- a status that concerns the batch only ------------------------------------------------------------
+
+
+def _write_changes(
+    context: DeliveryContext,
+    batches: Sequence[OutboxBatch],
+    before: BatchState,
+    after: BatchState,
+    changes: dict[str, Any],
 ) -> None:
-    members, still_open = _members(context, batch), open_members(context, batch)
-    named = _locate(batch, members, errors)
-    blamed = {
-        position: replace(error, code="FAILED")  # Evermuse had taken them: no older version may follow
-        for position, error in named.items()
-        if members[position] in still_open
-    }
-    if blamed:
-        reject_located(context, batch, members, blamed)
-    else:
-        reject_open_members(context, batch, "FAILED", message)
-
-
-def _tells_of_more_rejections(batch: OutboxBatch, status: Status) -> bool:
-    return status.rejected > (batch.rejected_count or 0) and batch.state == BatchState.ACCEPTED
-
-
-def _follow(context: DeliveryContext, batch: OutboxBatch, status: Status, state: BatchState) -> bool:
+    """Write equal changes to several batches, and plan their next poll. Without changes, write only the due ones."""
     now = context.clock.now()
-    later = context.clock.after(poll_delay(age_of(batch, now), context.settings.poll_interval))
-    next_poll = None if _is_over(state, status) else later
-    ended = {"finished_at": batch.finished_at or now} if state == BatchState.COMPLETE else {}
-    changes = _told(status) | ended | {"state": state, "next_poll_at": next_poll, "message": ""}
-    return bool(_write_status(context, [batch.pk], BatchState(batch.state), changes))
-
-
-def _is_over(state: BatchState, status: Status) -> bool:
-    return state == BatchState.COMPLETE and status.attachment_status not in ATTACHMENTS_UNDER_WAY
-
-
-def age_of(batch: OutboxBatch, now: datetime) -> float:
-    """Seconds since Evermuse has it."""
-    return (now - (batch.accepted_at or batch.sealed_at)).total_seconds()
-
-
-def _complete_in_part(context: DeliveryContext, batch: OutboxBatch, status: Status) -> None:
-    """COMPLETE with more rejections than the 202 told of: the same question as then, asked later."""
-    lock_for_sealing(context)
-    members, still_open = _members(context, batch), open_members(context, batch)
-    named = _locate(batch, members, status.errors)
-    if len(named) > status.rejected:
-        named = {}  # it complains about more than it rejects, and so does not say which ones
-    fresh = {position: error for position, error in named.items() if members[position] in still_open}
-    if len(named) == status.rejected:
-        if _follow(context, batch, status, BatchState.COMPLETE):
-            reject_located(context, batch, members, fresh)
+    if not changes and before == after:
+        batches = [batch for batch in batches if batch.next_poll_at and batch.next_poll_at <= now]
+    if not batches:
         return
-    message = f"COMPLETE with {status.rejected} rejected records, not all of them named"
-    if not fresh and len(still_open) == 1:
-        fresh = {members.index(still_open[0]): RecordError(0, "REJECTED", message)}
-    ended = {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
-    if OutboxBatch.objects.using(context.using).refuse_accepted(batch, **_told(status) | ended):
-        reject_located(context, batch, members, fresh)
-        start_isolating(context, batch, named=len(fresh))
+    if "next_poll_at" not in changes:
+        age = min(batch.seconds_since_accepted(now) for batch in batches)
+        changes = changes | {"next_poll_at": _next_poll_at(context, age)}
+    ids = sorted(batch.pk for batch in batches)
+    context.run_with_retries(_change_status, context, ids, before, after, changes)
 
 
-def _locate(batch: OutboxBatch, members: tuple[int, ...], errors: Sequence[RecordError]) -> LocatedErrors:
-    """Who is meant; nobody where one of those who were sent is not there any more, and an index may mean another."""
-    return locate_errors(members, errors) if len(members) == batch.record_count else {}
+def _write_status(context: DeliveryContext, batch: OutboxBatch, status: Status) -> bool:
+    """Write the status and plan the next poll. Return False if the batch has changed since it was read."""
+    now = context.clock.now()
+    columns = {"next_poll_at": _next_poll_at(context, batch.seconds_since_accepted(now))}
+    columns |= _status_columns(batch, status, now)
+    before, after = BatchState(batch.state), _next_state(batch, status)
+    return _change_status(context, [batch.pk], before, after, columns) > 0
 
 
-def _members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...]:
-    """The ids of the records as they were sent, in order: also of those that a retry has taken out since."""
-    inside = OutboxRecord.rows.using(context.using).filter(batch=batch)
-    rejected = OutboxRejection.objects.using(context.using).filter(batch=batch)
-    ids = {*inside.values_list("pk", flat=True), *rejected.values_list("record_id", flat=True)}
-    # Members are sealed in the order of their ids, and who leaves has been rejected here before.
-    return tuple(sorted(ids))
-
-
-def _write_status(
-    context: DeliveryContext, ids: Sequence[int], before: BatchState, changes: dict[str, Any]
+def _change_status(
+    context: DeliveryContext,
+    ids: Collection[int],
+    before: BatchState,
+    after: BatchState,
+    columns: dict[str, Any],
 ) -> int:
-    """Write the same changes to batches that were read in the state ``before``; return how many still are in it."""
-    columns = dict(changes)
-    state = columns.pop("state", before)
+    """Write the columns to the batches that are still in the state ``before``. Return how many there are."""
     rows = OutboxBatch.objects.using(context.using)
-    is_completed = before == BatchState.ACCEPTED and state == BatchState.COMPLETE
-    return rows.complete(ids, **columns) if is_completed else rows.update_status(ids, before, **columns)
+    if before != after:
+        return rows.complete(ids, **columns)
+    return rows.update_status(ids, before, **columns)
 
 
-def _told(status: Status) -> dict[str, Any]:
+def _next_state(batch: OutboxBatch, status: Status) -> BatchState:
+    return BatchState.COMPLETE if status.status == "COMPLETE" else BatchState(batch.state)
+
+
+def _status_columns(batch: OutboxBatch, status: Status, now: datetime) -> dict[str, Any]:
+    """Return the columns that the status determines. ``next_poll_at`` is among them if polling ends."""
+    columns = _reported_columns(status) | {"message": ""}
+    if _next_state(batch, status) == BatchState.COMPLETE:
+        columns["finished_at"] = batch.finished_at or now
+        if status.attachment_status not in ATTACHMENTS_IN_PROGRESS:
+            columns["next_poll_at"] = None
+    return columns
+
+
+def _reported_columns(status: Status) -> dict[str, Any]:
     return {
         "remote_status": status.status,
         "accepted_count": status.accepted,
@@ -219,6 +171,71 @@ def _told(status: Status) -> dict[str, Any]:
     }
 
 
+def _next_poll_at(context: DeliveryContext, age: float) -> datetime:
+    return context.clock.after(poll_delay(age, context.settings.poll_interval))
+
+
+# --- a status that concerns records -------------------------------------------------------------------
+
+
+def _complete_with_rejections(context: DeliveryContext, batch: OutboxBatch, status: Status) -> None:
+    """Apply COMPLETE with more rejections than the 202 reported.
+
+    If all rejected records are named, they are rejected and the batch is complete. Otherwise the batch is isolated.
+    """
+    lock_for_sealing(context)
+    members, still_open = _sent_members(context, batch), open_members(context, batch)
+    located = _locate_errors(batch, members, status.errors)
+    if len(located) > status.rejected:
+        located = {}  # more records have errors than were rejected, so the errors do not say which were rejected
+    to_reject = {position: error for position, error in located.items() if members[position] in still_open}
+    if len(located) == status.rejected:
+        if _write_status(context, batch, status):
+            reject_located(context, batch, members, to_reject)
+        return
+    message = f"COMPLETE with {status.rejected} rejected records, not all of them named"
+    if not to_reject and len(still_open) == 1:
+        to_reject = {members.index(still_open[0]): RecordError(0, "REJECTED", message)}
+    columns = _reported_columns(status)
+    columns |= {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
+    if OutboxBatch.objects.using(context.using).refuse_accepted(batch, **columns):
+        reject_located(context, batch, members, to_reject)
+        start_isolating(context, batch, named=len(to_reject))
+
+
+def _reject_failed(
+    context: DeliveryContext, batch: OutboxBatch, message: str, errors: Sequence[RecordError]
+) -> None:
+    """Reject the open records that the errors name; all open records if they name none."""
+    members, still_open = _sent_members(context, batch), open_members(context, batch)
+    to_reject = {
+        # With this code, no older version is sent later: Evermuse had accepted the record.
+        position: replace(error, code="FAILED")
+        for position, error in _locate_errors(batch, members, errors).items()
+        if members[position] in still_open
+    }
+    if to_reject:
+        reject_located(context, batch, members, to_reject)
+    else:
+        reject_open_members(context, batch, "FAILED", message)
+
+
+def _locate_errors(
+    batch: OutboxBatch, members: tuple[int, ...], errors: Sequence[RecordError]
+) -> LocatedErrors:
+    """Locate the errors; none if a record was purged, because a position could then mean another record."""
+    return locate_errors(members, errors) if len(members) == batch.record_count else {}
+
+
+def _sent_members(context: DeliveryContext, batch: OutboxBatch) -> tuple[int, ...]:
+    """Return the ids of the records as they were sent, in order; also of records that a retry has taken out."""
+    inside = OutboxRecord.rows.using(context.using).filter(batch=batch)
+    rejected = OutboxRejection.objects.using(context.using).filter(batch=batch)
+    ids = {*inside.values_list("pk", flat=True), *rejected.values_list("record_id", flat=True)}
+    # Sealing orders members by id, and a record leaves a batch only after it was rejected in it.
+    return tuple(sorted(ids))
+
+
 def _failure_message(status: Status) -> str:
-    said = "; ".join(error.message for error in status.errors[:3])
-    return f"Evermuse says FAILED: {said}" if said else "Evermuse says FAILED and gives no reason"
+    reasons = "; ".join(error.message for error in status.errors[:3])
+    return f"Evermuse reports FAILED: {reasons}" if reasons else "Evermuse reports FAILED without a reason"
