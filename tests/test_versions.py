@@ -47,7 +47,7 @@ from evermuse_outbox.models import (
     RecordState,
 )
 from evermuse_outbox.models.batch import OPEN
-from evermuse_outbox.operations.retry import retry
+from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import maintenance as maintain
 from evermuse_outbox.upkeep import purge
@@ -287,9 +287,9 @@ class Versions(RuleBasedStateMachine):
 
     @has(RecordState.REJECTED)
     @rule(numbers=some)
-    def retry(self, numbers):
+    def retry_records(self, numbers):
         chosen = picked(self.in_states(RecordState.REJECTED), numbers)
-        came_to = retry(self.alias, chosen)
+        came_to = retry_records(self.alias, chosen)
         assert set(came_to.refused) >= {pk for pk in chosen if self.is_overtaken(pk, "was_accepted")}
         assert set(came_to.refused) <= {pk for pk in chosen if self.is_overtaken(pk, "key")}
         assert set(came_to.reopened) == set(chosen) - set(came_to.refused)

@@ -1,4 +1,4 @@
-"""What a person asks for: rejected records go back into the queue. The next tick finds them there."""
+"""Retry: put rejected records back into the queue after their cause was corrected."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from ..models import OutboxRecord
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What a retry came to: ids that are pending again, and those refused → the newer version's id.
+    """The result of a retry. Ids that are in neither of the two were not rejected any more.
 
-    Ids that were asked for and stand in neither were not rejected (any more).
+    Attributes:
+        reopened: ids of the records that are pending again.
+        refused: id of each record that stays rejected → id of its newer version.
     """
 
     reopened: tuple[int, ...]
     refused: dict[int, int]
 
 
-def retry(using: str, pks: Sequence[int]) -> Retried:
-    """rejected → pending, for those of ``pks`` that no newer version has overtaken.
+def retry_records(using: str, pks: Sequence[int]) -> Retried:
+    """Change rejected → pending for the records of ``pks`` that have no newer version.
 
-    An older version that arrived after a newer one would destroy it at Evermuse, so it is refused.
+    A record with a newer version is refused: if it arrived after the newer one, it would overwrite that at Evermuse.
     """
     with transaction.atomic(using=using):
         rows = OutboxRecord.rows.using(using)
-        chosen = rows.rejected().filter(pk__in=pks).order_by("pk")
+        rejected = rows.rejected().filter(pk__in=pks).order_by("pk")
         if connections[using].features.has_select_for_update:
-            list(chosen.select_for_update().values_list("pk"))  # two people may ask at once
-        rows_with_newer: Any = chosen.with_versions()
+            list(rejected.select_for_update().values_list("pk"))  # two operators may retry the same records
+        rows_with_newer: Any = rejected.with_versions()
         versions = dict(rows_with_newer.values_list("pk", "newer"))
-        # Of two rejected versions of one identity that are asked for together, sealing keeps the newer one.
         refused = {pk: newer for pk, newer in versions.items() if newer}
+        # If two rejected versions of one identity are retried together, sealing supersedes the older one.
         reopened = [pk for pk in versions if pk not in refused]
         rows.reopen(reopened)
     return Retried(tuple(reopened), refused)

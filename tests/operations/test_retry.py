@@ -5,7 +5,7 @@ from __future__ import annotations
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.operations.retry import retry
+from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep.purge import purge
 from tests.delivery.helpers import state_of
@@ -32,7 +32,7 @@ def test_a_retried_record_is_pending_and_then_delivered(context, alias, sandbox,
     OutboxRecord.rows.using(alias).filter(pk=row.pk).update(
         payload=row.payload.replace("nonsense", "evidence"), size=row.size
     )
-    assert retry(alias, [row.pk]).reopened == (row.pk,)
+    assert retry_records(alias, [row.pk]).reopened == (row.pk,)
     assert state_of(row) == "pending"
     relay(context, 60)
     clock.move(5)
@@ -43,15 +43,15 @@ def test_a_retried_record_is_pending_and_then_delivered(context, alias, sandbox,
 
 def test_only_rejected_records_are_retried(context, alias, sandbox):
     pending = outbox.enqueue(record(1), using=alias)
-    assert retry(alias, [pending.pk, 10**9]) == retry(alias, [])
+    assert retry_records(alias, [pending.pk, 10**9]) == retry_records(alias, [])
 
 
 def test_an_older_version_is_refused_while_a_newer_one_is_pending_or_delivered(context, alias, sandbox):
     row = rejected(context, alias, 1)
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
-    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    assert retry_records(alias, [row.pk]).refused == {row.pk: newer.pk}
     relay(context, 60)
-    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    assert retry_records(alias, [row.pk]).refused == {row.pk: newer.pk}
 
 
 def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
@@ -62,14 +62,14 @@ def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
     sandbox.fail_next(Fault(batch_fails=True), count=None)
     work(context, clock)
     assert state_of(newer) == "rejected"
-    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    assert retry_records(alias, [row.pk]).refused == {row.pk: newer.pk}
     # Nor does it help to take the newer one back, before its own retry or after it.
-    assert retry(alias, [newer.pk]).reopened == (newer.pk,)
+    assert retry_records(alias, [newer.pk]).reopened == (newer.pk,)
     assert OutboxRecord.objects.using(alias).filter(pk=newer.pk).discard() == 1
-    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    assert retry_records(alias, [row.pk]).refused == {row.pk: newer.pk}
     clock.move(400 * 86_400)
     purge(alias, context.clock, 14)
-    assert retry(alias, [row.pk]).refused == {row.pk: newer.pk}
+    assert retry_records(alias, [row.pk]).refused == {row.pk: newer.pk}
 
 
 def test_an_older_version_is_refused_after_an_accepted_one_was_superseded_by_a_rejected_one(
@@ -83,16 +83,16 @@ def test_an_older_version_is_refused_after_an_accepted_one_was_superseded_by_a_r
     make_invalid(last)
     work(context, clock)
     assert (state_of(accepted), state_of(last)) == ("superseded", "rejected")
-    assert retry(alias, [row.pk]).refused == {row.pk: accepted.pk}
+    assert retry_records(alias, [row.pk]).refused == {row.pk: accepted.pk}
     clock.move(400 * 86_400)
     purge(alias, context.clock, 14)
-    assert retry(alias, [row.pk]).refused == {row.pk: accepted.pk}
+    assert retry_records(alias, [row.pk]).refused == {row.pk: accepted.pk}
 
 
 def test_a_newer_version_that_was_never_accepted_stands_in_nobodys_way(context, alias, sandbox):
     row = rejected(context, alias, 1)
     rejected(context, alias, 1, data={"version": 2})
-    assert retry(alias, [row.pk]).reopened == (row.pk,)
+    assert retry_records(alias, [row.pk]).reopened == (row.pk,)
 
 
 def test_what_a_batch_has_taken_is_not_taken_out_by_a_late_retry(context, alias, sandbox):

@@ -65,7 +65,7 @@ def test_what_is_over_goes_and_failures_stay(context, alias, clock, delivered):
 
 
 def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(context, alias, sandbox, clock):
-    from evermuse_outbox.operations.retry import retry
+    from evermuse_outbox.operations import retry_records
 
     older = outbox.enqueue(record(1, data={"version": 1}), using=alias)
     make_invalid(older)
@@ -77,7 +77,7 @@ def test_a_delivered_version_stays_while_an_older_one_may_still_be_retried(conte
     assert states(alias) == ["delivered", "rejected"]
     clock.move(20 * DAY)
     purge(alias, context.clock, 14)
-    assert retry(alias, [older.pk]).refused == {older.pk: newer.pk}
+    assert retry_records(alias, [older.pk]).refused == {older.pk: newer.pk}
     assert states(alias) == ["delivered", "rejected"]
 
 

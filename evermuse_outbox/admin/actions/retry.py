@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ...models import OutboxRecord
-from ...operations.retry import retry
+from ...operations import retry_records
 from ..lists import ReadOnlyAdmin, parse_id, redirect_back
 
 MAX_SELECTED = 10_000
@@ -71,7 +71,7 @@ def retry_all(using: str, pks: Sequence[int]) -> RetryResult:
     """Make the rejected records among ``pks`` pending again, with one transaction for each chunk."""
     result = RetryResult()
     for chunk in split_into_chunks(pks):
-        retried = retry(using, chunk)
+        retried = retry_records(using, chunk)
         result.add(len(chunk), retried.reopened, retried.refused)
     return result
 

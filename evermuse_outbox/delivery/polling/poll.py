@@ -86,7 +86,6 @@ def _apply_page(context: DeliveryContext, run: ReadRun, page: ListingPage, answe
     shown = context.run_with_retries(list, rows)
     reported = [(batch, statuses[batch.remote_id]) for batch in shown if batch.next_poll_at]
     run.reported += len(reported)
-    run.finished += sum(batch.state == BatchState.ACCEPTED and status.is_over for batch, status in reported)
     run.typical_seconds = _learn_completion_time(run.typical_seconds, reported, answer, context.clock.now())
     apply_statuses(context, reported)
     move_missing(context, page, answer, shown)

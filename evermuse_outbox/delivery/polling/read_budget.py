@@ -18,14 +18,8 @@ from ...models import MAX_READ_INTERVAL, OutboxBatch, OutboxWorkspace
 from ..context import DeliveryContext
 from ..scheduling import has_work
 
-SENDS_PER_READ = 25
-"""Sends between two reads while records wait to be sent: at most 1.04 requests per batch at the rate limit."""
-
-SENDS_PER_LOW_YIELD_READ = 40
-"""Sends after a low-yield read, which is one that finished fewer than ``SENDS_PER_READ`` batches.
-
-LOW_YIELD_REASON
-"""
+SENDS_PER_READ = 30
+"""Sends between two reads while records wait to be sent: at most 1.033 requests per batch at the rate limit."""
 
 MIN_BUSY_INTERVAL, MAX_BUSY_INTERVAL = 1.0, 60.0
 """Seconds between two reads while records wait to be sent: bounds for very high and very low rate limits."""
@@ -46,14 +40,12 @@ class ReadRun:
         is_busy: whether the read takes a permit from a send.
         requests: requests made; two if a failed listing is followed by a read of one batch.
         reported: batches whose status the read brought.
-        finished: those of them that Evermuse has finished since the last read.
     """
 
     typical_seconds: float
     is_busy: bool = False
     requests: int = 0
     reported: int = 0
-    finished: int = 0
 
 
 def is_read_due(context: DeliveryContext) -> bool:
@@ -102,6 +94,5 @@ def _seconds_to_next_read(context: DeliveryContext, run: ReadRun) -> float:
     """Return the seconds from the start of this read to the next one."""
     if not run.is_busy:
         return FRUITLESS_INTERVAL if run.requests and not run.reported else 0.0
-    sends = SENDS_PER_READ if run.finished >= SENDS_PER_READ else SENDS_PER_LOW_YIELD_READ
-    interval = sends / context.workspace.rate_limit
+    interval = SENDS_PER_READ / context.workspace.rate_limit
     return run.requests * min(max(interval, MIN_BUSY_INTERVAL), MAX_BUSY_INTERVAL)

@@ -122,7 +122,10 @@ def _has_other_owner(context: DeliveryContext, batch: OutboxBatch, status: Statu
     """
     now = context.clock.now()  # aware or naive, as USE_TZ has it
     created_at = now + timedelta(seconds=(status.created_at or 0) / 1000 - now.timestamp())
-    first_start, last_start = created_at - _longest_attempt(context) - MAX_CLOCK_SKEW, created_at + MAX_CLOCK_SKEW
+    first_start, last_start = (
+        created_at - _longest_attempt(context) - MAX_CLOCK_SKEW,
+        created_at + MAX_CLOCK_SKEW,
+    )
     if first_start <= now - timedelta(days=context.settings.retention_days):
         return True
     same_size = {"type": batch.type, "record_count": batch.record_count}

@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 
 from evermuse_outbox import outbox
-from evermuse_outbox.operations.retry import retry
+from evermuse_outbox.operations import retry_records
 from tests.records import record
 
 from ..life import Life
@@ -56,7 +56,7 @@ def back_or_not(life: Life, states: list[str]) -> None:
 @scenario(before=rejected_before, ends=back_or_not, main=True)
 def retried(life):
     """A person asks for a rejected record once more."""
-    retry(life.alias, [row.pk for row in life.records.filter(state="rejected")])
+    retry_records(life.alias, [row.pk for row in life.records.filter(state="rejected")])
 
 
 def discarded_or_not(life: Life, states: list[str]) -> None:
