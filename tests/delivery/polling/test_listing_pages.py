@@ -1,4 +1,4 @@
-"""Where followed batches are found in the listing, and that those who are not found come to their end all the same."""
+"""Listing pages: where polled batches are found, and how batches end that no page shows."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from evermuse_outbox.delivery.polling import poll_due_batch
-from evermuse_outbox.delivery.polling.listing_pages import Member, _place
+from evermuse_outbox.delivery.polling import poll_due_batch, reads
+from evermuse_outbox.delivery.polling.listing_pages import PolledBatch, _next_cursor
 from evermuse_outbox.evermuse.api import Page, Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault
-from tests.delivery.busy import BusyWorkspace
+from tests.delivery.polling.load import BusyWorkspace
 
 
 @pytest.fixture
 def workspace(context, alias, sandbox, clock):
-    """Nothing waits to be sent; Evermuse takes half a minute for a batch."""
-    made = BusyWorkspace(context, alias, sandbox, clock, seconds=30)
-    made.end_of_backlog()
-    return made
+    """Return a workspace without a backlog. Evermuse takes 30 seconds for a batch."""
+    workspace = BusyWorkspace(context, alias, sandbox, clock, seconds=30)
+    workspace.end_backlog()
+    return workspace
 
 
 def cursors(alias):
-    """In the order of acceptance, each run of equal ones once, with its length."""
+    """Return [cursor, number of batches] for each run of equal cursors, in the order of acceptance."""
     runs = []
     for cursor in OutboxBatch.objects.using(alias).order_by("pk").values_list("listing_cursor", flat=True):
         if runs and runs[-1][0] == cursor:
@@ -42,7 +42,7 @@ def finish(workspace, seconds=120):
     assert workspace.open == 0
 
 
-def test_a_stretch_is_cut_into_pages_by_being_read(workspace, alias):
+def test_reads_divide_the_newest_page_into_pages_of_a_hundred(workspace, alias):
     workspace.send(250)
     for _ in range(3):
         workspace.clock.move(1)
@@ -53,7 +53,7 @@ def test_a_stretch_is_cut_into_pages_by_being_read(workspace, alias):
     assert len({cursor for cursor, _ in runs}) == 3
 
 
-def test_an_old_page_is_read_again_without_those_that_are_newer(workspace, alias, sandbox):
+def test_an_old_page_is_read_again_without_the_newer_pages(workspace, alias, sandbox):
     workspace.send(250)
     for _ in range(3):
         workspace.clock.move(1)
@@ -84,7 +84,7 @@ def test_a_page_of_complete_batches_costs_as_few_statements_as_one_batch(workspa
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 500])
-def test_a_cursor_that_is_not_taken_any_more_is_given_up(workspace, alias, sandbox, status):
+def test_a_refused_cursor_is_given_up(workspace, alias, sandbox, status):
     workspace.send(150)
     for _ in range(2):
         workspace.clock.move(1)
@@ -109,45 +109,43 @@ def test_a_cursor_that_is_not_taken_any_more_is_given_up(workspace, alias, sandb
     ],
     ids=["500", "garbage", "no answer"],
 )
-def test_without_a_listing_all_are_asked_about_one_by_one(workspace, alias, sandbox, fault, monkeypatch):
-    from evermuse_outbox.delivery.polling import reads
-
-    ask = reads.ask
+def test_without_a_listing_each_batch_is_polled_alone(workspace, alias, sandbox, fault, monkeypatch):
+    send_request = reads.send_request
 
     def without_listing(context, permit, request):
         if request.func.__name__ == "batches":
             sandbox.fail_next(fault)
-        return ask(context, permit, request)
+        return send_request(context, permit, request)
 
-    monkeypatch.setattr(reads, "ask", without_listing)
+    monkeypatch.setattr(reads, "send_request", without_listing)
     workspace.send(5)
     finish(workspace, 300)
     assert 5 < len(workspace.single_reads) <= workspace.reads < 100
 
 
-def test_those_that_the_listing_does_not_show_are_asked_about_alone(workspace, alias, sandbox):
+def test_a_batch_that_the_listing_does_not_show_is_polled_alone(workspace, alias, sandbox):
     workspace.send(5)
     hidden = sandbox._api.workspaces["default"].batches.pop(2)
     workspace.clock.move(35)
     poll_due_batch(workspace.context)
     assert workspace.open == 1
     poll_due_batch(workspace.context)
-    left = OutboxBatch.objects.using(alias).get(remote_id=hidden.id)
-    assert left.state == BatchState.COMPLETE
+    unlisted = OutboxBatch.objects.using(alias).get(remote_id=hidden.id)
+    assert unlisted.state == BatchState.COMPLETE
     assert [arrival.path.rsplit("/", 1)[1] for arrival in workspace.single_reads] == [hidden.id]
 
 
-def test_batches_of_others_may_stand_between(workspace, alias, sandbox):
+def test_batches_of_other_clients_may_be_listed_between(workspace, alias, sandbox):
     workspace.send(3)
-    mine = OutboxBatch.objects.using(alias).values_list("pk", flat=True)
-    theirs = workspace.sent
+    ours = OutboxBatch.objects.using(alias).values_list("pk", flat=True)
+    count = workspace.sent
     workspace.send(220)
-    OutboxBatch.objects.using(alias).exclude(pk__in=sorted(mine)[:theirs]).delete()
+    OutboxBatch.objects.using(alias).exclude(pk__in=sorted(ours)[:count]).delete()
     finish(workspace)
-    assert len(workspace.single_reads) <= 2  # whoever is the last of its page
+    assert len(workspace.single_reads) <= 2  # the last batch of its page
 
 
-def test_a_listing_that_leads_in_a_circle_is_left(workspace, alias, sandbox, monkeypatch):
+def test_a_listing_whose_cursor_leads_in_a_circle_ends(workspace, alias, sandbox, monkeypatch):
     space = sandbox._api.workspaces["default"]
     workspace.send(3)
     hidden = space.batches[:]
@@ -159,20 +157,20 @@ def test_a_listing_that_leads_in_a_circle_is_left(workspace, alias, sandbox, mon
     assert len(workspace.single_reads) >= 3 > workspace.reads - len(workspace.single_reads)
 
 
-def test_a_listing_that_never_ends_is_left(workspace, alias, sandbox, monkeypatch):
+def test_a_listing_with_endless_cursors_ends(workspace, alias, sandbox, monkeypatch):
     space = sandbox._api.workspaces["default"]
-    cursors_for_ever = itertools.count(7)
+    endless_cursors = itertools.count(7)
     workspace.send(3)
-    monkeypatch.setattr(space, "list_batches", lambda limit, before: ([], next(cursors_for_ever)))
+    monkeypatch.setattr(space, "list_batches", lambda limit, before: ([], next(endless_cursors)))
     finish(workspace)
     assert len(workspace.single_reads) >= 3 > workspace.reads - len(workspace.single_reads)
 
 
-# --- a place, given what a page shows -----------------------------------------------------------------
+# --- the next cursor of a batch that its page does not show -------------------------------------------
 
 
 NOW = 1_772_366_400
-"""The clock of the tests, in seconds since the epoch."""
+"""The time of the test clock in seconds since the epoch."""
 
 
 def page(*created, cursor="next"):
@@ -184,7 +182,7 @@ def page(*created, cursor="next"):
 
 
 @pytest.mark.parametrize(
-    ("cursor", "ago", "shown", "newest_ago", "place"),
+    ("cursor", "age", "answer", "newest_age", "next_cursor"),
     [
         ("", 60, page(), None, "next"),
         ("", 60, page(), 30, "next"),
@@ -198,30 +196,30 @@ def page(*created, cursor="next"):
         ("", 60, Page((), "next"), None, None),
     ],
     ids=[
-        "none of ours is shown",
-        "older than what the newest page shows",
-        "older than what its page shows",
+        "no batch of ours is shown",
+        "older than all of the newest page",
+        "older than all of its page",
         "newer than all of its page",
-        "not in the newest page yet",
-        "not in the newest page after minutes",
+        "not on the newest page yet",
+        "not on the newest page after three minutes",
         "the cursor leads back to itself",
         "the listing ends",
-        "the page is long past it",
-        "a page without anything has nothing behind it",
+        "the page reaches far behind it",
+        "no page follows an empty page",
     ],
 )
-def test_a_place(clock, cursor, ago, shown, newest_ago, place):
+def test_the_next_cursor(clock, cursor, age, answer, newest_age, next_cursor):
     def order(seconds):
         return clock.at - timedelta(seconds=seconds), 10_000 - seconds
 
-    since, pk = order(ago)
-    member = Member(pk, "", since, clock.at)
-    newest = None if newest_ago is None else order(newest_ago)
-    assert _place(cursor, member, shown, newest, clock.at) == place
+    accepted_at, pk = order(age)
+    batch = PolledBatch(pk, "", accepted_at, clock.at)
+    newest = None if newest_age is None else order(newest_age)
+    assert _next_cursor(cursor, batch, answer, newest, clock.at) == next_cursor
 
 
-def test_hosts_may_differ_about_the_time(workspace, alias):
-    """The older batches come from a host that is five minutes ahead."""
+def test_the_clocks_of_hosts_may_differ(workspace, alias):
+    """The older batches come from a host whose clock is five minutes ahead."""
     workspace.send(250)
     for batch in OutboxBatch.objects.using(alias).order_by("pk")[:150]:
         ahead = batch.accepted_at + timedelta(minutes=5)

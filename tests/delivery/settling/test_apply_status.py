@@ -40,9 +40,7 @@ def test_an_older_page_never_overwrites_a_newer_status(context, alias, sandbox, 
     assert list(OutboxBatch.objects.using(alias).values()) == before
 
 
-def test_a_page_from_before_completion_changes_nothing_after_it(
-    context, alias, sandbox, clock
-):
+def test_a_page_from_before_completion_changes_nothing_after_it(context, alias, sandbox, clock):
     accept_batches(context, alias, 1)
     stale = OutboxBatch.objects.using(alias).get()
     told = Status(stale.remote_id, "COMPLETE", 1, 0, 0, (), attachment_status="IN_PROGRESS")
