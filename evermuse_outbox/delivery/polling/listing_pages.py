@@ -64,10 +64,10 @@ class ListingPage:
         """Read the batches of the page from the database."""
         rows = OutboxBatch.objects.using(context.using).on_listing_page(context.workspace_name, cursor)
         columns = rows.values_list("pk", "remote_id", "accepted_at", "sealed_at", "next_poll_at")
-        batches = (
-            PolledBatch(pk, remote_id, accepted_at or sealed_at, next_poll_at)
-            for pk, remote_id, accepted_at, sealed_at, next_poll_at in context.run_with_retries(list, columns)
-        )
+        batches = []
+        for pk, remote_id, accepted_at, sealed_at, next_poll_at in context.run_with_retries(list, columns):
+            since = accepted_at or sealed_at
+            batches.append(PolledBatch(pk, remote_id, since, next_poll_at or since))
         return cls(cursor, tuple(batches))
 
     def count_due(self, now: datetime) -> int:
