@@ -3,8 +3,8 @@
 Guarantee 3 (effectively once) needs it, because an idempotency key protects a resend only while Evermuse remembers the
 key. Evermuse does not publish for how long, so after ``IDEMPOTENCY_KEY_TTL`` the listing is read first.
 
-A listed batch matches if it was created during an unclear attempt of ours, has the same type and number of records,
-and its id belongs to no batch that we know. It is ours if it is the only match and no other batch of ours can own it.
+A listed batch matches if it was created during an unclear attempt of ours and has the same type and number of records.
+Its id must belong to no batch that we know. It is ours if it is the only match and no other batch of ours can own it.
 
 In every other case, the batch is sent again with the same key and bytes. A second copy harms no record, because newer
 versions wait until it is settled. A batch that is wrongly taken for accepted would be lost.

@@ -142,7 +142,6 @@ def test_a_position_means_the_same_record_after_a_retry_of_another(context, alia
 @pytest.mark.parametrize("how", ["discard", "supersede"])
 def test_a_position_names_no_record_after_a_purge_of_another(context, alias, sandbox, clock, how):
     """Sent after it had waited for longer than the retention, so that it may go as soon as it is set aside."""
-
     rows = [outbox.enqueue(record(n), using=alias) for n in range(4)]
     make_invalid(rows[0])
     clock.move(20 * 86_400)
