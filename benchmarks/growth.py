@@ -125,11 +125,11 @@ def _run(
 def _purge_remaining() -> dict[str, float]:
     """Purge the old rows that are left after the drain, without other load."""
     from evermuse_outbox.delivery.context import Clock
-    from evermuse_outbox.upkeep.purge import Walks, purge
+    from evermuse_outbox.upkeep import PurgeProgress, purge_old_rows
 
-    started, count, walks = time.monotonic(), 0, Walks()
+    started, count, progress = time.monotonic(), 0, PurgeProgress()
     meter = machine.CpuMeter()
-    while deleted := purge("default", Clock(), 14, 1.0, walks):
+    while deleted := purge_old_rows("default", Clock(), 14, 1.0, progress):
         count += deleted
     seconds = time.monotonic() - started
     return {"purged": count, "seconds": seconds, "postgres": meter.read()["postgres"]}

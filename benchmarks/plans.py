@@ -209,9 +209,9 @@ def _poll(context: Any) -> None:
 
 def _purge(context: Any, seconds: float = 0.02) -> int:
     """Purge old records for that many seconds, and return their number."""
-    from evermuse_outbox.upkeep.purge import purge
+    from evermuse_outbox.upkeep import purge_old_rows
 
-    return purge(context.using, context.clock, 14, seconds)
+    return purge_old_rows(context.using, context.clock, 14, seconds)
 
 
 STEPS: dict[str, Callable[[Any], Any]] = {"send": _send, "lease": _lease, "poll": _poll, "purge": _purge}

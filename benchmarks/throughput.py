@@ -97,10 +97,10 @@ def _wait_for_completion(bed: testbed.Testbed) -> None:
 def _purge(options: argparse.Namespace) -> float:
     """Purge all records, and return the seconds that it took."""
     from evermuse_outbox.delivery.context import Clock
-    from evermuse_outbox.upkeep.purge import purge
+    from evermuse_outbox.upkeep import purge_old_rows
 
     started, remaining = time.monotonic(), options.records
-    while remaining > 0 and (deleted := purge("default", Clock(), 0.0)):
+    while remaining > 0 and (deleted := purge_old_rows("default", Clock(), 0.0)):
         remaining -= deleted
     return time.monotonic() - started
 

@@ -21,7 +21,6 @@ from .conf import (
     get_settings,
 )
 from .evermuse import limits
-from .upkeep import postgresql
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -159,15 +158,18 @@ def _check_task_time_limit(settings: Settings) -> Iterator[CheckMessage]:
 
 
 def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
-    tables = postgresql.kept(using)
-    if tables and postgresql.is_autovacuum_off(using):
+    # The host imports this module at its start, and upkeep loads the HTTP client.
+    from .upkeep import alter_table, is_autovacuum_off, read_table_options
+
+    tables = read_table_options(using)
+    if tables and is_autovacuum_off(using):
         yield _storage_warning(
             f"autovacuum is off on the server of the database {using!r}. The space of purged records is not used "
             "again, and the planner has no statistics of the tables.",
             "ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf();",
         )
     for table in tables:
-        if table.is_left_alone:
+        if table.is_autovacuum_disabled:
             yield _storage_warning(
                 f"autovacuum is off for the table {table.table!r} of the database {using!r}.",
                 f'ALTER TABLE "{table.table}" RESET (autovacuum_enabled);',
@@ -176,7 +178,7 @@ def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
             yield _storage_warning(
                 f"The table {table.table!r} of the database {using!r} lacks {', '.join(table.missing)}. "
                 "Autovacuum would run too rarely for so many inserted and deleted rows.",
-                postgresql.alter(table.table, table.missing),
+                alter_table(table.table, table.missing),
             )
 
 

@@ -21,7 +21,7 @@ from .delivery.loop import poll as poll_until
 from .delivery.loop import relay_run
 from .delivery.polling import has_due_poll, poll_due_batch
 from .delivery.scheduling import has_work
-from .upkeep import maintenance
+from .upkeep import maintain_all
 
 RUN_SECONDS = 5.0
 """Seconds after which a task ends, so that other tasks get its place in the worker."""
@@ -83,7 +83,7 @@ def poll(using: str, workspace: str) -> int:
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True)
 def maintain() -> None:
     """Rescue batches with an expired lease, and purge rows that are older than the retention."""
-    maintenance.maintain_all(Clock())
+    maintain_all(Clock())
 
 
 def request_run(task: Any, using: str, workspace: str, countdown: float = 0) -> None:

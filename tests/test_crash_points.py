@@ -13,7 +13,7 @@ from django.conf import settings as project
 from django.db import connections
 
 from evermuse_outbox.delivery.sending import lease_due
-from evermuse_outbox.upkeep.maintenance import rescue
+from evermuse_outbox.upkeep import rescue_batches
 from tests.conftest import _database
 from tests.crash.nursery import Nursery
 from tests.crash.points import Points
@@ -118,7 +118,7 @@ def test_a_worker_that_wakes_while_another_has_its_lease_changes_nothing(stages,
                 sleeper = stage.stop(after=number)
                 context = stage.life.context
                 stage.life.clock.move(context.settings.lease + 1)
-                rescue(database, context.clock)
+                rescue_batches(database, context.clock)
                 taken_over = lease_due(context)
                 rows = stage.snapshot()
                 stage.wake(sleeper)

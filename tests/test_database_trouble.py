@@ -22,7 +22,7 @@ from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox
-from evermuse_outbox.upkeep.maintenance import rescue
+from evermuse_outbox.upkeep import rescue_batches
 from tests.ailments import Ailing, run
 from tests.records import record
 
@@ -197,7 +197,7 @@ def test_an_answer_is_kept_no_longer_than_its_lease(
         assert classify_database_error(caught.value) is DatabaseErrorKind.READ_ONLY
         assert 20 < (clock.now() - began).total_seconds() < 30
     clock.move(60)
-    assert rescue(alias, context.clock) == 1
+    assert rescue_batches(alias, context.clock) == 1
     clock.move(60)
     assert relay(context, 1) == 1
     assert OutboxBatch.objects.using(alias).get().state == "accepted"

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from evermuse_outbox.evermuse.records import make_identity, validate
 from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxThrottle, OutboxWorkspace
-from evermuse_outbox.upkeep.postgresql import STORAGE, kept
+from evermuse_outbox.upkeep import STORAGE, read_table_options
 from tests.records import record
 from tests.schema import read_schema
 
@@ -129,7 +129,7 @@ def test_postgresql_pages_have_room_for_the_one_update_of_a_record(alias):
 def test_storage_parameters_are_those_that_the_check_expects(alias):
     if connections[alias].vendor != "postgresql":
         return
-    missing = {table.model: table.missing for table in kept(alias)}
+    missing = {table.model: table.missing for table in read_table_options(alias)}
     assert set(STORAGE) <= set(missing)
     assert not any(missing.values())
 

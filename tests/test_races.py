@@ -18,7 +18,7 @@ from evermuse_outbox.delivery.sealing import seal
 from evermuse_outbox.delivery.settling import fail_accepted_batch
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
-from evermuse_outbox.upkeep.maintenance import rescue
+from evermuse_outbox.upkeep import rescue_batches
 from tests.records import record
 from tests.versions import OnTheClock, RolledBack
 
@@ -208,7 +208,7 @@ def test_versions_written_and_rolled_back_amid_trouble_while_they_are_sent_end_w
         while goes_on():
             # Time flies: leases run out under senders that are at work.
             clock.move(9)
-            rescue(alias, mine.clock)
+            rescue_batches(alias, mine.clock)
             poll(mine, 60)
             under_way = list(OutboxRecord.rows.using(alias).in_flight().values_list("identity", flat=True))
             assert len(under_way) == len(set(under_way)), "two versions under way"

@@ -15,8 +15,7 @@ from evermuse_outbox.insight import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.testing import deliver
-from evermuse_outbox.upkeep.maintenance import rescue
-from evermuse_outbox.upkeep.purge import purge
+from evermuse_outbox.upkeep import purge_old_rows, rescue_batches
 from tests.records import record
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +31,7 @@ def test_a_record_lives_its_life_in_any_time_zone(settings, client, use_tz, zone
     with Sandbox(rate_limit=100_000, batch_seconds=0) as sandbox:
         assert deliver(sandbox) == 1
     assert [r.state for r in OutboxRecord.objects.all()] == ["delivered"]
-    assert (rescue("default", Clock()), purge("default", Clock(), 1)) == (0, 0)
+    assert (rescue_batches("default", Clock()), purge_old_rows("default", Clock(), 1)) == (0, 0)
     call_command("outbox_status")
     client.force_login(User.objects.create_superuser("admin"))
     for name, pk in (("outboxrecord", row.pk), ("outboxbatch", OutboxBatch.objects.get().pk)):

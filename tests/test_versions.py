@@ -49,8 +49,7 @@ from evermuse_outbox.models import (
 from evermuse_outbox.models.batch import OPEN
 from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault, Sandbox
-from evermuse_outbox.upkeep import maintenance as maintain
-from evermuse_outbox.upkeep import purge
+from evermuse_outbox.upkeep import purge_old_rows, rescue_batches
 from tests.versions import (
     GOOD,
     HEAVY,
@@ -271,14 +270,14 @@ class Versions(RuleBasedStateMachine):
     @rule(after=st.sampled_from([0, 200, 86_400, 86_400]))
     def maintain(self, after):
         self.clock.move(after)
-        maintain.rescue(self.alias, self.clock.clock())
+        rescue_batches(self.alias, self.clock.clock())
         if not self.hosts:  # nothing is kept for transactions that outlive the retention
             self.purge()
 
     def purge(self):
         keys = OutboxBatch.objects.using(self.alias).values_list("key", flat=True)
         before = set(keys)
-        purge.purge(self.alias, self.clock.clock(), RETENTION_DAYS)
+        purge_old_rows(self.alias, self.clock.clock(), RETENTION_DAYS)
         self.wire.purged |= before - set(keys.all())
         gone = set(self.states) - set(OutboxRecord.rows.using(self.alias).values_list("pk", flat=True))
         assert all(self.states.pop(pk) in OVER for pk in gone)
@@ -408,7 +407,7 @@ class Versions(RuleBasedStateMachine):
 
     def deliver(self):
         for _ in range(60):
-            maintain.rescue(self.alias, self.clock.clock())
+            rescue_batches(self.alias, self.clock.clock())
             relay(self.context, 60)
             poll(self.context, 60)
             self.nothing_is_wrong()

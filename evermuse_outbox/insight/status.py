@@ -18,7 +18,7 @@ from ..models import (
     RecordState,
     WorkspaceState,
 )
-from ..upkeep.postgresql import tables
+from ..upkeep import read_table_statistics
 
 
 def collect_status(using: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def collect_status(using: str) -> dict[str, Any]:
         "oldest_unsent_seconds": oldest_unsent_seconds(using),
         "workspaces": workspace_states(using),
         "paused_groups": paused_groups(using),
-        "tables": tables(using),
+        "tables": read_table_statistics(using),
     }
 
 

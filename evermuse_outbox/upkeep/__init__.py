@@ -1,0 +1,35 @@
+"""Upkeep runs once a second beside delivery: it takes over expired leases and deletes old rows, in bounded steps.
+
+This package must not send or poll, and delivery must not depend on it, except for batches of workers that died. Its
+public interface is :func:`maintain_all` with its parts :func:`rescue_batches`, :func:`purge_old_rows` and
+:func:`forget_groups`, and the functions that read PostgreSQL's facts about the tables.
+"""
+
+from .maintenance import forget_groups, maintain_all
+from .postgresql import (
+    STORAGE,
+    TableOptions,
+    alter_table,
+    analyze_unknown_tables,
+    is_autovacuum_off,
+    read_table_options,
+    read_table_statistics,
+)
+from .purge import PurgeProgress, purge_old_rows, purge_one_run
+from .rescue import rescue_batches
+
+__all__ = [
+    "STORAGE",
+    "PurgeProgress",
+    "TableOptions",
+    "alter_table",
+    "analyze_unknown_tables",
+    "forget_groups",
+    "is_autovacuum_off",
+    "maintain_all",
+    "purge_old_rows",
+    "purge_one_run",
+    "read_table_options",
+    "read_table_statistics",
+    "rescue_batches",
+]

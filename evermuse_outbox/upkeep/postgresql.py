@@ -1,6 +1,7 @@
-"""How PostgreSQL keeps the tables of the outbox: what the migrations ask of it, and what it says of them.
+"""What PostgreSQL knows about the tables of the outbox: storage parameters, sizes and statistics.
 
-Other databases have nothing of this, and are told nothing.
+The ORM has no access to PostgreSQL's catalogue and cannot run ANALYZE or ALTER TABLE … SET, so this module is raw SQL.
+On other databases every function returns an empty result.
 """
 
 from __future__ import annotations
@@ -12,24 +13,39 @@ from django.db import connections
 
 VACUUM = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_threshold": "10000"}
 ANALYZE = {"autovacuum_analyze_scale_factor": "0.02", "autovacuum_analyze_threshold": "5000"}
-BRISK = {"autovacuum_vacuum_cost_limit": "2000"}
-FEW_ROWS = {"fillfactor": "10"}
+FAST_VACUUM = {"autovacuum_vacuum_cost_limit": "2000"}
+ONE_ROW_PER_PAGE = {"fillfactor": "10"}
 
 STORAGE: dict[str, dict[str, str]] = {
-    "OutboxRecord": {"fillfactor": "50"} | VACUUM | ANALYZE | BRISK,
+    "OutboxRecord": {"fillfactor": "50"} | VACUUM | ANALYZE | FAST_VACUUM,
     "OutboxBatch": VACUUM | ANALYZE,
     "OutboxAttempt": VACUUM | ANALYZE,
-    "OutboxWorkspace": FEW_ROWS,
-    "OutboxThrottle": FEW_ROWS,
+    "OutboxWorkspace": ONE_ROW_PER_PAGE,
+    "OutboxThrottle": ONE_ROW_PER_PAGE,
 }
-"""Model → storage parameters. The reasons stand in the migrations that set them, 0002 and 0006."""
+"""Model → storage parameters. The initial migration sets them and explains them."""
 
-UNKNOWN = 10_000
-"""Changed rows from which on the planner must know of a table: below, no plan is bad."""
+MIN_CHANGED_ROWS = 10_000
+"""A table with fewer changed rows needs no statistics: no query plan is bad there."""
+
+TABLE_OPTIONS = """
+    SELECT relname, coalesce(reloptions, '{}') FROM pg_class
+    WHERE relname = ANY(%s) AND relkind IN ('r', 'p') AND pg_table_is_visible(oid) ORDER BY relname"""
+
+TABLE_STATISTICS = """
+    SELECT relname, n_live_tup, n_dead_tup, pg_total_relation_size(relid),
+           greatest(last_vacuum, last_autovacuum), greatest(last_analyze, last_autoanalyze)
+    FROM pg_stat_user_tables WHERE relname = ANY(%s) AND pg_table_is_visible(relid) ORDER BY relname"""
+
+UNKNOWN_TABLES = """
+    SELECT c.relname FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid
+    WHERE c.relname = ANY(%s) AND pg_table_is_visible(c.oid) AND pg_has_role(c.relowner, 'USAGE')
+      AND s.n_mod_since_analyze > greatest(%s, 2 * c.reltuples)
+      AND coalesce(greatest(s.last_analyze, s.last_autoanalyze), '-infinity') < now() - interval '1 minute'"""
 
 
-class Kept(NamedTuple):
-    """A table as PostgreSQL keeps it: its own storage parameters."""
+class TableOptions(NamedTuple):
+    """A table and its storage parameters."""
 
     table: str
     model: str
@@ -37,90 +53,81 @@ class Kept(NamedTuple):
 
     @property
     def missing(self) -> dict[str, str]:
-        """What nobody has set to any value. What somebody has set is theirs."""
-        return {
-            name: value for name, value in STORAGE.get(self.model, {}).items() if name not in self.parameters
-        }
+        """Parameters of ``STORAGE`` that are not set. A value that the host has set counts as set."""
+        expected = STORAGE.get(self.model, {})
+        return {name: value for name, value in expected.items() if name not in self.parameters}
 
     @property
-    def is_left_alone(self) -> bool:
+    def is_autovacuum_disabled(self) -> bool:
         """Whether autovacuum is off for this table."""
         return self.parameters.get("autovacuum_enabled", "true").lower() in ("false", "off", "no", "0")
 
 
-def kept(using: str) -> list[Kept]:
-    """The tables of ``using`` that are there; none where it is not PostgreSQL."""
-    models = _models(using)
-    sql = (
-        "SELECT relname, coalesce(reloptions, '{}') FROM pg_class "
-        "WHERE relname = ANY(%s) AND relkind IN ('r', 'p') AND pg_table_is_visible(oid) ORDER BY relname"
-    )
-    told = _rows(using, sql, list(models)) if models else []
-    return [Kept(table, models[table], dict(o.split("=", 1) for o in options)) for table, options in told]
+def read_table_options(using: str) -> list[TableOptions]:
+    """Return the tables that exist, with their storage parameters."""
+    models = _models_by_table(using)
+    rows = _fetch(using, TABLE_OPTIONS, list(models)) if models else []
+    return [
+        TableOptions(table, models[table], dict(option.split("=", 1) for option in options))
+        for table, options in rows
+    ]
 
 
 def is_autovacuum_off(using: str) -> bool:
-    """Whether the whole server does without autovacuum."""
-    return bool(_models(using)) and _rows(using, "SELECT current_setting('autovacuum') = 'off'")[0][0]
-
-
-def tables(using: str) -> dict[str, dict[str, Any]]:
-    """Table → rows and dead rows (both as PostgreSQL estimates them), bytes with indexes and TOAST, and when it was
-    last vacuumed and analyzed, by whomever. Cheap; empty where it is not PostgreSQL."""
-    models = _models(using)
-    sql = (
-        "SELECT relname, n_live_tup, n_dead_tup, pg_total_relation_size(relid), "
-        "greatest(last_vacuum, last_autovacuum), greatest(last_analyze, last_autoanalyze) "
-        "FROM pg_stat_user_tables WHERE relname = ANY(%s) AND pg_table_is_visible(relid) ORDER BY relname"
+    """Return whether autovacuum is off for the complete server."""
+    return (
+        bool(_models_by_table(using)) and _fetch(using, "SELECT current_setting('autovacuum') = 'off'")[0][0]
     )
-    told = _rows(using, sql, list(models)) if models else []
+
+
+def read_table_statistics(using: str) -> dict[str, dict[str, Any]]:
+    """Return table → rows, dead rows, bytes, and the times of the last vacuum and analyze, manual or automatic.
+
+    Rows and dead rows are estimates. Bytes include indexes and TOAST. Reading them is cheap.
+    """
+    models = _models_by_table(using)
+    rows = _fetch(using, TABLE_STATISTICS, list(models)) if models else []
     return {
         table: {
-            "rows": rows,
+            "rows": live,
             "dead_rows": dead,
             "bytes": size,
             "vacuumed_at": vacuumed.isoformat() if vacuumed else None,
             "analyzed_at": analyzed.isoformat() if analyzed else None,
         }
-        for table, rows, dead, size, vacuumed, analyzed in told
+        for table, live, dead, size, vacuumed, analyzed in rows
     }
 
 
-def analyze_unknown(using: str) -> list[str]:
-    """Lets PostgreSQL have a look at tables that it knows nothing of, or that have doubled since; returns their names.
+def analyze_unknown_tables(using: str) -> list[str]:
+    """Run ANALYZE on tables that have no statistics or have doubled since; return their names.
 
-    Autovacuum does so too, a minute late at best, or never where it is off. A backlog grows by a million rows in
-    that minute. At most once a minute for a table, and only where this user may.
+    Autovacuum does it up to a minute later, or never if it is off. A backlog grows by a million rows in a minute. A
+    table is analyzed once a minute at most, and only if the database user may.
     """
-    models = _models(using)
-    sql = (
-        "SELECT c.relname FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid "
-        "WHERE c.relname = ANY(%s) AND pg_table_is_visible(c.oid) AND pg_has_role(c.relowner, 'USAGE') "
-        "AND s.n_mod_since_analyze > greatest(%s, 2 * c.reltuples) "
-        "AND coalesce(greatest(s.last_analyze, s.last_autoanalyze), '-infinity') < now() - interval '1 minute'"
-    )
-    found = [row[0] for row in _rows(using, sql, list(models), UNKNOWN)] if models else []
-    for table in found:
-        _rows(using, f"ANALYZE (SKIP_LOCKED) {connections[using].ops.quote_name(table)}")
-    return found
+    models = _models_by_table(using)
+    rows = _fetch(using, UNKNOWN_TABLES, list(models), MIN_CHANGED_ROWS) if models else []
+    tables = [table for (table,) in rows]
+    for table in tables:
+        _fetch(using, f"ANALYZE (SKIP_LOCKED) {connections[using].ops.quote_name(table)}")
+    return tables
 
 
-def alter(table: str, parameters: dict[str, str]) -> str:
-    """The statement that sets them."""
-    return (
-        f'ALTER TABLE "{table}" SET ({", ".join(f"{name} = {value}" for name, value in parameters.items())});'
-    )
+def alter_table(table: str, parameters: dict[str, str]) -> str:
+    """Return the statement that sets storage parameters of a table."""
+    assignments = ", ".join(f"{name} = {value}" for name, value in parameters.items())
+    return f'ALTER TABLE "{table}" SET ({assignments});'
 
 
-def _models(using: str) -> dict[str, str]:
-    """Table → model, on PostgreSQL."""
+def _models_by_table(using: str) -> dict[str, str]:
+    """Return table → name of the model; empty if the database is not PostgreSQL."""
     if connections[using].vendor != "postgresql":
         return {}
     models = apps.get_app_config("evermuse_outbox").get_models()
     return {model._meta.db_table: model.__name__ for model in models}
 
 
-def _rows(using: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+def _fetch(using: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with connections[using].cursor() as cursor:
         cursor.execute(sql, parameters or None)
         return cursor.fetchall() if cursor.description else []

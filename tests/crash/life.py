@@ -19,7 +19,7 @@ from evermuse_outbox.delivery.context import Clock, DeliveryContext, open_contex
 from evermuse_outbox.delivery.loop import poll, relay, send_next
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.testing import Unpaced
-from evermuse_outbox.upkeep import maintenance as maintain
+from evermuse_outbox.upkeep import maintain_all, rescue_batches
 from tests.records import record
 
 
@@ -107,11 +107,11 @@ class Life:
 
     def rescue(self) -> None:
         """Takes from dead workers what they held."""
-        maintain.rescue(self.alias, self.context.clock)
+        rescue_batches(self.alias, self.context.clock)
 
     def maintain(self) -> None:
         """Rescue and purge."""
-        maintain.maintain_all(self.context.clock)
+        maintain_all(self.context.clock)
 
     # --- the host ---------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from evermuse_outbox.models import (
     WorkspaceState,
     group_key,
 )
-from evermuse_outbox.upkeep.postgresql import tables
+from evermuse_outbox.upkeep import read_table_statistics
 from tests.records import record
 
 EMPTY_RECORDS = dict.fromkeys(("pending", "delivered", "in_flight", "rejected", "superseded", "discarded"), 0)
@@ -102,7 +102,7 @@ def test_an_empty_outbox_has_every_figure(alias):
         "oldest_unsent_seconds": None,
         "workspaces": {"default": {"state": "active"}},
         "paused_groups": [],
-        "tables": tables(alias),
+        "tables": read_table_statistics(alias),
     }
 
 

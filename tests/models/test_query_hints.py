@@ -17,7 +17,7 @@ from evermuse_outbox.delivery.loop import Step, seal_next, send, send_next
 from evermuse_outbox.delivery.polling import poll_due_batch
 from evermuse_outbox.delivery.sending import give_back, lease_due
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
-from evermuse_outbox.upkeep.purge import purge
+from evermuse_outbox.upkeep import purge_old_rows
 from tests.records import record
 
 STATEMENTS = 14
@@ -82,7 +82,7 @@ def test_the_hot_path_reads_by_index_and_no_more_than_it_needs(grown, context, a
         "send": lambda: send_next(context),
         "lease": lambda: send_waiting(context),
         "track": lambda: poll_due_batch(context),
-        "purge": lambda: purge(alias, context.clock, 14, seconds=0),
+        "purge": lambda: purge_old_rows(alias, context.clock, 14, seconds=0),
     }
     for name, step in steps.items():
         for statement in explained(alias, step):
@@ -123,7 +123,7 @@ def test_a_chunk_that_is_purged_takes_so_many_statements(context, alias, clock):
     OutboxBatch.objects.using(alias).update(state="complete", finished_at=clock.now(), next_poll_at=None)
     clock.move(20 * 86_400)
     with captured(using=alias) as statements:
-        assert purge(alias, context.clock, 14) == 1_000
+        assert purge_old_rows(alias, context.clock, 14) == 1_000
     asked = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
     looks = 1 + 2 * 2 + 1  # a page of batches, two kinds of what is set aside, attempts
     assert len(asked) <= PURGING + looks, asked

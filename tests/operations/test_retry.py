@@ -7,7 +7,7 @@ from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep.purge import purge
+from evermuse_outbox.upkeep import purge_old_rows
 from tests.delivery.helpers import state_of
 from tests.records import make_invalid, record
 
@@ -68,7 +68,7 @@ def test_an_older_version_is_refused_after_a_newer_one_was_accepted_and_failed(
     assert OutboxRecord.objects.using(alias).filter(pk=newer.pk).discard() == 1
     assert retry_records(alias, [row.pk]).refused == {row.pk: newer.pk}
     clock.move(400 * 86_400)
-    purge(alias, context.clock, 14)
+    purge_old_rows(alias, context.clock, 14)
     assert retry_records(alias, [row.pk]).refused == {row.pk: newer.pk}
 
 
@@ -85,7 +85,7 @@ def test_an_older_version_is_refused_after_an_accepted_one_was_superseded_by_a_r
     assert (state_of(accepted), state_of(last)) == ("superseded", "rejected")
     assert retry_records(alias, [row.pk]).refused == {row.pk: accepted.pk}
     clock.move(400 * 86_400)
-    purge(alias, context.clock, 14)
+    purge_old_rows(alias, context.clock, 14)
     assert retry_records(alias, [row.pk]).refused == {row.pk: accepted.pk}
 
 

@@ -1,4 +1,4 @@
-"""How PostgreSQL keeps the tables: the check that says what is missing, the figures, and what the planner is told."""
+"""PostgreSQL: the check for storage parameters, the statistics of tables, and ANALYZE of unknown tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from django.utils.dateparse import parse_datetime
 from evermuse_outbox import outbox
 from evermuse_outbox.checks import check_storage
 from evermuse_outbox.models import OutboxRecord
-from evermuse_outbox.upkeep import postgresql as storage
+from evermuse_outbox.upkeep import (
+    analyze_unknown_tables,
+    is_autovacuum_off,
+    postgresql,
+    read_table_statistics,
+)
 from tests.records import record
 
 RECORDS = OutboxRecord._meta.db_table
@@ -22,10 +27,10 @@ RECORDS = OutboxRecord._meta.db_table
 
 @pytest.fixture
 def postgres(alias, monkeypatch):
-    """Only there; and as if autovacuum were on."""
+    """Skip other databases, and treat autovacuum as on."""
     if connections[alias].vendor != "postgresql":
         pytest.skip("PostgreSQL alone has this")
-    monkeypatch.setattr(storage, "is_autovacuum_off", lambda using: False)
+    monkeypatch.setattr("evermuse_outbox.upkeep.is_autovacuum_off", lambda using: False)
 
 
 def run(alias, statement):
@@ -33,68 +38,69 @@ def run(alias, statement):
         cursor.execute(statement)
 
 
-def said(alias):
-    found = check_storage(databases=[alias])
-    assert {message.id for message in found} <= {"evermuse_outbox.W007"}
-    assert all(message.hint.startswith("Run: ") for message in found)
-    return found
+def warnings(alias):
+    """Run the check and return its messages."""
+    messages = check_storage(databases=[alias])
+    assert {message.id for message in messages} <= {"evermuse_outbox.W007"}
+    assert all(message.hint.startswith("Run: ") for message in messages)
+    return messages
 
 
 # --- W007 ---------------------------------------------------------------------------------------------
 
 
-def test_other_databases_are_told_nothing(alias):
+def test_other_databases_have_no_warnings_and_no_statistics(alias):
     if connections[alias].vendor == "postgresql":
         return
-    assert said(alias) == []
-    assert storage.tables(alias) == {}
-    assert storage.analyze_unknown(alias) == []
+    assert warnings(alias) == []
+    assert read_table_statistics(alias) == {}
+    assert analyze_unknown_tables(alias) == []
 
 
-def test_tables_as_the_migrations_leave_them_are_not_talked_about(postgres, alias):
-    assert said(alias) == []
+def test_tables_as_the_migrations_create_them_have_no_warning(postgres, alias):
+    assert warnings(alias) == []
 
 
-def test_a_lost_parameter_is_named_with_its_table_and_the_hint_mends_it(postgres, alias):
+def test_a_missing_parameter_is_named_with_its_table_and_the_hint_sets_it(postgres, alias):
     run(alias, f"ALTER TABLE {RECORDS} RESET (autovacuum_vacuum_scale_factor, fillfactor)")
-    (message,) = said(alias)
+    (message,) = warnings(alias)
     assert RECORDS in message.msg
     assert "lacks fillfactor, autovacuum_vacuum_scale_factor" in message.msg
     run(alias, message.hint.removeprefix("Run: "))
-    assert said(alias) == []
+    assert warnings(alias) == []
 
 
-def test_a_value_of_the_hosts_own_is_theirs(postgres, alias):
+def test_a_value_that_the_host_has_set_is_accepted(postgres, alias):
     run(alias, f"ALTER TABLE {RECORDS} SET (autovacuum_vacuum_scale_factor = 0.5)")
-    assert said(alias) == []
+    assert warnings(alias) == []
 
 
 @pytest.mark.parametrize("off", ["false", "off"])
-def test_a_table_that_autovacuum_leaves_alone(postgres, alias, off):
+def test_a_table_without_autovacuum(postgres, alias, off):
     run(alias, f"ALTER TABLE {RECORDS} SET (autovacuum_enabled = {off})")
-    (message,) = said(alias)
+    (message,) = warnings(alias)
     assert "autovacuum is off for the table" in message.msg
     run(alias, message.hint.removeprefix("Run: "))
-    assert said(alias) == []
+    assert warnings(alias) == []
 
 
 def test_a_server_without_autovacuum(postgres, alias, monkeypatch):
-    monkeypatch.setattr(storage, "is_autovacuum_off", lambda using: True)
-    (message,) = said(alias)
+    monkeypatch.setattr("evermuse_outbox.upkeep.is_autovacuum_off", lambda using: True)
+    (message,) = warnings(alias)
     assert "autovacuum is off on the server" in message.msg
     assert "ALTER SYSTEM SET autovacuum = on" in message.hint
 
 
-def test_whether_the_server_does_without_is_what_it_says_itself(alias):
+def test_is_autovacuum_off_returns_the_setting_of_the_server(alias):
     if connections[alias].vendor != "postgresql":
-        assert storage.is_autovacuum_off(alias) is False
+        assert is_autovacuum_off(alias) is False
         return
     with connections[alias].cursor() as cursor:
         cursor.execute("SHOW autovacuum")
-        assert storage.is_autovacuum_off(alias) == (cursor.fetchone()[0] == "off")
+        assert is_autovacuum_off(alias) == (cursor.fetchone()[0] == "off")
 
 
-def test_only_databases_of_the_outbox_that_are_asked_for(postgres, alias, outbox_settings):
+def test_only_the_given_databases_of_the_outbox_are_checked(postgres, alias, outbox_settings):
     run(alias, f"ALTER TABLE {RECORDS} RESET (fillfactor)")
     assert check_storage(databases=None) == []
     assert check_storage(databases=["default"]) == []
@@ -103,25 +109,27 @@ def test_only_databases_of_the_outbox_that_are_asked_for(postgres, alias, outbox
 
 
 @pytest.mark.commits
-def test_before_the_first_migration_there_is_nothing_to_say(postgres, alias):
+def test_there_is_no_warning_before_the_first_migration(postgres, alias):
     try:
         call_command("migrate", "evermuse_outbox", "zero", database=alias, verbosity=0)
-        assert said(alias) == []
+        assert warnings(alias) == []
     finally:
         call_command("migrate", "evermuse_outbox", database=alias, verbosity=0)
 
 
-def test_tables_that_no_migration_made_are_talked_about(postgres, alias):
+def test_tables_that_no_migration_created_are_checked(postgres, alias):
     MigrationRecorder(connections[alias]).migration_qs.filter(app="evermuse_outbox").delete()
     run(alias, f"ALTER TABLE {RECORDS} RESET (fillfactor)")
-    assert len(said(alias)) == 1
+    assert len(warnings(alias)) == 1
 
 
 def test_the_check_runs_where_databases_are_checked(postgres, alias):
     run(alias, f"ALTER TABLE {RECORDS} RESET (fillfactor)")
     tags = [django_checks.Tags.database]
-    found = django_checks.run_checks(tags=tags, databases=[alias])
-    assert [message.id for message in found if message.id.startswith("evermuse")] == ["evermuse_outbox.W007"]
+    messages = django_checks.run_checks(tags=tags, databases=[alias])
+    assert [message.id for message in messages if message.id.startswith("evermuse")] == [
+        "evermuse_outbox.W007"
+    ]
     assert not [m for m in django_checks.run_checks() if m.id == "evermuse_outbox.W007"]
 
 
@@ -129,47 +137,54 @@ def test_the_check_runs_where_databases_are_checked(postgres, alias):
 
 
 def grow(alias, count):
-    """``count`` pending records, committed and counted."""
+    """Commit ``count`` pending records, and let PostgreSQL count them."""
     outbox.enqueue_many((record(number) for number in range(count)), using=alias)
     run(alias, "SELECT pg_stat_force_next_flush()")
 
 
 @pytest.mark.commits
-def test_the_figures_are_those_of_the_database(postgres, alias):
+def test_the_statistics_are_those_of_the_database(postgres, alias):
     grow(alias, 30)
     OutboxRecord.rows.using(alias).filter(pk__gt=0).delete()
     run(alias, f"VACUUM {RECORDS}")
-    told = storage.tables(alias)[RECORDS]
-    assert (told["rows"], told["dead_rows"]) == (0, 0)
-    assert told["bytes"] > 0
-    assert parse_datetime(told["vacuumed_at"]) is not None
+    statistics = read_table_statistics(alias)[RECORDS]
+    assert (statistics["rows"], statistics["dead_rows"]) == (0, 0)
+    assert statistics["bytes"] > 0
+    assert parse_datetime(statistics["vacuumed_at"]) is not None
 
 
 @pytest.mark.commits
-def test_a_table_that_the_planner_knows_nothing_of_is_analyzed_once(postgres, alias, monkeypatch):
-    monkeypatch.setattr(storage, "UNKNOWN", 20)
+def test_a_table_without_statistics_is_analyzed_once(postgres, alias, monkeypatch):
+    monkeypatch.setattr(postgresql, "MIN_CHANGED_ROWS", 20)
     run(
         alias,
         "SELECT pg_stat_reset_single_table_counters(oid) FROM pg_class WHERE relname ~ '^evermuse_outbox'",
     )
     run(alias, f"TRUNCATE {RECORDS}")
     grow(alias, 10)
-    assert storage.analyze_unknown(alias) == []
+    assert analyze_unknown_tables(alias) == []
     grow(alias, 20)
-    assert storage.analyze_unknown(alias) == [RECORDS]
-    assert storage.tables(alias)[RECORDS]["analyzed_at"]
-    grow(alias, 1_000)  # has more than doubled, but within a minute
-    assert storage.analyze_unknown(alias) == []
+    assert analyze_unknown_tables(alias) == [RECORDS]
+    assert read_table_statistics(alias)[RECORDS]["analyzed_at"]
+    grow(alias, 1_000)  # it has doubled, but within a minute
+    assert analyze_unknown_tables(alias) == []
 
 
-def test_large_tables_are_told_of_in_the_status(alias, monkeypatch):
-    told = {"rows": 9_000, "dead_rows": 1_000, "bytes": 5 * 1024**3, "vacuumed_at": None, "analyzed_at": None}
-    small = told | {"rows": 999, "dead_rows": 0}
+def test_outbox_status_shows_large_tables(alias, monkeypatch):
+    statistics = {
+        "rows": 9_000,
+        "dead_rows": 1_000,
+        "bytes": 5 * 1024**3,
+        "vacuumed_at": None,
+        "analyzed_at": None,
+    }
+    small = statistics | {"rows": 999, "dead_rows": 0}
     monkeypatch.setattr(
-        "evermuse_outbox.insight.status.tables", lambda using: {RECORDS: told, "small": small}
+        "evermuse_outbox.insight.status.read_table_statistics",
+        lambda using: {RECORDS: statistics, "small": small},
     )
     out = StringIO()
     call_command("outbox_status", "--database", alias, stdout=out)
     lines = [line for line in out.getvalue().splitlines() if line.startswith("Table")]
-    said = "about 9,000 rows and 1,000 dead rows (10%), 5.0\xa0GB, last vacuum never"
-    assert lines == [f"Table {RECORDS}: {said}"]
+    text = "about 9,000 rows and 1,000 dead rows (10%), 5.0\xa0GB, last vacuum never"
+    assert lines == [f"Table {RECORDS}: {text}"]

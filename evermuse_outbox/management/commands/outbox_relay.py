@@ -23,7 +23,7 @@ from ...delivery.context import (
 )
 from ...delivery.loop import poll, relay_with_pool
 from ...schedule import MAINTAIN
-from ...upkeep.maintenance import maintain_all
+from ...upkeep import maintain_all
 from .. import CommandWithExamples
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from evermuse_outbox.delivery.settling import apply_status
 from evermuse_outbox.evermuse.api import Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxGroup, OutboxRecord
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep.maintenance import forget_groups
+from evermuse_outbox.upkeep import forget_groups
 from tests.delivery.helpers import deliver, posts, serve
 from tests.records import enqueue, make_invalid
 

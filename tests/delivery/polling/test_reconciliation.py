@@ -23,8 +23,7 @@ from evermuse_outbox.models import (
 )
 from evermuse_outbox.ratelimit import ThrottleUnavailable
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep.maintenance import rescue
-from evermuse_outbox.upkeep.purge import purge
+from evermuse_outbox.upkeep import purge_old_rows, rescue_batches
 from tests.records import enqueue, record
 
 DAY = 86_400
@@ -118,7 +117,7 @@ def test_a_lost_worker_leaves_a_batch_in_doubt(context, alias, sandbox, clock):
     sealed = seal_next(context)
     post(context, sealed, "permit")
     clock.move(DAY + 60)
-    rescue(alias, context.clock)
+    rescue_batches(alias, context.clock)
     sandbox.forget_idempotency_keys()
     relay(context, 1)
     assert first_batch(alias).remote_id == sandbox.batches()[0].id
@@ -259,7 +258,7 @@ def test_a_purged_batch_of_ours_is_not_taken_for_another(context, alias, sandbox
     clock.move(10)
     poll(context, 5)
     clock.move(DAY + 60)
-    assert purge(alias, context.clock, 1) == 3
+    assert purge_old_rows(alias, context.clock, 1) == 3
     OutboxBatch.objects.using(alias).update(due_at=clock.at)
     relay(context, 5)
     assert len(sandbox.records()) == 6

@@ -9,7 +9,7 @@ from evermuse_outbox.delivery.loop import poll, relay, seal_next
 from evermuse_outbox.evermuse.api import Accepted
 from evermuse_outbox.models import BatchState, WorkspaceQuerySet, WorkspaceState
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep.maintenance import rescue
+from evermuse_outbox.upkeep import rescue_batches
 from tests.delivery.helpers import batches, sent_keys, settle_with, state_of, workspace
 from tests.records import enqueue
 
@@ -91,7 +91,7 @@ def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
     enqueue(alias, 1)
     sealed = seal_next(context)
     clock.move(context.settings.lease + 1)
-    assert rescue(alias, context.clock) == 1
+    assert rescue_batches(alias, context.clock) == 1
     settle_with(context, sealed, Accepted("remote", 1, 0, 0, ()))
     (batch,) = batches(alias)
     assert (batch.state, batch.remote_id) == (BatchState.IN_DOUBT, "")

@@ -1,0 +1,44 @@
+"""Rescue batches with an expired lease: their worker may have sent them, so they are in doubt."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from ..conf import get_settings
+from ..delivery.context import Clock
+from ..models import OutboxAttempt, OutboxBatch
+
+logger = logging.getLogger(__name__)
+
+MESSAGE = "the worker that held the lease did not come back"
+
+
+def rescue_batches(using: str, clock: Clock, limit: int = 100) -> int:
+    """Mark up to ``limit`` batches with an expired lease as in doubt; return how many."""
+    rows = OutboxBatch.objects.using(using)
+    now, lease = clock.now(), timedelta(seconds=get_settings().lease)
+    count = 0
+    for batch in rows.lease_expired(now).order_by("leased_until")[:limit]:
+        with transaction.atomic(using=using):
+            leased_at = (batch.leased_until or now) - lease
+            if rows.mark_in_doubt(batch, due_at=now, message=MESSAGE):
+                _save_lost_attempt(using, batch, leased_at)
+                count += 1
+    if count:
+        logger.warning("%d batches rescued from workers that did not come back", count)
+    return count
+
+
+def _save_lost_attempt(using: str, batch: OutboxBatch, leased_at: datetime) -> None:
+    """Log the attempt that nothing else is known of. It began when the batch was leased, or later."""
+    OutboxAttempt(
+        batch=batch,
+        workspace=batch.workspace,
+        call="ingest",
+        started_at=leased_at,
+        outcome="lost",
+        detail=MESSAGE,
+    ).save(using=using, force_insert=True)
