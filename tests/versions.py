@@ -248,7 +248,8 @@ class Killed(BaseException):
 
 class Stopping:
     """A step in a thread of its own, with a connection of its own, that stops on its way: a process that is
-    paused, and for all that the others know dead."""
+    paused, and for all that the others know dead.
+    """
 
     def __init__(self, alias: str) -> None:
         self.alias = alias

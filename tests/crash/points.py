@@ -40,7 +40,8 @@ class Points:
 
     def between_transactions(self, alias: str, steps: list[Step]) -> Iterator[int]:
         """The steps after which a process can be paused for long without holding anybody back; each place
-        in the code once."""
+        in the code once.
+        """
         for number, step in enumerate(steps[:-1], start=1):
             if not step.is_open and self._is_new_place(alias, step):
                 yield number

@@ -27,7 +27,8 @@ READS = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "START", "PRAGMA
 
 class Step(NamedTuple):
     """``what`` has changed; ``is_open`` while it is not committed; ``lines`` of ours that led there, innermost
-    first, each a file below ``evermuse_outbox`` and a line number."""
+    first, each a file below ``evermuse_outbox`` and a line number.
+    """
 
     what: str
     is_open: bool

@@ -36,7 +36,7 @@ def insert_row(cursor: Any, connection: Any, row: Row) -> int:
 
 def insert_rows(
     cursor: Any,
-    connection: Any,
+    connection: Any,  # noqa: ARG001 -- the other modules need it
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
