@@ -16,7 +16,7 @@ from datetime import datetime
 from django.db import connections, transaction
 
 from ...evermuse.records import Envelope
-from ..record import OutboxRecord
+from .. import OutboxRecord
 from . import orm, postgresql, values
 from .rows import as_record, make_row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..record import OutboxRecord
+from .. import OutboxRecord
 from .rows import COLUMNS, Row
 
 

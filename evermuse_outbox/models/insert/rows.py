@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ...evermuse.records import Envelope
-from ..record import OutboxRecord
+from .. import OutboxRecord
 
 COLUMNS = (
     "workspace",
