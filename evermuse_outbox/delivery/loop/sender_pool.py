@@ -60,8 +60,8 @@ def is_another_useful(senders: int, waiting_share: float, waits: Sequence[float]
         waiting_share: the share of their time that they wait for answers, 0 to 1.
         waits: for how many seconds each sender that waits for an answer has been waiting.
     """
-    is_nobody_sealing = len(waits) == senders and max(waits, default=0.0) > CHECK_INTERVAL
-    return is_nobody_sealing or waiting_share * senders > senders - 1
+    is_no_sender_sealing = len(waits) == senders and max(waits, default=0.0) > CHECK_INTERVAL
+    return is_no_sender_sealing or waiting_share * senders > senders - 1
 
 
 class SenderPool:
@@ -257,7 +257,7 @@ class SenderPool:
         try:
             with isolate_database_errors(str(self._key)):
                 while not stop.wait(CHECK_INTERVAL):
-                    if self._is_nobody_sealing() and has_unused_permits(
+                    if self._is_no_sender_sealing() and has_unused_permits(
                         open_context(*self._key), within=CHECK_INTERVAL
                     ):
                         self.start_senders(self._senders + 1)
@@ -266,7 +266,7 @@ class SenderPool:
         finally:
             close_thread_connections()
 
-    def _is_nobody_sealing(self) -> bool:
+    def _is_no_sender_sealing(self) -> bool:
         """Return whether a new sender would find the sealing lock free. Pause after a sender that was useless."""
         is_pause_over = self._useless_at + USELESS_PAUSE < time.monotonic() < self._until
         if not is_pause_over or self._senders >= self._limit:

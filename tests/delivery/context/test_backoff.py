@@ -1,4 +1,4 @@
-"""Waiting times: bounds, growth, and no overflow however long the trouble lasts."""
+"""Waiting times: their bounds and growth, without an overflow after any number of failures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from evermuse_outbox.delivery.context import full_jitter, poll_delay, typical_co
 
 
 @given(st.integers(0, 10**9), st.floats(0, 1))
-def test_full_jitter_is_between_nothing_and_the_ceiling(failures, rng):
-    assert 0 <= full_jitter(failures, 1.0, 300.0, lambda: rng) <= 300
+def test_full_jitter_is_between_zero_and_its_cap(failures, random):
+    assert 0 <= full_jitter(failures, 1.0, 300.0, lambda: random) <= 300
 
 
 def test_full_jitter_doubles_up_to_its_cap():
     assert [full_jitter(n, 1.0, 10.0, lambda: 1.0) for n in (1, 2, 3, 4, 5, 6)] == [1, 2, 4, 8, 10, 10]
 
 
-def test_polls_grow_rarer_with_age():
+def test_the_delay_between_polls_grows_with_the_age_of_a_batch():
     ages = [0, 5, 60, 600, 6_000, 60_000]
     waits = [poll_delay(age, 1.0, lambda: 0.5) for age in ages]
     assert waits == sorted(waits)
@@ -26,7 +26,7 @@ def test_polls_grow_rarer_with_age():
 
 
 @pytest.mark.parametrize(
-    ("usual", "done", "under_way", "others_are_done", "learnt"),
+    ("previous", "complete_ages", "open_ages", "others_are_complete", "expected"),
     [
         (0, [5, 9], [], False, 0),
         (60, [5, 9], [], True, 5),
@@ -39,18 +39,19 @@ def test_polls_grow_rarer_with_age():
         (2, [], [], False, 2),
     ],
     ids=[
-        "nobody knows when those were done",
-        "sooner than was known",
-        "at most that long",
-        "later than was known",
-        "one is stuck",
-        "none is done yet",
-        "none is done yet, as expected",
-        "only the one that is stuck is followed",
-        "nothing is shown",
+        "others were complete earlier",
+        "shorter than known",
+        "as long as known at most",
+        "longer than known",
+        "a batch is stuck",
+        "no batch is complete yet",
+        "no batch is complete yet, as expected",
+        "only a stuck batch is polled",
+        "the page is empty",
     ],
 )
-def test_how_long_evermuse_usually_takes_is_learnt_from_a_page(
-    usual, done, under_way, others_are_done, learnt
+def test_the_typical_completion_time_is_learned_from_a_page(
+    previous, complete_ages, open_ages, others_are_complete, expected
 ):
-    assert typical_completion_time(usual, done, under_way, others_are_done) == learnt
+    estimate = typical_completion_time(previous, complete_ages, open_ages, others_are_complete)
+    assert estimate == expected

@@ -1,4 +1,4 @@
-"""What ails a database, read from the errors of real drivers."""
+"""The kind of a database error, read from the errors of real drivers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CONFLICT, CONNECTION, READ_ONLY = (
 )
 
 
-def wrapped(told, kind=OperationalError):
-    """As Django raises what a driver raised."""
-    error = kind(*told.args)
-    error.__cause__ = told
+def wrap(driver_error, error_class=OperationalError):
+    """Return the error that Django raises for a driver's error."""
+    error = error_class(*driver_error.args)
+    error.__cause__ = driver_error
     return error
 
 
 @pytest.mark.parametrize(
-    ("state", "trouble"),
+    ("state", "kind"),
     [
         ("40001", CONFLICT),
         ("40P01", CONFLICT),
@@ -45,35 +45,35 @@ def wrapped(told, kind=OperationalError):
         ("25006", READ_ONLY),
         ("53100", READ_ONLY),
         ("23505", None),  # unique_violation
-        ("25P02", None),  # in_failed_sql_transaction: something else failed before
+        ("25P02", None),  # in_failed_sql_transaction: an earlier statement failed
         ("42P01", None),  # undefined_table
     ],
 )
-def test_postgresql_tells_by_sqlstate(state, trouble):
-    assert classify_database_error(wrapped(psycopg.errors.lookup(state)("…"))) is trouble
+def test_postgresql_errors_are_classified_by_sqlstate(state, kind):
+    assert classify_database_error(wrap(psycopg.errors.lookup(state)("…"))) is kind
 
 
 @pytest.mark.parametrize(
-    "told", [psycopg.OperationalError("connection refused"), psycopg.errors.ConnectionTimeout("…")]
+    "driver_error", [psycopg.OperationalError("connection refused"), psycopg.errors.ConnectionTimeout("…")]
 )
-def test_an_error_that_no_server_has_sent_is_about_the_way_to_it(told):
-    assert classify_database_error(wrapped(told)) is CONNECTION
+def test_an_error_that_no_server_has_sent_is_about_the_connection(driver_error):
+    assert classify_database_error(wrap(driver_error)) is CONNECTION
     assert (
-        classify_database_error(wrapped(psycopg.InterfaceError("the connection is closed"), InterfaceError))
+        classify_database_error(wrap(psycopg.InterfaceError("the connection is closed"), InterfaceError))
         is CONNECTION
     )
-    assert classify_database_error(wrapped(psycopg.DataError("a NUL in a text"))) is None
+    assert classify_database_error(wrap(psycopg.DataError("a NUL in a text"))) is None
 
 
-def test_psycopg2_has_another_name_for_it():
+def test_psycopg2_stores_the_sqlstate_in_another_attribute():
     class Deadlock(Exception):
         pgcode = "40P01"
 
-    assert classify_database_error(wrapped(Deadlock())) is CONFLICT
+    assert classify_database_error(wrap(Deadlock())) is CONFLICT
 
 
 @pytest.mark.parametrize(
-    ("number", "trouble"),
+    ("number", "kind"),
     [
         (1020, CONFLICT),
         (1205, CONFLICT),
@@ -94,19 +94,19 @@ def test_psycopg2_has_another_name_for_it():
         (1146, None),  # ER_NO_SUCH_TABLE
     ],
 )
-def test_mariadb_tells_by_number(number, trouble):
-    told = pymysql.err.OperationalError(number, "…")
-    assert classify_database_error(wrapped(told)) is trouble
-    told.sqlstate = "HY000"  # as newer versions of the driver have it
-    assert classify_database_error(wrapped(told)) is trouble
+def test_mariadb_errors_are_classified_by_number(number, kind):
+    driver_error = pymysql.err.OperationalError(number, "…")
+    assert classify_database_error(wrap(driver_error)) is kind
+    driver_error.sqlstate = "HY000"  # set by newer versions of the driver
+    assert classify_database_error(wrap(driver_error)) is kind
 
 
-def test_pymysql_on_a_connection_that_is_closed():
-    assert classify_database_error(wrapped(pymysql.err.InterfaceError(0, ""), InterfaceError)) is CONNECTION
+def test_an_error_of_pymysql_on_a_closed_connection_is_about_the_connection():
+    assert classify_database_error(wrap(pymysql.err.InterfaceError(0, ""), InterfaceError)) is CONNECTION
 
 
 @pytest.mark.parametrize(
-    ("name", "trouble"),
+    ("name", "kind"),
     [
         ("SQLITE_BUSY", CONFLICT),
         ("SQLITE_BUSY_SNAPSHOT", CONFLICT),
@@ -119,20 +119,20 @@ def test_pymysql_on_a_connection_that_is_closed():
         ("SQLITE_ERROR", None),
     ],
 )
-def test_sqlite_tells_by_name(name, trouble):
-    told = sqlite3.OperationalError("…")
-    told.sqlite_errorname = name
-    assert classify_database_error(wrapped(told)) is trouble
+def test_sqlite_errors_are_classified_by_name(name, kind):
+    driver_error = sqlite3.OperationalError("…")
+    driver_error.sqlite_errorname = name
+    assert classify_database_error(wrap(driver_error)) is kind
 
 
 @pytest.mark.parametrize(
     "error", [IntegrityError("…"), OperationalError(), sqlite3.ProgrammingError("closed")]
 )
-def test_what_is_not_known_is_no_trouble_of_the_database(error):
+def test_an_unknown_error_has_no_kind(error):
     assert classify_database_error(error) is None
 
 
-def test_a_log_has_one_line_for_it():
+def test_the_summary_of_an_error_is_one_line():
     assert summarise_error(OperationalError("the connection is lost\n\tThis probably means …\n")) == (
         "the connection is lost This probably means …"
     )

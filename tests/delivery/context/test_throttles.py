@@ -1,4 +1,4 @@
-"""Which throttle a workspace gets, and what happens if the database does not answer."""
+"""The throttle of a workspace: Redis or the database, and an error if the database does not answer."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from evermuse_outbox.models import OutboxThrottle
 from evermuse_outbox.ratelimit import Limit, RedisThrottle, ThrottleUnavailable
 
 
-def opened(workspace="default"):
+def open_for(workspace="default"):
+    """Return the throttle of a workspace, by the settings."""
     settings = get_settings()
     return open_throttle(settings.workspace(workspace), settings)
 
 
 def test_the_redis_of_the_settings_holds_the_rate_limit(outbox_settings):
     outbox_settings(REDIS_URL="redis://127.0.0.1:1/0")
-    assert isinstance(opened(), RedisThrottle)
+    assert isinstance(open_for(), RedisThrottle)
 
 
 @pytest.mark.django_db
-def test_without_redis_the_first_database_holds_it(outbox_settings):
+def test_without_redis_the_first_database_holds_the_rate_limit(outbox_settings):
     outbox_settings(REDIS_URL=None)
-    throttle = opened()
+    throttle = open_for()
     assert isinstance(throttle, DatabaseThrottle)
     assert throttle.reserve(0).taken
     assert OutboxThrottle.objects.using(get_settings().databases[0]).count() == 1
@@ -36,7 +37,7 @@ def test_workspaces_with_one_key_share_one_state(outbox_settings):
         REDIS_URL="redis://127.0.0.1:1/0",
         WORKSPACES={"a": {"API_KEY": "em_sk_1"}, "b": {"API_KEY": "em_sk_1"}, "c": {"API_KEY": "em_sk_2"}},
     )
-    a, b, c = map(opened, "abc")
+    a, b, c = map(open_for, "abc")
     assert a.keys == b.keys != c.keys
 
 

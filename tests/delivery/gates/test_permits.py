@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from evermuse_outbox.delivery.context import Clock
-from evermuse_outbox.delivery.gates import permits
-from evermuse_outbox.ratelimit import Admission, Reservation
+from evermuse_outbox.delivery.gates import call_with_permit, is_crowded, permits
+from evermuse_outbox.evermuse import Unreachable
+from evermuse_outbox.evermuse.api import Answer
+from evermuse_outbox.ratelimit import Admission, Reservation, ThrottleUnavailable
 
 
-class Scripted:
-    """A slot so many seconds away, and then waits of these lengths until a permit is free."""
+class ScriptedThrottle:
+    """A throttle whose next slot is ``slot`` seconds away. Then a permit is free after the given ``waits``."""
 
     def __init__(self, slot, *waits):
         self.slot = slot
@@ -38,20 +42,21 @@ class Sleeper:
 
 @dataclasses.dataclass
 class FakeContext:
-    throttle: Scripted
+    throttle: ScriptedThrottle
     clock: Clock
 
 
 def acquire(slot, *waits):
+    """Acquire a permit. Return it and the seconds that it took."""
     sleeper = Sleeper()
-    return permits.acquire_permit(FakeContext(Scripted(slot, *waits), sleeper.clock())), sleeper.at
+    return permits.acquire_permit(FakeContext(ScriptedThrottle(slot, *waits), sleeper.clock())), sleeper.at
 
 
 def test_the_permit_is_returned_at_the_reserved_slot():
     assert acquire(0.4) == ("permit", 0.4)
 
 
-def test_it_waits_while_too_many_requests_may_be_under_way():
+def test_the_wait_continues_while_too_many_requests_may_be_in_flight():
     assert acquire(0.5, 0.25, 0.125) == ("permit", 0.875)
 
 
@@ -63,7 +68,80 @@ def test_a_slot_too_far_away_is_not_taken():
     assert acquire(60) == (None, 0)
 
 
-def test_it_gives_up_if_no_permit_becomes_free():
+def test_the_wait_ends_if_no_permit_becomes_free():
     permit, at = acquire(0.5, *[0.5] * 50)
     assert permit is None
     assert at <= permits.MAX_PERMIT_WAIT
+
+
+# --- the request --------------------------------------------------------------------------------------
+
+
+class RecordingThrottle:
+    """A throttle that records its calls and, if it is down, answers none of them."""
+
+    def __init__(self, *, is_down=False):
+        self.is_down = is_down
+        self.calls = []
+
+    def block(self, seconds):
+        self._record("block", seconds)
+
+    def release(self, permit, *, is_send):
+        self._record("release", permit, is_send)
+
+    def _record(self, *call):
+        self.calls.append(call)
+        if self.is_down:
+            raise ThrottleUnavailable("no answer")
+
+
+def call(throttle, answer):
+    """Make a request that returns or raises ``answer``, under a permit."""
+
+    def request():
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return call_with_permit(FakeContext(throttle, Clock()), "permit", request, is_send=True)
+
+
+OK = Answer(202, b"{}", 0.1)
+TOO_MANY = Answer(429, b'{"retryAfter": 30}', 0.1)
+
+
+def test_the_permit_is_released_after_the_answer():
+    throttle = RecordingThrottle()
+    assert call(throttle, OK) is OK
+    assert throttle.calls == [("release", "permit", True)]
+
+
+def test_the_permit_is_released_if_the_request_fails():
+    throttle = RecordingThrottle()
+    with pytest.raises(Unreachable):
+        call(throttle, Unreachable("refused"))
+    assert throttle.calls == [("release", "permit", True)]
+
+
+def test_a_429_blocks_the_throttle_before_the_permit_is_released():
+    throttle = RecordingThrottle()
+    assert call(throttle, TOO_MANY) is TOO_MANY
+    assert throttle.calls == [("block", 30), ("release", "permit", True)]
+
+
+def test_an_answer_is_returned_even_if_the_throttle_backend_is_down():
+    throttle = RecordingThrottle(is_down=True)
+    assert call(throttle, TOO_MANY) is TOO_MANY
+    assert throttle.calls == [("block", 30), ("release", "permit", True)]
+
+
+@pytest.mark.parametrize(
+    ("wait", "expected"), [(0.0, False), (permits.CROWDED, False), (permits.CROWDED + 1, True)]
+)
+def test_senders_are_crowded_if_the_next_permit_is_far_away(wait, expected):
+    class WaitingThrottle:
+        def wait(self):
+            return wait
+
+    assert is_crowded(FakeContext(WaitingThrottle(), Clock())) is expected

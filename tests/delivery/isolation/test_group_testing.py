@@ -1,4 +1,4 @@
-"""Group testing finds every bad record, blames no good one, and needs no more requests than documented."""
+"""Group testing finds every bad record and no good one, in no more requests than documented."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from evermuse_outbox.delivery.isolation.group_testing import GroupTest
 
 
 def isolate(bad, records, samples=()):
-    """Test ``records`` until none is left. Return the bad ones that were found, and the number of requests.
+    """Test ``records`` until none is left. Return the isolated records and the number of requests.
 
     ``samples`` are the numbers of the requests in which the last record is tried out of order.
     """
-    left, test, found, requests = list(range(records)), GroupTest(), set(), 0
-    while left:
-        if requests in samples and len(left) > 1:
+    remaining, test, isolated, requests = list(range(records)), GroupTest(), set(), 0
+    while remaining:
+        if requests in samples and len(remaining) > 1:
             test = test.with_sample()
-        size = test.next_size(len(left))
-        assert 1 <= size <= len(left)
-        tested, rest = (left[-1:], left[:-1]) if test.is_sample else (left[:size], left[size:])
+        size = test.next_size(len(remaining))
+        assert 1 <= size <= len(remaining)
+        tested, rest = (
+            (remaining[-1:], remaining[:-1]) if test.is_sample else (remaining[:size], remaining[size:])
+        )
         requests += 1
         if not bad & set(tested):
-            test, left = test.after_good(size, len(rest)), rest
+            test, remaining = test.after_good(size, len(rest)), rest
             continue
         test = test.after_bad(size, len(rest))
         if size == 1:
-            found |= set(tested)
-            left = rest
-    return found, requests
+            isolated |= set(tested)
+            remaining = rest
+    return isolated, requests
 
 
 def bits(records, bad):
+    """Return the bits that say which records are bad. A request gives one bit at most."""
     return math.log2(math.comb(records, bad))
 
 
 def bound(records, bad):
-    """Return the documented maximum."""
+    """Return the documented maximum of requests."""
     return 1.1 * bits(records, bad) + bad + 10
 
 
@@ -49,9 +52,9 @@ def test_a_thousand_records_need_no_more_requests_than_documented(bad):
     rng = random.Random(bad)
     scattered = [set(rng.sample(range(1_000), bad)) for _ in range(15)]
     together = [set(range(start, start + bad)) for start in {0, (1_000 - bad) // 2, 1_000 - bad}]
-    for spoiled in scattered + together:
-        found, requests = isolate(spoiled, 1_000)
-        assert found == spoiled
+    for positions in scattered + together:
+        isolated, requests = isolate(positions, 1_000)
+        assert isolated == positions
         assert requests <= bound(1_000, bad)
 
 
@@ -59,10 +62,10 @@ def test_a_thousand_records_need_no_more_requests_than_documented(bad):
     st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))),
     st.sets(st.integers(0, 40)),
 )
-def test_exactly_the_bad_records_are_found_also_with_samples(case, samples):
+def test_exactly_the_bad_records_are_isolated_even_with_samples(case, samples):
     records, bad = case
-    found, requests = isolate(bad, records, samples)
-    assert found == bad
+    isolated, requests = isolate(bad, records, samples)
+    assert isolated == bad
     assert requests <= bound(records, len(bad)) + 2 * len(samples)
 
 
@@ -70,7 +73,7 @@ def test_good_records_alone_need_one_request():
     assert isolate(set(), 1_000) == (set(), 1)
 
 
-def test_the_others_are_tried_together_after_some_were_named():
+def test_the_other_records_are_tried_together_after_an_answer_named_some():
     test = GroupTest(suspects=8).after_bad(4, 4).after_named(2)
     assert test.next_size(6) == 6
 

@@ -1,4 +1,4 @@
-"""The relay: how long it goes on, and when it starts more senders."""
+"""The relay: how long it runs, and when it starts more senders."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from evermuse_outbox.sandbox import Fault
 from tests.records import enqueue
 
 
-class Unpaced:
-    """Gives every permit at once, and remembers the threads that asked."""
+class UnlimitedThrottle:
+    """A throttle that gives every permit at once and records the names of the sending threads."""
 
     def __init__(self):
         self.senders = set()
@@ -35,7 +35,7 @@ class Unpaced:
         pass
 
 
-def test_it_ends_when_the_time_is_up_but_not_within_a_batch(
+def test_a_relay_ends_when_its_time_is_up_but_not_during_a_batch(
     context, alias, sandbox, outbox_settings, reopen, clock
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1)
@@ -48,11 +48,9 @@ def test_it_ends_when_the_time_is_up_but_not_within_a_batch(
 
 @pytest.mark.commits
 @pytest.mark.parametrize("slow", [True, False])
-def test_slow_answers_need_more_senders_and_quick_ones_do_not(
-    context, alias, sandbox, outbox_settings, monkeypatch, slow
-):
+def test_only_slow_answers_need_more_senders(context, alias, sandbox, outbox_settings, monkeypatch, slow):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
-    throttle = Unpaced()
+    throttle = UnlimitedThrottle()
     monkeypatch.setattr(throttle, "wait", lambda: 0.0 if slow else 0.05)
     monkeypatch.setattr(contexts, "open_throttle", lambda workspace, settings: throttle)
     monkeypatch.setattr(SenderPool, "_pools", {})
@@ -64,9 +62,8 @@ def test_slow_answers_need_more_senders_and_quick_ones_do_not(
     assert len(sandbox.records()) == 12
     assert {stored.times for stored in sandbox.records()} == {1}
     assert (2 <= len(throttle.senders) <= 4) if slow else len(throttle.senders) == 1
-    assert (
-        SenderPool.of(context, relay)._last_size == len(throttle.senders) - 1
-    )  # and the next run begins with them
+    # The next run starts with as many senders.
+    assert SenderPool.of(context, relay)._last_size == len(throttle.senders) - 1
     assert set(OutboxBatch.objects.using(alias).values_list("state", flat=True)) == {"accepted"}
 
 
@@ -75,7 +72,7 @@ def test_more_senders_start_before_the_first_answer_arrives(
     context, alias, sandbox, outbox_settings, monkeypatch
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=4)
-    monkeypatch.setattr(contexts, "open_throttle", lambda workspace, settings: Unpaced())
+    monkeypatch.setattr(contexts, "open_throttle", lambda workspace, settings: UnlimitedThrottle())
     monkeypatch.setattr(SenderPool, "_pools", {})
     enqueue(alias, *range(3))
     all_sending, request = threading.Barrier(3, timeout=30), clients._Session.request

@@ -39,7 +39,7 @@ def pool(monkeypatch):
         (1, 0.0, [CHECK_INTERVAL], False),
         (1, 0.0, [2 * CHECK_INTERVAL], True),
         (3, 0.0, [2 * CHECK_INTERVAL, 0.01, 0.01], True),
-        (3, 0.0, [0.09, 0.01, 0.01], False),  # quicker than the monitor: the duration of the answers decides
+        (3, 0.0, [0.09, 0.01, 0.01], False),  # the answers arrive between two checks of the monitor
         (3, 0.0, [9.0, 9.0], False),  # the third one seals, or waits for the sealing lock
     ],
 )
@@ -84,12 +84,12 @@ def test_a_stuck_leader_lets_another_run_start(pool, monkeypatch):
     assert not pool.start_run(60), "a batch was sent meanwhile"
 
 
-def test_a_run_goes_on_alone_if_the_system_has_no_more_threads(pool, monkeypatch):
-    class Refused(threading.Thread):
+def test_a_run_continues_alone_if_the_system_has_no_more_threads(pool, monkeypatch):
+    class RefusedThread(threading.Thread):
         def start(self):
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(sender_pool.threading, "Thread", Refused)
+    monkeypatch.setattr(sender_pool.threading, "Thread", RefusedThread)
     pool.start_run(60)
     pool.note_sent(waiting_share=1.0)  # so that more senders are useful
     pool.start_senders(3)
@@ -116,17 +116,17 @@ def test_a_pool_whose_runs_overlap_forgets_ended_senders(pool):
 
 
 def waiting_client():
-    """Return a client that has been waiting for an answer for long."""
+    """Return a client that has waited long for an answer."""
     return SimpleNamespace(asked_at=-1e9)
 
 
 @pytest.fixture
 def checks(pool, monkeypatch):
-    """Let the monitor check often. Return a function that waits for so many more checks."""
+    """Let the monitor check often. Return a function that waits for a number of further checks."""
     monkeypatch.setattr(sender_pool, "CHECK_INTERVAL", 0.001)
-    check, count = pool._is_nobody_sealing, threading.Semaphore(0)
+    check, count = pool._is_no_sender_sealing, threading.Semaphore(0)
 
-    def counted():
+    def check_and_count():
         result = check()
         count.release()
         return result
@@ -136,7 +136,7 @@ def checks(pool, monkeypatch):
             pass
         return all(count.acquire(timeout=10) for _ in range(number))
 
-    monkeypatch.setattr(pool, "_is_nobody_sealing", counted)
+    monkeypatch.setattr(pool, "_is_no_sender_sealing", check_and_count)
     return wait_for
 
 
@@ -163,10 +163,10 @@ def test_the_monitor_starts_senders_up_to_the_limit_while_all_wait(pool, checks)
 
 @pytest.mark.parametrize("reason", ["one sender seals", "the time is up", "no permit is unused"])
 def test_the_monitor_starts_no_useless_sender(pool, checks, monkeypatch, reason):
-    asked = []
+    backend_calls = []
 
     def has_unused_permits(context, within):
-        asked.append(within)
+        backend_calls.append(within)
         return False
 
     monkeypatch.setattr(sender_pool, "has_unused_permits", has_unused_permits)
@@ -175,8 +175,8 @@ def test_the_monitor_starts_no_useless_sender(pool, checks, monkeypatch, reason)
     with pool.monitor():
         assert checks(5)
     assert pool._threads == []
-    # Redis and the database are asked only if it depends on them.
-    assert bool(asked) is (reason == "no permit is unused")
+    # Redis or the database is read only if the decision depends on it.
+    assert bool(backend_calls) is (reason == "no permit is unused")
 
 
 @pytest.mark.parametrize(("pause", "starts"), [(60, 1), (0, 3)])
@@ -236,15 +236,15 @@ def test_the_monitor_pauses_if_no_thread_can_be_started(pool, checks, monkeypatc
     assert (len(refused), pool._senders) == (1, 1)
 
 
-def test_a_run_that_is_cut_short_at_its_beginning_leaves_no_monitor_behind(pool, monkeypatch):
+def test_a_run_that_is_interrupted_at_its_start_leaves_no_monitor(pool, monkeypatch):
     start, started = pool._start_thread, []
 
-    def start_and_be_cut_short(thread):
+    def start_and_interrupt(thread):
         start(thread)
         started.append(thread)
         raise TimeoutError
 
-    monkeypatch.setattr(pool, "_start_thread", start_and_be_cut_short)
+    monkeypatch.setattr(pool, "_start_thread", start_and_interrupt)
     with pytest.raises(TimeoutError), pool.monitor():
         pass
     assert [thread.is_alive() for thread in started] == [False]

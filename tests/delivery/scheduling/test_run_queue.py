@@ -1,4 +1,4 @@
-"""The run queue's memory. The run queue is pure, so time is a number here."""
+"""What the run queue remembers, and for how long. The run queue is pure, so time is a number here."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_slow_full_scan_delays_the_next_one_by_minutes_at_most():
     assert queue.trusted_resume_points(100.0 + MAX_FULL_SCAN_INTERVAL) == {}
 
 
-def test_a_deep_group_is_not_counted_to_its_end():
+def test_a_group_with_many_records_is_counted_up_to_a_limit():
     queue = RunQueue()
     limits = queue.count_limits([group(1)], 1_000)
     assert limits == {group(1): COUNTED_REQUESTS * 1_000}
@@ -117,7 +117,7 @@ def test_a_group_is_tried_once_in_a_transaction():
     assert numbers_of(queue.drain()) == [2]
 
 
-def test_the_memory_is_bounded():
+def test_the_number_of_remembered_groups_is_bounded():
     queue = RunQueue()
     for number in range(2 * MAX_REMEMBERED):
         queue.note_sealed(entry(number), 10, number)

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from evermuse_outbox.delivery.loop import relay, seal_next
-from evermuse_outbox.delivery.sealing import open_sealed
-from evermuse_outbox.models import BatchState, OutboxBatch
+from evermuse_outbox.delivery.sealing import BodyChanged, open_sealed
+from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault
 from tests.records import enqueue
 
@@ -67,3 +67,11 @@ def test_a_sealed_batch_keeps_its_bytes_when_the_settings_change(
     assert [stored.times for stored in sandbox.records()] == [1]
     assert sandbox.arrivals[1].replayed
     assert json.loads(sandbox.records()[0].line)["_project_id"] == "proj-123"
+
+
+def test_altered_payloads_do_not_open_as_the_sealed_batch(context, alias):
+    enqueue(alias, 1)
+    batch = seal_next(context).batch
+    OutboxRecord.rows.using(alias).update(payload="{}")
+    with pytest.raises(BodyChanged, match=f"batch #{batch.pk} "):
+        open_sealed(context, batch)

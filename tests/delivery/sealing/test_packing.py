@@ -1,4 +1,4 @@
-"""Packing: on real wire bytes, never over a limit, and never past the one that waits longest."""
+"""Packing on real bytes: never over a limit, and the longest waiting record is always packed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORDS = st.lists(st.builds(PendingRecord, st.integers(1, 400), st.integers(0, 
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(waiting=RECORDS)
-def test_what_is_packed_fits_and_begins_with_the_first(name, waiting):
+def test_packed_records_fit_and_begin_with_the_first(name, waiting):
     limits, body = Limits(records=20, bytes=500, attachments=15), FORMATS[name]
     packed = pack(waiting, limits, body)
     lines = ["x" * record.size for record in packed]
@@ -34,23 +34,26 @@ def test_what_is_packed_fits_and_begins_with_the_first(name, waiting):
 
 
 @given(waiting=RECORDS)
-def test_nothing_that_is_left_behind_would_have_fitted(waiting):
+def test_no_record_that_was_left_out_would_have_fitted(waiting):
     limits, body = Limits(20, 500, 15), FORMATS["ndjson"]
     packed = pack(waiting, limits, body)
-    if len(packed) == limits.records:
-        return
-    size, attachments = body.size([r.size for r in packed]), sum(r.attachments for r in packed)
-    left = [r for r in waiting if not any(r is p for p in packed)]
-    assert all(size + 1 + r.size > limits.bytes or attachments + r.attachments > 15 for r in left)
+    size = body.size([record.size for record in packed])
+    attachments = sum(record.attachments for record in packed)
+    left_out = [record for record in waiting if not any(record is other for other in packed)]
+    assert len(packed) == limits.records or all(
+        size + len(body.between) + record.size > limits.bytes
+        or attachments + record.attachments > limits.attachments
+        for record in left_out
+    )
 
 
-def test_exactly_full_is_not_too_full():
-    two = [PendingRecord(249), PendingRecord(249)]
-    assert len(pack(two, Limits(10, 500, 10), FORMATS["ndjson"])) == 2
-    assert len(pack(two, Limits(10, 499, 10), FORMATS["ndjson"])) == 1
+def test_records_that_fill_a_request_exactly_fit():
+    records = [PendingRecord(249), PendingRecord(249)]
+    assert len(pack(records, Limits(10, 500, 10), FORMATS["ndjson"])) == 2
+    assert len(pack(records, Limits(10, 499, 10), FORMATS["ndjson"])) == 1
 
 
-def test_one_that_passes_lowered_limits_goes_alone():
+def test_a_record_above_lowered_limits_is_packed_alone():
     assert pack([PendingRecord(900, 9), PendingRecord(10)], Limits(10, 500, 5), FORMATS["ndjson"]) == [
         PendingRecord(900, 9)
     ]
