@@ -30,7 +30,7 @@ from evermuse_outbox.models import (
     WorkspaceState,
 )
 from evermuse_outbox.sandbox import Sandbox
-from tests.insight.test_status import batch_in, group, record_in
+from tests.rows import batch_in, group, record_in
 from tests.records import record
 
 ROOT = Path(__file__).resolve().parent.parent

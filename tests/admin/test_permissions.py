@@ -10,7 +10,7 @@ from django.test import Client
 
 from evermuse_outbox import models
 from evermuse_outbox.models import OutboxRecord, OutboxWorkspace, WorkspaceState
-from tests.insight.test_status import group
+from tests.rows import group
 
 from . import rows
 from .client import url

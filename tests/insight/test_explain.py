@@ -17,8 +17,8 @@ from evermuse_outbox.models import (
     OutboxWorkspace,
     WorkspaceState,
 )
-from tests.insight.test_status import batch_in, group, record_in
 from tests.records import record
+from tests.rows import batch_in, group, record_in
 
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 SHOWN = "2026-03-01 12:30:00 UTC"
@@ -267,9 +267,9 @@ def test_a_withdrawn_batch(alias):
 
 
 def test_a_rejected_version_is_explained_on_both_records(alias):
-    held, older, newer = (outbox.enqueue(record(1, data={"v": v}), using=alias) for v in range(3))
+    delivered, older, newer = (outbox.enqueue(record(1, data={"v": v}), using=alias) for v in range(3))
     rows = OutboxRecord.rows.using(alias)
-    rows.filter(pk=held.pk).update(batch=batch_in(alias, BatchState.COMPLETE))
+    rows.filter(pk=delivered.pk).update(batch=batch_in(alias, BatchState.COMPLETE))
     rows.supersede({older.pk: newer.pk})
     rows.filter(pk=newer.pk).update(closed_as="rejected")
     reject(alias, newer)
@@ -280,5 +280,5 @@ def test_a_rejected_version_is_explained_on_both_records(alias):
     )
     assert explain_record(of.get(pk=newer.pk)).endswith(
         f"data is required. The older version, record #{older.pk}, was superseded and is not sent either. "
-        f"Evermuse still has an older version, record #{held.pk}."
+        f"Evermuse still has an older version, record #{delivered.pk}."
     )

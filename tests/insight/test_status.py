@@ -1,17 +1,15 @@
-"""The figures of the outbox on every database; and helpers that create rows, for other tests too."""
+"""The figures of the outbox on every database."""
 
 from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from evermuse_outbox import outbox
 from evermuse_outbox.insight import (
     collect_status,
     count_records,
@@ -23,15 +21,13 @@ from evermuse_outbox.models import (
     BatchState,
     GroupState,
     OutboxBatch,
-    OutboxGroup,
     OutboxRecord,
     OutboxWorkspace,
     RecordState,
     WorkspaceState,
-    group_key,
 )
 from evermuse_outbox.upkeep import read_table_statistics
-from tests.records import record
+from tests.rows import batch_in, group, record_in
 
 EMPTY_RECORDS = dict.fromkeys(("pending", "delivered", "in_flight", "rejected", "superseded", "discarded"), 0)
 EMPTY_BATCHES = dict.fromkeys(
@@ -49,41 +45,6 @@ EMPTY_BATCHES = dict.fromkeys(
     ),
     0,
 )
-
-
-def batch_in(alias: str, state: str, **changes: Any) -> OutboxBatch:
-    """Create a batch in that state with the fields that its constraints require."""
-    now = timezone.now()
-    fields: dict[str, Any] = {
-        "workspace": "default",
-        "type": "message",
-        "product_id": "prod-abc",
-        "contract": "reference",
-        "body_format": "ndjson",
-        "key": f"key-{OutboxBatch.objects.using(alias).count()}",
-        "sha256": "0" * 64,
-        "record_count": 1,
-        "byte_count": 1,
-        "sealed_at": now,
-        "due_at": now,
-        "state": state,
-    }
-    if state == BatchState.SENDING:
-        fields |= {"lease_token": "00000000-0000-0000-0000-000000000001", "leased_until": now}
-    if state in (BatchState.ACCEPTED, BatchState.COMPLETE):
-        fields |= {"remote_id": "remote-1"}
-    return OutboxBatch.objects.using(alias).create(**fields | changes)
-
-
-def record_in(alias: str, state: str, batch: OutboxBatch | None = None, **changes: Any) -> OutboxRecord:
-    """Create a record in that state of :class:`RecordState`, in ``batch`` or in a suitable batch."""
-    ends = {RecordState.IN_FLIGHT: BatchState.SENDING, RecordState.DELIVERED: BatchState.COMPLETE}
-    if batch is None and state in ends:
-        batch = batch_in(alias, ends[RecordState(state)])
-    closed_as = state if state in ("rejected", "superseded", "discarded") else None
-    row = outbox.enqueue(record(f"{state}-{OutboxRecord.rows.using(alias).count()}"), using=alias)
-    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(batch=batch, closed_as=closed_as, **changes)
-    return OutboxRecord.objects.using(alias).get(pk=row.pk)
 
 
 def block(alias, state, until=None, reason="because", name="default"):
@@ -224,26 +185,6 @@ def test_records_left_in_an_isolated_batch_are_unsent(alias):
 
 
 # --- groups -------------------------------------------------------------------------------------------
-
-
-def group(alias, state=GroupState.PAUSED, **changes):
-    """Create a row of a group with the fields that its constraints require."""
-    fields = {
-        "scope": group_key("default", "message", "prod-abc"),
-        "workspace": "default",
-        "type": "message",
-        "product_id": "prod-abc",
-        "state": state,
-        "since": timezone.now(),
-        "error_signature": "no such project",
-        "contract": "reference",
-        "batches": 3,
-        "records": 10,
-        "blocked_until": timezone.now() if state == GroupState.PAUSED else None,
-        "reason": "3 batches in a row were refused alike. No such project",
-        "advice": "Look at the project id.",
-    }
-    return OutboxGroup.objects.using(alias).create(**fields | changes)
 
 
 def test_paused_groups_have_a_reason_and_advice(alias):

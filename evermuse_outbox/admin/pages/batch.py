@@ -201,12 +201,12 @@ class OutboxBatchAdmin(RetryAdmin):
     def get_page_context(self, request: HttpRequest, obj: OutboxBatch) -> dict[str, Any]:
         """Return the explanation, the attempts, the errors, the records and the later batches."""
         members = members_of(obj)
-        shown = members.defer("payload")[:MAX_MEMBERS]
+        first_members = members.defer("payload")[:MAX_MEMBERS]
         return {
             "explanation": explain_batch(obj),
             "timeline": timeline_of(obj),
             "batch_errors": batch_errors(obj, self.admin_site.name),
-            "members": [self._member(record, obj) for record in shown],
+            "members": [self._member(record, obj) for record in first_members],
             "member_count": members.count(),
             "parts": [(part, self.state_chip(part)) for part in obj.parts.order_by("pk")[:MAX_PARTS]],
         }

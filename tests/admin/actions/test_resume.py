@@ -9,7 +9,7 @@ from evermuse_outbox.models import OutboxGroup, OutboxWorkspace, WorkspaceState
 from tests.admin import rows
 from tests.admin.actions.test_retry import messages_of
 from tests.admin.client import url
-from tests.insight.test_status import group
+from tests.rows import group
 
 pytestmark = pytest.mark.django_db
 

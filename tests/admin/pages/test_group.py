@@ -8,7 +8,7 @@ from django.test import Client
 from evermuse_outbox.models import GroupState
 from tests.admin import rows
 from tests.admin.client import page_text, url
-from tests.insight.test_status import group
+from tests.rows import group
 
 pytestmark = pytest.mark.django_db
 
