@@ -217,7 +217,8 @@ class OutboxPolicy:
         )
 
     def _scan(self, simulation: Simulation) -> None:
-        from evermuse_outbox.delivery.scheduling import group_scan, scheduler
+        from evermuse_outbox.delivery.scanning import group_scan
+        from evermuse_outbox.delivery.scheduling import scheduler
 
         queue, ages, slots = self.queue, _ages(simulation), self.terms.slots
         groups = queue.describe_groups(ages, RECORDS)

@@ -39,6 +39,7 @@ DELIVERY = [
     "context",
     "gates",
     "scheduling",
+    "scanning",
     "sealing",
     "isolation",
     "settling",
@@ -166,8 +167,8 @@ def test_imports_are_read():
     )
     assert Import(f"{NAME}.tasks", "relay", is_late=True) in imports(f"{NAME}.wakeup")
     assert Import("celery", "shared_task", is_late=False) in imports(f"{NAME}.tasks")
-    assert Import(f"{NAME}.delivery.scheduling.sql", "", is_late=False) in imports(
-        f"{NAME}.delivery.scheduling.group_scan"
+    assert Import(f"{NAME}.delivery.scanning.sql_mysql", "", is_late=False) in imports(
+        f"{NAME}.delivery.scanning.sql"
     )
     assert len(modules()) > 80
 
@@ -212,18 +213,6 @@ def test_packages_import_interfaces_and_not_modules_of_other_packages():
         if found.target not in packages() and package_of(found.target) not in (package_of(name), NAME)
     }
     assert around == set()
-
-
-def test_a_nested_package_is_imported_by_its_parent_or_is_public():
-    """``scheduling.sql`` belongs to ``scheduling`` alone; the others are named here."""
-    private = {f"{NAME}.delivery.scheduling.sql"}
-    users = {
-        f"{name} → {found.target}"
-        for name in modules()
-        for found in ours(name)
-        if is_in(found.target, *private) and not is_in(name, *(place.rpartition(".")[0] for place in private))
-    }
-    assert users == set()
 
 
 @pytest.mark.parametrize("name", sorted(packages()))

@@ -10,7 +10,7 @@ from django.urls import reverse
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import Clock, DatabaseThrottle, open_context
 from evermuse_outbox.delivery.loop import seal_next
-from evermuse_outbox.delivery.scheduling import group_scan
+from evermuse_outbox.delivery.scanning import group_scan
 from evermuse_outbox.insight import explain_record
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox

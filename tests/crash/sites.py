@@ -44,7 +44,7 @@ SELDOM = {"ensure_row"}
 
 NOT_TO_BE_WALKED = {
     # It only reads.
-    ("delivery/scheduling/group_scan.py", "cursor.execute(query, list(told))"),
+    ("delivery/scanning/group_scan.py", "cursor.execute(statement, parameters)"),
     # Only where another connection commits between two reads; and then in a transaction that others walk.
     ("delivery/sealing/versions.py", "OutboxRecord.rows.using(context.using).supersede(older)"),
     # Changes nothing that lasts, and is said to PostgreSQL alone.

@@ -15,11 +15,11 @@ from ...evermuse.api import Accepted
 from ..context import Attempt, DeliveryContext
 from ..gates import acquire_permit, groups_without_probe, is_crowded, paused_groups, workspace_circuit
 from ..polling import ReconciliationDelayed, needs_reconciliation, reconcile
+from ..scanning import scan_groups
 from ..scheduling import (
     choose_groups,
     load_run_queue,
     save_run_queue,
-    scan_for_groups,
     spare_groups,
 )
 from ..sealing import SealedBatch, SealRaced, seal_first, sealing_lock
@@ -72,7 +72,7 @@ def seal_next(context: DeliveryContext) -> SealedBatch | None:
         seal = partial(seal_first, context, workspace, queue, paused)
         sealed = seal(queue.drain())
         if sealed is None:
-            scan = scan_for_groups(context, workspace, queue, excluded=groups_without_probe(context, paused))
+            scan = scan_groups(context, workspace, queue, excluded=groups_without_probe(context, paused))
             choose_groups(context, queue, scan)
             sealed = seal(queue.drain()) or seal(spare_groups(context, queue, scan))
         save_run_queue(context, workspace, queue)

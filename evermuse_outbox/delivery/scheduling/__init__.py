@@ -1,25 +1,28 @@
-"""Scheduling chooses the groups that are sealed next: it scans the pending records and keeps the run queue.
+"""Scheduling chooses the groups that are sealed next, and keeps the run queue on the workspace's row.
 
-This package must not lock or change records; it changes only the run queue on the workspace's row.
-Its public interface is ``has_work`` and ``pending_records``, and the steps ``load_run_queue``, ``scan_for_groups``,
-``choose_groups``, ``spare_groups`` and ``save_run_queue``.
+This package must not lock or change records, and it does not look for groups itself: it is given a ``GroupScan``.
+Its public interface is ``load_run_queue``, ``choose_groups``, ``spare_groups`` and ``save_run_queue``, the types that
+they use, and ``has_work`` with ``pending_records``.
 """
 
-from .choose import choose_groups, load_run_queue, save_run_queue, scan_for_groups, spare_groups
+from .choose import choose_groups, load_run_queue, max_queue_length, save_run_queue, spare_groups
 from .pending import has_work, pending_records
-from .run_queue import ResumePoint, RunQueue
-from .scheduler import Entry, Group
+from .run_queue import GroupScan, ResumePoint, RunQueue
+from .scheduler import Entry, Group, WaitingGroup, groups_to_count
 
 __all__ = [
     "Entry",
     "Group",
+    "GroupScan",
     "ResumePoint",
     "RunQueue",
+    "WaitingGroup",
     "choose_groups",
+    "groups_to_count",
     "has_work",
     "load_run_queue",
+    "max_queue_length",
     "pending_records",
     "save_run_queue",
-    "scan_for_groups",
     "spare_groups",
 ]

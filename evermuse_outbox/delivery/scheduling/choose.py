@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 from ...models import OutboxWorkspace
 from ..context import DeliveryContext
-from .group_scan import GroupScan, scan_groups
-from .run_queue import RunQueue
-from .scheduler import Entry, Group, Terms, order_groups
+from .run_queue import GroupScan, RunQueue
+from .scheduler import Entry, Terms, order_groups
 
 MIN_LIFETIME = 1.0
 """Seconds until a run queue is replaced."""
@@ -50,14 +48,6 @@ def save_run_queue(context: DeliveryContext, workspace: OutboxWorkspace, queue: 
     workspace.save(using=context.using, update_fields=changed)
 
 
-def scan_for_groups(
-    context: DeliveryContext, workspace: OutboxWorkspace, queue: RunQueue, excluded: Collection[Group]
-) -> GroupScan:
-    """Scan the workspace's groups. ``excluded`` are groups that must not be sealed now."""
-    queue.arrival_rates = workspace.known_arrival_rates()
-    return scan_groups(context, queue, excluded=excluded, slots=_terms(context, queue).slots)
-
-
 def choose_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> None:
     """Refill the run queue with the groups to seal next. Resting groups are left out."""
     now = context.clock.now().timestamp()
@@ -69,6 +59,11 @@ def choose_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) ->
 def spare_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> list[Entry]:
     """Return further groups to try if nothing of the run queue could be sealed, resting ones included."""
     return queue.spare_groups(scan.groups, _terms(context, queue), MAX_SPARE_GROUPS)
+
+
+def max_queue_length(context: DeliveryContext, queue: RunQueue) -> int:
+    """Return how many entries the next run queue may have."""
+    return _terms(context, queue).slots
 
 
 def _terms(context: DeliveryContext, queue: RunQueue) -> Terms:

@@ -52,6 +52,16 @@ class ResumePoint(NamedTuple):
     """0 if it is not known."""
 
 
+class GroupScan(NamedTuple):
+    """The result of a scan."""
+
+    groups: list[WaitingGroup]
+    oldest: dict[Group, ResumePoint]
+    """Where the pending records of each group begin."""
+    seconds: float
+    """How long the scan took."""
+
+
 @dataclass(slots=True)
 class RunQueue:
     """The entries, and the memory that helps to make the next ones. Times are seconds since the epoch."""

@@ -9,12 +9,12 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.delivery.scanning import scan_groups
 from evermuse_outbox.delivery.scheduling import (
     choose,
     choose_groups,
     load_run_queue,
     save_run_queue,
-    scan_for_groups,
 )
 from evermuse_outbox.delivery.scheduling.scheduler import Reason
 from evermuse_outbox.delivery.sealing import sealing_lock
@@ -188,7 +188,7 @@ def test_a_run_queue_is_longer_after_a_slow_scan(small_requests, alias):
     with sealing_lock(small_requests) as workspace:
         queue = load_run_queue(small_requests, workspace)
         queue.lifetime = 2.5
-        scan = scan_for_groups(small_requests, workspace, queue, excluded=())
+        scan = scan_groups(small_requests, workspace, queue, excluded=())
         choose_groups(small_requests, queue, scan)
     assert len(queue.entries) == 25
 

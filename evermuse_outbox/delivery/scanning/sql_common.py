@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ....models import OutboxRecord
+from ...models import OutboxRecord
 
 TABLE = OutboxRecord._meta.db_table
 INDEX = "evermuse_record_pending"

@@ -14,11 +14,19 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import connections
 
-from ...models import OutboxRecord
+from ...models import OutboxRecord, OutboxWorkspace
 from ..context import DeliveryContext
-from . import sql
-from .run_queue import ResumePoint, RunQueue
-from .scheduler import Group, WaitingGroup, groups_to_count
+from ..scheduling import (
+    Group,
+    GroupScan,
+    ResumePoint,
+    RunQueue,
+    WaitingGroup,
+    groups_to_count,
+    max_queue_length,
+)
+from .sql import counts_query, groups_query
+from .sql_common import TABLE, CountedGroup, Query
 
 MAX_GROUPS = 5_000
 """Groups that one scan reads at most. With more groups, the next scan continues after the last one."""
@@ -28,16 +36,6 @@ COUNTED_AT_ONCE = 16
 
 EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 """Before any record was enqueued, in every time zone."""
-
-
-class GroupScan(NamedTuple):
-    """The result of a scan."""
-
-    groups: list[WaitingGroup]
-    oldest: dict[Group, ResumePoint]
-    """Where the pending records of each group begin."""
-    seconds: float
-    """How long the scan took."""
 
 
 class OldestRecord(NamedTuple):
@@ -55,21 +53,26 @@ class PendingCount(NamedTuple):
 
 
 def scan_groups(
-    context: DeliveryContext, queue: RunQueue, *, excluded: Collection[Group], slots: int
+    context: DeliveryContext,
+    workspace: OutboxWorkspace,
+    queue: RunQueue,
+    *,
+    excluded: Collection[Group],
 ) -> GroupScan:
     """Scan the groups of the workspace and learn their arrival rates. Needs the sealing lock.
 
     Args:
         context: the delivery context.
+        workspace: the locked row of the workspace, which stores the arrival rates.
         queue: the run queue; its resume points, arrival rates and scan position are used and updated.
         excluded: groups that must not be sealed now.
-        slots: the length of the run queue. When as many full groups are known, no more are looked for.
     """
+    queue.arrival_rates = workspace.known_arrival_rates()
     started, now = context.clock.monotonic(), context.clock.now()
     oldest = {row.group: row.at for row in _read_oldest(context, queue) if row.group not in excluded}
     ages = {group: (now - at.enqueued_at) / timedelta(seconds=1) for group, at in oldest.items()}
     groups = queue.describe_groups(ages, context.settings.max_batch_records)
-    full = _count_full_requests(context, queue, groups, oldest, slots)
+    full = _count_full_requests(context, queue, groups, oldest, max_queue_length(context, queue))
     groups = [waiting._replace(full_requests=full.get(waiting.group, 0)) for waiting in groups]
     return GroupScan(groups, oldest, context.clock.monotonic() - started)
 
@@ -79,7 +82,7 @@ def read_groups(
 ) -> list[OldestRecord]:
     """Return the groups with pending records after the group ``after``, at most ``limit``, in the index's order."""
     vendor = connections[context.using].vendor
-    query = sql.groups_query(vendor, context.workspace_name, after, limit, resume_points)
+    query = groups_query(vendor, context.workspace_name, after, limit, resume_points)
     parse = _datetime_parser(context)
     return [
         OldestRecord((kind, product), ResumePoint(parse(enqueued_at), pk))
@@ -98,10 +101,10 @@ def count_pending(
     groups = list(limits)
     points = [resume_points.get(group, beginning) for group in groups]
     counted = [
-        sql.CountedGroup(*group, limits[group], _adapt_datetime(context, point.enqueued_at), point.pk)
+        CountedGroup(*group, limits[group], _adapt_datetime(context, point.enqueued_at), point.pk)
         for group, point in zip(groups, points, strict=True)
     ]
-    query = sql.counts_query(connections[context.using].vendor, context.workspace_name, counted)
+    query = counts_query(connections[context.using].vendor, context.workspace_name, counted)
     parse = _datetime_parser(context)
     return {
         groups[position]: PendingCount(count, parse(enqueued_at))
@@ -145,7 +148,7 @@ def _count_full_requests(
     return full
 
 
-def _rows(context: DeliveryContext, query: sql.Query) -> list[Any]:
+def _rows(context: DeliveryContext, query: Query) -> list[Any]:
     statement, parameters = query
     with connections[context.using].cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -162,7 +165,7 @@ def _datetime_parser(context: DeliveryContext) -> Any:
     """Return a function that converts this database's value as Django does."""
     connection = connections[context.using]
     field = OutboxRecord._meta.get_field("enqueued_at")
-    column = field.get_col(sql.TABLE)
+    column = field.get_col(TABLE)
     converters = [*connection.ops.get_db_converters(column), *field.get_db_converters(connection)]
 
     def parse(value: Any) -> Any:

@@ -1,22 +1,16 @@
-"""The SQL of the group scan: one module for each database.
-
-It must not be used for anything else; every other query of the package goes through the ORM.
-Its public interface is ``groups_query`` and ``counts_query``, which choose the module by the database's vendor.
+"""Choose the SQL of the group scan by the database's vendor.
 
 Django's ORM has no recursive query and no LATERAL join. Without them, a database reads every pending record to find the
-groups among them.
+groups among them. So this one query is raw SQL, with one module for each database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..run_queue import ResumePoint
-from ..scheduler import Group
-from . import mysql, postgresql, sqlite
-from .common import INDEX, TABLE, CountedGroup, Query
-
-__all__ = ["INDEX", "TABLE", "CountedGroup", "Query", "counts_query", "groups_query"]
+from ..scheduling import Group, ResumePoint
+from . import sql_mysql, sql_postgresql, sql_sqlite
+from .sql_common import CountedGroup, Query
 
 
 def groups_query(
@@ -29,11 +23,11 @@ def groups_query(
     """
     match vendor:
         case "postgresql":
-            return postgresql.groups_query(workspace, after, limit, resume_points)
+            return sql_postgresql.groups_query(workspace, after, limit, resume_points)
         case "sqlite":
-            return sqlite.groups_query(workspace, after, limit)
+            return sql_sqlite.groups_query(workspace, after, limit)
         case _:
-            return mysql.groups_query(workspace, after, limit)
+            return sql_mysql.groups_query(workspace, after, limit)
 
 
 def counts_query(vendor: str, workspace: str, groups: Sequence[CountedGroup]) -> Query:
@@ -43,8 +37,8 @@ def counts_query(vendor: str, workspace: str, groups: Sequence[CountedGroup]) ->
     """
     match vendor:
         case "postgresql":
-            return postgresql.counts_query(workspace, groups)
+            return sql_postgresql.counts_query(workspace, groups)
         case "sqlite":
-            return sqlite.counts_query(workspace, groups)
+            return sql_sqlite.counts_query(workspace, groups)
         case _:
-            return mysql.counts_query(workspace, groups)
+            return sql_mysql.counts_query(workspace, groups)

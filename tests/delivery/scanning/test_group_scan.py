@@ -8,7 +8,8 @@ import pytest
 from django.db import connections
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.scheduling import ResumePoint, choose, group_scan, sql
+from evermuse_outbox.delivery.scanning import group_scan, sql, sql_common
+from evermuse_outbox.delivery.scheduling import ResumePoint, choose
 from evermuse_outbox.delivery.scheduling.run_queue import FULL_SCAN_INTERVAL
 from evermuse_outbox.models import OutboxGroup, OutboxRecord, OutboxWorkspace, group_key
 from tests.records import record
@@ -176,10 +177,10 @@ def test_a_group_scan_reads_only_the_index(context, alias):
     with connection.cursor() as cursor:
         if connection.vendor != "sqlite":
             table = "TABLE" if connection.vendor == "mysql" else ""
-            cursor.execute(f"ANALYZE {table} {sql.TABLE}")
+            cursor.execute(f"ANALYZE {table} {sql_common.TABLE}")
         explain = {"sqlite": "EXPLAIN QUERY PLAN"}.get(connection.vendor, "EXPLAIN")
         query, parameters = sql.groups_query(connection.vendor, context.workspace_name, ("", ""), 100, {})
         cursor.execute(f"{explain} {query}", parameters)
         plan = "\n".join(str(row) for row in cursor.fetchall())
-    assert sql.INDEX in plan
+    assert sql_common.INDEX in plan
     assert INDEX_ONLY[connection.vendor](plan), plan

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..run_queue import ResumePoint
-from ..scheduler import Group
-from .common import PENDING, TABLE, CountedGroup, Query
+from ..scheduling import Group, ResumePoint
+from .sql_common import PENDING, TABLE, CountedGroup, Query
 
 FIRST_OF_GROUP = "ORDER BY type, product_id, enqueued_at, id LIMIT 1"
 

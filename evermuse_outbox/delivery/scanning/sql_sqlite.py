@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..scheduler import Group
-from .common import PENDING, TABLE, CountedGroup, Query, union_of_counts
+from ..scheduling import Group
+from .sql_common import PENDING, TABLE, CountedGroup, Query, union_of_counts
 
 FIRST_OF_GROUP = "ORDER BY type, product_id, enqueued_at, id LIMIT 1"
 

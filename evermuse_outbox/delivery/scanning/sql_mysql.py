@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..scheduler import Group
-from .common import INDEX, PENDING, TABLE, CountedGroup, Query, union_of_counts
+from ..scheduling import Group
+from .sql_common import INDEX, PENDING, TABLE, CountedGroup, Query, union_of_counts
 
 INDEX_HINT = f"FORCE INDEX ({INDEX})"
 
