@@ -30,8 +30,8 @@ from evermuse_outbox.models import (
     WorkspaceState,
 )
 from evermuse_outbox.sandbox import Sandbox
-from tests.rows import batch_in, group, record_in
 from tests.records import record
+from tests.rows import batch_in, group, record_in
 
 ROOT = Path(__file__).resolve().parent.parent
 

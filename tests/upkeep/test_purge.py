@@ -15,8 +15,8 @@ from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.upkeep import PurgeProgress, purge_old_rows, purge_one_run
 from evermuse_outbox.upkeep import purge as purging
-from tests.rows import batch_in, record_in
 from tests.records import make_invalid, record
+from tests.rows import batch_in, record_in
 
 DAY = 86_400
 

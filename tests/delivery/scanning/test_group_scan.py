@@ -12,9 +12,8 @@ from evermuse_outbox.delivery.scanning import group_scan, sql, sql_common
 from evermuse_outbox.delivery.scheduling import ResumePoint, choose
 from evermuse_outbox.delivery.scheduling.run_queue import FULL_SCAN_INTERVAL
 from evermuse_outbox.models import OutboxGroup, OutboxRecord, OutboxWorkspace, group_key
+from tests.delivery.queues import HOT, enqueue_in_group, seal, stored_queue
 from tests.records import record
-
-from .helpers import HOT, enqueue_in_group, seal, stored_queue
 
 
 def test_a_group_scan_finds_every_group_with_its_oldest_record(context, clock, sandbox):

@@ -20,9 +20,8 @@ from evermuse_outbox.delivery.scheduling.scheduler import Reason
 from evermuse_outbox.delivery.sealing import sealing_lock
 from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
 from tests.delivery.helpers import seal_all
+from tests.delivery.queues import HOT, enqueue_in_group, seal, stored_queue
 from tests.records import enqueue
-
-from .helpers import HOT, enqueue_in_group, seal, stored_queue
 
 
 def test_hot_and_small_groups_do_not_starve_each_other(small_requests, clock):

@@ -13,9 +13,8 @@ from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.delivery.scheduling import has_work
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
+from tests.delivery.queues import HOT, enqueue_in_group, seal, stored_queue
 from tests.records import record
-
-from .helpers import HOT, enqueue_in_group, seal, stored_queue
 
 
 def has_resume_point(query):

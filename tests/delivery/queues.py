@@ -1,4 +1,4 @@
-"""Steps that the scheduling tests share."""
+"""Steps that the tests of scanning and scheduling share."""
 
 from __future__ import annotations
 

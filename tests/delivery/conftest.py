@@ -1,4 +1,4 @@
-"""The context that the scheduling tests share."""
+"""The context that the tests of scanning and scheduling share."""
 
 from __future__ import annotations
 
