@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
 
-class _KeepLineBreaks(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Django's help format, except that the line breaks of the examples are kept."""
+class _KeepLineBreaks(DjangoHelpFormatter):
+    """Django's help format, except that texts with line breaks, such as the examples, are not wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" not in text:
+            return super()._fill_text(text, width, indent)
+        return "".join(f"{indent}{line}" for line in text.splitlines(keepends=True))
 
 
 class CommandWithExamples(BaseCommand):

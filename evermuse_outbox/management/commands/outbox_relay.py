@@ -50,9 +50,8 @@ class Command(CommandWithExamples):
 
     examples = (
         "examples:\n"
-        "  manage.py outbox_relay                         run until a signal stops it, for instance under systemd\n"
-        "  manage.py outbox_relay & manage.py outbox_drain\n"
-        "                                                 send everything that is pending, and wait for it\n"
+        "  manage.py outbox_relay   run until a signal stops it, for instance under systemd\n"
+        "  manage.py outbox_drain   in another shell: wait until it has sent everything\n"
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -12,7 +12,7 @@ from django.template.defaultfilters import filesizeformat
 
 from ...conf import get_settings
 from ...insight import collect_status, explain_record
-from ...models import OutboxRecord, WorkspaceState
+from ...models import BatchState, OutboxRecord, RecordState, WorkspaceState
 from .. import CommandWithExamples
 
 BAR_LENGTH = 40
@@ -61,12 +61,12 @@ class Command(CommandWithExamples):
         return f"{record} is {record.get_state_display()}. {explain_record(record)}"
 
     def _print_table(self, figures: dict[str, Any]) -> None:
-        for title in ("records", "batches"):
+        for title, states in (("records", RecordState), ("batches", BatchState)):
             self.stdout.write(self.style.MIGRATE_HEADING(title.capitalize()))
             highest = max(figures[title].values()) or 1
             for state, count in figures[title].items():
                 bar = "█" * (-(-count * BAR_LENGTH // highest))  # rounded up, so that one record is visible
-                self.stdout.write(f"  {state:<11}{count:>12,}  {bar}")
+                self.stdout.write(f"  {states(state).label:<11}{count:>12,}  {bar}")
         age = figures["oldest_unsent_seconds"]
         self.stdout.write(f"Oldest unsent record: {'none' if age is None else f'{age:,.1f} s'}")
         self._print_workspaces(figures["workspaces"])
