@@ -103,12 +103,12 @@ class OutboxThrottle(models.Model):
 
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)
     next_slot_at = models.FloatField(_("next slot"), default=0)
-    blocked_until = models.FloatField(_("held until"), default=0)
-    min_latency = models.FloatField(_("quickest answer of late"), null=True)
-    min_latency_candidate = models.FloatField(_("quickest answer of this epoch"), null=True)
-    latency_samples = models.PositiveIntegerField(_("sends of this epoch"), default=0)
-    permits = models.JSONField(_("requests of the last second"), default=list)
-    lock_count = models.PositiveBigIntegerField(_("times asked"), default=0)
+    blocked_until = models.FloatField(_("blocked until"), default=0)
+    min_latency = models.FloatField(_("minimum latency"), null=True)
+    min_latency_candidate = models.FloatField(_("minimum latency of this window"), null=True)
+    latency_samples = models.PositiveIntegerField(_("sends of this window"), default=0)
+    permits = models.JSONField(_("permits of the last second"), default=list)
+    lock_count = models.PositiveBigIntegerField(_("times locked"), default=0)
 
     now: float  # set only on rows from `read_state`
 

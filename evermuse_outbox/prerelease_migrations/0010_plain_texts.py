@@ -205,4 +205,34 @@ class Migration(migrations.Migration):
                 verbose_name="typical completion time",
             ),
         ),
+        migrations.AlterField(
+            model_name="outboxthrottle",
+            name="blocked_until",
+            field=models.FloatField(default=0, verbose_name="blocked until"),
+        ),
+        migrations.AlterField(
+            model_name="outboxthrottle",
+            name="min_latency",
+            field=models.FloatField(null=True, verbose_name="minimum latency"),
+        ),
+        migrations.AlterField(
+            model_name="outboxthrottle",
+            name="min_latency_candidate",
+            field=models.FloatField(null=True, verbose_name="minimum latency of this window"),
+        ),
+        migrations.AlterField(
+            model_name="outboxthrottle",
+            name="latency_samples",
+            field=models.PositiveIntegerField(default=0, verbose_name="sends of this window"),
+        ),
+        migrations.AlterField(
+            model_name="outboxthrottle",
+            name="permits",
+            field=models.JSONField(default=list, verbose_name="permits of the last second"),
+        ),
+        migrations.AlterField(
+            model_name="outboxthrottle",
+            name="lock_count",
+            field=models.PositiveBigIntegerField(default=0, verbose_name="times locked"),
+        ),
     ]
