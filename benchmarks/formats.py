@@ -3,8 +3,8 @@
     pip install email-validator     # optional: without it, its rows are left out.
     python -m benchmarks formats
 
-The first table has validated records per second of CPU time, for a record with three participants and one attachment. The second
-table has every sample on which a library and ``validate`` decide differently.
+The first table has validated records per second of CPU time. The record has three participants and one attachment.
+The second table has every sample on which a library and ``validate`` decide differently.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ would stop at a list that is too long and not report the errors inside it.
 
 E-mail addresses and URIs are checked with regular expressions, because the libraries differ from the published
 formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, email-validator rejects ``ann@host``. With
-email-validator, ``validate`` also drops from 72,000 to 13,000 records per second (``python -m benchmarks formats``).
+email-validator, ``validate`` also drops from 72,000 to 13,000 records per CPU second (``python -m benchmarks formats``).
 """
 
 from collections.abc import Callable, Mapping
