@@ -5,8 +5,9 @@ loads in a quarter of the time of pydantic's classes. Maximum lengths of lists s
 would stop at a list that is too long and not report the errors inside it.
 
 E-mail addresses and URIs are checked with regular expressions, because the libraries differ from the published
-formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, email-validator rejects ``ann@host``. With
-email-validator, ``validate`` also drops from 72,000 to 13,000 records per CPU second (``python -m benchmarks formats``).
+formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, email-validator rejects ``ann@host``.
+With email-validator, ``validate`` also drops from 72,000 to 13,000 records per second of CPU time
+(``python -m benchmarks formats``).
 """
 
 from collections.abc import Callable, Mapping
