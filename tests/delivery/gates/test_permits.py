@@ -14,7 +14,7 @@ from evermuse_outbox.ratelimit import Admission, Reservation, ThrottleUnavailabl
 
 
 class ScriptedThrottle:
-    """A throttle whose next slot is ``slot`` seconds away. Then a permit is free after the given ``waits``."""
+    """A throttle with its next slot in ``slot`` seconds. Then a permit is free after the given ``waits``."""
 
     def __init__(self, slot, *waits):
         self.slot = slot

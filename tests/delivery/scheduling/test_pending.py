@@ -1,4 +1,4 @@
-"""Pending records are read from the resume point of their group, and none is lost or read twice."""
+"""Pending records are read from the resume point of their group, and each is read once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.delivery.scheduling import has_work
+from evermuse_outbox.delivery.sending import give_back
 from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from tests.delivery.queues import HOT, enqueue_in_group, seal, stored_queue
-from tests.records import record
+from tests.records import enqueue, record
 
 
 def has_resume_point(query):
@@ -79,6 +80,18 @@ def test_a_small_request_is_not_delayed_by_many_blocked_records_before_it(small_
     clock.move(1)
     enqueue_in_group(context, 1, HOT, first=99, age=1)
     assert f"{HOT}-99" in seal_next(context).body.decode()
+
+
+def test_there_is_work_while_a_record_is_pending_or_a_batch_is_due(context, alias, clock):
+    assert not has_work(context)
+    enqueue(alias, 1)
+    assert has_work(context)
+    sealed = seal_next(context)
+    assert not has_work(context), "the batch is leased"
+    give_back(context, sealed)
+    assert has_work(context)
+    OutboxBatch.objects.using(alias).update(due_at=clock.now() + timedelta(seconds=1))
+    assert not has_work(context), "the batch is not due yet"
 
 
 @pytest.mark.parametrize("similar_name", ["Shop", "shöp", "shop "])

@@ -1,4 +1,4 @@
-"""The lease of a batch: which batch is leased next, how a lease ends, and a batch whose payloads were altered."""
+"""The lease of a batch: which batch is leased next, how a lease ends, and batches with altered payloads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_batch_is_sent_only_if_the_answer_arrives_within_the_lease(context, al
     assert not has_time_to_send(context, sealed)
 
 
-def test_a_batch_whose_payloads_were_altered_is_never_sent(context, alias, sandbox, clock):
+def test_a_batch_with_altered_payloads_is_never_sent(context, alias, sandbox, clock):
     (row,) = enqueue(alias, 1)
     sandbox.fail_next(Fault.server_error())
     relay(context, 1)

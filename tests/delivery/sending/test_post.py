@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from evermuse_outbox.delivery.loop import relay
+from evermuse_outbox.delivery.loop import relay, seal_next
+from evermuse_outbox.delivery.sending import post
+from evermuse_outbox.evermuse.api import Accepted
 from evermuse_outbox.models import BatchState, OutboxAttempt
 from evermuse_outbox.sandbox import Fault
-from tests.delivery.helpers import batches
+from tests.delivery.helpers import batches, sent_keys
 from tests.records import enqueue
+
+
+def test_a_post_returns_the_outcome_and_the_attempt_and_changes_no_row(context, alias, sandbox, clock):
+    enqueue(alias, 1)
+    sealed = seal_next(context)
+    outcome, attempt = post(context, sealed, "permit")
+    (remote,) = sandbox.batches()
+    assert outcome == Accepted(remote.id, 1, 0, 0, ())
+    assert (attempt.call, attempt.started_at, attempt.outcome, attempt.status) == (
+        "ingest",
+        clock.now(),
+        "accepted",
+        202,
+    )
+    assert sent_keys(sandbox) == [sealed.batch.key]
+    assert batches(alias)[0].state == BatchState.SENDING
+    assert not OutboxAttempt.objects.using(alias).exists()
 
 
 def test_the_format_hint_of_a_type_is_a_query_parameter(context, alias, sandbox, outbox_settings, reopen):

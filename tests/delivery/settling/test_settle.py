@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from django.db import ProgrammingError
 
+from evermuse_outbox.delivery.context import Attempt
+from evermuse_outbox.delivery.gates import back_off
 from evermuse_outbox.delivery.loop import poll, relay, seal_next
+from evermuse_outbox.delivery.settling import settle_batch
 from evermuse_outbox.evermuse.api import Accepted
 from evermuse_outbox.models import BatchState, WorkspaceQuerySet, WorkspaceState
 from evermuse_outbox.sandbox import Fault
@@ -98,6 +101,15 @@ def test_a_lost_lease_changes_nothing(context, alias, sandbox, clock):
     relay(context, 60)
     assert batches(alias)[0].state == BatchState.ACCEPTED
     assert sent_keys(sandbox) == [sealed.batch.key]
+
+
+def test_an_outcome_without_a_post_does_not_resume_the_workspace(context, alias, clock):
+    enqueue(alias, 1)
+    sealed = seal_next(context)
+    back_off(context, "HTTP 503", 0)
+    settle_batch(context, sealed, Accepted("remote", 1, 0, 0, ()), Attempt("ingest", clock.now(), "accepted"))
+    assert batches(alias)[0].state == BatchState.ACCEPTED
+    assert workspace(alias).state == WorkspaceState.BACKING_OFF
 
 
 def test_the_answer_is_written_even_if_the_workspace_cannot_be(context, alias, monkeypatch):
