@@ -37,7 +37,7 @@ migrations: $(VENV)/.ready  ## Check that no migration is missing
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 docs: $(VENV)/.ready  ## Build the documentation into site/, with warnings as errors
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict
 
 dist: $(VENV)/.ready  ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build

@@ -87,7 +87,7 @@ def page_of(source: Path, docs: Path) -> str:
 def anchor_of(text: str, source: Path, page: str) -> str:
     """Return the anchor of the line that defines the name in the link's text; empty where it has no name."""
     match = NAME.search(text)
-    if match is None or source.suffix != ".py" or match["name"].endswith(".py"):
+    if match is None or source.suffix != ".py" or source.name == "__init__.py":
         return ""
     lines = definitions_of(source)
     if match["name"] not in lines:
