@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings as project
+from django.db import connections
 
 from evermuse_outbox.delivery.context import Clock, open_context
 from evermuse_outbox.ratelimit import Admission, Reservation
+from tests.models.state_changes import illegal_changes, start_recording, stop_recording
 from tests.services import HOW, missing
 
 ALIASES = ("default", "postgres", "mariadb")
@@ -33,6 +35,20 @@ def _database(alias, transaction):
     if alias not in project.DATABASES:
         marks = [pytest.mark.skip(reason=f"no {alias}: {HOW[alias]}")]
     return pytest.param(alias, id={"default": "sqlite"}.get(alias, alias), marks=marks)
+
+
+@pytest.fixture
+def only_legal_changes(alias):
+    """Check after the test that it made only those changes of state that the models' transitions allow.
+
+    SQLite alone records them; the code that makes them is the same on every database.
+    """
+    if connections[alias].vendor != "sqlite":
+        yield
+        return
+    start_recording(alias)
+    yield
+    assert illegal_changes(stop_recording(alias)) == set()
 
 
 class FreeThrottle:

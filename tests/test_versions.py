@@ -480,5 +480,5 @@ def stage(alias, clock, outbox_settings, monkeypatch):
         sandbox.stop()
 
 
-def test_the_latest_version_wins_in_any_order_of_events(alias, stage):
+def test_the_latest_version_wins_in_any_order_of_events(alias, stage, only_legal_changes):
     run_state_machine_as_test(lambda: Versions(alias, stage), settings=PLAYS)

@@ -84,14 +84,18 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         self._change_locked("pause", row.pk, blocked_until=until, reason=reason, advice=advice)
 
     def clear(self, row: OutboxGroup, now: datetime) -> int:
-        """Change suspected → (no row), paused → cleared: a record was accepted. Return how many groups changed."""
-        rows = self.filter(pk=row.pk)
-        if row.state == GroupState.SUSPECTED and (deleted := rows._clear_suspected()):
-            return deleted
-        return rows._change_state("clear_paused", since=now, blocked_until=None)
+        """End the suspicion or the pause of a group, because a record was accepted. Return how many groups changed."""
+        is_suspected = row.state == GroupState.SUSPECTED
+        return (is_suspected and self.clear_suspected(row)) or self.clear_paused(row, now)
 
-    def _clear_suspected(self) -> int:
-        return self.filter(TRANSITIONS["clear_suspected"].source_condition()).delete()[0]
+    def clear_suspected(self, row: OutboxGroup) -> int:
+        """Suspected → (no row). Return how many groups changed."""
+        suspected = self.filter(TRANSITIONS["clear_suspected"].source_condition(), pk=row.pk)
+        return suspected.delete()[0]
+
+    def clear_paused(self, row: OutboxGroup, now: datetime) -> int:
+        """Paused → cleared. Return how many groups changed."""
+        return self.filter(pk=row.pk)._change_state("clear_paused", since=now, blocked_until=None)
 
     def resume(self) -> int:
         """Forget what was counted: any → (no row). Return how many groups were in trouble."""

@@ -33,7 +33,6 @@ WRITES = {
     "_block",
     "_change_locked",
     "_change_state",
-    "_clear_suspected",
     "_end_accepted",
     "_settle",
 }

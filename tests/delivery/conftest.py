@@ -1,8 +1,15 @@
-"""The context that the tests of scanning and scheduling share."""
+"""Fixtures that the tests of the delivery share. Each test also checks that it made only legal changes of state."""
 
 from __future__ import annotations
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def check_changes_of_state(request):
+    """Use ``only_legal_changes`` in each test with a database."""
+    if "alias" in request.fixturenames:
+        request.getfixturevalue("only_legal_changes")
 
 
 @pytest.fixture

@@ -216,6 +216,19 @@ def test_needed_records_do_not_hide_deletable_ones(context, alias, clock, monkey
     assert not OutboxRecord.rows.using(alias).filter(pk=free.pk).exists()
 
 
+def test_a_discarded_record_stays_with_its_batch(context, alias, clock):
+    """Evermuse may still report errors by position, so the position of each record must be known."""
+    open_batch = batch_in(alias, "accepted", remote_id="r", next_poll_at=clock.now())
+    discarded = record_in(alias, "discarded", open_batch)
+    OutboxRecord.rows.using(alias).update(enqueued_at=clock.now() - timedelta(days=20))
+    assert purge_old_rows(alias, context.clock, 14) == 0
+    assert OutboxRecord.rows.using(alias).get() == discarded
+    ended = {"state": "complete", "next_poll_at": None, "finished_at": clock.now() - timedelta(days=20)}
+    OutboxBatch.objects.using(alias).update(**ended)
+    assert purge_old_rows(alias, context.clock, 14) == 1
+    assert count(OutboxBatch, alias) == 0
+
+
 def test_listing_calls_are_deleted_by_age_and_other_attempts_with_their_batch(
     context, alias, clock, monkeypatch
 ):

@@ -1,0 +1,124 @@
+"""Changes of state of workspaces, on every database: the circuit breaker, its probes, and the claims of reads."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from evermuse_outbox.models import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceState
+from evermuse_outbox.models.workspace import MAX_ARRIVAL_RATES, TRANSITIONS
+from tests.models.rows import NOW
+
+SOON, LATER = NOW + timedelta(seconds=10), NOW + timedelta(minutes=1)
+
+BLOCKS = {
+    "pause": lambda rows, until: rows.pause("default", until, "reason"),
+    "throttle": lambda rows, until: rows.throttle("default", until, "reason"),
+    "back_off": lambda rows, until: rows.back_off("default", 0, until, "reason"),
+    "back_off_uncounted": lambda rows, until: rows.back_off_uncounted("default", until, "reason"),
+}
+
+
+def workspaces(alias):
+    return OutboxWorkspace.objects.using(alias)
+
+
+def add(alias, state="active", **columns):
+    return workspaces(alias).create(name="default", state=state, **columns)
+
+
+def test_every_transition_has_a_method_that_is_tested_here():
+    assert set(BLOCKS) | {"resume"} == set(TRANSITIONS)
+    assert all(hasattr(OutboxWorkspace.objects, name) for name in TRANSITIONS)
+
+
+@pytest.mark.parametrize("method", BLOCKS)
+@pytest.mark.parametrize("state", list(WorkspaceState))
+def test_a_block_starts_from_any_state_but_keeps_a_longer_retry_after(alias, method, state):
+    add(alias, state, blocked_until=None if state == "active" else SOON)
+    assert BLOCKS[method](workspaces(alias), LATER)
+    row = workspaces(alias).get()
+    assert (row.state, row.blocked_until, row.reason) == (TRANSITIONS[method].target, LATER, "reason")
+    workspaces(alias).throttle("default", LATER, "429")
+    assert not BLOCKS[method](workspaces(alias), SOON)
+    assert workspaces(alias).get().blocked_until == LATER
+
+
+def test_requests_that_failed_together_count_as_one_failure(alias):
+    add(alias)
+    assert workspaces(alias).back_off("default", 0, SOON, "HTTP 503")
+    assert not workspaces(alias).back_off("default", 0, LATER, "HTTP 503")
+    row = workspaces(alias).get()
+    assert (row.failures, row.blocked_until) == (1, SOON)
+    assert workspaces(alias).back_off_uncounted("default", LATER, "Redis")
+    assert workspaces(alias).get().failures == 1
+
+
+@pytest.mark.parametrize("state", list(WorkspaceState))
+def test_a_send_resumes_any_block_that_is_over(alias, state):
+    add(alias, state, blocked_until=None if state == "active" else NOW, failures=2)
+    assert workspaces(alias).resume("default", NOW) == 1
+    row = workspaces(alias).get()
+    assert (row.state, row.blocked_until, row.failures) == (WorkspaceState.ACTIVE, None, 0)
+    assert workspaces(alias).resume("default", NOW) == 0
+
+
+def test_resume_keeps_a_retry_after_that_is_not_over(alias):
+    add(alias, "throttled", blocked_until=LATER)
+    assert workspaces(alias).resume("default", NOW) == 0
+    assert workspaces(alias).get().state == WorkspaceState.THROTTLED
+
+
+def test_after_failed_sends_a_read_does_not_resume(alias):
+    add(alias, "backing_off", blocked_until=NOW, failures=1)
+    assert workspaces(alias).resume("default", NOW, sent=False) == 0
+    workspaces(alias).update(failures=0)
+    assert workspaces(alias).resume("default", NOW, sent=False) == 1
+
+
+def test_a_probe_is_claimed_once_and_ended_only_while_it_lasts(alias):
+    row = add(alias, "paused", blocked_until=NOW)
+    assert workspaces(alias).claim_probe(row, LATER)
+    assert not workspaces(alias).claim_probe(row, LATER)
+    assert not workspaces(alias).end_probe("default", SOON, NOW)
+    assert workspaces(alias).end_probe("default", LATER, NOW)
+    assert workspaces(alias).get().blocked_until == NOW
+
+
+def test_one_process_reads_at_a_time(alias):
+    assert workspaces(alias).can_read("default", NOW)
+    assert not workspaces(alias).claim_read("default", NOW, LATER)  # there is no row yet
+    workspaces(alias).ensure_row("default")
+    assert workspaces(alias).claim_read("default", NOW, LATER)
+    assert not workspaces(alias).can_read("default", NOW)
+    assert not workspaces(alias).claim_read("default", NOW, LATER)
+    assert not workspaces(alias).end_read("default", SOON, NOW, 1.5)
+    assert workspaces(alias).end_read("default", LATER, SOON, 1.5)
+    row = workspaces(alias).get()
+    assert (row.next_read_at, row.typical_completion_seconds) == (SOON, 1.5)
+    assert workspaces(alias).can_read("default", SOON)
+
+
+def test_a_next_read_in_the_far_future_is_ignored(alias):
+    add(alias, next_read_at=NOW + MAX_READ_INTERVAL + timedelta(seconds=1))
+    assert workspaces(alias).claim_read("default", NOW, LATER)
+
+
+def test_the_highest_arrival_rates_are_remembered():
+    row = OutboxWorkspace(name="default")
+    row.remember_arrival_rates({("message", str(number)): number for number in range(MAX_ARRIVAL_RATES + 5)})
+    rates = row.known_arrival_rates()
+    assert len(rates) == MAX_ARRIVAL_RATES
+    assert min(rates.values()) == 5
+    row.arrival_rates = {"not": "readable"}
+    assert row.known_arrival_rates() == {}
+
+
+@pytest.mark.commits
+def test_locking_creates_the_row(alias):
+    from django.db import transaction
+
+    with transaction.atomic(using=alias):
+        assert workspaces(alias).lock_for_sealing("default").pk == "default"
+    assert workspaces(alias).get().state == WorkspaceState.ACTIVE
