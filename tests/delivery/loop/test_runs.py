@@ -1,4 +1,4 @@
-"""The relay: how long it runs, and when it starts more senders."""
+"""Relay runs: how long they last, and when they start more senders."""
 
 from __future__ import annotations
 
