@@ -14,7 +14,7 @@ from evermuse_outbox.evermuse.api import RecordError, Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep import purge_old_rows
+from evermuse_outbox.upkeep.purge import purge
 from tests.delivery.polling.test_poll import accept_batches, batch_states
 from tests.records import make_invalid, record
 
@@ -43,8 +43,8 @@ def test_an_older_page_never_overwrites_a_newer_status(context, alias, sandbox, 
 def test_a_page_from_before_completion_changes_nothing_after_it(context, alias, sandbox, clock):
     accept_batches(context, alias, 1)
     stale = OutboxBatch.objects.using(alias).get()
-    told = Status(stale.remote_id, "COMPLETE", 1, 0, 0, (), attachment_status="IN_PROGRESS")
-    apply_statuses(context, [(stale, told)])
+    complete = Status(stale.remote_id, "COMPLETE", 1, 0, 0, (), attachment_status="IN_PROGRESS")
+    apply_statuses(context, [(stale, complete)])
     before = OutboxBatch.objects.using(alias).values().get()
     assert (before["state"], before["next_poll_at"] is None) == (BatchState.COMPLETE, False)
     clock.move(10)
@@ -99,8 +99,21 @@ def test_unnamed_rejections_are_isolated(context, alias, sandbox, clock):
     relay(context, 60)
     batch = OutboxBatch.objects.using(alias).get()
     apply_status(context, batch, Status(batch.remote_id, "COMPLETE", 3, 1, 1, ()))
-    made = OutboxBatch.objects.using(alias).order_by("pk").values_list("state", "record_count")
-    assert list(made) == [(BatchState.ISOLATING, 4), (BatchState.SEALED, 2)]
+    batches = OutboxBatch.objects.using(alias).order_by("pk").values_list("state", "record_count")
+    assert list(batches) == [(BatchState.ISOLATING, 4), (BatchState.SEALED, 2)]
+
+
+def test_errors_of_more_records_than_were_rejected_reject_none_of_them(context, alias, sandbox, clock):
+    """The answer does not say which of the two records was rejected, so both may be good."""
+    outbox.enqueue_many((record(n) for n in range(4)), using=alias)
+    relay(context, 60)
+    batch = OutboxBatch.objects.using(alias).get()
+    errors = (RecordError(0, "BAD", "no"), RecordError(2, "BAD", "no"))
+    apply_status(context, batch, Status(batch.remote_id, "COMPLETE", 3, 1, 2, errors))
+    records = OutboxRecord.objects.using(alias)
+    assert not records.filter(state="rejected").exists()
+    batches = OutboxBatch.objects.using(alias).order_by("pk").values_list("state", "record_count")
+    assert list(batches) == [(BatchState.ISOLATING, 4), (BatchState.SEALED, 2)]
 
 
 def test_an_unnamed_rejection_in_a_batch_of_one_rejects_its_record(context, alias, sandbox, clock):
@@ -119,12 +132,34 @@ def test_after_the_last_resend_named_records_are_rejected_and_the_others_go_on(
     outbox.enqueue_many((record(n) for n in range(3)), using=alias)
     relay(context, 60)
     batch = OutboxBatch.objects.using(alias).get()
-    told = (RecordError(1, "BROKEN", "cannot be read"),)
-    apply_status(context, batch, Status(batch.remote_id, "FAILED", 3, 0, 1, told))
+    errors = (RecordError(1, "BROKEN", "cannot be read"),)
+    apply_status(context, batch, Status(batch.remote_id, "FAILED", 3, 0, 1, errors))
     rows = OutboxRecord.objects.using(alias).order_by("pk")
     assert [row.state for row in rows] == ["in_flight", "rejected", "in_flight"]
     assert (rows[1].rejections.get().code, rows[1].rejections.get().message) == ("FAILED", "cannot be read")
     assert OutboxBatch.objects.using(alias).get(parent=batch).record_count == 2
+
+
+def test_after_the_last_resend_resends_are_counted_from_zero(
+    context, alias, sandbox, clock, outbox_settings, reopen
+):
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_RESENDS=1)
+    context = reopen()
+    outbox.enqueue_many((record(n) for n in range(3)), using=alias)
+    resends = []
+    for _ in range(3):
+        clock.move(600)
+        relay(context, 60)
+        batch = OutboxBatch.objects.using(alias).get(state=BatchState.ACCEPTED)
+        resends.append((batch.resends, batch.record_count))
+        errors = (RecordError(0, "BROKEN", "cannot be read"),)
+        apply_status(context, batch, Status(batch.remote_id, "FAILED", batch.record_count, 0, 1, errors))
+    # The second failure rejects the named record. The third one is again the first of the other two records.
+    assert resends == [(0, 3), (1, 3), (0, 2)]
+    last = OutboxBatch.objects.using(alias).latest("pk")
+    assert (last.state, last.resends, last.record_count) == (BatchState.SEALED, 1, 2)
+    states = OutboxRecord.objects.using(alias).order_by("pk").values_list("state", flat=True)
+    assert list(states) == ["rejected", "in_flight", "in_flight"]
 
 
 def test_a_position_means_the_same_record_after_a_retry_of_another(context, alias, sandbox, clock):
@@ -141,7 +176,7 @@ def test_a_position_means_the_same_record_after_a_retry_of_another(context, alia
 
 @pytest.mark.parametrize("how", ["discard", "supersede"])
 def test_a_position_names_no_record_after_a_purge_of_another(context, alias, sandbox, clock, how):
-    """Sent after it had waited for longer than the retention, so that it may go as soon as it is set aside."""
+    """The records waited longer than the retention before they were sent, so the closed one is purged at once."""
     rows = [outbox.enqueue(record(n), using=alias) for n in range(4)]
     make_invalid(rows[0])
     clock.move(20 * 86_400)
@@ -155,7 +190,7 @@ def test_a_position_names_no_record_after_a_purge_of_another(context, alias, san
     else:
         retry_records(alias, [rows[0].pk])
         first.update(closed_as="superseded")
-    purge_old_rows(alias, context.clock, 14)
+    purge(alias, context.clock, 14)
     errors = (RecordError(0, "BAD", "no"), RecordError(2, "LATE", "no"))
     apply_status(context, batch, Status(batch.remote_id, "COMPLETE", 2, 2, 2, errors))
     states = dict(OutboxRecord.objects.using(alias).values_list("pk", "state"))
