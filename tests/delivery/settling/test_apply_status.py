@@ -14,7 +14,7 @@ from evermuse_outbox.evermuse.api import RecordError, Status
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep.purge import purge
+from evermuse_outbox.upkeep import purge_old_rows
 from tests.delivery.polling.test_poll import accept_batches, batch_states
 from tests.records import make_invalid, record
 
@@ -190,7 +190,7 @@ def test_a_position_names_no_record_after_a_purge_of_another(context, alias, san
     else:
         retry_records(alias, [rows[0].pk])
         first.update(closed_as="superseded")
-    purge(alias, context.clock, 14)
+    purge_old_rows(alias, context.clock, 14)
     errors = (RecordError(0, "BAD", "no"), RecordError(2, "LATE", "no"))
     apply_status(context, batch, Status(batch.remote_id, "COMPLETE", 2, 2, 2, errors))
     states = dict(OutboxRecord.objects.using(alias).values_list("pk", "state"))
