@@ -81,14 +81,13 @@ def illegal_changes(changes: set[Change]) -> set[Change]:
 
 
 def _triggers() -> list[tuple[str, str, str, str]]:
-    """Return model, event, and the SQL of the states before and after. Only groups begin and end as a transition."""
+    """Return model, event, and the SQL of the states before and after.
+
+    INSERT is not recorded, because tests create rows in any state. Only groups end by a DELETE that is a transition.
+    """
     state = {name: machine.state.format for name, machine in MACHINES.items()}
     updates = [(name, "UPDATE", state[name](row="OLD"), state[name](row="NEW")) for name in MACHINES]
-    return [
-        *updates,
-        ("OutboxGroup", "INSERT", f"'{NO_ROW}'", "NEW.state"),
-        ("OutboxGroup", "DELETE", "OLD.state", f"'{NO_ROW}'"),
-    ]
+    return [*updates, ("OutboxGroup", "DELETE", "OLD.state", f"'{NO_ROW}'")]
 
 
 def _execute(alias: str, sql: str) -> list[tuple[str, ...]]:

@@ -62,9 +62,9 @@ def test_blocked_records_are_read_again(small_requests, clock):
         enqueued_at=clock.now() - timedelta(seconds=3)
     )
     assert seal(context) == HOT
-    OutboxBatch.objects.using(context.using).filter(record_count=3).update(
-        state="complete", remote_id="r", lease_token=None, leased_until=None
-    )
+    batch = OutboxBatch.objects.using(context.using).get(record_count=3)
+    assert OutboxBatch.objects.using(context.using).accept(batch, remote_id="r")
+    assert OutboxBatch.objects.using(context.using).complete([batch.pk]) == 1
     assert seal(context) == HOT
     waiting = OutboxRecord.rows.using(context.using).pending().filter(payload__contains="newer")
     assert not waiting.exists(), "the blocked records lie after the resume point, not before it"
