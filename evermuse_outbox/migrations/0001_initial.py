@@ -487,7 +487,7 @@ class Migration(migrations.Migration):
                 (
                     "workspace",
                     models.CharField(
-                        help_text="The workspace whose API key sends it.",
+                        help_text="The workspace that sends the record.",
                         max_length=64,
                         verbose_name="workspace",
                     ),

@@ -79,7 +79,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return self.sendable(workspace).filter(due_at__lte=now).order_by("due_at", "pk")
 
     def polled(self, workspace: str) -> BatchQuerySet:
-        """Return the batches whose status at Evermuse can still change."""
+        """Return the batches that Evermuse may still change."""
         return self.filter(workspace=workspace, next_poll_at__isnull=False)
 
     def poll_due(self, workspace: str, now: datetime) -> BatchQuerySet:
@@ -94,7 +94,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return polled.filter(listing_cursor=cursor)
 
     def lease_expired(self, now: datetime) -> BatchQuerySet:
-        """Return the batches whose worker has not settled them in time."""
+        """Return the batches with an expired lease: their worker has not settled them in time."""
         return self.filter(state=BatchState.SENDING, leased_until__lt=now)
 
     def leased(self, batch: OutboxBatch) -> BatchQuerySet:

@@ -112,7 +112,7 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
 
 
 class OutboxGroup(models.Model):
-    """One ``_type`` and ``_product_id`` of a workspace whose last batches were refused in full."""
+    """One ``_type`` and ``_product_id`` of a workspace: its last batches were refused in full."""
 
     # A hash of the three names, because a database may ignore case when it compares text. Evermuse does not.
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)

@@ -1,6 +1,6 @@
 """Conditions and settings that lead a query planner to the intended index.
 
-A queue changes faster than its statistics. A table whose rows were all delivered yesterday is all pending now, and a
+A queue changes faster than its statistics. Yesterday all rows of a table were delivered, and now all are pending. A
 new table has no statistics at all. A planner that trusts them reads a million pending rows to find a thousand ids.
 """
 

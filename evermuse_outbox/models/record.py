@@ -90,7 +90,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self.filter(closed_as__isnull=True, batch_id__in=OutboxBatch.objects.open().values("pk"))
 
     def delivered(self) -> RecordQuerySet:
-        """Return the records whose batch Evermuse has completed."""
+        """Return the records in a batch that Evermuse has completed."""
         return self.filter(closed_as__isnull=True, batch__state=BatchState.COMPLETE)
 
     def rejected(self) -> RecordQuerySet:
@@ -116,13 +116,13 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def blocking_older(self) -> RecordQuerySet:
         """Return the versions that Evermuse has, may have had or will get: an older version must not follow them."""
-        # A superseded record may have been in a batch whose 202 did not name the records that it accepted.
+        # A superseded record may have been in a batch that was accepted in part, by a 202 that did not name the parts.
         superseded = Q(closed_as=RecordState.SUPERSEDED)
         failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
         return self.filter(Q(closed_as__isnull=True) | superseded | failed)
 
     def sole_versions(self) -> RecordQuerySet:
-        """Return the records whose identity has no other version, in any state."""
+        """Return the records without another version of their identity, in any state."""
         others = OutboxRecord.rows.filter(identity=OuterRef("identity")).exclude(pk=OuterRef("pk"))
         # LIMIT keeps this a look-up for each record; without it, planners join with the complete table.
         return self.filter(IsNull(Subquery(others.order_by().values("pk")[:1]), True))
@@ -208,7 +208,7 @@ class OutboxRecord(models.Model):
     """One record of the host: an Integration Envelope, stored as the exact line that is sent."""
 
     workspace = models.CharField(
-        _("workspace"), max_length=64, help_text=_("The workspace whose API key sends it.")
+        _("workspace"), max_length=64, help_text=_("The workspace that sends the record.")
     )
     type = models.CharField(_("type"), max_length=32)
     product_id = models.CharField(_("product id"), max_length=128)

@@ -47,7 +47,7 @@ class UnexpectedState(Exception):
 
 
 class StateQuerySet(models.QuerySet[M]):
-    """A QuerySet whose model has a column ``state``."""
+    """A QuerySet of a model with a column ``state``."""
 
     transitions: ClassVar[Mapping[str, Transition]] = {}
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from .transitions import ANY, StateQuerySet, Transition
 
 MAX_ARRIVAL_RATES = 2_000
-"""Number of groups whose arrival rate a workspace remembers."""
+"""Number of arrival rates that a workspace remembers, one for each group."""
 
 MAX_READ_INTERVAL = timedelta(hours=1)
 """A next read further away than this comes from a clock that was set back, and is ignored."""

@@ -152,7 +152,7 @@ class Migration(migrations.Migration):
             model_name="outboxrecord",
             name="workspace",
             field=models.CharField(
-                help_text="The workspace whose API key sends it.", max_length=64, verbose_name="workspace"
+                help_text="The workspace that sends the record.", max_length=64, verbose_name="workspace"
             ),
         ),
         migrations.AlterField(

@@ -31,7 +31,7 @@ def maintain_all(clock: Clock) -> None:
 def forget_groups(using: str, clock: Clock) -> int:
     """Delete the rows of groups that are out of trouble; return how many.
 
-    These are paused groups without pending records, and other groups whose last trouble is older than ``CLEARED_FOR``.
+    These are paused groups without pending records, and other groups without trouble for ``CLEARED_FOR``.
     """
     rows = OutboxGroup.objects.using(using)
     outdated = rows.exclude(state=GroupState.PAUSED).filter(since__lt=clock.now() - CLEARED_FOR)

@@ -1,4 +1,4 @@
-"""Insert new records with statements whose text is built once.
+"""Insert new records with statements that are built once for each process.
 
 ``save()`` and ``bulk_create`` build their statement anew for each row and ask each field for its value. That costs a
 host about as much as the INSERT itself (``benchmarks/enqueue.py``). So this package writes SQL: ``postgresql`` for
