@@ -19,6 +19,7 @@ from ..models import (
 )
 
 AS_FAST_AS_ALLOWED = "the workers send as fast as the rate limit of the API key allows"
+AFTER_CORRECTION = "Correct the cause, then retry it."
 
 
 def explain_record(record: OutboxRecord) -> str:
@@ -47,7 +48,8 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.SENDING:
             until = _format(batch.leased_until)
             return (
-                f"A worker is sending it or waits for a permit of the rate limit; its lease ends at {until}."
+                f"A worker is sending it or waits for a permit of the rate limit; its lease ends at {until}. "
+                "After that, another worker sends it."
             )
         case BatchState.ACCEPTED:
             state, next_poll = batch.remote_status or "no state yet", _format(batch.next_poll_at)
@@ -74,7 +76,7 @@ def explain_workspace(row: OutboxWorkspace) -> str:
         return "Active."
     state = row.get_state_display().capitalize()
     if row.blocked_until is None:
-        return f"{state} because: {_sentence(row.reason)}"
+        return f"{state} because: {_sentence(row.reason)} The next worker tries again."
     return (
         f"{state} until {_format(row.blocked_until)} because: {_sentence(row.reason)} Then it is tried again."
     )
@@ -103,7 +105,8 @@ def _explain_pending(record: OutboxRecord) -> str:
     settings = get_settings()
     if record.workspace not in settings.workspaces:
         return (
-            f"Waiting: the settings have no workspace {record.workspace!r}, so no worker sends this record."
+            f"Waiting: the settings have no workspace {record.workspace!r}, so no worker sends this record. "
+            "It is sent when WORKSPACES has that workspace again."
         )
     if workspace := _explain_blocked_workspace(record):
         return f"Waiting, because its workspace does not send. {workspace}"
@@ -114,7 +117,10 @@ def _explain_pending(record: OutboxRecord) -> str:
     if paused := group.filter(state=GroupState.PAUSED, contract=contract).first():
         return f"Waiting, because its group is paused. {explain_group(paused)}"
     if blocker := _batch_with_older_version(record):
-        return f"Waiting for batch #{blocker.pk}, which contains an older version of the same record."
+        return (
+            f"Waiting for batch #{blocker.pk}, which contains an older version of the same record. "
+            "It is sent when that batch has ended."
+        )
     lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
     if lingers_until > timezone.now():
         return f"Waiting until {_format(lingers_until)} for other records of its group (LINGER)."
@@ -144,11 +150,10 @@ def _batch_with_older_version(record: OutboxRecord) -> OutboxBatch | None:
 def _explain_rejected(record: OutboxRecord) -> str:
     rejection = record.rejections.order_by("-pk").first()
     if rejection is None:
-        return "No reason was recorded."
+        return f"Rejected; no reason was recorded. {AFTER_CORRECTION}"
     where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
     text = f"Rejected{where} at {_format(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
-    older = _explain_older_versions(record)
-    return f"{_sentence(text)}{older}" if older else text
+    return f"{_sentence(text)}{_explain_older_versions(record)} {AFTER_CORRECTION}"
 
 
 def _explain_older_versions(record: OutboxRecord) -> str:

@@ -56,7 +56,10 @@ def test_pending_while_an_older_version_is_sent(alias):
     blocker = batch_in(alias, BatchState.IN_DOUBT)
     OutboxRecord.rows.using(alias).filter(pk=older.pk).update(batch=blocker)
     newer = outbox.enqueue(record(1), using=alias)
-    expected = f"Waiting for batch #{blocker.pk}, which contains an older version of the same record."
+    expected = (
+        f"Waiting for batch #{blocker.pk}, which contains an older version of the same record. "
+        "It is sent when that batch has ended."
+    )
     assert explain_record(newer) == expected
     type(blocker).objects.using(alias).filter(pk=blocker.pk).update(state=BatchState.SPLIT)
     assert "older version" not in explain_record(newer)
@@ -73,7 +76,8 @@ def test_pending_in_a_paused_workspace(alias):
 def test_pending_in_a_workspace_that_is_not_in_the_settings(alias):
     row = record_in(alias, "pending", workspace="gone")
     assert explain_record(row) == (
-        "Waiting: the settings have no workspace 'gone', so no worker sends this record."
+        "Waiting: the settings have no workspace 'gone', so no worker sends this record. "
+        "It is sent when WORKSPACES has that workspace again."
     )
 
 
@@ -84,7 +88,7 @@ def test_in_flight(alias):
     batch = batch_in(alias, BatchState.SENDING, leased_until=AT)
     assert explain_record(record_in(alias, "pending", batch)) == (
         f"In batch #{batch.pk}. A worker is sending it or waits for a permit of the rate limit; "
-        f"its lease ends at {SHOWN}."
+        f"its lease ends at {SHOWN}. After that, another worker sends it."
     )
 
 
@@ -100,25 +104,33 @@ def test_rejected_with_the_latest_message(alias):
     row = record_in(alias, "rejected", batch)
     reject(alias, row, message="the first time")
     reject(alias, row, batch)
-    assert explain_record(row) == f"Rejected in batch #{batch.pk} at {SHOWN}. INVALID: data is required"
+    assert explain_record(row) == (
+        f"Rejected in batch #{batch.pk} at {SHOWN}. INVALID: data is required. Correct the cause, then retry it."
+    )
 
 
 def test_rejected_without_a_request(alias):
     row = record_in(alias, "rejected")
     reject(alias, row)
-    assert explain_record(row) == f"Rejected at {SHOWN}. INVALID: data is required"
+    assert explain_record(row) == (
+        f"Rejected at {SHOWN}. INVALID: data is required. Correct the cause, then retry it."
+    )
 
 
 def test_rejected_with_its_batch(alias):
     batch = batch_in(alias, BatchState.FAILED)
     row = record_in(alias, "rejected", batch)
-    reject(alias, row, batch, message="Evermuse says FAILED: disk full")
+    reject(alias, row, batch, message="Evermuse reports FAILED: disk full")
     assert explain_record(row).startswith(f"Rejected in batch #{batch.pk} at {SHOWN}. ")
-    assert explain_record(row).endswith("Evermuse says FAILED: disk full")
+    assert explain_record(row).endswith(
+        "Evermuse reports FAILED: disk full. Correct the cause, then retry it."
+    )
 
 
 def test_rejected_without_a_reason(alias):
-    assert explain_record(record_in(alias, "rejected")) == "No reason was recorded."
+    assert explain_record(record_in(alias, "rejected")) == (
+        "Rejected; no reason was recorded. Correct the cause, then retry it."
+    )
 
 
 def test_superseded(alias):
@@ -223,7 +235,7 @@ def test_a_workspace_that_does_not_send(alias, state, word):
         f"{word} until {SHOWN} because: 401: the key is wrong. Then it is tried again."
     )
     row.blocked_until = None
-    assert explain_workspace(row) == f"{word} because: 401: the key is wrong."
+    assert explain_workspace(row) == (f"{word} because: 401: the key is wrong. The next worker tries again.")
 
 
 def test_an_active_workspace(alias):
@@ -280,5 +292,5 @@ def test_a_rejected_version_is_explained_on_both_records(alias):
     )
     assert explain_record(of.get(pk=newer.pk)).endswith(
         f"data is required. The older version, record #{older.pk}, was superseded and is not sent either. "
-        f"Evermuse still has an older version, record #{delivered.pk}."
+        f"Evermuse still has an older version, record #{delivered.pk}. Correct the cause, then retry it."
     )

@@ -39,7 +39,7 @@ class ReadRun:
         typical_seconds: how long Evermuse takes for a batch, 0 if unknown.
         is_busy: whether the read takes a permit from a send.
         requests: requests made; two if a failed listing is followed by a read of one batch.
-        reported: batches whose status the read brought.
+        reported: batches in the answers.
     """
 
     typical_seconds: float

@@ -79,7 +79,7 @@ def _read_page(context: DeliveryContext, batch: OutboxBatch, cursor: str | None)
 def _unowned_matches(
     context: DeliveryContext, batch: OutboxBatch, starts: list[datetime], page: Page
 ) -> list[Status]:
-    """Return the listed batches that match and whose id is not stored on any batch of ours."""
+    """Return the listed batches that match and that no batch of ours has as its ``remote_id``."""
     matches = [status for status in page.statuses if _is_match(context, batch, starts, status)]
     ids = [status.remote_id for status in matches]
     owned = {

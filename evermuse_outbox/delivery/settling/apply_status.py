@@ -73,7 +73,7 @@ def fail_accepted_batch(
     """Change accepted → failed and send the batch's records again under a new key. Call it inside a transaction.
 
     After ``MAX_RESENDS`` resends, the records that ``status`` names are rejected, or all if it names none. The other
-    records go on in a batch whose resends are counted from zero.
+    records go on in a new batch with a new count of resends.
     """
     lock_for_sealing(context)
     columns = _reported_columns(status) if status else {}

@@ -23,7 +23,7 @@ MAX_REQUESTS_PER_BATCH = 1.05
 
 
 class BusyThrottle:
-    """A throttle whose next slot is always taken, until ``is_free`` is set."""
+    """A throttle without a free slot, until ``is_free`` is set."""
 
     def __init__(self, inner):
         self.inner = inner

@@ -219,7 +219,7 @@ def test_the_next_cursor(clock, cursor, age, answer, newest_age, next_cursor):
 
 
 def test_the_clocks_of_hosts_may_differ(workspace, alias):
-    """The older batches come from a host whose clock is five minutes ahead."""
+    """The older batches come from a host with a clock that is five minutes ahead."""
     workspace.send(250)
     for batch in OutboxBatch.objects.using(alias).order_by("pk")[:150]:
         ahead = batch.accepted_at + timedelta(minutes=5)

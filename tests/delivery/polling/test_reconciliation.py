@@ -31,7 +31,7 @@ DAY = 86_400
 
 @pytest.fixture
 def context(context, alias, sandbox, outbox_settings, reopen):
-    """Return a context whose settings name this database alone."""
+    """Return a context with settings that name this database alone."""
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", DATABASES=[alias])
     return dataclasses.replace(context, settings=get_settings())
 
