@@ -15,11 +15,11 @@ from django.db import connections
 from evermuse_outbox.delivery.sending import lease_due
 from evermuse_outbox.upkeep import rescue_batches
 from tests.conftest import _database
-from tests.crash.nursery import Nursery
-from tests.crash.points import Points
+from tests.crash.crash_points import Points
+from tests.crash.process_supervisor import Nursery
+from tests.crash.scenario_run import Stage
 from tests.crash.scenarios import SCENARIOS
-from tests.crash.sites import sites
-from tests.crash.stage import Stage
+from tests.crash.write_sites import sites
 
 pytestmark = pytest.mark.long
 

@@ -20,7 +20,7 @@ from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import rescue_batches
 from tests.records import record
-from tests.versions import OnTheClock, RolledBack
+from tests.versions_model import OnTheClock, RolledBack
 
 pytestmark = pytest.mark.commits
 

@@ -50,7 +50,7 @@ from evermuse_outbox.models.batch import OPEN
 from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import purge_old_rows, rescue_batches
-from tests.versions import (
+from tests.versions_model import (
     GOOD,
     HEAVY,
     HEAVY_BYTES,

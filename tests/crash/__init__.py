@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.crash.stage", "tests.crash.scenarios", "tests.crash.life")
+pytest.register_assert_rewrite("tests.crash.scenario_run", "tests.crash.scenarios", "tests.crash.environment")

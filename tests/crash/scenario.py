@@ -8,7 +8,7 @@ from typing import Any
 
 from evermuse_outbox.sandbox import Fault
 
-from .life import Life, Play
+from .environment import Life, Play
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.common.databases import fresh_database
 from evermuse_outbox.sandbox import Fault, Sandbox
-from tests.e2e.stack import ROOT, Stack, environment, wait_until
+from tests.e2e.host_processes import ROOT, Stack, environment, wait_until
 from tests.e2e.test_workers import needs
 from tests.services import POSTGRES_URL, REDIS_URL
 
@@ -69,7 +69,7 @@ def sandbox():
 def host(tmp_path, sandbox):
     with fresh_database(POSTGRES_URL, tmp_path, "e2e") as url:
         variables = {
-            "DJANGO_SETTINGS_MODULE": "tests.e2e.impatient",
+            "DJANGO_SETTINGS_MODULE": "tests.e2e.short_timeouts",
             "DATABASE_URL": url,
             "CELERY_BROKER_URL": REDIS_URL,
             "REDIS_URL": REDIS_URL,

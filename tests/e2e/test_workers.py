@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.common.databases import fresh_database
 from evermuse_outbox.sandbox import Sandbox
-from tests.e2e.stack import Stack, environment
+from tests.e2e.host_processes import Stack, environment
 from tests.services import HOW, MARIADB_URL, POSTGRES_URL, RABBITMQ_URL, REDIS_URL
 
 pytestmark = pytest.mark.e2e

@@ -6,6 +6,6 @@ will answer, are the arguments. The docstring says what is under way.
 """
 
 from ..scenario import SCENARIOS, Scenario
-from . import hosts, isolating, polling, sending, upkeep
+from . import hosts, isolation, polling, sending, upkeep
 
-__all__ = ["SCENARIOS", "Scenario", "hosts", "isolating", "polling", "sending", "upkeep"]
+__all__ = ["SCENARIOS", "Scenario", "hosts", "isolation", "polling", "sending", "upkeep"]

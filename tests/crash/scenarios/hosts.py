@@ -9,7 +9,7 @@ from evermuse_outbox import outbox
 from evermuse_outbox.operations import retry_records
 from tests.records import record
 
-from ..life import Life
+from ..environment import Life
 from ..scenario import scenario
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evermuse_outbox.delivery.loop import seal_next
 
-from ..life import Life
+from ..environment import Life
 from ..scenario import scenario
 from .polling import many_accepted_before
 

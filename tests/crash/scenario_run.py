@@ -17,8 +17,8 @@ from django.db import transaction
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.sandbox import Sandbox
 
-from .life import Life
-from .nursery import End, Nursery
+from .environment import Life
+from .process_supervisor import End, Nursery
 from .scenario import Scenario
 from .steps import Step
 

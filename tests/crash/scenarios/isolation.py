@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evermuse_outbox.sandbox import Fault
 
-from ..life import Life
+from ..environment import Life
 from ..scenario import scenario
 
 

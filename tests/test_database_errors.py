@@ -23,7 +23,7 @@ from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import rescue_batches
-from tests.ailments import Ailing, run
+from tests.database_faults import Ailing, run
 from tests.records import record
 
 pytestmark = pytest.mark.commits

@@ -1,7 +1,7 @@
 """A process that bears processes: each plays one scenario and dies, or stops, where it is told.
 
 It has one thread and no connection of its own, so that a fork costs little and shares nothing.
-Run as ``python -m tests.crash.nursery``; orders and answers are lines of JSON.
+Run as ``python -m tests.crash.process_supervisor``; orders and answers are lines of JSON.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _live(order: dict[str, Any], told: Any) -> None:
 def _play(order: dict[str, Any], steps: Steps) -> None:
     from django.db import connections
 
-    from .life import Life
+    from .environment import Life
     from .scenarios import SCENARIOS
 
     scenario = SCENARIOS[order["scenario"]]
