@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: the databases, the local Evermuse, and a channel with a clock of its own."""
+"""Fixtures that many tests share: the databases, the sandbox, and a delivery context with a clock of its own."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from django.db import connections
 
 from evermuse_outbox.delivery.context import Clock, open_context
 from evermuse_outbox.ratelimit import Admission, Reservation
-from tests.models.state_changes import illegal_changes, start_recording, stop_recording
-from tests.services import HOW, missing
+from tests.services import HOW_TO_START, missing_services
 
 ALIASES = ("default", "postgres", "mariadb")
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What could not be tested here, a line a service."""
-    for line in missing():
+    """Report each service that this machine does not have, in a line of its own."""
+    for line in missing_services():
         terminalreporter.write_line(line, yellow=True)
 
 
 def pytest_generate_tests(metafunc):
-    """A test that asks for ``alias`` runs once on each database that is there."""
+    """Run a test with the argument ``alias`` once on each database; skip it where the database is missing."""
     if "alias" in metafunc.fixturenames:
         transaction = metafunc.definition.get_closest_marker("commits") is not None
-        metafunc.parametrize("alias", [_database(alias, transaction) for alias in ALIASES])
+        metafunc.parametrize("alias", [database_param(alias, transaction) for alias in ALIASES])
 
 
-def _database(alias, transaction):
+def database_param(alias, transaction):
+    """Return the pytest parameter of one database; ``transaction`` means that the test commits."""
     marks = [pytest.mark.django_db(transaction=transaction, databases=[alias, "default"])]
     if alias not in project.DATABASES:
-        marks = [pytest.mark.skip(reason=f"no {alias}: {HOW[alias]}")]
+        marks = [pytest.mark.skip(reason=f"no {alias}: {HOW_TO_START[alias]}")]
     return pytest.param(alias, id={"default": "sqlite"}.get(alias, alias), marks=marks)
 
 
@@ -52,33 +52,33 @@ def only_legal_changes(alias):
 
 
 class FreeThrottle:
-    """Every slot at once; remembers what it was asked."""
+    """A throttle that gives each slot and permit at once, until it is blocked. It counts the slots."""
 
     def __init__(self):
         self.slots = 0
-        self.held_for = 0.0
+        self.blocked_for = 0.0
 
     def wait(self):
-        return self.held_for
+        return self.blocked_for
 
     def reserve(self, patience):
-        if self.held_for:
-            return Reservation(self.held_for, taken=False)
+        if self.blocked_for:
+            return Reservation(self.blocked_for, taken=False)
         self.slots += 1
         return Reservation(0.0, taken=True)
 
     def acquire(self):
-        return Admission(self.held_for, None) if self.held_for else Admission(0.0, "permit")
+        return Admission(self.blocked_for, None) if self.blocked_for else Admission(0.0, "permit")
 
     def release(self, permit, *, is_send):
         pass
 
     def block(self, seconds):
-        self.held_for = seconds
+        self.blocked_for = seconds
 
 
 class FakeClock:
-    """Stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     def __init__(self):
         self.at = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -103,7 +103,7 @@ def clock():
 
 @pytest.fixture
 def sandbox(clock):
-    """A local Evermuse over real HTTP whose batches live by the test's clock and that never throttles."""
+    """A sandbox over real HTTP that uses the test's clock and never throttles."""
     from evermuse_outbox.sandbox import Sandbox
 
     with Sandbox(rate_limit=100_000, clock=lambda: clock.at.timestamp()) as running:
@@ -112,7 +112,7 @@ def sandbox(clock):
 
 @pytest.fixture
 def outbox_settings(settings):
-    """Changes keys of EVERMUSE_OUTBOX for one test."""
+    """Return a function that changes keys of EVERMUSE_OUTBOX for one test."""
 
     def change(**keys):
         settings.EVERMUSE_OUTBOX = project.EVERMUSE_OUTBOX | keys
@@ -122,7 +122,7 @@ def outbox_settings(settings):
 
 @pytest.fixture
 def context(alias, sandbox, clock, outbox_settings):
-    """The default workspace on one database, talking to the sandbox, on the test's clock, unpaced."""
+    """A delivery context of the default workspace on one database: the sandbox, the test's clock, and no rate limit."""
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox")
     opened = open_context(alias, "default")
     yield dataclasses.replace(opened, throttle=FreeThrottle(), clock=clock.clock())
@@ -131,10 +131,10 @@ def context(alias, sandbox, clock, outbox_settings):
 
 @pytest.fixture
 def reopen(context):
-    """The channel again, after the settings were changed."""
+    """Return a function that opens the delivery context again after the settings were changed."""
 
-    def again():
+    def open_again():
         fresh = open_context(context.using, context.workspace_name)
         return dataclasses.replace(fresh, throttle=context.throttle, clock=context.clock)
 
-    return again
+    return open_again

@@ -1,4 +1,4 @@
-"""Real trouble for a database, brought about from a second connection, and the end of it."""
+"""Real database faults, caused from a second connection, and their end."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ READ_ONLY = {
     "mysql": "SET SESSION TRANSACTION READ ONLY",
     "sqlite": "PRAGMA query_only = on",
 }
-NO_PATIENCE = {
+SHORT_LOCK_TIMEOUT = {
     "postgresql": "SET lock_timeout = '10ms'",
     "mysql": "SET SESSION innodb_lock_wait_timeout = 0",
     "sqlite": "PRAGMA busy_timeout = 0",
 }
-ONE_VIEW = {
+STRICT_SNAPSHOT = {
     "postgresql": ["SET default_transaction_isolation = 'repeatable read'"],
     "mysql": [
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         "SET SESSION innodb_snapshot_isolation = on",
     ],
 }
-FULL = {
+CREATE_DISK_FULL_TRIGGER = {
     "postgresql": """
         CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
@@ -35,7 +35,7 @@ FULL = {
         CREATE TRIGGER is_full BEFORE INSERT ON {} FOR EACH ROW
             SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1021, MESSAGE_TEXT = 'Disk full, waiting for space'""",
 }
-ROOM_AGAIN = {"postgresql": "DROP FUNCTION is_full() CASCADE", "mysql": "DROP TRIGGER is_full"}
+DROP_DISK_FULL_TRIGGER = {"postgresql": "DROP FUNCTION is_full() CASCADE", "mysql": "DROP TRIGGER is_full"}
 
 
 def run(connection, *statements):
@@ -44,156 +44,165 @@ def run(connection, *statements):
             cursor.execute(statement)
 
 
-class Ailing:
-    """One database alias and all that may befall it."""
+class DatabaseFaults:
+    """The faults that can be caused on one database alias.
+
+    ``connection`` is the one of this thread. ``other_connection`` causes faults for it.
+    """
 
     def __init__(self, alias):
         self.alias = alias
-        self.rival = connections[alias].copy()
-        self.rival.inc_thread_sharing()
-        self.others = ThreadPoolExecutor(1)
+        self.other_connection = connections[alias].copy()
+        self.other_connection.inc_thread_sharing()
+        self._other_thread = ThreadPoolExecutor(1)
         self._for_each_connection = []
-        self._is_full = False
-        self._waiting = None
+        self._is_disk_full = False
+        self._waiting_statement = None
         self._has_begun = False
-        self._port = self.own.settings_dict.get("PORT")
+        self._port = self.connection.settings_dict.get("PORT")
         connection_created.connect(self._on_connect)
 
     @property
-    def own(self):
-        """The connection that this thread works with."""
+    def connection(self):
         return connections[self.alias]
 
     @property
     def vendor(self):
-        return self.own.vendor
+        return self.connection.vendor
 
-    def cure(self):
-        """The end of whatever was begun."""
+    def end(self):
+        """End all faults. Options that were set on the connection remain until ``close``."""
         self._for_each_connection = []
-        self.own.settings_dict["PORT"] = self._port
+        self.connection.settings_dict["PORT"] = self._port
         self.unlock()
-        if self._is_full:
-            self._is_full = False
-            run(self.rival, ROOM_AGAIN[self.vendor])
+        if self._is_disk_full:
+            self._is_disk_full = False
+            run(self.other_connection, DROP_DISK_FULL_TRIGGER[self.vendor])
 
     def close(self):
-        self.cure()
+        self.end()
         connection_created.disconnect(self._on_connect)
-        self.others.shutdown()
-        self.rival.close()
-        self.own.close()  # with all that was set on it
+        self._other_thread.shutdown()
+        self.other_connection.close()
+        self.connection.close()  # with all options that were set on it
 
-    # --- what may befall it ---------------------------------------------------------------------------
+    # --- connections ----------------------------------------------------------------------------------
 
     def lose_connection(self):
-        raw = self.own.connection
+        raw = self.connection.connection
         if self.vendor == "postgresql":
-            run(self.rival, f"SELECT pg_terminate_backend({raw.info.backend_pid}, 5000)")
+            run(self.other_connection, f"SELECT pg_terminate_backend({raw.info.backend_pid}, 5000)")
         else:
-            run(self.rival, f"KILL CONNECTION {raw.thread_id()}")
+            run(self.other_connection, f"KILL CONNECTION {raw.thread_id()}")
 
-    def go_away(self):
-        """The connection is lost, and nobody listens where a new one could be had."""
+    def stop_server(self):
+        """Lose the connection, and refuse new ones: the port is changed to one without a server."""
         self.lose_connection()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.own.settings_dict["PORT"] = free.getsockname()[1]
+            self.connection.settings_dict["PORT"] = free.getsockname()[1]
 
-    def become_read_only(self):
-        self._always(READ_ONLY[self.vendor])
+    # --- writes ---------------------------------------------------------------------------------------
 
-    def fill_up(self, table):
+    def make_read_only(self):
+        self._run_on_each_connection(READ_ONLY[self.vendor])
+
+    def fill_disk(self, table):
         if self.vendor == "sqlite":
-            self._always("PRAGMA max_page_count = 1")  # it never goes below what is used already
+            self._run_on_each_connection("PRAGMA max_page_count = 1")  # SQLite raises it to the present size
         else:
-            run(self.rival, FULL[self.vendor].format(table))
-            self._is_full = True
+            run(self.other_connection, CREATE_DISK_FULL_TRIGGER[self.vendor].format(table))
+            self._is_disk_full = True
 
     def prepare(self):
-        """What some trouble needs before a transaction begins."""
+        """Make the changes that a fault needs before a transaction begins."""
         if self.vendor == "sqlite":
-            run(self.own, "VACUUM")  # a full one would fill its free pages first
+            run(self.connection, "VACUUM")  # a full database would use its free pages first
         elif self.vendor == "postgresql":
-            run(self.own, "SET default_transaction_isolation = 'serializable'")
+            run(self.connection, "SET default_transaction_isolation = 'serializable'")
 
-    def lock(self, table):
-        """A rival keeps all rows of the table locked, and nobody waits for long."""
-        run(self.own, NO_PATIENCE[self.vendor])
+    # --- locks ----------------------------------------------------------------------------------------
+
+    def lock_rows(self, table):
+        """Lock all rows of a table from the other connection. This connection does not wait long for a lock."""
+        run(self.connection, SHORT_LOCK_TIMEOUT[self.vendor])
         self._begin()
         if self.vendor != "sqlite":
-            run(self.rival, f"SELECT * FROM {table} FOR UPDATE")
+            run(self.other_connection, f"SELECT * FROM {table} FOR UPDATE")
 
-    def lock_whole(self, table):
-        """A rival lets nobody write to the table, new rows included."""
+    def lock_table(self, table):
+        """Lock a table from the other connection, so that new rows have to wait, too."""
         self._begin()
         if self.vendor == "postgresql":
-            run(self.rival, f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+            run(self.other_connection, f"LOCK TABLE {table} IN EXCLUSIVE MODE")
         elif self.vendor == "mysql":
-            run(self.rival, f"SELECT id FROM {table} WHERE id >= 0 FOR UPDATE")
+            run(self.other_connection, f"SELECT id FROM {table} WHERE id >= 0 FOR UPDATE")
 
-    def wait_for_nobody(self):
-        run(self.own, NO_PATIENCE[self.vendor])
+    def shorten_lock_timeout(self):
+        run(self.connection, SHORT_LOCK_TIMEOUT[self.vendor])
 
     def block(self, statement):
-        """The rival begins to wait for what this thread has locked."""
-        self._waiting = self.others.submit(run, self.rival, statement)
-        # MariaDB looks at a deadlock whoever waits last; PostgreSQL only after a while, and whose was the shorter.
-        until = time.monotonic() + 20
-        while self.vendor == "postgresql" and not self._is_rival_waiting():
-            assert time.monotonic() < until
+        """Let the other connection wait for a lock of this one."""
+        self._waiting_statement = self._other_thread.submit(run, self.other_connection, statement)
+        # MariaDB checks for a deadlock at the statement that waits last. PostgreSQL checks after deadlock_timeout, and
+        # the connection with the shorter one finds the deadlock.
+        deadline = time.monotonic() + 20
+        while self.vendor == "postgresql" and not self._is_other_connection_waiting():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def _is_rival_waiting(self):
-        asked = "SELECT 1 FROM pg_locks WHERE NOT granted AND pid = %s"
-        with self.own.cursor() as cursor:
-            cursor.execute(asked, [self.rival.connection.info.backend_pid])
+    def _is_other_connection_waiting(self):
+        query = "SELECT 1 FROM pg_locks WHERE NOT granted AND pid = %s"
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, [self.other_connection.connection.info.backend_pid])
             return cursor.fetchone() is not None
 
     def unlock(self):
-        """The rival gives all its locks back, once it has had what it waited for."""
-        if self._waiting:
-            self._waiting.result(20)
+        """Release the locks of the other connection, after the lock that it waits for was granted."""
+        if self._waiting_statement:
+            self._waiting_statement.result(20)
         if self._has_begun:
-            run(self.rival, "ROLLBACK")
-        self._waiting, self._has_begun = None, False
+            run(self.other_connection, "ROLLBACK")
+        self._waiting_statement, self._has_begun = None, False
 
-    def keep_one_view(self):
-        """Transactions see the rows as they were at their start, and fail where others have changed them."""
-        run(self.own, *ONE_VIEW[self.vendor])
+    # --- conflicts ------------------------------------------------------------------------------------
 
-    def change(self, table, how):
-        """Others change all rows of the table, after this thread's transaction has begun to look."""
-        run(self.own, f"SELECT COUNT(*) FROM {table}")
-        run(self.rival, f"UPDATE {table} SET {how}")
+    def use_strict_snapshot(self):
+        """Let transactions see the rows as they were at their start, and fail to change rows that changed since."""
+        run(self.connection, *STRICT_SNAPSHOT[self.vendor])
 
-    def be_the_victim(self):
-        """Of a deadlock with the rival, which has more to lose."""
+    def change_rows(self, table, assignment):
+        """Start the snapshot of this connection's transaction; then change all rows of a table from the other one."""
+        run(self.connection, f"SELECT COUNT(*) FROM {table}")
+        run(self.other_connection, f"UPDATE {table} SET {assignment}")
+
+    def become_deadlock_victim(self):
+        """Let this connection be the one that the database rolls back in a deadlock."""
         self._begin()
         if self.vendor == "postgresql":
-            run(self.own, "SET deadlock_timeout = '10ms'")
-        else:
+            run(self.connection, "SET deadlock_timeout = '10ms'")
+        else:  # the transaction with fewer changes is rolled back
             names = ", ".join(f"('{number}')" for number in range(200))
-            run(self.rival, f"INSERT INTO auth_group (name) VALUES {names}")
+            run(self.other_connection, f"INSERT INTO auth_group (name) VALUES {names}")
 
-    def fall_out_of_order(self, read, written):
-        """Between what this thread has read and what it will write comes a rival, the other way round."""
+    def break_serial_order(self, read, written):
+        """Commit a transaction that reads the table that this one writes, and writes the table that it reads."""
         name = "md5(random()::text)"
-        run(self.rival, "BEGIN ISOLATION LEVEL SERIALIZABLE", f"SELECT COUNT(*) FROM {read}")
-        run(self.rival, f"INSERT INTO {written} (name) VALUES ({name})", "COMMIT")
+        run(self.other_connection, "BEGIN ISOLATION LEVEL SERIALIZABLE", f"SELECT COUNT(*) FROM {read}")
+        run(self.other_connection, f"INSERT INTO {written} (name) VALUES ({name})", "COMMIT")
 
     def _begin(self):
         if self._has_begun:
             return
-        if self.vendor == "mysql":  # so that it locks gaps, too
-            run(self.rival, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        run(self.rival, "BEGIN IMMEDIATE" if self.vendor == "sqlite" else "BEGIN")
+        if self.vendor == "mysql":  # REPEATABLE READ also locks gaps
+            run(self.other_connection, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        run(self.other_connection, "BEGIN IMMEDIATE" if self.vendor == "sqlite" else "BEGIN")
         self._has_begun = True
 
-    def _always(self, statement):
+    def _run_on_each_connection(self, statement):
         self._for_each_connection.append(statement)
-        run(self.own, statement)
+        run(self.connection, statement)
 
     def _on_connect(self, connection, **_):
-        if connection.alias == self.alias and connection is not self.rival:
+        if connection.alias == self.alias and connection is not self.other_connection:
             run(connection, *self._for_each_connection)

@@ -1,4 +1,4 @@
-"""Which services this machine has: by URL in the environment, or on their usual local ports."""
+"""The services that this machine has: by URL in the environment, or on their default local ports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 VAR_DIR = Path(tempfile.gettempdir()) / f"evermuse-outbox-tests-{os.getuid()}"
 VAR_DIR.mkdir(exist_ok=True)
 
-HOW = {
+HOW_TO_START = {
     "postgres": "set TEST_POSTGRES_URL or run one on 127.0.0.1:5432 (docker compose up -d postgres)",
     "mariadb": "set TEST_MARIADB_URL or run one on 127.0.0.1:3306 (docker compose up -d mariadb)",
     "redis": "set TEST_REDIS_URL or run one on 127.0.0.1:6379 (docker compose up -d redis)",
@@ -28,12 +28,12 @@ def _mariadb(url: str) -> None:
 
     import pymysql
 
-    at = urlsplit(url)
+    parts = urlsplit(url)
     pymysql.connect(
-        host=at.hostname,
-        port=at.port or 3306,
-        user=unquote(at.username or ""),
-        password=unquote(at.password or ""),
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
         connect_timeout=2,
     ).close()
 
@@ -51,37 +51,44 @@ def _rabbitmq(url: str) -> None:
         connection.connect()
 
 
-def _found(check, variable: str, *usual: str) -> str | None:
-    """The URL in the environment, else the first usual one that answers, else None."""
-    named = os.environ.get(variable)
-    for url in [named] if named else usual:
+def _find_url(check, variable: str, *default_urls: str) -> str | None:
+    """Return the URL in the environment, else the first default URL that answers, else None.
+
+    A service that the environment names must answer.
+    """
+    configured = os.environ.get(variable)
+    for url in [configured] if configured else default_urls:
         try:
             check(url)
         except Exception:
-            if named:
+            if configured:
                 raise
             continue
         return url
     return None
 
 
-POSTGRES_URL = _found(
+POSTGRES_URL = _find_url(
     _postgres,
     "TEST_POSTGRES_URL",
     "postgres://postgres:postgres@127.0.0.1:5432/postgres",
     "postgres://evermuse:evermuse@127.0.0.1:5432/postgres",
 )
-MARIADB_URL = _found(
+MARIADB_URL = _find_url(
     _mariadb,
     "TEST_MARIADB_URL",
     "mysql://root:@127.0.0.1:3306/mysql",
     "mysql://root:evermuse@127.0.0.1:3306/mysql",
 )
-REDIS_URL = _found(_redis, "TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
-RABBITMQ_URL = _found(_rabbitmq, "TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
+REDIS_URL = _find_url(_redis, "TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+RABBITMQ_URL = _find_url(_rabbitmq, "TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 
-def missing() -> list[str]:
-    """A line for each service that is not there, which says how to have it."""
+def missing_services() -> list[str]:
+    """Return a line for each missing service that says how to start it."""
     urls = {"postgres": POSTGRES_URL, "mariadb": MARIADB_URL, "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}
-    return [f"no {name}: what needs it is skipped; {HOW[name]}" for name, url in urls.items() if not url]
+    return [
+        f"no {name}: the tests that need it are skipped; {HOW_TO_START[name]}"
+        for name, url in urls.items()
+        if not url
+    ]

@@ -1,7 +1,7 @@
 """The example project on the databases that this machine has.
 
-``default`` is SQLite, always. ``postgres`` and ``mariadb`` come from ``TEST_POSTGRES_URL`` and
-``TEST_MARIADB_URL``, or are looked for on their usual local ports; what is not there is skipped by name.
+``default`` is always SQLite. ``postgres`` and ``mariadb`` come from ``TEST_POSTGRES_URL`` and ``TEST_MARIADB_URL``, or
+from their default local ports. Tests on a missing database are skipped, and the reason names it.
 """
 
 import os
@@ -24,7 +24,7 @@ if MARIADB_URL:
     DATABASES["mariadb"] = database("TEST_MARIADB_URL", default=MARIADB_URL)
     DATABASES["mariadb"]["TEST"] = {"NAME": f"test_evermuse_{os.getpid()}", "CHARSET": "utf8mb4"}
     if DATABASES["mariadb"]["HOST"] == "127.0.0.1" and "pymysql" in sys.modules:
-        # Each connection would read all the certificates of this machine, for nothing.
+        # Without this, each connection reads all certificates of this machine, although it does not use TLS.
         DATABASES["mariadb"]["OPTIONS"]["ssl_disabled"] = True
 
 CELERY_BROKER_URL = "memory://"

@@ -1,11 +1,12 @@
-"""A process that is killed, or paused, at any step of the pipeline: afterwards everything ends where it should.
+"""A process is killed, or paused, after any step of the delivery: afterwards everything ends as it should.
 
-The steps are not listed here. Each scenario of ``tests/crash/scenarios/`` is played once to see them; then
-it is played again for each step, by a process that kills itself right after it.
+The steps are not listed here. Each scenario of ``tests/crash/scenarios/`` is run once to record them. Then it is run
+again for each step, in a process that kills itself right after that step.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 
 import pytest
@@ -13,66 +14,72 @@ from django.conf import settings as project
 from django.db import connections
 
 from evermuse_outbox.delivery.sending import lease_due
+from evermuse_outbox.models import BatchQuerySet, GroupQuerySet, RecordQuerySet, WorkspaceQuerySet
 from evermuse_outbox.upkeep import rescue_batches
-from tests.conftest import _database
-from tests.crash.crash_points import Points
-from tests.crash.process_supervisor import Nursery
-from tests.crash.scenario_run import Stage
+from tests.conftest import database_param
+from tests.crash.crash_points import CrashPoints
+from tests.crash.process_supervisor import ProcessSupervisor
+from tests.crash.scenario_run import ScenarioRun
 from tests.crash.scenarios import SCENARIOS
-from tests.crash.write_sites import sites
+from tests.crash.write_sites import find_state_changes, find_write_sites
 
 pytestmark = pytest.mark.long
 
-WAKING = [name for name, scenario in SCENARIOS.items() if scenario.wakes]
+PAUSED = [name for name, scenario in SCENARIOS.items() if scenario.is_paused]
 SERVERS = ("postgres", "mariadb")
 
 
 def on_every_database(names, on_servers):
-    """A test for each scenario on SQLite; on a server one for all, for to flush it costs more than to play."""
+    """Parametrize with one test for each scenario on SQLite, and one test for all scenarios on each server.
+
+    After a test, a server's tables are flushed, which takes longer than a scenario.
+    """
     cases = [("default", [name], name) for name in names]
     cases += [(server, on_servers, server) for server in SERVERS]
-    given = [
-        pytest.param(db, played, id=named, marks=_database(db, True).marks) for db, played, named in cases
+    params = [
+        pytest.param(alias, scenarios, id=case_id, marks=database_param(alias, True).marks)
+        for alias, scenarios, case_id in cases
     ]
-    return pytest.mark.parametrize(("database", "names"), given)
+    return pytest.mark.parametrize(("database", "names"), params)
 
 
 @pytest.fixture(scope="session")
-def nursery(django_db_setup):
+def supervisor(django_db_setup):
     names = {alias: str(connections[alias].settings_dict["NAME"]) for alias in project.DATABASES}
-    running = Nursery(names)
+    running = ProcessSupervisor(names)
     yield running
     running.close()
 
 
 @pytest.fixture(scope="session")
-def points():
-    """Where processes are killed in this run."""
-    return Points()
+def crash_points():
+    """Return the crash points of this session."""
+    return CrashPoints()
 
 
 @pytest.fixture(scope="session")
-def pauses():
-    """Where they are paused, in each of the tests that pause them."""
-    return defaultdict(Points)
+def pause_points():
+    """Return the steps after which processes are paused, for each test that pauses them."""
+    return defaultdict(CrashPoints)
 
 
 @pytest.fixture(scope="session")
-def walked():
-    """The lines that each scenario has come to, as far as it was played in this run."""
+def reached_lines():
+    """Return the lines that each scenario has reached, for the scenarios that were run in this session."""
     return {}
 
 
 @pytest.fixture
-def stages(nursery, tmp_path):
-    """The open stages of these scenarios on a database, one after the other, each with its steps."""
+def open_runs(supervisor, tmp_path):
+    """Return a function that opens a run of each scenario in turn and records its steps."""
 
-    def played(names, database):
+    def opened(names, database):
         for name in names:
-            with Stage(SCENARIOS[name], database, nursery, str(tmp_path / "clock")).open() as stage:
-                yield stage, stage.play()
+            run = ScenarioRun(SCENARIOS[name], database, supervisor, str(tmp_path / "clock"))
+            with run.open():
+                yield run, run.record_steps()
 
-    return played
+    return opened
 
 
 def lines_of(steps):
@@ -80,61 +87,71 @@ def lines_of(steps):
 
 
 @on_every_database(SCENARIOS, on_servers=list(SCENARIOS))
-def test_killed_after_any_step(stages, points, walked, database, names):
-    for stage, steps in stages(names, database):
-        walked.setdefault(stage.scenario.name, set()).update(lines_of(steps))
-        stage.restart()
-        stage.check()
-        for number in points.of(stage.scenario, database, steps):
-            with stage.telling("killed", number, steps[number - 1]):
-                stage.kill(after=number)
-                stage.restart()
-                stage.check()
+def test_killed_after_any_step(open_runs, crash_points, reached_lines, database, names):
+    for run, steps in open_runs(names, database):
+        reached_lines.setdefault(run.scenario.name, set()).update(lines_of(steps))
+        run.restart_workers()
+        run.check()
+        for number in crash_points.choose(run.scenario, database, steps):
+            with run.noting("killed", number, steps[number - 1]):
+                run.kill(after=number)
+                run.restart_workers()
+                run.check()
 
 
-@pytest.mark.parametrize("name", WAKING)
+@pytest.mark.parametrize("name", PAUSED)
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_that_wakes_when_all_is_over_changes_nothing(stages, pauses, name):
-    for stage, steps in stages([name], "default"):
-        for number in pauses["over"].between_transactions("default", steps):
-            with stage.telling("stopped", number, steps[number - 1]):
-                sleeper = stage.stop(after=number)
-                stage.restart()
-                rows, sends, stored = stage.snapshot(), stage.sends(), stage.stored()
-                stage.life.clock.move(60)  # or what it writes could look like what was written
-                stage.wake(sleeper)
-                assert stage.snapshot() == rows
-                assert stage.stored() == stored
-                # It may have been about to ask once more, with the key and bytes that were there before.
-                assert set(stage.sends()) == set(sends)
-                stage.check()
+def test_a_worker_that_goes_on_after_everything_is_finished_changes_nothing(open_runs, pause_points, name):
+    for run, steps in open_runs([name], "default"):
+        for number in pause_points["finished"].choose_between_transactions("default", steps):
+            with run.noting("stopped", number, steps[number - 1]):
+                paused_worker = run.stop(after=number)
+                run.restart_workers()
+                rows, sent_keys, lines = run.snapshot(), run.sent_keys(), run.stored_lines()
+                run.env.clock.move(60)  # so that its writes would differ from those before
+                run.resume(paused_worker)
+                assert run.snapshot() == rows
+                assert run.stored_lines() == lines
+                # It may send once more, with the key and the bytes of before.
+                assert set(run.sent_keys()) == set(sent_keys)
+                run.check()
 
 
-@on_every_database(WAKING, on_servers=[name for name in WAKING if SCENARIOS[name].main])
-def test_a_worker_that_wakes_while_another_has_its_lease_changes_nothing(stages, pauses, database, names):
-    for stage, steps in stages(names, database):
-        for number in pauses["leased"].between_transactions(database, steps):
-            with stage.telling("stopped", number, steps[number - 1]):
-                sleeper = stage.stop(after=number)
-                context = stage.life.context
-                stage.life.clock.move(context.settings.lease + 1)
+@on_every_database(PAUSED, on_servers=[name for name in PAUSED if SCENARIOS[name].is_main])
+def test_a_worker_that_goes_on_after_its_lease_was_taken_over_changes_nothing(
+    open_runs, pause_points, database, names
+):
+    for run, steps in open_runs(names, database):
+        for number in pause_points["leased"].choose_between_transactions(database, steps):
+            with run.noting("stopped", number, steps[number - 1]):
+                paused_worker = run.stop(after=number)
+                context = run.env.context
+                run.env.clock.move(context.settings.lease + 1)
                 rescue_batches(database, context.clock)
                 taken_over = lease_due(context)
-                rows = stage.snapshot()
-                stage.wake(sleeper)
+                rows = run.snapshot()
+                run.resume(paused_worker)
                 if taken_over:
-                    assert stage.snapshot() == rows
-                stage.restart()
-                stage.check()
+                    assert run.snapshot() == rows
+                run.restart_workers()
+                run.check()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_place_that_changes_anything_is_walked_by_a_scenario(stages, walked):
-    for stage, steps in stages(SCENARIOS.keys() - walked.keys(), "default"):
-        walked[stage.scenario.name] = lines_of(steps)
-    lines = set().union(*walked.values())
-    missing = [str(site) for site in sites() if not site.is_on(lines)]
+def test_a_scenario_reaches_every_write_site(open_runs, reached_lines):
+    for run, steps in open_runs(SCENARIOS.keys() - reached_lines.keys(), "default"):
+        reached_lines[run.scenario.name] = lines_of(steps)
+    lines = set().union(*reached_lines.values())
+    missing = [str(site) for site in find_write_sites() if not site.is_reached(lines)]
     assert not missing, (
-        "No scenario kills a process at these places. Add one to tests/crash/scenarios/ (one function with "
-        "@scenario whose play comes there), so that dying there is tried out:\n  " + "\n  ".join(missing)
+        "No scenario kills a process at these places. Add one to tests/crash/scenarios/: a function with "
+        "@scenario that reaches them.\n  " + "\n  ".join(missing)
     )
+
+
+@pytest.mark.parametrize("query_set", [BatchQuerySet, GroupQuerySet, RecordQuerySet, WorkspaceQuerySet])
+def test_every_transition_is_found_as_a_state_change(query_set):
+    transitions = sys.modules[query_set.__module__].TRANSITIONS
+    methods = {name for name in transitions if hasattr(query_set, name)}
+    assert methods
+    assert methods <= find_state_changes()

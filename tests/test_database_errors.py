@@ -1,6 +1,6 @@
-"""Trouble of the database, real, at the worst moments: nothing is lost, nothing is sent twice for it.
+"""Real database errors at the most dangerous moments: nothing is lost, and nothing is sent twice.
 
-Several cases share a test, for emptying three databases after each would take most of the time.
+Several faults share a test, because flushing three databases after each fault would take most of the time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import rescue_batches
-from tests.database_faults import Ailing, run
-from tests.records import record
+from tests.database_faults import DatabaseFaults, run
+from tests.records import enqueue, record
 
 pytestmark = pytest.mark.commits
 
@@ -45,77 +45,73 @@ ONE_OF_THREE = Fault(
 
 
 @pytest.fixture
-def acts():
-    """What happens in the pauses of the pipeline, one after the other."""
+def during_pauses():
+    """Return a list of functions; in each pause of the delivery, the first one is removed and called."""
     return []
 
 
 @pytest.fixture
-def context(context, clock, acts):
-    """The channel of all tests, but that pauses are watched: never within a transaction."""
+def context(context, clock, during_pauses):
+    """The delivery context of all tests, with the functions that are called in pauses: never in a transaction."""
 
     def sleep(seconds):
         assert not connections[context.using].in_atomic_block
         clock.move(seconds)
-        if seconds and acts:  # a slot that is there at once is no pause
-            acts.pop(0)()
+        if seconds and during_pauses:  # a slot that is free at once is no pause
+            during_pauses.pop(0)()
 
     return dataclasses.replace(context, clock=Clock(clock.now, sleep, clock.monotonic))
 
 
 @pytest.fixture
-def case(alias, caplog):
-    """An empty outbox, in a database that falls ill within and is well again behind."""
+def fresh_faults(alias, caplog):
+    """Return a context manager: an empty outbox and its ``DatabaseFaults``, which end with it."""
 
     @contextlib.contextmanager
-    def begun():
+    def opened():
         caplog.set_level(logging.INFO, "evermuse_outbox")
         caplog.clear()
         for model in MODELS:
             model._base_manager.using(alias).all().delete()
-        ailing = Ailing(alias)
+        faults = DatabaseFaults(alias)
         try:
-            yield ailing
+            yield faults
         finally:
-            ailing.close()
+            faults.close()
 
-    return begun
+    return opened
 
 
-class ActsAfterAnswers:
-    """A channel's client; between its answer and what is made of it, something happens."""
+class ClientWithEvent:
+    """A client; ``after_answer`` is called between each answer and its settlement."""
 
-    def __init__(self, context, act):
-        self._client = context.client
-        self._act = act
+    def __init__(self, client, after_answer):
+        self._client = client
+        self._after_answer = after_answer
 
     def __getattr__(self, name):
-        def call(*given, **named):
-            answer = getattr(self._client, name)(*given, **named)
-            self._act()
+        def call(*arguments, **options):
+            answer = getattr(self._client, name)(*arguments, **options)
+            self._after_answer()
             return answer
 
         return call
 
 
-def after_answers(context, act):
-    return dataclasses.replace(context, client=ActsAfterAnswers(context, act))
+def with_event_after_answers(context, after_answer):
+    return dataclasses.replace(context, client=ClientWithEvent(context.client, after_answer))
 
 
-def once(patch, place, name, act):
-    """``act`` happens before the first call of that name."""
-    original, acts = getattr(place, name), [act]
+def call_before_first(patch, module, name, event):
+    """Call ``event`` before the first call of a function."""
+    original, events = getattr(module, name), [event]
 
-    def called(*given, **named):
-        if acts:
-            acts.pop()()
-        return original(*given, **named)
+    def patched(*arguments, **options):
+        if events:
+            events.pop()()
+        return original(*arguments, **options)
 
-    patch.setattr(place, name, called)
-
-
-def enqueue_three(alias):
-    outbox.enqueue_many((record(number) for number in range(3)), using=alias)
+    patch.setattr(module, name, patched)
 
 
 def warnings(caplog):
@@ -144,58 +140,63 @@ def assert_settled_as_answered(alias, sandbox):
 # --- between an answer and its settlement -------------------------------------------------------------
 
 
-def lost(ailing, acts):
-    ailing.lose_connection()
+def lose_connection(faults, during_pauses):
+    faults.lose_connection()
 
 
-def gone(ailing, acts):
-    ailing.go_away()
-    acts += [int, int, ailing.cure]
+def stop_server(faults, during_pauses):
+    faults.stop_server()
+    during_pauses += [int, int, faults.end]
 
 
-def read_only(ailing, acts):
-    ailing.become_read_only()
-    acts += [int, int, ailing.cure]
+def make_read_only(faults, during_pauses):
+    faults.make_read_only()
+    during_pauses += [int, int, faults.end]
 
 
-def full(ailing, acts):
-    ailing.prepare()
-    ailing.fill_up(ATTEMPTS)
-    acts += [int, int, ailing.cure]
+def fill_disk(faults, during_pauses):
+    faults.prepare()
+    faults.fill_disk(ATTEMPTS)
+    during_pauses += [int, int, faults.end]
 
 
-def locked(ailing, acts):
-    ailing.lock(BATCHES)
-    acts += [int, int, ailing.unlock]
+def lock_batches(faults, during_pauses):
+    faults.lock_rows(BATCHES)
+    during_pauses += [int, int, faults.unlock]
 
 
-def test_an_answer_is_kept_until_the_database_takes_it(context, alias, sandbox, case, acts, caplog):
-    for befall in (read_only, full, locked, *((lost, gone) if has_server(alias) else ())):
-        with case() as ailing:
-            enqueue_three(alias)
+def test_an_answer_is_kept_until_the_database_can_store_it(
+    context, alias, sandbox, fresh_faults, during_pauses, caplog
+):
+    connection_faults = (lose_connection, stop_server) if has_server(alias) else ()
+    for cause in (make_read_only, fill_disk, lock_batches, *connection_faults):
+        with fresh_faults() as faults:
+            enqueue(alias, *range(3))
             sandbox.reset()
             sandbox.fail_next(ONE_OF_THREE)
-            watched = after_answers(context, lambda befall=befall, ailing=ailing: befall(ailing, acts))
-            assert relay(watched, 1) == 1
-            assert acts == [], befall
+            faulty = with_event_after_answers(
+                context, lambda cause=cause, faults=faults: cause(faults, during_pauses)
+            )
+            assert relay(faulty, 1) == 1
+            assert during_pauses == [], cause
             assert_settled_as_answered(alias, sandbox)
             assert "retrying on the database" in caplog.text
-            # Told aloud once, and only where it lasts.
-            assert len(warnings(caplog)) == (befall is not lost)
+            # One warning, and only if the fault lasts.
+            assert len(warnings(caplog)) == (cause is not lose_connection)
 
 
 def test_an_answer_is_kept_no_longer_than_its_lease(
-    context, alias, sandbox, case, clock, outbox_settings, reopen
+    context, alias, sandbox, fresh_faults, clock, outbox_settings, reopen
 ):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", TIMEOUT=1, LEASE=30)
     context = reopen()
-    with case() as ailing:
-        enqueue_three(alias)
-        began = clock.now()
+    with fresh_faults() as faults:
+        enqueue(alias, *range(3))
+        started_at = clock.now()
         with pytest.raises(DatabaseError) as caught:
-            relay(after_answers(context, ailing.become_read_only), 1)
+            relay(with_event_after_answers(context, faults.make_read_only), 1)
         assert classify_database_error(caught.value) is DatabaseErrorKind.READ_ONLY
-        assert 20 < (clock.now() - began).total_seconds() < 30
+        assert 20 < (clock.now() - started_at).total_seconds() < 30
     clock.move(60)
     assert rescue_batches(alias, context.clock) == 1
     clock.move(60)
@@ -208,125 +209,140 @@ def test_an_answer_is_kept_no_longer_than_its_lease(
 # --- in the middle of a settlement --------------------------------------------------------------------
 
 
-def lost_within(context, ailing, acts, patch):
-    once(patch, settle, "reject_located", ailing.lose_connection)
+def lose_connection_in_settlement(context, faults, during_pauses, patch):
+    call_before_first(patch, settle, "reject_located", faults.lose_connection)
     return context
 
 
-def changed_within(context, ailing, acts, patch):
-    ailing.keep_one_view()
-    once(patch, settle, "reject_located", lambda: ailing.change(RECORDS, "size = size + 1"))
+def change_rows_in_settlement(context, faults, during_pauses, patch):
+    faults.use_strict_snapshot()
+    call_before_first(patch, settle, "reject_located", lambda: faults.change_rows(RECORDS, "size = size + 1"))
     return context
 
 
-def deadlocked(context, ailing, acts, patch):
-    def hold_records():
-        ailing.be_the_victim()
-        run(ailing.rival, f"SELECT id FROM {RECORDS} FOR UPDATE")
+def cause_deadlock_in_settlement(context, faults, during_pauses, patch):
+    def lock_records():
+        faults.become_deadlock_victim()
+        run(faults.other_connection, f"SELECT id FROM {RECORDS} FOR UPDATE")
 
-    # The settlement has the batch by then, and is about to want the record.
-    once(patch, settle, "reject_located", lambda: ailing.block(f"SELECT id FROM {BATCHES} FOR UPDATE"))
-    acts.append(ailing.unlock)
-    return after_answers(context, hold_records)
+    # At this call, the settlement has locked the batch, and is about to lock the record.
+    wait_for_batch = f"SELECT id FROM {BATCHES} FOR UPDATE"
+    call_before_first(patch, settle, "reject_located", lambda: faults.block(wait_for_batch))
+    during_pauses.append(faults.unlock)
+    return with_event_after_answers(context, lock_records)
 
 
-def committed_unheard(context, ailing, acts, patch):
-    own = ailing.own
-    commit = own._commit
+def lose_answer_to_commit(context, faults, during_pauses, patch):
+    connection = faults.connection
+    commit = connection._commit
 
-    def commit_and_hear_nothing():
+    def commit_and_lose_connection():
         commit()
-        patch.setattr(own, "_commit", commit)
-        ailing.lose_connection()
-        run(own, "SELECT 1")
+        patch.setattr(connection, "_commit", commit)
+        faults.lose_connection()
+        run(connection, "SELECT 1")
 
-    once(patch, settle, "reject_located", lambda: patch.setattr(own, "_commit", commit_and_hear_nothing))
+    def patch_commit():
+        patch.setattr(connection, "_commit", commit_and_lose_connection)
+
+    call_before_first(patch, settle, "reject_located", patch_commit)
     return context
 
 
-def test_a_settlement_that_is_broken_off_is_made_again(
-    context, alias, sandbox, case, acts, caplog, monkeypatch
+def test_an_interrupted_settlement_is_repeated(
+    context, alias, sandbox, fresh_faults, during_pauses, caplog, monkeypatch
 ):
     if not has_server(alias):
-        pytest.skip("one writer at a time and no connection to lose: nothing breaks in")
-    for befall in (lost_within, changed_within, deadlocked, committed_unheard):
-        with case() as ailing, monkeypatch.context() as patch:
-            enqueue_three(alias)
+        pytest.skip("SQLite has one writer at a time and no connection to lose: nothing can interrupt it")
+    causes = (
+        lose_connection_in_settlement,
+        change_rows_in_settlement,
+        cause_deadlock_in_settlement,
+        lose_answer_to_commit,
+    )
+    for cause in causes:
+        with fresh_faults() as faults, monkeypatch.context() as patch:
+            enqueue(alias, *range(3))
             sandbox.reset()
             sandbox.fail_next(ONE_OF_THREE)
-            relay(befall(context, ailing, acts, patch), 1)
+            relay(cause(context, faults, during_pauses, patch), 1)
             assert_settled_as_answered(alias, sandbox)
-            assert caplog.text.count("retrying on the database") == 1, befall
-            assert ("deadlock" in caplog.text.lower()) == (befall is deadlocked)
+            assert caplog.text.count("retrying on the database") == 1, cause
+            assert ("deadlock" in caplog.text.lower()) == (cause is cause_deadlock_in_settlement)
             assert warnings(caplog) == []
 
 
-# --- sealing and following ----------------------------------------------------------------------------
+# --- sealing and polling ------------------------------------------------------------------------------
 
 
-def test_what_comes_in_the_way_of_sealing_and_following_is_tried_again(
-    context, alias, sandbox, case, acts, clock, caplog, monkeypatch
+def test_sealing_and_polling_are_repeated_after_a_lock_timeout_or_a_conflict(
+    context, alias, sandbox, fresh_faults, during_pauses, clock, caplog, monkeypatch
 ):
-    with case() as ailing:
+    with fresh_faults() as faults:
         OutboxWorkspace.objects.using(alias).ensure_row("default")
-        enqueue_three(alias)
-        ailing.lock(WORKSPACES)
-        acts += [int, ailing.unlock]
+        enqueue(alias, *range(3))
+        faults.lock_rows(WORKSPACES)
+        during_pauses += [int, faults.unlock]
         assert relay(context, 1) == 1
         assert caplog.text.count("retrying on the database") == 2
 
         clock.move(10)
-        acts += [int, ailing.unlock]
-        assert poll(after_answers(context, lambda: ailing.lock(BATCHES)), 1) == 1
+        during_pauses += [int, faults.unlock]
+        faulty = with_event_after_answers(context, lambda: faults.lock_rows(BATCHES))
+        assert poll(faulty, 1) == 1
         assert OutboxBatch.objects.using(alias).get().state == "complete"
         assert caplog.text.count("retrying on the database") == 4
-        assert acts == []
+        assert during_pauses == []
 
     if has_server(alias):
-        with case() as ailing:
-            ailing.keep_one_view()
-            enqueue_three(alias)
-            once(monkeypatch, seal, "_seal_group", lambda: ailing.change(RECORDS, "size = size + 1"))
+        with fresh_faults() as faults:
+            faults.use_strict_snapshot()
+            enqueue(alias, *range(3))
+            call_before_first(
+                monkeypatch, seal, "_seal_group", lambda: faults.change_rows(RECORDS, "size = size + 1")
+            )
             sandbox.reset()
             assert relay(context, 1) == 1
             assert caplog.text.count("retrying on the database") == 1
             assert [stored.times for stored in sandbox.records()] == [1, 1, 1]
 
 
-# --- whole runs of workers ----------------------------------------------------------------------------
+# --- complete runs of tasks ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def worker(alias, outbox_settings, monkeypatch):
-    """What Celery tasks find: the real channel to a local Evermuse, and no broker."""
+    """A sandbox for Celery tasks, which open delivery contexts of their own. There is no broker."""
     monkeypatch.setattr(tasks, "request_run", lambda task, *lane: None)
     with Sandbox(rate_limit=100_000, batch_seconds=0) as running:
         outbox_settings(API_URL=running.url, API_KEY="em_sk_sandbox", DATABASES=[alias], RATE_LIMIT=1_000)
         yield running
 
 
-def test_a_connection_that_went_stale_costs_no_task_its_run(worker, alias, case, caplog):
+def test_a_lost_connection_costs_no_task_its_run(worker, alias, fresh_faults, caplog):
     if not has_server(alias):
         pytest.skip("no connection to lose")
-    with case() as ailing:
-        enqueue_three(alias)
-        ailing.lose_connection()
+    with fresh_faults() as faults:
+        enqueue(alias, *range(3))
+        faults.lose_connection()
         tasks.tick()
-        ailing.lose_connection()
+        faults.lose_connection()
         assert tasks.relay(alias, "default") == 1
         batch = OutboxBatch.objects.using(alias)
         batch.update(next_poll_at=Clock().now())
-        ailing.lose_connection()
+        faults.lose_connection()
         assert tasks.poll(alias, "default") == 1
         batch.update(state="sending", lease_token="0" * 32, leased_until="2026-01-01T00:00Z")
-        ailing.lose_connection()
+        faults.lose_connection()
         tasks.maintain()
         assert batch.get().state == "in_doubt"
         assert caplog.text.count("retrying on the database") == 4
         assert caplog.text.count("skipped until the next run") == 0
 
 
-def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alias, case, caplog):
+def test_a_run_on_a_read_only_database_is_skipped_with_one_line_in_the_log(
+    worker, alias, fresh_faults, caplog
+):
     def send_with_another_sender():
         pool = SenderPool.of(
             open_context(alias, "default"), lambda context, seconds, pool: relay(context, seconds, pool)
@@ -337,127 +353,129 @@ def test_a_run_that_can_write_nothing_is_left_for_later_in_one_line(worker, alia
         try:
             return pool.finish_run()
         finally:
-            connections[alias].close()  # this thread had another
+            connections[alias].close()  # the connection of this thread
 
-    for step in (lambda: tasks.relay(alias, "default"), send_with_another_sender):
-        with case() as ailing:
-            enqueue_three(alias)
-            ailing.become_read_only()
-            assert step() == 0
+    for run_once in (lambda: tasks.relay(alias, "default"), send_with_another_sender):
+        with fresh_faults() as faults:
+            enqueue(alias, *range(3))
+            faults.make_read_only()
+            assert run_once() == 0
             (line,) = warnings(caplog)
             assert line.getMessage().startswith(f"{alias}/default: skipped until the next run: ")
             assert not line.exc_info
             assert "\n" not in line.getMessage()
             assert posts(worker) == []
-            ailing.cure()
-            assert tasks.relay(alias, "default") == 1  # the connection was not kept: the next one may write
+            faults.end()
+            assert tasks.relay(alias, "default") == 1  # with a new connection, which may write
             worker.reset()
 
 
-# --- the host's door ----------------------------------------------------------------------------------
+# --- enqueue ------------------------------------------------------------------------------------------
 
 
-def host_loses_its_connection(ailing):
-    ailing.lose_connection()
+def lose_connection_of_host(faults):
+    faults.lose_connection()
     return DatabaseErrorKind.CONNECTION
 
 
-def host_may_only_read(ailing):
-    run(ailing.own, "PRAGMA query_only = on" if ailing.vendor == "sqlite" else "SET TRANSACTION READ ONLY")
+def make_transaction_read_only(faults):
+    is_sqlite = faults.vendor == "sqlite"
+    run(faults.connection, "PRAGMA query_only = on" if is_sqlite else "SET TRANSACTION READ ONLY")
     return DatabaseErrorKind.READ_ONLY
 
 
-def host_finds_the_disk_full(ailing):
-    ailing.fill_up(RECORDS)
+def fill_disk_of_records(faults):
+    faults.fill_disk(RECORDS)
     return DatabaseErrorKind.READ_ONLY
 
 
-def host_waits_too_long(ailing):
-    ailing.wait_for_nobody()
-    ailing.lock_whole(RECORDS)
+def exceed_lock_timeout(faults):
+    faults.shorten_lock_timeout()
+    faults.lock_table(RECORDS)
     return DatabaseErrorKind.CONFLICT
 
 
-def host_meets_a_deadlock(ailing):
-    ailing.be_the_victim()
-    ailing.lock_whole(RECORDS)
-    ailing.block(f"SELECT id FROM {GROUPS} WHERE name = 'before' FOR UPDATE")
+def cause_deadlock(faults):
+    faults.become_deadlock_victim()
+    faults.lock_table(RECORDS)
+    faults.block(f"SELECT id FROM {GROUPS} WHERE name = 'before' FOR UPDATE")
     return DatabaseErrorKind.CONFLICT
 
 
-def host_cannot_be_put_in_order(ailing):
-    ailing.fall_out_of_order(read=RECORDS, written=GROUPS)
+def cause_serialization_failure(faults):
+    faults.break_serial_order(read=RECORDS, written=GROUPS)
     return DatabaseErrorKind.CONFLICT
 
 
-HAPPENS = {
-    "sqlite": [host_may_only_read, host_finds_the_disk_full],
+HOST_FAULTS = {
+    "sqlite": [make_transaction_read_only, fill_disk_of_records],
     "mysql": [
-        host_loses_its_connection,
-        host_finds_the_disk_full,
-        host_waits_too_long,
-        host_meets_a_deadlock,
+        lose_connection_of_host,
+        fill_disk_of_records,
+        exceed_lock_timeout,
+        cause_deadlock,
     ],
     "postgresql": [
-        host_loses_its_connection,
-        host_may_only_read,
-        host_finds_the_disk_full,
-        host_waits_too_long,
-        host_meets_a_deadlock,
-        host_cannot_be_put_in_order,
+        lose_connection_of_host,
+        make_transaction_read_only,
+        fill_disk_of_records,
+        exceed_lock_timeout,
+        cause_deadlock,
+        cause_serialization_failure,
     ],
 }
 
 
-def one(given, using):
-    return outbox.enqueue(given, using=using)
+def enqueue_one(fields, using):
+    return outbox.enqueue(fields, using=using)
 
 
-def many(given, using):
-    return outbox.enqueue_many([given], using=using)
+def enqueue_many(fields, using):
+    return outbox.enqueue_many([fields], using=using)
 
 
-def nobody_may_write(ailing):
-    ailing.become_read_only()
+def make_database_read_only(faults):
+    faults.make_read_only()
 
 
-def somebody_holds_the_lock(ailing):
-    ailing.wait_for_nobody()
-    ailing.lock_whole(RECORDS)
+def lock_records(faults):
+    faults.shorten_lock_timeout()
+    faults.lock_table(RECORDS)
 
 
-def assert_told_without_a_transaction(alias, case):
-    for befall in (nobody_may_write, somebody_holds_the_lock):
-        with case() as ailing:
-            befall(ailing)
-            for enqueue in (one, many):
+def assert_raised_outside_a_transaction(alias, fresh_faults):
+    for cause in (make_database_read_only, lock_records):
+        with fresh_faults() as faults:
+            cause(faults)
+            for enqueue_record in (enqueue_one, enqueue_many):
                 with pytest.raises(DatabaseError) as caught:
-                    enqueue(record(2), alias)
+                    enqueue_record(record(2), alias)
                 assert classify_database_error(caught.value)
         assert not OutboxRecord.rows.using(alias).exists()
 
 
-def test_host_and_record_roll_back_together_and_the_host_is_told(alias, case):
+def test_host_and_record_roll_back_together_and_the_error_reaches_the_host(alias, fresh_faults):
     large = record(data={"text": "x" * 10_000})
     inserts = []
 
-    def count(execute, sql, *given):
+    def count(execute, sql, *arguments):
         inserts.append(sql.startswith("INSERT") and RECORDS in sql)
-        return execute(sql, *given)
+        return execute(sql, *arguments)
 
-    for befall, enqueue in product(HAPPENS[connections[alias].vendor], (one, many)):
-        with case() as ailing:
+    causes = HOST_FAULTS[connections[alias].vendor]
+    for cause, enqueue_record in product(causes, (enqueue_one, enqueue_many)):
+        with fresh_faults() as faults:
             Group.objects.using(alias).create(name="before")
-            ailing.prepare()
+            faults.prepare()
             inserts.clear()
             with pytest.raises(DatabaseError) as caught, transaction.atomic(using=alias):
                 Group.objects.using(alias).filter(name="before").update(name="of the host")
-                trouble = befall(ailing)
+                kind = cause(faults)
                 with connections[alias].execute_wrapper(count):
-                    enqueue(large, alias)
-            assert classify_database_error(caught.value) is trouble, befall
-            assert sum(inserts) <= 1  # and not once more behind the host's back
+                    enqueue_record(large, alias)
+            assert classify_database_error(caught.value) is kind, cause
+            assert sum(inserts) <= 1  # the INSERT is not repeated
         assert not Group.objects.using(alias).filter(name="of the host").exists()
         assert not OutboxRecord.rows.using(alias).exists()
-    assert_told_without_a_transaction(alias, case)
-    assert (one(large, alias).state, many(large, alias)) == ("pending", 1)
+    assert_raised_outside_a_transaction(alias, fresh_faults)
+    assert (enqueue_one(large, alias).state, enqueue_many(large, alias)) == ("pending", 1)

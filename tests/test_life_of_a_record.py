@@ -1,4 +1,4 @@
-"""From enqueue to COMPLETE on every database: the path once, in order."""
+"""The path of a record on every database, in order: from enqueue to COMPLETE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db import transaction
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord
-from tests.records import record
+from tests.records import enqueue, record
 
 
 def states(alias):
@@ -42,11 +42,11 @@ def test_a_record_is_pending_then_in_flight_then_delivered(context, alias, sandb
 
 
 @pytest.mark.commits
-def test_what_is_rolled_back_never_leaves(context, alias, sandbox):
+def test_rolled_back_records_are_never_sent(context, alias, sandbox):
     with pytest.raises(RuntimeError), transaction.atomic(using=alias):
         outbox.enqueue(record(1), using=alias)
         outbox.enqueue_many([record(2), record(3)], using=alias)
-        raise RuntimeError("the host changes its mind")
+        raise RuntimeError("the host rolls back")
     assert relay(context, 60) == 0
     assert states(alias) == []
     assert sandbox.records() == []
@@ -54,17 +54,17 @@ def test_what_is_rolled_back_never_leaves(context, alias, sandbox):
 
 def test_groups_never_share_a_request(context, alias, sandbox):
     for number in range(4):
-        outbox.enqueue(record(number, _product_id=f"prod-{number % 2}"), using=alias)
-        outbox.enqueue(record(10 + number, _type="call"), using=alias)
+        enqueue(alias, number, _product_id=f"prod-{number % 2}")
+        enqueue(alias, 10 + number, _type="call")
     assert relay(context, 60) == 3
     batches = OutboxBatch.objects.using(alias).values_list("type", "product_id", "record_count")
     assert sorted(batches) == [("call", "prod-abc", 4), ("message", "prod-0", 2), ("message", "prod-1", 2)]
     assert len(sandbox.records()) == 8
 
 
-def test_products_that_differ_in_case_alone_never_share_a_request(context, alias, sandbox):
+def test_products_that_differ_only_in_case_never_share_a_request(context, alias, sandbox):
     for product in ("Prod", "prod", "PROD"):
-        outbox.enqueue_many((record(n, _product_id=product) for n in range(2)), using=alias)
+        enqueue(alias, 0, 1, _product_id=product)
         outbox.enqueue(record(product, _product_id=product), using=alias)
     while relay(context, 60):
         pass

@@ -1,4 +1,4 @@
-"""Two real connections at once, brought into the worst order on purpose."""
+"""Races: several real connections at once, in the most dangerous order on purpose."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from evermuse_outbox.delivery.settling import fail_accepted_batch
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import rescue_batches
-from tests.records import record
-from tests.versions_model import OnTheClock, RolledBack
+from tests.records import enqueue, record
+from tests.versions_model import RolledBack, UnlimitedThrottle
 
 pytestmark = pytest.mark.commits
 
 
 def closing(step):
-    """Threads give their connections back."""
+    """Return ``step`` for a thread: its connections are closed at the end."""
 
     def run(*arguments):
         try:
@@ -37,88 +37,90 @@ def closing(step):
     return run
 
 
-def test_an_older_version_that_is_sealed_again_and_a_newer_one_are_never_both_under_way(
+def test_an_older_version_that_is_sealed_again_and_a_newer_version_are_never_both_in_flight(
     context, alias, sandbox, monkeypatch
 ):
-    (older,) = [outbox.enqueue(record(1), using=alias)]
+    (older,) = enqueue(alias, 1)
     relay(context, 60)
     batch = OutboxBatch.objects.using(alias).get()
-    inside, go, ended, reached = (threading.Event() for _ in range(4))
+    has_failed, may_commit, has_committed, has_read_page = (threading.Event() for _ in range(4))
 
     def fail_slowly():
         with transaction.atomic(using=alias):
             fail_accepted_batch(context, batch, "Evermuse reports FAILED")
-            inside.set()
-            assert go.wait(20)
-        ended.set()
+            has_failed.set()
+            assert may_commit.wait(20)
+        has_committed.set()
 
-    look_at_versions = seal.supersede_and_select_sendable
+    select_sendable = seal.supersede_and_select_sendable
 
-    def look_late(*arguments):
-        # The page was read; now let the other transaction commit before the versions are looked at.
-        reached.set()
-        go.set()
-        assert ended.wait(20)
-        return look_at_versions(*arguments)
+    def select_late(*arguments):
+        # The page was read. Let the other transaction commit before the versions are read.
+        has_read_page.set()
+        may_commit.set()
+        assert has_committed.wait(20)
+        return select_sendable(*arguments)
 
-    monkeypatch.setattr(seal, "supersede_and_select_sendable", look_late)
+    monkeypatch.setattr(seal, "supersede_and_select_sendable", select_late)
     with ThreadPoolExecutor(2) as pool:
         failing = pool.submit(closing(fail_slowly))
-        assert inside.wait(20)
+        assert has_failed.wait(20)
         if connections[alias].vendor == "sqlite":
-            go.set()  # one writer at a time: nothing can come between
-            assert ended.wait(20)
-        newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)
+            may_commit.set()  # SQLite has one writer at a time
+            assert has_committed.wait(20)
+        (newer,) = enqueue(alias, 1, data={"version": 2})
         sealing = pool.submit(closing(seal_next), context)
-        reached.wait(1.0)  # with the turn taken it never gets here before the other has committed
-        go.set()
+        has_read_page.wait(
+            1.0
+        )  # with the sealing lock, this times out until the other transaction has committed
+        may_commit.set()
         assert sealing.result(30) is None
         failing.result(30)
     assert OutboxRecord.objects.using(alias).get(pk=newer.pk).state == "pending"
     assert OutboxRecord.objects.using(alias).get(pk=older.pk).state == "in_flight"
 
 
-def test_discarding_waits_for_who_seals_and_leaves_what_was_sealed(context, alias, sandbox):
-    row = outbox.enqueue(record(1), using=alias)
-    inside, go = threading.Event(), threading.Event()
+def test_discarding_waits_for_sealing_and_leaves_sealed_records(context, alias, sandbox):
+    (row,) = enqueue(alias, 1)
+    is_in_transaction, may_commit = threading.Event(), threading.Event()
 
     @closing
     def seal_slowly():
         with transaction.atomic(using=alias):
             seal_next(context)
-            inside.set()
-            assert go.wait(20)
+            is_in_transaction.set()
+            assert may_commit.wait(20)
 
     @closing
     def discard():
-        inside.wait(20)
+        is_in_transaction.wait(20)
         return OutboxRecord.objects.using(alias).all().discard()
 
     with ThreadPoolExecutor(2) as pool:
         sealing, discarding = pool.submit(seal_slowly), pool.submit(discard)
-        wait([discarding], 0.5)  # it waits for the row, or has not found it
-        go.set()
+        wait([discarding], 0.5)  # it waits for the row lock, or sees no pending record
+        may_commit.set()
         sealing.result(30)
         assert discarding.result(30) == 0
     assert OutboxRecord.objects.using(alias).get(pk=row.pk).state == "in_flight"
 
 
-def test_a_host_that_does_not_commit_keeps_nobody_from_discarding(alias):
+def test_an_open_transaction_of_a_host_does_not_block_discarding(alias):
     if connections[alias].vendor == "sqlite":
-        pytest.skip("one writer at a time")
-    pks = [outbox.enqueue(record(number), using=alias).pk for number in range(4)]
-    inside, go = threading.Event(), threading.Event()
+        pytest.skip("SQLite has one writer at a time")
+    pks = [row.pk for row in enqueue(alias, *range(4))]
+    is_in_transaction, may_commit = threading.Event(), threading.Event()
 
     @closing
     def write_slowly():
         with transaction.atomic(using=alias):
-            outbox.enqueue(record(5), using=alias)
-            inside.set()
-            assert go.wait(20)
+            enqueue(alias, 5)
+            is_in_transaction.set()
+            assert may_commit.wait(20)
 
     @closing
     def discard():
-        inside.wait(20)
+        is_in_transaction.wait(20)
         return OutboxRecord.objects.using(alias).filter(pk__in=pks).discard()
 
     with ThreadPoolExecutor(2) as pool:
@@ -126,19 +128,19 @@ def test_a_host_that_does_not_commit_keeps_nobody_from_discarding(alias):
         try:
             assert discarding.result(10) == 4
         finally:
-            go.set()
+            may_commit.set()
         writing.result(30)
 
 
-def test_senders_side_by_side_send_each_record_once(context, alias, sandbox, outbox_settings, reopen):
+def test_concurrent_senders_send_each_record_once(context, alias, sandbox, outbox_settings, reopen):
     outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=7)
     outbox.enqueue_many((record(n, _product_id=f"p{n % 3}") for n in range(200)), using=alias)
 
     @closing
     def send_all():
-        mine = reopen()
-        sent = relay(mine, 60)
-        mine.client.close()
+        thread_context = reopen()
+        sent = relay(thread_context, 60)
+        thread_context.client.close()
         return sent
 
     with ThreadPoolExecutor(4) as pool:
@@ -149,95 +151,97 @@ def test_senders_side_by_side_send_each_record_once(context, alias, sandbox, out
 
 
 @pytest.fixture
-def troubled(clock):
-    """A local Evermuse that has trouble with every sixth request, by chance."""
+def faulty_sandbox(clock):
+    """A sandbox in which a sixth of the requests fail at random."""
     with Sandbox(rate_limit=100_000, fail_percent=17, seed=4, clock=lambda: clock.at.timestamp()) as running:
         yield running
 
 
-def test_versions_written_and_rolled_back_amid_trouble_while_they_are_sent_end_with_the_last(
-    alias, troubled, clock, outbox_settings
+def test_the_last_version_arrives_while_hosts_write_and_roll_back_and_requests_fail(
+    alias, faulty_sandbox, clock, outbox_settings
 ):
     outbox_settings(
-        API_URL=troubled.url,
+        API_URL=faulty_sandbox.url,
         API_KEY="em_sk_sandbox",
         MAX_BATCH_RECORDS=3,
         BACKOFF_CAP=20,
         MAX_RESENDS=100,
         RETENTION_DAYS=36_500,
     )
-    throttle = OnTheClock(clock)
-    written = threading.Event()
+    throttle = UnlimitedThrottle(clock)
+    all_written = threading.Event()
     deadline = time.monotonic() + 60
-    troubled.fail_next(Fault.failed_batch(), count=2)
+    faulty_sandbox.fail_next(Fault.failed_batch(), count=2)
 
-    def goes_on():
-        return time.monotonic() < deadline and (not written.is_set() or is_under_way(alias))
+    def must_go_on():
+        return time.monotonic() < deadline and (not all_written.is_set() or has_unfinished_work(alias))
 
-    def open_mine():
+    def open_thread_context():
         return dataclasses.replace(open_context(alias, "default"), throttle=throttle, clock=clock.clock())
 
     @closing
     def write(writer):
-        for turn in range(16):
+        for index in range(16):
             with contextlib.suppress(RolledBack), transaction.atomic(using=alias):
-                for number in {turn % 4, (turn + writer) % 4}:
-                    made = record(number, _product_id=f"p{turn % 2}", data={"by": writer, "turn": turn})
-                    outbox.enqueue(made, using=alias)
-                if writer == 1 and turn % 4 == 3:
-                    others_are_sent()  # and so higher ids, committed before these
-                if (turn + writer) % 2:
+                for number in {index % 4, (index + writer) % 4}:
+                    fields = record(number, _product_id=f"p{index % 2}", data={"by": writer, "index": index})
+                    outbox.enqueue(fields, using=alias)
+                if writer == 1 and index % 4 == 3:
+                    wait_for_other_sends()  # so higher ids are committed before these
+                if (index + writer) % 2:
                     raise RolledBack
 
-    def others_are_sent():
+    def wait_for_other_sends():
         if connections[alias].vendor != "sqlite":
-            before = len(troubled.arrivals)
-            wait_until(lambda: len(troubled.arrivals) > before + 2)
+            before = len(faulty_sandbox.arrivals)
+            wait_until(lambda: len(faulty_sandbox.arrivals) > before + 2)
 
     @closing
     def send():
-        mine = open_mine()
-        while goes_on():
-            relay(mine, 60)
-            poll(mine, 60)
-        mine.client.close()
+        thread_context = open_thread_context()
+        while must_go_on():
+            relay(thread_context, 60)
+            poll(thread_context, 60)
+        thread_context.client.close()
 
     @closing
-    def keep():
-        mine = open_mine()
-        while goes_on():
-            # Time flies: leases run out under senders that are at work.
+    def rescue_and_poll():
+        thread_context = open_thread_context()
+        while must_go_on():
+            # Leases expire while senders are at work.
             clock.move(9)
-            rescue_batches(alias, mine.clock)
-            poll(mine, 60)
-            under_way = list(OutboxRecord.rows.using(alias).in_flight().values_list("identity", flat=True))
-            assert len(under_way) == len(set(under_way)), "two versions under way"
-        mine.client.close()
+            rescue_batches(alias, thread_context.clock)
+            poll(thread_context, 60)
+            in_flight = list(OutboxRecord.rows.using(alias).in_flight().values_list("identity", flat=True))
+            assert len(in_flight) == len(set(in_flight)), "two versions in flight"
+        thread_context.client.close()
 
     with ThreadPoolExecutor(7) as pool:
-        jobs = [pool.submit(send), pool.submit(send), pool.submit(send), pool.submit(keep)]
+        jobs = [pool.submit(send), pool.submit(send), pool.submit(send), pool.submit(rescue_and_poll)]
         try:
             for job in [pool.submit(write, writer) for writer in range(3)]:
                 job.result(60)
         finally:
-            written.set()
+            all_written.set()
         for job in jobs:
             job.result(60)
     rows = OutboxRecord.objects.using(alias).order_by("pk")
     assert {row.state for row in rows} <= {"delivered", "superseded"}
-    last = {row.envelope()["_vendor_ids"]["message_id"]: row.envelope() for row in rows}
-    stored = {one.record["_vendor_ids"]["message_id"]: one.record for one in troubled.records()}
-    assert stored == last
-    assert troubled.violations == []
+    last_versions = {row.envelope()["_vendor_ids"]["message_id"]: row.envelope() for row in rows}
+    stored = {
+        received.record["_vendor_ids"]["message_id"]: received.record for received in faulty_sandbox.records()
+    }
+    assert stored == last_versions
+    assert faulty_sandbox.violations == []
 
 
-def is_under_way(alias):
+def has_unfinished_work(alias):
     waiting = OutboxRecord.rows.using(alias).pending() | OutboxRecord.rows.using(alias).in_flight()
     return waiting.exists() or OutboxBatch.objects.using(alias).polled("default").exists()
 
 
-def wait_until(so, seconds=2.0):
-    """Looks for a while whether it is so; what follows must hold either way."""
+def wait_until(condition, seconds=2.0):
+    """Wait a short time for a condition. What follows must hold whether it came true or not."""
     deadline = time.monotonic() + seconds
-    while not so() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.005)

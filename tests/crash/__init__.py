@@ -1,4 +1,4 @@
-"""Crash points: processes that really die, at steps that are found and not listed."""
+"""Crash tests: a real process is killed after each of its steps, which are recorded and not listed."""
 
 import pytest
 

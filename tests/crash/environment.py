@@ -1,4 +1,4 @@
-"""The life that a scenario plays: one database, one worker, one local Evermuse, one clock for them all."""
+"""The environment of a scenario: one database, one worker, one sandbox, and one clock that all of them share."""
 
 from __future__ import annotations
 
@@ -11,51 +11,49 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import transaction
 from django.test.utils import override_settings
 
-from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import Clock, DeliveryContext, open_context
 from evermuse_outbox.delivery.loop import poll, relay, send_next
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.testing import Unpaced
 from evermuse_outbox.upkeep import maintain_all, rescue_batches
-from tests.records import record
+from tests.records import enqueue
 
 
 class SharedClock:
-    """A clock in a file: it stands still, and who moves it moves it for all processes."""
+    """A clock that stands still until it is moved. It is kept in a file, so all processes read the same time."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT)
 
     def seconds(self) -> float:
-        """Since the epoch."""
-        found: float = struct.unpack("d", os.pread(self._file, 8, 0))[0]
-        return found
+        """Return the time in seconds since the epoch."""
+        seconds: float = struct.unpack("d", os.pread(self._file, 8, 0))[0]
+        return seconds
 
     def set(self, seconds: float) -> None:
-        """For all."""
+        """Set the time, in seconds since the epoch, for all processes."""
         os.pwrite(self._file, struct.pack("d", seconds), 0)
 
     def move(self, seconds: float) -> None:
-        """On, for all."""
+        """Move the time on for all processes."""
         self.set(self.seconds() + seconds)
 
     def now(self) -> datetime:
-        """As the pipeline reads it."""
+        """Return the time as the delivery reads it."""
         return datetime.fromtimestamp(self.seconds(), UTC)
 
     def close(self) -> None:
-        """Nobody reads it any more."""
+        """Close the file."""
         os.close(self._file)
 
 
-class Life:
-    """What a scenario has to play with, in the process that prepares it and in the one that dies.
+class Environment:
+    """The objects that a scenario works with, in the test process and in the process that dies.
 
-    Only the first has a ``sandbox``.
+    Only the test process has a ``sandbox``; the other one reaches it by HTTP.
     """
 
     def __init__(self, scenario: Any, alias: str, url: str, clock: str) -> None:
@@ -64,7 +62,7 @@ class Life:
         self.url = url
         self.clock = SharedClock(clock)
         self.sandbox: Any = None
-        self._keys: dict[str, Any] = {
+        self._settings: dict[str, Any] = {
             "API_URL": url,
             "API_KEY": "em_sk_sandbox",
             "DATABASES": [alias],
@@ -76,37 +74,40 @@ class Life:
     # --- the worker -------------------------------------------------------------------------------
 
     @contextmanager
-    def under(self, **keys: Any) -> Iterator[None]:
-        """The settings of the scenario, with these changed."""
-        before, self._keys = self._keys, self._keys | keys
-        with override_settings(EVERMUSE_OUTBOX=self._keys):
+    def with_settings(self, **changes: Any) -> Iterator[None]:
+        """Use the settings of the scenario with these changes."""
+        before, self._settings = self._settings, self._settings | changes
+        with override_settings(EVERMUSE_OUTBOX=self._settings):
             yield
-        self._keys = before
+        self._settings = before
 
     @property
     def context(self) -> DeliveryContext:
-        """The default workspace. Where the scenario is ``paced``, the keeper of the pace is real, and its time."""
+        """A delivery context of the default workspace.
+
+        If the scenario ``is_paced``, it has the throttle of the settings and real time passes; else it never waits.
+        """
         opened = open_context(self.alias, "default")
-        if self.scenario.paced:
+        if self.scenario.is_paced:
             clock = Clock(now=self.clock.now, sleep=time.sleep, monotonic=time.monotonic)
             return dataclasses.replace(opened, clock=clock)
         clock = Clock(now=self.clock.now, sleep=self.clock.move, monotonic=self.clock.seconds)
         return dataclasses.replace(opened, clock=clock, throttle=Unpaced())
 
     def send(self, *, prefer_new: bool = False) -> object:
-        """One batch, sealed now or before."""
+        """Send one batch, sealed now or before."""
         return send_next(self.context, prefer_new=prefer_new)
 
     def relay(self) -> int:
-        """Seals and sends until nothing is due."""
+        """Seal and send until nothing is due."""
         return relay(self.context, 60)
 
-    def track(self) -> int:
-        """Asks about all batches that are due."""
+    def poll(self) -> int:
+        """Poll all batches that are due."""
         return poll(self.context, 60)
 
     def rescue(self) -> None:
-        """Takes from dead workers what they held."""
+        """Put batches with an expired lease in doubt."""
         rescue_batches(self.alias, self.context.clock)
 
     def maintain(self) -> None:
@@ -115,30 +116,25 @@ class Life:
 
     # --- the host ---------------------------------------------------------------------------------
 
-    def enqueue(self, *numbers: int, bad: tuple[int, ...] = (), **changes: Any) -> list[OutboxRecord]:
-        """Records of those numbers; the ``bad`` ones are such as Evermuse will reject."""
-        with transaction.atomic(using=self.alias):
-            rows = [outbox.enqueue(record(number, **changes), using=self.alias) for number in numbers]
-            for number, row in zip(numbers, rows, strict=True):
-                if number in bad:
-                    self.rewrite(row, '"_nature":"evidence"', '"_nature":"nonsense"')
-        return rows
+    def enqueue(self, *numbers: int, invalid: tuple[int, ...] = (), **changes: Any) -> list[OutboxRecord]:
+        """Enqueue records with these numbers; Evermuse rejects the ``invalid`` ones."""
+        return enqueue(self.alias, *numbers, invalid=invalid, **changes)
 
     def rewrite(self, row: OutboxRecord, old: str, new: str) -> None:
-        """Changes a stored line as no validation would allow, or back."""
+        """Change a stored line without validation."""
         row.payload = row.payload.replace(old, new)
         row.size = len(row.payload.encode())
         row.save(using=self.alias, update_fields=["payload", "size"])
 
     @property
     def records(self) -> Any:
-        """All rows, in the order of enqueueing."""
+        """All records in the order of enqueueing."""
         return OutboxRecord.objects.using(self.alias).order_by("pk")
 
     # --- Evermuse ---------------------------------------------------------------------------------
 
-    def change_its_mind(self, *positions: int, named: bool) -> None:
-        """Evermuse finds fault with records of the last batch that it took only after its 202."""
+    def reject_accepted(self, *positions: int, named: bool) -> None:
+        """Let Evermuse reject records of the batch that it accepted last; ``named``: its status names them."""
         space = self.sandbox._api.workspaces["default"]
         batch = space.batches[-1]
         errors = [{"index": position, "code": "LATE", "message": "found late"} for position in positions]
@@ -154,4 +150,4 @@ class Life:
             del space.records[identity]
 
 
-Play = Callable[[Life], object]
+Action = Callable[[Environment], object]

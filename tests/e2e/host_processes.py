@@ -1,4 +1,4 @@
-"""A host as it runs in production: its own database, broker and workers, as processes."""
+"""A host as in production: a database, a broker, and Celery workers in processes of their own."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from pathlib import Path
 from benchmarks.common import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-READY = 60.0
+READY_SECONDS = 60.0
+"""Time for a worker to start on a busy machine."""
 
 
 @dataclass
-class Stack:
-    """The environment that all processes of one host share, and those that run."""
+class HostProcesses:
+    """The running processes of one host, and the environment variables that they share."""
 
     home: Path
     environment: dict[str, str]
     workers: list[subprocess.Popen] = field(default_factory=list)
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-        """One management command, as a user would type it."""
+        """Run a management command."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
@@ -40,17 +41,17 @@ class Stack:
         return done
 
     def start_worker(self, *arguments: str) -> subprocess.Popen:
-        """A Celery worker; returns when it says that it is ready."""
-        started = len(list(self.home.glob("worker-*.log")))  # also those that were killed since
+        """Start a Celery worker, and return when it is ready."""
+        started = len(list(self.home.glob("worker-*.log")))  # counts killed workers, too
         log = self.home / f"worker-{started}.log"
         name = f"worker{started}@{uuid.uuid4().hex[:8]}"
         command = ["-m", "celery", "-A", "example_project", "worker", "-l", "INFO", "-n", name, *arguments]
-        with log.open("wb") as out:
+        with log.open("wb") as output:
             worker = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=ROOT,
                 env=self.environment,
-                stdout=out,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that the worker and all its children can be killed at once
             )
@@ -59,12 +60,12 @@ class Stack:
         return worker
 
     def kill_worker(self, worker: subprocess.Popen) -> None:
-        """SIGKILL for a worker and all its children, as when the machine goes out of memory."""
+        """Send SIGKILL to a worker and all its children."""
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
 
     def start_relay(self) -> subprocess.Popen:
-        """The same pipeline without Celery."""
+        """Start ``outbox_relay``, which sends without Celery."""
         log = (self.home / "relay.log").open("wb")
         relay = subprocess.Popen(
             [sys.executable, "manage.py", "outbox_relay"],
@@ -77,24 +78,30 @@ class Stack:
         return relay
 
     def status(self) -> dict:
-        """``outbox_status --json``."""
+        """Return the output of ``outbox_status --json``."""
         return json.loads(self.manage("outbox_status", "--json").stdout)
 
     def stop(self) -> None:
-        """Ends what was started, gently first."""
+        """End all processes: first with SIGTERM, then with SIGKILL."""
         processes.end(self.workers)
 
 
-def wait_until(condition, what: str, seconds: float = READY) -> None:
-    """Waits for a condition, not for luck."""
+def wait_until(condition, description: str, seconds: float = READY_SECONDS) -> None:
+    """Wait until ``condition()`` is true; fail after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {description}"
         time.sleep(0.05)
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """This process's environment without what names services, and with ``variables``."""
-    named = ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE", "EVERMUSE_API_URL")
-    kept = {key: value for key, value in os.environ.items() if key not in named}
+    """Return this process's environment with ``variables`` instead of the variables that name services."""
+    services = (
+        "DATABASE_URL",
+        "CELERY_BROKER_URL",
+        "REDIS_URL",
+        "DJANGO_SETTINGS_MODULE",
+        "EVERMUSE_API_URL",
+    )
+    kept = {key: value for key, value in os.environ.items() if key not in services}
     return kept | {"EXAMPLE_VAR_DIR": str(home), "PYTHONUNBUFFERED": "1", "C_FORCE_ROOT": "1"} | variables

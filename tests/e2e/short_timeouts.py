@@ -1,4 +1,4 @@
-"""Settings of the example host for a test that cannot wait: short leases, short pauses, rescues at every moment."""
+"""Settings of the example host with short timeouts, leases and pauses, so that a test sees many of them expire."""
 
 from example_project.settings import *  # noqa: F403
 from example_project.settings import CELERY_BEAT_SCHEDULE, EVERMUSE_OUTBOX

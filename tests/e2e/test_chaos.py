@@ -1,4 +1,4 @@
-"""Everything goes wrong at once: an API with faults, and workers that are killed while versions are written."""
+"""Many faults at once: an API with faults, and workers that are killed while versions are written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.common.databases import fresh_database
 from evermuse_outbox.sandbox import Fault, Sandbox
-from tests.e2e.host_processes import ROOT, Stack, environment, wait_until
+from tests.e2e.host_processes import ROOT, HostProcesses, environment, wait_until
 from tests.e2e.test_workers import needs
 from tests.services import POSTGRES_URL, REDIS_URL
 
@@ -23,8 +23,8 @@ KILLS = 4
 
 
 @dataclass
-class Host(Stack):
-    """Writers, and two workers that both beat; who is killed is started again."""
+class Host(HostProcesses):
+    """Writers, and two workers that both run beat. For each killed worker, another one starts."""
 
     writers: list[subprocess.Popen] = field(default_factory=list)
 
@@ -34,20 +34,20 @@ class Host(Stack):
             subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True)
         )
 
-    def start_one(self) -> None:
+    def start_beating_worker(self) -> None:
         self.start_worker("-c", "2", "-B", "-s", str(self.home / uuid.uuid4().hex))
 
-    def kill_one(self, rng: random.Random) -> None:
+    def kill_random_worker(self, rng: random.Random) -> None:
         self.kill_worker(self.workers.pop(rng.randrange(len(self.workers))))
 
-    def committed(self) -> dict[str, str]:
-        """Ends the writers; message id → text of its last version, in the order of enqueueing, over all of them."""
+    def end_writers(self) -> dict[str, str]:
+        """End the writers. Return message id → text of its last committed version, in the order of enqueueing."""
         for writer in self.writers:
             writer.terminate()
-        told = [
+        lines = [
             line.split() for writer in self.writers for line in writer.communicate(timeout=60)[0].splitlines()
         ]
-        versions = sorted((int(pk), number, text) for pk, number, text in told)
+        versions = sorted((int(pk), number, text) for pk, number, text in lines)
         return {f"msg-{number}": text for _, number, text in versions}
 
     def stop(self) -> None:
@@ -84,28 +84,28 @@ def host(tmp_path, sandbox):
             running.stop()
 
 
-def test_the_last_committed_version_of_everything_arrives(host, sandbox):
+def test_the_last_committed_version_of_each_identity_arrives(host, sandbox):
     rng = random.Random(SEED)
     for number in range(2):
         host.start_writer(number)
-        host.start_one()
+        host.start_beating_worker()
     for _ in range(KILLS):
         wait_for_arrivals(sandbox, rng.randrange(2, 10))
-        host.kill_one(rng)
-        host.start_one()
-    wanted = host.committed()
+        host.kill_random_worker(rng)
+        host.start_beating_worker()
+    last_texts = host.end_writers()
     host.manage("outbox_drain", "--timeout", "90")
 
     arrived = {dict(s.identity.vendor_ids)["message_id"]: s.record["data"]["text"] for s in sandbox.records()}
-    assert arrived == wanted
+    assert arrived == last_texts
     assert sandbox.violations == []
     assert sandbox.worst_second() <= 10
     figures = host.status()
     assert figures["records"]["rejected"] == 0
-    # The last of all answers may have been a 429 to a look at the listing.
+    # The last answer may have been a 429 to a read of the listing.
     assert figures["workspaces"]["default"]["state"] in ("active", "throttled")
 
 
 def wait_for_arrivals(sandbox, count):
-    seen = len(sandbox.arrivals) + count
-    wait_until(lambda: len(sandbox.arrivals) >= seen, "workers at work")
+    target = len(sandbox.arrivals) + count
+    wait_until(lambda: len(sandbox.arrivals) >= target, "new requests")

@@ -1,4 +1,4 @@
-"""The main job on real parts: mails through a database and Celery workers into Evermuse, each once."""
+"""Mails go through a real database, broker and Celery workers into Evermuse, each once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.common.databases import fresh_database
 from evermuse_outbox.sandbox import Sandbox
-from tests.e2e.host_processes import Stack, environment
-from tests.services import HOW, MARIADB_URL, POSTGRES_URL, RABBITMQ_URL, REDIS_URL
+from tests.e2e.host_processes import HostProcesses, environment
+from tests.services import HOW_TO_START, MARIADB_URL, POSTGRES_URL, RABBITMQ_URL, REDIS_URL
 
 pytestmark = pytest.mark.e2e
 
@@ -21,7 +21,7 @@ MAILS = 1_500
 
 @pytest.fixture(scope="module")
 def mbox(tmp_path_factory):
-    """Mails of many sizes and scripts, enough for several requests."""
+    """Mails of many sizes and alphabets, enough for several requests."""
     path = tmp_path_factory.mktemp("mail") / "inbox.mbox"
     box = mailbox.mbox(path)
     for number in range(MAILS):
@@ -57,12 +57,13 @@ def mariadb_rabbitmq(home):
 
 
 def needs(*services):
+    """Return the marks that skip a test where one of the services is missing."""
     urls = {"postgres": POSTGRES_URL, "mariadb": MARIADB_URL, "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}
-    missing = [f"no {name}: {HOW[name]}" for name in services if not urls[name]]
+    missing = [f"no {name}: {HOW_TO_START[name]}" for name in services if not urls[name]]
     return [pytest.mark.skip(reason="; ".join(missing))] if missing else []
 
 
-STACKS = [
+HOSTS = [
     pytest.param((embedded, 1, "reference"), id="sqlite-files-reference"),
     pytest.param(
         (postgres_redis, 2, "openapi"), id="postgres-redis-openapi", marks=needs("postgres", "redis")
@@ -76,13 +77,16 @@ STACKS = [
 
 
 @pytest.fixture
-def stack(request, tmp_path):
-    kind, workers, contract = request.param
-    with kind(tmp_path) as (variables, arguments), Sandbox(contract=contract, batch_seconds=0.5) as sandbox:
-        # A queue of our own: other workers on this machine's broker must not take our messages.
-        own = {"CELERY_TASK_DEFAULT_QUEUE": f"e2e-{uuid.uuid4().hex[:8]}"}
+def host_and_sandbox(request, tmp_path):
+    start_services, workers, contract = request.param
+    with (
+        start_services(tmp_path) as (variables, arguments),
+        Sandbox(contract=contract, batch_seconds=0.5) as sandbox,
+    ):
+        # A separate queue: other workers on this machine's broker must not take the messages.
+        queue = {"CELERY_TASK_DEFAULT_QUEUE": f"e2e-{uuid.uuid4().hex[:8]}"}
         urls = {"EVERMUSE_API_URL": sandbox.url, "EVERMUSE_CONTRACT": contract}
-        running = Stack(tmp_path, environment(tmp_path, **variables, **own, **urls))
+        running = HostProcesses(tmp_path, environment(tmp_path, **variables, **queue, **urls))
         running.manage("migrate", "--verbosity", "0")
         try:
             for number in range(workers):
@@ -92,9 +96,9 @@ def stack(request, tmp_path):
             running.stop()
 
 
-@pytest.mark.parametrize("stack", STACKS, indirect=True)
-def test_every_mail_arrives_once_and_within_the_limits(stack, mbox):
-    host, sandbox = stack
+@pytest.mark.parametrize("host_and_sandbox", HOSTS, indirect=True)
+def test_every_mail_arrives_once_and_within_the_limits(host_and_sandbox, mbox):
+    host, sandbox = host_and_sandbox
     host.manage("import_mbox", str(mbox))
     host.manage("outbox_drain", "--timeout", "90")
 
@@ -113,14 +117,14 @@ def test_every_mail_arrives_once_and_within_the_limits(stack, mbox):
     assert {arrival.status for arrival in sandbox.arrivals} <= {200, 202}
 
 
-def test_the_relay_command_does_the_same_without_celery(tmp_path, mbox):
+def test_the_relay_command_sends_all_mails_without_celery(tmp_path, mbox):
     with Sandbox(batch_seconds=0.5) as sandbox:
         variables = {"EVERMUSE_API_URL": sandbox.url, "CELERY_BROKER_URL": "amqp://127.0.0.1:1//"}
-        host = Stack(tmp_path, environment(tmp_path, **variables))
+        host = HostProcesses(tmp_path, environment(tmp_path, **variables))
         host.manage("migrate", "--verbosity", "0")
         relay = host.start_relay()
         try:
-            host.manage("import_mbox", str(mbox), "--limit", "300")  # the broker is dead, and nobody minds
+            host.manage("import_mbox", str(mbox), "--limit", "300")  # although the broker is down
             host.manage("outbox_drain", "--timeout", "60")
         finally:
             host.stop()

@@ -11,7 +11,7 @@ from django.db import connections
 
 from evermuse_outbox.models import OutboxThrottle
 from evermuse_outbox.ratelimit import SLOW_BACKEND, Limit, RateLimitState
-from tests.services import HOW
+from tests.services import HOW_TO_START
 
 TEN = Limit.from_rate(10)
 
@@ -51,7 +51,7 @@ def test_a_permit_that_comes_late_is_replaced_once(rows, monkeypatch):
 
 
 @pytest.mark.django_db(databases=["mariadb", "default"])
-@pytest.mark.skipif("mariadb" not in project.DATABASES, reason=f"no mariadb: {HOW['mariadb']}")
+@pytest.mark.skipif("mariadb" not in project.DATABASES, reason=f"no mariadb: {HOW_TO_START['mariadb']}")
 def test_the_time_zone_of_a_session_does_not_move_the_clock():
     rows = OutboxThrottle.objects.using("mariadb")
     rows.create(pk="scope")

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from evermuse_outbox.ratelimit import Limit, RedisThrottle
-from tests.services import HOW, REDIS_URL
+from tests.services import HOW_TO_START, REDIS_URL
 
 TEN = Limit.from_rate(10)
 
@@ -20,7 +20,7 @@ def set_initial_state(redis_client, throttle):
 @pytest.fixture
 def redis_client():
     if not REDIS_URL:
-        pytest.skip(f"no redis: {HOW['redis']}")
+        pytest.skip(f"no redis: {HOW_TO_START['redis']}")
     import redis
 
     with redis.Redis.from_url(REDIS_URL) as client:

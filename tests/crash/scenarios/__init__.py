@@ -1,8 +1,8 @@
-"""What may be under way when a process dies.
+"""What may be in progress when a process dies.
 
-To add a piece of the pipeline, add one function with ``@scenario`` to one of these files. What it does is played
-by a process of its own, which is killed after each of its steps in turn; what happened before, and what Evermuse
-will answer, are the arguments. The docstring says what is under way.
+To add a scenario, add one function with ``@scenario`` to one of these files. It runs in a process of its own, which is
+killed after each of its steps in turn. The arguments say what happened before it and what Evermuse answers. The
+docstring says what is in progress.
 """
 
 from ..scenario import SCENARIOS, Scenario

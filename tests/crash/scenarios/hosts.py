@@ -1,4 +1,4 @@
-"""A host enqueues, and people ask for something."""
+"""A host enqueues records, or an operator changes them."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from evermuse_outbox import outbox
 from evermuse_outbox.operations import retry_records
 from tests.records import record
 
-from ..environment import Life
+from ..environment import Environment
 from ..scenario import scenario
 
 
-def nothing(life: Life) -> None:
-    """Nothing was before."""
+def prepare_nothing(env: Environment) -> None:
+    """Leave the outbox empty."""
 
 
-def all_or_nothing(life: Life, states: list[str]) -> None:
-    """The host's row is there if, and only if, its records are."""
-    assert states == ["delivered"] * (4 if Group.objects.using(life.alias).exists() else 0)
+def check_host_row_and_records(env: Environment, states: list[str]) -> None:
+    """Check that the records exist if and only if the row of the host exists."""
+    assert states == ["delivered"] * (4 if Group.objects.using(env.alias).exists() else 0)
 
 
-@scenario(before=nothing, ends=all_or_nothing, main=True)
-def enqueue(life):
-    """A host writes a row of its own and records, in one transaction."""
-    with transaction.atomic(using=life.alias):
-        Group.objects.using(life.alias).create(name="a row of the host")
-        outbox.enqueue(record(1), using=life.alias)
-        outbox.enqueue_many([record(n) for n in (2, 3, 4)], using=life.alias)
+@scenario(prepare=prepare_nothing, expected=check_host_row_and_records, is_main=True)
+def enqueue(env):
+    """A host writes a row and records in one transaction."""
+    with transaction.atomic(using=env.alias):
+        Group.objects.using(env.alias).create(name="a row of the host")
+        outbox.enqueue(record(1), using=env.alias)
+        outbox.enqueue_many([record(n) for n in (2, 3, 4)], using=env.alias)
 
 
-def three_or_none(life: Life, states: list[str]) -> None:
-    """All of the call, or nothing of it."""
+def check_three_or_none(env: Environment, states: list[str]) -> None:
+    """Check that all records of the call exist, or none."""
     assert states in ([], ["delivered"] * 3)
 
 
-@scenario(before=nothing, ends=three_or_none)
-def enqueue_many(life):
-    """A host writes records in no transaction of its own: all or none."""
-    outbox.enqueue_many([record(n) for n in (1, 2, 3)], using=life.alias)
+@scenario(prepare=prepare_nothing, expected=check_three_or_none)
+def enqueue_many(env):
+    """A host enqueues records outside a transaction."""
+    outbox.enqueue_many([record(n) for n in (1, 2, 3)], using=env.alias)
 
 
-def rejected_before(life):
-    _, row, _ = life.enqueue(1, 2, 3, bad=(2,))
-    life.relay()
-    life.rewrite(row, "nonsense", "evidence")
+def prepare_corrected_record(env):
+    _, row, _ = env.enqueue(1, 2, 3, invalid=(2,))
+    env.relay()
+    env.rewrite(row, "nonsense", "evidence")
 
 
-def back_or_not(life: Life, states: list[str]) -> None:
-    """Either the person's word was heard, or it can be given again."""
+def check_reopened_or_rejected(env: Environment, states: list[str]) -> None:
+    """Check that the retry was carried out, or can be repeated."""
     assert states in (["delivered"] * 3, ["delivered", "rejected", "delivered"])
 
 
-@scenario(before=rejected_before, ends=back_or_not, main=True)
-def retried(life):
-    """A person asks for a rejected record once more."""
-    retry_records(life.alias, [row.pk for row in life.records.filter(state="rejected")])
+@scenario(prepare=prepare_corrected_record, expected=check_reopened_or_rejected, is_main=True)
+def retried(env):
+    """An operator retries a rejected record."""
+    retry_records(env.alias, [row.pk for row in env.records.filter(state="rejected")])
 
 
-def discarded_or_not(life: Life, states: list[str]) -> None:
-    """A pending record that was not discarded in time goes its way."""
+def check_all_discarded_or_delivered(env: Environment, states: list[str]) -> None:
+    """Check that all records were discarded, or all were sent."""
     assert states in (["delivered"] * 3, ["discarded"] * 3)
 
 
-@scenario(ends=discarded_or_not)
-def discarded(life):
-    """A person gives records up."""
-    life.records.model.rows.using(life.alias).discard()
+@scenario(expected=check_all_discarded_or_delivered)
+def discarded(env):
+    """An operator discards pending records."""
+    env.records.model.rows.using(env.alias).discard()

@@ -1,85 +1,95 @@
-"""Some or all of a batch is refused: it is divided, or its group is paused."""
+"""A batch is refused, in full or in part: its bad records are isolated, or its group is paused."""
 
 from __future__ import annotations
 
 from evermuse_outbox.sandbox import Fault
 
-from ..environment import Life
+from ..environment import Environment
 from ..scenario import scenario
 
 
 @scenario(
-    before=lambda life: life.enqueue(1, 2, 3, bad=(2,)),
-    ends="delivered rejected delivered",
-    main=True,
-    wakes=True,
+    prepare=lambda env: env.enqueue(1, 2, 3, invalid=(2,)),
+    expected="delivered rejected delivered",
+    is_main=True,
+    is_paused=True,
 )
-def rejected_and_named(life):
-    """202 that names the record it has not taken."""
-    life.relay()
+def rejected_and_named(env):
+    """202 that names the rejected record."""
+    env.relay()
 
 
 @scenario(
-    before=lambda life: life.enqueue(1, 2, bad=(2,)),
+    prepare=lambda env: env.enqueue(1, 2, invalid=(2,)),
     sandbox={"errors_in": "nowhere"},
-    ends="delivered rejected",
-    again=True,
+    expected="delivered rejected",
+    may_repeat=True,
 )
-def rejected_and_not_named(life):
-    """202 that took some and does not say whom: halves, under new keys."""
-    life.send()
+def rejected_and_not_named(env):
+    """202 that rejects a record without a name: the batch is sent again in parts under new keys."""
+    env.send()
 
 
 @scenario(
-    before=lambda life: life.enqueue(1, 2, 3, bad=(2,)),
+    prepare=lambda env: env.enqueue(1, 2, 3, invalid=(2,)),
     sandbox={"strict": True},
-    ends="delivered rejected delivered",
-    wakes=True,
+    expected="delivered rejected delivered",
+    is_paused=True,
 )
-def refused_and_named(life):
-    """400 for all because of one: the others go together under a new key."""
-    life.send()
+def refused_and_named(env):
+    """400 that names the bad record: the others go on together under a new key."""
+    env.send()
 
 
 @scenario(
-    before=lambda life: life.enqueue(1, 2, bad=(2,)),
+    prepare=lambda env: env.enqueue(1, 2, invalid=(2,)),
     sandbox={"strict": True, "errors_in": "nowhere"},
-    ends="delivered rejected",
+    expected="delivered rejected",
 )
-def refused_and_not_named(life):
-    """400 that names nobody: halves, until the bad one is alone."""
-    life.send()
+def refused_and_not_named(env):
+    """400 without a name: parts are sent until the bad record is alone."""
+    env.send()
 
 
-def divided_in_search(*bad):
-    """Before it: a batch with these bad ones was refused without a name, and its first part is sealed."""
+def prepare_isolating(*invalid):
+    """Return a preparation: a batch of four is refused without a name, and its first part is sealed."""
 
-    def before(life):
-        life.enqueue(1, 2, 3, 4, bad=bad)
-        life.send()
+    def prepare(env):
+        env.enqueue(1, 2, 3, 4, invalid=invalid)
+        env.send()
 
-    return before
+    return prepare
 
 
 @scenario(
-    before=divided_in_search(1),
+    prepare=prepare_isolating(1),
     sandbox={"strict": True, "errors_in": "nowhere"},
-    ends="rejected delivered delivered delivered",
-    wakes=True,
+    expected="rejected delivered delivered delivered",
+    is_paused=True,
 )
-def part_refused(life):
-    """The part that was tried has the bad one: it goes back, and a smaller part is next."""
-    life.send()
+def part_refused(env):
+    """The part contains the bad record: it goes back, and a smaller part is next."""
+    env.send()
 
 
 @scenario(
-    before=divided_in_search(4),
+    prepare=prepare_isolating(4),
     sandbox={"strict": True, "errors_in": "nowhere"},
-    ends="delivered delivered delivered rejected",
+    expected="delivered delivered delivered rejected",
 )
-def part_accepted(life):
-    """The part that was tried is good: the next one is tried."""
-    life.send()
+def part_accepted(env):
+    """The part is good: the next one is tried."""
+    env.send()
+
+
+@scenario(
+    prepare=prepare_isolating(4),
+    sandbox={"strict": True, "errors_in": "nowhere"},
+    expected="delivered delivered delivered rejected",
+)
+def isolation_ends(env):
+    """All parts are sent until no record is left in the isolating batch."""
+    env.relay()
 
 
 REFUSED_ALIKE = Fault(
@@ -95,86 +105,86 @@ REFUSED_ALIKE = Fault(
 NOT_TAKEN = Fault.too_many(5)
 
 
-def two_refused_alike(life, first=NOT_TAKEN):
-    life.enqueue(*range(16))
-    life.sandbox.fail_next(first)
-    life.send()
-    life.sandbox.fail_next(REFUSED_ALIKE, count=None)
-    life.clock.move(600)
-    life.send(prefer_new=True)
-    life.send(prefer_new=True)
+def prepare_two_refused_alike(env, first=NOT_TAKEN):
+    env.enqueue(*range(16))
+    env.sandbox.fail_next(first)
+    env.send()
+    env.sandbox.fail_next(REFUSED_ALIKE, count=None)
+    env.clock.move(600)
+    env.send(prefer_new=True)
+    env.send(prefer_new=True)
 
 
-def all_or_those_not_taken_back(life: Life, states: list[str]) -> None:
-    """Whoever died before the group was paused has left its rejections to a person."""
+def check_all_or_half_delivered(env: Environment, states: list[str]) -> None:
+    """Check that records rejected before the pause stay rejected if the process died before the group was paused."""
     assert states.count("delivered") in (8, 16)
     assert states.count("rejected") == 16 - states.count("delivered")
 
 
 @scenario(
-    before=two_refused_alike,
+    prepare=prepare_two_refused_alike,
     settings={"MAX_BATCH_RECORDS": 4},
-    mend=lambda life: life.sandbox.clear_faults(),
-    ends=all_or_those_not_taken_back,
-    wakes=True,
+    repair=lambda env: env.sandbox.clear_faults(),
+    expected=check_all_or_half_delivered,
+    is_paused=True,
 )
-def group_is_paused(life):
-    """The third batch in a row is refused alike: nobody is at fault, and all of the group waits."""
-    life.send(prefer_new=True)
+def group_is_paused(env):
+    """The third batch in a row is refused alike: no record is at fault, and the group is paused."""
+    env.send(prefer_new=True)
 
 
 @scenario(
-    before=lambda life: two_refused_alike(life, first=Fault.drop_after()),
+    prepare=lambda env: prepare_two_refused_alike(env, first=Fault.drop_after()),
     settings={"MAX_BATCH_RECORDS": 4},
-    mend=lambda life: life.sandbox.clear_faults(),
-    ends=all_or_those_not_taken_back,
+    repair=lambda env: env.sandbox.clear_faults(),
+    expected=check_all_or_half_delivered,
 )
-def group_is_paused_beside_a_doubt(life):
-    """A batch of the group is in doubt, for Evermuse may have it: it keeps its records and its key."""
-    life.send(prefer_new=True)
+def group_is_paused_with_batch_in_doubt(env):
+    """Another batch of the group is in doubt: it keeps its records and its key."""
+    env.send(prefer_new=True)
 
 
-def paused_group(life):
-    two_refused_alike(life)
-    life.send(prefer_new=True)
-    life.clock.move(100)
+def prepare_paused_group(env):
+    prepare_two_refused_alike(env)
+    env.send(prefer_new=True)
+    env.clock.move(100)
 
 
 @scenario(
-    before=paused_group,
+    prepare=prepare_paused_group,
     settings={"MAX_BATCH_RECORDS": 4},
-    mend=lambda life: life.sandbox.clear_faults(),
-    ends="delivered " * 16,
+    repair=lambda env: env.sandbox.clear_faults(),
+    expected="delivered " * 16,
 )
-def paused_group_is_probed(life):
-    """One record of a paused group is tried, and refused as before."""
-    life.send()
+def paused_group_is_probed(env):
+    """One record of a paused group is sent as a probe, and refused as before."""
+    env.send()
 
 
-def mended_group(life):
-    paused_group(life)
-    life.sandbox.clear_faults()
+def prepare_repaired_group(env):
+    prepare_paused_group(env)
+    env.sandbox.clear_faults()
 
 
-@scenario(before=mended_group, settings={"MAX_BATCH_RECORDS": 4}, ends="delivered " * 16)
-def paused_group_is_out_of_trouble(life):
-    """The record that is tried is accepted: the group goes on."""
-    life.send()
+@scenario(prepare=prepare_repaired_group, settings={"MAX_BATCH_RECORDS": 4}, expected="delivered " * 16)
+def paused_group_is_cleared(env):
+    """The probe is accepted: the group goes on."""
+    env.send()
 
 
 @scenario(faults=[Fault(status=413)])
-def too_large(life):
-    """413: halves."""
-    life.send()
+def too_large(env):
+    """413: the batch is split in halves."""
+    env.send()
 
 
-def divided_before(life):
-    life.enqueue(1, 2, 3)
-    life.sandbox.fail_next(Fault(status=413))
-    life.send()
+def prepare_split_batch(env):
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault(status=413))
+    env.send()
 
 
-@scenario(before=divided_before)
-def parts(life):
-    """The parts of a batch go, each under its own key."""
-    life.relay()
+@scenario(prepare=prepare_split_batch)
+def parts(env):
+    """The parts of a split batch are sent, each under a key of its own."""
+    env.relay()

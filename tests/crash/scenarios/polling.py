@@ -1,4 +1,4 @@
-"""An accepted batch is followed to its end."""
+"""An accepted batch is polled until Evermuse has finished it."""
 
 from __future__ import annotations
 
@@ -10,131 +10,135 @@ from ..scenario import scenario
 DAY = 86_400
 
 
-def accepted_before(life):
-    life.enqueue(1, 2, 3)
-    life.relay()
-    life.clock.move(10)
+def prepare_accepted(env):
+    env.enqueue(1, 2, 3)
+    env.relay()
+    env.clock.move(10)
 
 
-@scenario(before=accepted_before, main=True, wakes=True)
-def complete(life):
+@scenario(prepare=prepare_accepted, is_main=True, is_paused=True)
+def complete(env):
     """COMPLETE."""
-    life.track()
+    env.poll()
 
 
-def many_accepted_before(life):
+@scenario(prepare=prepare_accepted, sandbox={"batch_seconds": 60})
+def not_complete_yet(env):
+    """The batch is still processed: it stays accepted and is polled again later."""
+    env.poll()
+
+
+def prepare_many_accepted(env):
     for number in range(20, 24):
-        life.enqueue(number, _product_id=f"product-{number}")
-    life.relay()
-    life.clock.move(10)
+        env.enqueue(number, _product_id=f"product-{number}")
+    env.relay()
+    env.clock.move(10)
 
 
-@scenario(before=many_accepted_before, ends="delivered " * 4)
-def many_complete(life):
-    """One listing tells of many."""
-    life.track()
+@scenario(prepare=prepare_many_accepted, expected="delivered " * 4)
+def many_complete(env):
+    """One listing page reports many batches."""
+    env.poll()
 
 
-def unlisted_before(life):
-    many_accepted_before(life)
-    for batch in OutboxBatch.objects.using(life.alias).all():
-        OutboxBatch.objects.using(life.alias).filter(pk=batch.pk).update(
-            remote_id=f"batch_unknown_{batch.pk}"
-        )
-    life.clock.move(DAY)
+def prepare_unlisted(env):
+    prepare_many_accepted(env)
+    for batch in OutboxBatch.objects.using(env.alias).all():
+        OutboxBatch.objects.using(env.alias).filter(pk=batch.pk).update(remote_id=f"batch_unknown_{batch.pk}")
+    env.clock.move(DAY)
 
 
-@scenario(before=unlisted_before, ends="delivered " * 4, again=True)
-def unlisted(life):
-    """The listing does not show them; each is asked about alone, and sent again."""
-    life.track()
+@scenario(prepare=prepare_unlisted, expected="delivered " * 4, may_repeat=True)
+def unlisted(env):
+    """The listing does not show the batches: each is polled alone, and sent again."""
+    env.poll()
 
 
-@scenario(before=many_accepted_before, faults=[Fault.server_error(on="GET")], ends="delivered " * 4)
-def listing_fails(life):
-    """500 to the listing: one is asked about alone, the others later."""
-    life.track()
+@scenario(prepare=prepare_many_accepted, faults=[Fault.server_error(on="GET")], expected="delivered " * 4)
+def listing_fails(env):
+    """500 to the listing: one batch is polled alone, the others later."""
+    env.poll()
 
 
-def failed_before(life):
-    life.enqueue(1, 2, 3)
-    life.sandbox.fail_next(Fault.failed_batch())
-    life.relay()
-    life.clock.move(10)
+def prepare_failed(env):
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault.failed_batch())
+    env.relay()
+    env.clock.move(10)
 
 
-@scenario(before=failed_before, wakes=True)
-def failed(life):
-    """FAILED: sealed again under a new key."""
-    life.track()
+@scenario(prepare=prepare_failed, is_paused=True)
+def failed(env):
+    """FAILED: the records are sealed again under a new key."""
+    env.poll()
 
 
-@scenario(before=failed_before, settings={"MAX_RESENDS": 0}, ends="rejected rejected rejected")
-def failed_too_often(life):
-    """FAILED for the last time: its records wait for a person."""
-    life.track()
+@scenario(prepare=prepare_failed, settings={"MAX_RESENDS": 0}, expected="rejected rejected rejected")
+def failed_too_often(env):
+    """FAILED after the last resend: the records are rejected and wait for an operator."""
+    env.poll()
 
 
-def one_more_rejected(life):
-    accepted_before(life)
-    life.change_its_mind(1, named=True)
+def prepare_rejected_later(env):
+    prepare_accepted(env)
+    env.reject_accepted(1, named=True)
 
 
-@scenario(before=one_more_rejected, ends="delivered rejected delivered", wakes=True)
-def complete_but_for_one(life):
-    """COMPLETE, and a record rejected that the 202 did not tell of."""
-    life.track()
+@scenario(prepare=prepare_rejected_later, expected="delivered rejected delivered", is_paused=True)
+def complete_with_named_rejection(env):
+    """COMPLETE, with the name of a rejected record that the 202 counted as accepted."""
+    env.poll()
 
 
-def one_more_rejected_somewhere(life):
-    accepted_before(life)
-    life.change_its_mind(1, named=False)
+def prepare_rejected_later_unnamed(env):
+    prepare_accepted(env)
+    env.reject_accepted(1, named=False)
 
 
-@scenario(before=one_more_rejected_somewhere, again=True)
-def complete_but_for_somebody(life):
-    """COMPLETE, and a record rejected that nobody names: halves, under new keys."""
-    life.track()
+@scenario(prepare=prepare_rejected_later_unnamed, may_repeat=True)
+def complete_with_unnamed_rejection(env):
+    """COMPLETE, with a rejected record that is not named: the batch is sent again in parts under new keys."""
+    env.poll()
 
 
-def forgotten_before(life):
-    accepted_before(life)
-    OutboxBatch.objects.using(life.alias).update(remote_id="batch_unknown")
-    life.clock.move(DAY)
+def prepare_forgotten(env):
+    prepare_accepted(env)
+    OutboxBatch.objects.using(env.alias).update(remote_id="batch_unknown")
+    env.clock.move(DAY)
 
 
-@scenario(before=forgotten_before, again=True)
-def forgotten(life):
-    """404 for long counts as FAILED."""
-    life.track()
+@scenario(prepare=prepare_forgotten, may_repeat=True)
+def forgotten(env):
+    """404 for a long time counts as FAILED."""
+    env.poll()
 
 
-@scenario(before=accepted_before, faults=[Fault.server_error(on="GET")])
-def read_fails(life):
-    """500 to a read, which holds nobody."""
-    life.track()
+@scenario(prepare=prepare_accepted, faults=[Fault.server_error(on="GET")])
+def read_fails(env):
+    """500 to a read, which does not block the workspace."""
+    env.poll()
 
 
-@scenario(before=accepted_before, faults=[Fault.too_many(5, on="GET")])
-def read_throttled(life):
-    """429 to a read, which holds everybody."""
-    life.track()
+@scenario(prepare=prepare_accepted, faults=[Fault.too_many(5, on="GET")])
+def read_throttled(env):
+    """429 to a read, which blocks the workspace."""
+    env.poll()
 
 
-@scenario(before=accepted_before, faults=[Fault(status=401, on="GET")])
-def read_refused(life):
+@scenario(prepare=prepare_accepted, faults=[Fault(status=401, on="GET")])
+def read_refused(env):
     """401 to a read, which pauses the workspace."""
-    life.track()
+    env.poll()
 
 
-def paused_by_a_read(life):
-    accepted_before(life)
-    life.sandbox.fail_next(Fault(status=401, on="GET"))
-    life.track()
-    life.clock.move(100)
+def prepare_paused_by_read(env):
+    prepare_accepted(env)
+    env.sandbox.fail_next(Fault(status=401, on="GET"))
+    env.poll()
+    env.clock.move(100)
 
 
-@scenario(before=paused_by_a_read)
-def read_ends_the_pause(life):
-    """The key works again, and a read is the first to find out."""
-    life.track()
+@scenario(prepare=prepare_paused_by_read)
+def read_ends_pause(env):
+    """The API key works again, and a read is the first request that succeeds."""
+    env.poll()

@@ -1,10 +1,13 @@
-"""A batch is sealed and sent, and what comes back is settled."""
+"""A batch is sealed and sent, and the answer is settled."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import redis
 
-from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.delivery.loop import seal_next, send_next
+from evermuse_outbox.delivery.sending import lease_due
 from evermuse_outbox.sandbox import Fault
 from tests.services import REDIS_URL
 
@@ -13,199 +16,226 @@ from ..scenario import scenario
 DAY = 86_400
 
 
-@scenario(main=True, wakes=True)
-def accepted(life):
-    """202 for all."""
-    life.relay()
+@scenario(is_main=True, is_paused=True)
+def accepted(env):
+    """202 for all records."""
+    env.relay()
 
 
 @scenario()
-def sealed(life):
-    """A batch is sealed in a workspace that nobody has used before."""
-    seal_next(life.context)
+def sealed(env):
+    """A batch is sealed in a workspace that has no row yet."""
+    seal_next(env.context)
 
 
 @scenario()
-def given_back(life):
-    """The lease would not last until an answer: the batch is given back unsent."""
-    with life.under(LEASE=1):
-        life.relay()
+def given_back(env):
+    """The lease is too short for an answer: the batch is given back unsent."""
+    with env.with_settings(LEASE=1):
+        env.relay()
 
 
-@scenario(paced=True, settings={"RATE_LIMIT": 100_000})
-def paced_by_the_database(life):
-    """202, each slot from the row of the throttle."""
-    life.relay()
+@scenario(is_paced=True, settings={"RATE_LIMIT": 100_000})
+def paced_by_database(env):
+    """202, with each slot reserved in the throttle row of the database."""
+    env.relay()
 
 
-@scenario(paced=True, settings={"RATE_LIMIT": 100_000}, faults=[Fault.too_many(0.001)])
-def throttled(life):
-    """429 holds everybody, in the workspace and at the keeper of the pace."""
-    life.relay()
+@scenario(is_paced=True, settings={"RATE_LIMIT": 100_000}, faults=[Fault.too_many(0.001)])
+def throttled(env):
+    """429 blocks the workspace and the throttle."""
+    env.relay()
 
 
-def known_to_redis(life):
-    life.enqueue(1, 2, 3)
-    pace, _ = life.context.throttle.keys
-    redis.Redis.from_url(REDIS_URL).hset(
-        pace, "next_slot_at", 0
-    )  # a keeper that forgot lets nobody in at first
+def prepare_known_to_redis(env):
+    env.enqueue(1, 2, 3)
+    pace, _ = env.context.throttle.keys
+    # Without state, Redis gives no slot at first.
+    redis.Redis.from_url(REDIS_URL).hset(pace, "next_slot_at", 0)
 
 
 if REDIS_URL:
 
     @scenario(
-        before=known_to_redis,
-        paced=True,
+        prepare=prepare_known_to_redis,
+        is_paced=True,
         settings={"RATE_LIMIT": 100_000, "REDIS_URL": REDIS_URL},
     )
-    def paced_by_redis(life):
-        """202, each slot from Redis."""
-        life.relay()
+    def paced_by_redis(env):
+        """202, with each slot reserved in Redis."""
+        env.relay()
 
 
-def two_versions(life):
-    life.enqueue(1, 2)
-    life.enqueue(1, data={"version": 2})
+def prepare_two_versions(env):
+    env.enqueue(1, 2)
+    env.enqueue(1, data={"version": 2})
 
 
-@scenario(before=two_versions, ends="superseded delivered delivered")
-def unsent_versions(life):
-    """Two versions of one identity wait: the older one is set aside."""
-    life.relay()
+@scenario(prepare=prepare_two_versions, expected="superseded delivered delivered")
+def unsent_versions(env):
+    """Two versions of one identity are pending: the older one is superseded."""
+    env.relay()
 
 
-def older_in_flight(life):
-    life.enqueue(1)
-    life.relay()
-    life.enqueue(1, data={"version": 2})
-    life.clock.move(10)
+def prepare_older_in_flight(env):
+    env.enqueue(1)
+    env.relay()
+    env.enqueue(1, data={"version": 2})
+    env.clock.move(10)
 
 
-@scenario(before=older_in_flight, ends="delivered delivered", again=True)
-def newer_version_waits(life):
-    """The older version comes to its end; then the newer one goes."""
-    life.relay()
-    life.track()
-    life.relay()
+@scenario(prepare=prepare_older_in_flight, expected="delivered delivered", may_repeat=True)
+def newer_version_waits(env):
+    """The older version is finished; then the newer one is sent."""
+    env.relay()
+    env.poll()
+    env.relay()
 
 
 @scenario(faults=[Fault(status=401)])
-def key_refused(life):
+def key_refused(env):
     """401 pauses the workspace."""
-    life.relay()
+    env.relay()
 
 
 @scenario()
-def no_key(life):
+def no_key(env):
     """No key is set: the workspace is paused before anything is sealed."""
-    with life.under(API_KEY=""):
-        life.relay()
+    with env.with_settings(API_KEY=""):
+        env.relay()
 
 
-@scenario(paced=True, settings={"RATE_LIMIT": 100_000})
-def keeper_is_down(life):
-    """Redis keeps the pace and is not there: nothing is sent."""
-    with life.under(REDIS_URL="redis://127.0.0.1:1/0"):
-        life.relay()
+@scenario(is_paced=True, settings={"RATE_LIMIT": 100_000})
+def redis_is_down(env):
+    """The throttle is in Redis, and Redis is down: nothing is sent."""
+    with env.with_settings(REDIS_URL="redis://127.0.0.1:1/0"):
+        env.relay()
 
 
 @scenario(faults=[Fault.server_error()])
-def server_error(life):
-    """500: in doubt, and the workspace backs off."""
-    life.relay()
+def server_error(env):
+    """500: the batch is in doubt, and the workspace backs off."""
+    env.relay()
 
 
-@scenario(faults=[Fault.drop_after()], wakes=True)
-def dropped_after_handling(life):
-    """Taken, and the answer lost: in doubt."""
-    life.relay()
+@scenario(faults=[Fault.drop_after()], is_paused=True)
+def dropped_after_handling(env):
+    """The batch was accepted and the answer was lost: it is in doubt."""
+    env.relay()
 
 
 @scenario(faults=[Fault(status=418)])
-def not_an_evermuse(life):
-    """Another answer than Evermuse gives: nothing was taken."""
-    life.relay()
+def not_an_answer_of_evermuse(env):
+    """An answer that Evermuse does not give: nothing was accepted."""
+    env.relay()
 
 
-def in_doubt(life):
-    life.enqueue(1, 2, 3)
-    life.sandbox.fail_next(Fault.drop_after())
-    life.relay()
-    life.clock.move(600)
+class LosesLease:
+    """A client; after each answer another worker takes the lease over."""
+
+    def __init__(self, env, context):
+        self._env = env
+        self._context = context
+
+    def ingest(self, *arguments, **options):
+        answer = self._context.client.ingest(*arguments, **options)
+        self._env.clock.move(self._context.settings.lease + 1)
+        self._env.rescue()
+        assert lease_due(self._context)
+        return answer
 
 
-@scenario(before=in_doubt, wakes=True)
-def doubt_ends(life):
-    """The batch in doubt is asked about again with its key: one sender tries, and the workspace opens."""
-    life.relay()
+@scenario()
+def lease_taken_over(env):
+    """202 after the lease was taken over: the answer is logged, and the new holder settles the batch."""
+    context = env.context
+
+    def now():
+        env.clock.move(1)  # or the POST would start when the lease starts, and count as logged by the rescue
+        return env.clock.now()
+
+    clock = dataclasses.replace(context.clock, now=now)
+    send_next(dataclasses.replace(context, clock=clock, client=LosesLease(env, context)))
 
 
-@scenario(before=in_doubt, faults=[Fault.too_many(5)])
-def doubt_goes_on(life):
+def prepare_in_doubt(env):
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault.drop_after())
+    env.relay()
+    env.clock.move(600)
+
+
+@scenario(prepare=prepare_in_doubt, is_paused=True)
+def doubt_ends(env):
+    """The batch in doubt is sent again with its key as a probe, and the circuit breaker closes."""
+    env.relay()
+
+
+@scenario(prepare=prepare_in_doubt, faults=[Fault.too_many(5)])
+def doubt_goes_on(env):
     """429 for a batch in doubt, which stays in doubt."""
-    life.relay()
+    env.relay()
 
 
-def long_in_doubt(life):
-    in_doubt(life)
-    life.clock.move(2 * DAY)
-    life.sandbox.forget_idempotency_keys()
+def prepare_long_in_doubt(env):
+    prepare_in_doubt(env)
+    env.clock.move(2 * DAY)
+    env.sandbox.forget_idempotency_keys()
 
 
-@scenario(before=long_in_doubt, wakes=True)
-def found_in_the_listing(life):
-    """Evermuse may have forgotten the key, and has the batch: it is recognised."""
-    life.relay()
+@scenario(prepare=prepare_long_in_doubt, is_paused=True)
+def found_in_listing(env):
+    """Evermuse may have forgotten the key, and has the batch: it is recognised in the listing."""
+    env.relay()
 
 
-def long_in_doubt_and_not_there(life):
-    life.enqueue(1, 2, 3)
-    life.sandbox.fail_next(Fault.drop_before())
-    life.relay()
-    life.clock.move(2 * DAY)
+def prepare_long_in_doubt_and_unknown(env):
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault.drop_before())
+    env.relay()
+    env.clock.move(2 * DAY)
 
 
-@scenario(before=long_in_doubt_and_not_there)
-def not_in_the_listing(life):
+@scenario(prepare=prepare_long_in_doubt_and_unknown)
+def not_in_listing(env):
     """Evermuse may have forgotten the key, and does not have the batch: it is sent again."""
-    life.relay()
+    env.relay()
 
 
-def held_before(life):
-    life.enqueue(1, 2, 3)
-    life.sandbox.fail_next(Fault.too_many(5))
-    life.relay()
-    life.clock.move(10)
+def prepare_blocked(env):
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault.too_many(5))
+    env.relay()
+    env.clock.move(10)
 
 
-@scenario(before=held_before)
-def hold_is_over(life):
+@scenario(prepare=prepare_blocked)
+def retry_after_is_over(env):
     """The ``retryAfter`` of a 429 has passed."""
-    life.relay()
+    env.relay()
 
 
-def altered(life):
-    life.enqueue(1, 2, 3)
-    life.sandbox.fail_next(Fault.drop_before())
-    life.relay()
-    life.clock.move(600)
-    life.rewrite(life.records[0], "Hello", "Goodbye")
+def prepare_altered(env):
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault.drop_before())
+    env.relay()
+    env.clock.move(600)
+    env.rewrite(env.records[0], "Hello", "Goodbye")
 
 
-@scenario(before=altered, ends="rejected rejected rejected")
-def altered_after_sealing(life):
-    """The lines no longer give the bytes that were sealed: given up, and never sent."""
-    life.relay()
+@scenario(prepare=prepare_altered, expected="rejected rejected rejected")
+def altered_after_sealing(env):
+    """The lines no longer give the sealed bytes: the batch fails, and is never sent."""
+    env.relay()
 
 
-def in_the_other_contract(life):
-    with life.under(CONTRACT="openapi"):
-        life.enqueue(1, 2)
-        life.enqueue(3, _project_id=None, _project_ids=["p1", "p2"])
+def prepare_other_contract(env):
+    with env.with_settings(CONTRACT="openapi"):
+        env.enqueue(1, 2)
+        env.enqueue(3, _project_id=None, _project_ids=["p1", "p2"])
 
 
-@scenario(before=in_the_other_contract, ends="delivered delivered rejected")
-def other_contract(life):
-    """Lines of another contract are rewritten at sealing; one that cannot be is rejected."""
-    life.relay()
+@scenario(prepare=prepare_other_contract, expected="delivered delivered rejected")
+def other_contract(env):
+    """Lines of another contract are translated at sealing; a line that cannot be translated is rejected."""
+    env.relay()

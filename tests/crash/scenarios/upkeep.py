@@ -1,46 +1,46 @@
-"""What dead workers held is taken from them, and what is over goes."""
+"""Batches with an expired lease are rescued, and finished rows are purged."""
 
 from __future__ import annotations
 
 from evermuse_outbox.delivery.loop import seal_next
 
-from ..environment import Life
+from ..environment import Environment
 from ..scenario import scenario
-from .polling import many_accepted_before
+from .polling import prepare_many_accepted
 
 DAY = 86_400
 
 
-def lease_expired(life):
-    life.enqueue(1, 2, 3)
-    seal_next(life.context)
-    life.clock.move(life.context.settings.lease + 1)
+def prepare_expired_lease(env):
+    env.enqueue(1, 2, 3)
+    seal_next(env.context)
+    env.clock.move(env.context.settings.lease + 1)
 
 
-@scenario(before=lease_expired, main=True)
-def rescued(life):
-    """A batch whose worker never came back becomes in doubt."""
-    life.maintain()
+@scenario(prepare=prepare_expired_lease, is_main=True)
+def rescued(env):
+    """The worker of a batch died: the batch becomes in doubt when its lease has expired."""
+    env.maintain()
 
 
-def long_over(life):
-    life.enqueue(1, 2, 3, bad=(3,))
-    life.enqueue(1, data={"version": 2})
-    life.relay()
-    life.clock.move(10)
-    life.enqueue(*range(10, 16))
-    many_accepted_before(life)
-    life.track()
-    life.records.model.rows.using(life.alias).update(enqueued_at=life.clock.now())
-    life.clock.move(30 * DAY)
+def prepare_finished_long_ago(env):
+    env.enqueue(1, 2, 3, invalid=(3,))
+    env.enqueue(1, data={"version": 2})
+    env.relay()
+    env.clock.move(10)
+    env.enqueue(*range(10, 16))
+    prepare_many_accepted(env)
+    env.poll()
+    env.records.model.rows.using(env.alias).update(enqueued_at=env.clock.now())
+    env.clock.move(30 * DAY)
 
 
-def only_the_rejected_is_left(life: Life, states: list[str]) -> None:
-    """What is over went, and what waits for a person stays."""
+def check_only_rejected_left(env: Environment, states: list[str]) -> None:
+    """Check that finished records were deleted, and the record that waits for an operator was kept."""
     assert states == ["rejected"]
 
 
-@scenario(before=long_over, ends=only_the_rejected_is_left, purges=True)
-def purged(life):
-    """What was over long ago goes."""
-    life.maintain()
+@scenario(prepare=prepare_finished_long_ago, expected=check_only_rejected_left, is_purging=True)
+def purged(env):
+    """Rows that were finished long ago are deleted."""
+    env.maintain()

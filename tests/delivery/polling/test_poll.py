@@ -136,7 +136,7 @@ def test_a_block_that_a_read_caused_ends_without_records_to_send(context, alias,
     assert held.state == {"401": WorkspaceState.PAUSED, "429": WorkspaceState.THROTTLED}[cause]
 
     sandbox.set_key("em_sk_sandbox", {"api:write", "api:read"})
-    context.throttle.held_for = 0
+    context.throttle.blocked_for = 0
     clock.move(61)
     poll(context, 0.1)
     assert OutboxWorkspace.objects.using(alias).get(pk="default").state == WorkspaceState.ACTIVE

@@ -13,7 +13,7 @@ def test_a_429_blocks_the_throttle(context, alias, sandbox, clock):
     sandbox.fail_next(Fault.too_many(retry_after=20, on="GET"))
     clock.move(10)
     poll(context, 0.1)
-    assert context.throttle.held_for == 20
+    assert context.throttle.blocked_for == 20
 
 
 def test_a_403_does_not_pause_the_workspace(context, alias, sandbox, clock):

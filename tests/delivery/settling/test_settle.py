@@ -61,13 +61,13 @@ def test_a_429_blocks_all_senders_and_counts_as_no_failure(context, alias, sandb
     relay(context, 1)
     (batch,) = batches(alias)
     assert (batch.state, batch.failures) == (BatchState.SEALED, 0)
-    assert context.throttle.held_for == 30
+    assert context.throttle.blocked_for == 30
     assert workspace(alias).state == WorkspaceState.THROTTLED
     relay(context, 1)
     assert len(sent_keys(sandbox)) == 1
 
     clock.move(31)
-    context.throttle.held_for = 0
+    context.throttle.blocked_for = 0
     relay(context, 1)
     assert batches(alias)[0].state == BatchState.ACCEPTED
     assert workspace(alias).state == WorkspaceState.ACTIVE
