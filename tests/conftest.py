@@ -11,6 +11,7 @@ from django.db import connections
 
 from evermuse_outbox.delivery.context import Clock, open_context
 from evermuse_outbox.ratelimit import Admission, Reservation
+from tests.models.state_changes import illegal_changes, start_recording, stop_recording
 from tests.services import HOW_TO_START, missing_services
 
 ALIASES = ("default", "postgres", "mariadb")
