@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("evermuse_outbox", "example_project", "benchmarks", "docs/_hooks")
+CODE = ("evermuse_outbox", "example_project", "benchmarks", "tests", "docs/_hooks")
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs")
 
 MAX_WORDS = 30
