@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from importlib import import_module
 from itertools import product
 
 import pytest
@@ -19,12 +20,14 @@ from evermuse_outbox import outbox, tasks
 from evermuse_outbox.delivery.context import Clock, DatabaseErrorKind, classify_database_error, open_context
 from evermuse_outbox.delivery.loop import SenderPool, poll, relay
 from evermuse_outbox.delivery.sealing import seal
-from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import rescue_batches
 from tests.database_faults import DatabaseFaults, run
 from tests.records import enqueue, record
+
+settle = import_module("evermuse_outbox.delivery.settling.settle")
+"""The module. Its package exports a function of the same name."""
 
 pytestmark = pytest.mark.commits
 
