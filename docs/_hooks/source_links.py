@@ -87,13 +87,20 @@ def page_of(source: Path, docs: Path) -> str:
 def anchor_of(text: str, source: Path, page: str) -> str:
     """Return the anchor of the line that defines the name in the link's text; empty where it has no name."""
     match = NAME.search(text)
-    if match is None or source.suffix != ".py" or source.name == "__init__.py":
+    if match is None or source.suffix != ".py":
         return ""
     lines = definitions_of(source)
+    if match["name"] not in lines and is_package_name(match["name"], source):
+        return ""
     if match["name"] not in lines:
         logger.warning("%s names %s, which %s does not define", page, match["name"], source.name)
         return ""
     return f"#__codelineno-0-{lines[match['name']]}"
+
+
+def is_package_name(name: str, source: Path) -> bool:
+    """Return whether the name is that of the package, such as ``delivery.gates``, and the source its ``__init__``."""
+    return source.name == "__init__.py" and name.rsplit(".", 1)[-1] == source.parent.name
 
 
 def definitions_of(source: Path) -> dict[str, int]:
