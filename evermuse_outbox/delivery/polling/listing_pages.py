@@ -1,6 +1,6 @@
 """Listing pages: the polled batches that one page of ``GET /batches`` covers.
 
-Guarantee 8 (close to the limit) needs them: one read covers a hundred batches, also if they are far from the newest.
+The guarantee "close to the limit" needs them: one read covers a hundred batches, also if they are far from the newest.
 The alternative is one cursor for all batches, which passes over the whole listing. If Evermuse takes 60 s, it costs
 1.13 requests per batch instead of 1.05. The end of a batch is then known 9 s late on average instead of 3 s.
 

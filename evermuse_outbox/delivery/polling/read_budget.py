@@ -1,6 +1,6 @@
 """The budget of reads: when a workspace may ask about accepted batches again.
 
-Guarantee 8 (close to the limit) needs it, because reads and sends share one rate limit. With it, a delivered batch
+The guarantee "close to the limit" needs it, because reads and sends share one rate limit. With it, a delivered batch
 costs at most 1.05 requests, however long Evermuse takes (``tests/delivery/polling/test_read_budget.py``).
 
 Reads have no budget while nothing waits to be sent. One process at a time reads for a workspace: ``next_read_at`` on

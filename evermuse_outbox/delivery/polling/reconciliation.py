@@ -1,7 +1,7 @@
 """Reconciliation: find out whether Evermuse has a batch in doubt before the batch is sent again.
 
-Guarantee 3 (effectively once) needs it, because an idempotency key protects a resend only while Evermuse remembers the
-key. Evermuse does not publish for how long, so after ``IDEMPOTENCY_KEY_TTL`` the listing is read first.
+The guarantee "effectively once" needs it, because an idempotency key protects a resend only while Evermuse remembers
+the key. Evermuse does not publish for how long, so after ``IDEMPOTENCY_KEY_TTL`` the listing is read first.
 
 A listed batch matches if it was created during an unclear attempt of ours and has the same type and number of records.
 Its id must belong to no batch that we know. It is ours if it is the only match and no other batch of ours can own it.

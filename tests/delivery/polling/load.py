@@ -19,7 +19,7 @@ from tests.records import record
 REQUESTS_PER_SECOND = 10
 
 MAX_REQUESTS_PER_BATCH = 1.05
-"""The part of guarantee 8 that polling must keep."""
+"""The part of the guarantee "close to the limit" that polling must keep."""
 
 
 class BusyThrottle:
