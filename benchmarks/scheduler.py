@@ -193,7 +193,7 @@ class OutboxPolicy:
         from evermuse_outbox.delivery.scheduling import RunQueue, scheduler
 
         self.queue = RunQueue()
-        self.terms = scheduler.Terms(RATE, linger, max_wait, slots=RATE + 2)
+        self.terms = scheduler.Terms(RATE, linger, max_wait, max_entries=RATE + 2)
 
     def __call__(self, simulation: Simulation) -> int | None:
         """Return the next group of the run queue that has records. Scan the groups if the queue is too old."""
@@ -220,7 +220,7 @@ class OutboxPolicy:
         from evermuse_outbox.delivery.scanning import group_scan
         from evermuse_outbox.delivery.scheduling import scheduler
 
-        queue, ages, slots = self.queue, _ages(simulation), self.terms.slots
+        queue, ages, slots = self.queue, _ages(simulation), self.terms.max_entries
         groups = queue.describe_groups(ages, RECORDS)
         candidates = iter(scheduler.groups_to_count(groups, start=queue.sample_start))
         full: dict[Group, int] = {}

@@ -40,8 +40,8 @@ def wake_workers_on_commit(using: str, workspace: str) -> None:
         if connection.get_autocommit():
             wake_workers(using, workspace)
         return
-    # Django replaces the list of callbacks when it drops callbacks (at the end of a transaction or at a rollback
-    # to a savepoint). If the list is the one that was remembered, it still contains our callback.
+    # Register one callback for each transaction. Django makes a new list when it drops callbacks (at the end of a
+    # transaction or at a rollback to a savepoint), so the same list still contains our callback.
     callbacks, registered = getattr(connection, "_evermuse_outbox_wakeups", (None, set()))
     if callbacks is not connection.run_on_commit:
         registered = set()

@@ -66,7 +66,7 @@ class InvalidRecord(EvermuseError, ValidationError):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Celery pickles exceptions. Pickle would call __init__ with the `args` that Django's __init__ sets.
+        # Celery pickles exceptions. By default, pickle would pass Django's `args` to __init__, which needs `errors`.
         return type(self), (self.errors,)
 
 
@@ -75,7 +75,7 @@ class RecordTooLarge(InvalidRecord):
 
 
 class Untranslatable(EvermuseError):
-    """The other contract has no form for the record; the message says what to do."""
+    """The stored line cannot be written in the target contract; the message says what to do."""
 
 
 class TransportError(EvermuseError):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from ..conf import get_settings
+from ..delivery.isolation import IsolationTest
 from ..models import (
     BatchState,
     GroupState,
@@ -177,12 +178,12 @@ def _explain_superseded(record: OutboxRecord) -> str:
 
 
 def _explain_isolating(batch: OutboxBatch) -> str:
-    counts = batch.isolation or {}
+    test = IsolationTest.from_json(batch.isolation)
     part = batch.parts.order_by("-pk").first()
     tried = f" Batch #{part.pk} is tried now, and the other records wait here." if part else ""
     return (
         "Evermuse refused it without naming the bad records, so its records are tried in smaller batches. "
-        f"Found bad so far: {counts.get('found', 0)}; accepted: {counts.get('cleared', 0)}.{tried} "
+        f"Found bad so far: {test.bad}; accepted: {test.good}.{tried} "
         f"{_sentence(batch.message)}"
     )
 

@@ -190,7 +190,8 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return self.filter(pk__in=ids, next_poll_at__isnull=False).update(listing_cursor=cursor)
 
     # --- changes of state: isolation --------------------------------------------------------------
-    # The caller holds the sealing lock of the workspace, so these changes cannot lose a race.
+    # The caller holds the sealing lock of the workspace, so no other isolation or pause changes the batch meanwhile.
+    # Only a lease needs no sealing lock: `withdraw` loses against it.
 
     def isolate(self, batch: OutboxBatch, isolation: dict[str, Any]) -> None:
         """Change refused → isolating, or store what an isolating batch has learned: its records are tried part by part.

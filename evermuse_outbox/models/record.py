@@ -73,7 +73,7 @@ SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
 """Source states of a transition → their condition. A record has no column ``state``."""
 
 ROWS_PER_STATEMENT = 500
-"""Limits the parameters of one statement; SQLite allows 999 in old versions."""
+"""Maximum number of rows in one statement. Old versions of SQLite allow 999 parameters."""
 
 
 class RecordQuerySet(models.QuerySet["OutboxRecord"]):
@@ -114,7 +114,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Annotate each record with its ``state``, in the same query."""
         return self.annotate(state=STATE)  # type: ignore[no-redef]
 
-    def blocking_older(self) -> RecordQuerySet:
+    def versions_that_block_older(self) -> RecordQuerySet:
         """Return the versions that Evermuse has, may have had or will get: an older version must not follow them."""
         # A superseded record may have been in a batch that was accepted in part, by a 202 that did not name the parts.
         superseded = Q(closed_as=RecordState.SUPERSEDED)
@@ -130,11 +130,11 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     def with_versions(self) -> RecordQuerySet:
         """Annotate each record with what its other versions mean for it.
 
-        ``newer`` is the id of the newest later version that :meth:`blocking_older` returns, or None. This record must
-        not be sent after it. ``older_batch`` is the batch of the latest earlier version that a batch has taken.
+        ``newer`` is the id of the newest later version of :meth:`versions_that_block_older`, or None. This record must not
+        be sent after it. ``older_batch`` is the batch of the latest earlier version that a batch has taken.
         """
         versions = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
-        later = versions.blocking_older().filter(pk__gt=OuterRef("pk"))
+        later = versions.versions_that_block_older().filter(pk__gt=OuterRef("pk"))
         earlier = versions.filter(~NO_BATCH, STILL_OPEN, pk__lt=OuterRef("pk"))
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))  # type: ignore[no-redef]

@@ -59,7 +59,10 @@ class RedisThrottle:
         return acquire_again_if_slow(self._acquire)
 
     def release(self, permit: str, *, is_send: bool) -> None:
-        """Record that the request of ``permit`` has its answer; ``is_send`` is True for a POST."""
+        """End the request of ``permit``, answered or failed. The permit may expire earlier then.
+
+        ``is_send`` is True for a POST.
+        """
         self._run(
             "release",
             permit=permit,

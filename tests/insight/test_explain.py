@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from evermuse_outbox import outbox
+from evermuse_outbox.delivery.isolation import IsolationTest
 from evermuse_outbox.insight import explain_batch, explain_group, explain_record, explain_workspace
 from evermuse_outbox.models import (
     BatchState,
@@ -263,7 +264,7 @@ def test_a_suspected_group(alias):
 
 def test_in_a_batch_that_is_isolated(alias):
     isolated = batch_in(
-        alias, BatchState.ISOLATING, isolation={"found": 2, "cleared": 30}, message="HTTP 400: no"
+        alias, BatchState.ISOLATING, isolation=IsolationTest(bad=2, good=30).to_json(), message="HTTP 400: no"
     )
     part = batch_in(alias, BatchState.SENDING, parent=isolated)
     text = explain_record(record_in(alias, "pending", isolated))

@@ -106,4 +106,4 @@ def test_a_version_that_evermuse_may_have_blocks_older_ones(alias, state, code, 
     if code:
         rejection = OutboxRejection.local(row.pk, code, "bad", NOW)
         rejection.save(using=alias)
-    assert list(OutboxRecord.rows.using(alias).blocking_older()) == ([row] if blocks else [])
+    assert list(OutboxRecord.rows.using(alias).versions_that_block_older()) == ([row] if blocks else [])

@@ -19,6 +19,10 @@ from tests.ratelimit.test_algorithm import busiest_second
 from tests.services import REDIS_URL
 
 
+def throttle_gives_no_permit(throttle):
+    return all(throttle.acquire().permit is None for _ in range(10))
+
+
 @pytest.mark.parametrize("meanwhile", ["nothing", "an answer", "a block that is over"])
 def test_a_redis_that_lost_its_state_blocks_a_window_first(redis_throttle, redis_client, meanwhile):
     permit = redis_throttle.acquire().permit
@@ -30,6 +34,7 @@ def test_a_redis_that_lost_its_state_blocks_a_window_first(redis_throttle, redis
     # A sender that had reserved a slot before gets no permit, and a new sender gets no slot.
     wait, permit = redis_throttle.acquire()
     assert (permit, wait) == (None, pytest.approx(TEN.window + ARRIVAL_UNCERTAINTY))
+    assert throttle_gives_no_permit(redis_throttle), "also not to the next callers"
     assert not redis_throttle.reserve(1).taken
     assert 1 < redis_throttle.reserve(5).wait <= TEN.window + ARRIVAL_UNCERTAINTY
 

@@ -14,7 +14,7 @@ from .paginator import BoundedPaginator
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """A list that stays fast with millions of rows, and a page without a form to save."""
+    """Base class of the outbox's admin pages: lists that stay fast with millions of rows, and read-only pages."""
 
     ordering = ("-pk",)
     sortable_by: ClassVar[Any] = ("id",)

@@ -25,7 +25,7 @@ MAX_MEMBERS = 50
 """Maximum number of records that the page of a batch lists; a link leads to all of them."""
 
 MAX_PARTS = 100
-"""Maximum number of later batches that the page of a batch lists."""
+"""Maximum number of parts on the page of a batch. A part is a later batch with records of this one."""
 
 
 @admin.register(OutboxBatch)

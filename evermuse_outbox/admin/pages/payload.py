@@ -6,7 +6,7 @@ import json
 import re
 
 HEAD_LENGTH = 300
-"""Characters at the start of a payload that lists read. The vendor ids stand there."""
+"""Characters that list pages read from the start of a payload. The vendor ids are among them."""
 
 MAX_SHOWN = 100_000
 """Maximum number of characters of a payload that a page shows. Users can download the exact payload."""

@@ -24,7 +24,7 @@ BAR_STEP = 10.0
 """Distance between the bars of two minutes, in the same units."""
 
 MIN_BAR_HEIGHT = 1.5
-"""Height of the bar of a minute with few records, so that it stays visible."""
+"""Minimum height of a bar, in the same units. A minute with few records then stays visible."""
 
 
 @dataclass(frozen=True, slots=True)

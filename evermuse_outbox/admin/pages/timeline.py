@@ -18,7 +18,7 @@ WIDTH = 1_000.0
 """Width of the drawing in units of its SVG."""
 
 MIN_BAR_WIDTH = 4.0
-"""Width of the bar of a very short attempt, in the same units, so that it stays visible."""
+"""Minimum width of a bar, in the same units. A very short attempt then stays visible."""
 
 
 @dataclass(frozen=True, slots=True)

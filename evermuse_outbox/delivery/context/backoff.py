@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from random import random
 
 MAX_POLL_DELAY = 300.0
-"""Seconds between two polls of a batch at the most."""
+"""Seconds between two polls of a batch at the most, before the random variation."""
 
 POLL_AGE_SHARE = 0.1
 """A batch is polled again after this share of its age, so that an old batch costs few requests."""
@@ -25,7 +25,7 @@ def full_jitter(failures: int, base: float, cap: float, rng: Callable[[], float]
 def poll_delay(age: float, first: float, rng: Callable[[], float] = random) -> float:
     """Return the seconds until a batch of ``age`` seconds is polled again.
 
-    The result is a tenth of the age, at least ``first`` seconds and at most five minutes. It varies by ±10 %, so that
+    It is a tenth of the age, but at least ``first`` seconds and at most five minutes. Then it varies by ±10 %, so that
     batches that were sealed together are not polled together forever.
     """
     return min(max(first, age * POLL_AGE_SHARE), MAX_POLL_DELAY) * (0.9 + 0.2 * rng())

@@ -27,8 +27,8 @@ def is_crowded(context: DeliveryContext) -> bool:
 def acquire_permit(context: DeliveryContext) -> str | None:
     """Wait for a permit and return it; return None if none is free within ``MAX_PERMIT_WAIT`` seconds.
 
-    The request must start at once when this function returns. A 429 that arrives during the wait also ends it with
-    None, because the throttle gives no permit then.
+    The request must start at once when this function returns. While a 429 blocks the throttle, the wait goes on, or
+    ends with None if the block is longer than the time that is left.
     """
     clock = context.clock
     deadline = clock.monotonic() + MAX_PERMIT_WAIT
@@ -68,5 +68,5 @@ def _block_throttle(context: DeliveryContext, seconds: float) -> None:
     try:
         context.throttle.block(seconds)
     except ThrottleUnavailable as error:
-        # A backend that does not answer gives no permits either, and the workspace's circuit opens.
+        # A backend that does not answer gives no permits either. The next sender opens the circuit for it.
         logger.warning("%s", error)

@@ -63,8 +63,8 @@ class Circuit:
 def workspace_circuit(context: DeliveryContext) -> Iterator[Circuit]:
     """Yield the circuit of the workspace for the requests inside of the block.
 
-    The outcome of a probe closes the circuit or opens it again. If a probe brings no outcome, the next caller may
-    probe at the end of the block. If the throttle backend does not answer inside of the block, the circuit opens for
+    The outcome of a probe closes the circuit or opens it again. If the block ends without an outcome, another caller
+    may probe at once. If the throttle backend does not answer inside of the block, the circuit opens for
     ``THROTTLE_RETRY`` seconds, because without it the rate limit cannot be kept.
     """
     circuit = Circuit(CircuitState.OPEN)

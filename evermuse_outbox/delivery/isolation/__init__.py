@@ -5,6 +5,7 @@ Its public interface is ``refuse_batch`` with ``Refusal``, the functions that co
 functions that reject records.
 """
 
+from .group_testing import IsolationTest
 from .isolate import (
     Refusal,
     continue_after_accepted,
@@ -23,6 +24,7 @@ from .rejections import (
 )
 
 __all__ = [
+    "IsolationTest",
     "LocatedErrors",
     "Refusal",
     "continue_after_accepted",

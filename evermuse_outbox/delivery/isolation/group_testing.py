@@ -17,7 +17,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class GroupTest:
+class IsolationTest:
     """What is known so far about the records of a batch.
 
     For *d* bad records in *n*, at most 1.1 log₂ C(n, d) + d + 10 requests are needed, the first one included. Every
@@ -41,7 +41,7 @@ class GroupTest:
             return max(self.suspects // 2, 1)
         return min(self.test_size or remaining, remaining)
 
-    def after_good(self, size: int, remaining: int) -> GroupTest:
+    def after_good(self, size: int, remaining: int) -> IsolationTest:
         """Return the state after a test of ``size`` records that are all good; ``remaining`` others are left."""
         good = self.good + size
         if self.is_sample:
@@ -50,7 +50,7 @@ class GroupTest:
             return replace(self, suspects=self.suspects - size, good=good)
         return replace(self, test_size=2 * self.test_size, good=good)
 
-    def after_bad(self, size: int, remaining: int) -> GroupTest:
+    def after_bad(self, size: int, remaining: int) -> IsolationTest:
         """Return the state after a test of ``size`` records with a bad one; ``remaining`` others are left."""
         if size > 1:
             return replace(self, suspects=size)
@@ -59,15 +59,15 @@ class GroupTest:
         test_size = _even_odds_size(bad / (bad + self.good))
         return replace(self, is_sample=False, bad=bad, suspects=suspects, test_size=test_size)
 
-    def after_named(self, bad: int) -> GroupTest:
+    def after_named(self, bad: int) -> IsolationTest:
         """Return the state after an answer that named ``bad`` records: the others are tried together."""
-        return GroupTest(bad=self.bad + bad, good=self.good)
+        return IsolationTest(bad=self.bad + bad, good=self.good)
 
-    def without_suspects(self) -> GroupTest:
+    def without_suspects(self) -> IsolationTest:
         """Return the state after a record has left that may have been the bad one."""
         return replace(self, suspects=0)
 
-    def with_sample(self) -> GroupTest:
+    def with_sample(self) -> IsolationTest:
         """Return the state in which the last record is tried next, out of order."""
         return replace(self, is_sample=True)
 
@@ -76,7 +76,7 @@ class GroupTest:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> GroupTest:
+    def from_json(cls, value: Mapping[str, Any] | None) -> IsolationTest:
         """Read the column's value. Ignore unknown keys: with less knowledge, isolation only needs more requests."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: known for name, known in (value or {}).items() if name in names})

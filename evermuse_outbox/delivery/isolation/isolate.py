@@ -26,7 +26,7 @@ from ..sealing import (
     reseal_part,
     reseal_parts,
 )
-from .group_testing import GroupTest
+from .group_testing import IsolationTest
 from .rejections import LocatedErrors, locate_errors, open_members, reject_located
 
 
@@ -91,7 +91,7 @@ def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal
 def start_isolating(context: DeliveryContext, batch: OutboxBatch, *, named: int) -> None:
     """Try the open members of ``batch`` part by part. ``named`` records of it were rejected by name."""
     remaining = len(open_members(context, batch))
-    test = GroupTest(bad=named) if named else GroupTest(suspects=remaining)
+    test = IsolationTest(bad=named) if named else IsolationTest(suspects=remaining)
     _try_next_part(context, batch, test)
 
 
@@ -106,12 +106,12 @@ def lock_isolating_parent(context: DeliveryContext, batch: OutboxBatch) -> Outbo
 def continue_after_accepted(context: DeliveryContext, parent: OutboxBatch, size: int) -> None:
     """Try the next part of ``parent`` after all ``size`` records of a part were accepted."""
     remaining = len(open_members(context, parent))
-    _try_next_part(context, parent, GroupTest.from_json(parent.isolation).after_good(size, remaining))
+    _try_next_part(context, parent, IsolationTest.from_json(parent.isolation).after_good(size, remaining))
 
 
 def continue_after_named(context: DeliveryContext, parent: OutboxBatch, bad: int) -> None:
     """Try the next part of ``parent`` after ``bad`` records of a part were rejected and the others accepted."""
-    _try_next_part(context, parent, GroupTest.from_json(parent.isolation).after_named(bad))
+    _try_next_part(context, parent, IsolationTest.from_json(parent.isolation).after_named(bad))
 
 
 def _count_against_group(
@@ -137,7 +137,7 @@ def _continue_parent(
     rest = _not_located(sealed, located)
     _move_back(context, sealed.batch, parent, rest)
     remaining = len(open_members(context, parent)) - len(rest)
-    test = GroupTest.from_json(parent.isolation)
+    test = IsolationTest.from_json(parent.isolation)
     is_alone_or_unnamed = sent == 1 or not located
     test = test.after_bad(sent, remaining) if is_alone_or_unnamed else test.after_named(len(located))
     _try_next_part(context, parent, test, suspicion)
@@ -160,7 +160,7 @@ def _send_rest_on(
     elif located and suspicion is Suspicion.NONE:
         _split(context, sealed.batch, [rest])
     else:
-        test = GroupTest(bad=len(located)) if located else GroupTest(suspects=len(rest))
+        test = IsolationTest(bad=len(located)) if located else IsolationTest(suspects=len(rest))
         _try_next_part(context, sealed.batch, test, suspicion)
 
 
@@ -171,11 +171,11 @@ def _reseal_in_new_contract(
         _split(context, sealed.batch, [sealed.members])
         return
     _move_back(context, sealed.batch, parent, sealed.members)
-    _try_next_part(context, parent, GroupTest.from_json(parent.isolation).without_suspects())
+    _try_next_part(context, parent, IsolationTest.from_json(parent.isolation).without_suspects())
 
 
 def _try_next_part(
-    context: DeliveryContext, parent: OutboxBatch, test: GroupTest, suspicion: Suspicion = Suspicion.NONE
+    context: DeliveryContext, parent: OutboxBatch, test: IsolationTest, suspicion: Suspicion = Suspicion.NONE
 ) -> None:
     """Seal the next part of an isolating batch. If no record is left, end the isolation."""
     while pks := open_members(context, parent):

@@ -59,13 +59,13 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
             logger.warning("%s", error)
             return Step.BLOCKED
         return send(context, sealed, failures=circuit.failures) if sealed else Step.IDLE
-    return Step.BLOCKED  # the throttle backend did not answer
+    return Step.BLOCKED  # workspace_circuit has handled a throttle backend that does not answer
 
 
 def seal_next(context: DeliveryContext) -> SealedBatch | None:
     """Seal and lease the next batch of pending records, or return None: scan → choose → seal.
 
-    The stored run queue comes first. Only if it is used up or too old, the groups are scanned again.
+    Try the stored run queue first. Scan the groups again if it is too old or yields no batch.
     """
     with sealing_lock(context) as workspace:
         paused, queue = paused_groups(context), load_run_queue(context, workspace)

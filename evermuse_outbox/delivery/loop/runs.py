@@ -61,10 +61,10 @@ def relay(
 
 @contextmanager
 def relay_run(context: DeliveryContext, seconds: float) -> Iterator[RelayRun]:
-    """Send with as many senders as are useful, then run the block, then wait for the other senders.
+    """Send with all useful senders, execute the body of the ``with`` statement, then wait for the other senders.
 
-    The block can request the next run before this one waits. ``RelayRun.sent`` is 0 in the block if there is nothing
-    to send or another run of this process sends already.
+    So the body can request the next run before this one waits. In the body, ``RelayRun.sent`` is 0 if there is nothing
+    to send, or if another run of this process sends already.
     """
     pool, run = SenderPool.of(context, _run_patient_sender), RelayRun()
     if not has_work(context) or not pool.start_run(seconds):
@@ -97,6 +97,10 @@ def poll(context: DeliveryContext, seconds: float) -> int:
 
 
 def _lead(context: DeliveryContext, seconds: float, pool: SenderPool) -> int:
+    """Run the sender that leads: it starts the others and the monitor.
+
+    It waits for a permit from the start if senders of an earlier run are at work, because they use the permits.
+    """
     try:
         is_patient = pool.has_senders_at_work()
         pool.start_senders()

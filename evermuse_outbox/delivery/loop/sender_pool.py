@@ -95,7 +95,7 @@ class SenderPool:
     def start_run(self, seconds: float) -> bool:
         """Start a run of so many seconds, and return True.
 
-        Return False if another run leads already. That one starts senders itself, and a second run would only take a
+        Return False if another run leads already, that is, it starts the senders. A second run would only take a
         worker's slot from other tasks.
         """
         with self._lock:
@@ -154,7 +154,7 @@ class SenderPool:
         self._waiting_share, self._sent_at = waiting_share, time.monotonic()
 
     def has_room(self) -> bool:
-        """Return whether another sender would be useful."""
+        """Return whether the pool is below its limit and another sender would be useful."""
         is_useful = is_another_useful(self._senders, self._waiting_share, self._waits())
         return self._senders < self._limit and is_useful
 
@@ -275,7 +275,10 @@ class SenderPool:
 
 
 def has_unused_permits(context: DeliveryContext, within: float = 0.0) -> bool:
-    """Return whether a permit is free within so many seconds although there is something to send."""
+    """Return whether records wait and a permit is free within ``within`` seconds.
+
+    Return False if the throttle backend does not answer.
+    """
     try:
         return context.throttle.wait() <= within and has_work(context)
     except ThrottleUnavailable:

@@ -15,7 +15,7 @@ from ...evermuse.api import (
     Page,
     Status,
     Throttled,
-    classify_failed_read,
+    classify_read,
     classify_transport_error,
     read_page,
     read_status,
@@ -93,7 +93,7 @@ def send_request(
         answer = call_with_permit(context, permit, request, is_send=False)
     except (Unreachable, Unanswered) as error:
         return None, classify_transport_error(error)
-    outcome = classify_failed_read(answer)
+    outcome = classify_read(answer)
     match outcome:
         case Throttled(seconds, message):
             context.run_with_retries(block_for_retry_after, context, seconds, message)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from django.db import NotSupportedError
+
 from ..scheduling import Group, ResumePoint
 from . import sql_mysql, sql_postgresql, sql_sqlite
 from .sql_common import CountedGroup, Query
+
+NOT_SUPPORTED = "Workers cannot read a database of the vendor {!r}: use PostgreSQL, MariaDB, MySQL or SQLite."
 
 
 def groups_query(
@@ -26,8 +30,10 @@ def groups_query(
             return sql_postgresql.groups_query(workspace, after, limit, resume_points)
         case "sqlite":
             return sql_sqlite.groups_query(workspace, after, limit)
-        case _:
+        case "mysql":  # Django's name for MariaDB, too
             return sql_mysql.groups_query(workspace, after, limit)
+        case _:
+            raise NotSupportedError(NOT_SUPPORTED.format(vendor))
 
 
 def counts_query(vendor: str, workspace: str, groups: Sequence[CountedGroup]) -> Query:
@@ -40,5 +46,7 @@ def counts_query(vendor: str, workspace: str, groups: Sequence[CountedGroup]) ->
             return sql_postgresql.counts_query(workspace, groups)
         case "sqlite":
             return sql_sqlite.counts_query(workspace, groups)
-        case _:
+        case "mysql":
             return sql_mysql.counts_query(workspace, groups)
+        case _:
+            raise NotSupportedError(NOT_SUPPORTED.format(vendor))

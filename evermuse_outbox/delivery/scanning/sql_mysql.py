@@ -25,7 +25,10 @@ FROM (
 
 
 def groups_query(workspace: str, after: Group, limit: int) -> Query:
-    """Return the skip scan over the groups after ``after``. The id of the oldest record is given as 0."""
+    """Return the SQL and parameters of a skip scan that starts after the group ``after``.
+
+    The id of the oldest record is given as 0.
+    """
     return GROUPS, [workspace, workspace, after[0], *after, limit]
 
 

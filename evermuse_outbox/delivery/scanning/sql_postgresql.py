@@ -66,7 +66,7 @@ FROM (VALUES {{groups}}) AS given(position, type, product_id, most, since, pk) C
 def groups_query(
     workspace: str, after: Group, limit: int, resume_points: Mapping[Group, ResumePoint]
 ) -> Query:
-    """Return the skip scan over the groups after ``after``."""
+    """Return the SQL and parameters of a skip scan that starts after the group ``after``."""
     values = ", ".join([NO_RESUME_POINT, *["(%s, %s, %s, %s)"] * len(resume_points)])
     known = [value for group, point in resume_points.items() for value in (*group, *point)]
     return GROUPS.format(resume_points=values), [*known, *after, workspace, workspace, workspace, limit]

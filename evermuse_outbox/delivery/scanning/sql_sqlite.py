@@ -27,7 +27,7 @@ WITH RECURSIVE walk(id) AS (
 
 
 def groups_query(workspace: str, after: Group, limit: int) -> Query:
-    """Return the skip scan over the groups after ``after``."""
+    """Return the SQL and parameters of a skip scan that starts after the group ``after``."""
     return GROUPS, [workspace, *after, workspace, workspace, limit]
 
 

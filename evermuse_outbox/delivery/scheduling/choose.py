@@ -13,9 +13,10 @@ MIN_LIFETIME = 1.0
 """Seconds until a run queue is replaced."""
 
 SCAN_SHARE = 10
-"""A run queue lives at least this many times as long as its scan took, so that scans take a tenth of the time."""
+"""A run queue lives at least this many times as long as its scan took. So scans take a tenth of the time, or more if
+the entries are used up earlier."""
 
-MIN_SLOTS, MAX_SLOTS = 8, 64
+MIN_ENTRIES, MAX_ENTRIES = 8, 64
 """Minimum and maximum length of a run queue. In between, it is rate × lifetime."""
 
 MAX_SPARE_GROUPS = 200
@@ -63,11 +64,11 @@ def spare_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> 
 
 def max_queue_length(context: DeliveryContext, queue: RunQueue) -> int:
     """Return how many entries the next run queue may have."""
-    return _terms(context, queue).slots
+    return _terms(context, queue).max_entries
 
 
 def _terms(context: DeliveryContext, queue: RunQueue) -> Terms:
     settings, rate = context.settings, context.workspace.rate_limit
     lifetime = max(MIN_LIFETIME, queue.lifetime)  # the next scan is expected to be as slow as the last one
-    slots = max(MIN_SLOTS, min(MAX_SLOTS, math.ceil(rate * lifetime)))
-    return Terms(rate, settings.linger, settings.max_wait, slots, lifetime)
+    max_entries = max(MIN_ENTRIES, min(MAX_ENTRIES, math.ceil(rate * lifetime)))
+    return Terms(rate, settings.linger, settings.max_wait, max_entries, lifetime)

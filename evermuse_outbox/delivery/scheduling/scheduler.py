@@ -51,8 +51,8 @@ class WaitingGroup(NamedTuple):
 
     group: Group
     age: float
-    """Age of its oldest pending record in seconds. It is negative if the clock of the host that enqueued it is ahead.
-    Then it says nothing about the waiting time, so its absolute value counts and the record is not delayed."""
+    """Age of its oldest pending record in seconds. It is negative if the clock of the enqueueing host is ahead. Then
+    its absolute value counts, so that the record does not wait until that time."""
     full_requests: int = 0
     """How many full requests are known to be waiting, at most the slots of a run queue; 0 if it was not counted."""
     last_full_at: int = 0
@@ -70,7 +70,7 @@ class Terms(NamedTuple):
     """Seconds that a group waits for more records unless it fills a request."""
     max_wait: float
     """The bound in seconds."""
-    slots: int
+    max_entries: int
     """Maximum length of the run queue."""
     lifetime: float = 1.0
     """Seconds until the run queue is replaced."""
@@ -88,7 +88,7 @@ class Entry(NamedTuple):
 
 
 def order_groups(groups: Iterable[WaitingGroup], terms: Terms, *, last_was_due: bool = False) -> list[Entry]:
-    """Return the groups to seal next, in order, at most ``terms.slots``.
+    """Return the groups to seal next, in order, at most ``terms.max_entries``.
 
     A group is in the list as often as it fills requests. Every prefix of the list respects ``DUE_SHARE``, so the list
     may be replaced at any time. ``last_was_due`` says that the slot before the list was a due one; then a full one
@@ -101,14 +101,14 @@ def order_groups(groups: Iterable[WaitingGroup], terms: Terms, *, last_was_due: 
     full = (Entry(group, Reason.FULL) for group in _full_in_turn(ready))
     spare = (Entry(waiting.group, Reason.SPARE) for waiting in small[due_count:])
     first, second = (full, due) if last_was_due else (due, full)
-    return list(islice(chain(_alternate(first, second), spare), terms.slots))
+    return list(islice(chain(_alternate(first, second), spare), terms.max_entries))
 
 
 def count_due_slots(ages: Sequence[float], terms: Terms) -> int:
     """Return how many of the longest waiting groups must be sealed in this run queue to keep the bound.
 
-    ``ages`` are seconds in descending order. Later run queues give these groups ``DUE_SHARE`` of the slots for
-    certain. A group that these slots cannot serve in time must be served now.
+    ``ages`` are seconds in descending order. Later run queues serve at least ``DUE_SHARE`` × rate small groups per
+    second. Groups that are too many for that before their deadline must be in this run queue.
     """
     certain_rate, needed = DUE_SHARE * terms.rate, 0.0
     latest = terms.max_wait - _seconds_to_next_queue(terms)

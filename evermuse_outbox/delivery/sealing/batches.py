@@ -20,11 +20,11 @@ from ...models import (
 from ..context import DeliveryContext
 from .packing import Limits
 
-READ_WITH_PAGE = limits.MAX_BODY_BYTES // limits.MAX_BATCH_RECORDS
+MAX_SIZE_READ_WITH_PAGE = limits.MAX_BODY_BYTES // limits.MAX_BATCH_RECORDS
 """Bytes up to which a payload is read together with its page. A larger one is read only if it is packed, so that a
 page in memory is never much larger than a request."""
 
-PAYLOAD_IF_SMALL = Case(When(size__lte=READ_WITH_PAGE, then=F("payload")), output_field=TextField())
+PAYLOAD_IF_SMALL = Case(When(size__lte=MAX_SIZE_READ_WITH_PAGE, then=F("payload")), output_field=TextField())
 
 
 class PendingRecord(NamedTuple):

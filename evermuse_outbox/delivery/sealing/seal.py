@@ -66,18 +66,18 @@ def seal_first(
 
 
 def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group) -> SealedBatch | None:
-    limits = request_limits(context)
+    request = request_limits(context)
     waiting = pending_records(context, group, queue.resume_points.get(group))
     read: list[PendingRecord] = []
     sendable: list[PendingRecord] = []
-    for page in _locked_pages(context, waiting, limits.records):
+    for page in _locked_pages(context, waiting, request.records):
         records = _exactly_of(group, page)
         read += records
         selected = translate_or_reject(context, supersede_and_select_sendable(context, records))
         sendable = supersede_duplicates(context, sendable + selected) if sendable else selected
-        if len(sendable) >= limits.records:
+        if len(sendable) >= request.records:
             break
-    packed = pack(sendable, limits, body_format(context))
+    packed = pack(sendable, request, body_format(context))
     if not packed:
         return None
     _save_resume_point(context, queue, group, read, packed)

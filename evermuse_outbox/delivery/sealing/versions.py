@@ -91,7 +91,10 @@ def _supersede(context: DeliveryContext, records: Sequence[R], versions: dict[in
 
 
 def _open_batches(context: DeliveryContext, batches: Collection[int | None]) -> set[int]:
-    """Return those of the batches that have not ended. Only the last version that was sealed can be in one."""
+    """Return the batches that have not ended.
+
+    Of all versions of a record, only the one sealed last can be in such a batch.
+    """
     sealed = [pk for pk in batches if pk]
     if not sealed:
         return set()

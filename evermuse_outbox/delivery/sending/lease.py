@@ -35,6 +35,9 @@ def give_back(context: DeliveryContext, sealed: SealedBatch) -> None:
 
 
 def has_time_to_send(context: DeliveryContext, sealed: SealedBatch) -> bool:
-    """Return whether an answer arrives before the lease ends. The sender may have been paused for long."""
+    """Return whether an answer within ``TIMEOUT`` arrives before the lease ends.
+
+    The process may have been suspended since the lease.
+    """
     until = sealed.batch.leased_until
     return until is not None and context.clock.after(context.settings.timeout) < until

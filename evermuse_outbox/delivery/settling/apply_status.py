@@ -70,7 +70,7 @@ def apply_status(context: DeliveryContext, batch: OutboxBatch, status: Status) -
 def fail_accepted_batch(
     context: DeliveryContext, batch: OutboxBatch, message: str, status: Status | None = None
 ) -> None:
-    """Change accepted → failed and send the batch's records again under a new key. Call it inside a transaction.
+    """Change accepted → failed, and seal the records in a new batch with a new key. Call it inside a transaction.
 
     After ``MAX_RESENDS`` resends, the records that ``status`` names are rejected, or all if it names none. The other
     records go on in a new batch with a new count of resends.
@@ -209,7 +209,7 @@ def _reject_failed(
     """Reject the open records that the errors name; all open records if they name none."""
     members, still_open = _sent_members(context, batch), open_members(context, batch)
     to_reject = {
-        # With this code, no older version is sent later: Evermuse had accepted the record.
+        # The rejection code FAILED keeps older versions from being sent, because Evermuse had accepted this record.
         position: replace(error, code="FAILED")
         for position, error in _locate_errors(batch, members, errors).items()
         if members[position] in still_open

@@ -1,6 +1,7 @@
 """Settle: write the outcome of a POST into the rows of the batch, its records and the workspace.
 
-The batch is changed first, fenced by its lease. If the lease was taken over, nothing is changed.
+The workspace is changed first, then the batch, fenced by its lease. If the lease was taken over, the batch and its
+records stay as they are, and only the attempt is logged.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def settle(
 
 
 def settle_batch(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, attempt: Attempt) -> None:
-    """Settle an outcome that was learned without a POST. It says nothing about the workspace."""
+    """Write an outcome into the batch and its records, and log the attempt. The workspace stays as it is."""
     until = sealed.batch.leased_until or context.clock.now()
     retry_until(until, context.using, context.clock, _write, context, sealed, outcome, attempt)
 
@@ -107,16 +108,17 @@ def _write(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, atte
     """Write the outcome once. The batch in memory stays as it was leased, so that this can be repeated."""
     sealed = replace(sealed, batch=copy(sealed.batch))
     with transaction.atomic(using=context.using):
-        if _settle_batch(context, sealed, outcome):
+        if _apply_outcome(context, sealed, outcome):
             attempt.save(context, sealed.batch)
-        elif not attempt.is_saved(context, sealed.batch):  # it is saved if only the answer to COMMIT was lost
+        elif not attempt.is_saved(context, sealed.batch):
+            # If it is saved, an earlier COMMIT succeeded, and only its answer was lost.
             attempt.save(context, sealed.batch)
             logger.warning(
                 "batch #%s: the lease was taken over; the new holder settles the batch", sealed.batch.pk
             )
 
 
-def _settle_batch(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome) -> bool:
+def _apply_outcome(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome) -> bool:
     """Return False if the lease was lost."""
     match outcome:
         case Accepted(accepted=0):

@@ -191,7 +191,7 @@ def _watching(pool: Any, watched: _Socket) -> Any:
             super().connect()
             watched.current = self.sock
             if watched.was_shut:
-                # The name server or the handshake took too long. The deadline has passed, so nothing would end a call.
+                # Name lookup or handshake took too long. The timer has fired, so it cannot end a request any more.
                 self.close()
                 raise TimeoutError("no connection in time")
             watched.is_open = True

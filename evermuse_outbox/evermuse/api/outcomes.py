@@ -95,7 +95,7 @@ def classify_send(answer: Answer, sent: int) -> Outcome:
     return _classify_failure(answer)
 
 
-def classify_failed_read(answer: Answer) -> Outcome | None:
+def classify_read(answer: Answer) -> Outcome | None:
     """Return the outcome of the answer to a GET, or None if the GET succeeded (200)."""
     return None if answer.status == 200 else _classify_failure(answer)
 

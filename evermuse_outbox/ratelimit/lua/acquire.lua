@@ -4,10 +4,7 @@
 local PERMITS_TTL = 3600 -- seconds: permits expire within two, the rest is for clocks that are set back
 
 local count, window = number('count'), number('window')
-if has_no_state() then
-    write('next_slot_at', now + number('wait_without_state'))
-    return {0, tostring(number('wait_without_state'))}
-end
+wait_if_state_is_lost()
 local blocked_until = read('blocked_until')
 if blocked_until > now then return {0, tostring(blocked_until - now)} end
 

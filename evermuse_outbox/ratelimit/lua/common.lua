@@ -26,5 +26,11 @@ local function write(field, seconds)
     redis.call('EXPIRE', KEYS[1], STATE_TTL)
 end
 
--- Redis lost its state (a restart, an eviction), or the key is new.
-local function has_no_state() return redis.call('HEXISTS', KEYS[1], 'next_slot_at') == 0 end
+-- Redis lost its state (a restart, an eviction), or the key is new. Requests of the last second may be forgotten then,
+-- so no slot and no permit is given until they are over.
+local function wait_if_state_is_lost()
+    if redis.call('HEXISTS', KEYS[1], 'next_slot_at') == 1 then return end
+    local time = now + number('wait_without_state')
+    write('next_slot_at', time)
+    write('blocked_until', math.max(read('blocked_until'), time))
+end

@@ -1,7 +1,7 @@
 -- Reserve the next slot if it is at most `patience` seconds away. Returns {1 or 0, seconds until the slot}.
 -- Arguments: patience, spacing, clock_jump, wait_without_state.
 
-if has_no_state() then write('next_slot_at', now + number('wait_without_state')) end
+wait_if_state_is_lost()
 local next_slot_at = read('next_slot_at')
 if next_slot_at - now >= number('clock_jump') then next_slot_at = now end
 local wait = math.max(next_slot_at, read('blocked_until'), now) - now

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evermuse_outbox.delivery.isolation.group_testing import GroupTest
+from evermuse_outbox.delivery.isolation.group_testing import IsolationTest
 
 
 def isolate(bad, records, samples=()):
@@ -17,7 +17,7 @@ def isolate(bad, records, samples=()):
 
     ``samples`` are the numbers of the requests in which the last record is tried out of order.
     """
-    remaining, test, isolated, requests = list(range(records)), GroupTest(), set(), 0
+    remaining, test, isolated, requests = list(range(records)), IsolationTest(), set(), 0
     while remaining:
         if requests in samples and len(remaining) > 1:
             test = test.with_sample()
@@ -74,17 +74,17 @@ def test_good_records_alone_need_one_request():
 
 
 def test_the_other_records_are_tried_together_after_an_answer_named_some():
-    test = GroupTest(suspects=8).after_bad(4, 4).after_named(2)
+    test = IsolationTest(suspects=8).after_bad(4, 4).after_named(2)
     assert test.next_size(6) == 6
 
 
 def test_the_state_survives_storage_and_unknown_keys_are_ignored():
-    test = GroupTest(suspects=8).after_bad(4, 4).with_sample()
-    assert GroupTest.from_json(test.to_json()) == test
-    assert GroupTest.from_json({"stride": 3, "bad": 2}) == GroupTest(bad=2)
-    assert GroupTest.from_json(None) == GroupTest()
+    test = IsolationTest(suspects=8).after_bad(4, 4).with_sample()
+    assert IsolationTest.from_json(test.to_json()) == test
+    assert IsolationTest.from_json({"stride": 3, "bad": 2}) == IsolationTest(bad=2)
+    assert IsolationTest.from_json(None) == IsolationTest()
 
 
 def test_after_a_good_sample_there_are_no_more_suspects_than_records():
-    test = GroupTest(suspects=4).with_sample().after_good(1, 3)
+    test = IsolationTest(suspects=4).with_sample().after_good(1, 3)
     assert (test.suspects, test.next_size(3)) == (3, 1)

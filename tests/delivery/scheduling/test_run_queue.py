@@ -149,7 +149,7 @@ def test_a_rest_from_a_clock_that_was_ahead_delays_no_group():
 
 
 def test_spare_groups_rotate_and_leave_out_those_that_were_tried():
-    terms = Terms(rate=10, linger=0.2, max_wait=30, slots=SLOTS)
+    terms = Terms(rate=10, linger=0.2, max_wait=30, max_entries=SLOTS)
     groups = [WaitingGroup(group(number), 1.0) for number in range(5)]
     queue = RunQueue(sample_start=2, tried={group(3)})
     spare = queue.spare_groups(groups, terms, 3)

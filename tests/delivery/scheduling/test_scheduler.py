@@ -20,7 +20,7 @@ from evermuse_outbox.delivery.scheduling.scheduler import (
     order_groups,
 )
 
-TERMS = Terms(rate=10, linger=0.2, max_wait=30, slots=12)
+TERMS = Terms(rate=10, linger=0.2, max_wait=30, max_entries=12)
 
 
 def group(number):
@@ -95,7 +95,7 @@ def test_many_groups_with_the_same_deadline_are_started_in_time():
 
 def test_the_deadline_leaves_time_for_the_next_list_and_for_the_slot_under_way():
     # One slot per second, half of them certain. The next list takes effect after 2 s, so 8 s are left of the bound.
-    terms = Terms(rate=1, linger=0.2, max_wait=10, slots=12, lifetime=1)
+    terms = Terms(rate=1, linger=0.2, max_wait=10, max_entries=12, lifetime=1)
     assert count_due_slots([6.0], terms) == 0
     assert count_due_slots([6.1], terms) == 1
 
@@ -139,7 +139,7 @@ any_terms = st.builds(
     rate=st.floats(0.01, 1_000),
     linger=st.floats(0, 60),
     max_wait=st.floats(1, 600),
-    slots=st.integers(1, 32),
+    max_entries=st.integers(1, 32),
 )
 
 
@@ -149,7 +149,7 @@ def test_the_list_holds_ready_groups_and_leaves_no_slot_unused(groups, terms, la
     wanted = {waiting.group: max(1, waiting.full_requests) for waiting in groups if terms.is_ready(waiting)}
     listed = Counter(entry.group for entry in entries)
     assert all(count <= wanted.get(group, 0) for group, count in listed.items())
-    assert len(entries) == min(terms.slots, sum(wanted.values()))
+    assert len(entries) == min(terms.max_entries, sum(wanted.values()))
 
 
 @given(any_groups, any_terms, st.booleans())
@@ -166,7 +166,7 @@ def test_all_slots_go_to_full_requests_if_no_group_is_near_the_bound(groups, ter
     near = terms.max_wait - terms.lifetime - 1 / terms.rate - len(groups) / (DUE_SHARE * terms.rate)
     calm = [waiting for waiting in groups if abs(waiting.age) < near or waiting.full_requests]
     full_requests = sum(waiting.full_requests for waiting in calm)
-    assert Counter(reasons(order_groups(calm, terms)))[Reason.FULL] == min(terms.slots, full_requests)
+    assert Counter(reasons(order_groups(calm, terms)))[Reason.FULL] == min(terms.max_entries, full_requests)
 
 
 @given(
@@ -176,7 +176,7 @@ def test_all_slots_go_to_full_requests_if_no_group_is_near_the_bound(groups, ter
 )
 def test_the_bound_holds_if_it_can(starts, hot, rate):
     """Seal groups of one record each, slot by slot, beside ``hot`` full requests that come again every second."""
-    terms = Terms(rate, 0.0, 30.0, slots=12)
+    terms = Terms(rate, 0.0, 30.0, max_entries=12)
     pending = {group(n): age for n, age in enumerate(sorted(starts, reverse=True), 1)}
     is_feasible = all(
         terms.max_wait - age >= n / (DUE_SHARE * rate) + 1 + 2 / rate

@@ -20,7 +20,7 @@ from evermuse_outbox.evermuse.api import (
     Throttled,
     TooLarge,
     Unavailable,
-    classify_failed_read,
+    classify_read,
     classify_send,
     classify_transport_error,
     read_page,
@@ -182,7 +182,7 @@ def test_a_429_without_a_time_asks_for_the_window_of_the_limit():
 @pytest.mark.parametrize("status", [200, 429, 404, 500])
 def test_a_read_succeeds_only_with_200(status):
     kind = {429: Throttled, 404: Unavailable, 500: InDoubt}.get(status, type(None))
-    assert isinstance(classify_failed_read(answer(status, GOOD)), kind)
+    assert isinstance(classify_read(answer(status, GOOD)), kind)
 
 
 def test_a_call_without_an_answer_is_in_doubt_unless_nothing_was_sent():
