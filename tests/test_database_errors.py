@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 from importlib import import_module
 from itertools import product
@@ -30,6 +31,9 @@ settle = import_module("evermuse_outbox.delivery.settling.settle")
 """The module. Its package exports a function of the same name."""
 
 pytestmark = pytest.mark.commits
+
+# The package exports a function of the same name.
+SETTLE = importlib.import_module("evermuse_outbox.delivery.settling.settle")
 
 MODELS = (OutboxAttempt, OutboxRejection, OutboxRecord, OutboxBatch, OutboxWorkspace, Group)
 ATTEMPTS, _, RECORDS, BATCHES, WORKSPACES, GROUPS = (model._meta.db_table for model in MODELS)
@@ -213,13 +217,13 @@ def test_an_answer_is_kept_no_longer_than_its_lease(
 
 
 def lose_connection_in_settlement(context, faults, during_pauses, patch):
-    call_before_first(patch, settle, "reject_located", faults.lose_connection)
+    call_before_first(patch, SETTLE, "reject_located", faults.lose_connection)
     return context
 
 
 def change_rows_in_settlement(context, faults, during_pauses, patch):
     faults.use_strict_snapshot()
-    call_before_first(patch, settle, "reject_located", lambda: faults.change_rows(RECORDS, "size = size + 1"))
+    call_before_first(patch, SETTLE, "reject_located", lambda: faults.change_rows(RECORDS, "size = size + 1"))
     return context
 
 
@@ -230,7 +234,7 @@ def cause_deadlock_in_settlement(context, faults, during_pauses, patch):
 
     # At this call, the settlement has locked the batch, and is about to lock the record.
     wait_for_batch = f"SELECT id FROM {BATCHES} FOR UPDATE"
-    call_before_first(patch, settle, "reject_located", lambda: faults.block(wait_for_batch))
+    call_before_first(patch, SETTLE, "reject_located", lambda: faults.block(wait_for_batch))
     during_pauses.append(faults.unlock)
     return with_event_after_answers(context, lock_records)
 
@@ -248,7 +252,7 @@ def lose_answer_to_commit(context, faults, during_pauses, patch):
     def patch_commit():
         patch.setattr(connection, "_commit", commit_and_lose_connection)
 
-    call_before_first(patch, settle, "reject_located", patch_commit)
+    call_before_first(patch, SETTLE, "reject_located", patch_commit)
     return context
 
 
