@@ -130,8 +130,8 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     def with_versions(self) -> RecordQuerySet:
         """Annotate each record with what its other versions mean for it.
 
-        ``newer`` is the id of the newest later version of :meth:`versions_that_block_older`, or None. This record must not
-        be sent after it. ``older_batch`` is the batch of the latest earlier version that a batch has taken.
+        ``newer`` is the id of the newest later version of :meth:`versions_that_block_older`, or None. This record
+        must not be sent after it. ``older_batch`` is the batch of the latest earlier version that a batch has taken.
         """
         versions = OutboxRecord.rows.filter(identity=OuterRef("identity")).order_by("-pk")
         later = versions.versions_that_block_older().filter(pk__gt=OuterRef("pk"))
