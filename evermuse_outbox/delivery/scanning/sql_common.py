@@ -19,7 +19,7 @@ Query = tuple[str, list[Any]]
 
 
 class CountedGroup(NamedTuple):
-    """A group whose pending records are counted, from a resume point up to ``limit``."""
+    """A group and where to count its pending records: from a resume point up to ``limit``."""
 
     type: str
     product_id: str

@@ -91,7 +91,7 @@ class RunQueue:
     # --- the entries --------------------------------------------------------------------------------------
 
     def is_current(self, now: float) -> bool:
-        """Return whether the entries are young enough. Entries from a host whose clock is ahead count as young."""
+        """Return whether the entries are young enough. Entries of a host with a fast clock count as young."""
         return now - self.made_at < self.lifetime
 
     def take(self) -> Entry | None:

@@ -25,7 +25,7 @@ DUE_SHARE = 0.5
 """Share of the slots that groups which do not fill a request get at most, while other groups do."""
 
 COUNTED_GROUPS = 64
-"""Groups whose records a scan counts. Up to half of them are likely to be full, and a quarter wait longest. The rest is
+"""Groups that a scan counts. Up to half of them are likely to be full, and a quarter wait longest. The rest is
 a rotating sample, from which the arrival rate of every group is learned.
 
 Without learned rates, the simulated throughput with a hot group or with many uneven groups falls to 19–60 % of the best

@@ -44,7 +44,7 @@ def supersede_older(context: DeliveryContext, records: Sequence[R]) -> list[R]:
 def supersede_and_select_sendable(context: DeliveryContext, records: Sequence[R]) -> list[R]:
     """Supersede older versions, and return the records that may be sent now.
 
-    A record whose older version is in flight is not returned. It stays pending until that batch has ended.
+    A record is not returned while an older version of it is in flight. It stays pending until that batch has ended.
     """
     sole = _sole_versions(context, records)
     several = [record for record in records if record.pk not in sole]
