@@ -1,4 +1,4 @@
-"""Guards of the hot path: each statement finds its rows by an index, and there are no more of them than there must be.
+"""The hot path: each statement finds its rows by an index, and the number of statements is limited.
 
 ``python -m benchmarks plans`` shows the same on large tables.
 """
@@ -21,19 +21,19 @@ from evermuse_outbox.upkeep import purge_old_rows
 from tests.records import record
 
 STATEMENTS = 14
-"""At most so many for a batch of 1,000: looked for, sealed, leased, sent, settled; without those of the pace."""
+"""Maximum for a batch of 1,000 records from the scan to the settled answer, without those of the throttle."""
 
 PURGING = 9
-"""For a chunk of 1,000 records that are purged, without the looks for what else there is."""
+"""Maximum for purging 1,000 records, without the searches for other rows."""
 
 ROWS = 20_000
 
 
 @pytest.fixture
 def grown(context, alias):
-    """Delivered rows, old and new, and a backlog, in a table that the planner knows, or knows nothing of."""
+    """Return a function that adds delivered rows and a backlog, with or without statistics for the planner."""
     if connections[alias].vendor != "postgresql":
-        pytest.skip("PostgreSQL tells what it did")
+        pytest.skip("only PostgreSQL explains what it did")
 
     def grow(*, analyzed):
         bulk_rows.add_delivered(ROWS, days_ago=3, size=500, using=alias)
@@ -65,7 +65,7 @@ def send_waiting(context):
 
 
 def later(context):
-    """A minute later, by real time: the rows were made by it."""
+    """Return the context one minute later by the real clock, which the added rows use, too."""
     from datetime import timedelta
 
     from django.utils import timezone
@@ -75,7 +75,7 @@ def later(context):
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["with statistics", "without statistics"])
-def test_the_hot_path_reads_by_index_and_no_more_than_it_needs(grown, context, alias, sandbox, analyzed):
+def test_the_hot_path_reads_by_index_and_only_the_rows_it_needs(grown, context, alias, sandbox, analyzed):
     grown(analyzed=analyzed)
     context = later(context)
     steps = {
@@ -86,12 +86,12 @@ def test_the_hot_path_reads_by_index_and_no_more_than_it_needs(grown, context, a
     }
     for name, step in steps.items():
         for statement in explained(alias, step):
-            told = f"{name}: {statement.issued_by}: {statement.sql[:300]} → {statement.nodes}"
-            assert not statement.warnings, f"{told}: {statement.warnings}"
-            assert statement.rows_read <= 2 * 1_000 + 100, told
+            description = f"{name}: {statement.issued_by}: {statement.sql[:300]} → {statement.nodes}"
+            assert not statement.warnings, f"{description}: {statement.warnings}"
+            assert statement.rows_read <= 2 * 1_000 + 100, description
 
 
-def test_the_guard_sees_what_it_guards_against(grown, alias):
+def test_bad_plans_are_detected(grown, alias):
     grown(analyzed=True)
 
     def walk():
@@ -104,26 +104,26 @@ def test_the_guard_sees_what_it_guards_against(grown, alias):
     count, sort = explained(alias, walk)
     assert count.warnings[0] == f"Seq Scan of {2 * ROWS + 3_000:,} rows"
     assert "JIT" in count.warnings[-1]
-    assert any("Sort" in told or "Seq Scan" in told for told in sort.warnings)
+    assert any("Sort" in warning or "Seq Scan" in warning for warning in sort.warnings)
 
 
-def test_a_batch_of_a_thousand_takes_so_many_statements(context, alias):
+def test_the_statements_of_a_batch_are_limited(context, alias):
     outbox.enqueue_many((record(number) for number in range(2_000)), using=alias)
     assert send_next(context) is Step.SENT  # the workspace has its row
     with captured(using=alias) as statements:
         assert send_next(context) is Step.SENT
     assert OutboxBatch.objects.using(alias).latest("pk").record_count == 1_000
-    asked = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
-    assert len(asked) <= STATEMENTS, asked
+    issuers = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
+    assert len(issuers) <= STATEMENTS, issuers
 
 
-def test_a_chunk_that_is_purged_takes_so_many_statements(context, alias, clock):
+def test_the_statements_of_a_purge_are_limited(context, alias, clock):
     outbox.enqueue_many((record(number) for number in range(1_000)), using=alias)
     send_next(context)
     OutboxBatch.objects.using(alias).update(state="complete", finished_at=clock.now(), next_poll_at=None)
     clock.move(20 * 86_400)
     with captured(using=alias) as statements:
         assert purge_old_rows(alias, context.clock, 14) == 1_000
-    asked = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
-    looks = 1 + 2 * 2 + 1  # a page of batches, two kinds of what is set aside, attempts
-    assert len(asked) <= PURGING + looks, asked
+    issuers = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
+    searches = 1 + 2 * 2 + 1  # a page of batches, two kinds of what is set aside, attempts
+    assert len(issuers) <= PURGING + searches, issuers
