@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -72,6 +72,15 @@ def test_status_as_a_table(alias):
     assert f"  rejected   {1:>12}  {'█' * 20}" in lines
     assert any(line.startswith("Oldest unsent record: ") and line.endswith(" s") for line in lines)
     assert "Workspace default: paused because: the key is wrong" in lines
+
+
+def test_status_as_a_table_shows_times_in_whole_seconds(alias):
+    until = datetime(2026, 3, 1, 12, 30, 5, 678, tzinfo=UTC)
+    OutboxWorkspace.objects.using(alias).create(
+        name="default", state=WorkspaceState.THROTTLED, blocked_until=until, reason="HTTP 429"
+    )
+    lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
+    assert "Workspace default: throttled until 2026-03-01 12:30:05 UTC because: HTTP 429" in lines
 
 
 def test_status_of_an_empty_outbox_as_a_table(alias):
@@ -137,6 +146,12 @@ def test_drain_does_not_wait_for_rejected_records(alias, steps):
     assert lines[1].startswith("2 rejected records need a decision")
 
 
+def test_drain_counts_one_rejected_record(alias, steps):
+    record_in(alias, "rejected")
+    lines = run("outbox_drain", "--database", alias, "--no-color").splitlines()
+    assert lines[1].startswith("1 rejected record needs a decision")
+
+
 def test_drain_fails_after_the_timeout_and_says_what_is_left(alias, steps):
     outbox.enqueue_many((record(number) for number in range(2)), using=alias)
     batch_in(alias, BatchState.IN_DOUBT, record_count=1_000)
@@ -154,7 +169,7 @@ def test_drain_fails_after_the_timeout_and_says_what_is_left(alias, steps):
 def test_drain_that_fails_says_what_is_paused(alias, steps):
     outbox.enqueue(record(), using=alias)
     OutboxWorkspace.objects.using(alias).create(
-        name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
+        name="default", state=WorkspaceState.PAUSED, reason="the key is wrong."
     )
     with pytest.raises(CommandError, match=r"Blocked: workspace default: the key is wrong\.$"):
         run("outbox_drain", "--timeout", "0", "--database", alias)

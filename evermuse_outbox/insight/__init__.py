@@ -4,7 +4,14 @@ This package only reads. It changes no row and sends nothing. The ``explain_…`
 :func:`collect_status` returns all figures of a database, and the other functions return single figures.
 """
 
-from .explain import explain_batch, explain_group, explain_record, explain_workspace, to_local_time
+from .explain import (
+    explain_batch,
+    explain_group,
+    explain_record,
+    explain_workspace,
+    format_time,
+    to_local_time,
+)
 from .status import (
     collect_status,
     count_records,
@@ -22,6 +29,7 @@ __all__ = [
     "explain_group",
     "explain_record",
     "explain_workspace",
+    "format_time",
     "oldest_unsent_seconds",
     "paused_groups",
     "to_local_time",

@@ -31,7 +31,7 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.IN_FLIGHT if record.batch:
             return f"In batch #{record.batch.pk}. {explain_batch(record.batch)}"
         case RecordState.DELIVERED if record.batch:
-            finished_at = _format(record.batch.finished_at)
+            finished_at = format_time(record.batch.finished_at)
             return f"Delivered with batch #{record.batch.pk}; Evermuse completed it at {finished_at}."
         case RecordState.REJECTED:
             return _explain_rejected(record)
@@ -47,13 +47,13 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.SEALED | BatchState.IN_DOUBT:
             return _explain_unsent(batch)
         case BatchState.SENDING:
-            until = _format(batch.leased_until)
+            until = format_time(batch.leased_until)
             return (
                 f"A worker is sending it or waits for a permit of the rate limit; its lease ends at {until}. "
                 "After that, another worker sends it."
             )
         case BatchState.ACCEPTED:
-            state, next_poll = batch.remote_status or "no state yet", _format(batch.next_poll_at)
+            state, next_poll = batch.remote_status or "no state yet", format_time(batch.next_poll_at)
             text = f"Evermuse accepted it as {batch.remote_id} and reports {state}; the next poll is at {next_poll}."
             return f"{text} {_sentence(batch.message)}" if batch.message else text
         case BatchState.COMPLETE:
@@ -62,7 +62,7 @@ def explain_batch(batch: OutboxBatch) -> str:
             return f"Evermuse refused all its records. {batch.message}".strip()
         case BatchState.SPLIT:
             parts = _parts_of(batch) or "no other batch"
-            return f"Evermuse refused it in part. The other records are in {parts}. {batch.message}".strip()
+            return f"Evermuse refused it. The records that were not rejected are in {parts}. {batch.message}".strip()
         case BatchState.ISOLATING:
             return _explain_isolating(batch)
         case BatchState.WITHDRAWN:
@@ -78,14 +78,12 @@ def explain_workspace(row: OutboxWorkspace) -> str:
     state = row.get_state_display().capitalize()
     if row.blocked_until is None:
         return f"{state} because: {_sentence(row.reason)} The next worker tries again."
-    return (
-        f"{state} until {_format(row.blocked_until)} because: {_sentence(row.reason)} Then it is tried again."
-    )
+    return f"{state} until {format_time(row.blocked_until)} because: {_sentence(row.reason)} Then it is tried again."
 
 
 def explain_group(row: OutboxGroup) -> str:
     """Return what Evermuse refused in a group, what happens next, and what an operator can do."""
-    since = _format(row.since)
+    since = format_time(row.since)
     if row.state == GroupState.SUSPECTED:
         return (
             f"Batches refused in a row with the same error since {since}: {row.batches}. If this continues and no "
@@ -98,7 +96,7 @@ def explain_group(row: OutboxGroup) -> str:
         )
     return (
         f"Paused because Evermuse has refused every record with the same error since {since}. "
-        f"{_sentence(row.reason)} {row.advice} The next record is tried at {_format(row.blocked_until)}."
+        f"{_sentence(row.reason)} {row.advice} The next record is tried at {format_time(row.blocked_until)}."
     )
 
 
@@ -124,7 +122,7 @@ def _explain_pending(record: OutboxRecord) -> str:
         )
     lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
     if lingers_until > timezone.now():
-        return f"Waiting until {_format(lingers_until)} for other records of its group (LINGER)."
+        return f"Waiting until {format_time(lingers_until)} for other records of its group (LINGER)."
     return f"Ready to send: {AS_FAST_AS_ALLOWED}."
 
 
@@ -153,7 +151,7 @@ def _explain_rejected(record: OutboxRecord) -> str:
     if rejection is None:
         return f"Rejected; no reason was recorded. {AFTER_CORRECTION}"
     where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
-    text = f"Rejected{where} at {_format(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
+    text = f"Rejected{where} at {format_time(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
     return f"{_sentence(text)}{_explain_older_versions(record)} {AFTER_CORRECTION}"
 
 
@@ -202,12 +200,12 @@ def _explain_next_attempt(batch: OutboxBatch) -> str:
     if workspace := _explain_blocked_workspace(batch):
         return f"Waiting, because its workspace does not send. {workspace}"
     if batch.due_at > timezone.now():
-        return f"To be sent at {_format(batch.due_at)}."
-    return f"Due since {_format(batch.due_at)}: {AS_FAST_AS_ALLOWED}."
+        return f"To be sent at {format_time(batch.due_at)}."
+    return f"Due since {format_time(batch.due_at)}: {AS_FAST_AS_ALLOWED}."
 
 
 def _explain_complete(batch: OutboxBatch) -> str:
-    text = f"Evermuse completed it at {_format(batch.finished_at)}."
+    text = f"Evermuse completed it at {format_time(batch.finished_at)}."
     if not batch.attachment_status:
         return text
     return (
@@ -237,5 +235,6 @@ def to_local_time(at: datetime) -> datetime:
     return timezone.localtime(at) if timezone.is_aware(at) else at
 
 
-def _format(at: datetime | None) -> str:
+def format_time(at: datetime | None) -> str:
+    """Return a time as operators read it: in the current time zone and in whole seconds."""
     return f"{to_local_time(at):%Y-%m-%d %H:%M:%S %Z}".strip() if at else "no known time"

@@ -203,8 +203,8 @@ def test_refused(alias):
     [
         (
             BatchState.SPLIT,
-            "Evermuse refused it in part. The other records are in no other batch. Why.",
-            "Evermuse refused it in part. The other records are in {}. Why.",
+            "Evermuse refused it. The records that were not rejected are in no other batch. Why.",
+            "Evermuse refused it. The records that were not rejected are in {}. Why.",
         ),
         (
             BatchState.FAILED,

@@ -57,9 +57,9 @@ class Command(CommandWithExamples):
         summary = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
         self.stdout.write(self.style.SUCCESS(f"Drained: {summary or 'the outbox is empty'}."))
         if counts["rejected"]:
+            records = "record needs" if counts["rejected"] == 1 else "records need"
             self.stdout.write(
-                f"{counts['rejected']:,} rejected records need a decision: see them in the admin with the filter "
-                "'rejected'."
+                f"{counts['rejected']:,} rejected {records} a decision: see the admin, Records, filter 'rejected'."
             )
 
 
@@ -75,7 +75,7 @@ def _describe_rest(databases: Sequence[str], left: dict[str, int], timeout: floa
     """Return what is left after the timeout, and what blocks it."""
     reasons = _find_reasons(databases)
     why = (
-        f"Blocked: {'; '.join(reasons)}."
+        f"Blocked: {'; '.join(reason.removesuffix('.') for reason in reasons)}."
         if reasons
         else "Is a worker running (celery worker -B, or manage.py outbox_relay)?"
     )

@@ -43,8 +43,9 @@ SIGNAL_CHECK_INTERVAL = 0.1
 
 class Command(CommandWithExamples):
     help = (
-        "Seal, send, poll and maintain in one process, without Celery. It uses the same leases and the same rate "
-        "limit as the Celery workers, so it can run beside them, and several of these processes can run at once. "
+        "Deliver the records of all workspaces in one process, without Celery: make batches, send them, ask Evermuse "
+        "for their states, and clean up. Several of these processes can run at once, also beside Celery workers: they "
+        "share the rate limit, and no batch is sent by two of them. "
         "SIGINT (Ctrl-C) or SIGTERM stops it after the requests under way."
     )
 

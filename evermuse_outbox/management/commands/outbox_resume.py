@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from ...conf import get_settings
+from ...insight import format_time
 from ...models import GroupState, OutboxGroup, OutboxWorkspace, WorkspaceState
 from ...wakeup import wake_workers
 from .. import CommandWithExamples, add_database, databases_of
@@ -18,7 +19,8 @@ from .. import CommandWithExamples, add_database, databases_of
 class Command(CommandWithExamples):
     help = (
         "Make workspaces active that are paused or backing off, and groups of which Evermuse refused every record. "
-        "Use it after you have corrected the cause: without it, they become active when their next probe succeeds. "
+        "Use it after you have corrected the cause. Without it, they become active when their next trial request "
+        "succeeds. "
         "A workspace that Evermuse asked to wait (retryAfter) stays throttled until that time."
     )
 
@@ -65,7 +67,8 @@ class Command(CommandWithExamples):
         if rows.resume(name, timezone.now()):
             yield f"Workspace {name} is active again. It was {row.get_state_display()}: {row.reason}"
         else:
-            yield f"Workspace {name} stays throttled until {row.blocked_until}, because Evermuse asked to wait."
+            until = format_time(row.blocked_until)
+            yield f"Workspace {name} stays throttled until {until}, because Evermuse asked to wait."
 
     def _resume_groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         rows = OutboxGroup.objects.using(using).exclude(state=GroupState.CLEARED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -11,7 +12,7 @@ from django.db import connections
 from django.template.defaultfilters import filesizeformat
 
 from ...conf import get_settings
-from ...insight import collect_status, explain_record
+from ...insight import collect_status, explain_record, format_time
 from ...models import BatchState, OutboxRecord, RecordState, WorkspaceState
 from .. import CommandWithExamples
 
@@ -91,7 +92,8 @@ def _describe_workspace(workspace: dict[str, Any]) -> str:
     state = WorkspaceState(workspace["state"]).label
     if "reason" not in workspace:
         return str(state)
-    until = f" until {workspace['blocked_until']}" if workspace["blocked_until"] else ""
+    at = workspace["blocked_until"]
+    until = f" until {format_time(datetime.fromisoformat(at))}" if at else ""
     return f"{state}{until} because: {workspace['reason']}"
 
 

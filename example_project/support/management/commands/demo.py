@@ -93,8 +93,14 @@ class Command(BaseCommand):
         )
         self._print("Waiting until the Celery worker has delivered their records …")
         self._wait_for_delivery(processes, options["timeout"])
-        self._print(self._summary(processes, password))
-        if not options["exit"]:
+        self._print(self._summary(processes))
+        if options["exit"]:
+            self._print("The servers stop now. Run `make demo` to open the support desk and its admin.")
+        else:
+            self._print(
+                f"  Support desk  {processes.web}/\n"
+                f"  Admin         {processes.web}/admin/evermuse_outbox/   login: {USER}   password: {password}\n"
+            )
             self._print(
                 "The servers run until you press Ctrl-C. Write a message at the support desk, then reload its page: "
                 "the badge beside the message shows the state of its record."
@@ -111,15 +117,13 @@ class Command(BaseCommand):
                 f"Not everything was delivered: {undelivered}. The logs are in {processes.home}."
             )
 
-    def _summary(self, processes: DemoProcesses, password: str) -> str:
+    def _summary(self, processes: DemoProcesses) -> str:
         return (
             f"\n"
             f"Each message enqueued two records: the message and a new version of its conversation.\n"
             f"  Delivered     Evermuse has processed the record: its batch is COMPLETE.\n"
             f"  Superseded    The record was not sent, because a newer version of its conversation was enqueued.\n"
             f"\n"
-            f"  Support desk  {processes.web}/\n"
-            f"  Admin         {processes.web}/admin/evermuse_outbox/   login: {USER}   password: {password}\n"
             f"  Logs          {processes.home}/*.log\n"
         )
 
