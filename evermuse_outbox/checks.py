@@ -1,6 +1,7 @@
 """System checks: each says what is wrong, where, and how to correct it.
 
-The ids do not change, so a host can silence a check with ``SILENCED_SYSTEM_CHECKS``.
+Without them, a wrong setting would show only later, for instance as records that wait. The ids do not change, so a
+host can silence a check with ``SILENCED_SYSTEM_CHECKS``.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[Chec
 
 
 def _check_lease(settings: Settings) -> Iterator[CheckMessage]:
-    # A lease covers the wait for a permit and the request; twice the request leaves room for slow writes.
+    # A lease covers the wait for a permit and the request. Twice TIMEOUT leaves time for slow writes to the database.
     minimum = 2 * settings.timeout + MAX_PERMIT_WAIT
     if settings.lease < minimum:
         yield Error(
@@ -89,6 +90,7 @@ def _check_databases(settings: Settings) -> Iterator[CheckMessage]:
 
 
 def _locks_late(database: dict[str, Any]) -> bool:
+    """Return whether a database is SQLite in the transaction mode DEFERRED, its default."""
     mode = str((database.get("OPTIONS") or {}).get("transaction_mode") or "")
     return database.get("ENGINE", "").endswith("sqlite3") and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE")
 
@@ -158,7 +160,7 @@ def _check_task_time_limit(settings: Settings) -> Iterator[CheckMessage]:
 
 
 def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
-    # The host imports this module at its start, and upkeep loads the HTTP client.
+    # Imported here, because upkeep loads the HTTP client and every start of the host imports this module.
     from .upkeep import alter_table, is_autovacuum_off, read_table_options
 
     tables = read_table_options(using)

@@ -9,8 +9,11 @@
         message.save()
         outbox.enqueue({"_type": "message", …})
 
-A record is sent if and only if that transaction commits. Enqueueing makes no network request. After the commit, a
-wake-up is published for the Celery workers. If it is lost, the next tick finds the record.
+A record is sent if and only if that transaction commits. A direct call of Evermuse could not guarantee this: after the
+commit, a crash can prevent the call, and a call before the commit can be followed by a rollback.
+
+Enqueueing makes no network request. After the commit, a *wake-up* is published: a Celery message that starts the
+delivery. If it is lost, the next *tick* finds the record: a task that looks for work every second.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ CHUNK = 1_000
 """Maximum number of records in one INSERT of :func:`enqueue_many`."""
 
 CHUNK_BYTES = 8_000_000
-"""Maximum bytes of payloads in one INSERT, so that large records do not fill the memory."""
+"""Maximum bytes of the payloads in one INSERT, so that large records need little memory."""
 
 AnyRecord: TypeAlias = "Mapping[str, Any] | Record"
 """A record as a mapping with the field names of the API, or as a typed :class:`Record`."""
@@ -48,7 +51,8 @@ def enqueue(
 ) -> OutboxRecord:
     """Validate a record and insert it in the open transaction.
 
-    This costs one INSERT. It opens no savepoint, sends no ``post_save`` signal and makes no other request.
+    This costs one INSERT. It opens no savepoint and sends no ``post_save`` signal. If no transaction is open, the
+    record is committed and the workers are woken at once.
 
     Args:
         record: The record, as a mapping or as a :class:`Record`.
@@ -61,8 +65,9 @@ def enqueue(
     Raises:
         InvalidRecord: Evermuse would reject the record. It is a Django ``ValidationError`` that names every
             wrong field.
-        ImproperlyConfigured: The settings do not know the workspace or the database.
-        DatabaseError: The INSERT failed. The host's change and the record roll back together.
+        ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
+        DatabaseError: The INSERT failed. Do not catch it inside the transaction: the host's change then rolls
+            back, too.
     """
     alias = _database_alias(using)
     contract = _contract_of(workspace)
@@ -77,8 +82,9 @@ def enqueue_many(
 ) -> int:
     """Validate and insert many records, all or none of them.
 
-    The iterable is read once, in chunks of up to 1,000 records, so a generator needs little memory. If a record
-    is invalid, no record of this call stays, even if the caller catches the error and continues its transaction.
+    The iterable is read once, in chunks of up to 1,000 records or 8 MB, so a generator needs little memory. If a
+    record is invalid, this call inserts nothing. This holds even if the caller catches the error and continues its
+    transaction, because the INSERTs are in a savepoint.
 
     Args:
         records: The records, as mappings or as :class:`Record` objects.
@@ -91,7 +97,7 @@ def enqueue_many(
     Raises:
         InvalidRecord: A record is invalid. The error names all wrong fields of that record and of the next 1,000
             records. Each path starts with the position of the record: ``[17]._type``.
-        ImproperlyConfigured: The settings do not know the workspace or the database.
+        ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
         DatabaseError: An INSERT failed.
     """
     alias = _database_alias(using)
@@ -140,7 +146,11 @@ def _contract_of(workspace: str) -> str:
 
 
 def _validate_all(records: Iterable[AnyRecord], contract: str, workspace: str) -> Iterator[Envelope]:
-    """Yield the validated records; after an invalid one, collect further errors and raise them together."""
+    """Yield the validated records.
+
+    Raises:
+        InvalidRecord: A record is invalid. The error includes those of the next :data:`CHUNK` records.
+    """
     numbered = enumerate(records)
     for position, record in numbered:
         try:

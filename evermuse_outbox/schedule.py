@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 TICK = 1.0
-"""Seconds between two ticks. A tick finds all records, even if their wake-up was lost."""
+"""Seconds between two ticks. A tick looks for work in the database, so it also finds records without a wake-up."""
 
 MAINTAIN = 1.0
 """Seconds between two runs of maintenance. Each run deletes a limited number of rows, so it must run often."""
 
 STALE_ROUNDS = 10
-"""Rounds after which an unread message is dropped: later messages ask for the same."""
+"""Periods of a task after which Celery drops a message that no worker has read. Later messages request the same."""
 
 
 def beat_schedule(queue: str | None = None) -> dict[str, dict[str, Any]]:

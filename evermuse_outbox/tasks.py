@@ -1,7 +1,7 @@
 """The Celery tasks. Each finds its work in the database, so a task may be lost, repeated or run twice at once.
 
-Leases on rows decide which task sends or polls a batch. The messages carry only the names of a database and a
-workspace.
+A lease reserves a batch for one task for a limited time, so that two tasks do not send or poll it at once.
+The messages contain only the names of a database and a workspace.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from .delivery.scheduling import has_work
 from .upkeep import maintain_all
 
 RUN_SECONDS = 5.0
-"""Seconds after which a task ends, so that other tasks get its place in the worker."""
+"""Seconds after which a task starts nothing new and ends, so that other tasks can use its worker process."""
 
 EXPIRES = 30.0
-"""Seconds after which an unread message is dropped: ticks have published newer ones that ask for the same."""
+"""Seconds after which Celery drops a message that no worker has read. Later ticks have requested the same run."""
 
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-"""Publish again once, without a pause, if the connection to the broker was closed meanwhile.
+"""Publish again once, without a pause, if the broker has closed the connection since the last message.
 
-Without a policy (``retry=False``), kombu waits six seconds for a broker that refuses connections, and so does the
-request of the host.
+``retry=False`` is no alternative: then kombu waits six seconds for a broker that refuses connections, and the request
+of the host waits with it.
 """
 
 
 @shared_task(name="evermuse_outbox.tick", ignore_result=True)
 def tick() -> None:
-    """Look into every database and workspace, and request a run of each task that has work there."""
+    """Request a run of :func:`relay` and :func:`poll` for each database and workspace where they have work."""
     for using, workspace in queue_keys():
         with isolate_database_errors(f"{using}/{workspace}"):
             context = open_context(using, workspace)
@@ -51,7 +51,9 @@ def tick() -> None:
 
 @shared_task(name="evermuse_outbox.relay", ignore_result=True)
 def relay(using: str, workspace: str) -> int:
-    """Seal and send batches for up to 5 seconds, then request another run if records are left.
+    """Seal and send batches for up to 5 seconds. If it sent any and records are left, request another run.
+
+    To seal a batch means to commit its records, their order, its exact bytes and its idempotency key.
 
     Returns:
         The number of batches sent.
@@ -63,14 +65,14 @@ def relay(using: str, workspace: str) -> int:
             if run.sent and has_work(context):
                 request_run(relay, using, workspace)
         sent = run.sent
-        # Relays can occupy all places of the workers for a long time; without this call no batch would be polled.
+        # Relays can occupy all worker processes for a long time. Without this call, no batch would be polled then.
         poll_due_batch(context)
     return sent
 
 
 @shared_task(name="evermuse_outbox.poll", ignore_result=True)
 def poll(using: str, workspace: str) -> int:
-    """Poll accepted batches that are due, for up to 5 seconds.
+    """Poll accepted batches that are due, for up to 5 seconds: ask Evermuse for their status, and store it.
 
     Returns:
         The number of batches polled.
@@ -82,7 +84,7 @@ def poll(using: str, workspace: str) -> int:
 
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True)
 def maintain() -> None:
-    """Rescue batches with an expired lease, and purge rows that are older than the retention."""
+    """Rescue batches with an expired lease, purge rows that are older than the retention, and update statistics."""
     maintain_all(Clock())
 
 

@@ -1,6 +1,7 @@
 """Wake the Celery workers after a commit, so that new records do not wait for the next tick.
 
-A wake-up is a Celery message without data. A lost wake-up delays records by at most one tick, never longer.
+A wake-up is a Celery message with the names of a database and a workspace. If it is lost, the next tick finds the
+records: a task that looks for work in the database every second.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from .conf import get_settings
 logger = logging.getLogger(__name__)
 
 BROKER_PAUSE = 10.0
-"""Seconds without another attempt after the broker did not answer, so that requests of the host do not wait for it."""
+"""Seconds without wake-ups after the broker failed. Without this pause, each request of the host would wait for it."""
 
 ALL_QUEUES = ("", "")
-"""Key of the pause after a failure. It applies to all queue keys, because they share one broker."""
+"""Queue key of the pause after a failure. It applies to all queue keys, because they share one broker.
+
+A queue key is a pair of database alias and workspace.
+"""
 
 _lock = threading.Lock()
 _silent_until: dict[tuple[str, str], float] = {}
-"""For each (database alias, workspace): the monotonic time before which no wake-up is published."""
+"""For each queue key: the time on the monotonic clock, in seconds, before which no wake-up is published."""
 
 
 def wake_workers_on_commit(using: str, workspace: str) -> None:
@@ -36,12 +40,12 @@ def wake_workers_on_commit(using: str, workspace: str) -> None:
     """
     connection: Any = connections[using]
     if not connection.in_atomic_block:
-        # With autocommit off, the host commits by hand and Django does not report it: the tick finds the records.
+        # With autocommit off, the host commits by hand and Django does not report it. The tick finds the records.
         if connection.get_autocommit():
             wake_workers(using, workspace)
         return
-    # Register one callback for each transaction. Django makes a new list when it drops callbacks (at the end of a
-    # transaction or at a rollback to a savepoint), so the same list still contains our callback.
+    # Register one callback for each transaction. Django replaces the list of callbacks at the end of a transaction
+    # and at a rollback to a savepoint. So if the list is the same object as before, our callback is still in it.
     callbacks, registered = getattr(connection, "_evermuse_outbox_wakeups", (None, set()))
     if callbacks is not connection.run_on_commit:
         registered = set()
@@ -55,8 +59,12 @@ def wake_workers_on_commit(using: str, workspace: str) -> None:
 def wake_workers(using: str, workspace: str) -> bool:
     """Publish a Celery message that starts a relay after ``LINGER`` seconds.
 
-    No second message is published while one is on its way, because its relay finds later records too. This
-    function never raises, and it does not contact a broker that failed during the last 10 seconds.
+    This process publishes no second message within that time, because the relay of the first finds later records
+    too. This function never raises, and it does not contact a broker that failed during the last 10 seconds.
+
+    Args:
+        using: Database alias.
+        workspace: Name of the workspace.
 
     Returns:
         True if a message was published.
@@ -65,10 +73,8 @@ def wake_workers(using: str, workspace: str) -> bool:
         settings = get_settings()
         if not settings.wake_on_commit or not _start_linger((using, workspace), settings.linger):
             return False
-        from .tasks import (
-            relay,
-            request_run,
-        )  # here, so that a host that only enqueues does not import Celery
+        # Imported here, so that a host that only enqueues does not import Celery.
+        from .tasks import relay, request_run
 
         request_run(relay, using, workspace, countdown=settings.linger)
     except Exception as error:
