@@ -72,7 +72,7 @@ def _draw_bar(attempt: OutboxAttempt, starts: datetime, scale: float) -> Attempt
     width = max((attempt.seconds or 0) * scale, MIN_BAR_WIDTH)
     return AttemptBar(
         attempt=attempt,
-        outcome=attempt.outcome.replace("_", " "),
+        outcome=_describe_outcome(attempt),
         tone=html.OUTCOME_TONES.get(attempt.outcome, "calm"),
         x=round(min(max(since.total_seconds() * scale, 0.0), WIDTH - MIN_BAR_WIDTH), 1),
         width=round(min(width, WIDTH), 1),
@@ -80,6 +80,12 @@ def _draw_bar(attempt: OutboxAttempt, starts: datetime, scale: float) -> Attempt
         took="" if attempt.seconds is None else _format_seconds(attempt.seconds),
         detail=_indent(attempt.detail),
     )
+
+
+def _describe_outcome(attempt: OutboxAttempt) -> str:
+    if attempt.outcome == "in_doubt" and attempt.call != OutboxAttempt.Call.INGEST:
+        return "not read"  # a read that fails leaves no doubt about the batch
+    return attempt.outcome.replace("_", " ")
 
 
 def _format_seconds(seconds: float) -> str:

@@ -20,3 +20,8 @@ def test_bars_stay_within_the_drawing() -> None:
     assert drawn.length == html.duration(timedelta(minutes=1))
     assert draw_timeline([]).bars == ()
     assert draw_timeline(attempts[:1]).bars[0].width == WIDTH
+
+
+def test_only_a_send_can_leave_a_batch_in_doubt() -> None:
+    attempts = [OutboxAttempt(call=call, started_at=AT, outcome="in_doubt") for call in ("ingest", "status")]
+    assert [bar.outcome for bar in draw_timeline(attempts).bars] == ["in doubt", "not read"]
