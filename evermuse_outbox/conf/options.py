@@ -60,7 +60,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "DATABASES": Option(
         read_aliases,
         ("default",),
-        "Database aliases in which workers look for records. Enqueueing elsewhere fails.",
+        "Database aliases in which workers look for records. Enqueueing in another database fails.",
     ),
     "REDIS_URL": Option(
         read_redis_url,
@@ -93,7 +93,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "DEFAULT_NATURE": Option(
         Choice(NATURES),
         "evidence",
-        'The `_nature` of records that have none, if `CONTRACT` changes to `"openapi"` before they are sealed.',
+        'The `_nature` of records without one that wait while you change `CONTRACT` to `"openapi"`.',
     ),
     "LINGER": Option(
         Number(0, 3_600, "seconds"),
@@ -103,7 +103,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "MAX_WAIT": Option(
         Number(1, 86_400, "seconds"),
         30.0,
-        "Maximum time that a small group waits while groups with full requests go first, if the rate limit allows it.",
+        "Groups that fill a request go first. A smaller group waits at most this long, if the rate limit allows it.",
     ),
     "TIMEOUT": Option(
         Number(0.1, 600, "seconds"),
@@ -113,24 +113,29 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "LEASE": Option(
         Number(1, 86_400, "seconds"),
         120.0,
-        "Time after which a worker that leased a batch counts as dead. At least 2 × `TIMEOUT` + 5.",
+        "Time for which a worker reserves a batch. After it, another worker takes the batch over. "
+        "At least 2 × `TIMEOUT` + 5.",
     ),
     "BACKOFF_BASE": Option(
-        Number(0.001, 3_600, "seconds"), 1.0, "First ceiling of the exponential backoff with full jitter."
+        Number(0.001, 3_600, "seconds"),
+        1.0,
+        "Maximum pause after the first failure. It doubles with each further failure. The pause is random, "
+        "between 0 and the maximum.",
     ),
     "BACKOFF_CAP": Option(
-        Number(0.001, 86_400, "seconds"), 300.0, "Highest ceiling of the exponential backoff."
+        Number(0.001, 86_400, "seconds"), 300.0, "Maximum pause after any number of failures."
     ),
     "MAX_RESENDS": Option(
         Number(0, 100, "resends", is_integer=True),
         5,
-        "How often records are sent again, under a new key, after Evermuse reports FAILED. Then they are rejected.",
+        "How often records are sent again, under a new idempotency key, after Evermuse reports FAILED. "
+        "Then they are rejected.",
     ),
     "IDEMPOTENCY_KEY_TTL": Option(
         Number(0, 31_536_000, "seconds"),
         86_400.0,
-        "Time for which Evermuse is certain to remember an idempotency key. A batch that is in doubt for longer is "
-        "searched for in the listing before it is sent again.",
+        "Time for which Evermuse is certain to remember an idempotency key. Evermuse publishes no figure. A batch "
+        "without a clear answer for longer is searched for in the listing before it is sent again.",
     ),
     "POLL_INTERVAL": Option(
         Number(0.05, 3_600, "seconds"),
@@ -160,7 +165,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
 
 
 def raw_settings() -> Any:
-    """Return the dict from the settings of the project; an empty one if it is missing."""
+    """Return the dict from the settings of the project, not checked; an empty dict if it is missing."""
     from django.conf import settings
 
     return getattr(settings, SETTING, {})

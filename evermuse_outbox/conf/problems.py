@@ -26,7 +26,11 @@ class Problem:
 
 
 def find_problems(raw: Any = None) -> Iterator[Problem]:
-    """Yield every error in ``raw``, by default in the settings of the project; nothing if it is valid."""
+    """Yield every error in ``raw``, or nothing if it is valid.
+
+    Args:
+        raw: The settings dict, or any other value that a project has set. By default, that of the project.
+    """
     raw = raw_settings() if raw is None else raw
     if not isinstance(raw, Mapping):
         yield Problem(SETTING, "the value must be a dict.", 'Write EVERMUSE_OUTBOX = {"API_KEY": …}.')

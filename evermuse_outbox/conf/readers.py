@@ -1,7 +1,7 @@
 """Readers of single values: each takes a value from the settings dict and returns it typed.
 
-A reader raises :class:`InvalidValue` for a value that it does not accept. No error quotes a value in which an
-API key may stand by mistake.
+A reader raises :class:`InvalidValue` for a value that it does not accept. No error shows an API key (``em_sk_…``),
+even if the key is in the wrong setting, because errors appear in logs and on error pages.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from ..evermuse import safe_repr
 from .secret import Secret
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+"""Hosts to which plain http is allowed, because such a request does not leave the machine."""
+
 FORMAT_HINTS = ("text", "audio", "video", "file")
-"""Values that Evermuse accepts for the ``format`` hint of a request."""
+"""Values of the ``format`` hint of a request. Source: OpenAPI document, query parameter ``format``."""
 
 
 class InvalidValue(ValueError):

@@ -1,4 +1,4 @@
-"""A string that does not show itself in logs, error pages or pickles."""
+"""A string that is not shown in logs and on error pages, and that cannot be pickled."""
 
 from __future__ import annotations
 

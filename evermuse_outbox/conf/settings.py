@@ -18,9 +18,9 @@ DEFAULT_WORKSPACE = "default"
 """The workspace of records that are enqueued without ``workspace=``."""
 
 MAX_PERMIT_WAIT = 5.0
-"""Seconds that a sender with a leased batch waits for a permit of the rate limiter; then it gives the batch back.
+"""Maximum seconds for which a sender with a leased batch waits for permission to send. Then it gives the batch back.
 
-It is no setting, because hosts need not change it. The check of ``LEASE`` adds it to twice the ``TIMEOUT``.
+It is not a setting, because hosts need not change it. The check of ``LEASE`` adds it to twice the ``TIMEOUT``.
 """
 
 
@@ -93,7 +93,9 @@ def get_settings() -> Settings:
     problems = list(find_problems())
     if problems:
         raise ImproperlyConfigured(f"{SETTING} is not valid. " + " ".join(map(str, problems)))
-    raw = raw_settings()  # not before this line, so that no error report shows the key as a local variable
+    raw = (
+        raw_settings()
+    )  # after the error above, because error reports show local variables and `raw` has the key
     names = {field.name.upper() for field in fields(Settings)}
     values = {
         name.lower(): option.read(raw.get(name, option.default))
@@ -104,10 +106,11 @@ def get_settings() -> Settings:
 
 
 def _read_workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
-    """Return the default workspace from the top level, and the named ones.
+    """Return the default workspace from the top level of the dict, and the workspaces in ``WORKSPACES``.
 
-    A named workspace inherits URL, contract and rate limit from the top level. It never inherits the key,
-    because records would then go to another workspace of Evermuse without notice.
+    There is no default workspace if other workspaces exist and neither the top level nor ``WORKSPACES`` defines it.
+    A named workspace inherits URL, contract and rate limit from the top level. It never inherits the API key. If the
+    key were forgotten, its records would go to the wrong workspace of Evermuse without notice.
     """
     shared = {name: raw[name] for name in ("API_URL", "CONTRACT", "RATE_LIMIT") if name in raw}
     workspaces = {name: dict(keys) for name, keys in raw.get("WORKSPACES", {}).items()}

@@ -1,7 +1,9 @@
 """Admit requests for one API key within its rate limit, across all processes and hosts.
 
-The package must not import Django, send requests to Evermuse, or sleep: it answers "now" or "in that many seconds".
-Its interface is the :class:`Throttle` protocol, the pure :class:`RateLimitState` behind it, and the Redis backend.
+Without a shared state, each process would count only its requests, and Evermuse would refuse the surplus with 429.
+The package must not use Django's database or settings, send requests to Evermuse, or sleep: it returns how long to
+wait. Its interface is the protocol :class:`Throttle`, the pure :class:`RateLimitState` behind it, and the backend
+:class:`RedisThrottle`.
 """
 
 from .algorithm import (

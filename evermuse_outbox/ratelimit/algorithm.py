@@ -1,15 +1,17 @@
 """The arithmetic of the rate limit for one API key. Pure: the time is an argument, the state is a value.
 
-Evermuse allows 10 requests in any sliding second for a key, reads included, and counts them on arrival. The time
-between sending and arrival is unknown and differs for each request. One fact is certain: a request arrives after
-it was sent and before its answer is here.
+Evermuse allows 10 requests in any sliding second for a key, reads included, and counts them on arrival. To count them
+when they are sent is not enough: requests that were sent in different seconds can arrive in the same second. The time
+between sending and arrival is unknown and differs for each request. Only two limits are certain: a request arrives
+after it was sent, and before its answer comes back.
 
-So each request holds a *permit* with the latest time at which it may have arrived. A new permit is given only if
-fewer than the limit may have arrived within the last second:
+So each request holds a *permit* with the latest time at which the request may have arrived. A new permit is given only
+if fewer requests than the limit may have arrived within the last second:
 
-* Until its answer is here, a request may arrive up to :data:`ARRIVAL_UNCERTAINTY` seconds after it was sent.
-* After its answer, it arrived at most as late as the answer exceeded the windowed minimum latency. This is the
-  min-RTT filter of BBR congestion control. A slow API therefore costs no throughput; an unsteady network does.
+* Before its answer, a request may arrive up to :data:`ARRIVAL_UNCERTAINTY` seconds after it was sent.
+* After its answer, the latency of the request is known. It is compared with the minimum latency of recent sends. The
+  request arrived at most that difference after it was sent. The minimum is that of a window, as the min-RTT filter of
+  the congestion control BBR. A slow API therefore costs no throughput, but a network with varying latency does.
 
 Before they acquire a permit, senders reserve evenly spaced *slots*. Requests then leave one by one, not in bursts.
 All times come from one clock: that of the backend (Redis or the database).
@@ -28,34 +30,37 @@ MARGIN = 0.02
 """Seconds added to the window, because the clocks on both sides have limited precision."""
 
 ARRIVAL_UNCERTAINTY = 0.25
-"""Maximum seconds by which the travel time of one request may exceed that of another."""
+"""Seconds by which the travel time of one request may exceed that of another.
+
+This is an assumption about the network. The rate limit holds if no request is delayed by more.
+"""
 
 MAX_BLOCK = 86_400.0
 """Maximum seconds for which a ``retryAfter`` blocks the key: one day, whatever number the answer contains."""
 
 CLOCK_JUMP = 3_600.0
-"""Seconds. A stored time that is further away can only come from a clock that was set back since."""
+"""Seconds. A stored time that is further in the future shows that the clock was set back, so it is ignored."""
 
 LATENCY_WINDOW = 40
-"""Number of sends after which the minimum latency is measured anew."""
+"""Number of sends after which the minimum latency is measured anew: 4 seconds at the published limit."""
 
 LATENCY_DROP = 0.01
-"""Seconds. An answer that beats the minimum latency by more shows that the API became faster, so the old
-minimum is discarded."""
+"""Seconds. If an answer is faster than the minimum latency by more than this, the API became faster. The old minimum
+is then discarded."""
 
 RETRY_INTERVAL = 0.02
-"""Maximum seconds between two attempts to acquire. An answer may free a permit earlier than its expiry."""
+"""Maximum seconds between two attempts to acquire a permit. An answer can free a permit before it expires."""
 
 
 class Reservation(NamedTuple):
-    """The answer to a reservation: the next slot is ``wait`` seconds away; ``taken`` if it was reserved."""
+    """The result of a reservation: the next slot is ``wait`` seconds away, and ``taken`` is True if it is reserved."""
 
     wait: float
     taken: bool
 
 
 class Admission(NamedTuple):
-    """The answer to an acquisition: the id of the ``permit``, or None and ``wait`` in seconds before a new attempt."""
+    """The result of an acquisition: the id of the ``permit``, or None and the seconds to ``wait`` before a retry."""
 
     wait: float
     permit: str | None
@@ -63,7 +68,7 @@ class Admission(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most ``count`` requests in any ``window`` of seconds."""
+    """At most ``count`` requests in any ``window`` seconds."""
 
     count: int
     window: float
@@ -75,7 +80,7 @@ class Limit:
 
     @classmethod
     def from_rate(cls, rate: float) -> Limit:
-        """Return the limit for a rate in requests per second.
+        """Return the limit for a rate in requests per second; its window includes :data:`MARGIN`.
 
         The count is at least 1, so a rate below 1 gives a longer window: 0.5 means one request in 2 seconds.
         """
@@ -94,8 +99,9 @@ class Permit(NamedTuple):
 class RateLimitState(NamedTuple):
     """The state of one key, in seconds on the backend's clock.
 
-    Every method takes the current time and returns the new state; none of them changes the value it is called on.
-    ``latency_samples`` counts the sends of the current latency window, ``min_latency_candidate`` is their minimum.
+    Every method takes the current time as ``now``. Methods that change the state return the new state; the value itself
+    never changes. ``min_latency`` is the minimum of the last full latency window. ``latency_samples`` is the number of
+    sends in the current window, and ``min_latency_candidate`` their minimum.
     """
 
     next_slot_at: float = 0.0
@@ -118,7 +124,7 @@ class RateLimitState(NamedTuple):
         return Reservation(wait, taken=True), self._replace(next_slot_at=now + wait + limit.spacing)
 
     def acquire(self, now: float, limit: Limit, permit_id: str) -> tuple[Admission, RateLimitState]:
-        """Admit a request now under ``permit_id``, or say how long to wait before a new attempt."""
+        """Give a permit with the id ``permit_id``, or return the seconds to wait before a new attempt."""
         if self.blocked_until > now:
             return Admission(self.blocked_until - now, None), self
         recent = tuple(p for p in self.permits if now - limit.window < p.latest_arrival < now + CLOCK_JUMP)
@@ -130,11 +136,16 @@ class RateLimitState(NamedTuple):
         return Admission(0.0, permit_id), self._replace(permits=(*recent, permit))
 
     def release(self, now: float, permit_id: str, *, is_send: bool) -> RateLimitState:
-        """Record that the answer is here, which bounds the time of arrival.
+        """Record the answer to a request, after which its latest time of arrival is known better.
 
-        Only sends (POST) contribute to the minimum latency. A read is answered faster than a batch, so its latency
-        would make every batch look late. Before the first latency window is full, the whole latency counts.
-        An unknown permit changes nothing.
+        Only sends (POST) contribute to the minimum latency. A read (GET) is answered faster than a batch, so its
+        latency would make every batch look late. For a read, and before the first latency window is full, the request
+        may have arrived at any time before its answer. A permit that is no longer in the state changes nothing.
+
+        Args:
+            now: Time of the answer.
+            permit_id: The id that was given to :meth:`acquire`.
+            is_send: True for a POST, False for a GET.
         """
         permit = next((p for p in self.permits if p.id == permit_id), None)
         if permit is None:

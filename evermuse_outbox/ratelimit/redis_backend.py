@@ -1,6 +1,7 @@
 """The throttle in Redis: the arithmetic of :mod:`.algorithm` as Lua scripts, so that each call is one atomic step.
 
-The scripts stand in ``lua/``. ``tests/ratelimit/test_backends.py`` holds them and the algorithm to one table of cases.
+With single Redis commands, two processes could both take the last free permit and exceed the limit. The scripts
+are in ``lua/``. ``tests/ratelimit/test_backends.py`` tests them and the algorithm with the same table of cases.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class RedisThrottle:
             f"evermuse_outbox:{{{fingerprint}}}:permits",
         ]
         self._limit = limit
-        # A Redis without state may have lost it a moment ago. After this time, no lost request counts any more.
+        # If Redis has no state, it may have lost it just now. After this time, no lost request counts any more.
         self._wait_without_state = limit.window + ARRIVAL_UNCERTAINTY
         self._scripts = {
             name: client.register_script(_script(name)) for name in ("reserve", "acquire", "release", "block")
@@ -55,11 +56,11 @@ class RedisThrottle:
         return self._reserve(patience)
 
     def acquire(self) -> Admission:
-        """Acquire a permit to send a request now, or say how long to wait before a new attempt."""
+        """Acquire a permit to send a request now, or return the seconds to wait before a new attempt."""
         return acquire_again_if_slow(self._acquire)
 
     def release(self, permit: str, *, is_send: bool) -> None:
-        """End the request of ``permit``, answered or failed. The permit may expire earlier then.
+        """Record that the request of ``permit`` was answered or failed, so that the permit can expire earlier.
 
         ``is_send`` is True for a POST.
         """

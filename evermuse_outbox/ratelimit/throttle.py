@@ -11,17 +11,17 @@ from ..evermuse import EvermuseError
 from .algorithm import ARRIVAL_UNCERTAINTY, Admission, Reservation
 
 SLOW_BACKEND = ARRIVAL_UNCERTAINTY / 2
-"""Seconds. If the backend needs longer to give a permit, the request leaves later than the permit assumes."""
+"""Seconds. If the backend needs longer to give a permit, the request arrives later than the permit assumes."""
 
 
 class ThrottleUnavailable(EvermuseError):
-    """The rate-limit backend (Redis or the database) does not answer. No request may be sent without it."""
+    """The throttle backend (Redis or the database) does not answer. No request may be sent without it."""
 
 
 class Throttle(Protocol):
-    """Admits the requests of one API key. All times are in seconds.
+    """A backend that admits the requests of one API key. All times are in seconds.
 
-    Call the methods in this order: :meth:`reserve`, sleep until the slot, :meth:`acquire`, send, :meth:`release`.
+    Call :meth:`reserve`, sleep until the slot, call :meth:`acquire`, send the request, and call :meth:`release`.
     Every method raises :class:`ThrottleUnavailable` if the backend does not answer.
     """
 
@@ -32,22 +32,23 @@ class Throttle(Protocol):
         """Reserve the next slot if it is at most ``patience`` seconds away."""
 
     def acquire(self) -> Admission:
-        """Acquire a permit to send a request now, or say how long to wait before a new attempt."""
+        """Acquire a permit to send a request now, or return the seconds to wait before a new attempt."""
 
     def release(self, permit: str, *, is_send: bool) -> None:
-        """Record that the request of ``permit`` has its answer; ``is_send`` is True for a POST."""
+        """Record that the request of ``permit`` was answered or failed; ``is_send`` is True for a POST."""
 
     def block(self, seconds: float) -> None:
-        """Give no slot and no permit for ``seconds``, because Evermuse answered 429."""
+        """Give no slot and no permit for ``seconds``, after Evermuse answered 429. A longer block remains in force."""
 
 
 def acquire_again_if_slow(acquire: Callable[[], tuple[Admission, float]]) -> Admission:
-    """Acquire a permit; if the backend took longer than :data:`SLOW_BACKEND`, acquire a second one, once.
+    """Acquire a permit; if the backend took longer than :data:`SLOW_BACKEND`, acquire a second one.
 
     The request of a late permit would arrive later than the permit assumes, so that permit stays unused until it
     expires. There is no third attempt: if the backend is always slow, all requests are late by the same time.
 
-    ``acquire`` returns the admission and the seconds between its time and its return.
+    Args:
+        acquire: Function that returns an admission and the seconds from the time of the permit until now.
     """
     admission, seconds = acquire()
     return acquire()[0] if admission.permit and seconds > SLOW_BACKEND else admission

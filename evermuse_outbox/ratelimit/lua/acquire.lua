@@ -1,7 +1,8 @@
 -- Acquire a permit to send a request now. Returns {1, permit} or {0, seconds before a new attempt}.
 -- Arguments: permit_id, count, window, arrival_uncertainty, retry_interval, clock_jump, wait_without_state.
 
-local PERMITS_TTL = 3600 -- seconds: permits expire within two, the rest is for clocks that are set back
+-- Seconds. A permit counts for its window, 100 seconds at the lowest RATE_LIMIT. The rest is for clocks that are set back.
+local PERMITS_TTL = 3600
 
 local count, window = number('count'), number('window')
 wait_if_state_is_lost()

@@ -1,7 +1,7 @@
--- Runs before every script of this folder.
+-- Helpers that are put before every other script of this folder.
 -- KEYS[1]: hash with the state of one API key, in seconds on the clock of Redis.
 -- KEYS[2]: sorted set of permits "id:sent_at"; the score is the latest time at which the request may have arrived.
--- ARGV: names and values in turn. `now` is optional and replaces the clock of Redis, for tests.
+-- ARGV: name, value, name, value, and so on. `now` is optional and replaces the clock of Redis, for tests.
 
 local STATE_TTL = 172800 -- seconds: two days, twice the longest block
 
@@ -16,7 +16,7 @@ if not now then
     now = clock[1] + clock[2] / 1000000
 end
 
--- Microseconds, because `tostring` would cut a time since the epoch to 14 digits.
+-- With microseconds, because `tostring` would cut a time since the epoch to 14 digits.
 local function as_time(seconds) return string.format('%.6f', seconds) end
 
 local function read(field) return tonumber(redis.call('HGET', KEYS[1], field) or 0) end
@@ -26,8 +26,8 @@ local function write(field, seconds)
     redis.call('EXPIRE', KEYS[1], STATE_TTL)
 end
 
--- Redis lost its state (a restart, an eviction), or the key is new. Requests of the last second may be forgotten then,
--- so no slot and no permit is given until they are over.
+-- Without `next_slot_at`, the key is new, or Redis lost its state in a restart or an eviction. Recent requests may be
+-- forgotten then. So no slot and no permit is given until these requests no longer count.
 local function wait_if_state_is_lost()
     if redis.call('HEXISTS', KEYS[1], 'next_slot_at') == 1 then return end
     local time = now + number('wait_without_state')

@@ -1,4 +1,4 @@
--- Record that the request of a permit has its answer, which bounds the time of its arrival.
+-- Record the answer to the request of a permit, after which its latest time of arrival is known better. Returns 1.
 -- Arguments: permit, is_send (1 or 0), arrival_uncertainty, latency_window, latency_drop.
 
 local sent_at = tonumber(string.match(argument.permit, ':(.*)$'))
@@ -22,7 +22,7 @@ if argument.is_send == '1' then
     end
     if min_latency >= 0 then excess = math.max(latency - min_latency, 0) end
 end
--- XX: a permit that has expired does not come back.
+-- XX: change the score only if the permit is still stored, so that an expired permit does not come back.
 local latest_arrival = sent_at + math.min(excess, number('arrival_uncertainty'))
 redis.call('ZADD', KEYS[2], 'XX', as_time(latest_arrival), argument.permit)
 return 1
