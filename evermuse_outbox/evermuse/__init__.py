@@ -1,8 +1,8 @@
-"""Describe Evermuse: its published limits, its errors, the body of a request; below it, its API and its records.
+"""Describe Evermuse: its published limits, the errors about it, and the body of a request.
 
-The package must not use the database, the settings or Celery, and this module must import quickly, because each
-process of the host imports it. Its interface is the errors, :class:`BodyFormat` and the module :mod:`.limits`;
-the sub-packages ``api`` (HTTP) and ``records`` (validation) have interfaces of their own.
+The package must not use the database, the settings or Celery. This module must import quickly, because each process of
+the host imports it. Its interface is the errors, :class:`BodyFormat` and the module :mod:`.limits`. The sub-packages
+``api`` (HTTP) and ``records`` (validation) have interfaces of their own.
 """
 
 from . import limits

@@ -1,4 +1,4 @@
-"""The body of a request, joined from the stored lines of its records. Pure."""
+"""The body of a request, joined from the stored lines of its records. A line is the JSON of one record. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BodyFormat:
-    """A published format of many records: the text before, between and after their lines."""
+    """A published form of a request body: the text before, between and after the lines of its records."""
 
     content_type: str
     before: str
@@ -18,11 +18,11 @@ class BodyFormat:
 
     @property
     def overhead(self) -> int:
-        """Bytes of a body without its lines and their separators."""
+        """Bytes before and after the lines."""
         return len(self.before) + len(self.after)
 
     def size(self, sizes: Sequence[int]) -> int:
-        """Return the bytes of a body with lines of these sizes."""
+        """Return the number of bytes of a body with lines of these sizes in bytes."""
         return self.overhead + sum(sizes) + len(self.between) * (len(sizes) - 1)
 
     def join(self, lines: Iterable[str]) -> bytes:
@@ -35,7 +35,7 @@ FORMATS = {
     "array": BodyFormat("application/json", "[", ",", "]"),
     "wrapper": BodyFormat("application/json", '{"records":[', ",", "]}"),
 }
-"""The formats by the name in the settings. Source: OpenAPI document, request body of ingestRecords."""
+"""The forms, by their names in the setting ``BODY_FORMAT``. Source: OpenAPI document, request body of ingestRecords."""
 
 
 def fingerprint(body: bytes) -> str:

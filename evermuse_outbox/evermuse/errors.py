@@ -9,10 +9,10 @@ from typing import Any
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 MAX_REPR = 80
-"""Characters of a value that a message shows."""
+"""Maximum characters of a value that a message shows."""
 
 MAX_PRINTED_ERRORS = 20
-"""Errors in the text of an exception; its ``errors`` has all of them."""
+"""Maximum number of errors in the text of an exception. Its attribute ``errors`` has all of them."""
 
 
 class EvermuseError(Exception):
@@ -47,8 +47,8 @@ class FieldError:
 class InvalidRecord(EvermuseError, ValidationError):
     """The record has errors, so Evermuse would refuse it; ``errors`` has all of them.
 
-    It is also a Django ``ValidationError``: ``message_dict`` has the messages by path, and those about the record
-    itself under ``NON_FIELD_ERRORS``.
+    It is also a Django ``ValidationError``. Its ``message_dict`` has the messages by path, and the messages about the
+    entire record under ``NON_FIELD_ERRORS``.
     """
 
     errors: tuple[FieldError, ...]
@@ -71,11 +71,11 @@ class InvalidRecord(EvermuseError, ValidationError):
 
 
 class RecordTooLarge(InvalidRecord):
-    """The record is larger than a request, even alone."""
+    """The record is larger than the maximum size of a request, so it cannot be sent even alone."""
 
 
 class Untranslatable(EvermuseError):
-    """The stored line cannot be written in the target contract; the message says what to do."""
+    """A stored record cannot be written in the form of the other contract; the message says what to do."""
 
 
 class TransportError(EvermuseError):
@@ -83,7 +83,7 @@ class TransportError(EvermuseError):
 
 
 class Unreachable(TransportError):
-    """Nothing was sent: no such host, connection refused, no TLS, or no connection in time."""
+    """Nothing was sent: no such host, connection refused, failed TLS handshake, or no connection in time."""
 
 
 class Unanswered(TransportError):

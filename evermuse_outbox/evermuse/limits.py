@@ -1,16 +1,16 @@
 """The limits that Evermuse publishes, each with its source.
 
 "Reference" is the page API reference, section API Limits. "OpenAPI" is the OpenAPI 3.1 document of ``/api/v1/ingest``.
-Lengths of text are in characters (code points), as in JSON Schema. Sizes are in bytes.
+Lengths of text are in characters (code points), as in JSON Schema. Sizes are in bytes, other numbers are counts.
 """
 
 # One request
 MAX_BATCH_RECORDS = 1_000  # reference; OpenAPI IngestRequest.maxItems
-MAX_BODY_BYTES = 5_000_000  # reference: "5 MB". Read as 10^6, because 5 MiB might be too much.
+MAX_BODY_BYTES = 5_000_000  # reference: "5 MB". MB is read as 10^6 bytes, because 5 MiB might be too much.
 MAX_BATCH_ATTACHMENTS = 1_000  # reference
 MAX_IDEMPOTENCY_KEY = 256  # OpenAPI, header Idempotency-Key
 
-# A record alone in a request: its NDJSON line and a newline must fit the body.
+# A record that is alone in a request: its NDJSON line and a newline must fit into the body.
 MAX_RECORD_BYTES = MAX_BODY_BYTES - 1
 
 # One API key
@@ -35,8 +35,8 @@ MAX_TAG = 64
 MAX_ITEMS = {"_participants": MAX_PARTICIPANTS, "_attachments": MAX_ATTACHMENTS, "_tags": MAX_TAGS}
 
 # One attachment
-MAX_ATTACHMENT_BYTES = 2_000_000_000  # reference: "2 GB". For hosts; the package does not read files.
+MAX_ATTACHMENT_BYTES = 2_000_000_000  # reference: "2 GB". For hosts: this package does not read files.
 MAX_URL = 2_048  # OpenAPI Attachment.vendor_url
 
-# Not published: the maximum nesting of `data`. Many JSON parsers stop somewhere between 100 and 1,000 levels.
+# The maximum nesting of `data`. Evermuse publishes none. Many JSON parsers have a limit between 100 and 1,000 levels.
 MAX_DEPTH = 100

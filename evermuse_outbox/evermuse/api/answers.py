@@ -10,7 +10,7 @@ from typing import Any
 from .. import limits
 
 MAX_PARSED_ERRORS = 1_000
-"""Entries of one list of errors that are read: one for each record of the largest batch."""
+"""Maximum number of entries that are read from one list of errors: one for each record of the largest batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class RecordError:
 
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in ``body``, or None if it holds anything else."""
+    """Return the JSON object in ``body``, or None if ``body`` is not a JSON object."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -41,7 +41,10 @@ def parse_object(body: bytes) -> dict[str, Any] | None:
 
 
 def parse_text(value: Any, max_length: int) -> str:
-    """Return ``value`` as text that a database can store: cut, without NUL and lone surrogates; "" if not text."""
+    """Return ``value`` as text that every database can store; "" if it is not text.
+
+    The text is cut to ``max_length`` characters. NUL characters and lone surrogates are replaced.
+    """
     if not isinstance(value, str):
         return ""
     return value[:max_length].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
@@ -50,8 +53,12 @@ def parse_text(value: Any, max_length: int) -> str:
 def parse_record_errors(fields: Mapping[str, Any], max_index: int | None = None) -> tuple[RecordError, ...]:
     """Return the errors about single records, without those at an index of ``max_index`` or more.
 
-    The OpenAPI document puts them into ``errors``. It also allows anything in ``details``, so that is read next.
-    The first list with a usable error counts.
+    Three places are read in this order, and the first list with a usable error counts: ``errors``, ``details`` and the
+    values inside ``details``. The text of the OpenAPI document names ``errors``; its schema has only ``details``.
+
+    Args:
+        fields: The JSON object of an answer.
+        max_index: Number of records in the request, or None if it is unknown.
     """
     for entries in _candidate_lists(fields):
         parsed = filter(None, map(_parse_record_error, entries[:MAX_PARSED_ERRORS]))

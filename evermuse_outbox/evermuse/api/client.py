@@ -1,7 +1,8 @@
 """The HTTP client for the three endpoints of Evermuse.
 
-Every call is bounded. It has one deadline for the complete answer and a maximum size for its body. It follows no
-redirect, because the API key would go along. It does not retry, and it asks for no compression.
+Every call has one deadline for the complete answer and a maximum size for its body. Without them, a slow or broken
+server could block a sender for longer than its lease, or fill its memory. A call follows no redirect, because that
+would send the API key to another address. It does not retry, and it requests no compression.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from .. import Unanswered, Unreachable
 from .answers import Answer
 
 MAX_ANSWER_BYTES = 8_000_000
-"""Maximum bytes of an answer. The largest documented one is smaller: 100 batches with 20 errors of 2,048 characters."""
+"""Maximum bytes of an answer. The largest documented one has 100 batches with 20 errors of 2,048 characters each:
+about 4 MB in ASCII."""
 
 READ_BYTES = 65_536
 """Maximum bytes of one read from the socket."""
 
 MAX_ERROR_TEXT = 300
-"""Characters of a transport error that are kept. A server controls part of the text, for example a bad header."""
+"""Characters of a transport error that are kept. The server controls part of the text, for example a bad header."""
 
 
 class _Key(AuthBase):
@@ -59,13 +61,14 @@ class Client:
     can have reached the server, ``Unanswered`` if the server may have processed the request.
 
     Args:
-        api_url: the base URL, without a path.
+        api_url: the base URL, without a slash at its end.
         reveal: returns the API key; it is called for each request.
         timeout: the maximum seconds of a call, from the connection to the end of the body.
 
     Attributes:
         seconds: the total seconds spent in calls.
-        asked_at: the start of the current call on the monotonic clock, or None; other threads may read it.
+        asked_at: the start of the current call in seconds on the monotonic clock; None between calls. Other threads
+            may read it.
     """
 
     def __init__(self, api_url: str, reveal: Callable[[], str], timeout: float) -> None:
@@ -88,7 +91,14 @@ class Client:
             self._session.mount(scheme, _Adapter(self._socket))
 
     def ingest(self, body: bytes, *, content_type: str, key: str, format_hint: str = "") -> Answer:
-        """POST a sealed body with its Idempotency-Key."""
+        """POST the body of a batch with its Idempotency-Key.
+
+        Args:
+            body: the exact bytes.
+            content_type: the Content-Type of the body.
+            key: the Idempotency-Key.
+            format_hint: the query parameter ``format``; it is left out if empty.
+        """
         return self._call(
             "POST",
             self._root,
@@ -98,11 +108,16 @@ class Client:
         )
 
     def batch(self, remote_id: str) -> Answer:
-        """GET the status of one batch."""
+        """GET the status of the batch that Evermuse calls ``remote_id``."""
         return self._call("GET", f"{self._root}/batches/{quote(remote_id, safe='')}")
 
     def batches(self, *, limit: int, cursor: str | None = None) -> Answer:
-        """GET a page of the listing of batches, newest first."""
+        """GET a page of the listing of batches, newest first.
+
+        Args:
+            limit: maximum number of batches, 1 to 100.
+            cursor: the ``nextCursor`` of the previous page; None for the first page.
+        """
         params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         return self._call("GET", f"{self._root}/batches", params=params)
 
@@ -112,7 +127,8 @@ class Client:
 
     def _call(self, method: str, url: str, **options: Any) -> Answer:
         self.asked_at = started = time.monotonic()
-        # The timeout of a socket applies to each read. An answer that arrives byte by byte would never end.
+        # The timeout of a socket applies to each read, so an answer that arrives byte by byte would never time out.
+        # The timer ends it.
         self._socket.was_shut = False
         deadline = threading.Timer(self._timeout, self._socket.shut)
         deadline.daemon = True
@@ -124,7 +140,7 @@ class Client:
             with response:
                 answer = Answer(response.status_code, _read(response), time.monotonic() - started)
         except Exception as error:
-            # Any exception, because an unknown one must not be treated as "not sent".
+            # Every exception, because after an unknown one the request may have been sent.
             raise self._as_transport_error(error) from error
         finally:
             deadline.cancel()
@@ -135,7 +151,7 @@ class Client:
         return answer
 
     def _as_transport_error(self, error: Exception) -> Unreachable | Unanswered:
-        """Return ``Unanswered`` if there was a connection, because the request may have gone over it."""
+        """Return ``Unanswered`` if there was a connection, because the request may have been sent over it."""
         if isinstance(error, Unanswered):
             return error
         if self._socket.is_open and self._socket.was_shut:
@@ -149,7 +165,7 @@ class Client:
 
 
 class _Socket:
-    """The socket of a client's connection, so that the deadline can shut it from another thread.
+    """The socket of a client's connection, so that the timer of the deadline can shut it from another thread.
 
     ``is_open`` is True from the end of the TLS handshake until a new connection is started.
     """
@@ -191,7 +207,8 @@ def _watching(pool: Any, watched: _Socket) -> Any:
             super().connect()
             watched.current = self.sock
             if watched.was_shut:
-                # Name lookup or handshake took too long. The timer has fired, so it cannot end a request any more.
+                # The name lookup or the handshake took too long. The timer has fired already, so it cannot end the
+                # request any more.
                 self.close()
                 raise TimeoutError("no connection in time")
             watched.is_open = True

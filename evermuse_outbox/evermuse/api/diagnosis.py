@@ -1,4 +1,8 @@
-"""Diagnosis of an error that all records of a group share: its likely cause, and what to do. Pure."""
+"""Diagnosis of an error that all records of a group share: its likely cause, and what to do. Pure.
+
+A group is the records of one ``_type`` and one ``_product_id``. If Evermuse refuses all of them, the cause is usually a
+setting or an id, not the records. Without this, operators would see only the same error message on each record.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,15 @@ import re
 from collections.abc import Iterator
 
 MAX_SIGNATURE = 200
-"""Characters of an error signature; ``OutboxGroup.error_signature`` has room for them."""
+"""Characters of an error signature: the length of the column ``OutboxGroup.error_signature``."""
 
 _VARIABLE = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|\S*\d\S*")
 _PLURAL = re.compile(r"(?<!\w)([a-z]{3,})s\b")
 _WORDS = re.compile(r"[a-z_]+")
 
 _OTHER_CONTRACT = (
-    'Evermuse seems to serve this key under the contract "{other}": set CONTRACT to "{other}" for its workspace. '
-    "Waiting records are then sealed in that form."
+    'Evermuse seems to apply the contract "{other}" to this key: set CONTRACT to "{other}" for its workspace. '
+    "Waiting records are then sent in that form."
 )
 _IDS = (
     "The {name} id of these records is probably wrong, or belongs to another workspace. Compare it with "
@@ -22,8 +26,8 @@ _IDS = (
     "these, or register the id at Evermuse."
 )
 _UNKNOWN = (
-    "Evermuse refuses something that these records have in common. Likely causes are a CONTRACT that this key is not "
-    'served under (it is now "{contract}"), and a wrong product or project id. Look at one of the records.'
+    "Evermuse refuses something that these records have in common. Likely causes are a CONTRACT that Evermuse does not "
+    'apply to this key (it is now "{contract}"), and a wrong product or project id. Look at one of the records.'
 )
 _PROBES = (
     "The group sends a single record from time to time, and continues by itself when one is accepted. "
@@ -32,9 +36,9 @@ _PROBES = (
 
 
 def make_error_signature(message: str) -> str:
-    """Return the part of an error message that is the same for all records.
+    """Return the part of an error message that is the same for all records, so that equal errors can be counted.
 
-    Quoted words, numbers and ids are left out. Names of fields stay, even in quotes.
+    Quoted words, numbers and ids are replaced by "…". Names of fields stay, even in quotes.
     """
     text = _VARIABLE.sub(lambda match: match[0] if _is_field(match[0]) else "…", message.lower())
     text = _PLURAL.sub(r"\1", text)  # "1 record", "10 records"

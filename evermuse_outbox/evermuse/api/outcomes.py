@@ -1,7 +1,8 @@
-"""Classification of every HTTP call into one closed set of outcomes. Pure.
+"""Classification of the result of every HTTP call into one closed set of outcomes. Pure.
 
-Only an answer that is exactly as documented becomes :class:`Accepted`. An answer that leaves open whether Evermuse
-has the batch becomes :class:`InDoubt`. Source: OpenAPI document, responses of ``/api/v1/ingest``.
+Only an answer that is exactly as documented becomes :class:`Accepted`. If it is unknown whether Evermuse has the batch,
+the outcome is :class:`InDoubt`. A wrong classification would lose a batch, or send it twice. Source: OpenAPI document,
+responses of ``/api/v1/ingest``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ DEFAULT_RETRY_AFTER = 1.0
 """Seconds to wait after a 429 without a usable ``retryAfter``: the window of the published rate limit."""
 
 MAX_RETRY_AFTER = 1e9
-"""Seconds, about 32 years. Larger numbers are cut so that they stay finite; the throttle applies its own maximum."""
+"""Maximum seconds, about 32 years, so that the value stays finite. The throttle applies a lower maximum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """202: Evermuse has the batch. ``errors`` has at most 20 entries; several may concern one record."""
+    """A 2xx, documented as 202: Evermuse has the batch and rejected ``rejected`` of its records.
+
+    Evermuse sends at most 20 ``errors`` of the ``total_errors``. Several of them may concern one record.
+    """
 
     remote_id: str
     accepted: int
@@ -33,7 +37,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """400: Evermuse took no record. ``errors`` may be cut, or empty if the answer names no record."""
+    """400 or 422 with JSON: Evermuse took no record. ``errors`` may be incomplete, or empty if no record is named."""
 
     code: str
     message: str
@@ -75,7 +79,7 @@ class InDoubt:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Evermuse took no record, and no record caused it: no connection, or the server is not an Evermuse API."""
+    """Evermuse took no record, and no record caused it: there was no connection, or another server answered."""
 
     message: str
 
@@ -84,7 +88,7 @@ Outcome: TypeAlias = Accepted | Refused | TooLarge | KeyRefused | Throttled | In
 
 
 def classify_transport_error(error: Unreachable | Unanswered) -> Outcome:
-    """Return the outcome of a call that brought no answer."""
+    """Return the outcome of a call without an answer: ``Unavailable`` or ``InDoubt``."""
     return Unavailable(str(error)) if isinstance(error, Unreachable) else InDoubt(str(error))
 
 
@@ -101,7 +105,7 @@ def classify_read(answer: Answer) -> Outcome | None:
 
 
 def read_retry_after(answer: Answer) -> float | None:
-    """Return the seconds that a 429 asks to wait, or None for any other status."""
+    """Return the seconds in the ``retryAfter`` of a 429, or None for any other status."""
     return _retry_after(parse_object(answer.body) or {}) if answer.status == 429 else None
 
 
@@ -125,7 +129,7 @@ def _classify_failure(answer: Answer) -> Outcome:
     message = _message(answer, fields)
     match answer.status:
         case 400 | 422 if parsed is None:
-            # Evermuse refuses in JSON. A proxy wrote this answer, so it says nothing about the records.
+            # Evermuse always answers in JSON. A proxy wrote this answer, so it says nothing about the records.
             return Unavailable(message)
         case 400 | 422:
             # The contract has no 422. Frameworks use it for validation errors, so it means the same as 400.
@@ -154,5 +158,5 @@ def _retry_after(fields: Mapping[str, Any]) -> float:
     value = fields.get("retryAfter")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return DEFAULT_RETRY_AFTER
-    # Compared before the conversion, because an integer may be too large for a float, on either side of zero.
+    # Compare before the conversion, because an integer, positive or negative, may be too large for a float.
     return float(min(value, MAX_RETRY_AFTER)) if value > 0 else DEFAULT_RETRY_AFTER

@@ -1,6 +1,6 @@
 """Readers for the answers to GET requests: the status of a batch, and a page of the listing. Pure.
 
-Source: OpenAPI document, getBatch and listBatches.
+Every value is checked, because a proxy may have written the answer. Source: OpenAPI document, getBatch and listBatches.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from .. import limits
 from .answers import Answer, RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
 
 MAX_STATUS = 32
-"""Characters of a status or type that are kept. The longest published ones have 18."""
+"""Characters of a status or type that are kept. The longest published value, ``call_transcription``, has 18."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The status of one batch at Evermuse; ``created_at`` is in milliseconds since the epoch."""
+    """The status of one batch at Evermuse; ``created_at`` is in milliseconds since the epoch.
+
+    The attachment fields are empty or None if the batch has no attachments to download.
+    """
 
     remote_id: str
     status: str
@@ -47,9 +50,9 @@ class Page:
     next_cursor: str | None
 
     def reaches(self, time: float) -> bool:
-        """Return whether the page has a batch from before ``time`` (seconds since the epoch).
+        """Return whether the page has a batch that was created before ``time`` (seconds since the epoch).
 
-        All later pages then hold only older batches.
+        All later pages then contain only older batches.
         """
         return any(s.created_at is not None and s.created_at / 1000 < time for s in self.statuses)
 
@@ -62,7 +65,7 @@ def read_status(answer: Answer) -> Status | None:
 def read_page(answer: Answer) -> Page | None:
     """Return the page in the answer to a GET of the listing, or None if it is unreadable.
 
-    A batch of the page that is unreadable is left out.
+    An unreadable batch is left out of the page.
     """
     fields = parse_object(answer.body)
     if fields is None or not isinstance(fields.get("batches"), list):

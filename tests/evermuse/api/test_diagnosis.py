@@ -42,7 +42,7 @@ def test_different_errors_have_different_signatures(first, second):
         ("Project 'p' does not exist", "reference", "The project id"),
         ("_product_id: no access", "openapi", "The product id"),
         ("_nature: nonsense is not one of evidence, guidance", "reference", "have in common"),
-        ("Something is wrong", "reference", "a CONTRACT that this key is not served under"),
+        ("Something is wrong", "reference", "a CONTRACT that Evermuse does not apply to this key"),
     ],
 )
 def test_the_likely_cause_and_the_remedy(message, contract, words):
