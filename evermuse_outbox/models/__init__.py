@@ -1,6 +1,7 @@
 """The tables of the outbox, the predicates on them, and every change of state as a named, fenced method.
 
-This package must not call Evermuse, decide what an answer means, or read a setting or a clock; callers pass times in.
+``transitions`` explains what *fenced* means. This package must not call Evermuse, decide what an answer means, or read
+a setting. Callers pass times in; only the throttle reads a clock, the database's.
 Its public interface is the models and their states, and the query hints for queries that other packages build;
 ``models.insert`` is the way for new records.
 """

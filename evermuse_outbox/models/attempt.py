@@ -1,4 +1,7 @@
-"""Attempts: one row for each HTTP call."""
+"""Attempts: one row for each HTTP call.
+
+Two more rows stand for no call: the result of a reconciliation, and an attempt of a worker that died.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from .batch import OutboxBatch
 class OutboxAttempt(models.Model):
     """One HTTP call: its time, duration, status and answer. It never contains the API key.
 
-    A listing call is about many batches, so it belongs to none of them.
+    A listing call covers many batches, so its row has no batch. The row with the result of a reconciliation has one.
     """
 
     class Call(models.TextChoices):

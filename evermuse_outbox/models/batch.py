@@ -1,7 +1,8 @@
 """Batches: sealed once, then sent until Evermuse has reported their result.
 
-Every change of state is a method of :class:`BatchQuerySet`, fenced by the state it starts from and, during a lease, by
-the lease token. ``TRANSITIONS`` lists them; ``docs/reference/states.md`` explains them.
+Every change of state is a method of :class:`BatchQuerySet`, fenced by the state that it starts from. During a lease, it
+is fenced by the lease token, too: a worker that has lost its lease changes nothing. ``TRANSITIONS`` lists the changes;
+``docs/reference/states.md`` explains them.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ class BatchState(models.TextChoices):
 
 
 SENDABLE = (BatchState.SEALED, BatchState.IN_DOUBT)
+"""States in which a batch waits to be sent, or to be sent again."""
+
 OPEN = (*SENDABLE, BatchState.SENDING, BatchState.ACCEPTED, BatchState.ISOLATING)
+"""States in which a batch is not finished."""
+
 REMOTE = (BatchState.ACCEPTED, BatchState.COMPLETE)
-"""States in which Evermuse has a batch and has given it an id."""
+"""States in which a batch must have the id that Evermuse gave it."""
 
 INITIAL_STATES = (BatchState.SEALED, BatchState.SENDING)
 """A batch is sealed for later, or sealed and leased in one INSERT."""
@@ -79,7 +84,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return self.sendable(workspace).filter(due_at__lte=now).order_by("due_at", "pk")
 
     def polled(self, workspace: str) -> BatchQuerySet:
-        """Return the batches that Evermuse may still change."""
+        """Return the batches that are polled, because Evermuse may still change their status."""
         return self.filter(workspace=workspace, next_poll_at__isnull=False)
 
     def poll_due(self, workspace: str, now: datetime) -> BatchQuerySet:
@@ -87,7 +92,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return self.polled(workspace).filter(next_poll_at__lte=now).order_by("next_poll_at", "pk")
 
     def on_listing_page(self, workspace: str, cursor: str | None) -> BatchQuerySet:
-        """Return the polled batches on the listing page behind ``cursor``; None for those on no page."""
+        """Return the polled batches on the listing page of ``cursor``; with None, those that are on no page."""
         polled = self.polled(workspace)
         if cursor is None:
             return polled.filter(listing_cursor__isnull=True)
@@ -98,7 +103,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return self.filter(state=BatchState.SENDING, leased_until__lt=now)
 
     def leased(self, batch: OutboxBatch) -> BatchQuerySet:
-        """Return ``batch`` alone, if the lease that it was read with still holds."""
+        """Return only ``batch``, or nothing if its lease was lost since it was read."""
         return self.filter(pk=batch.pk, state=BatchState.SENDING, lease_token=batch.lease_token)
 
     # --- changes of state: the lease --------------------------------------------------------------
@@ -137,7 +142,10 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return self._settle("accept", batch, **columns)
 
     def refuse(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """Change sending → refused: Evermuse took none of it. Return False if the lease was lost."""
+        """Change sending → refused. Return False if the lease was lost.
+
+        Evermuse took none of the batch, or it took a part and did not name all records that it rejected.
+        """
         return self._settle("refuse", batch, **columns)
 
     def fail_unsendable(self, batch: OutboxBatch, **columns: Any) -> bool:
@@ -158,11 +166,11 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
     # --- changes of state: what Evermuse reports later --------------------------------------------
 
     def complete(self, ids: Collection[int], **columns: Any) -> int:
-        """Change accepted → complete, for those of ``ids`` that are still accepted. Return how many."""
+        """Change accepted → complete, for those of ``ids`` that are still accepted. Return how many changed."""
         return self.filter(pk__in=ids)._change_state("complete", polls=F("polls") + 1, **columns)
 
     def update_status(self, ids: Collection[int], state: BatchState, **columns: Any) -> int:
-        """Write what Evermuse reports of polled batches that were read in ``state`` and stay in it. Return how many."""
+        """Write the reported columns of polled batches that were read in ``state`` and stay in it. Return how many."""
         unchanged = self.filter(pk__in=ids, state=state, next_poll_at__isnull=False)
         return unchanged.update(polls=F("polls") + 1, **columns)
 
@@ -171,7 +179,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return self._end_accepted("fail_accepted", batch, **columns)
 
     def refuse_accepted(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """Change accepted → refused: COMPLETE with rejected records that it does not name.
+        """Change accepted → refused: Evermuse reports COMPLETE with rejected records, and does not name all of them.
 
         The same transaction splits or isolates the batch. Return False if it is no longer accepted.
         """
@@ -186,15 +194,17 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         return still_due.update(next_poll_at=later, polls=F("polls") + 1, **columns)
 
     def set_listing_cursor(self, ids: Collection[int], cursor: str | None) -> int:
-        """Store that the listing shows polled batches behind ``cursor``; None if it does not show them."""
+        """Store the cursor of the listing page that is expected to show polled batches; None if no page does."""
         return self.filter(pk__in=ids, next_poll_at__isnull=False).update(listing_cursor=cursor)
 
     # --- changes of state: isolation --------------------------------------------------------------
     # The caller holds the sealing lock of the workspace, so no other isolation or pause changes the batch meanwhile.
-    # Only a lease needs no sealing lock: `withdraw` loses against it.
+    # Only a lease needs no sealing lock. If a batch is leased first, `withdraw` changes nothing.
 
     def isolate(self, batch: OutboxBatch, isolation: dict[str, Any]) -> None:
-        """Change refused → isolating, or store what an isolating batch has learned: its records are tried part by part.
+        """Change refused → isolating: the records are tried part by part. Store what is known of them.
+
+        For a batch that is isolating already, only ``isolation`` changes.
 
         Raises:
             UnexpectedState: The batch is neither refused nor isolating.

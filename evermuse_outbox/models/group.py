@@ -1,7 +1,10 @@
-"""Groups in trouble: Evermuse refuses all of their records alike, so no single record is at fault.
+"""Groups in trouble: Evermuse refuses all of their records with the same error, so no single record is at fault.
 
-A group without trouble has no row. The first batch that is refused in full creates one, and enough equal refusals in a
-row pause the group. The first accepted record deletes the row, or keeps it as cleared for a while after a pause.
+A group is the records of a workspace with the same ``_type`` and ``_product_id``. A group without trouble has no row.
+The first batch that is refused in full creates one, and enough equal refusals in a row pause the group. The first
+accepted record deletes the row; after a pause, it is kept as cleared for a while.
+
+``delivery/gates/group_breaker.py`` decides when a group is paused, and explains why.
 """
 
 from __future__ import annotations
@@ -51,13 +54,13 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         return self.filter(pk=group_key(workspace, record_type, product_id))
 
     def paused(self, workspace: str) -> GroupQuerySet:
-        """Return the paused groups of a workspace. Only probes of them are sealed."""
+        """Return the paused groups of a workspace. Only single records of them are sealed, as probes."""
         return self.filter(workspace=workspace, state=GroupState.PAUSED)
 
     # --- changes of state -------------------------------------------------------------------------
 
     def suspect(self, row: OutboxGroup) -> None:
-        """(no row), any → suspected: start to count refusals with the error of ``row``, which is not saved yet.
+        """Change (no row), any → suspected: count refusals with the error of ``row``, which is not saved yet.
 
         An existing row is replaced. Call it with the sealing lock of the workspace held.
         """
@@ -89,16 +92,16 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         return (is_suspected and self.clear_suspected(row)) or self.clear_paused(row, now)
 
     def clear_suspected(self, row: OutboxGroup) -> int:
-        """Suspected → (no row). Return how many groups changed."""
+        """Change suspected → (no row). Return how many groups changed."""
         suspected = self.filter(TRANSITIONS["clear_suspected"].source_condition(), pk=row.pk)
         return suspected.delete()[0]
 
     def clear_paused(self, row: OutboxGroup, now: datetime) -> int:
-        """Paused → cleared. Return how many groups changed."""
+        """Change paused → cleared. Return how many groups changed."""
         return self.filter(pk=row.pk)._change_state("clear_paused", since=now, blocked_until=None)
 
     def resume(self) -> int:
-        """Forget what was counted: any → (no row). Return how many groups were in trouble."""
+        """Change any → (no row): forget what was counted. Return how many groups were in trouble."""
         return self.delete()[0]
 
     def claim_probe(self, row: OutboxGroup, until: datetime) -> bool:
@@ -112,7 +115,7 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
 
 
 class OutboxGroup(models.Model):
-    """One ``_type`` and ``_product_id`` of a workspace: its last batches were refused in full."""
+    """A group in trouble: what was counted of its refusals, and until when it is paused."""
 
     # A hash of the three names, because a database may ignore case when it compares text. Evermuse does not.
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)

@@ -1,4 +1,7 @@
-"""Indexes on the few rows that are open, for every database."""
+"""Indexes on the rows that meet a condition, for every database.
+
+Most queries of a worker look for the few open rows of a large table. A partial index contains only these.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ class PartialIndex(models.Index):
     """A partial index, or a full index if the database has no partial ones (MySQL, MariaDB).
 
     ``where`` is the condition. ``instead`` names the fields of the full index; if it is empty, there is none. They
-    usually begin with the columns of the condition, so that open rows are neighbours in the index.
+    usually begin with the columns of the condition, so that the rows that meet it are neighbours in the index.
     """
 
     def __init__(self, *, where: models.Q, instead: tuple[str, ...] | list[str] = (), **options: Any) -> None:

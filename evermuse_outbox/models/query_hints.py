@@ -41,7 +41,8 @@ def by_id(pks: Collection[int]) -> ById:
 def is_null_unindexed(field: str, *, never: Any) -> Q:
     """Return ``field IS NULL``, written so that no partial index matches it.
 
-    ``never`` is a value of the field's type that the field never has.
+    Use it for rows that are found by id or identity. Otherwise a planner may read a complete partial index to find
+    them. ``never`` is a value of the field's type that the field never has.
     """
     return Q(Exact(Coalesce(F(field), Value(never)), Value(never)))
 
@@ -76,8 +77,8 @@ class NotBefore(Func):
 def disable_jit(using: str) -> None:
     """Disable PostgreSQL's JIT compiler until the transaction ends.
 
-    Without statistics, PostgreSQL expects millions of rows and compiles for 200 ms what runs for 5 ms. The ORM cannot
-    say SET LOCAL.
+    Without statistics, PostgreSQL expects millions of rows and compiles for 200 ms what runs for 5 ms. The ORM has no
+    SET LOCAL, so this is raw SQL.
     """
     if connections[using].vendor == "postgresql":
         with connections[using].cursor() as cursor:

@@ -38,7 +38,7 @@ CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
 """States that are stored in ``closed_as``; the others follow from the batch."""
 
 FAILED_CODES = ("FAILED", "NOT_SENDABLE")
-"""Rejection codes that we give to the records of a batch that we failed. Evermuse may have accepted these records."""
+"""Codes that the outbox gives to rejected records of a failed batch. Evermuse may have accepted these records."""
 
 STATE = Case(
     When(closed_as__isnull=False, then=F("closed_as")),
@@ -48,7 +48,7 @@ STATE = Case(
     output_field=models.CharField(choices=RecordState.choices),
 )
 
-# The conditions of pending() written so that no partial index matches: for rows that are found by id or identity.
+# The two conditions of pending(), written so that no partial index matches. For rows that are found by id or identity.
 NO_BATCH, STILL_OPEN = is_null_unindexed("batch_id", never=0), is_null_unindexed("closed_as", never="")
 
 PENDING = Q(batch__isnull=True, closed_as__isnull=True)
@@ -82,7 +82,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     # --- predicates -------------------------------------------------------------------------------
 
     def pending(self) -> RecordQuerySet:
-        """Return the records that are in no batch yet."""
+        """Return the open records that are in no batch."""
         return self.filter(PENDING)
 
     def in_flight(self) -> RecordQuerySet:
@@ -98,7 +98,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self.filter(REJECTED)
 
     def in_state(self, state: str) -> RecordQuerySet:
-        """Return the records in ``state``, a value of :class:`RecordState`, by means of an index."""
+        """Return the records in ``state``, a value of :class:`RecordState`. An index finds them."""
         predicates = {
             RecordState.PENDING: self.pending,
             RecordState.IN_FLIGHT: self.in_flight,
@@ -116,7 +116,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def versions_that_block_older(self) -> RecordQuerySet:
         """Return the versions that Evermuse has, may have had or will get: an older version must not follow them."""
-        # A superseded record may have been in a batch that was accepted in part, by a 202 that did not name the parts.
+        # A 202 may have accepted a superseded record: in part, without naming the records that it rejected.
         superseded = Q(closed_as=RecordState.SUPERSEDED)
         failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
         return self.filter(Q(closed_as__isnull=True) | superseded | failed)
@@ -165,7 +165,10 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return count
 
     def supersede(self, newer_by_pk: dict[int, int]) -> int:
-        """Change pending, in flight but not sent → superseded by the given newer version. Return how many."""
+        """Change pending, in flight → superseded, each by the given newer version. Return how many.
+
+        Call it for a record in flight only if its batch was refused or failed, before the record is sealed again.
+        """
         if not newer_by_pk:
             return 0
         rows = [
@@ -179,8 +182,8 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Change pending, rejected → discarded: they will not be sent. Return how many; others stay as they are."""
         unsent = SOURCE_CONDITIONS[TRANSITIONS["discard"].sources]
         pks = list(self.filter(unsent).values_list("pk", flat=True))
-        # The UPDATE names ids and reads one table. Around a subquery, PostgreSQL would not check the condition again
-        # for a row that it had to wait for, and MariaDB would wait for rows that are not meant.
+        # The UPDATE names ids and reads one table, because an UPDATE with a subquery has two faults. PostgreSQL would
+        # not check the condition again after a wait for a row. MariaDB would also wait for rows that do not match.
         rows = OutboxRecord.rows.using(self._db).filter(unsent)  # type: ignore[attr-defined]
         chunks = (pks[start : start + ROWS_PER_STATEMENT] for start in range(0, len(pks), ROWS_PER_STATEMENT))
         return sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
@@ -320,7 +323,7 @@ class OutboxRecord(models.Model):
 
 
 class OutboxRejection(models.Model):
-    """Why a record was refused: by Evermuse in an answer, or by us before it could be sent."""
+    """Why a record was rejected: by Evermuse in an answer, or by the outbox because it cannot be sent."""
 
     record = models.ForeignKey(
         OutboxRecord,
@@ -353,5 +356,5 @@ class OutboxRejection(models.Model):
 
     @classmethod
     def local(cls, record_id: int, code: str, message: str, at: datetime) -> OutboxRejection:
-        """Return a rejection that we decide without a request; it is not saved yet."""
+        """Return a rejection that the outbox decides without a request; it is not saved yet."""
         return cls(record_id=record_id, code=code, message=message, rejected_at=at)

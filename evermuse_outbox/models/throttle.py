@@ -1,4 +1,8 @@
-"""The state of the rate limit of an API key, in a row of the database if there is no Redis."""
+"""The state of the rate limit of an API key, in a row of the database if there is no Redis.
+
+Without a shared state, processes and hosts would exceed the limit together. ``ratelimit/algorithm.py`` explains slots,
+permits and the minimum latency.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,10 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
     """Each change is one short transaction on the database's clock."""
 
     def read_state(self, scope: str) -> tuple[RateLimitState, float]:
-        """Return the state of ``scope``, and the database's time in seconds since the epoch."""
+        """Return the state of ``scope``, and the database's time in seconds since the epoch.
+
+        Before the first request of a key there is no row. Then return the initial state and the time 0.
+        """
         row = self.filter(pk=scope).annotate(now=EpochNow()).first()  # type: ignore[no-redef]
         return (row.rate_limit_state, row.now) if row else (RateLimitState(), 0.0)
 
@@ -56,7 +63,7 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
         return reservation
 
     def acquire(self, scope: str, limit: Limit) -> Admission:
-        """Acquire a permit to send a request now, or say how long to wait before a new attempt."""
+        """Acquire a permit to send a request now. If none is free, return how long to wait before a new attempt."""
         return acquire_again_if_slow(partial(self._acquire, scope, limit))
 
     def _acquire(self, scope: str, limit: Limit) -> tuple[Admission, float]:

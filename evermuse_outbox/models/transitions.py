@@ -1,8 +1,10 @@
 """The legal changes of state of a model, as data.
 
 A method of a QuerySet that changes a state has an entry of its name in the ``TRANSITIONS`` of its module. It builds its
-WHERE clause from that entry. A test compares the tables and diagrams in ``docs/reference/states.md`` with the same
-entries.
+WHERE clause from that entry, so it changes only rows that are in a source state. Such a change is called *fenced*.
+Without it, a process that was delayed could overwrite what another process has written meanwhile.
+
+A test compares the tables and diagrams in ``docs/reference/states.md`` with the same entries.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from django.db import models
 M = TypeVar("M", bound=models.Model)
 
 ANY = "any"
-"""Source of a transition that may start in each state."""
+"""Source of a transition that may start in any state."""
 
 NO_ROW = "(no row)"
 """Source or target where the row does not exist."""
@@ -52,7 +54,7 @@ class StateQuerySet(models.QuerySet[M]):
     transitions: ClassVar[Mapping[str, Transition]] = {}
 
     def _change_state(self, method: str, **columns: Any) -> int:
-        """Update the rows that are in a source state of the transition; return how many there were."""
+        """Update the rows that are in a source state of the transition; return how many were updated."""
         transition = self.transitions[method]
         return self.filter(transition.source_condition()).update(state=transition.target, **columns)
 

@@ -16,11 +16,11 @@ MAX_ARRIVAL_RATES = 2_000
 """Number of arrival rates that a workspace remembers, one for each group."""
 
 MAX_READ_INTERVAL = timedelta(hours=1)
-"""A next read further away than this comes from a clock that was set back, and is ignored."""
+"""A stored ``next_read_at`` further away than this comes from a clock that was set back, and is ignored."""
 
 
 class WorkspaceState(models.TextChoices):
-    """The circuit breaker of a workspace. In all states but ACTIVE it is open, and records wait."""
+    """The circuit breaker of a workspace. In all states but ACTIVE it is open until ``blocked_until``: records wait."""
 
     ACTIVE = "active", _("active")
     PAUSED = "paused", _("paused")  # 401, 403, or no API key
@@ -68,7 +68,7 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         return rows.first()
 
     # --- changes of state -------------------------------------------------------------------------
-    # A `retryAfter` that ends later than the new block is kept: it is a promise to Evermuse.
+    # If a `retryAfter` of Evermuse ends later than the new block, it is kept: no request may be sent before.
 
     def pause(self, name: str, until: datetime, reason: str) -> bool:
         """Change any state → paused: the key is refused or missing. Return False if a longer ``retryAfter`` is kept."""
@@ -137,7 +137,7 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         return not self.filter(pk=name).exclude(_is_read_due(now)).exists()
 
     def claim_read(self, name: str, now: datetime, until: datetime) -> bool:
-        """Let the caller read, until then at the latest. Return False if no read is due."""
+        """Let the caller read, until ``until`` at the latest. Return False if no read is due."""
         return bool(self.filter(_is_read_due(now), pk=name).update(next_read_at=until))
 
     def end_read(self, name: str, until: datetime, next_read_at: datetime, typical_seconds: float) -> bool:

@@ -46,7 +46,7 @@ def insert_many(
 ) -> None:
     """Insert records with ascending ids in the given order. The highest id is the latest version.
 
-    The cursor gets one statement; a driver for MySQL may cut it. Call it in a transaction.
+    Call it in a transaction, because some drivers send the rows in several statements.
     """
     connection = connections[using]
     statements = SQL.get(connection.vendor)

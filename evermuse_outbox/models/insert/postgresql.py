@@ -1,8 +1,8 @@
 """INSERT statements for PostgreSQL.
 
-Why not the ORM: ``bulk_create`` sends nine parameters for each row. This statement sends nine parameters for all rows,
-one text for each column, and PostgreSQL takes them apart. It is nearly as fast as COPY. It works with psycopg 2 and 3
-and behind a pooler, because the driver only has to quote text.
+Why not the ORM: ``bulk_create`` sends nine parameters for each row. This statement sends nine parameters for all rows:
+three shared values, and one text for each other column. PostgreSQL splits the texts into rows. It is nearly as fast as
+COPY. It works with psycopg 2 and 3 and behind a pooler, because the driver only has to quote text.
 """
 
 from __future__ import annotations
