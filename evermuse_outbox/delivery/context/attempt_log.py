@@ -1,4 +1,7 @@
-"""The attempt log: one row for each HTTP call, so that an operator sees when it was made and what came back."""
+"""The attempt log: one row for each HTTP call, so that an operator sees when it was made and what came back.
+
+Reconciliation needs it, too. It recognises a batch in the listing by the start times of the batch's unclear attempts.
+"""
 
 from __future__ import annotations
 

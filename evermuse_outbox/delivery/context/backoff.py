@@ -1,4 +1,4 @@
-"""Compute pauses after failures and between polls. Pure: the random number generator is an argument."""
+"""Compute pauses after failures and between polls. Pure: an argument provides the randomness."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def typical_completion_time(
         others_are_complete: whether the page shows complete batches that are no longer polled.
 
     Return:
-        The age of the youngest complete batch if others are still open: that is close to the true time. Otherwise it
-        is an upper limit, so the estimate only falls. If nothing on the page is complete, the time is at least the
-        age of the oldest batch.
+        The age of the youngest complete batch if others are still open: that is close to the true time. If none is
+        open, that age is only an upper limit, so the estimate may fall but not rise. If nothing on the page is
+        complete, the time is at least the age of the oldest batch. In all other cases, ``previous``.
     """
     if complete_ages:
         return min(complete_ages) if open_ages else min(previous, *complete_ages)

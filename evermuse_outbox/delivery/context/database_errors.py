@@ -10,7 +10,10 @@ from enum import Enum, auto
 
 
 class DatabaseErrorKind(Enum):
-    """A cause outside of the statement and its rows. The transaction has changed nothing."""
+    """A transient cause, which is not in the statement or its rows.
+
+    The transaction has changed nothing, unless the connection was lost during its COMMIT.
+    """
 
     CONFLICT = auto()
     """Another transaction interfered: deadlock, lock timeout, serialization failure. A repetition may succeed."""

@@ -61,7 +61,7 @@ class DatabaseThrottle:
         return self._run(self._rows.reserve, self._scope, self._limit, patience)
 
     def acquire(self) -> Admission:
-        """Acquire a permit to send a request now, or say how long to wait before a new attempt."""
+        """Acquire a permit to send a request now. If none is free, return how long to wait before a new attempt."""
         return self._run(self._rows.acquire, self._scope, self._limit)
 
     def release(self, permit: str, *, is_send: bool) -> None:

@@ -1,7 +1,7 @@
 """Gates decide whether a request may be sent now: circuit breakers of workspaces and groups, and permits.
 
-This package must not choose, seal or send batches; what it changes are the rows of workspaces and groups, and
-the batches and records of a group that it pauses.
+This package must not choose, seal or send batches. It changes only the rows of workspaces and groups, and the batches
+and records of a group that it pauses.
 Its public interface is ``workspace_circuit`` with the functions that open and close it, the functions of the group
 breaker, and ``acquire_permit`` with ``call_with_permit``.
 """

@@ -1,12 +1,14 @@
 """The circuit breaker of a group: pause a group in which Evermuse refuses every record for the same reason.
 
-A wrong project id or a contract that the API key is not served under makes Evermuse refuse every record of a group.
-The records are not at fault then, and isolating them would use up the rate limit to reject them all. So batches that
-are refused in full are counted per group, until Evermuse accepts a record of it:
+Evermuse refuses every record of a group if its project id is wrong, or if the API key may not use the contract.
+The records are not at fault then. Without the breaker, isolation would use up the rate limit to reject them all.
+So batches that are refused in full are counted for each group, until Evermuse accepts a record of it:
 
 * From ``SUSPICIOUS_BATCHES`` batches on, each further request of the group tries a single record out of order.
-* From ``BAD_RECORDS`` refused records on, the group is paused. Its rejected records become pending again.
-* One record is probed every ``PROBE_INTERVAL`` seconds, until one is accepted or a person resumes the group.
+* From ``BAD_RECORDS`` refused records on, the group is paused. The records that were rejected since the first of these
+  refusals become pending again.
+* Every ``PROBE_INTERVAL`` seconds, one record is sent alone as a *probe*. The pause ends when a probe is accepted or a
+  person resumes the group.
 """
 
 from __future__ import annotations
@@ -44,15 +46,18 @@ CLEARED_FOR = timedelta(days=1)
 """After a pause, the same error counts as an error of single records for this time, because a record was accepted."""
 
 RECENT_REJECTIONS = 5_000
-"""Rejections that are searched for those that become pending again when a group is paused."""
+"""How many of the latest rejections are searched, when a group is paused, for records that become pending again."""
 
 
 class Suspicion(Enum):
     """Whether a group is at fault, after another refusal."""
 
     NONE = auto()
+    """The refused records are at fault."""
     SUSPECTED = auto()
+    """The group may be at fault, so the next request tries a single record."""
     PAUSED = auto()
+    """The group is at fault, so its records are pending until a probe is accepted."""
 
 
 def count_refusal(
@@ -97,7 +102,7 @@ def clear_suspicion(context: DeliveryContext, batch: OutboxBatch) -> None:
     rows = _rows_of(context, batch)
     row = rows.exclude(state=GroupState.CLEARED).first()
     if row and rows.clear(row, context.clock.now()):
-        logger.info("group %s is no longer suspected", row)
+        logger.info("group %s is out of trouble: Evermuse accepted a record", row)
 
 
 def paused_groups(context: DeliveryContext) -> dict[tuple[str, str], OutboxGroup]:
@@ -136,7 +141,7 @@ def _save_count(
 ) -> OutboxGroup:
     """Save the refusal in the group's row; start a new count for another error or contract."""
     rows = _rows_of(context, batch)
-    # A part of a batch that was counted before is not another batch.
+    # A part of a batch does not count as a batch, because the complete batch was counted before.
     batches = int(batch.parent_id is None)
     is_counting = row is not None and row.state == GroupState.SUSPECTED and row.error_signature == signature
     if row and is_counting and rows.count_refusal(row, batches=batches, records=bad_records):
@@ -158,7 +163,7 @@ def _save_count(
 
 def _pause(context: DeliveryContext, row: OutboxGroup, error: str) -> None:
     message = "; ".join(error.splitlines())
-    reason = f"{row.batches} batches in a row were refused alike, with no record accepted: {message}"
+    reason = f"{row.batches} batches in a row were refused with the same error, and no record was accepted: {message}"
     advice = describe_likely_cause(error, row.contract)
     until = context.clock.after(PROBE_INTERVAL)
     OutboxGroup.objects.using(context.using).pause(row, until, reason, advice)

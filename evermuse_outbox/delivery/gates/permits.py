@@ -1,6 +1,9 @@
 """Permits: each HTTP request needs one from the throttle of its API key.
 
-A caller that waits for a permit holds no transaction and no row lock. All that waits is its leased batch.
+A permit is the right to make one request now. A caller first reserves the next free time slot and waits for it, then it
+acquires the permit. Without permits, the requests of all processes together would exceed the limit of the key.
+
+A caller that waits for a permit holds no transaction and no row lock, only the lease of its batch.
 """
 
 from __future__ import annotations
@@ -68,5 +71,5 @@ def _block_throttle(context: DeliveryContext, seconds: float) -> None:
     try:
         context.throttle.block(seconds)
     except ThrottleUnavailable as error:
-        # A backend that does not answer gives no permits either. The next sender opens the circuit for it.
+        # A backend that does not answer gives no permits either. So the next sender opens the circuit.
         logger.warning("%s", error)

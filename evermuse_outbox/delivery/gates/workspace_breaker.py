@@ -4,7 +4,8 @@
 * open: nothing is sent until ``blocked_until`` (states ``paused``, ``backing_off``, ``throttled``).
 * half-open: ``blocked_until`` is over, and one caller sends one request as a probe.
 
-The state stands on the workspace's row, so it holds for all processes and hosts.
+The state is stored in the workspace's row, so it holds for all processes and hosts. Without the breaker, every sender
+would go on with requests that a refused key, a 429 or an outage makes useless.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..context import DeliveryContext, full_jitter
 logger = logging.getLogger(__name__)
 
 PROBE_INTERVAL = 60.0
-"""Seconds between two probes of a refused API key."""
+"""Seconds between two probes of a refused API key or of a paused group."""
 
 THROTTLE_RETRY = 5.0
 """Seconds until an unavailable throttle backend is tried again."""
@@ -64,8 +65,8 @@ def workspace_circuit(context: DeliveryContext) -> Iterator[Circuit]:
     """Yield the circuit of the workspace for the requests inside of the block.
 
     The outcome of a probe closes the circuit or opens it again. If the block ends without an outcome, another caller
-    may probe at once. If the throttle backend does not answer inside of the block, the circuit opens for
-    ``THROTTLE_RETRY`` seconds, because without it the rate limit cannot be kept.
+    may probe at once. If the throttle backend does not answer inside of the block, the block ends without an error.
+    Then the circuit opens for ``THROTTLE_RETRY`` seconds, because the rate limit cannot be kept without the backend.
     """
     circuit = Circuit(CircuitState.OPEN)
     try:
