@@ -304,6 +304,16 @@ def test_resume_obeys_a_retry_after(alias):
     assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.THROTTLED
 
 
+def test_resume_that_changes_nothing_says_what_was_selected(alias):
+    group(alias)
+    select = ("outbox_resume", "--database", alias)
+    assert "no group message · other is paused" in run(*select, "--group", "message", "other")
+    group_of = (*select, "--workspace", "default", "--group", "message", "other")
+    assert "no group message · other of workspace default is paused" in run(*group_of)
+    run(*select)
+    assert "neither workspace default nor a group of it is paused" in run(*select, "--workspace", "default")
+
+
 def test_resume_of_an_unknown_workspace():
     with pytest.raises(CommandError, match="known: default"):
         run("outbox_resume", "--workspace", "nowhere")

@@ -50,7 +50,7 @@ class Command(CommandWithExamples):
             for name in names
             for line in self._resume(using, name, options["group"])
         ]
-        for line in lines or ["Nothing to resume: no workspace or group is paused."]:
+        for line in lines or [f"Nothing to resume: {_describe_selection(name, options['group'])}."]:
             self.stdout.write(line)
 
     def _resume(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
@@ -78,3 +78,15 @@ class Command(CommandWithExamples):
                 yield (
                     f"Group {row} of workspace {name} is active again. It was {row.get_state_display()}: {reason}"
                 )
+
+
+def _describe_selection(workspace: str | None, group: list[str] | None) -> str:
+    """Return which of the workspaces and groups that the options select is paused: none."""
+    where = f" of workspace {workspace}" if workspace else ""
+    if group:
+        return f"no group {' · '.join(group)}{where} is paused"
+    return (
+        f"neither workspace {workspace} nor a group of it is paused"
+        if workspace
+        else "no workspace or group is paused"
+    )
