@@ -113,7 +113,10 @@ def count_pending(
 
 
 def _read_oldest(context: DeliveryContext, queue: RunQueue) -> list[OldestRecord]:
-    """Read all groups, or ``MAX_GROUPS`` from where the last scan ended and those that were recently full."""
+    """Return the oldest record of each group. With more than ``MAX_GROUPS``, continue where the last scan ended.
+
+    Groups that were recently full are always among the result.
+    """
     started, now = context.clock.monotonic(), context.clock.now().timestamp()
     points = queue.trusted_resume_points(now)
     rows = read_groups(context, queue.scan_after, MAX_GROUPS, points)
@@ -136,7 +139,7 @@ def _count_full_requests(
     oldest: Mapping[Group, ResumePoint],
     slots: int,
 ) -> dict[Group, int]:
-    """Count the most promising groups until ``slots`` of them are full. Return the full requests of those."""
+    """Count the groups that are most likely full, until ``slots`` of them are; return their number of full requests."""
     ages = {waiting.group: waiting.age for waiting in groups}
     candidates = iter(groups_to_count(groups, start=queue.sample_start))
     full: dict[Group, int] = {}

@@ -1,8 +1,8 @@
 """The group scan on PostgreSQL.
 
 PostgreSQL has no index skip scan for DISTINCT. The recursive query does one: each step reads one entry of the index. It
-also jumps over the dead tuples before each known resume point. There may be millions of them while an old transaction
-is open, and each scan would read them again.
+also jumps over the dead tuples before each known resume point, which are index entries of sealed records. There may be
+millions of them while an old transaction is open, and each scan would read them again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .sql_common import PENDING, TABLE, CountedGroup, Query
 FIRST_OF_GROUP = "ORDER BY type, product_id, enqueued_at, id LIMIT 1"
 
 NO_RESUME_POINT = "(NULL::varchar, NULL::varchar, NULL::timestamptz, NULL::bigint)"
-"""Gives the VALUES list its types, also if there is no resume point."""
+"""Gives the VALUES list its types, even if there is no resume point."""
 
 # Three ways to take a step, tried in this order:
 #   1. the next group that lies before the next known one,

@@ -10,14 +10,14 @@ from .run_queue import GroupScan, RunQueue
 from .scheduler import Entry, Terms, order_groups
 
 MIN_LIFETIME = 1.0
-"""Seconds until a run queue is replaced."""
+"""Seconds for which a run queue is used at least, unless its entries are used up earlier."""
 
 SCAN_SHARE = 10
-"""A run queue lives at least this many times as long as its scan took. So scans take a tenth of the time, or more if
-the entries are used up earlier."""
+"""A run queue is used for at least this many times the duration of its scan. So scans take at most a tenth of the time,
+unless the entries are used up earlier."""
 
 MIN_ENTRIES, MAX_ENTRIES = 8, 64
-"""Minimum and maximum length of a run queue. In between, it is rate × lifetime."""
+"""Minimum and maximum length of a run queue. In between, it is the rate limit × the lifetime of the queue."""
 
 MAX_SPARE_GROUPS = 200
 """Groups outside of the run queue that one transaction tries if nothing of the run queue can be sealed."""
@@ -50,7 +50,7 @@ def save_run_queue(context: DeliveryContext, workspace: OutboxWorkspace, queue: 
 
 
 def choose_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> None:
-    """Refill the run queue with the groups to seal next. Resting groups are left out."""
+    """Refill the run queue with the groups to seal next, without the resting ones (see ``REST_SECONDS``)."""
     now = context.clock.now().timestamp()
     groups = [waiting for waiting in scan.groups if not queue.is_resting(waiting.group, now)]
     entries = order_groups(groups, _terms(context, queue), last_was_due=queue.last_was_due)

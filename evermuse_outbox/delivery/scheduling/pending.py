@@ -25,9 +25,9 @@ def has_work(context: DeliveryContext) -> bool:
 def pending_records(
     context: DeliveryContext, group: Group, since: ResumePoint | None = None
 ) -> RecordQuerySet:
-    """Return the pending records of a group, the longest waiting first, from a resume point on if there is one.
+    """Return the pending records of a group, the longest waiting first, from the resume point ``since`` on.
 
-    A record that was committed late lies before the resume point. The next full scan finds it.
+    A record that was enqueued early and committed late lies before the resume point. The next full scan finds it.
     """
     rows = OutboxRecord.rows.using(context.using).pending().group(context.workspace_name, *group)
     rows = rows.order_by("enqueued_at", "pk")

@@ -1,7 +1,11 @@
 """The run queue: the groups to seal next, and what a workspace remembers to choose the next ones. Pure.
 
-It is stored as JSON on the workspace's row. Every sealing holds the lock of that row anyway, so choosing a group costs
-no query. All of it is a hint: a group in it may be empty by now. Sealing finds that out and takes the next group.
+It is stored as JSON in the workspace's row. Every sealing locks and reads that row anyway, so choosing a group costs no
+query. Without the queue, each sealing would scan all groups. All of it is a hint: a group in it may be empty by now.
+Sealing finds that out and takes the next group.
+
+A *resume point* says where the pending records of a group begin. A scan starts there, so that it does not read the dead
+index entries of sealed records again. A *full scan* ignores all resume points.
 """
 
 from __future__ import annotations
@@ -17,22 +21,22 @@ MAX_REMEMBERED = 64
 """Groups that are remembered as recently full, and groups that are remembered as resting."""
 
 MAX_RESUME_POINTS = 16
-"""Recently full groups that pass their resume point to the group scan. Each one costs one more row in its VALUES list;
-other groups leave few dead tuples."""
+"""Number of recently full groups whose resume points a scan uses. Each one makes the query longer, and other groups
+leave few dead tuples."""
 
 FULL_SCAN_INTERVAL = 50
-"""The pause between two full scans, as a multiple of the duration of the last one: 2 % of the time."""
+"""The pause between two full scans, as a multiple of the duration of the last one. So they take 2 % of the time."""
 
 MAX_FULL_SCAN_INTERVAL = 300.0
-"""Maximum seconds between two full scans. It matters if one scan was slowed down by a lock."""
+"""Maximum seconds between two full scans. Without it, a scan that a lock slowed down would delay the next for long."""
 
 REST_SECONDS = 2.0
-"""Seconds that a group goes last if nothing of it could be sealed: its records are blocked or locked."""
-
+"""Seconds that a group *rests* if nothing of it could be sealed. Meanwhile it is tried only if nothing else can be
+sealed. Its records are locked, or blocked by an earlier version in flight (``sealing/versions.py``)."""
 
 COUNTED_REQUESTS = 4
-"""Full requests up to which a group is counted. A group with as many is taken to have enough for a whole run queue,
-because to count all its records would cost more than to find out."""
+"""Full requests up to which a group is counted. With as many, a group is assumed to fill all slots of a run queue,
+because counting all its records would cost more than a wrong assumption."""
 
 
 class FullRequest(NamedTuple):
@@ -72,11 +76,11 @@ class RunQueue:
     last_was_due: bool = False
     recently_full: dict[Group, FullRequest] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
-    """Groups of which nothing could be sealed → until when they go last."""
+    """Resting group → end of its rest."""
     resume_points: dict[Group, ResumePoint] = field(default_factory=dict)
-    """Of the groups in the queue and of those that are often full. Before a resume point lie dead tuples of sealed
+    """Of the groups in the queue and of those that were recently full. Before a resume point lie dead tuples of sealed
     records, which PostgreSQL keeps as long as an old transaction may read them. Without resume points, each sealing
-    under such a transaction would read them all again (``python -m benchmarks plans --dead 200`` measures it)."""
+    would then read all of them again (``python -m benchmarks plans --dead 200`` measures it)."""
     full_scan_at: float = 0.0
     full_scan_seconds: float = 0.0
     sample_start: int = 0
@@ -123,8 +127,8 @@ class RunQueue:
     def note_sealed(self, entry: Entry, full_size: int, seal_count: int) -> None:
         """Remember that a batch was sealed for an entry.
 
-        ``full_size`` is the number of records that filled the request, 0 if it had room for more. Then the group leaves
-        the queue.
+        ``full_size`` is the number of records that filled the request, 0 if it had room for more. If it had, the group
+        has no more records to seal and leaves the queue.
         """
         self.last_was_due = entry.reason is Reason.DUE
         self.resting.pop(entry.group, None)
@@ -154,7 +158,7 @@ class RunQueue:
     # --- what is known about groups -----------------------------------------------------------------------
 
     def trusted_resume_points(self, now: float) -> dict[Group, ResumePoint]:
-        """Return where a scan may begin in groups that are often full; nothing if a full scan is due.
+        """Return where a scan may begin in groups that were recently full; nothing if a full scan is due.
 
         A record that was enqueued early and committed late lies before a resume point. A full scan finds it.
         """
@@ -189,7 +193,7 @@ class RunQueue:
     def learn_counts(
         self, counts: Mapping[Group, int], ages: Mapping[Group, float], max_records: int, slots: int
     ) -> dict[Group, int]:
-        """Learn the arrival rate of each counted group. Return the full requests of those that have one.
+        """Learn the arrival rate of each counted group. Return the number of full requests of each group that has any.
 
         ``counts`` are numbers of pending records up to ``count_limits``, ``ages`` the ages of the oldest ones in
         seconds. A group at its limit gets ``slots`` full requests.

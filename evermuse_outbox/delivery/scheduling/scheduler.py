@@ -3,8 +3,8 @@
 The limit of the API is on requests, so throughput is highest if every request is full. A group that never fills a
 request must still be sent within a bound, ``max_wait``. From that follows the order:
 
-1. **due**: groups that do not fill a request, but must go now so that none of them exceeds the bound. The earliest
-   deadline goes first. While full requests are waiting, due groups get at most ``DUE_SHARE`` of the slots.
+1. **due**: groups that do not fill a request, but must be sealed now so that none of them exceeds the bound. The
+   earliest deadline goes first. While full requests wait, due groups get at most ``DUE_SHARE`` of the slots.
 2. **full**: groups that fill a request, in turn.
 3. **spare**: the longest waiting of all others. So nothing waits while the rate limit has room.
 
@@ -22,7 +22,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 DUE_SHARE = 0.5
-"""Share of the slots that groups which do not fill a request get at most, while other groups do."""
+"""Maximum share of the slots for groups that do not fill a request, while other groups fill one."""
 
 COUNTED_GROUPS = 64
 """Groups that a scan counts. Up to half of them are likely to be full, and a quarter wait longest. The rest is
@@ -32,7 +32,7 @@ Without learned rates, the simulated throughput with a hot group or with many un
 (``python -m benchmarks scheduler``)."""
 
 LIKELY_FULL = 1.0
-"""Expected number of full requests from which on a group is counted first. The count then corrects the expectation."""
+"""A group that is expected to have so many full requests or more is counted first. The count then gives the truth."""
 
 Group = tuple[str, str]
 """``_type`` and ``_product_id``."""
@@ -90,9 +90,8 @@ class Entry(NamedTuple):
 def order_groups(groups: Iterable[WaitingGroup], terms: Terms, *, last_was_due: bool = False) -> list[Entry]:
     """Return the groups to seal next, in order, at most ``terms.max_entries``.
 
-    A group is in the list as often as it fills requests. Every prefix of the list respects ``DUE_SHARE``, so the list
-    may be replaced at any time. ``last_was_due`` says that the slot before the list was a due one; then a full one
-    comes first.
+    A group is in the list as often as it fills requests. Due and full slots alternate, so ``DUE_SHARE`` holds wherever
+    the list is cut off. ``last_was_due`` says that the slot before the list was a due one; then a full one comes first.
     """
     ready = sorted(filter(terms.is_ready, groups), key=_by_age)
     small = [waiting for waiting in ready if not waiting.full_requests]

@@ -1,9 +1,9 @@
 """Sealing turns pending records into batches: members, order, exact bytes and idempotency key, before any POST.
 
-This package must not send anything and must not choose groups; it changes records, batches and the run queue only
-under the sealing lock.
-Its public interface is ``sealing_lock``, ``seal_first``, ``open_sealed`` and, for batches that are sealed again,
-``reseal_parts``, ``reseal_part`` and ``prepare_members``.
+This package must not send anything and must not choose groups. It changes records, batches and the run queue only under
+the sealing lock, which ``lock.py`` explains.
+Its public interface is ``sealing_lock`` with ``lock_for_sealing``, ``seal_first``, ``open_sealed`` and, for batches
+that are sealed again, ``reseal_parts``, ``reseal_part`` and ``prepare_members``.
 """
 
 from .batches import BodyChanged, SealedBatch, SealRaced, open_sealed

@@ -1,4 +1,8 @@
-"""Write sealed batches and read them again: members, order, exact bytes and idempotency key."""
+"""Write sealed batches and read them again: members, order, exact bytes and idempotency key.
+
+A batch is written before its first POST. So after a crash it is sent again with the same key and bytes, and Evermuse
+recognises it.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ from ..context import DeliveryContext
 from .packing import Limits
 
 MAX_SIZE_READ_WITH_PAGE = limits.MAX_BODY_BYTES // limits.MAX_BATCH_RECORDS
-"""Bytes up to which a payload is read together with its page. A larger one is read only if it is packed, so that a
-page in memory is never much larger than a request."""
+"""Bytes up to which a payload is read with its page, that is, with the other records that one query reads. A larger one
+is read only if it is packed. So a page in memory is never much larger than a request."""
 
 PAYLOAD_IF_SMALL = Case(When(size__lte=MAX_SIZE_READ_WITH_PAGE, then=F("payload")), output_field=TextField())
 
@@ -54,7 +58,7 @@ class SealedBatch:
 
 
 class SealRaced(Exception):
-    """A record changed its state during the sealing. The whole sealing is rolled back."""
+    """Another transaction changed a record during the sealing. The complete sealing is rolled back."""
 
 
 class BodyChanged(Exception):
@@ -82,11 +86,11 @@ def write_batch(
         context: the delivery context.
         records: the members. All have the same ``_type`` and ``_product_id``.
         parent: the batch that the records are moved from; None if they are pending.
-        resends: how often these records were sent under other keys before.
+        resends: how often these records were sent again after Evermuse reported FAILED.
         due_at: when the batch may be sent; None for now.
         is_leased: whether the caller sends the batch now.
 
-    Raise ``SealRaced`` if the database does not confirm the number of members.
+    Raise ``SealRaced`` if another transaction has changed a record, so that not all could become members.
     """
     lines = _lines(context, records)
     body_format = _body_format_name(context, records)

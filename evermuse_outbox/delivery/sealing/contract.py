@@ -1,4 +1,8 @@
-"""Bring pending records into the contract that the workspace uses now."""
+"""Bring records into the contract that the workspace uses now.
+
+A contract is a published description of the records that Evermuse accepts, and the contracts differ. A record is stored
+in the contract of its enqueueing. If the setting CONTRACT has changed since, it must be rewritten before it is sealed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from .batches import PendingRecord
 
 
 def translate_or_reject(context: DeliveryContext, records: list[PendingRecord]) -> list[PendingRecord]:
-    """Rewrite the payload of each record of another contract; reject a record that has no form in this contract.
+    """Rewrite the payload of each record of another contract; reject a record that cannot be rewritten.
 
     Return the records that are in the workspace's contract now.
     """

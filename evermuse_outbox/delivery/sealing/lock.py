@@ -2,6 +2,8 @@
 
 Two versions of one identity may be in two groups. If both groups were sealed at the same time, both versions could be
 in flight, and the older one could arrive last.
+
+"Needs the sealing lock" in a docstring means that the caller must hold this lock in the open transaction.
 """
 
 from __future__ import annotations

@@ -24,14 +24,14 @@ def reseal_parts(
 ) -> None:
     """Seal the open members of ``batch`` again, each part in as many new batches as it needs.
 
-    A version that a newer one has overtaken is superseded instead. Call it in the transaction that settles ``batch``.
-    It takes the sealing lock, so that no newer version is sealed meanwhile.
+    A record that has a newer version is superseded instead. Call this function in the transaction that settles
+    ``batch``. It takes the sealing lock, so that no newer version is sealed meanwhile.
 
     Args:
         context: the delivery context.
         batch: the batch that the records are moved from.
         parts: the record ids of each part.
-        resends: how often these records were sent under other keys before.
+        resends: how often these records were sent again after Evermuse reported FAILED.
         due_at: when the new batches may be sent; None for now.
     """
     lock_for_sealing(context)
@@ -57,8 +57,8 @@ def prepare_members(
 ) -> list[PendingRecord]:
     """Make the open members of ``batch`` ready to be sealed again and return them in order. Needs the sealing lock.
 
-    Supersede versions that a newer one has overtaken, and bring the others into the workspace's contract. ``pks``
-    limits the members; None means all of them.
+    Supersede records that have a newer version, and bring the others into the workspace's contract. ``pks`` limits the
+    members; None means all of them.
     """
     rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     members = rows if pks is None else rows.filter(pk__in=pks)

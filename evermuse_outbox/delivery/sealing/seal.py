@@ -27,8 +27,9 @@ from .packing import pack
 from .versions import supersede_and_select_sendable, supersede_duplicates
 
 MAX_PAGES, PAGE_GROWTH = 5, 4
-"""Pages of pending records that are read for one batch, because blocked records may fill the first ones. The first page
-is one request. Each further page is four times as large, up to ``limits.MAX_BATCH_RECORDS``."""
+"""Pages of pending records that are read for one batch. Records that are blocked by an earlier version may fill the
+first ones. The first page is one request. Each further page is four times as large, up to
+``limits.MAX_BATCH_RECORDS``."""
 
 PROBED_RECORDS = 100
 """A probe of a paused group takes one of this many newest records, each time another one."""
@@ -52,7 +53,7 @@ def seal_first(
         context: the delivery context.
         workspace: the locked row of the workspace.
         queue: the run queue.
-        paused: the paused groups. Of these, one record is sealed as a probe.
+        paused: the paused groups. Of such a group, only one record is sealed, as a probe.
         entries: the groups to try, in order.
     """
     for entry in entries:
@@ -131,7 +132,10 @@ def _save_resume_point(
     read: list[PendingRecord],
     packed: list[PendingRecord],
 ) -> None:
-    """Remember the first record of the group that is still pending, if the queue names the group again."""
+    """Remember the first record that was read and not packed, if the queue names the group again.
+
+    If all were packed, remember the last one.
+    """
     if not queue.has_entry_of(group):
         return
     packed_ids = {record.pk for record in packed}

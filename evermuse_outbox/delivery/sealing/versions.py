@@ -1,5 +1,9 @@
 """The latest version wins: select the records that may be sent beside the other versions of their identities.
 
+Records with the same identity are versions of one thing, and the one enqueued last is the latest. While an earlier
+version is in flight, a record is *blocked by an earlier version* and stays pending. Without this module, an older
+version could arrive after a newer one and overwrite it at Evermuse.
+
 Each query reads a few entries of the index of identities for a record. They are separate queries because MariaDB
 missed versions when they were subqueries of a locking read.
 """
@@ -44,7 +48,7 @@ def supersede_older(context: DeliveryContext, records: Sequence[R]) -> list[R]:
 def supersede_and_select_sendable(context: DeliveryContext, records: Sequence[R]) -> list[R]:
     """Supersede older versions, and return the records that may be sent now.
 
-    A record is not returned while an older version of it is in flight. It stays pending until that batch has ended.
+    A record that is blocked by an earlier version is not returned. It stays pending until that batch has ended.
     """
     sole = _sole_versions(context, records)
     several = [record for record in records if record.pk not in sole]
@@ -85,15 +89,16 @@ def _other_versions(context: DeliveryContext, records: Sequence[Record]) -> dict
 
 
 def _supersede(context: DeliveryContext, records: Sequence[R], versions: dict[int, OtherVersions]) -> list[R]:
-    overtaken = {pk: version.newer for pk, version in versions.items() if version.newer}
-    OutboxRecord.rows.using(context.using).supersede(overtaken)
-    return [record for record in records if record.pk in versions and record.pk not in overtaken]
+    newer_by_pk = {pk: version.newer for pk, version in versions.items() if version.newer}
+    OutboxRecord.rows.using(context.using).supersede(newer_by_pk)
+    return [record for record in records if record.pk in versions and record.pk not in newer_by_pk]
 
 
 def _open_batches(context: DeliveryContext, batches: Collection[int | None]) -> set[int]:
     """Return the batches that have not ended.
 
-    Of all versions of a record, only the one sealed last can be in such a batch.
+    For each record, it is enough to know the batch of the earlier version that was sealed last. That version was sealed
+    only after the batches of all earlier ones had ended.
     """
     sealed = [pk for pk in batches if pk]
     if not sealed:

@@ -1,4 +1,4 @@
-"""POST a sealed batch and tell what its answer means."""
+"""POST a sealed batch and classify its answer."""
 
 from __future__ import annotations
 
