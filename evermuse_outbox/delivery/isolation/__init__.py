@@ -1,6 +1,7 @@
 """Isolation finds the bad records of a refused batch, rejects them and sends the good ones on.
 
-This package must not decide what an answer means; it is told which records are named, and how many were accepted.
+This package must not decide what an answer means. Its callers say which records an answer names, and how many records
+Evermuse accepted.
 Its public interface is ``refuse_batch`` with ``Refusal``, the functions that continue an isolating batch, and the
 functions that reject records.
 """

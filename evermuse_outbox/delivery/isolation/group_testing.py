@@ -1,11 +1,13 @@
 """Adaptive group testing: decide which records to try next if a refusal names no record. Pure: numbers in, numbers out.
 
-Each request is a test of a group of records. Its answer says that all of them are good, and they are delivered by it,
-or that at least one is bad. A record is known to be bad only if it was refused alone, so that the message is about it.
+Each request is a test of several records. Evermuse accepts all of them, or it refuses all of them because at least one
+is bad. A record is known to be bad only if it was refused alone: then the message is about it. Without group testing,
+each record of a refused batch would need a request of its own.
 
-The remaining records stand in order. Of the first ``suspects``, at least one is known to be bad; they are halved until
-it is alone. If nothing is known, ``test_size`` records are tried at once. That size makes a refusal as likely as not,
-judged by the share of bad records so far, because such a test teaches most. It doubles after each good test.
+The remaining records are in order. At least one of the first ``suspects`` records is bad, and they are halved until it
+is alone. If there are no suspects, ``test_size`` records are tried at once. It is chosen by the share of bad records so
+far: a refusal is as likely as an acceptance, because such a test gives the most information. It doubles after each
+accepted test.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ class IsolationTest:
     """
 
     suspects: int = 0
-    """Of so many first records, at least one is bad; 0 if nothing is known."""
+    """At least one of so many first records is bad; 0 if nothing is known."""
     test_size: int = 0
     """Records to try at once if there are no suspects; 0 for all."""
     bad: int = 0
+    """Records that were rejected so far."""
     good: int = 0
+    """Records that were accepted so far."""
     is_sample: bool = False
-    """Whether the test under way is the last record, tried out of order."""
+    """Whether the test under way is a sample: the last record, tried alone to find out if the group is at fault."""
 
     def next_size(self, remaining: int) -> int:
         """Return how many of the ``remaining`` records to try next: the first ones, or the last one for a sample."""
@@ -64,7 +68,7 @@ class IsolationTest:
         return IsolationTest(bad=self.bad + bad, good=self.good)
 
     def without_suspects(self) -> IsolationTest:
-        """Return the state after a record has left that may have been the bad one."""
+        """Return the state after a suspect has left the batch, because it may have been the only bad one."""
         return replace(self, suspects=0)
 
     def with_sample(self) -> IsolationTest:

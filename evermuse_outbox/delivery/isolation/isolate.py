@@ -34,8 +34,9 @@ from .rejections import LocatedErrors, locate_errors, open_members, reject_locat
 class Refusal:
     """An answer that refuses a batch, or a part of it without naming every refused record.
 
-    ``columns`` are the columns of the batch that the answer fills. ``accepted`` is the number of records that were
-    accepted all the same, None if the answer does not say.
+    ``errors`` name records by position. ``columns`` are the columns of the batch that the answer fills. ``accepted`` is
+    the number of records that were accepted nevertheless, None if the answer does not say. ``is_too_large`` is true
+    if only the size of the request is at fault.
     """
 
     code: str
@@ -51,12 +52,15 @@ class Refusal:
         return locate_errors(members, self.errors) or only_one
 
     def is_in_full(self, sent: int, located: LocatedErrors) -> bool:
-        """Return whether no record is known to be good: all are named, none is, or the list of errors was cut."""
+        """Return whether no record is known to be good.
+
+        That is so if none was accepted and the answer names all records, no record, or as many as it can list.
+        """
         all_or_none = len(located) in (0, sent) or len(self.errors) >= limits.MAX_LISTED_ERRORS
         return not self.accepted and all_or_none
 
     def count_bad(self, sent: int, located: LocatedErrors) -> int:
-        """Return how many records are known to be bad if all of the batch are; otherwise 0."""
+        """Return the number of sent records if all of them are known to be bad; otherwise 0."""
         return sent if self.accepted == 0 or len(located) == sent else 0
 
 
@@ -72,7 +76,7 @@ def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal
         return False
     parent = lock_isolating_parent(context, batch)
     if batch.contract != context.workspace.contract:
-        # The batch was sealed before CONTRACT changed. The form may be the only fault, so no record is rejected.
+        # The batch was sealed before CONTRACT changed. The old contract may be the only fault: reject no record.
         _reseal_in_new_contract(context, sealed, parent)
         return True
     located = refusal.locate(sealed.members)
@@ -96,7 +100,10 @@ def start_isolating(context: DeliveryContext, batch: OutboxBatch, *, named: int)
 
 
 def lock_isolating_parent(context: DeliveryContext, batch: OutboxBatch) -> OutboxBatch | None:
-    """Lock the workspace and return the batch that ``batch`` is the current part of, or None."""
+    """Return the isolating batch that ``batch`` is the current part of, or None.
+
+    If ``batch`` has a parent, take the sealing lock first.
+    """
     if batch.parent_id is None:
         return None
     lock_for_sealing(context)
@@ -150,7 +157,7 @@ def _send_rest_on(
     located: LocatedErrors,
     suspicion: Suspicion,
 ) -> None:
-    """Send the records on that were not rejected: in halves, in one batch, or part by part."""
+    """Send the records that were not rejected: in halves, in one batch, or part by part."""
     rest = _not_located(sealed, located)
     if not rest:
         return

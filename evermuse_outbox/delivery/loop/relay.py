@@ -1,7 +1,7 @@
 """The relay: scan → choose → seal → acquire a permit → POST → settle.
 
-``send_next``, ``seal_next`` and ``send`` are the whole path of a record from pending to accepted. Each word is a
-function of the package that does the work.
+``send_next``, ``seal_next`` and ``send`` are the complete path of a record from pending to accepted. The packages of
+``delivery`` do the work of each step.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _acquire_permit_or_give_back(context: DeliveryContext, sealed: SealedBatch) 
 
 
 def _reconcile(context: DeliveryContext, sealed: SealedBatch) -> Step | None:
-    """Settle a batch that Evermuse turns out to have. Return None if it must be sent again."""
+    """Settle a batch that the listing shows, or the error of the listing. Return None if it must be sent again."""
     started_at = context.clock.now()
     try:
         outcome = reconcile(context, sealed.batch)

@@ -13,7 +13,7 @@ from .relay import Step, send_next
 from .sender_pool import SenderPool
 
 MAX_SECONDS_WITHOUT_BATCH = 2.0
-"""A sender that got no permit for this long ends, because there are enough others."""
+"""A crowded sender that has sent nothing for this long ends, because there are enough others."""
 
 CROWDED_PAUSE = 0.1
 """Seconds until a sender tries again if enough others wait for the next permits."""
@@ -31,7 +31,8 @@ def relay(
 ) -> int:
     """Send batches in this thread until nothing is due, enough others send, or the time is up.
 
-    Return how many batches were sent. A batch under way at the end of the time is finished first.
+    The sender also ends if the circuit is open or no permit is free. A batch under way at the end of the time is
+    finished first. Return how many batches were sent.
 
     Args:
         context: the delivery context.
@@ -85,7 +86,7 @@ def relay_with_pool(context: DeliveryContext, seconds: float) -> int:
 
 
 def poll(context: DeliveryContext, seconds: float) -> int:
-    """Poll accepted batches until none is due or the time is up. Return how many were asked about."""
+    """Poll accepted batches until none is due or the time is up. Return how many were polled."""
     deadline = context.clock.monotonic() + seconds
     polled = 0
     while context.clock.monotonic() < deadline:

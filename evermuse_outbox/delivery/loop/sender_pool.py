@@ -3,10 +3,10 @@
 Little's law: if an answer takes L seconds, rate × L senders keep up with the rate. If answers are quick, or if the
 database is the bottleneck, more senders only wait for each other; see ``is_another_useful``.
 
-A run (a Celery task, or one step of ``outbox_relay``) is one sender and starts others. It does so after each batch, by
-the duration of the answers. In addition a monitor thread starts one sender at each check while all senders wait for
-answers. Without the monitor, a run would need a first slow answer to learn that answers are slow. Senders go on for
-a little longer than the run, so that the next run finds them at work.
+A run is a Celery task, or one step of ``outbox_relay``. The first run *leads*: it is one sender and starts the others.
+It does so after each batch, by the duration of the answers. In addition, a monitor thread starts one sender at each
+check while all senders wait for answers. Without the monitor, a run would need a first slow answer to learn that
+answers are slow. Senders go on for a little longer than the run, so that the next run finds them at work.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..scheduling import has_work
 logger = logging.getLogger(__name__)
 
 STUCK_SECONDS = 2.0
-"""Seconds without a sent batch after which another run may start beside the leading one."""
+"""Seconds without a sent batch after which another run may lead, too."""
 
 OVERLAP_SECONDS = 2.0
 """Seconds that senders go on after their run. If no other run has started by then, they end."""
@@ -95,8 +95,7 @@ class SenderPool:
     def start_run(self, seconds: float) -> bool:
         """Start a run of so many seconds, and return True.
 
-        Return False if another run leads already, that is, it starts the senders. A second run would only take a
-        worker's slot from other tasks.
+        Return False if another run leads already. A second run would only take a worker's slot from other tasks.
         """
         with self._lock:
             if self._leaders and not self._is_stuck():
@@ -179,13 +178,16 @@ class SenderPool:
             self.start_senders(math.ceil(context.workspace.rate_limit * seconds_per_batch))
 
     def _start_sender(self, thread: threading.Thread) -> bool:
-        """Return False if the system has no more threads. Then the present senders go on alone."""
+        """Start the thread of a reserved sender.
+
+        Return False if the system cannot start a thread. Then the present senders go on alone.
+        """
         with self._lock:
             if not self._start_thread(thread):
                 self._senders -= 1
                 self._useless_at = time.monotonic()
                 return False
-            # Runs may overlap for days. Without this, the ended threads would never be forgotten.
+            # Runs may overlap for days. Without this, the ended threads would stay in memory.
             self._threads = [each for each in self._threads if each.is_alive()] + [thread]
             self._useful_threads = {each for each in self._useful_threads if each.is_alive()}
         return True
@@ -194,7 +196,7 @@ class SenderPool:
         try:
             thread.start()
         except RuntimeError as error:
-            logger.warning("no further thread for %s: %s", self._key, error)
+            logger.warning("cannot start a thread for %s: %s", self._key, error)
             return False
         return True
 
@@ -216,7 +218,7 @@ class SenderPool:
                         break
                     self._note_useful(sent)
         except Exception:
-            logger.exception("a sender of %s ended", self._key)
+            logger.exception("a sender of %s ended with an error", self._key)
         finally:
             with self._lock:
                 self._remove_sender()
@@ -262,7 +264,7 @@ class SenderPool:
                     ):
                         self.start_senders(self._senders + 1)
         except Exception:
-            logger.exception("the monitor of %s ended", self._key)
+            logger.exception("the monitor of %s ended with an error", self._key)
         finally:
             close_thread_connections()
 

@@ -21,7 +21,7 @@ The 5 % let its neighbours on the page finish, too.
 """
 
 MAX_OVERDUE = 120.0
-"""Seconds after which a due batch is polled although it is hardly complete; half the typical time if that is less.
+"""Seconds after which a due batch is polled although it is probably not complete; half the typical time if less.
 
 Without such polls, an estimate of the typical time that is too high would never be corrected.
 """

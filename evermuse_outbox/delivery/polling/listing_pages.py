@@ -9,7 +9,7 @@ Each polled batch stores the cursor of its page: empty for the newest page, None
 
 When a page is read, the batches of ours that it does not show are older, so they move to the next cursor. In this way,
 reads divide a long newest page into pages of a hundred, and an old page is read again without the newer ones.
-Cursors are trusted only to lead further. A wrong cursor costs reads, but no batch depends on it.
+A cursor is only expected to lead to older batches. A wrong cursor costs reads, but no batch depends on it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def poll_due_batch(context: DeliveryContext) -> int:
         with claim_read(context) as run:  # the end of this block plans the next read
             batch = choose_batch(context, run) if run else None
             polled = _read_and_apply(context, run, batch) if run and batch else 0
-        # If records wait to be sent, a send is the better probe: it uses the whole API.
+        # If records wait to be sent, a send is the better probe: a read does not show that Evermuse takes records.
         if circuit.probe_until and run and run.reported and not has_work(context):
             context.run_with_retries(resume_workspace, context, by_send=False)
         return polled
@@ -109,7 +109,8 @@ def _do_without_listing(
 ) -> None:
     """Postpone the batches of a page that could not be read, and poll one of them alone.
 
-    So each batch reaches its end even if the listing never works. A refused cursor is given up.
+    So each batch reaches its end even if the listing never works. If the cursor was refused, expect the batches on the
+    newest page again.
     """
     if listing.is_refused and page.cursor != NEWEST_PAGE:
         set_cursor(context, page.batches, NEWEST_PAGE)

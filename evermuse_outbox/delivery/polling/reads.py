@@ -37,7 +37,7 @@ class Listing(NamedTuple):
 
 
 class SingleStatus(NamedTuple):
-    """The status of one batch, or the error that came instead; None for an answer that is not readable.
+    """The status of one batch, or the error that came instead. Both are None if the answer is not readable.
 
     ``is_unknown`` is true if Evermuse answered 404.
     """

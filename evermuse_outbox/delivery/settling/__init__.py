@@ -1,4 +1,4 @@
-"""Settling writes what Evermuse said into the rows: the answer to a POST, and the status that a read brings.
+"""Settling writes answers of Evermuse into the rows: the answer to a POST, and the status that a read brings.
 
 This package must make no HTTP request; it changes batches only while they are leased or in the state that was read.
 Its public interface is ``settle``, ``settle_batch`` and ``give_up`` for a leased batch, and ``apply_status``,

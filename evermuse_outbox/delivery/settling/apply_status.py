@@ -90,7 +90,7 @@ def fail_accepted_batch(
 
 
 def _affects_records(batch: OutboxBatch, status: Status) -> bool:
-    """Return whether the status rejects records or fails the batch. Only an accepted batch can still change so."""
+    """Return whether the status rejects records or fails the batch. That is possible only for an accepted batch."""
     if batch.state != BatchState.ACCEPTED:
         return False
     has_new_rejections = status.rejected > (batch.rejected_count or 0)
@@ -209,7 +209,7 @@ def _reject_failed(
     """Reject the open records that the errors name; all open records if they name none."""
     members, still_open = _sent_members(context, batch), open_members(context, batch)
     to_reject = {
-        # The rejection code FAILED keeps older versions from being sent, because Evermuse had accepted this record.
+        # Evermuse had accepted this record, so no older version may follow it. The code FAILED makes sure of that.
         position: replace(error, code="FAILED")
         for position, error in _locate_errors(batch, members, errors).items()
         if members[position] in still_open

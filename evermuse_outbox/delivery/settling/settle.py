@@ -1,7 +1,7 @@
 """Settle: write the outcome of a POST into the rows of the batch, its records and the workspace.
 
-The workspace is changed first, then the batch, fenced by its lease. If the lease was taken over, the batch and its
-records stay as they are, and only the attempt is logged.
+The workspace is changed first. Then the batch is changed only if this process still has its lease. If the lease was
+taken over, the batch and its records stay as they are, and the attempt is logged.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def settle(
 ) -> None:
     """Settle the outcome of a POST: change the workspace, the batch and its records, and log the attempt.
 
-    If the database has an error, try again until the lease ends, because Evermuse gives the answer only once.
+    If the database has an error, try again until shortly before the lease ends: Evermuse gives the answer only once.
 
     Args:
         context: the delivery context.
@@ -111,7 +111,7 @@ def _write(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, atte
         if _apply_outcome(context, sealed, outcome):
             attempt.save(context, sealed.batch)
         elif not attempt.is_saved(context, sealed.batch):
-            # If it is saved, an earlier COMMIT succeeded, and only its answer was lost.
+            # If the attempt is saved already, an earlier COMMIT succeeded and only its answer was lost.
             attempt.save(context, sealed.batch)
             logger.warning(
                 "batch #%s: the lease was taken over; the new holder settles the batch", sealed.batch.pk
@@ -119,7 +119,7 @@ def _write(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, atte
 
 
 def _apply_outcome(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome) -> bool:
-    """Return False if the lease was lost."""
+    """Write the outcome into the batch and its records. Return False if the lease was lost."""
     match outcome:
         case Accepted(accepted=0):
             return _refuse_all(context, sealed, outcome)
