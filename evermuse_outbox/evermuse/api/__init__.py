@@ -1,8 +1,8 @@
 """Call the three endpoints of Evermuse over HTTP, and turn each answer into a value.
 
 The package must not use the database, retry, sleep or decide what to do next. Its interface is :class:`Client`, the
-classification of answers into an :data:`Outcome`, the readers of a :class:`Status` or a :class:`Page`, and the
-diagnosis of errors that all records of a batch share.
+classification of answers into an :data:`Outcome`, and the readers of a :class:`Status` or a :class:`Page`. It also
+diagnoses errors that all records of a group share.
 """
 
 from .answers import Answer, RecordError

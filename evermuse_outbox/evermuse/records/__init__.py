@@ -1,6 +1,6 @@
-"""Turn a record of the host into the exact bytes that Evermuse takes, or name everything that is wrong with it.
+"""Convert a record of the host to the exact bytes that Evermuse accepts, or list everything that is wrong with it.
 
-The package must not use the database, the network or the clock, and loads pydantic only at the first validation.
+The package must not use the database, the network or the clock. It loads pydantic only at the first validation.
 Its interface is :class:`Record` with the types of its fields, :func:`validate`, :func:`make_identity` and
 :func:`translate`.
 """

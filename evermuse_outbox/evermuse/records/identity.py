@@ -1,4 +1,4 @@
-"""The identity of a record: Evermuse overwrites a record by a newer one of the same identity."""
+"""The identity of a record: if two records have the same one, Evermuse overwrites the first with the second."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from itertools import chain
 
 _UUID_7 = 0x7 << 76 | 0b10 << 62
 _UUID_7_MASK = 0xF << 76 | 0b11 << 62
-"""The bits of a UUID for its version and variant. MariaDB stores version 7 in the order of its text. It stores
-some values of version 8 in another order, and rejects values that are no UUID."""
+"""The bits of a UUID for its version (7) and its variant. MariaDB stores version 7 in the order of its text. It stores
+some values of version 8 in another order, and rejects values that are not a UUID."""
 
 
 def make_identity(
@@ -18,9 +18,9 @@ def make_identity(
 ) -> uuid.UUID:
     """Return the identity that all versions of one record share.
 
-    It is the minute of ``event_at``, readable (``20260301-0800-7…``), and a hash of all four arguments. The order
-    of ``vendor_ids`` does not matter. Source: OpenAPI document, ``_vendor_ids``. The workspace is included because
-    each workspace has records of its own.
+    The UUID starts with the minute of ``event_at`` in readable form (``20260301-0800-7…``). A hash of all four
+    arguments follows. The order of ``vendor_ids`` does not matter. Source of the three fields: OpenAPI document,
+    ``_vendor_ids``. The workspace is included because each workspace has its own records.
 
     The minute comes first so that records of the same time are neighbours in the database index. Only a small part
     of the index is then in use, however large it grows.
@@ -32,7 +32,7 @@ def make_identity(
         vendor_ids: the ``_vendor_ids``.
     """
     parts = (workspace, record_type, event_at, *chain.from_iterable(sorted(vendor_ids.items())))
-    # The length stands before each part, so that different ids never give the same text.
+    # The length is written before each part, so that different ids never give the same text.
     text = "".join([f"{len(part)}:{part}," for part in parts])
     minute = event_at[0:4] + event_at[5:7] + event_at[8:10] + event_at[11:13] + event_at[14:16]
     value = int(minute + blake2b(text.encode(), digest_size=10).hexdigest(), 16)

@@ -1,7 +1,8 @@
-"""Conversion of Python values to JSON, with a path and a reason for each value that JSON cannot hold.
+"""Conversion of Python values to JSON, with a path and a reason for each value that JSON cannot represent.
 
-The ``data`` of a record has any shape. There are two ways to the same JSON: ``is_plain`` and ``encode`` for values
-that already have JSON's types, and ``Normaliser`` for all others.
+The ``data`` of a record can have any shape. If all its values already have JSON's types, ``is_plain`` says so and
+``encode`` takes it unchanged. ``Normaliser`` converts all other data first. Without the first, faster way, enqueueing
+would need several times the CPU time. Both ways give the same JSON.
 """
 
 import re
@@ -26,9 +27,9 @@ ALLOWED_VALUES = (
     "naive time, timedelta, finite Decimal, UUID, enums of these"
 )
 ALLOWED_TEXT = "text without NUL characters and without lone surrogates"
-TOO_LONG_AN_INT = "An int of more digits than Python reads (sys.get_int_max_str_digits): write it as text."
+TOO_LONG_AN_INT = "An int of more digits than Python converts (sys.get_int_max_str_digits): write it as text."
 
-# Replaces a refused value, so that the items behind it keep their positions and the length stays.
+# Placeholder for a refused value. The items after it keep their positions, and a list keeps its length.
 REFUSED = object()
 
 _as_django_does = DjangoJSONEncoder().default
@@ -37,7 +38,9 @@ _ATOMS = frozenset({str, int, float, bool, type(None)})
 _MAPPING = frozenset({dict})
 _CONTAINERS = frozenset({dict, list, tuple})
 _TEXT_ONLY = frozenset({str})
-_MAX_WIDTH = 100_000  # containers on one level; beyond it, a value may contain itself, which Normaliser finds
+_MAX_WIDTH = (
+    100_000  # containers on one level; with more, a value may contain itself, which Normaliser detects
+)
 _MAX_CONTAINERS = limits.MAX_RECORD_BYTES // 2  # the smallest containers, [] and {}, take two bytes
 
 _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
@@ -45,11 +48,12 @@ _SIMPLE_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 
 
 def is_plain(data: Any) -> bool:
-    """Return whether ``data`` has only JSON's types, text keys and at most 100 levels, so that ``encode`` may take it.
+    """Return whether ``data`` has only JSON's types, text keys and at most 100 levels, so that ``encode`` can take it.
 
-    It does not look for lone surrogates, which ``encode`` rejects, or for what ``looks_plain`` rejects.
+    Lone surrogates, NUL characters, NaN and infinity are not detected here. ``encode`` rejects lone surrogates, and
+    ``looks_plain`` detects the others.
     """
-    # One step per level instead of one per value: the loops below run in C, which is faster for every shape.
+    # One step for each level, not for each value: the expressions below loop in C, which is faster.
     level = [data]
     for _ in range(limits.MAX_DEPTH):
         types = {*map(type, level)}
@@ -67,9 +71,9 @@ def is_plain(data: Any) -> bool:
 
 
 def encode(value: Any) -> bytes:
-    """Return a value from ``is_plain`` or ``Normaliser`` as compact JSON in UTF-8.
+    """Return a value as compact JSON in UTF-8; ``is_plain`` must be true for it, or ``Normaliser`` must have made it.
 
-    pydantic's core writes it four times as fast as the standard library.
+    pydantic's core writes JSON four times as fast as the standard library.
 
     Raises:
         ValueError: a text has a lone surrogate.
@@ -87,9 +91,9 @@ def _to_json() -> Callable[[Any], bytes]:
 def looks_plain(line: bytes) -> bool:
     """Return True if a line of JSON has no NUL character, NaN or infinity. ``encode`` does not reject them.
 
-    False means "perhaps", because text may contain these words. Then only ``Normaliser`` can decide.
+    False means that it may have one, because text can contain these words, too. Then only ``Normaliser`` can decide.
     """
-    # A search for one byte is much faster than for several, and most lines lack one of these bytes.
+    # Search for one byte first, because this is much faster than a search for several. Most lines lack this byte.
     return not (
         (b"\\" in line and b"\\u0000" in line)
         or (b"N" in line and b"NaN" in line)
@@ -98,7 +102,7 @@ def looks_plain(line: bytes) -> bool:
 
 
 def join_path(path: str, step: str | int) -> str:
-    """Return the path of an item: ``data.items``, ``data[2]``, or ``data['odd key']`` if the key is no simple name."""
+    """Return an item's path: ``data.items``, ``data[2]``, or ``data['odd key']`` if the key is not a simple name."""
     if isinstance(step, int):
         return f"{path}[{step}]"
     if _SIMPLE_KEY.fullmatch(step):
@@ -107,8 +111,8 @@ def join_path(path: str, step: str | int) -> str:
 
 
 Location: TypeAlias = "tuple[Location, str | int] | None"
-"""The place of a value: that of its container, and its key or index there. Paths are built from it only for errors,
-because a path for each value would take longer than the check."""
+"""The location of a value: the location of its container, and its key or index in it. A path is built from it only for
+an error, because building a path for each value would take longer than the check."""
 
 
 def _path(location: Location) -> str:
@@ -122,8 +126,8 @@ def _path(location: Location) -> str:
 class Normaliser:
     """Convert values to JSON's types, and collect in ``errors`` the values that have no form in JSON.
 
-    Subclasses of ``str``, ``int`` and ``float`` become that type. Lazy text is resolved, an enum gives its value, and
-    the types that ``DjangoJSONEncoder`` knows get the form that it gives them.
+    Subclasses of ``str``, ``int`` and ``float`` become that type. Lazy text is resolved, and an enum member becomes its
+    value. The types that ``DjangoJSONEncoder`` supports are converted as it converts them.
     """
 
     def __init__(self) -> None:
@@ -132,14 +136,14 @@ class Normaliser:
         self._container_count = 0
 
     def convert(self, value: Any, location: Location = None, depth: int = 0) -> Any:
-        """Return ``value`` in JSON's types, or ``REFUSED`` and one more error in ``errors``.
+        """Return ``value`` in JSON's types, or add an error to ``errors`` and return ``REFUSED``.
 
         Args:
             value: any object.
-            location: where it stands, for the path of an error.
+            location: its location in the record, for the path of an error.
             depth: the number of containers around it.
         """
-        kind = type(value)  # not value.__class__: a lazy object gives that of the object behind it
+        kind = type(value)  # not value.__class__, because a lazy object returns the class of its result
         if value is None or kind is bool:
             return value
         if kind is str and not _UNSENDABLE.search(value):
@@ -206,11 +210,9 @@ class Normaliser:
             self._open_containers.discard(id(value))
 
     def _give_up(self, value: Any, location: Location) -> Any:
-        # A list that holds another list twice, which holds another one twice, and so on, grows exponentially.
+        # A list that contains a second list twice, which contains a third one twice, and so on, grows exponentially.
         if self._container_count == _MAX_CONTAINERS + 1:
-            self._refuse(
-                location, type(value).__name__, "More lists and mappings than any record has room for."
-            )
+            self._refuse(location, type(value).__name__, "More lists and mappings than fit into a record.")
         return REFUSED
 
     def _convert_members(self, value: Any, location: Location, depth: int) -> Any:
@@ -256,11 +258,11 @@ def _suggest_conversion(value: Any) -> str:
     if issubclass(kind, bytes | bytearray | memoryview):
         return "decode it, or write it as base64."
     if issubclass(kind, set | frozenset):
-        return "a set has no order; make it a list, sorted(value)."
+        return "a set has no order; convert it with sorted(value)."
     if hasattr(kind, "_meta"):
-        return "pick the fields of the model that you mean, or use django.forms.models.model_to_dict."
+        return "select the fields of the model, or use django.forms.models.model_to_dict."
     if is_dataclass(kind):
         return "use dataclasses.asdict(value)."
     if hasattr(kind, "model_dump"):
         return "use value.model_dump()."
-    return "make it a list, list(value)." if hasattr(kind, "__iter__") else "turn it into text or a mapping."
+    return "use list(value)." if hasattr(kind, "__iter__") else "convert it to text or to a mapping."

@@ -1,4 +1,4 @@
-"""The Python types of a record. The limits of each field stand in ``schema.py``.
+"""The Python types of a record. The limits of each field are in ``schema.py``.
 
 Source of all names and values: OpenAPI document, IngestRecord and the schemas below it.
 """
@@ -49,7 +49,7 @@ class Participant(TypedDict):
 
 
 class Attachment(TypedDict):
-    """A file. Evermuse fetches it from ``vendor_url``, or it was uploaded before (``upload_intent_id``).
+    """A file. Evermuse downloads it from ``vendor_url``, or the host has uploaded it before (``upload_intent_id``).
 
     ``size`` is in bytes.
     """
@@ -84,10 +84,10 @@ class Pii(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """A record as a dataclass, so that editors and type checkers know its fields. ``validate`` checks the values.
+    """A record as a dataclass, so that editors and type checkers know its fields. ``enqueue`` checks the values.
 
     ``event_at`` is an aware datetime, or ISO 8601 text with ``Z`` or an offset. Give the project as ``project_id`` or
-    as ``project_ids``; it is sent in the form of the contract. None and empty sequences are not sent.
+    as ``project_ids``; it is sent in the form that the contract requires. None and empty sequences are not sent.
     """
 
     type: str
@@ -106,7 +106,7 @@ class Record:
     pii: Pii | None = None
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return the record under Evermuse's names (``_type`` … ``data``), without unset fields."""
+        """Return the record as a dict with Evermuse's field names (``_type`` … ``data``), without unset fields."""
         values = ((wire_name, getattr(self, name)) for name, wire_name in _WIRE_NAMES)
         return {wire_name: _as_json(value) for wire_name, value in values if not _is_unset(value)}
 
@@ -116,7 +116,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _is_unset(value: Any) -> bool:
-    # Only tuples and lists: an empty `data` or `vendor_ids` was given, and validate decides whether it is allowed.
+    # Only tuples and lists. An empty `data` or `vendor_ids` is set, and `validate` decides whether it is allowed.
     return value is None or (not value and type(value) in (tuple, list))
 
 

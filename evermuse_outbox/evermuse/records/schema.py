@@ -1,12 +1,12 @@
 """The record of Evermuse's OpenAPI document, as rules for pydantic's core.
 
-Import this module late: pydantic_core takes long to load, and only a process that validates needs it. The core alone
-loads in a quarter of the time of pydantic's classes. Maximum lengths of lists stand in ``limits.MAX_ITEMS``: the core
-would stop at a list that is too long and not report the errors inside it.
+Import this module inside functions: pydantic_core takes long to load, and only a process that validates needs it. The
+core alone loads in a quarter of the time of pydantic's classes. Maximum lengths of lists are not rules here but in
+``limits.MAX_ITEMS``, because the core would not report the errors inside a list that is too long.
 
 E-mail addresses and URIs are checked with regular expressions, because the libraries differ from the published
-formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, email-validator rejects ``ann@host``.
-With email-validator, ``validate`` also drops from 72,000 to 13,000 records per second of CPU time
+formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, and email-validator rejects ``ann@host``.
+With email-validator, ``validate`` would also check only 13,000 records per second of CPU time, not 72,000
 (``python -m benchmarks formats``).
 """
 
@@ -24,12 +24,12 @@ from . import record, timestamps
 from .json_values import ALLOWED_VALUES, join_path
 
 # Source: RFC 5321, section 4.1.2: a dot-string at a domain name. Quoted names and address literals ([192.0.2.1]) are
-# rejected. The participant's `id` takes any text, so such an address can stand there.
+# rejected. The participant's `id` takes any text, so a host can write such an address there.
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 EMAIL = rf"^{_ATEXT}(?:\.{_ATEXT})*@{_LABEL}(?:\.{_LABEL})*$"
 
-# Source: RFC 3986, appendix A: a URI, not a relative reference, with an authority or without.
+# Source: RFC 3986, appendix A: a URI with or without an authority, but not a relative reference.
 _HEX = r"%[0-9A-Fa-f]{2}"
 _REG = rf"(?:[A-Za-z0-9._~!$&'()*+,;=-]|{_HEX})"
 _PCHAR = rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|{_HEX})"
@@ -50,9 +50,9 @@ URI = rf"^[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|{_PATH})(?:\?(?:{_PCHAR}|[/?])
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A check of the core, and what it allows in words.
+    """A check of pydantic's core, and the values that it allows, in words.
 
-    ``members`` has the rules of the fields of a mapping. ``item`` is the rule of every other value inside.
+    ``members`` has the rules for the named fields of a mapping. ``item`` is the rule for all other values inside.
     """
 
     schema: core.CoreSchema
@@ -79,7 +79,14 @@ def text(max_length: int | None = None, *, min_length: int | None = None) -> Rul
 
 
 def matching(pattern: str, max_length: int, *, error: str, allowed: str) -> Rule:
-    """Return the rule for text of a format; ``error`` names the error in :data:`_MESSAGES`."""
+    """Return the rule for text that matches ``pattern``.
+
+    Args:
+        pattern: a regular expression.
+        max_length: the maximum number of characters.
+        error: the key of the error message in :data:`_MESSAGES`.
+        allowed: the allowed text, in words.
+    """
     form = core.custom_error_schema(
         core.str_schema(pattern=pattern), custom_error_type=error, custom_error_message=error
     )
@@ -88,20 +95,20 @@ def matching(pattern: str, max_length: int, *, error: str, allowed: str) -> Rule
 
 
 def one_of(values: tuple[str, ...]) -> Rule:
-    """Return the rule for one of a few words."""
+    """Return the rule for text that is one of ``values``."""
     return Rule(core.literal_schema(list(values)), ", ".join(values))
 
 
 def fraction() -> Rule:
     """Return the rule for a number from 0 to 1."""
     schema = core.float_schema(ge=0, le=1, allow_inf_nan=False, strict=True)
-    # The core's strict float also takes a Decimal. Everywhere else in a record, a Decimal becomes text.
+    # The core's strict float would also take a Decimal. Everywhere else in a record, a Decimal becomes text.
     number = core.is_instance_schema((int, float), cls_repr="number")
     return Rule(core.chain_schema([number, schema]), "a number from 0 to 1")
 
 
 def list_of(item: Rule, *, min_items: int | None = None, max_items: int | None = None) -> Rule:
-    """Return the rule for a list. ``max_items`` is only for the message: ``limits.MAX_ITEMS`` is checked elsewhere."""
+    """Return the rule for a list. ``max_items`` is only for the message; ``validation.py`` checks the maximum."""
     count = f"at least {min_items}" if min_items else f"at most {max_items:,}" if max_items else "any number"
     schema = core.list_schema(item.schema, min_length=min_items, strict=True)
     return Rule(schema, f"a list ({count}) of: {item.allowed}", item=item)
@@ -131,7 +138,7 @@ ATTACHMENT = closed(
     mime_type=text(256),
     sha1=text(128),
     md5=text(128),
-    vendor_url=matching(URI, limits.MAX_URL, error="uri", allowed="an absolute URI as RFC 3986 has it"),
+    vendor_url=matching(URI, limits.MAX_URL, error="uri", allowed="an absolute URI (RFC 3986)"),
     upload_intent_id=text(256),
 )
 
@@ -186,7 +193,7 @@ def checker(contract: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
 
 def field_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
-    """Return every error that the check finds in ``fields``."""
+    """Return every error that the check for ``contract`` finds in ``fields``."""
     try:
         checker(contract)(fields)
     except ValidationError as failure:
@@ -236,7 +243,7 @@ _LENGTHS = {"string_too_long": "Too many characters"}
 
 _MESSAGES = {
     "missing": "Required.",
-    "string_type": "Not text: write it as a string yourself, nothing is converted silently.",
+    "string_type": "Not text: write it as a string. Values are not converted automatically.",
     "string_too_short": "Empty.",
     "too_short": "Empty.",
     "list_type": "Not a list.",
@@ -249,5 +256,5 @@ _MESSAGES = {
     "less_than_equal": "Too large.",
     "finite_number": "Not a finite number.",
     "email": "Not an e-mail address.",
-    "uri": "Not an absolute URI: begin with https://, percent-encode what is special (urllib.parse.quote).",
+    "uri": "Not an absolute URI: begin with https://, and percent-encode special characters (urllib.parse.quote).",
 }

@@ -6,9 +6,9 @@ from typing import Any
 
 ALLOWED = "an aware datetime, or ISO 8601 text with Z or an offset, such as 2026-02-24T12:34:56Z"
 
-_NO_TIME = "A date is not a moment: add the time and its zone."
+_NO_TIME = "A date is not an exact time: add the time of day and its zone."
 
-# Stricter than datetime.fromisoformat, which takes more dialects with each Python version.
+# Stricter than datetime.fromisoformat, which takes more formats with each Python version.
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?)(Z|z|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
@@ -17,25 +17,25 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class InvalidTimestamp(ValueError):
-    """The value is no exact time; the message says why, and what to give instead."""
+    """The value is not an exact time; the message says why, and how to correct it."""
 
 
 def to_utc_timestamp(value: Any) -> str:
     """Return an aware datetime or ISO 8601 text as ``YYYY-MM-DDTHH:MM:SSZ``.
 
-    Fractions of a second are cut, not rounded. The published pages of Evermuse disagree on which of the two they do,
-    and whole seconds are the same for both.
+    Fractions of a second are cut, not rounded. One published page says that Evermuse cuts them, another says that it
+    rounds them. Whole seconds give the same result in both cases.
 
     Raises:
-        InvalidTimestamp: the value is no time, has no time zone, or is outside the years 1 to 9999 in UTC.
+        InvalidTimestamp: the value is not a time, has no time zone, or is outside the years 1 to 9999 in UTC.
     """
     time = _parse(value) if isinstance(value, str) else value
     if not isinstance(time, datetime):
-        raise InvalidTimestamp(_NO_TIME if isinstance(time, date) else "Not a moment.")
+        raise InvalidTimestamp(_NO_TIME if isinstance(time, date) else "Not a datetime and not text.")
     if time.utcoffset() is None:
         raise InvalidTimestamp(
-            "Naive, so it names no moment: make it aware with django.utils.timezone.make_aware(value), "
-            "or take datetime.now(UTC) from the start."
+            "Naive, so its zone is unknown: make it aware with django.utils.timezone.make_aware(value), "
+            "or create it with datetime.now(UTC)."
         )
     return _in_utc(time).isoformat(timespec="seconds") + "Z"
 
@@ -44,7 +44,7 @@ def _in_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC).replace(tzinfo=None)
     except OverflowError:
-        raise InvalidTimestamp("In UTC it falls outside the years 1 to 9999.") from None
+        raise InvalidTimestamp("In UTC, it is outside the years 1 to 9999.") from None
 
 
 def _parse(text: str) -> datetime:
@@ -54,7 +54,7 @@ def _parse(text: str) -> datetime:
     day, clock, zone = match.groups("")
     if not zone:
         raise InvalidTimestamp(
-            "Without a zone it names no moment: end it with Z or an offset such as +02:00."
+            "Without a zone, it is not an exact time: end it with Z or an offset such as +02:00."
         )
     return _read_iso(f"{day}T{clock}{zone.upper()}")
 
@@ -63,4 +63,4 @@ def _read_iso(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidTimestamp(f"No such moment ({error}).") from None
+        raise InvalidTimestamp(f"No such date or time ({error}).") from None

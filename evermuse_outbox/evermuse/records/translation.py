@@ -1,4 +1,8 @@
-"""Translation of a record's line to the other contract, for records that wait while the host changes ``CONTRACT``."""
+"""Translation of a stored record to the other contract, for records that wait while the host changes ``CONTRACT``.
+
+Without it, Evermuse would refuse every record that was enqueued under the earlier contract. A *line* is the JSON of one
+record, as ``validate`` returns it.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -30,17 +34,18 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def translate(line: str, *, to: str, default_nature: str = "evidence") -> str:
-    """Return a line in the form of another contract. The record keeps its identity.
+    """Return a line in the form of a contract. The record keeps its identity.
 
     The project field changes, and for ``"openapi"`` a missing ``_nature`` is added. All other fields keep their bytes.
 
     Args:
         line: a line from :func:`~.validation.validate`.
-        to: the contract, ``"reference"`` or ``"openapi"``. If the line has its form already, it is returned as it is.
-        default_nature: the ``_nature`` of a record without one.
+        to: the contract, ``"reference"`` or ``"openapi"``. A line that already has its form is returned unchanged.
+        default_nature: the ``_nature`` for a record without one.
 
     Raises:
-        Untranslatable: the contract has no form for the record, or ``validate`` did not write the line.
+        Untranslatable: the record has no form in the contract or becomes too large, or ``validate`` did not write the
+            line.
         ValueError: the contract or the nature is unknown.
     """
     if to not in CONTRACTS or default_nature not in NATURES:
@@ -62,7 +67,7 @@ def _to_reference(members: dict[str, str]) -> None:
     projects = json.loads(members.pop("_project_ids"))
     if len(projects) > 1:
         raise Untranslatable(
-            f'The contract "reference" has one project a record; _project_ids names {len(projects)}. {_REMEDY}'
+            f'The contract "reference" allows one project a record; _project_ids has {len(projects)}. {_REMEDY}'
         )
     members["_project_id"] = encode(projects[0]).decode()
 
@@ -74,7 +79,7 @@ def _to_openapi(members: dict[str, str], default_nature: str) -> None:
 
 
 def _members(line: str) -> dict[str, str]:
-    """Return the JSON text of each field. It is not decoded and encoded again, which could change a number."""
+    """Return the JSON text of each field. The text is not decoded and encoded again, because a number could change."""
     try:
         members = dict(_pairs(line))
     except (ValueError, IndexError):
@@ -101,7 +106,7 @@ def _write(members: dict[str, str]) -> str:
     size = len(line.encode())
     if size > limits.MAX_RECORD_BYTES:
         raise Untranslatable(
-            f"In the other form it takes {size:,} bytes, and {limits.MAX_RECORD_BYTES:,} is the most. "
+            f"In the other form, it has {size:,} bytes; at most {limits.MAX_RECORD_BYTES:,} are allowed. "
             "Keep CONTRACT as it was until it is sent, or discard it and enqueue it shortened."
         )
     return line

@@ -35,16 +35,16 @@ def test_a_time_becomes_utc_cut_to_the_second(value, timestamp):
     [
         (datetime(2026, 2, 24), "make_aware"),
         ("2026-02-24T12:34:56", "Without a zone"),
-        (date(2026, 2, 24), "date is not a moment"),
-        ("2026-02-24", "date is not a moment"),
-        ("2026-02-30T12:34:56Z", "No such moment"),
+        (date(2026, 2, 24), "date is not an exact time"),
+        ("2026-02-24", "date is not an exact time"),
+        ("2026-02-30T12:34:56Z", "No such date or time"),
         ("2026-02-24T24:00:00Z", "Not ISO 8601"),
         ("2026-02-24T12:34:56Z\n", "Not ISO 8601"),
         ("٢026-02-24T12:34:56Z", "Not ISO 8601"),
         ("yesterday", "Not ISO 8601"),
         ("0001-01-01T00:00:00+14:00", "outside the years"),
         (datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-2))), "outside the years"),
-        (1771936496, "Not a moment"),
+        (1771936496, "Not a datetime"),
     ],
 )
 def test_an_inexact_or_unreadable_time_is_rejected(value, words):
