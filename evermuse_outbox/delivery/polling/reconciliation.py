@@ -7,8 +7,10 @@ A listed batch matches if it was created during an unclear attempt of ours and h
 Its id must belong to no batch that we know. It is ours if it is the only match and no other batch of ours can own it.
 
 Otherwise the batch is sent again with the same key and bytes. A second copy harms no record, because newer versions
-wait until it is settled. A batch that is wrongly taken for accepted would be lost. If the listing cannot be read, the batch
-stays in doubt. The exception is an API key that may not read at all (403): then it is sent again.
+wait until it is settled. A batch that is wrongly taken for accepted would be lost.
+
+If the listing cannot be read, the batch stays in doubt. The exception is an API key that may not read at all (403):
+then the batch is sent again.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ MAX_CLOCK_SKEW = timedelta(minutes=2)
 """How far the clock of Evermuse may differ from ours if a batch is to be recognised by its time of creation."""
 
 MAX_PAGES = 20
-"""Maximum number of listing pages that are read for one batch. They show 2,000 batches, which take 200 seconds to send at
-the rate limit."""
+"""Maximum number of listing pages that are read for one batch. They show 2,000 batches, which take 200 seconds to send
+at the rate limit."""
 
 
 class ReconciliationDelayed(Exception):
