@@ -1,4 +1,4 @@
-"""What operators can know: why a row is in its state, and how many rows are in each state.
+"""Insight explains why a row is in its state, and counts the rows in each state.
 
 This package only reads. It changes no row and sends nothing. The ``explain_…`` functions return sentences for one row,
 :func:`collect_status` returns all figures of a database, and the other functions return single figures.

@@ -58,7 +58,7 @@ def count_batches(using: str) -> dict[str, int]:
 
 
 def oldest_unsent_seconds(using: str) -> float | None:
-    """Return the age in seconds of the oldest record that Evermuse has not accepted; None if there is none."""
+    """Return the age in seconds of the oldest open record that Evermuse has not accepted; None if there is none."""
     rows = OutboxRecord.rows.using(using)
     unsent = OutboxBatch.objects.using(using).open().exclude(state=BatchState.ACCEPTED)
     oldest = [

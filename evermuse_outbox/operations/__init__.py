@@ -1,6 +1,6 @@
 """Operations are what an operator may do to records by hand.
 
-This package must not send anything and must not ask Evermuse anything. What it makes pending, the next tick sends.
+This package must not make any request to Evermuse. What it makes pending, the workers send.
 Its public interface is ``retry_records`` with its result ``Retried``.
 """
 

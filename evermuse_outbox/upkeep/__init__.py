@@ -1,7 +1,7 @@
 """Upkeep runs once a second beside delivery: it takes over expired leases and deletes old rows, in bounded steps.
 
-This package must not send or poll, and delivery must not depend on it, except for batches of workers that died. Its
-public interface is :func:`maintain_all` with its parts :func:`rescue_batches`, :func:`purge_old_rows` and
+This package must not send or poll. Delivery works without it, but batches of workers that died would stay leased and
+the tables would grow forever. Its public interface is :func:`maintain_all` with its parts :func:`rescue_batches`, :func:`purge_old_rows` and
 :func:`forget_groups`, and the functions that read PostgreSQL's facts about the tables.
 """
 

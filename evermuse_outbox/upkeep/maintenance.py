@@ -29,9 +29,10 @@ def maintain_all(clock: Clock) -> None:
 
 
 def forget_groups(using: str, clock: Clock) -> int:
-    """Delete the rows of groups that are out of trouble; return how many.
+    """Delete the rows of groups that need no attention any more; return how many.
 
-    These are paused groups without pending records, and other groups without trouble for ``CLEARED_FOR``.
+    These are paused groups without pending records, and suspected or cleared groups whose ``since`` is longer ago than
+    ``CLEARED_FOR``. A suspected group that is still refused then begins a new count.
     """
     rows = OutboxGroup.objects.using(using)
     outdated = rows.exclude(state=GroupState.PAUSED).filter(since__lt=clock.now() - CLEARED_FOR)

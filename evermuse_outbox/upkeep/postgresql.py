@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.db import connections
 
+# The initial migration sets these storage parameters and gives the reason for each.
 VACUUM = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_threshold": "10000"}
 ANALYZE = {"autovacuum_analyze_scale_factor": "0.02", "autovacuum_analyze_threshold": "5000"}
 FAST_VACUUM = {"autovacuum_vacuum_cost_limit": "2000"}
@@ -23,10 +24,10 @@ STORAGE: dict[str, dict[str, str]] = {
     "OutboxWorkspace": ONE_ROW_PER_PAGE,
     "OutboxThrottle": ONE_ROW_PER_PAGE,
 }
-"""Model → storage parameters. The initial migration sets them and explains them."""
+"""Model → its storage parameters."""
 
 MIN_CHANGED_ROWS = 10_000
-"""A table with fewer changed rows needs no statistics: no query plan is bad there."""
+"""A table with fewer changed rows is not analyzed, because even a bad query plan is fast there."""
 
 TABLE_OPTIONS = """
     SELECT relname, coalesce(reloptions, '{}') FROM pg_class
@@ -100,10 +101,11 @@ def read_table_statistics(using: str) -> dict[str, dict[str, Any]]:
 
 
 def analyze_unknown_tables(using: str) -> list[str]:
-    """Run ANALYZE on tables that have no statistics or have doubled since; return their names.
+    """Run ANALYZE on tables whose statistics are missing or far out of date; return their names.
 
-    Autovacuum does it up to a minute later, or never if it is off. A backlog grows by a million rows in a minute. A
-    table is analyzed once a minute at most, and only if the database user may.
+    They are far out of date if twice as many rows have changed as the table had then. Autovacuum does it up to a minute
+    later, or never if it is off, and a backlog may grow by a million rows in a minute. A table is analyzed once a
+    minute at most, and only if the database user has the right to do it.
     """
     models = _models_by_table(using)
     rows = _fetch(using, UNKNOWN_TABLES, list(models), MIN_CHANGED_ROWS) if models else []

@@ -1,8 +1,8 @@
 """Purge: delete rows that ended before the retention, the oldest first, in small transactions.
 
-A run takes a short time; the next run continues where it ended. Rows that must stay are skipped: a batch with rejected
-records, and a version that an older unsent version needs. If they are many, they are examined again an hour later only,
-so a run does not read them each time.
+A run takes a short time; the next run continues where it ended. Rows that must stay are skipped. These are batches with
+rejected records, and each newer version that proves that an older, unsent version must not be sent. If many rows were
+skipped, they are examined again only an hour later, so that not every run reads them.
 
 No query here lets the planner choose between an index and the complete table, because it may have no statistics yet.
 Rows are found by their ids or read in the order of an index. What belongs to a row is found by a subquery with LIMIT,
@@ -38,7 +38,7 @@ from ..models import (
     is_null_unindexed,
 )
 
-FINISHED = (
+FINISHED = (  # batches in these states do not change any more
     BatchState.COMPLETE,
     BatchState.REFUSED,
     BatchState.SPLIT,
@@ -46,6 +46,7 @@ FINISHED = (
     BatchState.WITHDRAWN,
 )
 SET_ASIDE = (RecordState.SUPERSEDED, RecordState.DISCARDED)
+"""Final states of records that are never sent again."""
 
 RECORDS_PER_TRANSACTION = 1_000
 """Records that one transaction deletes: those of one full request, or of many small ones."""
@@ -61,10 +62,10 @@ REST_SHARE = 0.5
 """Pause before the next run, as a share of the duration of the last one."""
 
 MAX_RESCANNED = 500
-"""Skipped rows that every run may examine again, because so few cost next to nothing."""
+"""Number of skipped rows that every run may examine again, because so few cost nearly nothing."""
 
 RESCAN_INTERVAL = timedelta(hours=1)
-"""Time after which more skipped rows than that are examined again."""
+"""Time after which the skipped rows are examined again if there are more than ``MAX_RESCANNED``."""
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class PurgeProgress:
 class OldRecord(NamedTuple):
     """An old record and what decides whether it is deleted.
 
-    ``older_unsent`` is the id of an older version that needs this one, or None.
+    ``older_unsent`` is the id of an older version that must not be sent because of this one, or None.
     """
 
     pk: int
@@ -138,7 +139,7 @@ class OldRecord(NamedTuple):
 
     @property
     def is_deletable(self) -> bool:
-        """Whether the record is neither rejected nor needed."""
+        """Whether the record is not rejected, and no older version needs it as proof."""
         return self.older_unsent is None and self.closed_as != RecordState.REJECTED
 
 
@@ -158,7 +159,7 @@ class OldBatch(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """Number of records that it may have to delete."""
+        """Number of records that are deleted with the batch, at most."""
         return self.record_count if self.any_unrejected else 0
 
 
@@ -174,9 +175,8 @@ def purge_one_run(using: str, clock: Clock, retention_days: float, progress: Pur
     try:
         return purge_old_rows(using, clock, retention_days, seconds=RUN_SECONDS, progress=progress)
     except BaseException:
-        progress.cursors = defaultdict(
-            PurgeCursor
-        )  # a rollback may have kept rows that the cursors have passed
+        # A rollback may have kept rows that the cursors have passed.
+        progress.cursors = defaultdict(PurgeCursor)
         raise
     finally:
         progress.end_run(started, clock.monotonic())
@@ -191,8 +191,9 @@ def purge_old_rows(
 ) -> int:
     """Delete rows that ended before the retention; return how many records.
 
-    Delivered, superseded and discarded records are deleted, and batches without records. Rejected records stay until an
-    operator retries or discards them. After ``seconds`` no further transaction begins, but every kind of row gets one.
+    Delivered, superseded and discarded records are deleted, and batches without records. For a superseded or discarded
+    record without a batch, the time of enqueueing counts, because the time of its end is not stored. Rejected records
+    stay until an operator retries or discards them. After ``seconds`` no further transaction begins, but every kind of row gets one.
     """
     progress = progress or PurgeProgress()
     before = clock.now() - timedelta(days=retention_days)
@@ -317,8 +318,8 @@ def _purge_set_aside(
 
 
 def _read_set_aside(using: str, cursor: PurgeCursor, state: str) -> list[tuple[int, datetime, int | None]]:
-    # A range instead of an equality: with "closed_as = state" the primary key would give the same order, and a planner
-    # might read past everything that is not set aside.
+    # A range instead of an equality: with "closed_as = state", the primary key would give the same order. A planner
+    # might then use it and read all rows of other states, too.
     rows = OutboxRecord.rows.using(using).filter(closed_as__gte=state, closed_as__lte=state)
     rest = rows.filter(pk__gt=cursor.after or 0).order_by("closed_as", "pk")
     return list(rest.values_list("pk", "enqueued_at", "batch_id")[:RECORDS_PER_TRANSACTION])
@@ -374,7 +375,7 @@ def _delete_records(using: str, records: Iterable[OldRecord]) -> int:
     """Delete the deletable records with their rejections; return how many records."""
     pks = [record.pk for record in records if record.is_deletable]
     if pks:
-        # At worst one scan of all rejections; a look-up for each record could be a thousand.
+        # At worst, this reads all rejections once. A look-up for each record could read them a thousand times.
         _raw_delete(OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks)))
         _raw_delete(OutboxRecord.rows.using(using).filter(by_id(pks)))
     return len(pks)

@@ -1,4 +1,7 @@
-"""Rescue batches with an expired lease: their worker may have sent them, so they are in doubt."""
+"""Rescue batches with an expired lease: their worker may have sent them, so they are in doubt.
+
+A worker that dies cannot end its lease. Without the rescue, its batch would never be sent again.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ..models import OutboxAttempt, OutboxBatch
 
 logger = logging.getLogger(__name__)
 
-MESSAGE = "the worker that held the lease did not come back"
+MESSAGE = "the lease expired before its worker reported a result"
 
 
 def rescue_batches(using: str, clock: Clock, limit: int = 100) -> int:
@@ -28,12 +31,14 @@ def rescue_batches(using: str, clock: Clock, limit: int = 100) -> int:
                 _save_lost_attempt(using, batch, leased_at)
                 count += 1
     if count:
-        logger.warning("%d batches rescued from workers that did not come back", count)
+        logger.warning(
+            "%d batches were rescued: their leases expired before the workers reported a result", count
+        )
     return count
 
 
 def _save_lost_attempt(using: str, batch: OutboxBatch, leased_at: datetime) -> None:
-    """Log the attempt that nothing else is known of. It began when the batch was leased, or later."""
+    """Log the attempt of the lost worker. It is only known that it began when the batch was leased, or later."""
     OutboxAttempt(
         batch=batch,
         workspace=batch.workspace,
