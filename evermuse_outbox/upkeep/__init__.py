@@ -1,8 +1,8 @@
 """Upkeep runs once a second beside delivery: it takes over expired leases and deletes old rows, in bounded steps.
 
 This package must not send or poll. Delivery works without it, but batches of workers that died would stay leased and
-the tables would grow forever. Its public interface is :func:`maintain_all` with its parts :func:`rescue_batches`, :func:`purge_old_rows` and
-:func:`forget_groups`, and the functions that read PostgreSQL's facts about the tables.
+the tables would grow forever. Its public interface is :func:`maintain_all` with its parts :func:`rescue_batches`,
+:func:`purge_old_rows` and :func:`forget_groups`, and the functions that read PostgreSQL's facts about the tables.
 """
 
 from .maintenance import forget_groups, maintain_all

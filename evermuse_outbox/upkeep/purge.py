@@ -193,7 +193,9 @@ def purge_old_rows(
 
     Delivered, superseded and discarded records are deleted, and batches without records. For a superseded or discarded
     record without a batch, the time of enqueueing counts, because the time of its end is not stored. Rejected records
-    stay until an operator retries or discards them. After ``seconds`` no further transaction begins, but every kind of row gets one.
+    stay until an operator retries or discards them.
+
+    After ``seconds``, no further transaction begins, except that each kind of row gets at least one.
     """
     progress = progress or PurgeProgress()
     before = clock.now() - timedelta(days=retention_days)
