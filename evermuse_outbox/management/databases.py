@@ -21,6 +21,6 @@ def add_database(parser: ArgumentParser) -> None:
 
 
 def databases_of(options: Mapping[str, Any]) -> Sequence[str]:
-    """Return the database aliases that the options select."""
+    """Return the database aliases that the options select: the given one, or all in the setting ``DATABASES``."""
     alias = options["database"]
     return [alias] if alias else get_settings().databases

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFo
 
 
 class _KeepLineBreaks(DjangoHelpFormatter):
-    """Django's help format, except that texts with line breaks, such as the examples, are not wrapped."""
+    """Django's help formatter, except that it does not wrap texts with line breaks, such as the examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" not in text:

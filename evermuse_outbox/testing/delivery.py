@@ -23,10 +23,10 @@ ROUND = timedelta(seconds=400)
 """Time by which the clock advances in each round: more than the default ``BACKOFF_CAP``, so all retries are due."""
 
 RELAY_SECONDS = 3_600
-"""Time limit of the relay in each round; it ends earlier, when nothing is due."""
+"""Time limit of the relay in each round, in seconds. It ends earlier if nothing is due."""
 
 POLL_SECONDS = 1
-"""Time limit of polling in each round."""
+"""Time limit of polling in each round, in seconds."""
 
 
 class Server(Protocol):
@@ -66,8 +66,12 @@ def local_evermuse(workspace: str = DEFAULT_WORKSPACE, **options: Any) -> Sandbo
     Use it as a context manager. It needs the extra ``evermuse-outbox[sandbox]``.
 
     Args:
-        workspace: Name of the workspace with the contract to use.
+        workspace: Name of the workspace in the settings. The sandbox applies its contract.
         options: Arguments of :class:`~evermuse_outbox.sandbox.Sandbox` that replace these defaults.
+
+    Raises:
+        ImproperlyConfigured: The settings have no such workspace.
+        SandboxUnavailable: The extra is not installed.
     """
     from ..sandbox import Sandbox
 
@@ -97,18 +101,22 @@ def deliver(
 ) -> int:
     """Send and poll everything in the outbox now, without workers.
 
-    No record lingers, and no time passes: the clock advances for each round, so later retries and polls are due.
-    There is no rate limit, so the server must not have one; that of :func:`local_evermuse` has none.
+    This runs in rounds and never sleeps. ``LINGER`` is ignored, and a simulated clock advances by 400 seconds in each
+    round, so the next retries and polls are due at once. Requests are sent without a rate limit, so the server must not
+    have one. The sandbox of :func:`local_evermuse` has none.
 
     Args:
         sandbox: The server to send to.
         using: Database alias.
         workspace: Name of the workspace.
         api_key: Key that the server accepts.
-        rounds: Maximum number of rounds.
+        rounds: Maximum number of rounds. After it, records may be left.
 
     Returns:
         The number of requests that sent a batch.
+
+    Raises:
+        ImproperlyConfigured: The settings have no such workspace.
     """
     clock, sent = _AdvancingClock(), 0
     context = _context_for(sandbox.url, using, workspace, api_key, clock)

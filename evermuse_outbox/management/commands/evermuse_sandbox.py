@@ -28,7 +28,7 @@ examples:
   manage.py evermuse_sandbox --contract openapi --batch-seconds 10
       Apply the stricter contract. A batch takes 10 seconds to complete.
   manage.py evermuse_sandbox --fail 20
-      Let 20 % of the requests meet an error, a 429 or a closed connection.
+      Answer 20 % of the requests with an error, or close their connections.
 
 try it:
   curl -X POST http://127.0.0.1:8787/api/v1/ingest -H 'x-api-key: em_sk_sandbox' \\
@@ -39,7 +39,12 @@ try it:
 """
 
 KEY_PREFIX = "em_sk_"
+"""Start of every API key of Evermuse, which is not secret. Source: OpenAPI document, security scheme IngestApiKey."""
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+SIGNAL_CHECK_INTERVAL = 0.5
+"""Seconds between two checks whether a signal has arrived."""
 
 
 class Command(CommandWithExamples):
@@ -61,9 +66,8 @@ class Command(CommandWithExamples):
         sandbox = self._create_sandbox(options)
         with stop_event() as stopped, running(sandbox):
             self._greet(sandbox, options)
-            while not stopped.wait(
-                0.5
-            ):  # with a timeout: on some platforms no signal interrupts an endless wait
+            # With a timeout, because on some platforms no signal interrupts an endless wait.
+            while not stopped.wait(SIGNAL_CHECK_INTERVAL):
                 pass
         self._write_line(summarise(sandbox))
 
@@ -95,7 +99,7 @@ class Command(CommandWithExamples):
         self._write_line(format_arrival(arrival))
 
     def _write_line(self, text: str) -> None:
-        with self._write_lock:  # each connection has a thread
+        with self._write_lock:  # because each connection has a thread, and lines must not mix
             self.stdout.write(text)
             self.stdout.flush()
 
@@ -174,17 +178,21 @@ def positive_integer(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Parse a duration in seconds, up to a day, from the command line."""
+    """Parse a duration of 0 to 86,400 seconds (a day) from the command line."""
     return parse_number(text, 0, 86_400)
 
 
 def percentage(text: str) -> float:
-    """Parse a percentage from the command line."""
+    """Parse a percentage from 0 to 100 from the command line."""
     return parse_number(text, 0, 100)
 
 
 def parse_number(text: str, low: float, high: float) -> float:
-    """Parse a number between two bounds from the command line."""
+    """Parse a number from ``low`` to ``high`` from the command line.
+
+    Raises:
+        ArgumentTypeError: The text is not such a number.
+    """
     try:
         number = float(text)
     except ValueError:
@@ -232,7 +240,7 @@ def running(sandbox: Sandbox) -> Iterator[None]:
 
 
 def format_arrival(arrival: Arrival) -> str:
-    """Return the line for a request: time, method, path, content, result, and API key if it is not the default."""
+    """Return the line for a request: local time, method, path, content, result, and the API key unless default."""
     time_of_day = time.strftime("%H:%M:%S", time.localtime(arrival.at))
     request = f"{arrival.method:<4} {make_printable(arrival.path)}"
     parts = [time_of_day, request, *describe_content(arrival), describe_result(arrival)]
@@ -263,7 +271,7 @@ def describe_result(arrival: Arrival) -> str:
 
 
 def mask_key(key: str) -> str:
-    """Return the first characters of an API key. The default key is not secret, so it is returned unchanged."""
+    """Return the first characters of an API key, at most half of it. The default key is not secret and stays."""
     if key == DEFAULT_KEY:
         return key
     shown = len(KEY_PREFIX) + 2 if key.startswith(KEY_PREFIX) else 2
@@ -276,7 +284,7 @@ def make_printable(text: str) -> str:
 
 
 def summarise(sandbox: Sandbox) -> str:
-    """Return the totals of a run."""
+    """Return the totals of a run as text."""
     arrivals = sandbox.arrivals
     statuses = Counter(str(arrival.status or "dropped") for arrival in arrivals)
     responses = ", ".join(f"{status} × {count:,}" for status, count in sorted(statuses.items()))

@@ -15,7 +15,7 @@ from ...insight import count_records, count_unfinished, paused_groups, workspace
 from .. import CommandWithExamples, add_database, databases_of
 
 CHECK_INTERVAL = 0.5
-"""Seconds between two queries."""
+"""Seconds between two counts of the records that are left."""
 
 
 class Command(CommandWithExamples):
@@ -72,7 +72,7 @@ def _update_bar(bar: tqdm[Any], left: dict[str, int]) -> None:
 
 
 def _describe_rest(databases: Sequence[str], left: dict[str, int], timeout: float) -> str:
-    """Return what is left after the timeout, and what blocks it."""
+    """Return an error message: what is left after ``timeout`` seconds, and what blocks it."""
     reasons = _find_reasons(databases)
     why = (
         f"Blocked: {'; '.join(reason.removesuffix('.') for reason in reasons)}."
@@ -86,7 +86,7 @@ def _describe_rest(databases: Sequence[str], left: dict[str, int], timeout: floa
 
 
 def _find_reasons(databases: Sequence[str]) -> list[str]:
-    """Return why workspaces and groups do not send."""
+    """Return a text for each workspace and each group that does not send, with the reason."""
     reasons = []
     for using in databases:
         for name, workspace in workspace_states(using).items():
@@ -102,6 +102,6 @@ def _records_in(left: dict[str, int]) -> int:
 
 
 def _add_up(count: Callable[[str], dict[str, int]], databases: Sequence[str]) -> dict[str, int]:
-    """Return the sums of the counts of all databases."""
+    """Return for each name the sum of its counts in all databases."""
     counts = [count(using) for using in databases]
     return {name: sum(in_database[name] for in_database in counts) for name in counts[0]}

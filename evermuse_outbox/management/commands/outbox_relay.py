@@ -29,13 +29,14 @@ from .. import CommandWithExamples
 logger = logging.getLogger(__name__)
 
 IDLE_PAUSE = 0.2
-"""Seconds until a thread looks for work again if it found none."""
+"""Seconds until a thread looks for work again after it found none."""
 
 ERROR_PAUSE = 1.0
 """Seconds until a thread tries again after an error."""
 
 RUN_SECONDS = 5.0
-"""Seconds of one run of a step. After a signal, the command waits for the runs and for the requests under way."""
+"""Seconds after which one run of a thread's function starts nothing new. After a signal, the command waits for these
+runs and for the requests under way."""
 
 SIGNAL_CHECK_INTERVAL = 0.1
 """Seconds between two checks whether a signal has arrived."""
@@ -68,7 +69,8 @@ class Command(CommandWithExamples):
         self.stdout.write(f"Relaying for {', '.join(get_settings().workspaces)}. Press Ctrl-C to stop.")
         self.stdout.flush()
         while not stop.is_set():
-            # Not stop.wait(): it holds a lock that the signal handler, which runs in this thread, needs.
+            # Not stop.wait(), because it takes a lock for a moment. The signal handler runs in this thread and takes
+            # the same lock in stop.set(), so both could block forever.
             time.sleep(SIGNAL_CHECK_INTERVAL)
         for thread in threads:
             thread.join()
@@ -79,7 +81,7 @@ class Command(CommandWithExamples):
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
         for using, name in queue_keys():
             steps.append((f"poll {name}", partial(_run, poll, using, name), IDLE_PAUSE))
-            # Two relays, because each waits for its last answers before it returns; the other sends meanwhile.
+            # Two relays, because each waits for its last answers before it returns. The other one sends meanwhile.
             for number in (1, 2):
                 relay = partial(_run, relay_with_pool, using, name)
                 steps.append((f"relay {number} of {name}", relay, IDLE_PAUSE))
@@ -96,7 +98,13 @@ def _maintain() -> int:
 
 
 def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> None:
-    """Run a step again and again until ``stop`` is set; after an error, with new database connections."""
+    """Run ``step`` again and again until ``stop`` is set. After an error, continue with new database connections.
+
+    Args:
+        stop: Event that ends the loop.
+        step: Function that does one run and returns the number of batches that it handled.
+        pause: Seconds to wait after a run that handled none.
+    """
     while not stop.is_set():
         try:
             count = step()
@@ -106,7 +114,7 @@ def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> Non
             )
             count = _recover(stop)
         except Exception:
-            # If the thread ended here, its step would not run again until a restart of the process.
+            # If the error ended the thread, this step would not run again until the process is restarted.
             logger.exception("%s failed and will be tried again", threading.current_thread().name)
             count = _recover(stop)
         if not count:
@@ -115,7 +123,7 @@ def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> Non
 
 
 def _recover(stop: threading.Event) -> int:
-    """Close the database connections of this thread and pause; return 0, the number of batches handled."""
+    """Close the database connections of this thread and pause. Return 0, the number of batches handled."""
     close_thread_connections()
     stop.wait(ERROR_PAUSE)
     return 0

@@ -88,7 +88,7 @@ class Command(CommandWithExamples):
 
 
 def _describe_workspace(workspace: dict[str, Any]) -> str:
-    """Return "active", or for instance "paused until … because: …"."""
+    """Return the state of a workspace in words: "active", or for instance "paused until … because: …"."""
     state = WorkspaceState(workspace["state"]).label
     if "reason" not in workspace:
         return str(state)
