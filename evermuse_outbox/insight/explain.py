@@ -59,7 +59,7 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.COMPLETE:
             return _explain_complete(batch)
         case BatchState.REFUSED:
-            return f"Evermuse refused all its records. {batch.message}".strip()
+            return f"Evermuse refused it. {batch.message}".strip()
         case BatchState.SPLIT:
             parts = _parts_of(batch) or "no other batch"
             return f"Evermuse refused it. The records that were not rejected are in {parts}. {batch.message}".strip()

@@ -193,9 +193,9 @@ def test_complete_with_and_without_attachments(alias):
 
 
 def test_refused(alias):
-    assert explain_batch(batch_in(alias, BatchState.REFUSED)) == "Evermuse refused all its records."
+    assert explain_batch(batch_in(alias, BatchState.REFUSED)) == "Evermuse refused it."
     batch = batch_in(alias, BatchState.REFUSED, message="400: bad data")
-    assert explain_batch(batch) == "Evermuse refused all its records. 400: bad data"
+    assert explain_batch(batch) == "Evermuse refused it. 400: bad data"
 
 
 @pytest.mark.parametrize(
