@@ -2,8 +2,8 @@
 
 ``transitions`` explains what *fenced* means. This package must not call Evermuse, decide what an answer means, or read
 a setting. Callers pass times in; only the throttle reads a clock, the database's.
-Its public interface is the models and their states, and the query hints for queries that other packages build;
-``models.insert`` is the way for new records.
+Its public interface is the models and their states, and the query hints for queries that other packages build. New
+records are inserted by ``models.insert``.
 """
 
 from .attempt import OutboxAttempt

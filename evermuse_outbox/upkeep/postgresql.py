@@ -104,7 +104,7 @@ def analyze_unknown_tables(using: str) -> list[str]:
     """Run ANALYZE on tables whose statistics are missing or far out of date; return their names.
 
     They are far out of date if twice as many rows have changed as the table had then. Autovacuum does it up to a minute
-    later, or never if it is off, and a backlog may grow by a million rows in a minute. A table is analyzed once a
+    later, or never if it is off. In a minute, a backlog may grow by a million rows. A table is analyzed once a
     minute at most, and only if the database user has the right to do it.
     """
     models = _models_by_table(using)

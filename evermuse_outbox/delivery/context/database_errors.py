@@ -1,7 +1,9 @@
 """Classify a database error as transient or not. Pure.
 
-Django wraps the error of the driver, and the driver's error carries the code: a SQLSTATE for PostgreSQL, a number for
-MariaDB and MySQL, a name for SQLite.
+Django wraps the error of the driver, and the driver's error has a code. It is a SQLSTATE for PostgreSQL, a number for
+MariaDB and MySQL, and a name for SQLite.
+
+Without the classification, an outage of the database would look like a defect of the statement, and a run would fail.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 * If the answer names bad records, they are rejected and the others go on together. Evermuse lists 20 errors at most,
   so E errors need E / 20 requests.
-* If the answer names no record, the batch becomes *isolating*: its records stay in it, and one part after the other is
-  sealed and sent in a batch of its own, as ``group_testing`` says, until no record is left.
+* If the answer names no record, the batch becomes *isolating* and keeps its records. One part after the other is sealed
+  and sent in a batch of its own, until no record is left. ``group_testing`` chooses the parts.
 
 No record is rejected on a guess. A record that was not named is rejected only if it is refused alone.
 """

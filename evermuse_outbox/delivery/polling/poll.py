@@ -1,7 +1,7 @@
 """Poll accepted batches: one read of a listing page covers up to a hundred of them.
 
-The path of a poll: claim the right to read → choose a batch → acquire a permit → GET its listing page → apply the
-statuses → plan the next read. A batch that the listing does not show is polled alone.
+A poll takes these steps: claim the read → choose a batch → acquire a permit → GET its listing page → apply the statuses
+→ plan the next read. A batch that the listing does not show is polled alone.
 """
 
 from __future__ import annotations

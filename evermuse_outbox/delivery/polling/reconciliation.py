@@ -120,8 +120,8 @@ def _accept_only_match(
 def _has_other_owner(context: DeliveryContext, batch: OutboxBatch, status: Status) -> bool:
     """Return whether another batch of ours could own the listed one.
 
-    That is a batch with the same type and number of records which is in flight, has just got this id, or had an
-    unclear attempt at that time. Its present state does not matter: a resend after its key was forgotten leaves a copy
+    Such a batch has the same type and number of records. It is being sent now, has this id, or had an unclear attempt
+    at that time. Its present state does not matter: a resend after its key was forgotten leaves a copy
     at Evermuse without an owner. If batches of that time may have been purged, the answer is also True.
     """
     now = context.clock.now()  # aware or naive, as USE_TZ has it

@@ -35,8 +35,8 @@ REST_SECONDS = 2.0
 sealed. Its records are locked, or blocked by an earlier version in flight (``sealing/versions.py``)."""
 
 COUNTED_REQUESTS = 4
-"""Full requests up to which a group is counted. With as many, a group is assumed to fill all slots of a run queue,
-because counting all its records would cost more than a wrong assumption."""
+"""Full requests up to which a group is counted. A group with as many is assumed to fill all slots of a run queue.
+Counting all its records would cost more than a wrong assumption."""
 
 
 class FullRequest(NamedTuple):
