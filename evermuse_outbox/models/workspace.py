@@ -1,4 +1,7 @@
-"""Workspaces: whether an API key may be used, and the row lock that serialises sealing."""
+"""Workspaces: whether an API key may be used, and the row lock that serialises sealing.
+
+``delivery/gates/workspace_breaker.py`` explains the circuit breaker, and ``delivery/sealing/lock.py`` the lock.
+"""
 
 from __future__ import annotations
 
@@ -106,10 +109,8 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
         """Change any state → active, unless a ``retryAfter`` is not over.
 
-        Return 1 if the workspace was blocked, else 0.
-
         ``sent`` means that a batch was sent, which also resets the count of failures. After failed sends, only a
-        successful send closes the circuit breaker.
+        successful send closes the circuit breaker. Return 1 if the row was changed, else 0.
         """
         blocked = self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
         # A SELECT first: on MariaDB, an UPDATE that changes nothing still waits for the sealing lock.

@@ -1,7 +1,9 @@
 """Run short transactions again when the database reports a transient error.
 
+Without it, each deadlock or restart of the database would end a run, and an answer of Evermuse could be lost.
+
 No lock is held between two attempts: a failed step has been rolled back before the pause. If the caller has opened a
-transaction, the step runs only once, because then the whole transaction must be repeated.
+transaction, the step runs only once, because then the complete transaction must be repeated.
 """
 
 from __future__ import annotations
@@ -79,6 +81,8 @@ def isolate_database_errors(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Attempts:
+    """How often, and until which time of the monotonic clock, a step may be repeated."""
+
     using: str
     clock: Clock
     deadline: float

@@ -53,7 +53,7 @@ class Suspicion(Enum):
     """Whether a group is at fault, after another refusal."""
 
     NONE = auto()
-    """The refused records are at fault."""
+    """The group is not at fault, as far as is known."""
     SUSPECTED = auto()
     """The group may be at fault, so the next request tries a single record."""
     PAUSED = auto()
@@ -162,6 +162,7 @@ def _save_count(
 
 
 def _pause(context: DeliveryContext, row: OutboxGroup, error: str) -> None:
+    """Pause the group. Records of its unsent batches, and those rejected since its first refusal, become pending."""
     message = "; ".join(error.splitlines())
     reason = f"{row.batches} batches in a row were refused with the same error, and no record was accepted: {message}"
     advice = describe_likely_cause(error, row.contract)

@@ -109,6 +109,7 @@ def resume_workspace(context: DeliveryContext, *, by_send: bool) -> None:
 
 
 def _check(context: DeliveryContext) -> Circuit:
+    """Read the state of the circuit. Claim the probe if the circuit is half-open."""
     row = _rows(context).ensure_row(context.workspace_name)
     if row.blocked_until and row.blocked_until > context.clock.now():
         return Circuit(CircuitState.OPEN)

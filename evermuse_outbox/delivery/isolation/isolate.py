@@ -174,6 +174,7 @@ def _send_rest_on(
 def _reseal_in_new_contract(
     context: DeliveryContext, sealed: SealedBatch, parent: OutboxBatch | None
 ) -> None:
+    """Send all records again in the workspace's present contract, without a rejection."""
     if parent is None:
         _split(context, sealed.batch, [sealed.members])
         return

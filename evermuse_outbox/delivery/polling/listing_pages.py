@@ -1,7 +1,7 @@
 """Listing pages: the polled batches that one page of ``GET /batches`` covers.
 
 The guarantee "close to the limit" needs them: one read covers a hundred batches, also if they are far from the newest.
-The alternative is one cursor for all batches, which passes over the whole listing. If Evermuse takes 60 s, it costs
+The alternative is one cursor that moves over the complete listing. If Evermuse takes 60 s, it costs
 1.13 requests per batch instead of 1.05. The end of a batch is then known 9 s late on average instead of 3 s.
 
 The listing starts with the newest batches. Each page has up to a hundred of them and the cursor of the next page.
@@ -38,7 +38,7 @@ ROWS_PER_UPDATE = 500
 
 @dataclass(frozen=True, slots=True)
 class PolledBatch:
-    """The columns of a polled batch that decide about its page. ``accepted_at`` is never empty."""
+    """The columns of a polled batch that decide on which page it is expected. ``accepted_at`` is never empty."""
 
     pk: int
     remote_id: str

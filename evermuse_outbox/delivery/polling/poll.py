@@ -53,6 +53,7 @@ def has_due_poll(context: DeliveryContext) -> bool:
 
 
 def _read_and_apply(context: DeliveryContext, run: ReadRun, batch: OutboxBatch) -> int:
+    """Read the batch with its listing page, or alone if no other polled batch is on it. Return how many were due."""
     page = ListingPage.load(context, batch.listing_cursor)
     if page.cursor is None or len(page.batches) <= 1:
         return int(_read_alone(context, run, batch))

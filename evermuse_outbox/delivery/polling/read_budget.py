@@ -25,10 +25,10 @@ MIN_BUSY_INTERVAL, MAX_BUSY_INTERVAL = 1.0, 60.0
 """Seconds between two reads while records wait to be sent: bounds for very high and very low rate limits."""
 
 FRUITLESS_INTERVAL = 1.0
-"""Seconds until the next read after one that reported nothing, while nothing waits to be sent."""
+"""Seconds until the next read after a read that reported no batch, while nothing waits to be sent."""
 
 FEW_POLLED_BATCHES = 25
-"""With fewer polled batches than this, reads are rare anyway. They need no budget if a permit is free at once."""
+"""With fewer polled batches than this, reads are rare. They need no budget if a permit is free at once."""
 
 
 @dataclass(slots=True)
@@ -85,6 +85,7 @@ def has_polled_batches(context: DeliveryContext, minimum: int) -> bool:
 
 
 def _is_busy(context: DeliveryContext) -> bool:
+    """Return whether a read now would take a permit that a send could use."""
     if not has_work(context):
         return False
     return context.throttle.wait() > 0 or has_polled_batches(context, FEW_POLLED_BATCHES)

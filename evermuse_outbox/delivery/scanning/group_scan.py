@@ -1,7 +1,7 @@
 """The group scan: find the groups with pending records, the age of each, and those that fill a request.
 
-A scan takes one step through the index of pending records for each group, however many records are pending. A query
-that groups all pending records would grow with the backlog.
+A scan takes one step through the index of pending records for each group, however many records are pending. The cost of
+a query with GROUP BY would grow with the backlog.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pack: select the pending records that go into one request. Pure: no database, no clock."""
+"""Pack: select the pending records that go into one request. Pure: no database, no clock.
+
+The rate limit is on requests, so each one takes as many records as fit.
+"""
 
 from __future__ import annotations
 

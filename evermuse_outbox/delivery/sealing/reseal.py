@@ -45,7 +45,7 @@ def reseal_parts(
 
 
 def reseal_part(context: DeliveryContext, records: list[PendingRecord], parent: OutboxBatch) -> None:
-    """Seal the first of these records of ``parent`` in a new batch, as many as one request takes."""
+    """Seal records of ``parent`` in one new batch: all of them, or the first half, quarter and so on that fits."""
     limits, body = request_limits(context), body_format(context)
     while len(pack(records, limits, body)) < len(records):
         records = records[: len(records) // 2]

@@ -67,6 +67,7 @@ def seal_first(
 
 
 def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group) -> SealedBatch | None:
+    """Seal and lease a batch of the group, or return None if none of its records can be sent now."""
     request = request_limits(context)
     waiting = pending_records(context, group, queue.resume_points.get(group))
     read: list[PendingRecord] = []

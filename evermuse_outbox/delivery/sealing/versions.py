@@ -76,6 +76,7 @@ def _sole_versions(context: DeliveryContext, records: Sequence[Record]) -> set[i
 
 
 def _select_of_several(context: DeliveryContext, records: Sequence[R]) -> list[R]:
+    """Supersede older versions among records with other versions; return those that are not blocked."""
     versions = _other_versions(context, records)
     newest = _supersede(context, records, versions)
     open_batches = _open_batches(context, {versions[record.pk].older_batch for record in newest})
@@ -89,6 +90,7 @@ def _other_versions(context: DeliveryContext, records: Sequence[Record]) -> dict
 
 
 def _supersede(context: DeliveryContext, records: Sequence[R], versions: dict[int, OtherVersions]) -> list[R]:
+    """Supersede the records with a newer version in ``versions``, and return the others."""
     newer_by_pk = {pk: version.newer for pk, version in versions.items() if version.newer}
     OutboxRecord.rows.using(context.using).supersede(newer_by_pk)
     return [record for record in records if record.pk in versions and record.pk not in newer_by_pk]
