@@ -27,7 +27,7 @@ class ResumeAdmin(ReadOnlyAdmin):
     """Whether resuming deletes the row, so that its page no longer exists."""
 
     def resume_row(self, using: str, row: Any) -> bool:
-        """Make the row active again; return False if it was active already."""
+        """Make the row active again. Return False if nothing changed: it is active already, or must stay blocked."""
         raise NotImplementedError
 
     def workspace_of(self, row: Any) -> str:
@@ -66,7 +66,10 @@ class ResumeAdmin(ReadOnlyAdmin):
         using = router.db_for_write(type(row), instance=row)
         name = str(row)
         if not self.resume_row(using, row):
-            self.message_user(request, _now("%s was active already.") % name, messages.INFO)
+            text = _now(
+                "%s is unchanged: it is active already, or Evermuse sent a retryAfter that is not over."
+            )
+            self.message_user(request, text % name, messages.INFO)
             return
         wake_workers_on_commit(using, self.workspace_of(row))
         self.log_change(request, row, _now("Resumed."))

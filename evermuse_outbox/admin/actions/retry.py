@@ -35,8 +35,8 @@ MAX_EXAMPLES = 20
 class RetryResult:
     """What a retry does with the selected records, or did with them.
 
-    ``reopened`` are the ids that become pending again. ``refused`` maps ids that have a newer version to the id of
-    that version. ``not_rejected`` is the number of all others.
+    ``reopened`` are the ids of records that become pending again. ``refused`` maps the id of a record to the id of its
+    newer version: such a record is not retried. ``not_rejected`` is the number of all others.
     """
 
     reopened: list[int] = field(default_factory=list)
@@ -68,7 +68,7 @@ def preview_retry(using: str, pks: Sequence[int]) -> RetryResult:
 
 
 def retry_all(using: str, pks: Sequence[int]) -> RetryResult:
-    """Make the rejected records among ``pks`` pending again, with one transaction for each chunk."""
+    """Make the rejected records among ``pks`` pending again, with one transaction for each :data:`CHUNK`."""
     result = RetryResult()
     for chunk in split_into_chunks(pks):
         retried = retry_records(using, chunk)
@@ -77,7 +77,7 @@ def retry_all(using: str, pks: Sequence[int]) -> RetryResult:
 
 
 def split_into_chunks(pks: Sequence[int]) -> Iterator[list[int]]:
-    """Yield ``pks`` in lists of :data:`CHUNK`."""
+    """Yield ``pks`` in lists of at most :data:`CHUNK`."""
     rest = iter(pks)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk
@@ -101,11 +101,11 @@ class RetryAdmin(ReadOnlyAdmin):
         return [path("retry/", self.admin_site.admin_view(self.retry_view), name=name), *super().get_urls()]
 
     def selected_ids(self, request: HttpRequest, queryset: Any) -> list[int] | None:
-        """Return the selected ids; None, after an error message, if there are too many."""
+        """Return the selected ids. If there are too many, show an error message and return None."""
         return self.check_number(request, list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1]))
 
     def check_number(self, request: HttpRequest, pks: list[int]) -> list[int] | None:
-        """Return ``pks``; None, after an error message, if there are more than :data:`MAX_SELECTED`."""
+        """Return ``pks``. If there are more than :data:`MAX_SELECTED`, show an error message and return None."""
         if len(pks) <= MAX_SELECTED:
             return pks
         text = _("More than %(limit)s are selected; nothing was changed. Narrow the filter and select again.")
@@ -129,7 +129,11 @@ class RetryAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/evermuse_outbox/retry_confirmation.html", context)
 
     def retry_view(self, request: HttpRequest) -> HttpResponse:
-        """Retry the posted records, which are those of the preview, even if more records match the filter by now."""
+        """Retry the posted records and redirect to the list.
+
+        The confirmation page posts the ids of its preview. So records that match the filter only since then are not
+        retried.
+        """
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_retry_permission(request):

@@ -1,8 +1,8 @@
 """HTML helpers of the admin: states, links, times, sizes and bars, the same on every page.
 
-This package formats values. It queries nothing and knows no page. Pages use ``html.state_chip``, ``html.link_to``,
-``html.time_tag``, ``html.two_lines``, ``html.unbroken``, ``html.progress_bar``, ``html.duration`` and
-``html.byte_size``.
+This package formats values. It makes no query and does not depend on a page. Pages use ``html.state_chip``,
+``html.link_to``, ``html.time_tag``, ``html.two_lines``, ``html.unbroken``, ``html.progress_bar``, ``html.duration``
+and ``html.byte_size``.
 """
 
 from .tags import (

@@ -18,7 +18,7 @@ from ...insight import to_local_time
 from ...models import BatchState, GroupState, RecordState, WorkspaceState
 
 EMPTY = "-"
-"""What a cell without a value shows, as in Django's admin."""
+"""Text of a cell without a value, as in Django's admin."""
 
 TONES: dict[type[models.TextChoices], dict[Any, str]] = {
     RecordState: {
@@ -95,7 +95,7 @@ def time_tag(at: datetime | None) -> SafeString | str:
 
 
 def two_lines(first: Any, second: Any) -> SafeString:
-    """Return two lines for one cell, the second in a quiet colour."""
+    """Return two lines for one cell, the second in a lighter colour."""
     return format_html('{}<br><span class="evermuse-quiet">{}</span>', first, second)
 
 

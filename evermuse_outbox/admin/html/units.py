@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 NBSP = "\N{NO-BREAK SPACE}"
-"""Stands between a number and its unit, so that a line does not break there."""
+"""Separator of a number and its unit, so that no line breaks between them."""
 
 
 def duration(length: timedelta) -> str:

@@ -1,8 +1,9 @@
 """What all lists of the outbox share: they are read-only, and each query has an upper bound of rows.
 
-This package holds the base class of the pages, the paginator, the filters and the search. It knows no single page
-and changes no row. Pages inherit from :class:`ReadOnlyAdmin`, choose filters, and search with
-:func:`search_records`; actions return with :func:`redirect_back` and read ids with :func:`parse_id`.
+Without these bounds, each page would count and sort millions of rows. This package has the base class
+of the pages, the paginator, the filters and the search. It does not depend on a page and changes no row. Pages inherit
+from :class:`ReadOnlyAdmin`, choose filters, and search with :func:`search_records`. Actions redirect with
+:func:`redirect_back` and read ids with :func:`parse_id`.
 """
 
 from .filters import (

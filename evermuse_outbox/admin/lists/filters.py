@@ -1,4 +1,7 @@
-"""The filters of the lists. Their choices come from code and settings, never from a ``SELECT DISTINCT``."""
+"""The filters of the lists.
+
+Their choices come from code and settings, never from a ``SELECT DISTINCT``, which would read the entire table.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,20 @@ from ...models import BatchState, RecordState
 from .search import parse_id
 
 MAX_SKEW = timedelta(minutes=10)
-"""How far the order of ids and the order of ``enqueued_at`` can differ: clocks differ, and transactions last."""
+"""Maximum difference between the order of ids and the order of ``enqueued_at``.
+
+They differ because the clocks of hosts differ, and because a record gets both values at slightly different times.
+"""
 
 MAX_SCANNED = 500_000
-"""Maximum number of records that a filter without an index reads: the newest ones."""
+"""Maximum number of records that a filter without an index reads. It reads the newest ones."""
 
 Rows = QuerySet[Any]
 Choices = Iterable[tuple[Any, Any]]
 
 
 class RecordStateFilter(SimpleListFilter):
-    """Filter records by state. Each state is a predicate that has an index."""
+    """Filter records by state. An index serves the condition of each state."""
 
     title = _("state")
     parameter_name = "state"
@@ -92,7 +98,7 @@ class _NewestRecordsFilter(SimpleListFilter):
         "state": {state.value for state in RecordState} - {RecordState.DELIVERED.value},
         "age": {"hour", "day", "week"},
     }
-    """Values of other filters that leave few records. Most records are delivered, so that state does not."""
+    """Values of other filters that leave few records. Most records are delivered, so this state is not among them."""
 
     def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
@@ -141,7 +147,7 @@ class BatchFilter(SimpleListFilter):
 
 
 class AgeFilter(SimpleListFilter):
-    """Filter by the time of enqueueing. That column has no index, so the filter finds the matching range of ids."""
+    """Filter by the time of enqueueing. That column has no index, so the filter searches for the matching ids."""
 
     title = _("age")
     parameter_name = "age"
@@ -166,9 +172,10 @@ class AgeFilter(SimpleListFilter):
 
 
 def first_id_since(rows: Any, at: datetime) -> int:
-    """Return the id from which records were enqueued at ``at`` or later, give or take :data:`MAX_SKEW`.
+    """Return the lowest id of the records that were enqueued at ``at`` or later.
 
-    It bisects the range of ids, so it costs about 20 small queries for a million records.
+    It assumes that ids and times have the same order, so the true time can differ by up to :data:`MAX_SKEW`. A binary
+    search over the ids costs about 20 small queries for a million records.
     """
     table = rows.model.rows.using(rows.db)
     ids = table.order_by("pk").values_list("pk", flat=True)

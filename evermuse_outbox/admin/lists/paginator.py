@@ -12,14 +12,14 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
 MAX_ROWS = 10_000
-"""Maximum number of rows that are counted and that pages can show. A page far behind reads all rows before it."""
+"""Maximum number of rows that are counted and that pages can show. A query for a late page reads all rows before it."""
 
 
 class LowerBound(int):
     """A count that is at least this number, shown as ``10000+``.
 
-    If the project groups thousands, the number is shown without the sign, because Django would format the sign
-    as a digit.
+    With Django's setting ``USE_THOUSAND_SEPARATOR``, the number is shown without the sign, because Django would treat
+    the sign as a digit.
     """
 
     sign = "{}+"

@@ -1,4 +1,4 @@
-"""The search of records: each kind of term has an index or an upper bound of rows."""
+"""The search of records: each kind of search term uses an index or reads a limited number of rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ MAX_SCANNED = 20_000
 """Maximum number of payloads in which text is searched: those of the newest records. No index serves this search."""
 
 BATCH = "batch:"
+"""Prefix of a search term that is the id of a batch."""
+
 MAX_DIGITS = 18
-"""Digits of an id that every database can compare: a 64-bit integer holds any number of 18 digits."""
+"""Maximum digits of an id. Every number of 18 digits fits into a 64-bit integer, so each database can compare it."""
 
 MAX_BATCHES = 100
 """Maximum number of batches with the same id of Evermuse that a search includes."""
@@ -24,8 +26,9 @@ MAX_BATCHES = 100
 def search_records(rows: Any, term: str) -> Any:
     """Return the records among ``rows`` that match ``term``.
 
-    A number is the id of a record, ``batch:12`` a batch, and a UUID an identity. A batch id of Evermuse is that
-    batch. Anything else, and anything in double quotes, is text in the payloads of the newest records.
+    A number is the id of a record, ``batch:12`` is a batch, and a UUID is an identity. The id of a batch at Evermuse
+    matches the records of that batch. Any other term, and any term in double quotes, is searched as text in the
+    payloads of the newest records.
     """
     term = term.strip().replace("\0", "")
     if not term:
@@ -46,7 +49,7 @@ def parse_id(text: str) -> int:
 
 
 def _with_name(rows: Any, term: str) -> Any:
-    """Return the records of a batch id of Evermuse, else of an identity, else with that text."""
+    """Return the records of a batch with that id at Evermuse, else of that identity, else with that text."""
     batches = _batches_at_evermuse(rows, term)
     if batches:
         return rows.filter(batch__in=batches)

@@ -1,8 +1,8 @@
 """The admin's list and page of each model: records, batches, workspaces and groups.
 
-This package chooses columns and fields, and prepares what only these pages draw: payloads, errors, attempts and
-throughput. It changes no row itself; ``admin.actions`` does. Django finds the four registered classes when it imports
-this package.
+This package chooses columns and fields, and prepares the parts that only these pages show: payloads, errors, attempts
+and throughput. It changes no row itself; ``admin.actions`` does. Its four classes are registered when Django imports
+it.
 """
 
 from .batch import OutboxBatchAdmin

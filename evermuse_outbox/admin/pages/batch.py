@@ -22,10 +22,10 @@ from .batch_errors import batch_errors, members_of
 from .timeline import timeline_of
 
 MAX_MEMBERS = 50
-"""Maximum number of records that the page of a batch lists; a link leads to all of them."""
+"""Maximum number of records that the page of a batch lists. A link leads to the list of all of them."""
 
 MAX_PARTS = 100
-"""Maximum number of parts on the page of a batch. A part is a later batch with records of this one."""
+"""Maximum number of parts on the page of a batch. A part is a later batch that contains records of this batch."""
 
 
 @admin.register(OutboxBatch)
@@ -97,7 +97,7 @@ class OutboxBatchAdmin(RetryAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search in three columns that have an index; the result has no duplicates."""
+        """Return the batches with this number, id at Evermuse or idempotency key, and False: no duplicates."""
         term = search_term.strip().replace("\0", "")
         matches = Q(remote_id=term) | Q(key=term)
         if term.isdecimal():
@@ -123,7 +123,7 @@ class OutboxBatchAdmin(RetryAdmin):
 
     @admin.display(description=_("in doubt"))
     def has_unclear_attempt(self, batch: OutboxBatch) -> str:
-        """Return whether an attempt ended without a clear answer from Evermuse."""
+        """Return in words whether an attempt ended without a clear answer from Evermuse."""
         return gettext("yes: an attempt ended without a clear answer") if batch.in_doubt else gettext("no")
 
     @admin.display(description=_("state"))
@@ -154,12 +154,12 @@ class OutboxBatchAdmin(RetryAdmin):
 
     @admin.display(description=_("accepted"))
     def accepted(self, batch: OutboxBatch) -> SafeString | str:
-        """Return the time at which Evermuse accepted it."""
+        """Return the time at which Evermuse accepted the batch."""
         return html.time_tag(batch.accepted_at)
 
     @admin.display(description=_("finished"))
     def finished(self, batch: OutboxBatch) -> SafeString | str:
-        """Return the time at which it reached its last state."""
+        """Return the time at which the batch reached its last state."""
         return html.time_tag(batch.finished_at)
 
     @admin.display(description=_("sealed, duration"))
@@ -171,7 +171,7 @@ class OutboxBatchAdmin(RetryAdmin):
 
     @admin.display(description=_("next action"))
     def next_action(self, batch: OutboxBatch) -> SafeString | str:
-        """Return the time at which the workers send or poll it next, or at which its lease ends."""
+        """Return the time at which the workers send or poll the batch next, or at which its lease ends."""
         return html.time_tag(_next_action_at(batch))
 
     @admin.display(description=_("send at"))
@@ -191,7 +191,7 @@ class OutboxBatchAdmin(RetryAdmin):
 
     @admin.display(description=_("previous batch"))
     def previous_batch(self, batch: OutboxBatch) -> SafeString | str:
-        """Return a link to the batch that contained the records before."""
+        """Return a link to the earlier batch that contained the records of this batch."""
         if not batch.parent_id:
             return html.EMPTY
         return html.link_to(OutboxBatch, batch.parent_id, f"#{batch.parent_id}", self.admin_site.name)
@@ -212,14 +212,16 @@ class OutboxBatchAdmin(RetryAdmin):
         }
 
     def _member(self, record: OutboxRecord, batch: OutboxBatch) -> tuple[OutboxRecord, SafeString, str]:
-        record.batch = batch  # the state of the record depends on it; without this, each row costs a query
+        record.batch = (
+            batch  # the state of a record is read from its batch, which would cost a query for each record
+        )
         return record, html.state_chip(RecordState(record.state)), html.byte_size(record.size)
 
     # --- retry ------------------------------------------------------------------------------------
 
     @admin.action(description=_("Retry the rejected records of selected batches"), permissions=["retry"])
     def retry_rejected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Show the confirmation page; after it, the rejected records of the batches are pending again."""
+        """Return the confirmation page, whose button makes the rejected records of the batches pending again."""
         batches = self.selected_ids(request, queryset)
         if batches is None:
             return None

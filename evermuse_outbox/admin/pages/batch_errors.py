@@ -34,9 +34,9 @@ def members_of(batch: OutboxBatch) -> Any:
 
 
 def record_ids(batch: OutboxBatch) -> dict[Any, int]:
-    """Return a dict from position to record id.
+    """Return a dict from the position of a record in the request to its id.
 
-    A rejection stores its position. The other positions follow from the order of ids, but only as long as no
+    A rejection stores the position of its record. The other positions follow from the order of ids, but only while no
     record has left the batch.
     """
     rejected = batch.rejections.filter(position__isnull=False).values_list("position", "record_id")

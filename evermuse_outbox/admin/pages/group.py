@@ -22,7 +22,10 @@ MAX_COUNTED = 100_000
 
 @admin.register(OutboxGroup)
 class OutboxGroupAdmin(ResumeAdmin):
-    """The groups with repeated refusals. A group without refusals has no row."""
+    """The groups with repeated refusals. A group is one ``_type`` and one ``_product_id`` in one workspace.
+
+    A group without refusals has no row.
+    """
 
     ordering = ("-since",)
     list_display = ("group", "state_chip", "workspace", "refused_since", "refusals", "reason", "next_probe")
@@ -57,7 +60,10 @@ class OutboxGroupAdmin(ResumeAdmin):
 
     @admin.display(description=_("refused"))
     def refusals(self, row: OutboxGroup) -> str:
-        """Return how many batches were refused entirely, and how many records were refused for certain."""
+        """Return how many batches were refused in full, and how many records are certainly refused.
+
+        A refusal of a record is certain if the record was sent alone, or if Evermuse named every record of its batch.
+        """
         return _("%(batches)s batches, %(records)s records") % {
             "batches": row.batches,
             "records": row.records,

@@ -1,4 +1,4 @@
-"""Payloads for people: the vendor ids from the first characters, and the indented text."""
+"""Payloads as readable text: the vendor ids from their first characters, and the indented JSON."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import re
 
 HEAD_LENGTH = 300
-"""Characters that list pages read from the start of a payload. The vendor ids are among them."""
+"""Characters that list pages read from the start of a payload, which normally contains the vendor ids."""
 
 MAX_SHOWN = 100_000
-"""Maximum number of characters of a payload that a page shows. Users can download the exact payload."""
+"""Maximum number of characters of a payload that a page shows. A link downloads the exact payload."""
 
 _START = re.compile(r'"_vendor_ids"\s*:\s*\{')
 _PAIR = re.compile(r'\s*("(?:[^"\\]|\\.)*")\s*:\s*("(?:[^"\\]|\\.)*")\s*(?P<end>[,}])')
 
 
 def parse_vendor_ids(head: str) -> list[str]:
-    """Return the vendor ids in the start of a payload, each as ``"name: id"``; "…" stands for those cut off."""
+    """Return the vendor ids in the start of a payload, each as ``"name: id"``, and "…" if the start cuts off others."""
     start = _START.search(head or "")
     if not start:
         return []

@@ -90,8 +90,8 @@ class OutboxRecordAdmin(RetryAdmin):
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the order, the newest record first.
 
-        Rejected records are few, so the database must find them by their index and then sort them. An order by
-        the bare primary key would make it read the table from its end instead.
+        Rejected records are few, so the database should find them by their index and then sort them. With an order by
+        the plain primary key, it would read the table from its end. The order by ``pk + 0`` prevents this.
         """
         if request.GET.get(RecordStateFilter.parameter_name) == RecordState.REJECTED:
             return ((F("pk") + 0).desc(),)
@@ -104,7 +104,7 @@ class OutboxRecordAdmin(RetryAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by an index or in the newest records; the result has no duplicates."""
+        """Return the result of :func:`search_records`, and False: no duplicates."""
         return search_records(queryset, search_term), False
 
     def get_urls(self) -> list[URLPattern]:
@@ -197,7 +197,7 @@ class OutboxRecordAdmin(RetryAdmin):
 
     @admin.action(description=_("Retry selected records"), permissions=["retry"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Show the confirmation page; after it, the rejected ones are pending again."""
+        """Return the confirmation page, whose button makes the rejected ones of the selected records pending again."""
         pks = self.selected_ids(request, queryset)
         if pks is None:
             return None

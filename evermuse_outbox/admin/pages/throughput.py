@@ -14,8 +14,10 @@ from django.utils import timezone
 from ...models import BatchState, OutboxBatch
 
 MINUTES = 60
+"""Number of minutes, and of bars, in the drawing."""
+
 MAX_BATCHES = 50_000
-"""Maximum number of batches that the query reads: the newest. Ten requests a second make 36,000 in an hour."""
+"""Maximum number of batches that the query reads: the newest. Ten requests per second send 36,000 in an hour."""
 
 HEIGHT = 60.0
 """Height of the drawing in units of its SVG."""
@@ -41,7 +43,7 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """The deliveries of one hour: each minute, the sums, and the records of the best minute."""
+    """The deliveries of one hour: each minute, the sums, and the highest number of records in a minute."""
 
     minutes: Sequence[Minute]
     batches: int
@@ -50,7 +52,12 @@ class Throughput:
 
 
 def throughput_of_last_hour(using: str | None, workspace: str | None = None) -> Throughput:
-    """Return what a workspace, or all of them together, delivered in the last hour. This costs one query."""
+    """Return the deliveries of a workspace, or of all together, in the last hour. This costs one query.
+
+    Args:
+        using: Database alias; None for Django's default.
+        workspace: Name of a workspace; None for all.
+    """
     end = timezone.now().replace(second=0, microsecond=0)
     start = end - timedelta(minutes=MINUTES - 1)
     return draw_throughput(start, _count_by_minute(using, workspace, start))

@@ -23,7 +23,10 @@ MIN_BAR_WIDTH = 4.0
 
 @dataclass(frozen=True, slots=True)
 class AttemptBar:
-    """One attempt with its bar. ``x`` and ``width`` are in units of the drawing."""
+    """One attempt with its bar. ``x`` and ``width`` are in units of the drawing.
+
+    ``since`` is the time from the first attempt to this one, and ``took`` its duration, both as text.
+    """
 
     attempt: OutboxAttempt
     outcome: str
@@ -37,7 +40,7 @@ class AttemptBar:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The newest attempts in order of time. ``is_cut`` says that there were more."""
+    """The newest attempts in order of time. ``is_cut`` is True if there are older ones."""
 
     bars: Sequence[AttemptBar]
     is_cut: bool

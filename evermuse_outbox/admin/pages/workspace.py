@@ -44,7 +44,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
 
     @admin.display(description=_("until"))
     def until(self, row: OutboxWorkspace) -> SafeString | str:
-        """Return the time of the next probe, or the time until which Evermuse asked to wait."""
+        """Return the time of the next probe, or the end of the ``retryAfter`` that Evermuse sent."""
         return html.time_tag(row.blocked_until)
 
     @admin.display(description=_("API URL"))
@@ -67,7 +67,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
 
     @admin.display(description=_("API key"))
     def api_key(self, row: OutboxWorkspace) -> str:
-        """Return only whether the settings have a key."""
+        """Return only whether the settings have an API key, never the key."""
         workspace = _settings_of(row)
         return _now("set") if workspace and workspace.api_key else _now("not set")
 
@@ -100,7 +100,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     # --- resume -----------------------------------------------------------------------------------
 
     def resume_row(self, using: str, row: OutboxWorkspace) -> bool:
-        """Make the workspace active, unless Evermuse asked to wait with a ``retryAfter`` that still runs."""
+        """Make the workspace active, unless a ``retryAfter`` is not over. Return whether the state changed."""
         return bool(OutboxWorkspace.objects.using(using).resume(row.pk, timezone.now()))
 
     def workspace_of(self, row: OutboxWorkspace) -> str:

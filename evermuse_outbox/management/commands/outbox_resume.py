@@ -20,8 +20,7 @@ class Command(CommandWithExamples):
     help = (
         "Make workspaces active that are paused or backing off, and groups of which Evermuse refused every record. "
         "Use it after you have corrected the cause. Without it, they become active when their next trial request "
-        "succeeds. "
-        "A workspace that Evermuse asked to wait (retryAfter) stays throttled until that time."
+        "succeeds. After a 429, a workspace stays throttled until the retryAfter of Evermuse is over."
     )
 
     examples = (
@@ -68,7 +67,7 @@ class Command(CommandWithExamples):
             yield f"Workspace {name} is active again. It was {row.get_state_display()}: {row.reason}"
         else:
             until = format_time(row.blocked_until)
-            yield f"Workspace {name} stays throttled until {until}, because Evermuse asked to wait."
+            yield f"Workspace {name} stays throttled until {until}, because Evermuse sent a retryAfter."
 
     def _resume_groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
         rows = OutboxGroup.objects.using(using).exclude(state=GroupState.CLEARED)
