@@ -1,9 +1,9 @@
 """Serve the Evermuse ingestion API on localhost, written from the published contract alone.
 
 The package is for the demo, for tests and for the developers of a host. It must not import anything else of
-``evermuse_outbox``, so that the client and the sandbox can disagree. It is strict: a request that breaks the contract
-gets the documented error status. Its public interface is :class:`Sandbox`, with :class:`Fault` to inject failures and
-the classes of the objects that it returns.
+``evermuse_outbox``: a wrong limit in the client would otherwise be wrong here, too, and no test would fail. It is
+strict: a request that breaks the contract gets the documented error status. Its public interface is :class:`Sandbox`,
+with :class:`Fault` to inject failures, and the classes of the objects that it returns.
 
 ::
 

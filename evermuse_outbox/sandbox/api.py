@@ -1,7 +1,7 @@
 """The three endpoints without HTTP, and the checks before them: route, API key, rate limit, faults.
 
-A request has two steps. :meth:`Api.receive` gets its request line and headers and decides whether it is admitted, so
-that a slow upload counts from its start. :meth:`Api.respond` gets the body.
+A request has two steps. :meth:`Api.receive` gets its request line and headers, and decides whether it is admitted. A
+slow upload therefore counts from its start. :meth:`Api.respond` gets the body and returns the response.
 """
 
 from __future__ import annotations
@@ -52,12 +52,17 @@ class Arrival:
     Attributes:
         at: Time of arrival, in seconds of the sandbox's clock.
         answered_at: Time of the response, in the same seconds. None while the request is in progress.
-        headers: Headers of the request. Empty without ``keep_records``.
+        path: Path of the URL, decoded, without the query.
+        key: Value of the header x-api-key. Empty without the header.
+        headers: Headers of the request. Empty without ``keep_records`` after the response.
+        query: Parameters of the query, each a pair of name and value.
         size: Length of the body in bytes.
         records: Number of records in the body.
         type: ``_type`` that the records share.
-        batch_id: The batch that a POST created or a GET asked for.
-        ignores_retry_after: It arrived before the ``retryAfter`` of an earlier 429 to the same key had passed.
+        accepted: Number of valid records in the body.
+        rejected: Number of invalid records in the body.
+        batch_id: The batch that a POST created or that a GET requested.
+        ignores_retry_after: It arrived before the ``retryAfter`` of an earlier 429 to the same key was over.
         replayed: The response repeats that of an earlier request with the same Idempotency-Key.
         fault: The injected fault.
         status: HTTP status of the response. None if a fault dropped the connection.
@@ -101,10 +106,10 @@ class Arrival:
 
 @dataclass(frozen=True)
 class ApiOptions:
-    """Behaviour of an :class:`Api`. The class ``Sandbox`` describes the options that are not described here.
+    """Options of an :class:`Api`. The class ``Sandbox`` describes those that are not described here.
 
     Attributes:
-        lifecycle: Duration of the processing of a batch.
+        lifecycle: How long a batch is processed.
         clock: Function that returns the time in seconds.
         sleep: Function that waits for a number of seconds.
     """
@@ -144,12 +149,12 @@ class Api:
     # --- Step 1: request line and headers ---------------------------------------------------------
 
     def receive(self, method: str, target: str, headers: Message[str, str]) -> Arrival:
-        """Log a request and decide whether it is admitted. If not, the arrival contains the refusal."""
+        """Log a request and decide whether it is admitted. If it is not, the returned arrival contains the refusal."""
         path, _, query_text = target.partition("?")
         query = parse_qsl(query_text, keep_blank_values=True)
         key = headers.get("x-api-key", "")
         with self.lock:
-            # The clock is read under the lock, because the window needs times in ascending order.
+            # Read the clock under the lock, because the window of the rate limit needs times in ascending order.
             arrival = Arrival(self.clock(), method, unquote(path), key, headers, query)
             arrival.ignores_retry_after = arrival.at < self._retry_at.get(key, arrival.at)
             self.arrivals.append(arrival)
@@ -174,7 +179,7 @@ class Api:
     # --- Step 2: body and response ----------------------------------------------------------------
 
     def respond(self, arrival: Arrival, body: bytes) -> Response | None:
-        """Process a request and return the response, or None if the connection must be dropped without one."""
+        """Process a request and return the response, or None if the connection must be closed without a response."""
         arrival.size = arrival.size or len(body)
         response = self._process_with_fault(arrival, body)
         self._record_result(arrival, response)
@@ -328,11 +333,13 @@ def permission_for(method: str, path: str) -> str:
 
 
 def find_first_response(workspace: Workspace, arrival: Arrival, digest: bytes) -> IdempotentResponse | None:
-    """Return the response to an earlier request with the same Idempotency-Key and body, and mark the replay.
+    """Return the response to an earlier request with the same Idempotency-Key and body, or None.
+
+    If there is one, mark ``arrival`` as a replay.
 
     Raises:
-        RequestRefused: 409, if the earlier request had another body. The contract does not define this case. With
-            409, the sandbox detects a client that changes a sealed batch.
+        RequestRefused: 409, if the earlier request had another body. The contract does not define this case. The 409
+            reveals a client that changes a batch but keeps its key.
     """
     first = workspace.idempotent_responses.get(arrival.idempotency_key)
     if first is None:
@@ -359,7 +366,7 @@ def error_of(arrival: Arrival) -> str:
 
 
 def parse_limit(query: Mapping[str, str]) -> int:
-    """Return the page size that a query asks for.
+    """Return the page size in a query, or the published default of 20.
 
     Raises:
         RequestRefused: 400, if it is not a number from 1 to 100.

@@ -1,7 +1,7 @@
 """The two published contracts as data: limits of a request, JSON Schemas of a record, accepted forms of a body.
 
 The sources are the API reference page (``reference``) and the OpenAPI document of the endpoint pages (``openapi``).
-If the reference page names a field but not its shape, the shape is that of the OpenAPI document.
+The reference page does not define every field that it names. The sandbox then uses the schema of the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def enum(*values: str) -> Schema:
 
 
 def closed_object(properties: Schema, required: Sequence[str] = ()) -> Schema:
-    """Return the schema of an object that must not have other fields."""
+    """Return the schema of an object that must not have fields other than ``properties``."""
     return {
         "type": "object",
         "additionalProperties": False,
@@ -58,7 +58,7 @@ def closed_object(properties: Schema, required: Sequence[str] = ()) -> Schema:
 
 
 def array(items: Schema, max_items: int) -> Schema:
-    """Return the schema of an array of at most ``max_items``."""
+    """Return the schema of an array of at most ``max_items`` values of the schema ``items``."""
     return {"type": "array", "maxItems": max_items, "items": items}
 
 
@@ -76,6 +76,7 @@ REFERENCE_TYPES = (
 OPENAPI_TYPES = (*REFERENCE_TYPES, "document", "spreadsheet")
 NATURES = ("evidence", "guidance", "context")
 
+# Source: the OpenAPI document, pattern of `_event_at`.
 EVENT_AT = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,3})?Z$"
 FRACTION: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
@@ -119,7 +120,7 @@ PII = closed_object(
 )
 
 SHARED_FIELDS: Schema = {
-    # The reference page says "use" 1.0.0, the OpenAPI document says "always".
+    # The reference page says that it is always 1.0.0. The OpenAPI document says to use 1.0.0.
     "_schema_version": {"type": "string", "const": "1.0.0"},
     # The pattern alone would allow 31 February, so the format is checked, too.
     "_event_at": {"type": "string", "pattern": EVENT_AT, "format": "date-time"},
@@ -176,7 +177,7 @@ class Contract:
     validator: Any
 
     def normalise(self, record: Any) -> Any:
-        """Return ``record`` as it is validated and stored. A value that is not a record is returned unchanged."""
+        """Return ``record`` in the form in which it is validated and stored. Other values are returned unchanged."""
         if (
             not self.lowercases_type
             or not isinstance(record, dict)
@@ -214,7 +215,7 @@ def load_contract(name: str) -> Contract:
 
 
 def compile_schema(schema: Schema) -> Any:
-    """Return a validator for ``schema`` that checks formats. Its messages never repeat values of a record.
+    """Return a validator for ``schema`` that checks formats. Its messages never contain values of a record.
 
     Raises:
         SandboxUnavailable: The extra ``[sandbox]`` is not installed.

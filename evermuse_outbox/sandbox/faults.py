@@ -17,7 +17,7 @@ Method = Literal["POST", "GET", "any"]
 class Fault:
     """A failure that happens to one admitted request.
 
-    Set ``status`` to replace the response or ``drop`` to send none. Without both, only the timing (``delay``) or the
+    Set ``status`` to replace the response, or ``drop`` to send none. Without either, only the timing (``delay``) or the
     batch (``batch_fails``, ``attachments_fail``) is affected. The class methods create the common faults. A request
     that is refused because of its API key or the rate limit does not consume a fault.
 
@@ -27,7 +27,7 @@ class Fault:
         headers: Additional headers of the replaced response.
         retry_after: Seconds, sent as ``retryAfter`` in the error envelope.
         drop: Close the connection without a response.
-        after_handling: Process the request first, then lose or replace its response.
+        after_handling: Process the request first, then drop, delay or replace its response.
         delay: Seconds to wait before the request is processed, or after it if ``after_handling`` is set.
         batch_fails: Let the batch end as FAILED.
         attachments_fail: Number of attachments of the batch that fail to download.
@@ -67,7 +67,7 @@ class Fault:
 
     @classmethod
     def too_many(cls, retry_after: float = 1.0, **fields: Any) -> Fault:
-        """Return a fault that responds with 429 and ``retry_after`` seconds, below the rate limit, too."""
+        """Return a fault that responds with 429 and ``retry_after`` seconds, even if the rate limit is not reached."""
         return cls(status=429, retry_after=retry_after, **fields)
 
     @classmethod
@@ -102,7 +102,7 @@ class Fault:
 
     @property
     def is_request_processed(self) -> bool:
-        """Whether the request takes effect as if it had met no fault."""
+        """Whether the request is processed in spite of the fault."""
         return self.after_handling or not self.replaces_response
 
     @property
@@ -112,7 +112,7 @@ class Fault:
 
     @property
     def affects_batch(self) -> bool:
-        """Whether the batch, or a download of it, fails after the request."""
+        """Whether the batch, or the download of one of its attachments, fails after the request."""
         return self.batch_fails or self.attachments_fail > 0
 
     def to_response(self) -> Response:
@@ -140,6 +140,7 @@ RANDOM_FAULTS = (
     Fault.drop_before(on="any"),
     Fault.drop_after(on="any"),
 )
+"""The faults that random failures choose from, each with the same probability."""
 
 
 class FaultQueue:
@@ -156,7 +157,7 @@ class FaultQueue:
         self._queue: deque[tuple[Fault, int | None]] = deque()
 
     def add(self, fault: Fault, count: int | None) -> None:
-        """Apply ``fault`` to the next ``count`` requests, or to all until :meth:`clear` if it is None."""
+        """Apply ``fault`` to the next ``count`` requests. None means every request until :meth:`clear`."""
         self._queue.append((fault, count))
 
     def clear(self) -> None:
@@ -164,7 +165,7 @@ class FaultQueue:
         self._queue.clear()
 
     def take(self, method: str) -> Fault | None:
-        """Consume and return the fault for the next request, or return None."""
+        """Remove and return the fault for the next request with ``method``, or return None if there is none."""
         for position, (fault, count) in enumerate(self._queue):
             if fault.on in (method, "any"):
                 self._consume(position, fault, count)

@@ -23,9 +23,10 @@ from .responses import VALIDATION_ERROR, RequestRefused, encode_json
 from .store import ReceivedRecord, RecordError
 
 ErrorPlacement = Literal["details", "errors", "nowhere"]
-"""Field of an error response that contains the errors of invalid records."""
+"""Field of an error response that contains the errors of invalid records. ``"nowhere"`` omits the errors."""
 
 SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Start of a JSON escape from ``\\uD800`` to ``\\uDFFF``: half of a surrogate pair."""
 
 
 # --- Headers ------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def refuse_constant(constant: str) -> NoReturn:
 
 
 def has_surrogate_escapes(text: bytes) -> bool:
-    """Return whether JSON contains escapes of surrogates. Few records do; only these are checked further."""
+    """Return whether JSON contains escapes of surrogates. Only the few records with them need a further check."""
     return SURROGATE_ESCAPE.search(text) is not None
 
 
@@ -166,7 +167,7 @@ def check_record_count(count: int) -> None:
 def check_single_value(name: str, records: list[ReceivedRecord]) -> None:
     """Refuse a request (400) if its records have different values in the field ``name``.
 
-    A record without a string in that field is ignored here. Validation rejects that record alone.
+    A record without a string in that field is ignored here. The validation of each record rejects it later.
     """
     values = {received.value.get(name) for received in records if has_string(received.value, name)}
     if len(values) > 1:
@@ -208,13 +209,13 @@ class ValidationResult:
 
     @property
     def first_errors(self) -> list[RecordError]:
-        """As many errors as a response may contain."""
+        """The first errors, at most as many as a response may contain."""
         return self.errors[:MAX_ERRORS_SHOWN]
 
     def refusal(self, errors_in: ErrorPlacement) -> RequestRefused:
-        """Return the refusal (400) of the request because of its invalid records. None of its records is accepted.
+        """Return the refusal (400) of a request with invalid records. None of its records is accepted.
 
-        The text of the contract puts the errors into ``errors``. Its schema has room for them only in ``details``.
+        The text of the OpenAPI document puts the errors into ``errors``. Its schema allows them only in ``details``.
         """
         extra: dict[str, Any] = {}
         if errors_in == "errors":

@@ -1,4 +1,4 @@
-"""Rate limit of an API key: a sliding window, and the highest number of requests in any window."""
+"""Rate limit of an API key: a sliding window for the API, and a count for tests of the highest rate that occurred."""
 
 from __future__ import annotations
 

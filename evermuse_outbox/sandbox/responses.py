@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 VALIDATION_ERROR = "VALIDATION_ERROR"
-"""Code of an invalid record. It is the only code that the contract names."""
+"""Error code of an invalid record. It is the only code that the contract names."""
 
 ERROR_CODES: Mapping[int, str] = {
     400: "BAD_REQUEST",
@@ -21,7 +21,7 @@ ERROR_CODES: Mapping[int, str] = {
     429: "RATE_LIMITED",
     500: "INTERNAL_ERROR",
 }
-"""Error code of each HTTP status. The contract does not name them, so the sandbox defines them."""
+"""Error code of each HTTP status. The contract does not name these codes, so the sandbox defines them."""
 
 
 def error_code(status: int) -> str:
@@ -88,7 +88,8 @@ class RequestRefused(Exception):
     def breaks_contract(self) -> bool:
         """Whether only a client with a defect can receive this error.
 
-        Invalid records are the host's data. API keys and batch ids are configuration. Neither counts.
+        Errors about invalid records, API keys and unknown batch ids do not count: a correct client can receive them,
+        because the host provides its data and its configuration.
         """
         return self.status in {400, 405, 409, 413, 429} and self.error != VALIDATION_ERROR
 

@@ -17,6 +17,7 @@ from .server import Server
 from .store import ApiKey, Batch, BatchLifecycle, Identity, StoredRecord
 
 DEFAULT_KEY = "em_sk_sandbox"
+"""API key that a sandbox accepts by default. It is not secret."""
 
 Keys = Mapping[str, ApiKey | Collection[str]]
 
@@ -24,7 +25,7 @@ Keys = Mapping[str, ApiKey | Collection[str]]
 class Sandbox:
     """A local Evermuse API. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
 
-    :meth:`stop` keeps the state. To simulate an outage, stop the sandbox and start it again: it uses the same port.
+    :meth:`stop` keeps the state. To simulate an outage, stop the sandbox and start it again: the port stays the same.
 
     Args:
         host: Address to listen on.
@@ -43,8 +44,8 @@ class Sandbox:
             (202). The contract allows both.
         fail_percent: Share of the admitted requests that meet a random fault, from 0 to 100.
         seed: Seed of the random faults, to repeat a run.
-        keep_records: Keep records and headers. Without them, a long run needs less memory: only identities and
-            counts are kept.
+        keep_records: Keep the records and the headers of requests. If False, only identities and counts are kept, so a
+            long run needs less memory.
         on_event: Function that is called with each :class:`Arrival` after its response is known. It runs in the
             thread of the connection.
         clock: Function that returns the time in seconds. The rate limit and the batches use it. The ``delay`` of a
@@ -136,7 +137,7 @@ class Sandbox:
         self.stop()
 
     def reset(self) -> None:
-        """Return to the initial state: forget records, batches, arrivals, faults, and changes of keys."""
+        """Return to the initial state: delete records, batches, arrivals and faults, and undo changes of API keys."""
         self._api = Api(self._options)
 
     # --- Faults and keys --------------------------------------------------------------------------
@@ -160,12 +161,17 @@ class Sandbox:
             self._api.faults.add(fault or Fault(**fields), count)
 
     def clear_faults(self) -> None:
-        """Remove the faults that no request has met yet."""
+        """Remove the injected faults that no request has consumed yet."""
         with self._api.lock:
             self._api.faults.clear()
 
     def set_key(self, key: str, permissions: ApiKey | Collection[str]) -> None:
-        """Add an API key, or replace its permissions."""
+        """Add an API key, or replace its permissions and its workspace.
+
+        Args:
+            key: The API key.
+            permissions: ``api:write``, ``api:read`` or both, or an :class:`ApiKey`.
+        """
         with self._api.lock:
             self._api.keys.update(with_workspaces({key: permissions}))
 
@@ -184,7 +190,7 @@ class Sandbox:
 
     @property
     def arrivals(self) -> list[Arrival]:
-        """Every request so far, refused ones too, in the order of arrival."""
+        """Every request so far, including refused ones, in the order of arrival."""
         with self._api.lock:
             return list(self._api.arrivals)
 
@@ -194,7 +200,7 @@ class Sandbox:
         return [arrival for arrival in self.arrivals if arrival.breaks_contract]
 
     def worst_second(self, key: str | None = None) -> int:
-        """Return the highest number of requests of one API key in any ``window``, refused ones too.
+        """Return the highest number of requests of one API key in any ``window``, including refused ones.
 
         Args:
             key: The API key. By default, the key with the highest number.
@@ -227,13 +233,13 @@ class Sandbox:
 
 
 def with_workspaces(keys: Keys) -> dict[str, ApiKey]:
-    """Return ``keys`` with an :class:`ApiKey` for each. Bare permissions belong to the default workspace."""
+    """Return ``keys`` with an :class:`ApiKey` for each. Permissions without a workspace get the default workspace."""
     return {
         key: value if isinstance(value, ApiKey) else ApiKey(frozenset(value)) for key, value in keys.items()
     }
 
 
 def create_monotonic_clock() -> Callable[[], float]:
-    """Return a clock in seconds since the epoch that does not change when the system time is adjusted."""
+    """Return a clock in seconds since the epoch that does not jump when the system time is adjusted."""
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()

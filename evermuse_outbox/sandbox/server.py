@@ -18,13 +18,13 @@ from .api import Api, Arrival
 from .contract import MAX_BODY_BYTES
 from .responses import RequestRefused, Response
 
-# A lingering close: after a refusal, read and discard the rest of the body for a while. An immediate close would
-# reset the connection, and the client would not receive the response.
-LINGER_BYTES = 16 * MAX_BODY_BYTES
-LINGER_SECONDS = 2.0
+# Limits of a lingering close: after a refusal, the server reads and discards the rest of the body. An immediate close
+# would reset the connection, and the client would not receive the response.
+LINGER_BYTES = 16 * MAX_BODY_BYTES  # maximum bytes that are read
+LINGER_SECONDS = 2.0  # maximum pause of the client
 
 SHUTDOWN_POLL_SECONDS = 0.02
-"""Interval at which the server checks for its shutdown, so a stop takes no longer than this."""
+"""Seconds between two checks whether the server must stop. The default of 0.5 would slow down tests."""
 
 
 # --- Requests -----------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Send an error that the standard library detects, in the published envelope."""
         status = 405 if code == 501 else code  # the standard library sends 501 for an unknown method
-        # After an unreadable request line the version would be HTTP/0.9, which has no status line and headers.
+        # After an unreadable request line, the version would be HTTP/0.9, whose responses have no status and headers.
         self.request_version = self.protocol_version
         self.close_connection = True
         self._send(RequestRefused(status, message or "This is not a valid HTTP request.").to_response())

@@ -1,6 +1,6 @@
 """State of the sandbox in memory: API keys, batches, records by identity, idempotency keys.
 
-The module knows nothing about HTTP and takes no lock. ``api.py`` holds a lock around every use.
+The module does not depend on HTTP and takes no lock. ``api.py`` holds a lock while it uses the state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ApiKey:
 
 
 class Identity(NamedTuple):
-    """Identity of a record, normalised as Evermuse does. A later record with the same identity overwrites it.
+    """Identity of a record, normalised as by Evermuse. A later record with the same identity overwrites the record.
 
     Attributes:
         type: ``_type`` in lower case.
@@ -60,7 +60,7 @@ class ReceivedRecord:
     Attributes:
         value: The parsed JSON.
         line: The exact bytes of its line, if the body was NDJSON.
-        has_surrogates: The JSON that it comes from, a body or a line, contains escapes of surrogates.
+        has_surrogates: The line, or the JSON body, contains escapes of surrogates.
     """
 
     value: Any
@@ -105,7 +105,7 @@ class StoredRecord:
         self.batch_ids.append(batch_id)
         if keep_records:
             self.line = received.line
-            # A line is parsed again when it is read. Storing only the bytes halves the memory of a long demo.
+            # Store only the bytes of a line, which halves the memory of a long demo. They are parsed when needed.
             self._value = received.value if received.line is None else None
 
 
@@ -176,7 +176,7 @@ class Batch:
     attachments_fail: int = 0
 
     def accepted_content(self) -> dict[str, Any]:
-        """Return the published response to the request. Its field ``errors`` is optional, so it is never empty."""
+        """Return the published response to the request. The optional field ``errors`` is omitted if there are none."""
         content: dict[str, Any] = {
             "batchId": self.id,
             "acceptedCount": self.accepted,
@@ -246,7 +246,7 @@ class Workspace:
     def add_batch(self, batch: Batch, records: Iterable[ReceivedRecord], keep_records: bool) -> None:
         """Store a batch and overwrite the earlier versions of its records.
 
-        The records of a batch that will fail are not stored. Evermuse only has them if a later batch completes.
+        The records of a batch that will end as FAILED are not stored. They must be sent again in a later batch.
         """
         self.batches.append(batch)
         self.by_id[batch.id] = batch
