@@ -9,8 +9,8 @@
         message.save()
         outbox.enqueue({"_type": "message", …})
 
-A record is sent if and only if that transaction commits. A direct call of Evermuse could not guarantee this: after the
-commit, a crash can prevent the call, and a call before the commit can be followed by a rollback.
+A record is sent if and only if that transaction commits. A direct call of Evermuse could not guarantee this. A call
+before the commit can be followed by a rollback, and a crash can prevent a call after the commit.
 
 Enqueueing makes no network request. After the commit, a *wake-up* is published: a Celery message that starts the
 delivery. If it is lost, the next *tick* finds the record: a task that looks for work every second.

@@ -5,8 +5,8 @@ when they are sent is not enough: requests that were sent in different seconds c
 between sending and arrival is unknown and differs for each request. Only two limits are certain: a request arrives
 after it was sent, and before its answer comes back.
 
-So each request holds a *permit* with the latest time at which the request may have arrived. A new permit is given only
-if fewer requests than the limit may have arrived within the last second:
+So each request gets a *permit*: an entry in the state with the latest time at which the request may have arrived. A new
+permit is given only if fewer requests than the limit may have arrived within the last second:
 
 * Before its answer, a request may arrive up to :data:`ARRIVAL_UNCERTAINTY` seconds after it was sent.
 * After its answer, the latency of the request is known. It is compared with the minimum latency of recent sends. The
@@ -32,7 +32,7 @@ MARGIN = 0.02
 ARRIVAL_UNCERTAINTY = 0.25
 """Seconds by which the travel time of one request may exceed that of another.
 
-This is an assumption about the network. The rate limit holds if no request is delayed by more.
+This is an assumption about the network. If a request is delayed by more, the rate limit can be exceeded.
 """
 
 MAX_BLOCK = 86_400.0

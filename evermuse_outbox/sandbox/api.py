@@ -52,15 +52,11 @@ class Arrival:
     Attributes:
         at: Time of arrival, in seconds of the sandbox's clock.
         answered_at: Time of the response, in the same seconds. None while the request is in progress.
-        path: Path of the URL, decoded, without the query.
-        key: Value of the header x-api-key. Empty without the header.
         headers: Headers of the request. Empty without ``keep_records`` after the response.
-        query: Parameters of the query, each a pair of name and value.
         size: Length of the body in bytes.
         records: Number of records in the body.
         type: ``_type`` that the records share.
-        accepted: Number of valid records in the body.
-        rejected: Number of invalid records in the body.
+        accepted, rejected: Numbers of valid and of invalid records in the body.
         batch_id: The batch that a POST created or that a GET requested.
         ignores_retry_after: It arrived before the ``retryAfter`` of an earlier 429 to the same key was over.
         replayed: The response repeats that of an earlier request with the same Idempotency-Key.
@@ -68,8 +64,8 @@ class Arrival:
         status: HTTP status of the response. None if a fault dropped the connection.
         error: Code of the error envelope. Empty on success.
         message: Message of the refusal. Empty if the request was not refused.
-        breaks_contract: It was refused for something that a correct client never does, such as too many records,
-            too many requests, an unreadable body, or one Idempotency-Key for two bodies.
+        breaks_contract: It was refused for something that a correct client never does. Examples are too many records,
+            too many requests, an unreadable body, and one Idempotency-Key for two bodies.
         refusal: The first reason to refuse it.
     """
 
@@ -333,9 +329,8 @@ def permission_for(method: str, path: str) -> str:
 
 
 def find_first_response(workspace: Workspace, arrival: Arrival, digest: bytes) -> IdempotentResponse | None:
-    """Return the response to an earlier request with the same Idempotency-Key and body, or None.
+    """Return the response to an earlier request with the same Idempotency-Key and body, and mark the replay.
 
-    If there is one, mark ``arrival`` as a replay.
 
     Raises:
         RequestRefused: 409, if the earlier request had another body. The contract does not define this case. The 409

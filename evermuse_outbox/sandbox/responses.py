@@ -88,8 +88,8 @@ class RequestRefused(Exception):
     def breaks_contract(self) -> bool:
         """Whether only a client with a defect can receive this error.
 
-        Errors about invalid records, API keys and unknown batch ids do not count: a correct client can receive them,
-        because the host provides its data and its configuration.
+        A correct client can receive errors about invalid records, API keys and unknown batch ids, because the host
+        provides these. Such errors do not count.
         """
         return self.status in {400, 405, 409, 413, 429} and self.error != VALIDATION_ERROR
 

@@ -1,7 +1,7 @@
 """What operators can change in the admin: retry rejected records, and resume workspaces and groups.
 
-This package holds the base classes of pages with these actions, their views and their messages. It sends nothing
-and draws no page of its own except the confirmation of a retry. Pages inherit from :class:`RetryAdmin` or
+This package has the base classes of pages with these actions, their views and their messages. It sends nothing, and
+its only page is the confirmation of a retry. Pages inherit from :class:`RetryAdmin` or
 :class:`ResumeAdmin`, and :func:`rejected_of_batches` finds the records to retry for batches.
 """
 

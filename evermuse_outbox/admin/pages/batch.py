@@ -30,7 +30,7 @@ MAX_PARTS = 100
 
 @admin.register(OutboxBatch)
 class OutboxBatchAdmin(RetryAdmin):
-    """The batches: each holds the records of one request."""
+    """The batches: each contains the records of one request."""
 
     list_display = (
         "id",

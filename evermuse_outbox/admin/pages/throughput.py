@@ -89,7 +89,7 @@ def _count_by_minute(using: str | None, workspace: str | None, start: datetime) 
     )
     if workspace is not None:
         delivered = delivered.filter(workspace=workspace)
-    # In UTC, because MariaDB knows other time zones only if its time zone tables are loaded.
+    # In UTC, because MariaDB supports other time zones only if its time zone tables are loaded.
     by_minute = delivered.order_by().values(minute=TruncMinute("finished_at", tzinfo=UTC))
     total = Sum(Coalesce(F("accepted_count"), F("record_count")))
     return by_minute.annotate(batch_total=Count("pk"), record_total=total).values_list(

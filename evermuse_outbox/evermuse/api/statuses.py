@@ -106,7 +106,7 @@ def _parse_status(fields: Any) -> Status | None:
 
 
 def _is_timestamp(value: Any) -> bool:
-    """Return whether ``value`` is a number of milliseconds since the epoch that a float holds exactly."""
+    """Return whether ``value`` is a number of milliseconds since the epoch that a float can represent exactly."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53
 
 

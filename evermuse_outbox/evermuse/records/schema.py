@@ -1,8 +1,8 @@
 """The record of Evermuse's OpenAPI document, as rules for pydantic's core.
 
 Import this module inside functions: pydantic_core takes long to load, and only a process that validates needs it. The
-core alone loads in a quarter of the time of pydantic's classes. Maximum lengths of lists are not rules here but in
-``limits.MAX_ITEMS``, because the core would not report the errors inside a list that is too long.
+core alone loads in a quarter of the time of pydantic's classes. ``validation.py`` checks the maximum lengths of lists,
+because the core would not report the errors inside a list that is too long.
 
 E-mail addresses and URIs are checked with regular expressions, because the libraries differ from the published
 formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, and email-validator rejects ``ann@host``.

@@ -25,8 +25,8 @@ MIN_ROWS = 1_000
 
 class Command(CommandWithExamples):
     help = (
-        "Show how many records and batches are in each state, the age of the oldest record that is not sent, and "
-        "which workspaces and groups are paused and why. With --record, explain the state of one record."
+        "Show how many records and batches are in each state, and the age of the oldest record that is not sent. "
+        "Show which workspaces and groups are paused, and why. With --record, explain the state of one record."
     )
 
     examples = (

@@ -1,5 +1,6 @@
 -- Record the answer to the request of a permit, after which its latest time of arrival is known better. Returns 1.
 -- Arguments: permit, is_send (1 or 0), arrival_uncertainty, latency_window, latency_drop.
+-- Unlike in algorithm.py, the latency of an expired permit counts for the minimum latency, too.
 
 local sent_at = tonumber(string.match(argument.permit, ':(.*)$'))
 local latency = math.max(now - sent_at, 0)
