@@ -331,7 +331,6 @@ def permission_for(method: str, path: str) -> str:
 def find_first_response(workspace: Workspace, arrival: Arrival, digest: bytes) -> IdempotentResponse | None:
     """Return the response to an earlier request with the same Idempotency-Key and body, and mark the replay.
 
-
     Raises:
         RequestRefused: 409, if the earlier request had another body. The contract does not define this case. The 409
             reveals a client that changes a batch but keeps its key.
