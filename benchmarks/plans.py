@@ -187,7 +187,6 @@ def _send(context: Any) -> None:
 
 def _lease(context: Any) -> None:
     """Lease and send a batch that was sealed before."""
-    from evermuse_outbox.delivery.gates import workspace_circuit
     from evermuse_outbox.delivery.loop import seal_next, send
     from evermuse_outbox.delivery.sending import give_back, lease_due
 
@@ -195,8 +194,7 @@ def _lease(context: Any) -> None:
     if sealed is None:
         give_back(context, seal_next(context))
         sealed = lease_due(context)
-    with workspace_circuit(context) as circuit:
-        send(context, sealed, circuit)
+    send(context, sealed)
 
 
 def _poll(context: Any) -> None:
