@@ -6,7 +6,8 @@ database is the bottleneck, more senders only wait for each other; see ``is_anot
 A run is a Celery task, or one step of ``outbox_relay``. The first run *leads*: it is one sender and starts the others.
 It does so after each batch, by the duration of the answers. In addition, a monitor thread starts one sender at each
 check while all senders wait for answers. Without the monitor, a run would need a first slow answer to learn that
-answers are slow. Senders go on for a little longer than the run, so that the next run finds them at work.
+answers are slow; ``docs/benchmarks.md`` says what that costs. Senders go on for a little longer than the run, so that
+the next run finds them at work.
 """
 
 from __future__ import annotations
