@@ -30,6 +30,7 @@ from django.utils import timezone
 from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
 from .evermuse import FieldError, InvalidRecord
 from .evermuse.records import Envelope, Record, validate
+from .foreign_text import safe_repr
 from .models import OutboxRecord
 from .models.insert import insert, insert_many
 from .wakeup import wake_workers_on_commit
@@ -135,7 +136,7 @@ def _database_alias(using: str | None) -> str:
     aliases = get_settings().databases
     if alias not in aliases:
         raise ImproperlyConfigured(
-            f"No worker reads the database {alias!r}, so the record would never be sent. "
+            f"No worker reads the database {safe_repr(alias)}, so the record would never be sent. "
             f"Add it to {SETTING}['DATABASES'] (now: {', '.join(aliases)})."
         )
     return alias

@@ -6,7 +6,6 @@ records: a task that looks for work in the database every second.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from django.db import connections, transaction
 
 from .conf import get_settings
+from .foreign_text import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BROKER_PAUSE = 10.0
 """Seconds without wake-ups after the broker failed. Without this pause, each request of the host would wait for it."""

@@ -201,7 +201,8 @@ def test_relay_continues_after_an_error(monkeypatch, caplog, error):
 
     outbox_relay._repeat(stop, step, 0)
     assert steps == [0, 1]
-    assert str(error) in caplog.text
+    assert type(error).__name__ in caplog.text
+    assert str(error) not in caplog.text  # it could quote payload
 
 
 @pytest.mark.commits

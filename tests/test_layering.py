@@ -19,7 +19,7 @@ MAX_LINES = 400
 """Lines of a module: as many as can be read in one sitting."""
 
 LAYERS = [
-    {"version"},
+    {"version", "foreign_text"},
     {"evermuse", "sandbox"},
     {"ratelimit"},
     {"conf"},
@@ -64,6 +64,8 @@ PURE = [
     "evermuse.limits",
     "evermuse.records.identity",
     "evermuse.records.translation",
+    "foreign_text.text",
+    "foreign_text.values",
     "ratelimit.algorithm",
 ]
 """Modules without Django, without a clock and without I/O."""

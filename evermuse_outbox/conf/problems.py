@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..foreign_text import is_clean, safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option, raw_settings
 from .readers import InvalidValue, suggest
 
@@ -49,11 +50,10 @@ def find_problems(raw: Any = None) -> Iterator[Problem]:
 
 
 def _in_workspace(name: Any, keys: Any) -> Iterator[Problem]:
-    path = f"{SETTING}['WORKSPACES'][{name!r}]"
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-        yield Problem(
-            path, f"the name must be a string of 1 to {MAX_NAME} characters.", "Rename the workspace."
-        )
+    path = f"{SETTING}['WORKSPACES'][{safe_repr(name)}]"
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not is_clean(name):
+        message = f"the name must be a string of 1 to {MAX_NAME} characters, without control characters."
+        yield Problem(path, message, "Rename the workspace.")
     if not isinstance(keys, Mapping):
         yield Problem(path, "the value must be a dict.", 'Write {"API_KEY": …}.')
         return
@@ -66,10 +66,10 @@ def _in_options(
     """Yield the errors in the values of known keys, and each key that is neither in ``options`` nor in ``others``."""
     for name, value in raw.items():
         if name in options:
-            yield from _in_value(options[name], value, f"{path}[{name!r}]")
+            yield from _in_value(options[name], value, f"{path}[{safe_repr(name)}]")
         elif name not in others:
             yield Problem(
-                f"{path}[{name!r}]", "there is no such setting.", suggest(name, (*options, *others))
+                f"{path}[{safe_repr(name)}]", "there is no such setting.", suggest(name, (*options, *others))
             )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from ..evermuse import safe_repr
+from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -58,6 +58,7 @@ def read_redis_url(value: Any) -> str | None:
             "the value is not a Redis URL.",
             'Use for instance "redis://127.0.0.1:6379/0", or remove the setting.',
         )
+    hide_secret(parts.password)
     return str(value)
 
 
@@ -78,7 +79,7 @@ def read_secret(value: Any) -> Secret:
         return Secret("")
     if not isinstance(value, str):
         raise InvalidValue(
-            f"the value must be a string, not {type(value).__name__}.", "Read it from the environment."
+            f"the value must be a string, not {type_name(value)}.", "Read it from the environment."
         )
     if value != value.strip() or not value.isascii() or not value.isprintable():
         raise InvalidValue(
@@ -169,5 +170,5 @@ def read_queue(value: Any) -> str | None:
 def suggest(value: Any, known: Collection[str]) -> str:
     """Return a hint with the known name that is most like ``value``, or with all known names."""
     by_upper = {name.upper(): name for name in known}
-    matches = difflib.get_close_matches(str(value).upper(), list(by_upper), n=1)
+    matches = difflib.get_close_matches(clean_text(value, 100).upper(), list(by_upper), n=1)
     return f"Did you mean {by_upper[matches[0]]!r}?" if matches else f"Known: {', '.join(known)}."

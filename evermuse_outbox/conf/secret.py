@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..foreign_text import hide_secret
+
 
 class Secret:
-    """Hide a string from ``repr``, ``str`` and tracebacks; :meth:`reveal` returns it."""
+    """Hide a string from ``repr``, ``str``, tracebacks and every foreign text; :meth:`reveal` returns it."""
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+        hide_secret(value)
 
     def reveal(self) -> str:
         """Return the string itself."""

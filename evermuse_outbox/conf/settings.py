@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from ..foreign_text import safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, raw_settings
 from .problems import find_problems
 from .secret import Secret
@@ -76,10 +77,10 @@ class Settings:
         """
         try:
             return self.workspaces[name]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: not hashable
             known = ", ".join(sorted(self.workspaces))
             raise ImproperlyConfigured(
-                f"No workspace {name!r} in {SETTING}; known: {known}. Add it to WORKSPACES."
+                f"No workspace {safe_repr(name)} in {SETTING}; known: {known}. Add it to WORKSPACES."
             ) from None
 
 

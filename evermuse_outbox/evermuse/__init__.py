@@ -16,7 +16,6 @@ from .errors import (
     Unanswered,
     Unreachable,
     Untranslatable,
-    safe_repr,
 )
 
 __all__ = [
@@ -32,5 +31,4 @@ __all__ = [
     "Untranslatable",
     "fingerprint",
     "limits",
-    "safe_repr",
 ]

@@ -1,15 +1,18 @@
 """The exceptions of this package, all below :class:`EvermuseError`."""
 
-import re
-import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
-MAX_REPR = 80
-"""Maximum characters of a value that a message shows."""
+from ..foreign_text import MAX_REPR, clean_text
+
+MAX_PATH = 300
+"""Maximum characters of the path of an error. It contains keys of the host's data."""
+
+MAX_SENTENCE = 1_000
+"""Maximum characters of the message and of the allowed values. The longest of ours has half of that."""
 
 MAX_PRINTED_ERRORS = 20
 """Maximum number of errors in the text of an exception. Its attribute ``errors`` has all of them."""
@@ -21,7 +24,7 @@ class EvermuseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """An error in one field of a record.
+    """An error in one field of a record. All texts pass the gate for foreign text.
 
     Attributes:
         path: the place in the record, such as ``_participants[3].role``; empty for the record itself.
@@ -34,6 +37,10 @@ class FieldError:
     message: str
     got: str
     allowed: str
+
+    def __post_init__(self) -> None:
+        for name, limit in _LIMITS.items():
+            object.__setattr__(self, name, clean_text(getattr(self, name), limit))
 
     @property
     def sentence(self) -> str:
@@ -79,7 +86,10 @@ class Untranslatable(EvermuseError):
 
 
 class TransportError(EvermuseError):
-    """A request got no usable answer."""
+    """A request got no usable answer. The text passes the gate for foreign text."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(clean_text(text, MAX_SENTENCE))
 
 
 class Unreachable(TransportError):
@@ -90,12 +100,6 @@ class Unanswered(TransportError):
     """The request was sent and Evermuse may have processed it: timeout, reset, or an incomplete answer."""
 
 
-def safe_repr(value: object) -> str:
-    """Return the repr of any value, cut to 80 characters, in valid Unicode and without API keys."""
-    text = _API_KEY.sub("em_sk_…", _REPR.repr(value)).encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 1]}…"
-
-
 def _by_path(errors: Iterable[FieldError]) -> dict[str, list[str]]:
     messages: dict[str, list[str]] = {}
     for error in errors:
@@ -103,12 +107,4 @@ def _by_path(errors: Iterable[FieldError]) -> dict[str, list[str]]:
     return messages
 
 
-def _brief_repr() -> reprlib.Repr:
-    brief = reprlib.Repr()
-    brief.maxstring = brief.maxother = brief.maxlong = MAX_REPR
-    brief.maxlevel, brief.maxdict, brief.maxlist, brief.maxtuple = 2, 3, 3, 3
-    return brief
-
-
-_REPR = _brief_repr()
-_API_KEY = re.compile(r"em_sk_[\w.…-]+")
+_LIMITS = {"path": MAX_PATH, "message": MAX_SENTENCE, "got": MAX_REPR, "allowed": MAX_SENTENCE}

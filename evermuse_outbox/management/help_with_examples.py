@@ -1,10 +1,19 @@
-"""The base class of the commands: its ``--help`` ends with examples."""
+"""The base class of the commands: ``--help`` ends with examples, and the output passes the gate for foreign text."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    DjangoHelpFormatter,
+    OutputWrapper,
+)
+
+from ..foreign_text import clean_text
+from .gated_output import GatedOutput
 
 
 class _KeepLineBreaks(DjangoHelpFormatter):
@@ -17,9 +26,29 @@ class _KeepLineBreaks(DjangoHelpFormatter):
 
 
 class CommandWithExamples(BaseCommand):
-    """A command that shows :attr:`examples` in its help, after the options."""
+    """A command that shows :attr:`examples` in its help, after the options.
+
+    What it writes to ``stdout``, and the text of its ``CommandError``, passes the gate for foreign text.
+    """
 
     examples = ""
+
+    @property
+    def stdout(self) -> OutputWrapper:
+        """The output; Django sets it again for each call with an output of its own."""
+        return self._stdout
+
+    @stdout.setter
+    def stdout(self, output: Any) -> None:
+        self._stdout = GatedOutput(getattr(output, "_out", output))
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the command. Clean the text of its error."""
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            error.args = tuple(map(clean_text, error.args))
+            raise
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         """Return Django's parser with the examples."""

@@ -9,6 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .batch import OutboxBatch
+from .columns import ForeignTextField
 
 
 class OutboxAttempt(models.Model):
@@ -41,7 +42,7 @@ class OutboxAttempt(models.Model):
     )
     status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
     outcome = models.CharField(_("outcome"), max_length=16)
-    detail = models.TextField(_("answer"), blank=True, default="")
+    detail = ForeignTextField(_("answer"), blank=True, default="")
 
     class Meta:
         verbose_name = _("attempt")

@@ -17,6 +17,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from ..evermuse import limits
+from .columns import ForeignCharField, ForeignJSONField, ForeignTextField
 from .indexes import PartialIndex
 from .transitions import StateQuerySet, Transition
 
@@ -271,7 +272,7 @@ class OutboxBatch(models.Model):
         help_text=_("What is known of its bad records during isolation."),
     )
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
-    message = models.TextField(_("message"), blank=True, default="")
+    message = ForeignTextField(_("message"), blank=True, default="")
     sealed_at = models.DateTimeField(_("sealed at"))
     due_at = models.DateTimeField(_("due at"))
     lease_token = models.UUIDField(_("lease token"), null=True, blank=True)
@@ -279,21 +280,22 @@ class OutboxBatch(models.Model):
     accepted_at = models.DateTimeField(_("accepted at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
-    remote_id = models.CharField(
+    remote_id = ForeignCharField(
         _("batch id at Evermuse"), max_length=128, blank=True, default="", db_index=True
     )
-    remote_status = models.CharField(_("status at Evermuse"), max_length=32, blank=True, default="")
+    remote_status = ForeignCharField(_("status at Evermuse"), max_length=32, blank=True, default="")
     accepted_count = models.PositiveIntegerField(_("accepted"), null=True, blank=True)
     rejected_count = models.PositiveIntegerField(_("rejected"), null=True, blank=True)
     total_error_count = models.PositiveIntegerField(_("total errors"), null=True, blank=True)
-    errors = models.JSONField(_("errors"), default=list, blank=True)
-    attachment_status = models.CharField(_("attachment status"), max_length=32, blank=True, default="")
+    errors = ForeignJSONField(_("errors"), default=list, blank=True)
+    attachment_status = ForeignCharField(_("attachment status"), max_length=32, blank=True, default="")
     attachment_total = models.PositiveIntegerField(_("attachments to fetch"), null=True, blank=True)
     attachment_complete = models.PositiveIntegerField(_("attachments fetched"), null=True, blank=True)
     attachment_failed = models.PositiveIntegerField(_("attachments failed"), null=True, blank=True)
     polls = models.PositiveIntegerField(_("polls"), default=0)
     next_poll_at = models.DateTimeField(_("next poll at"), null=True, blank=True)
-    listing_cursor = models.CharField(  # noqa: DJ001 - empty is the newest page, null is no page
+    # Empty is the newest page, null is no page.
+    listing_cursor = ForeignCharField(
         _("listing cursor"),
         max_length=limits.MAX_CURSOR,
         null=True,

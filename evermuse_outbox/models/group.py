@@ -16,6 +16,7 @@ from django.db import models
 from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
+from .columns import ForeignCharField, ForeignTextField
 from .transitions import ANY, NO_ROW, StateQuerySet, Transition
 
 
@@ -128,7 +129,7 @@ class OutboxGroup(models.Model):
     since = models.DateTimeField(
         _("since"), help_text=_("Time of the first refusal in a row; if cleared, the end of the pause.")
     )
-    error_signature = models.CharField(
+    error_signature = ForeignCharField(
         _("error signature"),
         max_length=200,
         help_text=_("The error message without numbers and names; equal for all refusals."),
@@ -146,8 +147,8 @@ class OutboxGroup(models.Model):
     )
     probes = models.PositiveIntegerField(_("probes"), default=0)
     blocked_until = models.DateTimeField(_("next probe"), null=True, blank=True)
-    reason = models.TextField(_("reason"), blank=True, default="")
-    advice = models.TextField(_("advice"), blank=True, default="")
+    reason = ForeignTextField(_("reason"), blank=True, default="")
+    advice = ForeignTextField(_("advice"), blank=True, default="")
 
     objects = GroupQuerySet.as_manager()
 

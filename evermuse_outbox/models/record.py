@@ -18,6 +18,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
+from .columns import ForeignCharField, ForeignTextField
 from .indexes import PartialIndex
 from .query_hints import by_id, is_null_unindexed
 from .transitions import Transition
@@ -343,8 +344,8 @@ class OutboxRejection(models.Model):
     position = models.PositiveSmallIntegerField(
         _("position"), null=True, help_text=_("Position in the batch; the first is 0.")
     )
-    code = models.CharField(_("code"), max_length=64)
-    message = models.TextField(_("message"))
+    code = ForeignCharField(_("code"), max_length=64)
+    message = ForeignTextField(_("message"))
     rejected_at = models.DateTimeField(_("rejected at"))
 
     class Meta:

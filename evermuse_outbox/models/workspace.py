@@ -13,6 +13,7 @@ from django.db import connections, models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from .columns import ForeignTextField
 from .transitions import ANY, StateQuerySet, Transition
 
 MAX_ARRIVAL_RATES = 2_000
@@ -160,7 +161,7 @@ class OutboxWorkspace(models.Model):
         _("state"), max_length=12, choices=WorkspaceState.choices, default=WorkspaceState.ACTIVE
     )
     blocked_until = models.DateTimeField(_("blocked until"), null=True, blank=True)
-    reason = models.TextField(_("reason"), blank=True, default="")
+    reason = ForeignTextField(_("reason"), blank=True, default="")
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     seal_count = models.PositiveBigIntegerField(
         _("sealing attempts"), default=0, help_text=_("Number of searches for records to seal.")

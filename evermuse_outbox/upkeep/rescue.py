@@ -5,16 +5,16 @@ A worker that dies cannot end its lease. Without the rescue, its batch would nev
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
 
 from ..conf import get_settings
 from ..delivery.context import Clock
+from ..foreign_text import get_logger
 from ..models import OutboxAttempt, OutboxBatch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MESSAGE = "the lease expired before its worker reported a result"
 

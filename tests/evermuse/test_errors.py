@@ -16,9 +16,9 @@ from evermuse_outbox.evermuse import (
     Unanswered,
     Unreachable,
     Untranslatable,
-    safe_repr,
 )
 from evermuse_outbox.evermuse.records import validate
+from evermuse_outbox.foreign_text import safe_repr
 from tests.evermuse.records.samples import sample
 
 

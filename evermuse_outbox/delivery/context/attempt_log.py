@@ -19,6 +19,7 @@ from ...evermuse.api import (
     TooLarge,
     Unavailable,
 )
+from ...foreign_text import clean_text
 from ...models import OutboxAttempt, OutboxBatch
 from .context import DeliveryContext
 
@@ -56,9 +57,8 @@ class Attempt:
         name = OUTCOME_NAMES[type(outcome)] if outcome else "read"
         if answer is None:
             return cls(call, started_at, name, detail=getattr(outcome, "message", ""))
-        # NUL is replaced because PostgreSQL refuses it in text. A character has four bytes at most.
-        detail = answer.body[: 4 * DETAIL_LENGTH].decode("utf-8", "replace").replace("\0", "\ufffd")
-        return cls(call, started_at, name, answer.status, answer.seconds, detail[:DETAIL_LENGTH])
+        detail = clean_text(answer.body, DETAIL_LENGTH, keep_lines=True)
+        return cls(call, started_at, name, answer.status, answer.seconds, detail)
 
     def save(self, context: DeliveryContext, batch: OutboxBatch | None) -> None:
         """Insert the row. ``batch`` is None for a listing, which covers many batches."""

@@ -8,7 +8,15 @@ Without the classification, an outage of the database would look like a defect o
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
+
+from ... import foreign_text
+
+MAX_SUMMARY = 300
+"""Characters of the text of a database error in a log."""
+
+_QUOTE = re.compile("[\"'`]")
 
 
 class DatabaseErrorKind(Enum):
@@ -121,8 +129,22 @@ def classify_database_error(error: BaseException) -> DatabaseErrorKind | None:
 
 
 def summarise_error(error: BaseException) -> str:
-    """Return the error's message in one line for a log. Drivers use several lines."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the class and code of a database error for a log, and the text of a transient one.
+
+    A driver quotes the values of rows and parameters, behind ``DETAIL:`` or in later lines. They may be payload.
+    So the text ends at the first quote, except for a lost connection, which concerns no row.
+    """
+    summary, kind = foreign_text.summarise_error(error), classify_database_error(error)
+    text = _first_line(error)
+    if kind is not DatabaseErrorKind.CONNECTION:
+        text = _QUOTE.split(text)[0]
+    return f"{summary}: {text.strip()}" if kind and text.strip() else summary
+
+
+def _first_line(error: BaseException) -> str:
+    has_number = len(error.args) == 2 and isinstance(error.args[0], int)  # PyMySQL
+    text = foreign_text.clean_text(error.args[1] if has_number else error, MAX_SUMMARY, keep_lines=True)
+    return text.strip().partition("\n")[0].partition("DETAIL:")[0]
 
 
 def _by_sqlstate(sqlstate: str | None, cause: BaseException) -> DatabaseErrorKind | None:

@@ -20,11 +20,12 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import Error as DatabaseError
 from django.db import connections
 
+from ...foreign_text import get_logger
 from .backoff import full_jitter
 from .clock import Clock
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -13,13 +13,13 @@ So batches that are refused in full are counted for each group, until Evermuse a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
 from ...evermuse.api import describe_likely_cause, make_error_signature
+from ...foreign_text import get_logger, headline
 from ...models import (
     BatchState,
     GroupQuerySet,
@@ -33,7 +33,7 @@ from ...models import (
 from ..context import DeliveryContext
 from .workspace_breaker import PROBE_INTERVAL
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SUSPICIOUS_BATCHES = 3
 """Batches of a group refused in full, one after the other, before single records are tried."""
@@ -170,7 +170,7 @@ def _pause(context: DeliveryContext, row: OutboxGroup, error: str) -> None:
     OutboxGroup.objects.using(context.using).pause(row, until, reason, advice)
     _withdraw_batches(context, row)
     _reopen_rejected_records(context, row)
-    logger.warning("group %s is paused. %s %s", row, reason, advice)
+    logger.warning("group %s is paused. %s %s", row, headline(reason), advice)
 
 
 def _withdraw_batches(context: DeliveryContext, row: OutboxGroup) -> None:

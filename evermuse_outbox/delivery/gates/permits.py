@@ -8,15 +8,15 @@ A caller that waits for a permit holds no transaction and no row lock, only the 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from ...conf import MAX_PERMIT_WAIT
 from ...evermuse.api import Answer, read_retry_after
+from ...foreign_text import get_logger
 from ...ratelimit import ThrottleUnavailable
 from ..context import DeliveryContext
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CROWDED = 0.3
 """Seconds. If the next free slot is further away, enough senders are waiting already."""

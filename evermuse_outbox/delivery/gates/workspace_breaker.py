@@ -10,13 +10,13 @@ would go on with requests that a refused key, a 429 or an outage makes useless.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
+from ...foreign_text import get_logger, headline
 from ...models import (
     OutboxWorkspace,
     WorkspaceQuerySet,
@@ -25,7 +25,7 @@ from ...models import (
 from ...ratelimit import MAX_BLOCK, ThrottleUnavailable
 from ..context import DeliveryContext, full_jitter
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PROBE_INTERVAL = 60.0
 """Seconds between two probes of a refused API key or of a paused group."""
@@ -145,7 +145,11 @@ def _block(context: DeliveryContext, state: WorkspaceState, seconds: float, reas
 
 def _log(context: DeliveryContext, state: WorkspaceState, until: datetime, reason: str) -> None:
     logger.warning(
-        "workspace %s is %s until %s: %s", context.workspace_name, state.value, until.isoformat(), reason
+        "workspace %s is %s until %s: %s",
+        context.workspace_name,
+        state.value,
+        until.isoformat(),
+        headline(reason),
     )
 
 

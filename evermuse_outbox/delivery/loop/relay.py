@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 
 from ...evermuse.api import Accepted
+from ...foreign_text import get_logger
 from ..context import Attempt, DeliveryContext
 from ..gates import acquire_permit, groups_without_probe, is_crowded, paused_groups, workspace_circuit
 from ..polling import ReconciliationDelayed, needs_reconciliation, reconcile
@@ -26,7 +26,7 @@ from ..sealing import SealedBatch, SealRaced, seal_first, sealing_lock
 from ..sending import give_back, has_time_to_send, lease_due, post
 from ..settling import settle, settle_batch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Step(Enum):

@@ -12,7 +12,6 @@ the next run finds them at work.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from ...evermuse.api import Client
+from ...foreign_text import get_logger
 from ...ratelimit import ThrottleUnavailable
 from ..context import (
     DeliveryContext,
@@ -31,7 +31,7 @@ from ..context import (
 )
 from ..scheduling import has_work
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 STUCK_SECONDS = 2.0
 """Seconds without a sent batch after which another run may lead, too."""

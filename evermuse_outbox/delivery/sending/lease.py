@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
+from ...foreign_text import get_logger
 from ...models import OutboxBatch
 from ..context import DeliveryContext
 from ..sealing import BodyChanged, SealedBatch, open_sealed
 from ..settling import give_up
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LEASE_CANDIDATES = 20
 """Due batches that are read at once. Other senders may lease some of them first."""

@@ -6,7 +6,6 @@ taken over, the batch and its records stay as they are, and the attempt is logge
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -25,6 +24,7 @@ from ...evermuse.api import (
     TooLarge,
     Unavailable,
 )
+from ...foreign_text import get_logger
 from ...models import BatchQuerySet, OutboxBatch
 from ..context import Attempt, DeliveryContext, full_jitter, poll_delay, retry_until
 from ..gates import (
@@ -49,7 +49,7 @@ from ..isolation import (
 )
 from ..sealing import SealedBatch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def settle(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...foreign_text import clean_text, is_clean
 from .. import limits
 
 MAX_PARSED_ERRORS = 1_000
@@ -41,13 +42,8 @@ def parse_object(body: bytes) -> dict[str, Any] | None:
 
 
 def parse_text(value: Any, max_length: int) -> str:
-    """Return ``value`` as text that every database can store; "" if it is not text.
-
-    The text is cut to ``max_length`` characters. NUL characters and lone surrogates are replaced.
-    """
-    if not isinstance(value, str):
-        return ""
-    return value[:max_length].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    """Return ``value`` as one line that passed the gate for foreign text; "" if it is not text."""
+    return clean_text(value, max_length) if isinstance(value, str) else ""
 
 
 def parse_record_errors(fields: Mapping[str, Any], max_index: int | None = None) -> tuple[RecordError, ...]:
@@ -74,11 +70,12 @@ def is_count(value: Any) -> bool:
 
 def is_batch_id(value: Any) -> bool:
     """Return whether ``value`` can be stored and sent as the id of a batch at Evermuse."""
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= limits.MAX_BATCH_ID
-        and parse_text(value, limits.MAX_BATCH_ID) == value
-    )
+    return is_token(value, limits.MAX_BATCH_ID)
+
+
+def is_token(value: Any, max_length: int) -> bool:
+    """Return whether ``value`` is a text that can be stored and sent back exactly as it came."""
+    return isinstance(value, str) and 0 < len(value) <= max_length and is_clean(value)
 
 
 def _candidate_lists(fields: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -21,6 +21,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from ...foreign_text import describe_error
 from ...version import VERSION
 from .. import Unanswered, Unreachable
 from .answers import Answer
@@ -31,9 +32,6 @@ about 4 MB in ASCII."""
 
 READ_BYTES = 65_536
 """Maximum bytes of one read from the socket."""
-
-MAX_ERROR_TEXT = 300
-"""Characters of a transport error that are kept. The server controls part of the text, for example a bad header."""
 
 
 class _Key(AuthBase):
@@ -156,8 +154,7 @@ class Client:
             return error
         if self._socket.is_open and self._socket.was_shut:
             return self._timed_out()
-        cause = _root_cause(error)
-        message = f"{type(cause).__name__}: {cause}"[:MAX_ERROR_TEXT]
+        message = describe_error(_root_cause(error))
         return Unanswered(message) if self._socket.is_open else Unreachable(message)
 
     def _timed_out(self) -> Unanswered:

@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ...foreign_text import clean_text
+
 MAX_SIGNATURE = 200
 """Characters of an error signature: the length of the column ``OutboxGroup.error_signature``."""
+
+_MAX_READ = 4_096
+"""Characters of a message that are read: two messages of the greatest published length."""
 
 _VARIABLE = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|\S*\d\S*")
 _PLURAL = re.compile(r"(?<!\w)([a-z]{3,})s\b")
@@ -40,7 +45,8 @@ def make_error_signature(message: str) -> str:
 
     Quoted words, numbers and ids are replaced by "…". Names of fields stay, even in quotes.
     """
-    text = _VARIABLE.sub(lambda match: match[0] if _is_field(match[0]) else "…", message.lower())
+    text = clean_text(message, _MAX_READ).lower()
+    text = _VARIABLE.sub(lambda match: match[0] if _is_field(match[0]) else "…", text)
     text = _PLURAL.sub(r"\1", text)  # "1 record", "10 records"
     return " ".join(text.split())[:MAX_SIGNATURE]
 

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import limits
-from .answers import Answer, RecordError, is_batch_id, is_count, parse_object, parse_record_errors, parse_text
+from .answers import (
+    Answer,
+    RecordError,
+    is_batch_id,
+    is_count,
+    is_token,
+    parse_object,
+    parse_record_errors,
+    parse_text,
+)
 
 MAX_STATUS = 32
 """Characters of a status or type that are kept. The longest published value, ``call_transcription``, has 18."""
@@ -74,9 +83,7 @@ def read_page(answer: Answer) -> Page | None:
         status for status in map(_parse_status, fields["batches"][: limits.MAX_LISTING]) if status
     )
     cursor = fields.get("nextCursor")
-    return Page(
-        statuses, cursor if isinstance(cursor, str) and 0 < len(cursor) <= limits.MAX_CURSOR else None
-    )
+    return Page(statuses, cursor if is_token(cursor, limits.MAX_CURSOR) else None)
 
 
 def _parse_status(fields: Any) -> Status | None:

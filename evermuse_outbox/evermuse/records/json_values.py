@@ -20,7 +20,8 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
-from .. import FieldError, limits, safe_repr
+from ...foreign_text import clean_text, safe_repr, type_name
+from .. import FieldError, limits
 
 ALLOWED_VALUES = (
     "text, bool, int, finite float, None, mappings with text keys, lists, tuples, datetime, date, "
@@ -144,23 +145,27 @@ class Normaliser:
             depth: the number of containers around it.
         """
         kind = type(value)  # not value.__class__, because a lazy object returns the class of its result
-        if value is None or kind is bool:
+        if value is None or kind is bool or (kind is str and not _UNSENDABLE.search(value)):
             return value
-        if kind is str and not _UNSENDABLE.search(value):
-            return value
-        if issubclass(kind, Enum):
-            return self.convert(value.value, location, depth)
-        if issubclass(kind, str | Promise):
-            return self._convert_text(_resolve_text(value), location)
-        if issubclass(kind, int):
-            return self._convert_int(value, location)
-        if issubclass(kind, float | Decimal):
-            return self._convert_fractional(value, location)
-        if issubclass(kind, Mapping | list | tuple):
-            return self._convert_container(value, location, depth + 1)
-        if issubclass(kind, _DJANGO_TYPES):
-            return self._convert_django_type(value, location)
-        return self._refuse(location, value, f"JSON has no {kind.__name__}: {_suggest_conversion(value)}")
+        try:
+            if issubclass(kind, Enum):
+                return self.convert(value.value, location, depth)
+            if issubclass(kind, str | Promise):
+                return self._convert_text(_resolve_text(value), location)
+            if issubclass(kind, int):
+                return self._convert_int(value, location)
+            if issubclass(kind, float | Decimal):
+                return self._convert_fractional(value, location)
+            if issubclass(kind, Mapping | list | tuple):
+                return self._convert_container(value, location, depth + 1)
+            if issubclass(kind, _DJANGO_TYPES):
+                return self._convert_django_type(value, location)
+        except Exception as error:
+            # The class of the value may be the host's, so each of its methods may raise.
+            return self._refuse(
+                location, value, f"It cannot be read, because this raises {type_name(error)}."
+            )
+        return self._refuse(location, value, f"JSON has no {type_name(value)}: {_suggest_conversion(value)}")
 
     def _refuse(self, location: Location, value: Any, message: str, allowed: str = ALLOWED_VALUES) -> Any:
         self.errors.append(FieldError(_path(location), message, safe_repr(value), allowed))
@@ -191,15 +196,15 @@ class Normaliser:
         try:
             return _as_django_does(value)
         except ValueError as error:
-            return self._refuse(location, value, f"{str(error).rstrip('.')}.")
+            return self._refuse(location, value, f"{clean_text(error).rstrip('.')}.")
 
     def _convert_container(self, value: Any, location: Location, depth: int) -> Any:
         self._container_count += 1
         if id(value) in self._open_containers:
-            return self._refuse(location, type(value).__name__, "It contains itself.")
+            return self._refuse(location, type_name(value), "It contains itself.")
         if depth > limits.MAX_DEPTH:
             return self._refuse(
-                location, type(value).__name__, f"Nested more than {limits.MAX_DEPTH} levels deep."
+                location, type_name(value), f"Nested more than {limits.MAX_DEPTH} levels deep."
             )
         if self._container_count > _MAX_CONTAINERS:
             return self._give_up(value, location)
@@ -212,7 +217,7 @@ class Normaliser:
     def _give_up(self, value: Any, location: Location) -> Any:
         # A list that contains a second list twice, which contains a third one twice, and so on, grows exponentially.
         if self._container_count == _MAX_CONTAINERS + 1:
-            self._refuse(location, type(value).__name__, "More lists and mappings than fit into a record.")
+            self._refuse(location, type_name(value), "More lists and mappings than fit into a record.")
         return REFUSED
 
     def _convert_members(self, value: Any, location: Location, depth: int) -> Any:
@@ -235,7 +240,7 @@ class Normaliser:
             self._convert_text(text, (location, text))
             return text
         name = safe_repr(key)
-        advice = f"A key has to be text, not {type(key).__name__}: write str(key) if that is meant."
+        advice = f"A key has to be text, not {type_name(key)}: write str(key) if that is meant."
         self._refuse((location, name), key, advice, "text")
         return name
 
@@ -254,7 +259,16 @@ def _has_digits(value: int) -> bool:
 
 def _suggest_conversion(value: Any) -> str:
     """Return what to do with a value of a type that JSON lacks."""
-    kind = type(value)
+    try:
+        return _conversion_of(type(value))
+    except Exception:  # a metaclass of the host may raise
+        return _AS_TEXT
+
+
+_AS_TEXT = "convert it to text or to a mapping."
+
+
+def _conversion_of(kind: type) -> str:
     if issubclass(kind, bytes | bytearray | memoryview):
         return "decode it, or write it as base64."
     if issubclass(kind, set | frozenset):
@@ -265,4 +279,4 @@ def _suggest_conversion(value: Any) -> str:
         return "use dataclasses.asdict(value)."
     if hasattr(kind, "model_dump"):
         return "use value.model_dump()."
-    return "use list(value)." if hasattr(kind, "__iter__") else "convert it to text or to a mapping."
+    return "use list(value)." if hasattr(kind, "__iter__") else _AS_TEXT

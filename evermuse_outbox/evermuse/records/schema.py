@@ -19,7 +19,8 @@ from typing import Any
 from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as core
 
-from .. import FieldError, limits, safe_repr
+from ...foreign_text import safe_repr
+from .. import FieldError, limits
 from . import record, timestamps
 from .json_values import ALLOWED_VALUES, join_path
 

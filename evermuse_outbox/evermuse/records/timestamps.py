@@ -32,17 +32,18 @@ def to_utc_timestamp(value: Any) -> str:
     time = _parse(value) if isinstance(value, str) else value
     if not isinstance(time, datetime):
         raise InvalidTimestamp(_NO_TIME if isinstance(time, date) else "Not a datetime and not text.")
-    if time.utcoffset() is None:
+    if datetime.utcoffset(time) is None:
         raise InvalidTimestamp(
             "Naive, so its zone is unknown: make it aware with django.utils.timezone.make_aware(value), "
             "or create it with datetime.now(UTC)."
         )
-    return _in_utc(time).isoformat(timespec="seconds") + "Z"
+    # The methods of datetime itself, because a subclass may have others.
+    return datetime.isoformat(_in_utc(time), timespec="seconds") + "Z"
 
 
 def _in_utc(time: datetime) -> datetime:
     try:
-        return time.astimezone(UTC).replace(tzinfo=None)
+        return datetime.replace(datetime.astimezone(time, UTC), tzinfo=None)
     except OverflowError:
         raise InvalidTimestamp("In UTC, it is outside the years 1 to 9999.") from None
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from django.utils.functional import Promise
 
-from .. import FieldError, InvalidRecord, RecordTooLarge, limits, safe_repr
+from ...foreign_text import safe_repr, type_name
+from .. import FieldError, InvalidRecord, RecordTooLarge, limits
 from . import timestamps
 from .identity import make_identity
 from .json_values import REFUSED, Normaliser, encode, is_plain, looks_plain
@@ -53,13 +54,29 @@ def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: st
     """
     if contract not in CONTRACTS:
         raise ValueError(f"contract is {contract!r}, not one of {', '.join(CONTRACTS)}")
-    given = _as_mapping(record)
     try:
-        fields, line = _fast_path(given, contract)
-    except _FULL_CHECK_NEEDED:
-        fields, line = _full_check(given, contract)
-    if len(line) > limits.MAX_RECORD_BYTES:
-        raise _too_large(len(line))
+        fields, line = _check(_as_mapping(record), contract)
+        if len(line) > limits.MAX_RECORD_BYTES:
+            raise _too_large(len(line))
+        return _envelope(fields, line, workspace)
+    except (InvalidRecord, MemoryError):
+        raise
+    except Exception as error:
+        # A class of the host may raise anything when it is read. The host gets the only error that is documented.
+        message = f"It cannot be read, because this raises {type_name(error)}."
+        raise InvalidRecord([FieldError("", message, safe_repr(record), "a mapping or a Record")]) from error
+
+
+def _check(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
+    try:
+        return _fast_path(given, contract)
+    except MemoryError:
+        raise
+    except Exception:  # also the exceptions of pydantic's core, and those of the classes of the host
+        return _full_check(given, contract)
+
+
+def _envelope(fields: dict[str, Any], line: bytes, workspace: str) -> Envelope:
     return Envelope(
         type=fields["_type"],
         product_id=fields["_product_id"],
@@ -80,10 +97,6 @@ def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:
 
 class _Unusual(Exception):
     """The fast path cannot handle the record."""
-
-
-# The validation error of pydantic's core is a ValueError, and so is the error of its encoder for lone surrogates.
-_FULL_CHECK_NEEDED = (_Unusual, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 def _fast_path(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
@@ -175,9 +188,12 @@ def _set_event_at(fields: dict[str, Any], value: Any) -> list[FieldError]:
     fields["_event_at"] = REFUSED
     try:
         fields["_event_at"] = to_utc_timestamp(_resolve(value))
+        return []
     except InvalidTimestamp as error:
-        return [FieldError("_event_at", str(error), safe_repr(value), timestamps.ALLOWED)]
-    return []
+        message = str(error)
+    except Exception as error:  # a class or a time zone of the host
+        message = f"It cannot be read, because this raises {type_name(error)}."
+    return [FieldError("_event_at", message, safe_repr(value), timestamps.ALLOWED)]
 
 
 def _resolve(value: Any) -> Any:

@@ -55,7 +55,7 @@ class Command(CommandWithExamples):
 
     def _print_summary(self, counts: dict[str, int]) -> None:
         summary = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-        self.stdout.write(self.style.SUCCESS(f"Drained: {summary or 'the outbox is empty'}."))
+        self.stdout.write(f"Drained: {summary or 'the outbox is empty'}.", self.style.SUCCESS)
         if counts["rejected"]:
             records = "record needs" if counts["rejected"] == 1 else "records need"
             self.stdout.write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
@@ -22,11 +21,12 @@ from ...delivery.context import (
     summarise_error,
 )
 from ...delivery.loop import poll, relay_with_pool
+from ...foreign_text import get_logger
 from ...schedule import MAINTAIN
 from ...upkeep import maintain_all
 from .. import CommandWithExamples
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 IDLE_PAUSE = 0.2
 """Seconds until a thread looks for work again after it found none."""

@@ -63,7 +63,7 @@ class Command(CommandWithExamples):
 
     def _print_table(self, figures: dict[str, Any]) -> None:
         for title, states in (("records", RecordState), ("batches", BatchState)):
-            self.stdout.write(self.style.MIGRATE_HEADING(title.capitalize()))
+            self.stdout.write(title.capitalize(), self.style.MIGRATE_HEADING)
             highest = max(figures[title].values()) or 1
             for state, count in figures[title].items():
                 bar = "█" * (-(-count * BAR_LENGTH // highest))  # rounded up, so that one record is visible
@@ -83,7 +83,7 @@ class Command(CommandWithExamples):
     def _print_paused_groups(self, groups: list[dict[str, Any]]) -> None:
         for row in groups:
             group = f"{row['type']} · {row['product_id']} (workspace {row['workspace']})"
-            self.stdout.write(self.style.WARNING(f"Group {group} is paused: {row['reason']}"))
+            self.stdout.write(f"Group {group} is paused: {row['reason']}", self.style.WARNING)
             self.stdout.write(f"  {row['advice']}")
 
 

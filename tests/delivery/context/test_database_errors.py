@@ -132,8 +132,25 @@ def test_an_unknown_error_has_no_kind(error):
     assert classify_database_error(error) is None
 
 
-def test_the_summary_of_an_error_is_one_line():
-    assert summarise_error(OperationalError("the connection is lost\n\tThis probably means …\n")) == (
-        "the connection is lost This probably means …"
-    )
-    assert summarise_error(OperationalError()) == "OperationalError"
+class Coded(Exception):
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(
+    ("cause", "summary"),
+    [
+        (
+            Coded('deadlock on "payload"\nDETAIL:  Key (a)=(payload)'),
+            "OperationalError (40P01): deadlock on",
+        ),
+        (Coded("deadlock DETAIL:  Key (a)=(payload)"), "OperationalError (40P01): deadlock"),
+        (Coded("lost 'it''s payload' and 'payload"), "OperationalError (40P01): lost"),
+        (Exception(1213, "Deadlock found"), "OperationalError (1213): Deadlock found"),
+        (Exception(1062, "Duplicate entry 'payload' for key"), "OperationalError (1062)"),
+        (Exception("no kind, so payload is possible"), "OperationalError"),
+    ],
+)
+def test_a_summary_contains_no_value_of_a_row(cause, summary):
+    error = OperationalError(*cause.args)
+    error.__cause__ = cause
+    assert summarise_error(error) == summary

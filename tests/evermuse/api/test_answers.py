@@ -20,7 +20,7 @@ from evermuse_outbox.evermuse.api.answers import (
         ("abc", "abc"),
         ("abcdefgh", "abcde"),
         ("a\0b", "a\ufffdb"),
-        ("a\ud800b", "a?b"),
+        ("a\ud800b", "a\ufffdb"),
         (b"abc", ""),
         (None, ""),
     ],

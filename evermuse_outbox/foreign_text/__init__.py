@@ -1,0 +1,32 @@
+"""The gate for foreign text: text from answers, exceptions, headers and hosts that this package did not write.
+
+Such text can contain an API key, a control character that forges a line of a log, or a character that a database
+refuses. It passes :func:`clean_text` before it reaches a table, a log, a terminal or an exception. The package must
+not import Django or any other package of ours, so that every package can use it.
+
+The interface has three parts:
+
+* texts and secrets: :func:`clean_text`, :func:`is_clean`, :func:`hide_secret`.
+* values and exceptions of any class: :func:`safe_repr`, :func:`type_name`, :func:`describe_error`.
+* logs, which contain no payload: :func:`get_logger`, :func:`summarise_error`, :func:`headline`.
+"""
+
+from .exceptions import describe_error, error_code, summarise_error
+from .logs import get_logger
+from .secrets import hide_secret
+from .text import clean_text, headline, is_clean
+from .values import MAX_REPR, safe_repr, type_name
+
+__all__ = [
+    "MAX_REPR",
+    "clean_text",
+    "describe_error",
+    "error_code",
+    "get_logger",
+    "headline",
+    "hide_secret",
+    "is_clean",
+    "safe_repr",
+    "summarise_error",
+    "type_name",
+]

@@ -1,0 +1,50 @@
+"""Loggers whose records pass the gate, whatever the caller gives to them.
+
+The gate is a filter of the logger, so every handler of the host gets the cleaned record. The template of the message
+stays as it is, because services such as Sentry group records by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from .exceptions import format_traceback, summarise_error
+from .text import clean_text
+
+MAX_ARGUMENT = 1_000
+"""Characters of one value in a line of a log."""
+
+
+class _Gate(logging.Filter):
+    """Clean each value of a record. Replace an exception by its class, its code and its stack."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not isinstance(record.msg, str):
+            record.msg, record.args = "%s", (record.msg,)
+        if isinstance(record.args, Mapping):
+            record.args = {name: _clean(value) for name, value in record.args.items()}
+        elif record.args:
+            record.args = tuple(map(_clean, record.args))
+        if record.exc_info and record.exc_info[1]:
+            # Its message may contain payload, and so may the local variables that error reports show.
+            record.exc_text = format_traceback(record.exc_info[1])
+            record.exc_info = None
+        return True
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of a module. Use this function in place of ``logging.getLogger``."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_GATE)
+    return logger
+
+
+def _clean(value: Any) -> Any:
+    if type(value) in (int, float, bool):
+        return value
+    return summarise_error(value) if isinstance(value, BaseException) else clean_text(value, MAX_ARGUMENT)
+
+
+_GATE = _Gate()
