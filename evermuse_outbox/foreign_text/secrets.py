@@ -25,6 +25,7 @@ _SHAPES = (
     r"(?:x-api-key|authorization)[\"'\\]*\s*[:=]\s*[\"'\\]*(?:(?:bearer|basic)\s+)?[^\s\"',;\\]+",
     r"\b(?:password|passwd|pwd)=[^\s\"',;&]+",
 )
+_LOOKS_SECRET = re.compile("|".join(_SHAPES), re.IGNORECASE)
 _HINTS = ("sk_", "sk%5f", "sk\\u005f", "@", "x-api-key", "authorization", "password=", "passwd=", "pwd=")
 """Without one of these and without a known secret, a text has nothing to mask. Searching for them is fast."""
 
@@ -50,18 +51,19 @@ class _Secrets:
                 self._forms = forms
 
     def mask(self, text: str) -> str:
-        hints, pattern = self._compiled
+        hints, known = self._compiled
         lowered = text.lower()
         for hint in hints:
             if hint in lowered:
-                return pattern.sub(_masked, text)
+                # Known secrets first: a shape could match the beginning of a secret only.
+                return _LOOKS_SECRET.sub(_masked, known.sub(_masked, text))
         return text
 
     @staticmethod
     def _compile(forms: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str]]:
-        exact = sorted(map(re.escape, forms), key=len, reverse=True)
+        longest_first = sorted(map(re.escape, forms), key=len, reverse=True)
         hints = (*_HINTS, *{form.lower() for form in forms})
-        return hints, re.compile("|".join((*exact, *_SHAPES)), re.IGNORECASE)
+        return hints, re.compile("|".join(longest_first) or r"(?!)", re.IGNORECASE)
 
 
 def hide_secret(secret: str | None) -> None:
