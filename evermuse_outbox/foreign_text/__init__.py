@@ -8,11 +8,11 @@ The interface has three parts:
 
 * texts and secrets: :func:`clean_text`, :func:`is_clean`, :func:`hide_secret`.
 * values and exceptions of any class: :func:`safe_repr`, :func:`type_name`, :func:`describe_error`.
-* logs, which contain no payload: :func:`get_logger`, :func:`summarise_error`, :func:`headline`.
+* logs, which contain no payload: :func:`get_logger`, :func:`gate_logs_of`, :func:`summarise_error`, :func:`headline`.
 """
 
 from .exceptions import describe_error, error_code, summarise_error
-from .logs import get_logger
+from .logs import gate_logs_of, get_logger
 from .secrets import hide_secret
 from .text import clean_text, headline, is_clean
 from .values import MAX_REPR, safe_repr, type_name
@@ -22,6 +22,7 @@ __all__ = [
     "clean_text",
     "describe_error",
     "error_code",
+    "gate_logs_of",
     "get_logger",
     "headline",
     "hide_secret",

@@ -7,7 +7,9 @@ stays as it is, because services such as Sentry group records by it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from .exceptions import format_traceback, summarise_error
@@ -41,10 +43,30 @@ def get_logger(name: str) -> logging.Logger:
     return logger
 
 
+class _GateForOurCalls(_Gate):
+    """The gate for a logger of another package. It changes only records from a call of ours, not those of the host."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return super().filter(record) if _is_our_call.get() else True
+
+
+@contextmanager
+def gate_logs_of(*names: str) -> Iterator[None]:
+    """Let the records of other packages' loggers pass the gate inside of the block, in this thread."""
+    for name in names:
+        logging.getLogger(name).addFilter(_GATE_FOR_OUR_CALLS)
+    before = _is_our_call.set(True)
+    try:
+        yield
+    finally:
+        _is_our_call.reset(before)
+
+
 def _clean(value: Any) -> Any:
     if type(value) in (int, float, bool):
         return value
     return summarise_error(value) if isinstance(value, BaseException) else clean_text(value, MAX_ARGUMENT)
 
 
-_GATE = _Gate()
+_GATE, _GATE_FOR_OUR_CALLS = _Gate(), _GateForOurCalls()
+_is_our_call = ContextVar("_is_our_call", default=False)

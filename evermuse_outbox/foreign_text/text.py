@@ -84,7 +84,8 @@ def _window(limit: int) -> int:
 
 def has_type(value: object, kind: type) -> bool:
     """Return whether the type of ``value`` is ``kind`` or inherits from it. Its ``__class__`` has no effect."""
-    return kind in type.__dict__["__mro__"].__get__(type(value))
+    # Not `in`, because it calls the `__eq__` of the metaclass.
+    return any(base is kind for base in type.__dict__["__mro__"].__get__(type(value)))
 
 
 def _replace_unsafe(text: str, keep_lines: bool) -> str:

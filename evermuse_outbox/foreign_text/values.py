@@ -37,6 +37,13 @@ def type_name(value: object) -> str:
 
 
 def _brief(value: Any, level: int) -> str:
+    try:
+        return _show(value, level)
+    except Exception:
+        return f"<{type_name(value)} object>"
+
+
+def _show(value: Any, level: int) -> str:
     kind = type(value)
     if has_type(value, str):
         return repr(str.__str__(value)[:_MAX_READ])
@@ -48,10 +55,7 @@ def _brief(value: Any, level: int) -> str:
         return repr(value[:_MAX_READ])
     if kind in _BRACKETS:
         return _brief_container(value, level)
-    try:
-        return str.__str__(repr(value))
-    except Exception:
-        return f"<{type_name(value)} object>"
+    return str.__str__(repr(value))
 
 
 def _brief_int(value: int) -> str:

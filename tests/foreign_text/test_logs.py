@@ -7,7 +7,7 @@ import logging
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from evermuse_outbox.foreign_text import get_logger
+from evermuse_outbox.foreign_text import gate_logs_of, get_logger
 from tests.foreign_text.samples import KEY, TEXTS, is_printable_line
 
 logger = get_logger("evermuse_outbox.test")
@@ -17,7 +17,7 @@ logger = get_logger("evermuse_outbox.test")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_value_cannot_forge_a_line(caplog, text):
     caplog.clear()
-    logger.warning("value %s and %(x)s" if False else "value %s", f"{text}{KEY}")
+    logger.warning("value %s", f"{text}{KEY}")
     logger.warning("mapping %(text)s", {"text": text})
     for record in caplog.records:
         assert is_printable_line(record.getMessage())
@@ -48,3 +48,11 @@ def test_an_exception_is_logged_without_its_text(caplog, message):
 def test_a_logger_has_the_gate_once():
     assert get_logger("evermuse_outbox.test") is logger
     assert len(logger.filters) == 1
+
+
+def test_a_logger_of_another_package_has_the_gate_inside_of_our_calls_only(caplog):
+    other = logging.getLogger("urllib3.connection")
+    with gate_logs_of("urllib3.connection"):
+        other.warning("inside %s", ValueError("payload\n"))
+    other.warning("outside %s", ValueError("payload\n"))
+    assert [record.getMessage() for record in caplog.records] == ["inside ValueError", "outside payload\n"]

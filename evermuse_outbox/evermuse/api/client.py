@@ -21,7 +21,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from ...foreign_text import describe_error
+from ...foreign_text import describe_error, gate_logs_of
 from ...version import VERSION
 from .. import Unanswered, Unreachable
 from .answers import Answer
@@ -29,6 +29,9 @@ from .answers import Answer
 MAX_ANSWER_BYTES = 8_000_000
 """Maximum bytes of an answer. The largest documented one has 100 batches with 20 errors of 2,048 characters each:
 about 4 MB in ASCII."""
+
+LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
+"""Loggers that quote parts of an answer, for example a header that cannot be parsed."""
 
 READ_BYTES = 65_536
 """Maximum bytes of one read from the socket."""
@@ -132,10 +135,7 @@ class Client:
         deadline.daemon = True
         deadline.start()
         try:
-            response = self._session.request(
-                method, url, timeout=self._timeout, allow_redirects=False, stream=True, **options
-            )
-            with response:
+            with gate_logs_of(*LOGGERS), self._request(method, url, options) as response:
                 answer = Answer(response.status_code, _read(response), time.monotonic() - started)
         except Exception as error:
             # Every exception, because after an unknown one the request may have been sent.
@@ -147,6 +147,11 @@ class Client:
         if self._socket.was_shut:
             raise self._timed_out()
         return answer
+
+    def _request(self, method: str, url: str, options: dict[str, Any]) -> requests.Response:
+        return self._session.request(
+            method, url, timeout=self._timeout, allow_redirects=False, stream=True, **options
+        )
 
     def _as_transport_error(self, error: Exception) -> Unreachable | Unanswered:
         """Return ``Unanswered`` if there was a connection, because the request may have been sent over it."""

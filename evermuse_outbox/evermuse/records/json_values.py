@@ -44,6 +44,9 @@ _MAX_WIDTH = (
 )
 _MAX_CONTAINERS = limits.MAX_RECORD_BYTES // 2  # the smallest containers, [] and {}, take two bytes
 
+_MAX_DIGITS = 4_300
+"""Digits of the longest int that Python converts by default. Few JSON parsers read a longer one."""
+
 _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 
@@ -90,7 +93,7 @@ def _to_json() -> Callable[[Any], bytes]:
 
 
 def looks_plain(line: bytes) -> bool:
-    """Return True if a line of JSON has no NUL character, NaN or infinity. ``encode`` does not reject them.
+    """Return True if a line of JSON has no NUL character, NaN, infinity or very long int. ``encode`` takes them.
 
     False means that it may have one, because text can contain these words, too. Then only ``Normaliser`` can decide.
     """
@@ -99,7 +102,14 @@ def looks_plain(line: bytes) -> bool:
         (b"\\" in line and b"\\u0000" in line)
         or (b"N" in line and b"NaN" in line)
         or (b"I" in line and b"Infinity" in line)
+        or (len(line) > _MAX_DIGITS and _may_have_long_int(line))
     )
+
+
+def _may_have_long_int(line: bytes) -> bool:
+    # An int of more than _MAX_DIGITS digits contains one of these blocks completely. Most blocks end the test at once.
+    block = _MAX_DIGITS // 2
+    return any(line[start : start + block].isdigit() for start in range(0, len(line), block))
 
 
 def join_path(path: str, step: str | int) -> str:

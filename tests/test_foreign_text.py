@@ -1,0 +1,135 @@
+"""Every place that logs, prints or raises foreign text uses the gate: the source code shows it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.test_layering import ROOT, modules
+
+GATE = "evermuse_outbox.foreign_text"
+
+NOT_IN_THE_OUTBOX = "evermuse_outbox.sandbox"
+"""The sandbox is for development. It has no secrets, and its command has a gate for the terminal of its own."""
+
+TEXT_OF_AN_ERROR = {
+    "evermuse_outbox.delivery.gates.workspace_breaker": "ThrottleUnavailable: our text",
+    "evermuse_outbox.delivery.sealing.contract": "Untranslatable: our text, into a column with the gate",
+    "evermuse_outbox.delivery.sending.lease": "BodyChanged: our text, into a column with the gate",
+    "evermuse_outbox.evermuse.api.outcomes": "TransportError: its text passed the gate",
+    "evermuse_outbox.evermuse.errors": "FieldError: its texts passed the gate",
+    "evermuse_outbox.evermuse.records.json_values": "ValueError of Django: into a FieldError, which has the gate",
+    "evermuse_outbox.evermuse.records.timestamps": "ValueError of datetime: into a FieldError, which has the gate",
+    "evermuse_outbox.evermuse.records.validation": "InvalidTimestamp: our text, into a FieldError with the gate",
+    "evermuse_outbox.management.commands.evermuse_sandbox": "the sandbox",
+}
+"""Modules that take the text of an exception, each with the reason why it needs no gate there."""
+
+FOREIGN_NAMES = {
+    "message",
+    "reason",
+    "detail",
+    "text",
+    "body",
+    "answer",
+    "payload",
+    "line",
+    "remote_id",
+    "cursor",
+}
+
+
+def outbox_modules():
+    names = [name for name in modules() if not name.startswith((NOT_IN_THE_OUTBOX, GATE))]
+    return sorted(name for name in names if name != "evermuse_outbox.management.commands.evermuse_sandbox")
+
+
+def calls(name):
+    tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def called(node):
+    return ast.unparse(node.func)
+
+
+def is_log_call(node):
+    return isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in (
+        "logger",
+        "log",
+        "logging",
+    )
+
+
+@pytest.mark.parametrize("name", outbox_modules())
+def test_every_logger_has_the_gate(name):
+    source = modules()[name].read_text(encoding="utf-8")
+    assert "getLogger" not in source, "use foreign_text.get_logger"
+    assert "warnings.warn" not in source
+
+
+@pytest.mark.parametrize("name", outbox_modules())
+def test_a_log_call_has_a_constant_template_and_no_foreign_text(name):
+    for node in filter(is_log_call, calls(name)):
+        arguments = node.args[1:] if called(node).endswith(".log") else node.args
+        template, *values = arguments
+        assert isinstance(template, ast.Constant), f"{name}:{node.lineno}: the template is not a constant"
+        for value in values:
+            last = ast.unparse(value).rpartition(".")[2]
+            assert not isinstance(value, ast.JoinedStr), f"{name}:{node.lineno}"
+            assert last not in FOREIGN_NAMES, f"{name}:{node.lineno}: log headline({last})"
+
+
+def errors_as_text(name):
+    """Yield the lines in which an exception of an ``except`` clause becomes text."""
+    tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
+    for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name):
+        for node in ast.walk(handler):
+            is_str = isinstance(node, ast.Call) and called(node) in ("str", "repr", "format")
+            values = node.args if is_str else [node.value] if isinstance(node, ast.FormattedValue) else []
+            if any(ast.unparse(value) == handler.name for value in values):
+                yield f"{name}:{node.lineno}"
+
+
+def test_the_text_of_an_exception_passes_the_gate_or_has_a_reason():
+    found = {
+        name: [*errors_as_text(name)] for name in modules() if not name.startswith((NOT_IN_THE_OUTBOX, GATE))
+    }
+    without_reason = [line for name, lines in found.items() if name not in TEXT_OF_AN_ERROR for line in lines]
+    assert not without_reason, "use describe_error or summarise_error"
+
+
+@pytest.mark.parametrize("name", [name for name in outbox_modules() if ".management.commands." in name])
+def test_a_command_writes_through_the_gate(name):
+    source = modules()[name].read_text(encoding="utf-8")
+    if "class Command" in source:
+        assert "class Command(CommandWithExamples)" in source
+    for node in calls(name):
+        assert called(node) not in ("sys.stdout.write", "sys.stderr.write", "self.stderr.write"), node.lineno
+        if called(node) == "self.stdout.write":
+            # A style around the text would be removed by the gate: it is the second argument.
+            assert "self.style" not in ast.unparse(node.args[0]), f"{name}:{node.lineno}"
+
+
+def test_no_text_is_cut_without_the_gate():
+    cuts = {}
+    for name in outbox_modules():
+        tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Subscript)
+                and isinstance(node.slice, ast.Slice)
+                and node.slice.lower is None
+            ):
+                last = ast.unparse(node.value).rpartition(".")[2]
+                if last in FOREIGN_NAMES - {"payload"}:
+                    cuts[f"{name}:{node.lineno}"] = ast.unparse(node)
+    allowed = {"text[:MAX_SHOWN]"}  # the payload on a page of the admin
+    assert {line: cut for line, cut in cuts.items() if cut not in allowed} == {}
+
+
+def test_the_gate_imports_nothing_of_ours():
+    assert not {
+        path.name for path in (ROOT / "foreign_text").glob("*.py") if "from .." in path.read_text("utf-8")
+    }
