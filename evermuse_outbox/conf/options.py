@@ -12,6 +12,7 @@ from .readers import (
     Choice,
     Number,
     read_aliases,
+    read_directory,
     read_flag,
     read_format_hints,
     read_queue,
@@ -66,6 +67,18 @@ OPTIONS = WORKSPACE_OPTIONS | {
         read_redis_url,
         None,
         "Redis that stores the rate limit of each API key for all hosts. Without it, a database row stores it.",
+    ),
+    "EPOCH_DIRECTORY": Option(
+        read_directory,
+        None,
+        "Absolute path of a directory that is not restored together with the database. Without `REDIS_URL`, it stores "
+        "what was sealed last, so that a restored database is noticed.",
+    ),
+    "LISTING_IS_EXCLUSIVE": Option(
+        read_flag,
+        True,
+        "Whether only this outbox sends with its API keys. If so, a listed batch that no database knows shows that a "
+        "database was restored. Use `False` if another client sends to the same Evermuse workspace.",
     ),
     "MAX_BATCH_RECORDS": Option(
         Number(1, limits.MAX_BATCH_RECORDS, "records", is_integer=True),

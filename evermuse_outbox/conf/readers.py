@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -165,6 +167,17 @@ def read_queue(value: Any) -> str | None:
             f"{safe_repr(value)} is not a queue name.", "Remove the setting to use Celery's default queue."
         )
     return value
+
+
+def read_directory(value: Any) -> str | None:
+    """Return the absolute path of a directory; None if it is empty."""
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str | PathLike) or not Path(value).is_absolute():
+        raise InvalidValue(
+            f"{safe_repr(value)} is not an absolute path.", 'Use for instance "/var/lib/evermuse-outbox".'
+        )
+    return str(value)
 
 
 def suggest(value: Any, known: Collection[str]) -> str:

@@ -49,6 +49,8 @@ class Settings:
     workspaces: Mapping[str, Workspace]
     databases: tuple[str, ...]
     redis_url: str | None
+    epoch_directory: str | None
+    listing_is_exclusive: bool
     max_batch_records: int
     max_batch_bytes: int
     max_batch_attachments: int

@@ -76,6 +76,8 @@ def explain_workspace(row: OutboxWorkspace) -> str:
     if row.state == WorkspaceState.ACTIVE:
         return "Active."
     state = row.get_state_display().capitalize()
+    if row.state == WorkspaceState.RESTORED:
+        return f"{state}. {_sentence(row.reason)}"
     if row.blocked_until is None:
         return f"{state} because: {_sentence(row.reason)} The next worker tries again."
     return f"{state} until {format_time(row.blocked_until)} because: {_sentence(row.reason)} Then it is tried again."

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import heapq
+import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from .columns import ForeignTextField
-from .transitions import ANY, StateQuerySet, Transition
+from .transitions import StateQuerySet, Transition
 
 MAX_ARRIVAL_RATES = 2_000
 """Number of arrival rates that a workspace remembers, one for each group."""
@@ -30,14 +31,20 @@ class WorkspaceState(models.TextChoices):
     PAUSED = "paused", _("paused")  # 401, 403, or no API key
     BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeout, or no connection
     THROTTLED = "throttled", _("throttled")  # 429
+    RESTORED = "restored", _("restored")  # the database is older than what was sent from it
 
+
+NOT_RESTORED = tuple(state for state in WorkspaceState if state != WorkspaceState.RESTORED)
+"""States that an answer of Evermuse or a resume may change. Only a decision of a person ends ``restored``."""
 
 TRANSITIONS = {
-    "pause": Transition((ANY,), WorkspaceState.PAUSED),
-    "throttle": Transition((ANY,), WorkspaceState.THROTTLED),
-    "back_off": Transition((ANY,), WorkspaceState.BACKING_OFF),
-    "back_off_uncounted": Transition((ANY,), WorkspaceState.BACKING_OFF),
-    "resume": Transition((ANY,), WorkspaceState.ACTIVE),
+    "pause": Transition(NOT_RESTORED, WorkspaceState.PAUSED),
+    "throttle": Transition(NOT_RESTORED, WorkspaceState.THROTTLED),
+    "back_off": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
+    "back_off_uncounted": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
+    "resume": Transition(NOT_RESTORED, WorkspaceState.ACTIVE),
+    "mark_restored": Transition(NOT_RESTORED, WorkspaceState.RESTORED),
+    "end_restored": Transition((WorkspaceState.RESTORED,), WorkspaceState.ACTIVE),
 }
 
 
@@ -75,22 +82,28 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
     # If a `retryAfter` of Evermuse ends later than the new block, it is kept: no request may be sent before.
 
     def pause(self, name: str, until: datetime, reason: str) -> bool:
-        """Change any state → paused: the key is refused or missing. Return False if a longer ``retryAfter`` is kept."""
+        """Change any state but restored → paused: the key is refused or missing.
+
+        Return False if a longer ``retryAfter`` is kept.
+        """
         return self._block("pause", name, until, reason)
 
     def throttle(self, name: str, until: datetime, reason: str) -> bool:
-        """Change any state → throttled: Evermuse answered 429. Return False if a longer ``retryAfter`` is kept."""
+        """Change any state but restored → throttled: Evermuse answered 429.
+
+        Return False if a longer ``retryAfter`` is kept.
+        """
         return self._block("throttle", name, until, reason)
 
     def back_off_uncounted(self, name: str, until: datetime, reason: str) -> bool:
-        """Change any state → backing off, for a fault that is not the API's.
+        """Change any state but restored → backing off, for a fault that is not the API's.
 
         Return False if a longer ``retryAfter`` is kept.
         """
         return self._block("back_off_uncounted", name, until, reason)
 
     def back_off(self, name: str, failures: int, until: datetime, reason: str) -> bool:
-        """Change any state → backing off, and count one more failure in a row.
+        """Change any state but restored → backing off, and count one more failure in a row.
 
         ``failures`` is the count at the time when the request was admitted. Return False if another failure has been
         counted since: the requests failed together. Return False, too, if a longer ``retryAfter`` is kept.
@@ -108,7 +121,7 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         return self.filter(pk=name).exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=until)
 
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
-        """Change any state → active, unless a ``retryAfter`` is not over.
+        """Change any state but restored → active, unless a ``retryAfter`` is not over.
 
         ``sent`` means that a batch was sent, which also resets the count of failures. After failed sends, only a
         successful send closes the circuit breaker. Return 1 if the row was changed, else 0.
@@ -122,6 +135,24 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
             return resumable._change_state("resume", blocked_until=None, reason="", failures=0)
         resumable = resumable.exclude(state=WorkspaceState.BACKING_OFF, failures__gt=0)
         return resumable._change_state("resume", blocked_until=None, reason="")
+
+    def mark_restored(self, name: str, reason: str) -> bool:
+        """Change any other state → restored: nothing is sent until a person decides. Return False if it was already."""
+        self.ensure_row(name)
+        columns = {"blocked_until": None, "reason": reason, "failures": 0}
+        return bool(self.filter(pk=name)._change_state("mark_restored", **columns))
+
+    def end_restored(self, row: OutboxWorkspace) -> bool:
+        """Change restored → active, with a new epoch. Return False if the state or the epoch has changed meanwhile.
+
+        The row in memory gets the new epoch, too.
+        """
+        epoch, columns = uuid.uuid4(), {"blocked_until": None, "reason": "", "failures": 0}
+        unchanged = self.filter(pk=row.pk, epoch=row.epoch)
+        if not unchanged._change_state("end_restored", epoch=epoch, **columns):
+            return False
+        row.state, row.epoch = WorkspaceState.ACTIVE, epoch
+        return True
 
     def claim_probe(self, row: OutboxWorkspace, until: datetime) -> bool:
         """Let the caller probe a blocked workspace (half-open). Return False if another process was first."""
@@ -165,6 +196,18 @@ class OutboxWorkspace(models.Model):
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     seal_count = models.PositiveBigIntegerField(
         _("sealing attempts"), default=0, help_text=_("Number of searches for records to seal.")
+    )
+    # What the epoch store compares; see delivery/context/epochs.py.
+    epoch = models.UUIDField(
+        _("epoch"),
+        default=uuid.uuid4,
+        editable=False,
+        help_text=_("Changes when a person releases a restored database."),
+    )
+    batch_count = models.PositiveBigIntegerField(
+        _("sealed batches"),
+        default=0,
+        help_text=_("Number of batches of pending records, counted while sealing."),
     )
     # Hints for the next sealing; see delivery/scheduling. Two columns, because the second is large and rarely written.
     run_queue = models.JSONField(

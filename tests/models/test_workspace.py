@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from evermuse_outbox.models import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceState
-from evermuse_outbox.models.workspace import MAX_ARRIVAL_RATES, TRANSITIONS
+from evermuse_outbox.models.workspace import MAX_ARRIVAL_RATES, NOT_RESTORED, TRANSITIONS
 from tests.models.rows import NOW
 
 SOON, LATER = NOW + timedelta(seconds=10), NOW + timedelta(minutes=1)
@@ -29,12 +29,12 @@ def add(alias, state="active", **columns):
 
 
 def test_every_transition_has_a_method_that_is_tested_here():
-    assert set(BLOCKS) | {"resume"} == set(TRANSITIONS)
+    assert set(BLOCKS) | {"resume", "mark_restored", "end_restored"} == set(TRANSITIONS)
     assert all(hasattr(OutboxWorkspace.objects, name) for name in TRANSITIONS)
 
 
 @pytest.mark.parametrize("method", BLOCKS)
-@pytest.mark.parametrize("state", list(WorkspaceState))
+@pytest.mark.parametrize("state", NOT_RESTORED)
 def test_a_block_starts_from_any_state_but_keeps_a_longer_retry_after(alias, method, state):
     add(alias, state, blocked_until=None if state == "active" else SOON)
     assert BLOCKS[method](workspaces(alias), LATER)
@@ -55,7 +55,7 @@ def test_requests_that_failed_together_count_as_one_failure(alias):
     assert workspaces(alias).get().failures == 1
 
 
-@pytest.mark.parametrize("state", list(WorkspaceState))
+@pytest.mark.parametrize("state", NOT_RESTORED)
 def test_a_send_resumes_any_block_that_is_over(alias, state):
     add(alias, state, blocked_until=None if state == "active" else NOW, failures=2)
     assert workspaces(alias).resume("default", NOW) == 1
@@ -103,6 +103,26 @@ def test_one_process_reads_at_a_time(alias):
 def test_a_next_read_in_the_far_future_is_ignored(alias):
     add(alias, next_read_at=NOW + MAX_READ_INTERVAL + timedelta(seconds=1))
     assert workspaces(alias).claim_read("default", NOW, LATER)
+
+
+@pytest.mark.parametrize("state", NOT_RESTORED)
+def test_only_a_decision_ends_restored(alias, state):
+    add(alias, state, blocked_until=None if state == "active" else LATER, failures=2)
+    assert workspaces(alias).mark_restored("default", "a backup")
+    assert not workspaces(alias).mark_restored("default", "another reason")
+    row = workspaces(alias).get()
+    assert (row.state, row.blocked_until, row.reason) == (WorkspaceState.RESTORED, None, "a backup")
+    for block in BLOCKS.values():
+        assert not block(workspaces(alias), LATER)
+    assert workspaces(alias).resume("default", LATER) == 0
+    assert workspaces(alias).get().state == WorkspaceState.RESTORED
+
+    stale = workspaces(alias).get()
+    assert workspaces(alias).end_restored(row)
+    assert not workspaces(alias).end_restored(stale)
+    stored = workspaces(alias).get()
+    assert (stored.state, stored.reason, stored.epoch) == (WorkspaceState.ACTIVE, "", row.epoch)
+    assert stored.epoch != stale.epoch
 
 
 def test_the_highest_arrival_rates_are_remembered():

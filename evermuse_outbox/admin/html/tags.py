@@ -47,6 +47,7 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         WorkspaceState.PAUSED: "bad",
         WorkspaceState.BACKING_OFF: "care",
         WorkspaceState.THROTTLED: "care",
+        WorkspaceState.RESTORED: "bad",
     },
 }
 """The colour of each state, as the last part of a CSS class: ``evermuse-good``."""

@@ -1,4 +1,4 @@
-"""What every step of the delivery uses: context, clock, retries, backoff and the attempt log.
+"""What every step of the delivery uses: context, clock, epoch store, retries, backoff and the attempt log.
 
 This package must not decide anything about records, batches or groups, and it makes no HTTP request.
 Its public interface is ``DeliveryContext`` with ``open_context`` and ``queue_keys``, ``Clock``, the retry functions,
@@ -10,18 +10,24 @@ from .backoff import full_jitter, poll_delay, typical_completion_time
 from .clock import Clock
 from .context import DeliveryContext, QueueKey, close_thread_connections, open_context, queue_keys
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
+from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
 from .retries import isolate_database_errors, retry_on_database_error, retry_until
 from .throttles import DatabaseThrottle
 
 __all__ = [
+    "BEGIN",
+    "CLOSED",
     "Attempt",
     "Clock",
     "DatabaseErrorKind",
     "DatabaseThrottle",
     "DeliveryContext",
+    "EpochStore",
+    "EpochStoreUnavailable",
     "QueueKey",
     "classify_database_error",
     "close_thread_connections",
+    "epoch_name",
     "full_jitter",
     "isolate_database_errors",
     "open_context",

@@ -13,8 +13,9 @@ from ...conf import Settings, Workspace, get_settings
 from ...evermuse.api import Client
 from ...ratelimit import Throttle
 from .clock import Clock
+from .epochs import EpochStore, MemoryEpochs, open_epoch_store
 from .retries import retry_on_database_error
-from .throttles import open_throttle
+from .throttles import open_redis, open_throttle
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -32,7 +33,7 @@ class QueueKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """One workspace on one database, with its settings, HTTP client, throttle and clock.
+    """One workspace on one database, with its settings, HTTP client, throttle, clock and epoch store.
 
     Use it in the thread that opened it, because the client and the connections belong to that thread.
     """
@@ -43,6 +44,7 @@ class DeliveryContext:
     client: Client
     throttle: Throttle
     clock: Clock = field(default_factory=Clock)
+    epochs: EpochStore = field(default_factory=MemoryEpochs)
 
     @property
     def workspace_name(self) -> str:
@@ -67,7 +69,8 @@ def open_context(using: str, workspace_name: str) -> DeliveryContext:
     settings = get_settings()
     workspace = settings.workspace(workspace_name)
     client, throttle = _thread_client(workspace, settings.timeout), open_throttle(workspace, settings)
-    return DeliveryContext(using, workspace, settings, client, throttle)
+    epochs = open_epoch_store(settings, open_redis(settings))
+    return DeliveryContext(using, workspace, settings, client, throttle, epochs=epochs)
 
 
 def queue_keys() -> list[QueueKey]:

@@ -37,6 +37,11 @@ def open_throttle(workspace: Workspace, settings: Settings) -> Throttle:
     return DatabaseThrottle(settings.databases[0], fingerprint, limit)
 
 
+def open_redis(settings: Settings) -> Any:
+    """Return the client of ``REDIS_URL`` that all throttles of this process share; None without that setting."""
+    return _redis_client(settings.redis_url) if settings.redis_url else None
+
+
 class DatabaseThrottle:
     """A :class:`~evermuse_outbox.ratelimit.Throttle` for one API key, in a row of ``OutboxThrottle``.
 

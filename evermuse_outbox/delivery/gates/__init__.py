@@ -3,9 +3,10 @@
 This package must not choose, seal or send batches. It changes only the rows of workspaces and groups, and the batches
 and records of a group that it pauses.
 Its public interface is ``workspace_circuit`` with the functions that open and close it, the functions of the group
-breaker, and ``acquire_permit`` with ``call_with_permit``.
+breaker, ``acquire_permit`` with ``call_with_permit``, and the functions that notice a restored database.
 """
 
+from .epochs import hold_restored, is_current, record_sealed
 from .group_breaker import (
     CLEARED_FOR,
     Suspicion,
@@ -39,9 +40,12 @@ __all__ = [
     "clear_suspicion",
     "count_refusal",
     "groups_without_probe",
+    "hold_restored",
     "is_crowded",
+    "is_current",
     "pause_workspace",
     "paused_groups",
+    "record_sealed",
     "resume_workspace",
     "workspace_circuit",
 ]

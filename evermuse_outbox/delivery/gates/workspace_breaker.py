@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
+from uuid import UUID
 
 from ...foreign_text import get_logger, headline
 from ...models import (
@@ -47,11 +48,12 @@ class Circuit:
     """The circuit breaker as it was when a request was admitted.
 
     ``failures`` is the number of failures in a row at that time. ``probe_until`` is set in the half-open state: until
-    then, no other caller may probe.
+    then, no other caller may probe. ``epoch`` is that of the workspace's row.
     """
 
     state: CircuitState
     failures: int = 0
+    epoch: UUID | None = None
     probe_until: datetime | None = None
 
     @property
@@ -111,6 +113,8 @@ def resume_workspace(context: DeliveryContext, *, by_send: bool) -> None:
 def _check(context: DeliveryContext) -> Circuit:
     """Read the state of the circuit. Claim the probe if the circuit is half-open."""
     row = _rows(context).ensure_row(context.workspace_name)
+    if row.state == WorkspaceState.RESTORED:
+        return Circuit(CircuitState.OPEN)
     if row.blocked_until and row.blocked_until > context.clock.now():
         return Circuit(CircuitState.OPEN)
     if not context.workspace.api_key:
@@ -120,14 +124,14 @@ def _check(context: DeliveryContext) -> Circuit:
     if row.state == WorkspaceState.THROTTLED:
         _rows(context).resume(context.workspace_name, context.clock.now(), sent=False)
     if row.state in (WorkspaceState.ACTIVE, WorkspaceState.THROTTLED):
-        return Circuit(CircuitState.CLOSED, row.failures)
+        return Circuit(CircuitState.CLOSED, row.failures, row.epoch)
     return _claim_probe(context, row)
 
 
 def _claim_probe(context: DeliveryContext, row: OutboxWorkspace) -> Circuit:
     until = context.clock.after(context.settings.lease)
     if _rows(context).claim_probe(row, until):
-        return Circuit(CircuitState.HALF_OPEN, row.failures, until)
+        return Circuit(CircuitState.HALF_OPEN, row.failures, row.epoch, until)
     return Circuit(CircuitState.OPEN)
 
 

@@ -13,7 +13,16 @@ from functools import partial
 from ...evermuse.api import Accepted
 from ...foreign_text import get_logger
 from ..context import Attempt, DeliveryContext
-from ..gates import acquire_permit, groups_without_probe, is_crowded, paused_groups, workspace_circuit
+from ..gates import (
+    Circuit,
+    acquire_permit,
+    groups_without_probe,
+    is_crowded,
+    is_current,
+    paused_groups,
+    record_sealed,
+    workspace_circuit,
+)
 from ..polling import ReconciliationDelayed, needs_reconciliation, reconcile
 from ..scanning import scan_groups
 from ..scheduling import (
@@ -58,7 +67,11 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
         except SealRaced as error:
             logger.warning("%s", error)
             return Step.BLOCKED
-        return send(context, sealed, failures=circuit.failures) if sealed else Step.IDLE
+        if sealed is None:
+            return Step.IDLE
+        if not _is_database_current(context, circuit, sealed):
+            return Step.BLOCKED
+        return send(context, sealed, failures=circuit.failures)
     return Step.BLOCKED  # workspace_circuit has handled a throttle backend that does not answer
 
 
@@ -75,6 +88,9 @@ def seal_next(context: DeliveryContext) -> SealedBatch | None:
             scan = scan_groups(context, workspace, queue, excluded=groups_without_probe(context, paused))
             choose_groups(context, queue, scan)
             sealed = seal(queue.drain()) or seal(spare_groups(context, queue, scan))
+        if sealed:
+            workspace.batch_count += 1
+            sealed = replace(sealed, epoch=workspace.epoch, number=workspace.batch_count)
         save_run_queue(context, workspace, queue)
     return sealed
 
@@ -96,6 +112,23 @@ def send(context: DeliveryContext, sealed: SealedBatch, *, failures: int = 0) ->
 
 def _seal_next(context: DeliveryContext) -> SealedBatch | None:
     return context.run_with_retries(seal_next, context)
+
+
+def _is_database_current(context: DeliveryContext, circuit: Circuit, sealed: SealedBatch) -> bool:
+    """Return whether the batch may be sent from this database. Give it back if the database was restored.
+
+    A new batch is recorded outside of the database first.
+    """
+    is_allowed = False
+    try:
+        if sealed.epoch:
+            is_allowed = record_sealed(context, sealed.epoch, sealed.number, sealed.batch.key)
+        elif circuit.epoch:
+            is_allowed = is_current(context, circuit.epoch)
+        return is_allowed
+    finally:
+        if not is_allowed:
+            give_back(context, sealed)
 
 
 def _acquire_permit_or_give_back(context: DeliveryContext, sealed: SealedBatch) -> str | None:

@@ -42,7 +42,7 @@ def save_run_queue(context: DeliveryContext, workspace: OutboxWorkspace, queue: 
     """Write the run queue to the workspace's row by one UPDATE, at the end of the transaction."""
     workspace.seal_count += 1
     workspace.run_queue = queue.to_json()
-    changed = ["run_queue", "seal_count"]
+    changed = ["run_queue", "seal_count", "batch_count"]
     if queue.arrival_rates:
         workspace.remember_arrival_rates(queue.arrival_rates)
         changed.append("arrival_rates")

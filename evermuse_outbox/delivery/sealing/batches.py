@@ -7,7 +7,7 @@ recognises it.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -45,11 +45,16 @@ class PendingRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
-    """A batch with its body and the ids of its members in order."""
+    """A batch with its body and the ids of its members in order.
+
+    ``epoch`` and ``number`` are set if the batch was sealed just now; see ``delivery/gates/epochs.py``.
+    """
 
     batch: OutboxBatch
     members: tuple[int, ...]
     body: bytes
+    epoch: uuid.UUID | None = field(default=None, compare=False)
+    number: int = field(default=0, compare=False)
 
     @property
     def content_type(self) -> str:

@@ -6,6 +6,6 @@ docstring says what is in progress.
 """
 
 from ..scenario import SCENARIOS, Scenario
-from . import hosts, isolation, polling, sending, upkeep
+from . import hosts, isolation, polling, restore, sending, upkeep
 
-__all__ = ["SCENARIOS", "Scenario", "hosts", "isolation", "polling", "sending", "upkeep"]
+__all__ = ["SCENARIOS", "Scenario", "hosts", "isolation", "polling", "restore", "sending", "upkeep"]
