@@ -17,6 +17,7 @@ from ...evermuse.api import (
     Throttled,
     classify_read,
     classify_transport_error,
+    read_error_envelope,
     read_page,
     read_status,
 )
@@ -39,7 +40,7 @@ class Listing(NamedTuple):
 class SingleStatus(NamedTuple):
     """The status of one batch, or the error that came instead. Both are None if the answer is not readable.
 
-    ``is_unknown`` is true if Evermuse answered 404.
+    ``is_unknown`` is true if Evermuse answered 404. The 404 of a proxy says nothing about the batch.
     """
 
     status: Status | None
@@ -64,7 +65,11 @@ def get_status(context: DeliveryContext, permit: str, batch: OutboxBatch) -> Sin
     status = read_status(answer) if answer and not error else None
     if status and status.remote_id != batch.remote_id:
         status = None
-    return SingleStatus(status, error, is_unknown=bool(answer and answer.status == 404))
+    return SingleStatus(status, error, is_unknown=answer is not None and _is_not_found(answer))
+
+
+def _is_not_found(answer: Answer) -> bool:
+    return answer.status == 404 and read_error_envelope(answer) is not None
 
 
 def _get(

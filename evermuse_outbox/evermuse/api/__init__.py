@@ -12,6 +12,7 @@ from .outcomes import (
     Accepted,
     InDoubt,
     KeyRefused,
+    NoCredits,
     Outcome,
     Refused,
     Throttled,
@@ -20,6 +21,7 @@ from .outcomes import (
     classify_read,
     classify_send,
     classify_transport_error,
+    read_error_envelope,
     read_retry_after,
 )
 from .statuses import Page, Status, read_page, read_status
@@ -30,6 +32,7 @@ __all__ = [
     "Client",
     "InDoubt",
     "KeyRefused",
+    "NoCredits",
     "Outcome",
     "Page",
     "RecordError",
@@ -43,6 +46,7 @@ __all__ = [
     "classify_transport_error",
     "describe_likely_cause",
     "make_error_signature",
+    "read_error_envelope",
     "read_page",
     "read_retry_after",
     "read_status",

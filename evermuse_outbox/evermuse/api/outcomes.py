@@ -53,15 +53,22 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class KeyRefused:
-    """401 or 403: Evermuse took no record, because of the API key."""
+    """401 or 403 of Evermuse: it took no record, because of the API key."""
 
     status: int
     message: str
 
 
 @dataclass(frozen=True, slots=True)
+class NoCredits:
+    """402 of Evermuse: it took no record, because the workspace has no credits."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Throttled:
-    """429: Evermuse took no record, and the key must not be used for ``retry_after`` seconds."""
+    """429 of Evermuse: it took no record, and the key must not be used for ``retry_after`` seconds."""
 
     retry_after: float
     message: str
@@ -71,20 +78,28 @@ class Throttled:
 class InDoubt:
     """A timeout, a reset, a 5xx or an unreadable answer: Evermuse may have the batch.
 
-    The same bytes must be sent again with the same idempotency key.
+    The same bytes must be sent again with the same idempotency key. ``status`` is the HTTP status; None without an
+    answer.
     """
 
     message: str
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Evermuse took no record, and no record caused it: there was no connection, or another server answered."""
+    """Evermuse took no record: there was no connection, or a proxy or firewall answered.
+
+    ``status`` is the HTTP status of the answer. It is None if nothing can have reached a server.
+    """
 
     message: str
+    status: int | None = None
 
 
-Outcome: TypeAlias = Accepted | Refused | TooLarge | KeyRefused | Throttled | InDoubt | Unavailable
+Outcome: TypeAlias = (
+    Accepted | Refused | TooLarge | KeyRefused | NoCredits | Throttled | InDoubt | Unavailable
+)
 
 
 def classify_transport_error(error: Unreachable | Unanswered) -> Outcome:
@@ -105,8 +120,18 @@ def classify_read(answer: Answer) -> Outcome | None:
 
 
 def read_retry_after(answer: Answer) -> float | None:
-    """Return the seconds in the ``retryAfter`` of a 429, or None for any other status."""
-    return _retry_after(parse_object(answer.body) or {}) if answer.status == 429 else None
+    """Return the seconds in the ``retryAfter`` of a 429 of Evermuse, or None for any other answer."""
+    envelope = read_error_envelope(answer)
+    return _retry_after(envelope) if answer.status == 429 and envelope is not None else None
+
+
+def read_error_envelope(answer: Answer) -> Mapping[str, Any] | None:
+    """Return the fields of the JSON error envelope, or None if the body is none: a proxy or firewall answered.
+
+    Source: OpenAPI document, ``ErrorResponse``. It requires the texts ``error`` and ``message``.
+    """
+    fields = parse_object(answer.body) or {}
+    return fields if all(isinstance(fields.get(name), str) for name in ("error", "message")) else None
 
 
 def _classify_success(answer: Answer, sent: int) -> Outcome:
@@ -124,30 +149,41 @@ def _classify_success(answer: Answer, sent: int) -> Outcome:
 
 
 def _classify_failure(answer: Answer) -> Outcome:
-    parsed = parse_object(answer.body)
-    fields = parsed or {}
-    message = _message(answer, fields)
-    match answer.status:
-        case 400 | 422 if parsed is None:
-            # Evermuse always answers in JSON. A proxy wrote this answer, so it says nothing about the records.
-            return Unavailable(message)
-        case 400 | 422:
-            # The contract has no 422. Frameworks use it for validation errors, so it means the same as 400.
-            code = parse_text(fields.get("error"), limits.MAX_ERROR_CODE) or "REFUSED"
-            return Refused(code, message, parse_record_errors(fields))
-        case 413:
-            return TooLarge(message)
-        case 401 | 403:
-            return KeyRefused(answer.status, message)
-        case 429:
-            return Throttled(_retry_after(fields), message)
-        case status if status >= 500:
-            return InDoubt(message)
-        case _:
-            return Unavailable(message)
+    envelope, status = read_error_envelope(answer), answer.status
+    if status == 413:
+        # A proxy may answer, too. Its limit holds as well: only a smaller request gets through.
+        return TooLarge(_message(answer))
+    if status in (400, 422):
+        return _classify_bad_request(answer)
+    if status >= 500:
+        return InDoubt(_message(answer), status)
+    if envelope is not None:
+        match status:
+            case 401 | 403:
+                return KeyRefused(status, _message(answer))
+            case 402:
+                return NoCredits(_message(answer))
+            case 429:
+                return Throttled(_retry_after(envelope), _message(answer))
+    return Unavailable(_message(answer), status)
 
 
-def _message(answer: Answer, fields: Mapping[str, Any]) -> str:
+def _classify_bad_request(answer: Answer) -> Outcome:
+    """Return the outcome of a 400, or of a 422: frameworks use it for the same purpose.
+
+    The contract is not consistent about the body of a 400, so any JSON object counts as an answer of Evermuse.
+    """
+    fields = parse_object(answer.body)
+    if fields is None:
+        return Unavailable(_message(answer), answer.status)
+    code = parse_text(fields.get("error"), limits.MAX_ERROR_CODE) or "REFUSED"
+    return Refused(code, _message(answer), parse_record_errors(fields))
+
+
+def _message(answer: Answer) -> str:
+    fields = parse_object(answer.body)
+    if fields is None:
+        return f"HTTP {answer.status} without a JSON body: probably the answer of a proxy or firewall"
     text = parse_text(fields.get("message"), limits.MAX_ERROR_MESSAGE) or parse_text(
         fields.get("error"), limits.MAX_ERROR_CODE
     )

@@ -14,6 +14,7 @@ from evermuse_outbox.evermuse.api import (
     Answer,
     InDoubt,
     KeyRefused,
+    NoCredits,
     Outcome,
     RecordError,
     Refused,
@@ -23,6 +24,7 @@ from evermuse_outbox.evermuse.api import (
     classify_read,
     classify_send,
     classify_transport_error,
+    read_error_envelope,
     read_page,
     read_retry_after,
     read_status,
@@ -64,30 +66,62 @@ def test_a_malformed_202_is_in_doubt(body):
     assert isinstance(classify_send(answer(202, body), 3), InDoubt)
 
 
+ENVELOPE = {"error": "E", "message": "text"}
+NO_ENVELOPES = [
+    b"<html>403</html>",
+    b"",
+    [],
+    {},
+    {"message": "Forbidden"},
+    {"error": "E"},
+    {"error": 4, "message": None},
+]
+"""Bodies of proxies and firewalls: pages, and JSON that is not the error envelope of the contract."""
+
+
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "by_evermuse", "by_proxy"),
     [
-        (400, Refused),
-        (401, KeyRefused),
-        (403, KeyRefused),
-        (413, TooLarge),
-        (422, Refused),
-        (429, Throttled),
-        (500, InDoubt),
-        (503, InDoubt),
-        (599, InDoubt),
-        (302, Unavailable),
-        (404, Unavailable),
-        (405, Unavailable),
+        (401, KeyRefused, Unavailable),
+        (402, NoCredits, Unavailable),
+        (403, KeyRefused, Unavailable),
+        (404, Unavailable, Unavailable),
+        (405, Unavailable, Unavailable),
+        (409, Unavailable, Unavailable),
+        (413, TooLarge, TooLarge),
+        (429, Throttled, Unavailable),
+        (302, Unavailable, Unavailable),
+        (500, InDoubt, InDoubt),
+        (502, InDoubt, InDoubt),
+        (599, InDoubt, InDoubt),
     ],
 )
-def test_each_http_status_has_one_outcome(status, kind):
-    for body in ({"error": "E", "message": "text"}, b"<html>", [], b""):
+def test_only_the_error_envelope_is_an_answer_of_evermuse(status, by_evermuse, by_proxy):
+    outcome = classify_send(answer(status, ENVELOPE), 1)
+    assert (type(outcome), outcome.message) == (by_evermuse, f"HTTP {status}: text")
+    for body in NO_ENVELOPES:
         outcome = classify_send(answer(status, body), 1)
-        # Evermuse refuses records in JSON. Any other text is from a proxy.
-        expected = Unavailable if kind is Refused and not isinstance(body, dict) else kind
-        assert isinstance(outcome, expected)
+        assert type(outcome) is by_proxy
         assert str(status) in outcome.message
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_bad_request_is_a_refusal_only_in_json(status):
+    for body in (ENVELOPE, {}, {"errors": [ERROR]}):
+        assert isinstance(classify_send(answer(status, body), 1), Refused)
+    for body in (b"<html>", b"", []):
+        assert classify_send(answer(status, body), 1) == Unavailable(
+            f"HTTP {status} without a JSON body: probably the answer of a proxy or firewall", status
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, Unavailable), (409, Unavailable), (500, InDoubt), (502, InDoubt)]
+)
+def test_a_failure_with_an_answer_has_its_status(status, kind):
+    outcome = classify_send(answer(status, ENVELOPE), 1)
+    assert isinstance(outcome, kind)
+    assert outcome.status == status
 
 
 @pytest.mark.parametrize(
@@ -127,12 +161,14 @@ def test_record_errors_are_read_from_each_place_of_a_400(place):
     ids=lambda value: str(value)[:12],
 )
 def test_any_value_of_retry_after_gives_a_usable_number(value, seconds):
-    assert classify_send(answer(429, {"retryAfter": value}), 1).retry_after == seconds
+    assert classify_send(answer(429, ENVELOPE | {"retryAfter": value}), 1).retry_after == seconds
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 def test_a_retry_after_that_is_not_finite_gives_a_usable_number(value):
-    outcome = classify_send(answer(429, b'{"retryAfter": %s}' % value.encode()), 1)
+    outcome = classify_send(
+        answer(429, b'{"error": "E", "message": "m", "retryAfter": %s}' % value.encode()), 1
+    )
     assert 0 < outcome.retry_after <= 1e9
 
 
@@ -155,6 +191,8 @@ def test_every_answer_has_an_outcome(status, body, sent):
     outcome = classify_send(given_answer, sent)
     assert isinstance(outcome, Outcome)
     assert not isinstance(outcome, Accepted) or outcome.accepted + outcome.rejected == sent
+    has_envelope = read_error_envelope(given_answer) is not None
+    assert has_envelope or not isinstance(outcome, KeyRefused | NoCredits | Throttled)
     read_status(given_answer)
     read_page(given_answer)
 
@@ -172,17 +210,22 @@ def test_json_that_python_cannot_parse_has_an_outcome(status, body):
 
 @pytest.mark.parametrize(("status", "seconds"), [(429, 7.0), (202, None), (400, None), (503, None)])
 def test_only_a_429_asks_to_wait(status, seconds):
-    assert read_retry_after(answer(status, {"retryAfter": 7})) == seconds
+    assert read_retry_after(answer(status, ENVELOPE | {"retryAfter": 7})) == seconds
 
 
 def test_a_429_without_a_time_asks_for_the_window_of_the_limit():
-    assert read_retry_after(answer(429, b"<html>")) == 1.0
+    assert read_retry_after(answer(429, ENVELOPE)) == 1.0
+
+
+def test_a_429_of_a_proxy_does_not_ask_to_wait():
+    for body in NO_ENVELOPES:
+        assert read_retry_after(answer(429, body)) is None
 
 
 @pytest.mark.parametrize("status", [200, 429, 404, 500])
 def test_a_read_succeeds_only_with_200(status):
     kind = {429: Throttled, 404: Unavailable, 500: InDoubt}.get(status, type(None))
-    assert isinstance(classify_read(answer(status, GOOD)), kind)
+    assert isinstance(classify_read(answer(status, GOOD | ENVELOPE)), kind)
 
 
 def test_a_call_without_an_answer_is_in_doubt_unless_nothing_was_sent():
