@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import poll, relay
-from evermuse_outbox.management.commands import outbox_drain, outbox_relay
+from evermuse_outbox.management.commands import outbox_drain, outbox_relay, outbox_status
 from evermuse_outbox.models import (
     BatchState,
     OutboxBatch,
@@ -211,6 +211,39 @@ def test_relay_maintains(alias, outbox_settings):
     batch_in(alias, BatchState.SENDING)
     assert outbox_relay._maintain() == 0
     assert OutboxBatch.objects.using(alias).get().state == BatchState.IN_DOUBT
+
+
+# --- the gate for foreign text ------------------------------------------------------------------------
+
+ODD = "a\n\x1b[31mb\x85\u202e em_sk_0123456789"
+
+
+def test_a_command_writes_one_clean_line_and_adds_its_style_after_the_gate():
+    output = StringIO()
+    command = outbox_status.Command(stdout=output, force_color=True)
+    command.stdout.write(ODD)
+    command.stdout.write("a\nb", lambda text: f"\x1b[1m{text}\x1b[0m")
+    assert output.getvalue() == "a \ufffd[31mb \ufffd em_sk_…\n\x1b[1ma b\n\x1b[0m"
+
+
+def test_the_error_of_a_command_is_clean(monkeypatch):
+    def fail(*_, **__):
+        raise CommandError(ODD)
+
+    monkeypatch.setattr(outbox_status.Command, "handle", fail)
+    with pytest.raises(CommandError) as caught:
+        call_command("outbox_status")
+    assert str(caught.value) == "a \ufffd[31mb \ufffd em_sk_…"
+
+
+def test_status_shows_names_of_the_host_in_one_clean_line(alias, outbox_settings):
+    outbox_settings(DATABASES=[alias])
+    group(alias, "paused", product_id=ODD, reason="no", advice="none")
+    output = StringIO()
+    call_command("outbox_status", database=alias, stdout=output)
+    (line,) = [line for line in output.getvalue().splitlines() if "is paused" in line]
+    assert "\x1b" not in line
+    assert "em_sk_0" not in line
 
 
 # --- the commands as processes ------------------------------------------------------------------------

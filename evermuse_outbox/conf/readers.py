@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
@@ -60,7 +60,9 @@ def read_redis_url(value: Any) -> str | None:
             "the value is not a Redis URL.",
             'Use for instance "redis://127.0.0.1:6379/0", or remove the setting.',
         )
-    hide_secret(parts.password)
+    if parts.password:
+        hide_secret(parts.password)
+        hide_secret(unquote(parts.password))
     return str(value)
 
 

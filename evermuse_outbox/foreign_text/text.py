@@ -39,10 +39,10 @@ def clean_text(value: object, limit: int | None = None, *, keep_lines: bool = Fa
         limit: maximum number of characters; None for no limit.
         keep_lines: whether line breaks stay. Without them, the text is one line.
     """
-    text = _text_of(value, limit)
-    is_long = limit is not None and len(text) > _window(limit)
+    text = value if type(value) is str else _text_of(value, limit)
+    is_long = limit is not None and len(text) > 4 * limit + MARGIN
     if limit is not None and is_long:
-        text = text[: _window(limit)]
+        text = text[: 4 * limit + MARGIN]
     if not (text.isascii() and text.isprintable()) and _UNSAFE.search(text):
         text = _replace_unsafe(text, keep_lines)
     text = mask_secrets(text)
@@ -71,15 +71,11 @@ def _text_of(value: Any, limit: int | None) -> str:
     try:
         if has_type(value, bytes):
             # A character has up to four bytes.
-            head = value if limit is None else value[: 4 * (_window(limit) + MARGIN)]
+            head = value if limit is None else value[: 4 * (4 * limit + 2 * MARGIN)]
             return bytes.decode(head, "utf-8", "replace")
         return str.__str__(str(value))
     except Exception:
         return "(no text)"
-
-
-def _window(limit: int) -> int:
-    return 4 * limit + MARGIN
 
 
 def has_type(value: object, kind: type) -> bool:

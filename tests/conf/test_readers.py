@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evermuse_outbox.conf import Secret
+from evermuse_outbox.conf.readers import read_redis_url
+from evermuse_outbox.foreign_text import clean_text
 from tests.conf.errors import KEY, errors_in
 
 BOUNDS = {
@@ -135,3 +137,8 @@ def test_a_key_that_no_header_can_contain_is_refused_and_not_shown(key):
 def test_a_key_must_be_a_string():
     assert "not int" in errors_in(API_KEY=5)[0]
     assert errors_in(API_KEY=None) == errors_in(API_KEY="") == errors_in(API_KEY=Secret(KEY)) == []
+
+
+def test_the_password_of_redis_is_masked_from_now_on():
+    read_redis_url("redis://user:pass%2Fword-1@127.0.0.1:6379/0")
+    assert clean_text("pass%2Fword-1 and pass/word-1") == "… and …"
