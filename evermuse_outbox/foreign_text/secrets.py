@@ -41,6 +41,7 @@ class _Secrets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._forms: frozenset[str] = frozenset()
+        self.longest = 0
         self._compiled = self._compile(self._forms)
 
     def add(self, secret: str) -> None:
@@ -49,6 +50,7 @@ class _Secrets:
             if forms != self._forms:
                 self._compiled = self._compile(forms)
                 self._forms = forms
+                self.longest = max(map(len, forms))
 
     def mask(self, text: str) -> str:
         hints, known = self._compiled
@@ -75,6 +77,11 @@ def hide_secret(secret: str | None) -> None:
 def mask_secrets(text: str) -> str:
     """Return the text with ``…`` in place of each secret."""
     return _secrets.mask(text)
+
+
+def longest_secret() -> int:
+    """Return the number of characters of the longest form of a known secret."""
+    return _secrets.longest
 
 
 def _forms(secret: str) -> list[str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .secrets import mask_secrets
+from .secrets import longest_secret, mask_secrets
 
 REPLACEMENT = "\ufffd"
 """What is shown in place of a character that cannot be stored or must not reach a terminal."""
 
-MARGIN = 1_024
-"""Characters that are read beyond four times the limit, so that a long text costs no more than a short one. Half of
-them are dropped again, because reading may have stopped inside of a secret."""
+MIN_MARGIN = 512
+"""Characters that are dropped where reading a long text stopped, because that may be inside of a secret. If a known
+secret is longer, its length is dropped."""
 
 _SPACES = r"\t\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029"
 _REFUSED = (
@@ -40,14 +40,14 @@ def clean_text(value: object, limit: int | None = None, *, keep_lines: bool = Fa
         keep_lines: whether line breaks stay. Without them, the text is one line.
     """
     text = value if type(value) is str else _text_of(value, limit)
-    is_long = limit is not None and len(text) > 4 * limit + MARGIN
+    is_long = limit is not None and len(text) > _max_read(limit)
     if limit is not None and is_long:
-        text = text[: 4 * limit + MARGIN]
+        text = text[: _max_read(limit)]
     if not (text.isascii() and text.isprintable()) and _UNSAFE.search(text):
         text = _replace_unsafe(text, keep_lines)
     text = mask_secrets(text)
     if is_long:
-        text = text[: -MARGIN // 2]
+        text = text[: -_margin()]
     return text if limit is None else text[:limit]
 
 
@@ -71,11 +71,20 @@ def _text_of(value: Any, limit: int | None) -> str:
     try:
         if has_type(value, bytes):
             # A character has up to four bytes.
-            head = value if limit is None else value[: 4 * (4 * limit + 2 * MARGIN)]
+            head = value if limit is None else value[: 4 * (_max_read(limit) + 1)]
             return bytes.decode(head, "utf-8", "replace")
         return str.__str__(str(value))
     except Exception:
         return "(no text)"
+
+
+def _max_read(limit: int) -> int:
+    """Return how many characters of a long text are read. So it costs no more than a short one."""
+    return 4 * limit + 2 * _margin()
+
+
+def _margin() -> int:
+    return max(MIN_MARGIN, longest_secret())
 
 
 def has_type(value: object, kind: type) -> bool:
