@@ -48,11 +48,12 @@ def test_no_part_of_a_secret_is_left_at_each_cut(secret):
 @pytest.mark.parametrize("as_bytes", [False, True])
 @pytest.mark.parametrize("length", [9, 100, 500, 900, 2_100])
 def test_no_part_of_a_secret_is_left_where_reading_stops(length, as_bytes):
-    secret = "qZ/" * (length // 3)
+    part = f"<{length}>"  # no secret of another run is a part of this one
+    secret = part * (length // len(part))
     hide_secret(secret)
     for shift in range(0, length, max(1, length // 40)):
         text = "\u20ac" * shift + f"{secret} " * (8_000 // length + 9)
-        assert "qZ" not in clean_text(text.encode() if as_bytes else text, 500)
+        assert part not in clean_text(text.encode() if as_bytes else text, 500)
 
 
 def test_the_cost_does_not_grow_with_the_text():
