@@ -10,13 +10,13 @@ A normal crash raises no alarm: a number is recorded after its COMMIT, so the da
 
 from __future__ import annotations
 
-import logging
 from uuid import UUID
 
+from ...foreign_text import get_logger, headline
 from ...models import OutboxWorkspace, WorkspaceQuerySet
 from ..context import CLOSED, DeliveryContext, epoch_name
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CONFIRMATION_PAUSES = (0.0, 0.2, 0.5, 1.0)
 """Seconds before each read that confirms an alarm. A commit may reach the other nodes of a cluster a little later."""
@@ -61,7 +61,7 @@ def hold_restored(context: DeliveryContext, evidence: str) -> None:
     """Change the workspace to ``restored``, because of ``evidence``."""
     reason = f"The database is older than what was sent from it. {evidence} {WHAT_TO_DO}"
     if context.run_with_retries(_rows(context).mark_restored, context.workspace_name, reason):
-        logger.error("workspace %s is held: %s", context.queue_key, reason)
+        logger.error("workspace %s is held: %s", context.queue_key, headline(reason))
 
 
 def _hold_if_behind(context: DeliveryContext, epoch: UUID, latest: int) -> bool:

@@ -88,6 +88,8 @@ def odd_value(rng, depth=0):
 
 def odd_json(rng):
     fields = {name: odd_value(rng) for name in rng.sample(FIELDS, rng.randrange(len(FIELDS)))}
+    if rng.random() < 0.4:
+        fields |= {"error": rng.choice(ODD_TEXTS), "message": rng.choice(ODD_TEXTS)}
     counts = {"acceptedCount": 1, "rejectedCount": 0, "totalErrorCount": 1}
     if rng.random() < 0.4:
         fields |= counts | {"batchId": rng.choice([*ODD_TEXTS, "batch-1"]), "status": rng.choice(ODD_TEXTS)}
