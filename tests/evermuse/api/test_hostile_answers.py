@@ -135,7 +135,7 @@ def odd_answer(rng):
 
 @contextlib.contextmanager
 def raw_server():
-    """Answer each connection with the next bytes of a list. Yield the address and the list."""
+    """Answer each connection with the last bytes of a list. Yield the address and the list."""
     answers = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(30)
@@ -149,7 +149,7 @@ def raw_server():
                 with connection, contextlib.suppress(OSError):
                     connection.settimeout(10)
                     connection.recv(65_536)
-                    connection.sendall(answers.pop())
+                    connection.sendall(answers[-1])
                     connection.shutdown(socket.SHUT_WR)
 
         thread = threading.Thread(target=serve)
