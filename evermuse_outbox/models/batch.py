@@ -61,6 +61,7 @@ TRANSITIONS = {
     "refuse_accepted": Transition((BatchState.ACCEPTED,), BatchState.REFUSED),
     "isolate": Transition((BatchState.REFUSED, BatchState.ISOLATING), BatchState.ISOLATING),
     "split": Transition((BatchState.REFUSED, BatchState.ISOLATING), BatchState.SPLIT),
+    "abandon": Transition((BatchState.IN_DOUBT,), BatchState.WITHDRAWN),
     "withdraw": Transition((BatchState.SEALED, BatchState.ISOLATING), BatchState.WITHDRAWN),
 }
 
@@ -219,6 +220,14 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
             UnexpectedState: The batch is neither refused nor isolating.
         """
         self._change_locked("split", batch.pk, isolation=None, finished_at=now)
+
+    def abandon(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
+        """Change in doubt → withdrawn: Evermuse may have it, and it is not sent again. Return False if it was leased.
+
+        Call it only if its records are discarded: they must not be sent in another batch.
+        """
+        columns = {"finished_at": now, "message": message}
+        return bool(self.filter(pk=batch.pk)._change_state("abandon", **columns))
 
     def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
         """Change sealed, isolating → withdrawn: it will not be sent. Return False if it was leased or ended before."""

@@ -142,12 +142,13 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         columns = {"blocked_until": None, "reason": reason, "failures": 0}
         return bool(self.filter(pk=name)._change_state("mark_restored", **columns))
 
-    def end_restored(self, row: OutboxWorkspace) -> bool:
+    def end_restored(self, row: OutboxWorkspace, now: datetime) -> bool:
         """Change restored → active, with a new epoch. Return False if the state or the epoch has changed meanwhile.
 
         The row in memory gets the new epoch, too.
         """
-        epoch, columns = uuid.uuid4(), {"blocked_until": None, "reason": "", "failures": 0}
+        epoch = uuid.uuid4()
+        columns = {"blocked_until": None, "reason": "", "failures": 0, "released_at": now}
         unchanged = self.filter(pk=row.pk, epoch=row.epoch)
         if not unchanged._change_state("end_restored", epoch=epoch, **columns):
             return False
@@ -208,6 +209,14 @@ class OutboxWorkspace(models.Model):
         _("sealed batches"),
         default=0,
         help_text=_("Number of batches of pending records, counted while sealing."),
+    )
+    released_at = models.DateTimeField(
+        _("released at"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "When a person released it after a restore. Batches that Evermuse had by then raise no alarm."
+        ),
     )
     # Hints for the next sealing; see delivery/scheduling. Two columns, because the second is large and rarely written.
     run_queue = models.JSONField(

@@ -25,6 +25,7 @@ CHANGES = {
     "refuse_accepted": lambda rows, batch: rows.refuse_accepted(batch),
     "isolate": lambda rows, batch: rows.isolate(batch, {"suspects": 1}),
     "split": lambda rows, batch: rows.split(batch, NOW),
+    "abandon": lambda rows, batch: rows.abandon(batch, NOW, "discarded"),
     "withdraw": lambda rows, batch: rows.withdraw(batch, NOW, "paused"),
 }
 RAISING = ("isolate", "split")

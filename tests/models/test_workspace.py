@@ -118,8 +118,8 @@ def test_only_a_decision_ends_restored(alias, state):
     assert workspaces(alias).get().state == WorkspaceState.RESTORED
 
     stale = workspaces(alias).get()
-    assert workspaces(alias).end_restored(row)
-    assert not workspaces(alias).end_restored(stale)
+    assert workspaces(alias).end_restored(row, NOW)
+    assert not workspaces(alias).end_restored(stale, NOW)
     stored = workspaces(alias).get()
     assert (stored.state, stored.reason, stored.epoch) == (WorkspaceState.ACTIVE, "", row.epoch)
     assert stored.epoch != stale.epoch

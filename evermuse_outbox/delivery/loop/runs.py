@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..context import DeliveryContext
-from ..polling import poll_due_batch
+from ..polling import is_database_known, poll_due_batch
 from ..scheduling import has_work
 from .relay import Step, send_next
 from .sender_pool import SenderPool
@@ -65,10 +65,10 @@ def relay_run(context: DeliveryContext, seconds: float) -> Iterator[RelayRun]:
     """Send with all useful senders, execute the body of the ``with`` statement, then wait for the other senders.
 
     So the body can request the next run before this one waits. In the body, ``RelayRun.sent`` is 0 if there is nothing
-    to send, or if another run of this process sends already.
+    to send, or if another run of this process sends already. It is 0, too, while the workspace is held after a restore.
     """
     pool, run = SenderPool.of(context, _run_patient_sender), RelayRun()
-    if not has_work(context) or not pool.start_run(seconds):
+    if not has_work(context) or not is_database_known(context) or not pool.start_run(seconds):
         yield run
         return
     try:

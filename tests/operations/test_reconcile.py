@@ -1,0 +1,239 @@
+"""A restored database: which records are at risk, and what becomes of them when a person decides."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from evermuse_outbox.delivery.context import epoch_name
+from evermuse_outbox.delivery.context.epochs import MemoryEpochs
+from evermuse_outbox.delivery.loop import relay, seal_next
+from evermuse_outbox.delivery.polling import find_unknown, walk_listing
+from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace, WorkspaceState
+from evermuse_outbox.operations import (
+    Counts,
+    compare,
+    discard_at_risk,
+    hold,
+    last_sign_of_life,
+    release,
+)
+from evermuse_outbox.sandbox import Fault
+from tests.backup import restore_backup, take_backup
+from tests.delivery.helpers import batches, deliver, posts, workspace
+from tests.records import enqueue
+
+TEXT = "latest"
+
+
+@pytest.fixture(autouse=True)
+def present_time(clock):
+    """Records are enqueued at the real time, so the simulated clock begins there."""
+    clock.at = timezone.now()
+
+
+@pytest.fixture
+def context(context, alias, sandbox, outbox_settings, reopen):
+    """A context of a project that has only one database, with an epoch store of its own."""
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", DATABASES=[alias])
+    return dataclasses.replace(context, settings=reopen().settings, epochs=MemoryEpochs())
+
+
+@pytest.fixture
+def restored(context, alias, clock, sandbox):
+    """Restore a backup with a pending record, one in doubt, and one of a type of which nothing was lost."""
+    enqueue(alias, "first")
+    deliver(context, clock)
+    enqueue(alias, "doubtful", data={"text": "old"})
+    sandbox.fail_next(Fault.drop_before())
+    relay(context, 0.001)
+    enqueue(alias, "pending", data={"text": "old"})
+    enqueue(alias, "email", _type="email", data={"subject": "s", "body": "b", "from": "a@b.c", "to": "d@e.f"})
+    backup = take_backup(alias)
+    enqueue(alias, "doubtful", "pending", data={"text": TEXT})
+    OutboxRecord.rows.using(alias).filter(type="email")._raw_delete(alias)
+    deliver(context, clock)
+    restore_backup(alias, backup)
+
+
+def reconcile(context):
+    since = last_sign_of_life(context)
+    listed = [status for page in walk_listing(context, since) for status in page.statuses]
+    return compare(context, listed, find_unknown(context, listed, since), since)
+
+
+def texts(sandbox):
+    return {
+        dict(stored.identity.vendor_ids)["message_id"]: stored.record["data"].get("text")
+        for stored in sandbox.records()
+        if stored.identity.type == "message"
+    }
+
+
+def test_the_report_names_what_is_at_risk_and_what_is_safe(context, alias, clock, sandbox, restored):
+    relay(context, 60)
+    result = reconcile(context)
+    assert result.is_held
+    assert set(result.cutoffs) == {"message"}
+    assert len(result.unknown.unexplained) + len(result.unknown.explained) == 3
+    assert result.at_risk == Counts(pending=1, in_batches=1)
+    assert result.safe == Counts(pending=1, in_batches=0)
+    assert (result.leased, result.failed, result.unfinished) == (0, (), 0)
+
+
+def test_after_discard_and_release_nothing_older_overwrites_anything_newer(
+    context, alias, clock, sandbox, restored
+):
+    relay(context, 60)
+    assert workspace(alias).state == WorkspaceState.RESTORED
+    before = texts(sandbox)
+    assert discard_at_risk(context, reconcile(context)) == 2
+    assert release(context)
+    enqueue(alias, "after", data={"text": TEXT})
+    deliver(context, clock)
+    assert texts(sandbox) == before | {"msg-after": TEXT}
+    states = list(OutboxRecord.objects.using(alias).order_by("pk").values_list("state", flat=True))
+    assert states == ["delivered", "discarded", "discarded", "delivered", "delivered"]
+    assert BatchState.WITHDRAWN in [row.state for row in batches(alias)]
+
+
+def test_release_alone_sends_everything_and_in_doubt_keeps_its_key(context, alias, clock, sandbox, restored):
+    relay(context, 60)
+    (doubtful,) = [row for row in batches(alias) if row.state == BatchState.IN_DOUBT]
+    assert release(context)
+    assert not release(context)
+    deliver(context, clock)
+    states = set(OutboxRecord.objects.using(alias).values_list("state", flat=True))
+    assert states == {"delivered"}
+    assert posts(sandbox)[-2].headers["Idempotency-Key"] == doubtful.key or doubtful.key in {
+        arrival.headers["Idempotency-Key"] for arrival in posts(sandbox)
+    }
+
+
+def test_a_release_ends_the_epoch_of_the_replaced_database(context, alias, clock, sandbox, restored):
+    relay(context, 60)
+    old = workspace(alias).epoch
+    backup = take_backup(alias)
+    assert release(context)
+    assert context.epochs.latest(epoch_name(old, "default")) > 10**9
+    restore_backup(alias, backup)
+    OutboxWorkspace.objects.using(alias).update(state="active")
+    sent = len(posts(sandbox))
+    relay(context, 60)
+    assert (workspace(alias).state, len(posts(sandbox))) == (WorkspaceState.RESTORED, sent)
+
+
+def test_members_of_a_batch_that_are_safe_become_pending_again(context, alias, clock, sandbox, restored):
+    """A batch that was sealed after the restore holds old and new records."""
+    clock.move(600)
+    enqueue(alias, "new")
+    OutboxRecord.rows.using(alias).filter(
+        pk=OutboxRecord.rows.using(alias).order_by("-pk").first().pk
+    ).update(enqueued_at=clock.now())
+    relay(context, 60)
+    result = reconcile(context)
+    assert (result.at_risk.pending + result.at_risk.in_batches) == 2
+    assert discard_at_risk(context, result) == 2
+    assert release(context)
+    deliver(context, clock)
+    assert texts(sandbox) == {
+        "msg-first": "Hello first",
+        "msg-doubtful": TEXT,
+        "msg-pending": TEXT,
+        "msg-new": "Hello new",
+    }
+
+
+def test_an_accepted_batch_that_failed_is_not_sent_again(context, alias, clock, sandbox):
+    sandbox.fail_next(Fault.failed_batch())
+    enqueue(alias, 1, data={"text": "old"})
+    relay(context, 0.001)
+    backup = take_backup(alias)
+    deliver(context, clock)
+    enqueue(alias, 1, data={"text": TEXT})
+    deliver(context, clock)
+    restore_backup(alias, backup)
+    assert hold(context, "by hand")
+    result = reconcile(context)
+    assert len(result.failed) == 1
+    assert discard_at_risk(context, result) == 1
+    release(context)
+    deliver(context, clock)
+    assert texts(sandbox) == {"msg-1": TEXT}
+
+
+# --- the command --------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    out = StringIO()
+    call_command("outbox_reconcile", *arguments, stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+@pytest.fixture
+def command(monkeypatch, context):
+    """Return a function that runs the command on one database, with the context of the test."""
+    module = "evermuse_outbox.management.commands.outbox_reconcile"
+    monkeypatch.setattr(f"{module}.open_context", lambda using, name: context)
+    return run
+
+
+def test_the_command_reports_as_text_and_json_and_changes_nothing(context, alias, clock, command, restored):
+    assert "No workspace is held." in command()
+    relay(context, 60)
+    text = command()
+    assert "At risk of overwriting something newer: 1 pending records, 1 in unsent batches." in text
+    assert "Proven safe: 1 pending records" in text
+    (result,) = json.loads(command("--json"))["workspaces"]
+    assert result["held"]
+    assert len(result["unknown"]) + len(result["unknown_or_in_doubt"]) == 3
+    assert result["at_risk"] == {"pending": 1, "in_batches": 1}
+    assert workspace(alias).state == WorkspaceState.RESTORED
+
+
+def test_the_command_acts_after_a_confirmation(context, alias, clock, command, restored, monkeypatch):
+    relay(context, 60)
+    monkeypatch.setattr("builtins.input", lambda question: "no")
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        command("--discard", "--release")
+    assert workspace(alias).state == WorkspaceState.RESTORED
+    text = command("--discard", "--release", "--no-input")
+    assert "Discarded 2 records" in text
+    assert "active again" in text
+    assert workspace(alias).state == WorkspaceState.ACTIVE
+
+
+def test_a_person_can_hold_a_workspace_before_workers_start(context, alias, clock, command, sandbox):
+    enqueue(alias, 1)
+    assert "is held" in command("--hold")
+    assert "held already" in command("--hold")
+    relay(context, 60)
+    assert posts(sandbox) == []
+    with pytest.raises(CommandError, match="--since"):
+        command()
+    assert "active again" in command("--since", "2026-03-01T12:00:00Z", "--release", "--no-input")
+    deliver(context, clock)
+    assert len(sandbox.records()) == 1
+
+
+def test_the_command_refuses_what_cannot_be_done(context, alias, clock, command):
+    with pytest.raises(CommandError, match="cannot be combined"):
+        command("--hold", "--release")
+    with pytest.raises(CommandError, match="No workspace"):
+        command("--workspace", "nowhere")
+    with pytest.raises(CommandError, match="is no time"):
+        command("--workspace", "default", "--since", "yesterday")
+    with pytest.raises(CommandError, match="is not held"):
+        command("--workspace", "default", "--since", "2026-03-01", "--release", "--no-input")
+    enqueue(alias, 1)
+    seal_next(context)
+    hold(context, "by hand")
+    with pytest.raises(CommandError, match="are leased"):
+        command("--since", "2026-03-01T12:00", "--discard", "--no-input")
+    assert OutboxBatch.objects.using(alias).get().state == BatchState.SENDING
