@@ -9,16 +9,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import poll, relay, seal_next
-from evermuse_outbox.delivery.sealing import seal
+from evermuse_outbox.delivery.sealing import reseal, seal
+from evermuse_outbox.delivery.sending import give_back, lease_due
 from evermuse_outbox.delivery.settling import fail_accepted_batch
 from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault, Sandbox
 from evermuse_outbox.upkeep import rescue_batches
+from tests.database_faults import SHORT_LOCK_TIMEOUT
+from tests.delivery.helpers import deliver
 from tests.records import enqueue, record
 from tests.versions_model import RolledBack, UnlimitedThrottle
 
@@ -103,6 +106,63 @@ def test_discarding_waits_for_sealing_and_leaves_sealed_records(context, alias, 
         sealing.result(30)
         assert discarding.result(30) == 0
     assert OutboxRecord.objects.using(alias).get(pk=row.pk).state == "in_flight"
+
+
+def test_a_member_cannot_be_deleted_while_its_batch_is_sealed_again(context, alias, sandbox, monkeypatch):
+    first, second = enqueue(alias, 1, 2)
+    give_back(context, seal_next(context))
+    first.delete()
+    errors = []
+
+    @closing
+    def delete_at_once():
+        with connections[alias].cursor() as cursor:
+            cursor.execute(SHORT_LOCK_TIMEOUT[connections[alias].vendor])
+        try:
+            OutboxRecord.rows.using(alias).filter(pk=second.pk).delete()
+        except OperationalError as error:
+            errors.append(error)
+
+    write_batch = reseal.write_batch
+
+    def write_late(*arguments, **options):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(delete_at_once).result(30)
+        return write_batch(*arguments, **options)
+
+    monkeypatch.setattr(reseal, "write_batch", write_late)
+    assert lease_due(context) is None
+    assert len(errors) == 1
+    assert OutboxBatch.objects.using(alias).filter(state="sealed", record_count=1).exists()
+
+
+def test_records_are_deleted_while_their_batches_are_sent(context, alias, sandbox, clock):
+    rows = enqueue(alias, *range(60), invalid={5, 20, 41})
+    context = dataclasses.replace(
+        context, settings=dataclasses.replace(context.settings, max_batch_records=10)
+    )
+    deleted = [row.pk for number, row in enumerate(rows) if number % 3 == 1]
+    for fault in [Fault.drop_after(), Fault.server_error(), Fault(batch_fails=True)] * 3:
+        sandbox.fail_next(fault)
+
+    @closing
+    def delete():
+        for pk in deleted:
+            with transaction.atomic(using=alias):
+                OutboxRecord.rows.using(alias).filter(pk=pk).delete()
+
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(delete)
+        while not deleting.done():
+            relay(context, 60)
+            poll(context, 60)
+            clock.move(5)
+        deleting.result()
+    deliver(context, clock)
+    expected = {row.pk: "delivered" for row in rows if row.pk not in deleted} | {rows[5].pk: "rejected"}
+    expected |= {rows[20].pk: "rejected", rows[41].pk: "rejected"}
+    assert dict(OutboxRecord.objects.using(alias).values_list("pk", "state")) == expected
+    assert not OutboxBatch.objects.using(alias).open().exists()
 
 
 def test_an_open_transaction_of_a_host_does_not_block_discarding(alias):

@@ -62,7 +62,8 @@ def explain_batch(batch: OutboxBatch) -> str:
             return f"Evermuse refused it. {batch.message}".strip()
         case BatchState.SPLIT:
             parts = _parts_of(batch) or "no other batch"
-            return f"Evermuse refused it. The records that were not rejected are in {parts}. {batch.message}".strip()
+            rest = f"Its records that were neither rejected nor removed are in {parts}."
+            return f"{rest} {batch.message}".strip()
         case BatchState.ISOLATING:
             return _explain_isolating(batch)
         case BatchState.WITHDRAWN:

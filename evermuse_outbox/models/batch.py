@@ -46,8 +46,8 @@ OPEN = (*SENDABLE, BatchState.SENDING, BatchState.ACCEPTED, BatchState.ISOLATING
 REMOTE = (BatchState.ACCEPTED, BatchState.COMPLETE)
 """States in which a batch must have the id that Evermuse gave it."""
 
-INITIAL_STATES = (BatchState.SEALED, BatchState.SENDING)
-"""A batch is sealed for later, or sealed and leased in one INSERT."""
+INITIAL_STATES = (BatchState.SEALED, BatchState.SENDING, BatchState.IN_DOUBT)
+"""A batch is sealed for later, or sealed and leased in one INSERT. The rest of a batch in doubt stays in doubt."""
 
 TRANSITIONS = {
     "lease": Transition(SENDABLE, BatchState.SENDING),
@@ -55,7 +55,7 @@ TRANSITIONS = {
     "mark_in_doubt": Transition((BatchState.SENDING,), BatchState.IN_DOUBT),
     "accept": Transition((BatchState.SENDING,), BatchState.ACCEPTED),
     "refuse": Transition((BatchState.SENDING,), BatchState.REFUSED),
-    "fail_unsendable": Transition((BatchState.SENDING,), BatchState.FAILED),
+    "split_changed": Transition((BatchState.SENDING,), BatchState.SPLIT),
     "complete": Transition((BatchState.ACCEPTED,), BatchState.COMPLETE),
     "fail_accepted": Transition((BatchState.ACCEPTED,), BatchState.FAILED),
     "refuse_accepted": Transition((BatchState.ACCEPTED,), BatchState.REFUSED),
@@ -150,9 +150,12 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         """
         return self._settle("refuse", batch, **columns)
 
-    def fail_unsendable(self, batch: OutboxBatch, **columns: Any) -> bool:
-        """Change sending → failed: it cannot be sent as it was sealed. Return False if the lease was lost."""
-        return self._settle("fail_unsendable", batch, **columns)
+    def split_changed(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """Change sending → split: records were removed or altered, so its bytes cannot be sent again.
+
+        The same transaction seals its other records in new batches. Return False if the lease was lost.
+        """
+        return self._settle("split_changed", batch, **columns)
 
     def _settle(self, method: str, batch: OutboxBatch, **columns: Any) -> bool:
         """End the lease with a change of state. Return False, and change nothing, if the lease was lost."""

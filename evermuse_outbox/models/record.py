@@ -158,11 +158,16 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self._in_source("release").filter(batch=batch).update(batch=None)
 
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:
-        """Change pending, in flight → rejected, and store the message of each. Return how many records."""
+        """Change pending, in flight → rejected, and store the message of each. Return how many records.
+
+        A record that was deleted meanwhile gets no rejection.
+        """
         rows = list(rejections)
-        open_rows = self._in_source("reject").filter(pk__in=[row.record_id for row in rows])
-        count = open_rows.update(closed_as=RecordState.REJECTED)
-        OutboxRejection.objects.using(self.db).bulk_create(rows, batch_size=ROWS_PER_STATEMENT)
+        pks = [row.record_id for row in rows]
+        count = self._in_source("reject").filter(pk__in=pks).update(closed_as=RecordState.REJECTED)
+        existing = set(self.filter(pk__in=pks).values_list("pk", flat=True))
+        stored = [row for row in rows if row.record_id in existing]
+        OutboxRejection.objects.using(self.db).bulk_create(stored, batch_size=ROWS_PER_STATEMENT)
         return count
 
     def supersede(self, newer_by_pk: dict[int, int]) -> int:

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections, models, transaction
-from django.db.models import F, OuterRef, Q, Subquery, Value
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
@@ -286,7 +286,10 @@ def _lock_batches(using: str, batch_ids: list[int]) -> list[int]:
 def _delete_batches(using: str, pks: list[int]) -> None:
     """Delete batches without records, with their attempts."""
     _raw_delete(OutboxAttempt.objects.using(using).filter(batch_id__in=pks))
-    OutboxRejection.objects.using(using).filter(batch_id__in=pks).update(batch=None)
+    rejections = OutboxRejection.objects.using(using).filter(batch_id__in=pks)
+    # The host may have deleted records with SQL, and left their rejections.
+    _raw_delete(rejections.filter(~Exists(OutboxRecord.rows.filter(pk=OuterRef("record_id")))))
+    rejections.update(batch=None)
     OutboxBatch.objects.using(using).filter(parent_id__in=pks).update(parent=None)
     _raw_delete(OutboxBatch.objects.using(using).filter(pk__in=pks))
 

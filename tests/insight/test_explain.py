@@ -203,8 +203,8 @@ def test_refused(alias):
     [
         (
             BatchState.SPLIT,
-            "Evermuse refused it. The records that were not rejected are in no other batch. Why.",
-            "Evermuse refused it. The records that were not rejected are in {}. Why.",
+            "Its records that were neither rejected nor removed are in no other batch. Why.",
+            "Its records that were neither rejected nor removed are in {}. Why.",
         ),
         (
             BatchState.FAILED,

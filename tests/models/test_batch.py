@@ -19,7 +19,7 @@ CHANGES = {
     "mark_in_doubt": lambda rows, batch: rows.mark_in_doubt(batch),
     "accept": lambda rows, batch: rows.accept(batch, remote_id="remote"),
     "refuse": lambda rows, batch: rows.refuse(batch),
-    "fail_unsendable": lambda rows, batch: rows.fail_unsendable(batch),
+    "split_changed": lambda rows, batch: rows.split_changed(batch),
     "complete": lambda rows, batch: rows.complete([batch.pk]),
     "fail_accepted": lambda rows, batch: rows.fail_accepted(batch),
     "refuse_accepted": lambda rows, batch: rows.refuse_accepted(batch),
@@ -57,7 +57,7 @@ def test_a_change_starts_from_its_source_states_only(alias, method, state):
         assert state_of(alias, batch) == state
 
 
-@pytest.mark.parametrize("method", ["requeue", "mark_in_doubt", "accept", "refuse", "fail_unsendable"])
+@pytest.mark.parametrize("method", ["requeue", "mark_in_doubt", "accept", "refuse", "split_changed"])
 def test_a_lease_that_was_taken_over_settles_nothing(alias, method):
     batch = add_batch(alias, "sending")
     rows = OutboxBatch.objects.using(alias)

@@ -15,7 +15,7 @@ from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection
 from evermuse_outbox.upkeep import PurgeProgress, purge_old_rows, purge_one_run
 from evermuse_outbox.upkeep import purge as purging
-from tests.records import make_invalid, record
+from tests.records import enqueue, make_invalid, record
 from tests.rows import batch_in, record_in
 
 DAY = 86_400
@@ -296,3 +296,17 @@ def test_two_purgers_do_not_wait_for_each_other(context, alias, monkeypatch):
     other.join(30)
     assert deleted == [1]
     assert all(continued)
+
+
+def test_rejections_of_records_that_were_deleted_with_sql_are_purged(context, alias, clock):
+    rows = enqueue(alias, 1, 2, invalid={2})
+    relay(context, 60)
+    clock.move(10)
+    poll(context, 60)
+    rows[1].refresh_from_db()
+    assert rows[1].rejections.exists()
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"DELETE FROM {OutboxRecord._meta.db_table} WHERE id = %s", [rows[1].pk])
+    clock.move(20 * 86_400)
+    purge_old_rows(alias, context.clock, 14)
+    assert not OutboxRejection.objects.using(alias).exists()

@@ -83,7 +83,7 @@ def write_batch(
     parent: OutboxBatch | None = None,
     resends: int = 0,
     due_at: datetime | None = None,
-    is_leased: bool = False,
+    state: BatchState = BatchState.SEALED,
 ) -> SealedBatch:
     """Insert a batch and make ``records`` its members. Needs the sealing lock.
 
@@ -93,7 +93,7 @@ def write_batch(
         parent: the batch that the records are moved from; None if they are pending.
         resends: how often these records were sent again after Evermuse reported FAILED.
         due_at: when the batch may be sent; None for now.
-        is_leased: whether the caller sends the batch now.
+        state: SEALED; SENDING if the caller sends the batch now; IN_DOUBT if Evermuse may have the records already.
 
     Raise ``SealRaced`` if another transaction has changed a record, so that not all could become members.
     """
@@ -117,7 +117,9 @@ def write_batch(
         resends=resends,
         sealed_at=now,
         due_at=due_at or now,
-        **(_lease(context) if is_leased else {}),
+        state=state,
+        in_doubt=state == BatchState.IN_DOUBT,
+        **(_lease(context) if state == BatchState.SENDING else {}),
     )
     batch.save(using=context.using, force_insert=True)
     members, rows = tuple(lines), OutboxRecord.rows.using(context.using)
@@ -168,4 +170,4 @@ def _body_format_name(context: DeliveryContext, records: list[PendingRecord]) ->
 
 def _lease(context: DeliveryContext) -> dict[str, Any]:
     until = context.clock.after(context.settings.lease)
-    return {"state": BatchState.SENDING, "lease_token": uuid.uuid4(), "leased_until": until}
+    return {"lease_token": uuid.uuid4(), "leased_until": until}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from ...models import OutboxBatch, OutboxRecord
+from django.db import connections
+
+from ...models import BatchState, OutboxBatch, OutboxRecord
 from ..context import DeliveryContext
 from .batches import PendingRecord, body_format, read_records, request_limits, write_batch
 from .contract import translate_or_reject
@@ -24,7 +26,8 @@ def reseal_parts(
 ) -> None:
     """Seal the open members of ``batch`` again, each part in as many new batches as it needs.
 
-    A record that has a newer version is superseded instead. Call this function in the transaction that settles
+    A record that has a newer version is superseded instead. Evermuse must not have the records: for those of a batch in
+    doubt, call :func:`reseal_in_doubt`. Call this function in the transaction that settles
     ``batch``. It takes the sealing lock, so that no newer version is sealed meanwhile.
 
     Args:
@@ -36,12 +39,19 @@ def reseal_parts(
     """
     lock_for_sealing(context)
     for part in parts:
-        records = prepare_members(context, batch, part)
-        while records:
-            packed = pack(records, request_limits(context), body_format(context))
+        for packed in _packed(context, prepare_members(context, batch, part)):
             write_batch(context, packed, parent=batch, resends=resends, due_at=due_at)
-            packed_ids = {record.pk for record in packed}
-            records = [record for record in records if record.pk not in packed_ids]
+
+
+def reseal_in_doubt(context: DeliveryContext, batch: OutboxBatch) -> None:
+    """Seal the open members of a batch in doubt again, in new batches that are in doubt, too.
+
+    Evermuse may have the old batch, and it may process that late. So no record is superseded: newer versions wait until
+    the new batches have ended. Call this function in the transaction that settles ``batch``, under the sealing lock.
+    """
+    records = translate_or_reject(context, _lock_members(context, batch))
+    for packed in _packed(context, records):
+        write_batch(context, packed, parent=batch, resends=batch.resends, state=BatchState.IN_DOUBT)
 
 
 def reseal_part(context: DeliveryContext, records: list[PendingRecord], parent: OutboxBatch) -> None:
@@ -60,7 +70,25 @@ def prepare_members(
     Supersede records that have a newer version, and bring the others into the workspace's contract. ``pks`` limits the
     members; None means all of them.
     """
+    latest = supersede_older(context, _lock_members(context, batch, pks))
+    return translate_or_reject(context, latest)
+
+
+def _lock_members(
+    context: DeliveryContext, batch: OutboxBatch, pks: Sequence[int] | None = None
+) -> list[PendingRecord]:
+    """Lock the open members of ``batch`` and return them in order. The host can delete none of them meanwhile."""
     rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     members = rows if pks is None else rows.filter(pk__in=pks)
-    latest = supersede_older(context, read_records(members.order_by("pk")))
-    return translate_or_reject(context, latest)
+    if connections[context.using].features.has_select_for_update:
+        members = members.select_for_update()
+    return read_records(members.order_by("pk"))
+
+
+def _packed(context: DeliveryContext, records: list[PendingRecord]) -> Iterator[list[PendingRecord]]:
+    """Yield the records request by request."""
+    while records:
+        packed = pack(records, request_limits(context), body_format(context))
+        yield packed
+        packed_ids = {record.pk for record in packed}
+        records = [record for record in records if record.pk not in packed_ids]

@@ -11,6 +11,7 @@ from django.db import connections
 
 from ...evermuse import limits
 from ...models import (
+    BatchState,
     OutboxBatch,
     OutboxGroup,
     OutboxRecord,
@@ -83,7 +84,7 @@ def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group) -> Seal
     if not packed:
         return None
     _save_resume_point(context, queue, group, read, packed)
-    return write_batch(context, packed, is_leased=True)
+    return write_batch(context, packed, state=BatchState.SENDING)
 
 
 def _seal_probe(context: DeliveryContext, row: OutboxGroup, group: Group) -> SealedBatch | None:
@@ -95,7 +96,7 @@ def _seal_probe(context: DeliveryContext, row: OutboxGroup, group: Group) -> Sea
     page = read_records(newest[position : position + 1]) or read_records(newest[:1])
     sendable = supersede_and_select_sendable(context, _exactly_of(group, page))
     records = translate_or_reject(context, sendable)
-    return write_batch(context, records, is_leased=True) if records else None
+    return write_batch(context, records, state=BatchState.SENDING) if records else None
 
 
 def _locked_pages(

@@ -6,7 +6,7 @@ from ...foreign_text import get_logger
 from ...models import OutboxBatch
 from ..context import DeliveryContext
 from ..sealing import BodyChanged, SealedBatch, open_sealed
-from ..settling import give_up
+from ..settling import split_changed_batch
 
 logger = get_logger(__name__)
 
@@ -23,8 +23,8 @@ def lease_due(context: DeliveryContext) -> SealedBatch | None:
             try:
                 return context.run_with_retries(open_sealed, context, batch)
             except BodyChanged as error:
-                logger.error("%s", error)
-                context.run_with_retries(give_up, context, batch, str(error))
+                logger.warning("%s; its records are sealed again", error)
+                context.run_with_retries(split_changed_batch, context, batch)
     return None
 
 

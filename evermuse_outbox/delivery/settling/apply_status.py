@@ -194,7 +194,7 @@ def _complete_with_rejections(context: DeliveryContext, batch: OutboxBatch, stat
             reject_located(context, batch, members, to_reject)
         return
     message = f"COMPLETE with {status.rejected} rejected records, not all of them named"
-    if not to_reject and len(still_open) == 1:
+    if not to_reject and len(still_open) == 1 and len(members) == batch.record_count:
         to_reject = {members.index(still_open[0]): RecordError(0, "REJECTED", message)}
     columns = _reported_columns(status)
     columns |= {"next_poll_at": None, "finished_at": context.clock.now(), "message": message}
@@ -206,8 +206,13 @@ def _complete_with_rejections(context: DeliveryContext, batch: OutboxBatch, stat
 def _reject_failed(
     context: DeliveryContext, batch: OutboxBatch, message: str, errors: Sequence[RecordError]
 ) -> None:
-    """Reject the open records that the errors name; all open records if they name none."""
+    """Reject the open records that the errors name; all open records if they name none.
+
+    If members were removed, a position could mean another record. Then reject none: the next batch shows which.
+    """
     members, still_open = _sent_members(context, batch), open_members(context, batch)
+    if errors and len(members) != batch.record_count:
+        return
     to_reject = {
         # Evermuse had accepted this record, so no older version may follow it. The code FAILED makes sure of that.
         position: replace(error, code="FAILED")

@@ -42,10 +42,8 @@ from ..isolation import (
     errors_to_json,
     locate_errors,
     lock_isolating_parent,
-    open_members,
     refuse_batch,
     reject_located,
-    reject_open_members,
 )
 from ..sealing import SealedBatch
 
@@ -77,19 +75,6 @@ def settle_batch(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome
     """Write an outcome into the batch and its records, and log the attempt. The workspace stays as it is."""
     until = sealed.batch.leased_until or context.clock.now()
     retry_until(until, context.using, context.clock, _write, context, sealed, outcome, attempt)
-
-
-def give_up(context: DeliveryContext, batch: OutboxBatch, message: str) -> None:
-    """End a leased batch that can never be sent as it was sealed. Its records are rejected."""
-    batch = copy(batch)  # after a rollback, the caller's batch is still leased
-    with transaction.atomic(using=context.using):
-        parent = lock_isolating_parent(context, batch)
-        members = open_members(context, batch)
-        ended = {"finished_at": context.clock.now(), "message": message}
-        if _rows(context).fail_unsendable(batch, **ended):
-            reject_open_members(context, batch, "NOT_SENDABLE", message)
-            if parent:
-                continue_after_named(context, parent, len(members))
 
 
 def _settle_workspace(context: DeliveryContext, outcome: Outcome, failures: int) -> None:

@@ -220,12 +220,28 @@ def prepare_altered(env):
     env.sandbox.fail_next(Fault.drop_before())
     env.relay()
     env.clock.move(600)
-    env.rewrite(env.records[0], "Hello", "Goodbye")
+    first, second, _ = env.records
+    for row, old, new in ((first, "Hello", "Goodbye"), (second, '"_type"', '"_sort"')):
+        env.records.filter(pk=row.pk).update(payload=row.payload.replace(old, new))
 
 
-@scenario(prepare=prepare_altered, expected="rejected rejected rejected")
+@scenario(prepare=prepare_altered, expected="delivered rejected delivered")
 def altered_after_sealing(env):
-    """The lines no longer give the sealed bytes: the batch fails, and is never sent."""
+    """The lines no longer give the sealed bytes: all that can be sent are sealed again, in doubt."""
+    env.relay()
+
+
+def prepare_removed(env):
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault(status=503))
+    env.relay()
+    env.clock.move(600)
+    env.records[0].delete()
+
+
+@scenario(prepare=prepare_removed, expected="delivered delivered")
+def removed_after_sealing(env):
+    """A record was deleted after the sealing: the others are sealed again."""
     env.relay()
 
 

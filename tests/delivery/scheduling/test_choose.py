@@ -98,7 +98,7 @@ def test_blocked_groups_delay_no_other_and_are_sealed_as_soon_as_possible(small_
     enqueue_in_group(small_requests, 1, "free", age=1)
     assert [seal(small_requests), seal(small_requests)] == ["free", None]
     OutboxBatch.objects.using(small_requests.using).update(
-        state="failed", lease_token=None, leased_until=None, finished_at=small_requests.clock.now()
+        state="split", lease_token=None, leased_until=None, finished_at=small_requests.clock.now()
     )
     assert {seal(small_requests), seal(small_requests)} == {"one", "two"}
 
