@@ -16,6 +16,7 @@ from .delivery.context import (
     isolate_database_errors,
     open_context,
     queue_keys,
+    statement_deadlines,
 )
 from .delivery.loop import poll as poll_until
 from .delivery.loop import relay_run
@@ -38,6 +39,7 @@ of the host waits with it.
 
 
 @shared_task(name="evermuse_outbox.tick", ignore_result=True)
+@statement_deadlines()
 def tick() -> None:
     """Request a run of :func:`relay` and :func:`poll` for each database and workspace where they have work."""
     for using, workspace in queue_keys():
@@ -50,6 +52,7 @@ def tick() -> None:
 
 
 @shared_task(name="evermuse_outbox.relay", ignore_result=True)
+@statement_deadlines()
 def relay(using: str, workspace: str) -> int:
     """Seal and send batches for up to 5 seconds. If it sent any and records are left, request another run.
 
@@ -71,6 +74,7 @@ def relay(using: str, workspace: str) -> int:
 
 
 @shared_task(name="evermuse_outbox.poll", ignore_result=True)
+@statement_deadlines()
 def poll(using: str, workspace: str) -> int:
     """Poll accepted batches that are due, for up to 5 seconds: ask Evermuse for their status, and store it.
 
@@ -83,6 +87,7 @@ def poll(using: str, workspace: str) -> int:
 
 
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True)
+@statement_deadlines()
 def maintain() -> None:
     """Rescue batches with an expired lease, purge rows that are older than the retention, and update statistics."""
     maintain_all(Clock())

@@ -127,7 +127,7 @@ OPTIONS = WORKSPACE_OPTIONS | {
         Number(1, 86_400, "seconds"),
         120.0,
         "Time for which a worker reserves a batch. After it, another worker takes the batch over. "
-        "At least 2 × `TIMEOUT` + 5.",
+        "At least 2 × `TIMEOUT` + 5. A quarter of it is the deadline of each statement of a worker.",
     ),
     "BACKOFF_BASE": Option(
         Number(0.001, 3_600, "seconds"),

@@ -82,7 +82,7 @@ class StepRecorder:
     def _watch_connection(self, connection: Any, **_: Any) -> None:
         if self._execute in connection.execute_wrappers:
             return
-        connection.execute_wrappers.append(self._execute)
+        connection.execute_wrappers.insert(0, self._execute)  # before the one that changes the text
         commit = connection._commit
 
         def commit_and_record() -> None:

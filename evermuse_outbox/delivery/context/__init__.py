@@ -2,7 +2,7 @@
 
 This package must not decide anything about records, batches or groups, and it makes no HTTP request.
 Its public interface is ``DeliveryContext`` with ``open_context`` and ``queue_keys``, ``Clock``, the retry functions,
-the classification of database errors, the backoff functions and ``Attempt``.
+the classification of database errors, ``statement_deadlines``, the backoff functions and ``Attempt``.
 """
 
 from .attempt_log import Attempt
@@ -10,6 +10,7 @@ from .backoff import full_jitter, poll_delay, typical_completion_time
 from .clock import Clock
 from .context import DeliveryContext, QueueKey, close_thread_connections, open_context, queue_keys
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
+from .deadlines import statement_deadlines
 from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
 from .retries import isolate_database_errors, retry_on_database_error, retry_until
 from .throttles import DatabaseThrottle
@@ -35,6 +36,7 @@ __all__ = [
     "queue_keys",
     "retry_on_database_error",
     "retry_until",
+    "statement_deadlines",
     "summarise_error",
     "typical_completion_time",
 ]

@@ -28,6 +28,7 @@ from ..context import (
     close_thread_connections,
     isolate_database_errors,
     open_context,
+    statement_deadlines,
 )
 from ..scheduling import has_work
 
@@ -213,7 +214,7 @@ class SenderPool:
 
     def _run_thread(self) -> None:
         try:
-            with isolate_database_errors(str(self._key)):
+            with isolate_database_errors(str(self._key)), statement_deadlines():
                 while (seconds := self._until - time.monotonic()) > 0:
                     if not (sent := self._run_sender(open_context(*self._key), seconds, self)):
                         break
@@ -258,7 +259,7 @@ class SenderPool:
 
     def _run_monitor(self, stop: threading.Event) -> None:
         try:
-            with isolate_database_errors(str(self._key)):
+            with isolate_database_errors(str(self._key)), statement_deadlines():
                 while not stop.wait(CHECK_INTERVAL):
                     if self._is_no_sender_sealing() and has_unused_permits(
                         open_context(*self._key), within=CHECK_INTERVAL

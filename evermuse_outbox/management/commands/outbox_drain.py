@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from tqdm import tqdm
 
+from ...delivery.context import statement_deadlines
 from ...insight import count_records, count_unfinished, paused_groups, workspace_states
 from .. import CommandWithExamples, add_database, databases_of
 
@@ -38,6 +39,7 @@ class Command(CommandWithExamples):
         )
         add_database(parser)
 
+    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         databases = databases_of(options)
         timeout = options["timeout"]

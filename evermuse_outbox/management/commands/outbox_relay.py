@@ -18,6 +18,7 @@ from ...delivery.context import (
     close_thread_connections,
     open_context,
     queue_keys,
+    statement_deadlines,
     summarise_error,
 )
 from ...delivery.loop import poll, relay_with_pool
@@ -97,6 +98,7 @@ def _maintain() -> int:
     return 0  # so that the thread pauses after each run
 
 
+@statement_deadlines()
 def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> None:
     """Run ``step`` again and again until ``stop`` is set. After an error, continue with new database connections.
 

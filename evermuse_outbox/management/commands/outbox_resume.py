@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from ...conf import get_settings
+from ...delivery.context import statement_deadlines
 from ...insight import format_time
 from ...models import GroupState, OutboxGroup, OutboxWorkspace, WorkspaceState
 from ...wakeup import wake_workers
@@ -37,6 +38,7 @@ class Command(CommandWithExamples):
         )
         add_database(parser)
 
+    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         known = get_settings().workspaces
         name = options["workspace"]

@@ -12,6 +12,7 @@ from django.db import connections
 from django.template.defaultfilters import filesizeformat
 
 from ...conf import get_settings
+from ...delivery.context import statement_deadlines
 from ...insight import collect_status, explain_record, format_time
 from ...models import BatchState, OutboxRecord, RecordState, WorkspaceState
 from .. import CommandWithExamples
@@ -46,6 +47,7 @@ class Command(CommandWithExamples):
             help="database alias (default: the first in the setting DATABASES)",
         )
 
+    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         using = options["database"] or get_settings().databases[0]
         if options["record"] is not None:

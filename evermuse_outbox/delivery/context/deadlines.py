@@ -1,0 +1,91 @@
+"""Give every statement of a worker a deadline, so that a stalled statement cannot hang it.
+
+A statement stalls if it waits for a lock that another session keeps, or if its plan is bad. After the deadline the
+database ends it with an error that is classified as a conflict: the step is repeated, or left to a later run.
+
+The deadline travels in the text of the statement, so it costs no round trip. It ends with the statement or its
+transaction. So it never applies to statements of the host, not even through a pooler that shares connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+
+from ...conf import get_settings
+
+SHARE_OF_LEASE = 0.25
+"""Share of ``LEASE`` after which a statement is ended. So an answer can be written again before its lease ends."""
+
+NOT_TIMED = ("SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "BEGIN", "START", "COMMIT")
+"""First words of statements that MariaDB does not accept behind ``SET STATEMENT``. None of them waits for a lock."""
+
+_IDLE = 0
+"""Transaction status of libpq outside of a transaction."""
+
+Execute = Callable[..., Any]
+
+
+@contextmanager
+def statement_deadlines() -> Iterator[None]:
+    """Give each statement of this thread on the outbox's databases a deadline, inside the ``with`` block.
+
+    The deadline is a quarter of ``LEASE``. SQLite needs none: its statements wait only for the write lock, at most as
+    long as the option ``timeout`` of the database says. MySQL has none either, only its own timeouts for locks.
+    """
+    settings = get_settings()
+    deadline = Deadline(settings.lease * SHARE_OF_LEASE)
+    with ExitStack() as stack:
+        for using in settings.databases:
+            connection = connections[using]
+            is_nested = any(isinstance(wrapper, Deadline) for wrapper in connection.execute_wrappers)
+            if connection.vendor in ("postgresql", "mysql") and not is_nested:
+                stack.enter_context(connection.execute_wrapper(deadline))
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """An ``execute_wrapper`` of Django that sends a deadline with each statement. ``seconds`` is for each statement."""
+
+    seconds: float
+
+    def __call__(self, execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Run a statement with the deadline. Django calls this for each statement."""
+        connection = context["connection"]
+        if many or not isinstance(sql, str):
+            return execute(sql, params, many, context)
+        if connection.vendor == "postgresql":
+            return self._run_on_postgresql(execute, sql, params, context)
+        if connection.mysql_is_mariadb and not sql.startswith(NOT_TIMED):
+            sql = f"SET STATEMENT max_statement_time = {self.seconds:.3f} FOR {sql}"
+        return execute(sql, params, many, context)
+
+    def _run_on_postgresql(self, execute: Execute, sql: str, params: Any, context: dict[str, Any]) -> Any:
+        """Run ``SET LOCAL`` and the statement in one message.
+
+        It is needed once in a transaction. Outside of one, PostgreSQL runs both as one transaction.
+        """
+        connection = context["connection"]
+        connection.ensure_connection()
+        if connection.connection.info.transaction_status != _IDLE or sql.startswith(NOT_TIMED):
+            return execute(sql, params, False, context)
+        if params and connection.settings_dict["OPTIONS"].get("server_side_binding"):
+            # The server takes several statements in one message only if they have no parameters.
+            sql, params = connection.ops.compose_sql(sql, params), None
+        milliseconds = max(int(self.seconds * 1000), 1)
+        result = execute(f"SET LOCAL statement_timeout = {milliseconds}; {sql}", params, False, context)
+        if _has_result_of_each_statement():
+            context["cursor"].nextset()
+        return result
+
+
+def _has_result_of_each_statement() -> bool:
+    """Return whether the cursor is at the result of SET LOCAL. psycopg 2 keeps only the last result."""
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    return bool(is_psycopg3)
