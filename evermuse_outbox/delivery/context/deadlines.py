@@ -71,7 +71,6 @@ class Deadline:
         It is needed once in a transaction. Outside of one, PostgreSQL runs both as one transaction.
         """
         connection = context["connection"]
-        connection.ensure_connection()
         if connection.connection.info.transaction_status != _IDLE or sql.startswith(NOT_TIMED):
             return execute(sql, params, False, context)
         if params and connection.settings_dict["OPTIONS"].get("server_side_binding"):
