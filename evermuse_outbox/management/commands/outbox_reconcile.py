@@ -17,7 +17,7 @@ from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
 from ...conf import get_settings
-from ...delivery.context import DeliveryContext, open_context
+from ...delivery.context import DeliveryContext, open_context, statement_deadlines
 from ...delivery.polling import ListingUnreadable, UnknownBatches, find_unknown, walk_listing
 from ...evermuse.api import Status
 from ...insight import format_time
@@ -79,6 +79,7 @@ class Command(CommandWithExamples):
             "--no-input", action="store_false", dest="interactive", help="do not ask for a confirmation"
         )
 
+    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["hold"] and (options["discard"] or options["release"]):
             raise CommandError("--hold cannot be combined with --discard or --release.")

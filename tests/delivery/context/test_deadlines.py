@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import pkgutil
 import threading
 from contextlib import contextmanager
 
@@ -19,6 +21,7 @@ from evermuse_outbox.delivery.context import (
     open_context,
     statement_deadlines,
 )
+from evermuse_outbox.management import commands
 from evermuse_outbox.management.commands import outbox_relay
 from evermuse_outbox.models import OutboxRecord, OutboxThrottle, OutboxWorkspace
 from evermuse_outbox.ratelimit import Limit, ThrottleUnavailable
@@ -235,6 +238,15 @@ def run_thread_once(step):
     """Run a thread of ``outbox_relay`` for one step."""
     stop = threading.Event()
     outbox_relay._repeat(stop, lambda: stop.set() or step() or 1, 0)
+
+
+@pytest.mark.parametrize(
+    "module", list(pkgutil.iter_modules(commands.__path__)), ids=lambda module: module.name
+)
+def test_every_command_that_uses_the_outbox_has_deadlines(module):
+    command = importlib.import_module(f"{commands.__name__}.{module.name}")
+    threads = getattr(command, "_repeat", None)  # of a command that runs workers
+    assert module.name == "evermuse_sandbox" or hasattr(threads or command.Command.handle, "__wrapped__")
 
 
 def test_a_statement_without_a_deadline_is_found(alias, vendor, short_lease):
