@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ...foreign_text import get_logger, headline
+from ...foreign_text import get_logger
 from ...models import OutboxWorkspace, WorkspaceQuerySet
 from ..context import CLOSED, DeliveryContext, epoch_name
 
@@ -61,7 +61,7 @@ def hold_restored(context: DeliveryContext, evidence: str) -> None:
     """Change the workspace to ``restored``, because of ``evidence``."""
     reason = f"The database is older than what was sent from it. {evidence} {WHAT_TO_DO}"
     if context.run_with_retries(_rows(context).mark_restored, context.workspace_name, reason):
-        logger.error("workspace %s is held: %s", context.queue_key, headline(reason))
+        logger.error("workspace %s is held: %s", context.queue_key, evidence)
 
 
 def _hold_if_behind(context: DeliveryContext, epoch: UUID, latest: int) -> bool:

@@ -9,7 +9,6 @@ clear answer may have made it. Each such attempt explains one batch of the same 
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from django.db.models import Min
 
 from ...evermuse.api import KeyRefused, Page, Status, Throttled
+from ...foreign_text import get_logger, headline
 from ...models import (
     BatchState,
     OutboxAttempt,
@@ -31,7 +31,7 @@ from ..gates import acquire_permit, hold_restored, workspace_circuit
 from .reads import Listing, get_listing
 from .reconciliation import MAX_CLOCK_SKEW
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 READ_ATTEMPTS = 3
 """How often a page of the listing is requested before it counts as unreadable."""
@@ -122,11 +122,11 @@ def _agrees_with_newest_page(context: DeliveryContext, row: OutboxWorkspace) -> 
     if listing.page is None:
         if listing.error is None:
             return False  # no permit: the next run tries again
-        message = getattr(listing.error, "message", "")
+        why = headline(getattr(listing.error, "message", ""))
         logger.warning(
             "workspace %s: it is not known whether this database was restored, because the listing cannot be read: %s",
             context.queue_key,
-            message,
+            why,
         )
         return not isinstance(listing.error, Throttled)
     since = _oldest_explainable(context, row)

@@ -20,6 +20,7 @@ from ...conf import get_settings
 from ...delivery.context import DeliveryContext, open_context, statement_deadlines
 from ...delivery.polling import ListingUnreadable, UnknownBatches, find_unknown, walk_listing
 from ...evermuse.api import Status
+from ...foreign_text import describe_error
 from ...insight import format_time
 from ...models import OutboxWorkspace, WorkspaceState
 from ...operations import (
@@ -79,6 +80,7 @@ class Command(CommandWithExamples):
             "--no-input", action="store_false", dest="interactive", help="do not ask for a confirmation"
         )
 
+    @statement_deadlines()
     @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["hold"] and (options["discard"] or options["release"]):
@@ -179,7 +181,7 @@ def _read_listing(context: DeliveryContext, since: datetime) -> list[Status]:
                 bar.update(len(page.statuses))
         except ListingUnreadable as error:
             raise CommandError(
-                f"The listing of {context.queue_key} cannot be read: {error}. Nothing was changed."
+                f"The listing of {context.queue_key} cannot be read: {describe_error(error)}. Nothing was changed."
             ) from error
     return listed
 
