@@ -12,6 +12,7 @@ from .reconcile import (
     discard_at_risk,
     hold,
     last_sign_of_life,
+    note_decision,
     release,
 )
 from .retry import Retried, retry_records
@@ -24,6 +25,7 @@ __all__ = [
     "discard_at_risk",
     "hold",
     "last_sign_of_life",
+    "note_decision",
     "release",
     "retry_records",
 ]

@@ -18,6 +18,7 @@ from ..delivery.context import BEGIN, CLOSED, DeliveryContext, epoch_name
 from ..delivery.polling import UnknownBatches
 from ..delivery.sealing import lock_for_sealing
 from ..evermuse.api import Status
+from ..foreign_text import get_logger
 from ..models import (
     BatchQuerySet,
     BatchState,
@@ -28,6 +29,8 @@ from ..models import (
     RecordQuerySet,
     WorkspaceState,
 )
+
+logger = get_logger(__name__)
 
 CLOCK_DIFFERENCE = timedelta(minutes=2)
 """How far the clocks of Evermuse and of the database may differ. It is added to the time of a listed batch."""
@@ -79,6 +82,16 @@ class Reconciliation:
     leased: int
     failed: tuple[int, ...] = ()
     unfinished: int = 0
+
+
+def note_decision(context: DeliveryContext, action: str, by: str, why: str) -> None:
+    """Record a decision about a workspace, with the user that made it and the cause.
+
+    TODO: this is the only place to change when manual actions have a table of their own.
+    """
+    logger.warning(
+        "workspace %s: %s by %s; given as the cause: %s", context.queue_key, action, by, why or "-"
+    )
 
 
 def last_sign_of_life(context: DeliveryContext) -> datetime | None:

@@ -67,7 +67,8 @@ class ResumeAdmin(ReadOnlyAdmin):
         name = str(row)
         if not self.resume_row(using, row):
             text = _now(
-                "%s is unchanged: it is active already, or Evermuse sent a retryAfter that is not over."
+                "%s is unchanged: it is active already, Evermuse sent a retryAfter that is not over, "
+                "or it is held after a restore, which only outbox_reconcile ends."
             )
             self.message_user(request, text % name, messages.INFO)
             return

@@ -94,7 +94,8 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
         return {
             "explanation": explain_workspace(obj),
             "throughput": throughput_of_last_hour(obj._state.db, obj.pk),
-            "can_resume": obj.state != WorkspaceState.ACTIVE and self.has_resume_permission(request),
+            "can_resume": obj.state not in (WorkspaceState.ACTIVE, WorkspaceState.RESTORED)
+            and self.has_resume_permission(request),
         }
 
     # --- resume -----------------------------------------------------------------------------------

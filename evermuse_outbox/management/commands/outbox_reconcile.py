@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from argparse import ArgumentParser
@@ -29,6 +30,7 @@ from ...operations import (
     discard_at_risk,
     hold,
     last_sign_of_life,
+    note_decision,
     release,
 )
 from ...upkeep import rescue_batches
@@ -76,11 +78,11 @@ class Command(CommandWithExamples):
         parser.add_argument("--hold", action="store_true", help="send nothing until --release; read nothing")
         parser.add_argument("--discard", action="store_true", help="discard the records that are at risk")
         parser.add_argument("--release", action="store_true", help="let the workspaces send again")
+        parser.add_argument("--reason", default="", metavar="TEXT", help="why you decide so; it is recorded")
         parser.add_argument(
             "--no-input", action="store_false", dest="interactive", help="do not ask for a confirmation"
         )
 
-    @statement_deadlines()
     @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["hold"] and (options["discard"] or options["release"]):
@@ -88,15 +90,16 @@ class Command(CommandWithExamples):
         contexts = list(_select(options))
         if options["hold"]:
             for context in contexts:
-                self._hold(context)
+                self._hold(context, options["reason"])
             return
         results = [self._compare(context, options) for context in contexts]
         self._report(results, is_json=options["json"])
         for context, result in zip(contexts, results, strict=True):
             self._act(context, result, options)
 
-    def _hold(self, context: DeliveryContext) -> None:
+    def _hold(self, context: DeliveryContext, why: str) -> None:
         if hold(context, HELD_BY_HAND):
+            note_decision(context, "held", _user(), why)
             self.stdout.write(f"Workspace {context.queue_key} is held. Nothing is sent until it is released.")
         else:
             self.stdout.write(f"Workspace {context.queue_key} is held already.")
@@ -141,8 +144,10 @@ class Command(CommandWithExamples):
             self._confirm(result, options)
         if options["discard"]:
             count = discard_at_risk(context, result)
+            note_decision(context, f"{count} records discarded", _user(), options["reason"])
             self.stdout.write(f"Discarded {count:,} records of {context.queue_key}.")
         if options["release"] and release(context):
+            note_decision(context, "released", _user(), options["reason"])
             wake_workers(context.using, context.workspace_name)
             self.stdout.write(f"Workspace {context.queue_key} is active again.")
 
@@ -155,6 +160,14 @@ class Command(CommandWithExamples):
         question = f"{result.using}/{result.workspace}: {' and '.join(actions)}? Type 'yes' to go on: "
         if input(question) != "yes":
             raise CommandError("Nothing was changed.")
+
+
+def _user() -> str:
+    """Return the name of the operating system's user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # in a container, the user may have no name
 
 
 def _select(options: dict[str, Any]) -> Iterator[DeliveryContext]:

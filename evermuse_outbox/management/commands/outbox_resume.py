@@ -67,6 +67,8 @@ class Command(CommandWithExamples):
             return
         if rows.resume(name, timezone.now()):
             yield f"Workspace {name} is active again. It was {row.get_state_display()}: {row.reason}"
+        elif row.state == WorkspaceState.RESTORED:
+            yield f"Workspace {name} stays held, because its database was restored: use outbox_reconcile."
         else:
             until = format_time(row.blocked_until)
             yield f"Workspace {name} stays throttled until {until}, because Evermuse sent a retryAfter."
