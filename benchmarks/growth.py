@@ -129,7 +129,7 @@ def _purge_remaining() -> dict[str, float]:
 
     started, count, progress = time.monotonic(), 0, PurgeProgress()
     meter = machine.CpuMeter()
-    while deleted := purge_old_rows("default", Clock(), 14, 1.0, progress):
+    while deleted := purge_old_rows("default", Clock.of("default"), 14, 1.0, progress):
         count += deleted
     seconds = time.monotonic() - started
     return {"purged": count, "seconds": seconds, "postgres": meter.read()["postgres"]}

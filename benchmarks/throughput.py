@@ -100,7 +100,7 @@ def _purge(options: argparse.Namespace) -> float:
     from evermuse_outbox.upkeep import purge_old_rows
 
     started, remaining = time.monotonic(), options.records
-    while remaining > 0 and (deleted := purge_old_rows("default", Clock(), 0.0)):
+    while remaining > 0 and (deleted := purge_old_rows("default", Clock.of("default"), 0.0)):
         remaining -= deleted
     return time.monotonic() - started
 

@@ -25,7 +25,6 @@ from typing import Any, TypeAlias
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
-from django.utils import timezone
 
 from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
 from .evermuse import FieldError, InvalidRecord
@@ -73,7 +72,7 @@ def enqueue(
     alias = _database_alias(using)
     contract = _contract_of(workspace)
     envelope = validate(record, contract=contract, workspace=workspace)
-    row = insert(alias, workspace, contract, envelope, timezone.now())
+    row = insert(alias, workspace, contract, envelope)
     wake_workers_on_commit(alias, workspace)
     return row
 
@@ -106,7 +105,7 @@ def enqueue_many(
     count = 0
     with transaction.atomic(using=alias):
         for chunk in _split_into_chunks(_validate_all(records, contract, workspace)):
-            insert_many(alias, workspace, contract, chunk, timezone.now())
+            insert_many(alias, workspace, contract, chunk)
             count += len(chunk)
         if count:
             wake_workers_on_commit(alias, workspace)

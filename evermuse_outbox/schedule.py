@@ -19,7 +19,10 @@ MAINTAIN = 1.0
 """Seconds between two runs of maintenance. Each run deletes a limited number of rows, so it must run often."""
 
 STALE_ROUNDS = 10
-"""Periods of a task after which Celery drops a message that no worker has read. Later messages request the same."""
+"""Periods of a task after which RabbitMQ drops a message that no worker has read. Later messages request the same.
+
+It is a time to live on the broker's clock. Celery's ``expires`` would compare the clocks of beat and worker.
+"""
 
 
 def beat_schedule(queue: str | None = None) -> dict[str, dict[str, Any]]:
@@ -37,5 +40,5 @@ def beat_schedule(queue: str | None = None) -> dict[str, dict[str, Any]]:
 
 
 def _entry(task: str, seconds: float, queue: str | None) -> dict[str, Any]:
-    options: dict[str, Any] = {"expires": STALE_ROUNDS * seconds}
+    options: dict[str, Any] = {"expiration": STALE_ROUNDS * seconds}
     return {"task": task, "schedule": seconds, "options": options | ({"queue": queue} if queue else {})}

@@ -57,7 +57,7 @@ def wake_workers_on_commit(using: str, workspace: str) -> None:
 
 
 def wake_workers(using: str, workspace: str) -> bool:
-    """Publish a Celery message that starts a relay after ``LINGER`` seconds.
+    """Publish a Celery message that starts a relay, which waits ``LINGER`` seconds before it seals.
 
     This process publishes no second message within that time, because the relay of the first finds later records
     too. This function never raises, and it does not contact a broker that failed during the last 10 seconds.
@@ -76,7 +76,7 @@ def wake_workers(using: str, workspace: str) -> bool:
         # Imported here, so that a host that only enqueues does not import Celery.
         from .tasks import relay, request_run
 
-        request_run(relay, using, workspace, countdown=settings.linger)
+        request_run(relay, using, workspace, linger=settings.linger)
     except Exception as error:
         _pause_wakeups(ALL_QUEUES, BROKER_PAUSE)
         logger.warning(

@@ -336,7 +336,7 @@ def test_a_lost_connection_costs_no_task_its_run(worker, alias, fresh_faults, ca
         faults.lose_connection()
         assert tasks.relay(alias, "default") == 1
         batch = OutboxBatch.objects.using(alias)
-        batch.update(next_poll_at=Clock().now())
+        batch.update(next_poll_at=Clock.of(alias).now())
         faults.lose_connection()
         assert tasks.poll(alias, "default") == 1
         batch.update(state="sending", lease_token="0" * 32, leased_until="2026-01-01T00:00Z")

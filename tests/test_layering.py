@@ -22,7 +22,7 @@ LAYERS = [
     {"version", "foreign_text"},
     {"evermuse", "sandbox"},
     {"ratelimit"},
-    {"conf"},
+    {"conf", "database_clock"},
     {"models"},
     {"delivery"},
     {"upkeep"},
@@ -314,3 +314,49 @@ def test_only_the_command_and_the_testing_helpers_use_the_sandbox():
     users = {name for name in modules() for found in ours(name) if is_in(found.target, f"{NAME}.sandbox")}
     allowed = (f"{NAME}.sandbox", f"{NAME}.management.commands.evermuse_sandbox", f"{NAME}.testing")
     assert {name for name in users if not is_in(name, *allowed)} == set()
+
+
+WALL_CLOCK = {
+    "database_clock": "measures how far this machine's clock is from the database's; no decision depends on it",
+    "models.insert.values": "the offset of a time zone from UTC, for a connection that does not use UTC",
+}
+"""Modules that may read the wall clock of the machine, each with the reason. All others use the database's clock."""
+
+WALL_CLOCK_CALLS = re.compile(
+    r"\b(?:timezone\.(?:now|localdate)|time\.time(?:_ns)?|datetime\.(?:now|utcnow|today)|date\.today)$|^localtime$"
+)
+
+
+def test_no_module_decides_by_the_clock_of_its_machine():
+    readers = {
+        name.removeprefix(f"{NAME}.")
+        for name, path in modules().items()
+        if ".sandbox" not in name and reads_wall_clock(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert readers == set(WALL_CLOCK)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("timezone.now()", True),
+        ("f(default=timezone.now)", True),
+        ("from time import time", True),
+        ("datetime.datetime.now(UTC)", True),
+        ("time.monotonic()", False),
+        ("clock.now()", False),
+    ],
+)
+def test_reads_of_the_wall_clock_are_found(code, expected):
+    assert reads_wall_clock(ast.parse(code)) is expected
+
+
+def reads_wall_clock(tree):
+    names = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    imported = [
+        f"{node.module.rpartition('.')[2]}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    ]
+    return any(WALL_CLOCK_CALLS.search(name) for name in names + imported)

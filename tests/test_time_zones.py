@@ -32,7 +32,10 @@ def test_a_record_is_delivered_explained_and_purged_in_any_time_zone(settings, c
     with Sandbox(rate_limit=100_000, batch_seconds=0) as sandbox:
         assert deliver(sandbox) == 1
     assert [row.state for row in OutboxRecord.objects.all()] == ["delivered"]
-    assert (rescue_batches("default", Clock()), purge_old_rows("default", Clock(), 1)) == (0, 0)
+    assert (
+        rescue_batches("default", Clock.of("default")),
+        purge_old_rows("default", Clock.of("default"), 1),
+    ) == (0, 0)
     call_command("outbox_status")
     client.force_login(User.objects.create_superuser("admin"))
     for name, pk in (("outboxrecord", row.pk), ("outboxbatch", OutboxBatch.objects.get().pk)):

@@ -27,12 +27,12 @@ def now(monkeypatch, outbox_settings):
 
 @pytest.fixture
 def published(monkeypatch):
-    """The published wake-ups: task, database alias, workspace and countdown."""
+    """The published wake-ups: task, database alias, workspace and linger."""
     calls = []
     monkeypatch.setattr(
         tasks,
         "request_run",
-        lambda task, *queue_key, countdown=0: calls.append((task.name, *queue_key, countdown)),
+        lambda task, *queue_key, linger=0: calls.append((task.name, *queue_key, linger)),
     )
     return calls
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from ..conf import get_settings
+from ..database_clock import database_now
 from ..delivery.isolation import IsolationTest
 from ..models import (
     BatchState,
@@ -124,7 +125,7 @@ def _explain_pending(record: OutboxRecord) -> str:
             "It is sent when that batch has ended."
         )
     lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
-    if lingers_until > timezone.now():
+    if lingers_until > database_now(record._state.db):
         return f"Waiting until {format_time(lingers_until)} for other records of its group (LINGER)."
     return f"Ready to send: {AS_FAST_AS_ALLOWED}."
 
@@ -202,7 +203,7 @@ def _explain_unsent(batch: OutboxBatch) -> str:
 def _explain_next_attempt(batch: OutboxBatch) -> str:
     if workspace := _explain_blocked_workspace(batch):
         return f"Waiting, because its workspace does not send. {workspace}"
-    if batch.due_at > timezone.now():
+    if batch.due_at > database_now(batch._state.db):
         return f"To be sent at {format_time(batch.due_at)}."
     return f"Due since {format_time(batch.due_at)}: {AS_FAST_AS_ALLOWED}."
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import Count, Min
-from django.utils import timezone
 
 from ..conf import get_settings
+from ..database_clock import database_now
 from ..models import (
     BatchState,
     GroupState,
@@ -18,12 +18,13 @@ from ..models import (
     RecordState,
     WorkspaceState,
 )
-from ..upkeep import read_table_statistics
+from ..upkeep import measure_drift, read_table_statistics
 
 
 def collect_status(using: str) -> dict[str, Any]:
     """Return all figures of a database; :mod:`json` can serialize them.
 
+    ``clocks`` has the seconds by which the clocks of this process and of Redis are ahead of the database's.
     ``tables`` has the sizes and dead rows of the tables on PostgreSQL; it is empty on other databases.
     """
     return {
@@ -32,6 +33,7 @@ def collect_status(using: str) -> dict[str, Any]:
         "oldest_unsent_seconds": oldest_unsent_seconds(using),
         "workspaces": workspace_states(using),
         "paused_groups": paused_groups(using),
+        "clocks": measure_drift(using),
         "tables": read_table_statistics(using),
     }
 
@@ -68,7 +70,7 @@ def oldest_unsent_seconds(using: str) -> float | None:
         )["at"],
     ]
     times = [at for at in oldest if at]
-    return max((timezone.now() - min(times)).total_seconds(), 0.0) if times else None
+    return max((database_now(using) - min(times)).total_seconds(), 0.0) if times else None
 
 
 def workspace_states(using: str) -> dict[str, dict[str, Any]]:

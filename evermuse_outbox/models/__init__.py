@@ -1,7 +1,7 @@
 """The tables of the outbox, the predicates on them, and every change of state as a named, fenced method.
 
 ``transitions`` explains what *fenced* means. This package must not call Evermuse, decide what an answer means, or read
-a setting. Callers pass times in; only the throttle reads a clock, the database's.
+a setting. Callers pass times in. The throttle and INSERTs read the database's clock in the same statement.
 Its public interface is the models and their states, and the query hints for queries that other packages build. New
 records are inserted by ``models.insert``.
 """

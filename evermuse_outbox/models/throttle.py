@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import Any
 
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from ..database_clock import EpochNow
 from ..ratelimit import (
     Admission,
     Limit,
@@ -22,25 +22,6 @@ from ..ratelimit import (
     acquire_again_if_slow,
     new_permit_id,
 )
-
-
-class EpochNow(models.Func):
-    """The database's current time in seconds since the epoch, independent of the session's time zone.
-
-    Django's ``Now`` gives the start of the transaction on PostgreSQL, which is before a wait for the row lock.
-    """
-
-    output_field = models.FloatField()
-    template = "(julianday('now') - 2440587.5) * 86400.0"
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """Return the SQL for PostgreSQL."""
-        return self.as_sql(compiler, connection, template="EXTRACT(EPOCH FROM clock_timestamp())::float8")
-
-    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """Return the SQL for MySQL and MariaDB."""
-        micros = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-        return self.as_sql(compiler, connection, template=f"{micros} / 1000000.0")
 
 
 class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):

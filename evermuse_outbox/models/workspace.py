@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from django.db import connections, models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from ..database_clock import EpochNow, learn_time
 from .columns import ForeignTextField
 from .transitions import StateQuerySet, Transition
 
@@ -56,9 +58,16 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
     # --- rows and locks ---------------------------------------------------------------------------
 
     def ensure_row(self, name: str) -> OutboxWorkspace:
-        """Return the row of a workspace without its large columns; create it at its first use."""
-        row = self.defer("run_queue", "arrival_rates").filter(pk=name).first()
-        return row or self.get_or_create(pk=name)[0]
+        """Return the row of a workspace without its large columns; create it at its first use.
+
+        Each run reads the row, so the same statement reads the database's clock for this process.
+        """
+        rows, started = self.defer("run_queue", "arrival_rates"), time.monotonic()
+        row = rows.annotate(database_seconds=EpochNow()).filter(pk=name).first()  # type: ignore[no-redef]
+        if row is None:
+            return self.get_or_create(pk=name)[0]
+        learn_time(self.db, row.database_seconds, started, time.monotonic())
+        return row
 
     def lock_for_sealing(self, name: str) -> OutboxWorkspace:
         """Lock the row until the transaction ends, and return it: one process at a time seals in a workspace.
@@ -237,6 +246,8 @@ class OutboxWorkspace(models.Model):
         default=0,
         help_text=_("Seconds from acceptance to completion of a batch; 0 if unknown."),
     )
+
+    database_seconds: float  # set only on rows from `ensure_row`
 
     objects = WorkspaceQuerySet.as_manager()
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from django.db import DEFAULT_DB_ALIAS
-from django.utils import timezone
 
 from ..conf import DEFAULT_WORKSPACE, Secret, get_settings
+from ..database_clock import database_now
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop import poll, relay
 from ..evermuse.api import Client
@@ -118,7 +118,7 @@ def deliver(
     Raises:
         ImproperlyConfigured: The settings have no such workspace.
     """
-    clock, sent = _AdvancingClock(), 0
+    clock, sent = _AdvancingClock(using), 0
     context = _context_for(sandbox.url, using, workspace, api_key, clock)
     for _ in range(rounds):
         sent_in_round = relay(context, RELAY_SECONDS)
@@ -131,13 +131,14 @@ def deliver(
 
 
 class _AdvancingClock:
-    """A clock that is ``ahead`` of the real time and does not sleep."""
+    """A clock that is ``ahead`` of the database's time and does not sleep."""
 
-    def __init__(self) -> None:
+    def __init__(self, using: str) -> None:
+        self.using = using
         self.ahead = timedelta(0)
 
     def clock(self) -> Clock:
-        return Clock(now=lambda: timezone.now() + self.ahead, sleep=lambda _: None)
+        return Clock(now=lambda: database_now(self.using) + self.ahead, sleep=lambda _: None)
 
 
 def _context_for(url: str, using: str, name: str, api_key: str, clock: _AdvancingClock) -> DeliveryContext:

@@ -5,6 +5,8 @@ the tables would grow forever. Its public interface is :func:`maintain_all` with
 :func:`purge_old_rows` and :func:`forget_groups`, and the functions that read PostgreSQL's facts about the tables.
 """
 
+from .drift import NAMES as CLOCK_NAMES
+from .drift import describe_drift, is_drifting, measure_drift
 from .maintenance import forget_groups, maintain_all
 from .postgresql import (
     STORAGE,
@@ -19,14 +21,18 @@ from .purge import PurgeProgress, purge_old_rows, purge_one_run
 from .rescue import rescue_batches
 
 __all__ = [
+    "CLOCK_NAMES",
     "STORAGE",
     "PurgeProgress",
     "TableOptions",
     "alter_table",
     "analyze_unknown_tables",
+    "describe_drift",
     "forget_groups",
     "is_autovacuum_off",
+    "is_drifting",
     "maintain_all",
+    "measure_drift",
     "purge_old_rows",
     "purge_one_run",
     "read_table_options",

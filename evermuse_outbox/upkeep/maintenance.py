@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from ..conf import get_settings
 from ..delivery.context import Clock, isolate_database_errors, retry_on_database_error
 from ..delivery.gates import CLEARED_FOR
 from ..models import GroupState, OutboxGroup, OutboxRecord
+from .drift import warn_about_drift
 from .postgresql import analyze_unknown_tables
 from .purge import PurgeProgress, purge_one_run
 from .rescue import rescue_batches
@@ -16,16 +18,20 @@ _progress: defaultdict[str, PurgeProgress] = defaultdict(PurgeProgress)
 """How far this process has purged, by database alias."""
 
 
-def maintain_all(clock: Clock) -> None:
-    """Rescue, purge, forget groups and update statistics on every database of the setting DATABASES."""
+def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
+    """Rescue, purge, forget groups and update statistics on every database of the setting DATABASES.
+
+    ``clock_of`` returns the clock of a database alias.
+    """
     settings = get_settings()
     for using in settings.databases:
-        days, progress = settings.retention_days, _progress[using]
+        clock, days, progress = clock_of(using), settings.retention_days, _progress[using]
         with isolate_database_errors(using):
             retry_on_database_error(using, clock, rescue_batches, using, clock)
             retry_on_database_error(using, clock, purge_one_run, using, clock, days, progress)
             retry_on_database_error(using, clock, forget_groups, using, clock)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)
+            warn_about_drift(using)
 
 
 def forget_groups(using: str, clock: Clock) -> int:

@@ -112,7 +112,7 @@ class Environment:
 
     def maintain(self) -> None:
         """Rescue and purge."""
-        maintain_all(self.context.clock)
+        maintain_all(lambda using: self.context.clock)
 
     # --- the host ---------------------------------------------------------------------------------
 

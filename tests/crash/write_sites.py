@@ -51,11 +51,11 @@ NOT_REACHED = {
     # Only on PostgreSQL. The scenarios of a host run there too, but this list is compared with runs on SQLite.
     (
         "models/insert/postgresql.py",
-        "cursor.execute(_insert_many(), _columns(workspace, contract, envelopes, at))",
+        "cursor.execute(_insert_many(), _columns(workspace, contract, envelopes))",
     ),
     (
         "models/insert/postgresql.py",
-        "cursor.execute(_insert_one(), adapt_row(row, connection, adapt_timestamp(row[-1], connection)))",
+        "cursor.execute(_insert_one(), adapt_row(row, connection))",
     ),
     # Only with Redis. The scenarios keep the epochs in files.
     ("delivery/context/epochs.py", "pipeline.execute()"),

@@ -57,7 +57,9 @@ def grow_old(alias, row, seconds):
 
 
 def test_an_empty_outbox_has_every_figure(alias):
-    assert collect_status(alias) == {
+    figures = collect_status(alias)
+    assert abs(figures.pop("clocks")["process"]) < 2
+    assert figures == {
         "records": EMPTY_RECORDS,
         "batches": EMPTY_BATCHES,
         "oldest_unsent_seconds": None,

@@ -12,10 +12,10 @@ from typing import Any
 from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ...conf import get_settings
+from ...database_clock import database_now
 from ...evermuse.records import OPENAPI_TYPES
 from ...models import BatchState, RecordState
 from .search import parse_id
@@ -165,7 +165,7 @@ class AgeFilter(SimpleListFilter):
         name = self.value()
         if name not in self.ages:
             return queryset
-        at = timezone.now() - self.ages[name][1]
+        at = database_now(queryset.db) - self.ages[name][1]
         if name == "older":
             return queryset.filter(pk__lt=first_id_since(queryset, at + MAX_SKEW), enqueued_at__lt=at)
         return queryset.filter(pk__gte=first_id_since(queryset, at - MAX_SKEW), enqueued_at__gte=at)

@@ -8,11 +8,11 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ...database_clock import database_now
 from ...insight import explain_batch
 from ...models import BatchState, OutboxBatch, OutboxRecord, RecordState
 from .. import html
@@ -165,7 +165,7 @@ class OutboxBatchAdmin(RetryAdmin):
     @admin.display(description=_("sealed, duration"))
     def sealed_and_duration(self, batch: OutboxBatch) -> SafeString:
         """Return the time of sealing, and the time from then to the end or to now."""
-        length: timedelta = batch.duration or timezone.now() - batch.sealed_at
+        length: timedelta = batch.duration or database_now(batch._state.db) - batch.sealed_at
         age = html.duration(length) if batch.finished_at else _("open for %s") % html.duration(length)
         return html.two_lines(html.time_tag(batch.sealed_at), age)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db.models import Count, F, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncMinute
-from django.utils import timezone
 
+from ...database_clock import database_now
 from ...models import BatchState, OutboxBatch
 
 MINUTES = 60
@@ -58,7 +58,7 @@ def throughput_of_last_hour(using: str | None, workspace: str | None = None) -> 
         using: Database alias; None for Django's default.
         workspace: Name of a workspace; None for all.
     """
-    end = timezone.now().replace(second=0, microsecond=0)
+    end = database_now(using).replace(second=0, microsecond=0)
     start = end - timedelta(minutes=MINUTES - 1)
     return draw_throughput(start, _count_by_minute(using, workspace, start))
 

@@ -7,12 +7,12 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from ...conf import Workspace, get_settings
+from ...database_clock import database_now
 from ...insight import explain_workspace
 from ...models import OutboxWorkspace, WorkspaceState
 from .. import html
@@ -102,7 +102,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
 
     def resume_row(self, using: str, row: OutboxWorkspace) -> bool:
         """Make the workspace active, unless a ``retryAfter`` is not over. Return whether the state changed."""
-        return bool(OutboxWorkspace.objects.using(using).resume(row.pk, timezone.now()))
+        return bool(OutboxWorkspace.objects.using(using).resume(row.pk, database_now(using)))
 
     def workspace_of(self, row: OutboxWorkspace) -> str:
         """Return the name of the workspace."""

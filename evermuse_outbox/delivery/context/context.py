@@ -43,7 +43,7 @@ class DeliveryContext:
     settings: Settings
     client: Client
     throttle: Throttle
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock
     epochs: EpochStore = field(default_factory=MemoryEpochs)
 
     @property
@@ -70,7 +70,7 @@ def open_context(using: str, workspace_name: str) -> DeliveryContext:
     workspace = settings.workspace(workspace_name)
     client, throttle = _thread_client(workspace, settings.timeout), open_throttle(workspace, settings)
     epochs = open_epoch_store(settings, open_redis(settings))
-    return DeliveryContext(using, workspace, settings, client, throttle, epochs=epochs)
+    return DeliveryContext(using, workspace, settings, client, throttle, Clock.of(using), epochs)
 
 
 def queue_keys() -> list[QueueKey]:

@@ -79,7 +79,7 @@ class DatabaseThrottle:
 
     def _run(self, step: Callable[..., T], *arguments: Any) -> T:
         try:
-            return retry_on_database_error(self._rows.db, Clock(), step, *arguments)
+            return retry_on_database_error(self._rows.db, Clock.of(self._rows.db), step, *arguments)
         except DatabaseError as error:
             raise ThrottleUnavailable(
                 f"The database holds the rate limit and does not answer: {type(error).__name__}"

@@ -12,6 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings as project
 from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -209,7 +210,7 @@ def _parse_time(text: str | None) -> datetime | None:
         at = None
     if at is None:
         raise CommandError(f"--since: {text!r} is no time; use for instance 2026-03-01T12:00:00Z.")
-    is_aware_project = timezone.is_aware(timezone.now())
+    is_aware_project = project.USE_TZ
     if timezone.is_naive(at) and is_aware_project:
         return timezone.make_aware(at)
     return at if is_aware_project or timezone.is_naive(at) else timezone.make_naive(at)

@@ -13,7 +13,6 @@ from django.db import Error as DatabaseError
 
 from ...conf import get_settings
 from ...delivery.context import (
-    Clock,
     DeliveryContext,
     close_thread_connections,
     open_context,
@@ -94,7 +93,7 @@ def _run(step: Callable[[DeliveryContext, float], int], using: str, name: str) -
 
 
 def _maintain() -> int:
-    maintain_all(Clock())
+    maintain_all()
     return 0  # so that the thread pauses after each run
 
 

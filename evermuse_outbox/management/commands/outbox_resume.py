@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.utils import timezone
 
 from ...conf import get_settings
+from ...database_clock import database_now
 from ...delivery.context import statement_deadlines
 from ...insight import format_time
 from ...models import GroupState, OutboxGroup, OutboxWorkspace, WorkspaceState
@@ -65,7 +65,7 @@ class Command(CommandWithExamples):
         row = rows.filter(pk=name).exclude(state=WorkspaceState.ACTIVE).first()
         if row is None or group:
             return
-        if rows.resume(name, timezone.now()):
+        if rows.resume(name, database_now(using)):
             yield f"Workspace {name} is active again. It was {row.get_state_display()}: {row.reason}"
         elif row.state == WorkspaceState.RESTORED:
             yield f"Workspace {name} stays held, because its database was restored: use outbox_reconcile."

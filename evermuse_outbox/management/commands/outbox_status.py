@@ -15,6 +15,7 @@ from ...conf import get_settings
 from ...delivery.context import statement_deadlines
 from ...insight import collect_status, explain_record, format_time
 from ...models import BatchState, OutboxRecord, RecordState, WorkspaceState
+from ...upkeep import CLOCK_NAMES, describe_drift, is_drifting
 from .. import CommandWithExamples
 
 BAR_LENGTH = 40
@@ -55,7 +56,7 @@ class Command(CommandWithExamples):
         elif options["json"]:
             self.stdout.write(json.dumps(collect_status(using)))
         else:
-            self._print_table(collect_status(using))
+            self._print_table(using, collect_status(using))
 
     def _explain(self, using: str, pk: int) -> str:
         record = OutboxRecord.objects.using(using).filter(pk=pk).first()
@@ -63,7 +64,7 @@ class Command(CommandWithExamples):
             raise CommandError(f"No record {pk} in the database {using!r}; it may have been purged.")
         return f"{record} is {record.get_state_display()}. {explain_record(record)}"
 
-    def _print_table(self, figures: dict[str, Any]) -> None:
+    def _print_table(self, using: str, figures: dict[str, Any]) -> None:
         for title, states in (("records", RecordState), ("batches", BatchState)):
             self.stdout.write(title.capitalize(), self.style.MIGRATE_HEADING)
             highest = max(figures[title].values()) or 1
@@ -74,6 +75,7 @@ class Command(CommandWithExamples):
         self.stdout.write(f"Oldest unsent record: {'none' if age is None else f'{age:,.1f} s'}")
         self._print_workspaces(figures["workspaces"])
         self._print_paused_groups(figures["paused_groups"])
+        self._print_clocks(using, figures["clocks"])
         for table, sizes in figures["tables"].items():
             if sizes["rows"] + sizes["dead_rows"] >= MIN_ROWS:
                 self.stdout.write(f"Table {table}: {_describe_sizes(sizes)}")
@@ -81,6 +83,12 @@ class Command(CommandWithExamples):
     def _print_workspaces(self, workspaces: dict[str, dict[str, Any]]) -> None:
         for name, workspace in workspaces.items():
             self.stdout.write(f"Workspace {name}: {_describe_workspace(workspace)}")
+
+    def _print_clocks(self, using: str, clocks: dict[str, float | None]) -> None:
+        for name, seconds in clocks.items():
+            if is_drifting(seconds):
+                drift = describe_drift(using, seconds or 0.0)
+                self.stdout.write(f"The clock of this {CLOCK_NAMES[name]} is {drift}.", self.style.WARNING)
 
     def _print_paused_groups(self, groups: list[dict[str, Any]]) -> None:
         for row in groups:

@@ -11,7 +11,6 @@ cursors, so execute wrappers see them and errors are Django's. Public interface:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from django.db import connections, transaction
 
@@ -26,24 +25,22 @@ SQL = {"postgresql": postgresql, "mysql": values, "sqlite": values}
 """Vendor of a connection → module with its statements. Django calls MariaDB ``mysql``."""
 
 
-def insert(using: str, workspace: str, contract: str, envelope: Envelope, at: datetime) -> OutboxRecord:
-    """Insert one record with one statement and no savepoint; return it with its id.
+def insert(using: str, workspace: str, contract: str, envelope: Envelope) -> OutboxRecord:
+    """Insert one record with one statement and no savepoint; return it with its id and the database's time.
 
     As after ``save()``, an error inside of ``atomic`` marks that block for rollback.
     """
     connection = connections[using]
-    row = make_row(workspace, contract, envelope, at)
+    row = make_row(workspace, contract, envelope)
     statements = SQL.get(connection.vendor)
     if statements is None:
         return orm.insert_row(using, row)
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
-        pk = statements.insert_row(cursor, connection, row)
-    return as_record(using, pk, row)
+        pk, enqueued_at = statements.insert_row(cursor, connection, row)
+    return as_record(using, pk, row, enqueued_at)
 
 
-def insert_many(
-    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], at: datetime
-) -> None:
+def insert_many(using: str, workspace: str, contract: str, envelopes: Sequence[Envelope]) -> None:
     """Insert records with ascending ids in the given order. The highest id is the latest version.
 
     Call it in a transaction, because some drivers send the rows in several statements.
@@ -51,7 +48,7 @@ def insert_many(
     connection = connections[using]
     statements = SQL.get(connection.vendor)
     if statements is None:
-        orm.insert_rows(using, [make_row(workspace, contract, envelope, at) for envelope in envelopes])
+        orm.insert_rows(using, [make_row(workspace, contract, envelope) for envelope in envelopes])
         return
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
-        statements.insert_rows(cursor, connection, workspace, contract, envelopes, at)
+        statements.insert_rows(cursor, connection, workspace, contract, envelopes)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...database_clock import database_now
 from .. import OutboxRecord
 from .rows import COLUMNS, Row
 
 
 def insert_row(using: str, row: Row) -> OutboxRecord:
     """Insert one row and return the record."""
-    record = OutboxRecord(**dict(zip(COLUMNS, row, strict=True)))
+    record = _unsaved(using, row)
     record.save(using=using, force_insert=True)
     return record
 
 
 def insert_rows(using: str, rows: Sequence[Row]) -> None:
     """Insert rows in the given order."""
-    records = [OutboxRecord(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    records = [_unsaved(using, row) for row in rows]
     OutboxRecord.rows.using(using).bulk_create(records)
+
+
+def _unsaved(using: str, row: Row) -> OutboxRecord:
+    # Django has no expression for the current time that is right in every time zone of a session.
+    return OutboxRecord(**dict(zip(COLUMNS[:-1], row, strict=True)), enqueued_at=database_now(using))

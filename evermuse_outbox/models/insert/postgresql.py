@@ -1,7 +1,7 @@
 """INSERT statements for PostgreSQL.
 
-Why not the ORM: ``bulk_create`` sends nine parameters for each row. This statement sends nine parameters for all rows:
-three shared values, and one text for each other column. PostgreSQL splits the texts into rows. It is nearly as fast as
+Why not the ORM: ``bulk_create`` sends nine parameters for each row. This statement sends eight parameters for all rows:
+two shared values, and one text for each other column. PostgreSQL splits the texts into rows. It is nearly as fast as
 COPY. It works with psycopg 2 and 3 and behind a pooler, because the driver only has to quote text.
 """
 
@@ -14,10 +14,11 @@ from functools import cache
 from typing import Any
 
 from ...evermuse.records import Envelope
-from .rows import Row, adapt_row, adapt_timestamp, insert_into, placeholders
+from .rows import Row, adapt_row, insert_into, placeholders
 
 SELECT_FROM_COLUMNS = """
-    SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int, %s::timestamptz
+    SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int,
+           statement_timestamp()
     FROM ROWS FROM (
         json_array_elements_text(%s::json), json_array_elements_text(%s::json),
         unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, E'\\n')),
@@ -27,11 +28,11 @@ SELECT_FROM_COLUMNS = """
 """The rows of :func:`_columns`, in their order."""
 
 
-def insert_row(cursor: Any, connection: Any, row: Row) -> int:
-    """Insert one row and return its id."""
-    cursor.execute(_insert_one(), adapt_row(row, connection, adapt_timestamp(row[-1], connection)))
-    pk: int = cursor.fetchone()[0]
-    return pk
+def insert_row(cursor: Any, connection: Any, row: Row) -> tuple[int, datetime]:
+    """Insert one row; return its id and the time of the INSERT."""
+    cursor.execute(_insert_one(), adapt_row(row, connection))
+    pk, enqueued_at = cursor.fetchone()
+    return pk, enqueued_at
 
 
 def insert_rows(
@@ -40,19 +41,17 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
-    at: datetime,
 ) -> None:
     """Insert one row for each envelope, with one statement."""
-    cursor.execute(_insert_many(), _columns(workspace, contract, envelopes, at))
+    cursor.execute(_insert_many(), _columns(workspace, contract, envelopes))
 
 
-def _columns(workspace: str, contract: str, envelopes: Sequence[Envelope], at: datetime) -> tuple[Any, ...]:
+def _columns(workspace: str, contract: str, envelopes: Sequence[Envelope]) -> tuple[Any, ...]:
     """Return the values that all rows share, and each other column as one text."""
     # A stored line is JSON without line breaks, so a line break separates lines.
     return (
         workspace,
         contract,
-        at,
         json.dumps([envelope.type for envelope in envelopes]),
         json.dumps([envelope.product_id for envelope in envelopes], ensure_ascii=False),
         ",".join([envelope.identity.hex for envelope in envelopes]),
@@ -64,7 +63,7 @@ def _columns(workspace: str, contract: str, envelopes: Sequence[Envelope], at: d
 
 @cache
 def _insert_one() -> str:
-    return f"""{insert_into('"')} {placeholders()} RETURNING "id\""""
+    return f"""{insert_into('"')} VALUES {placeholders("statement_timestamp()")} RETURNING "id", "enqueued_at\""""
 
 
 @cache

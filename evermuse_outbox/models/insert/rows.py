@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from django.db.models import DEFERRED
+
 from ...evermuse.records import Envelope
 from .. import OutboxRecord
 
@@ -21,13 +23,16 @@ COLUMNS = (
     "attachments",
     "enqueued_at",
 )
-"""The columns of a new record in the order of the model. The others stay NULL until it is sealed or closed."""
+"""The columns of a new record in the order of the model. The others stay NULL until it is sealed or closed.
 
-Row = tuple[str, str, str, UUID, str, str, int, int, datetime]
-"""One value for each of ``COLUMNS``."""
+The database's clock gives the last one, ``enqueued_at``: a host with a wrong clock must not delay its records.
+"""
+
+Row = tuple[str, str, str, UUID, str, str, int, int]
+"""One value for each of ``COLUMNS`` but the last."""
 
 
-def make_row(workspace: str, contract: str, envelope: Envelope, at: datetime) -> Row:
+def make_row(workspace: str, contract: str, envelope: Envelope) -> Row:
     """Return the values of one record."""
     return (
         workspace,
@@ -38,20 +43,13 @@ def make_row(workspace: str, contract: str, envelope: Envelope, at: datetime) ->
         envelope.line,
         envelope.size,
         envelope.attachments,
-        at,
     )
 
 
-def adapt_row(row: Row, connection: Any, timestamp: Any) -> tuple[Any, ...]:
+def adapt_row(row: Row, connection: Any) -> tuple[Any, ...]:
     """Return the row as the driver takes it. Text and numbers need no conversion on any database."""
-    workspace, kind, product_id, identity, *rest, _ = row
-    adapted = _field("identity").get_db_prep_save(identity, connection)
-    return (workspace, kind, product_id, adapted, *rest, timestamp)
-
-
-def adapt_timestamp(at: datetime, connection: Any) -> Any:
-    """Return ``at`` as the driver takes it. It is the slowest value to convert, so convert it once for all rows."""
-    return _field("enqueued_at").get_db_prep_save(at, connection)
+    workspace, kind, product_id, identity, *rest = row
+    return (workspace, kind, product_id, _field("identity").get_db_prep_save(identity, connection), *rest)
 
 
 @cache
@@ -61,16 +59,23 @@ def insert_into(quote: str) -> str:
     return f"INSERT INTO {quote}{OutboxRecord._meta.db_table}{quote} ({columns})"
 
 
-@cache
-def placeholders() -> str:
-    """Return the VALUES clause for one row."""
-    return f"VALUES ({', '.join(['%s'] * len(COLUMNS))})"
+def placeholders(clock: str) -> str:
+    """Return the row of a VALUES clause; ``clock`` is SQL for the time of the INSERT."""
+    return f"({'%s, ' * (len(COLUMNS) - 1)}{clock})"
 
 
-def as_record(using: str, pk: int | None, row: Row) -> OutboxRecord:
-    """Return the record as if it had been read from the database."""
+def as_record(using: str, pk: int | None, row: Row, enqueued_at: datetime | None) -> OutboxRecord:
+    """Return the record as if it had been read from the database.
+
+    If ``enqueued_at`` is None, the attribute is deferred: Django reads it at the first use.
+    """
     names = _field_names()
-    return OutboxRecord.from_db(using, names, [pk, *row, *[None] * (len(names) - 1 - len(row))])
+    at: Any = DEFERRED if enqueued_at is None else enqueued_at
+    values = [pk, *row, at, *[None] * (len(names) - len(COLUMNS) - 1)]
+    if enqueued_at is not None:
+        return OutboxRecord.from_db(using, names, values)
+    loaded = [(name, value) for name, value in zip(names, values, strict=True) if value is not DEFERRED]
+    return OutboxRecord.from_db(using, *zip(*loaded, strict=True))
 
 
 @cache

@@ -1,27 +1,40 @@
 """INSERT … VALUES statements for MySQL, MariaDB and SQLite.
 
-Why not the ORM: it builds the statement and converts each value anew for each row. Here the text is built once for each
-process, and ``executemany`` lets the driver repeat it.
+Why not the ORM: it builds the statement and converts each value anew for each row. Here the text of a row is
+built once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+from django.conf import settings
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
 from ...evermuse.records import Envelope
-from .rows import Row, adapt_row, adapt_timestamp, insert_into, make_row, placeholders
+from .rows import COLUMNS, Row, adapt_row, insert_into, make_row, placeholders
+
+PAYLOAD = COLUMNS.index("payload")
+"""The position of the payload in a row."""
 
 
-def insert_row(cursor: Any, connection: Any, row: Row) -> int:
-    """Insert one row and return its id, which these databases report without RETURNING."""
-    cursor.execute(
-        _insert(connection.vendor), adapt_row(row, connection, adapt_timestamp(row[-1], connection))
-    )
-    pk: int = cursor.lastrowid
-    return pk
+MAX_STATEMENT = 1_000_000
+"""Characters of payload in one statement on MySQL and MariaDB, escaped 8 MB at most. A packet may have 16 MB."""
+
+
+def insert_row(cursor: Any, connection: Any, row: Row) -> tuple[int, datetime | None]:
+    """Insert one row; return its id and, if the database has RETURNING, the time of the INSERT."""
+    statement = f"{_insert(connection.vendor)} {placeholders(_clock(connection))}"
+    if not connection.features.can_return_columns_from_insert:  # MySQL
+        cursor.execute(statement, adapt_row(row, connection))
+        return cursor.lastrowid, None
+    cursor.execute(f"{statement} RETURNING id, enqueued_at", adapt_row(row, connection))
+    ((pk, at),) = cursor.fetchall()  # SQLite ends the statement only when all rows are read
+    return pk, _as_django_reads(at, connection)
 
 
 def insert_rows(
@@ -30,15 +43,55 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
-    at: datetime,
 ) -> None:
-    """Insert one row for each envelope, with one call of ``executemany``."""
-    timestamp = adapt_timestamp(at, connection)
-    rows = (make_row(workspace, contract, envelope, at) for envelope in envelopes)
-    cursor.executemany(_insert(connection.vendor), [adapt_row(row, connection, timestamp) for row in rows])
+    """Insert one row for each envelope: one call of ``executemany`` on SQLite, else statements of many rows."""
+    rows = [adapt_row(make_row(workspace, contract, envelope), connection) for envelope in envelopes]
+    values = placeholders(_clock(connection))
+    if connection.vendor == "sqlite":
+        cursor.executemany(f"{_insert(connection.vendor)} {values}", rows)
+        return
+    # The drivers' `executemany` sends each row alone if the VALUES clause has anything but placeholders.
+    for part in _split(rows):
+        statement = f"{_insert(connection.vendor)} {', '.join([values] * len(part))}"
+        cursor.execute(statement, [value for row in part for value in row])
+
+
+def _split(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Yield the rows in parts of about ``MAX_STATEMENT`` characters."""
+    start, characters = 0, 0
+    for end, row in enumerate(rows):
+        characters += len(row[PAYLOAD])
+        if characters > MAX_STATEMENT and end > start:
+            yield rows[start:end]
+            start, characters = end, len(row[PAYLOAD])
+    yield rows[start:]
 
 
 @cache
 def _insert(vendor: str) -> str:
     quote = "`" if vendor == "mysql" else '"'
-    return f"{insert_into(quote)} {placeholders()}"
+    return f"{insert_into(quote)} VALUES"
+
+
+def _clock(connection: Any) -> str:
+    """Return SQL for the current time as Django stores it: in the time zone of the connection, without its name."""
+    zone = connection.timezone or timezone.get_default_timezone()
+    # The offset from UTC, not the time, comes from this machine. It is wrong only if the clocks differ around the
+    # start or end of summer time.
+    offset = 0 if zone is UTC else round((datetime.now(zone).utcoffset() or timedelta(0)).total_seconds())
+    return CLOCKS[connection.vendor](offset)
+
+
+CLOCKS: dict[str, Callable[[int], str]] = {
+    "mysql": lambda offset: f"UTC_TIMESTAMP(6) + INTERVAL {offset} SECOND" if offset else "UTC_TIMESTAMP(6)",
+    # SQLite's clock has milliseconds. Django stores microseconds as text, and texts are compared.
+    "sqlite": lambda offset: f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', '{offset:+d} seconds')",
+}
+"""Vendor of a connection → SQL for the time that is ``offset`` seconds ahead of UTC."""
+
+
+def _as_django_reads(at: Any, connection: Any) -> datetime:
+    """Return a stored time as a query of Django returns it."""
+    value: Any = parse_datetime(at) if isinstance(at, str) else at
+    read: datetime = timezone.make_aware(value, connection.timezone) if settings.USE_TZ else value
+    return read

@@ -37,7 +37,7 @@ class Sleeper:
         self.at += seconds
 
     def clock(self):
-        return Clock(sleep=self.sleep, monotonic=lambda: self.at)
+        return Clock(lambda: None, sleep=self.sleep, monotonic=lambda: self.at)
 
 
 @dataclasses.dataclass
@@ -104,7 +104,7 @@ def call(throttle, answer):
             raise answer
         return answer
 
-    return call_with_permit(FakeContext(throttle, Clock()), "permit", request, is_send=True)
+    return call_with_permit(FakeContext(throttle, Clock(lambda: None)), "permit", request, is_send=True)
 
 
 OK = Answer(202, b"{}", 0.1)
@@ -144,4 +144,4 @@ def test_senders_are_crowded_if_the_next_permit_is_far_away(wait, expected):
         def wait(self):
             return wait
 
-    assert is_crowded(FakeContext(WaitingThrottle(), Clock())) is expected
+    assert is_crowded(FakeContext(WaitingThrottle(), Clock(lambda: None))) is expected
