@@ -57,6 +57,9 @@ NOT_REACHED = {
         "models/insert/postgresql.py",
         "cursor.execute(_insert_one(), adapt_row(row, connection))",
     ),
+    # Only on MySQL, and only on MySQL and MariaDB.
+    ("models/insert/values.py", "cursor.execute(statement, adapt_row(row, connection))"),
+    ("models/insert/values.py", "cursor.execute(statement, [value for row in part for value in row])"),
     # Only with Redis. The scenarios keep the epochs in files.
     ("delivery/context/epochs.py", "pipeline.execute()"),
     # Only on databases other than Django's own.
