@@ -59,11 +59,11 @@ class Rehearsal:
     def wait_for_sends(self):
         """Wait until ``BATCHES`` more batches are sent."""
         posts = self.count_posts() + BATCHES
-        wait_until(lambda: self.count_posts() >= posts, "batches are sent", 30)
+        wait_until(lambda: self.count_posts() >= posts, "batches are sent")
 
     def wait_for_hold(self):
         """Wait until the workspace is held."""
-        wait_until(lambda: self.workspace()["state"] == "restored", "the restore is noticed", 30)
+        wait_until(lambda: self.workspace()["state"] == "restored", "the restore is noticed")
 
     def count_posts(self):
         return sum(arrival.method == "POST" for arrival in self.sandbox.arrivals)
@@ -107,7 +107,7 @@ def check_decision(rehearsal, before):
     assert rehearsal.stored() == before
 
     decision = ("--discard", "--release", "--no-input")
-    wait_until(lambda: rehearsal.reconcile(*decision, check=False).returncode == 0, "the leases are over", 30)
+    wait_until(lambda: rehearsal.reconcile(*decision, check=False).returncode == 0, "the leases are over")
     rehearsal.write(rehearsal.wait_for_sends)
     rehearsal.host.manage("outbox_drain", "--timeout", "30")
     after = rehearsal.stored()
