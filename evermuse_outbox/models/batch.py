@@ -367,6 +367,16 @@ class OutboxBatch(models.Model):
     def __str__(self) -> str:
         return f"batch #{self.pk}"
 
+    def is_tried_part(self, part: OutboxBatch) -> bool:
+        """Return whether ``part`` is the part of this isolating batch that is tried now; others go on alone."""
+        current = (self.isolation or {}).get("part")
+        return current is None or current == part.pk
+
+    @property
+    def is_isolated_by_failures(self) -> bool:
+        """Whether this batch is isolated because it failed again and again; False after a refusal."""
+        return bool((self.isolation or {}).get("by_failures"))
+
     @property
     def duration(self) -> timedelta | None:
         """Time from sealing to the end; None while the batch is open."""

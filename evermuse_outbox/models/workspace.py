@@ -31,6 +31,7 @@ class WorkspaceState(models.TextChoices):
 
     ACTIVE = "active", _("active")
     PAUSED = "paused", _("paused")  # 401, 403, or no API key
+    NO_CREDITS = "no_credits", _("without credits")  # 402
     BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeout, or no connection
     THROTTLED = "throttled", _("throttled")  # 429
     RESTORED = "restored", _("restored")  # the database is older than what was sent from it
@@ -41,6 +42,7 @@ NOT_RESTORED = tuple(state for state in WorkspaceState if state != WorkspaceStat
 
 TRANSITIONS = {
     "pause": Transition(NOT_RESTORED, WorkspaceState.PAUSED),
+    "pause_without_credits": Transition(NOT_RESTORED, WorkspaceState.NO_CREDITS),
     "throttle": Transition(NOT_RESTORED, WorkspaceState.THROTTLED),
     "back_off": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
     "back_off_uncounted": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
@@ -96,6 +98,13 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         Return False if a longer ``retryAfter`` is kept.
         """
         return self._block("pause", name, until, reason)
+
+    def pause_without_credits(self, name: str, until: datetime, reason: str) -> bool:
+        """Change any state but restored → without credits: Evermuse answered 402.
+
+        Return False if a longer ``retryAfter`` is kept.
+        """
+        return self._block("pause_without_credits", name, until, reason)
 
     def throttle(self, name: str, until: datetime, reason: str) -> bool:
         """Change any state but restored → throttled: Evermuse answered 429.

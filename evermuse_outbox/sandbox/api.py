@@ -182,7 +182,7 @@ class Api:
         return response
 
     def _process_with_fault(self, arrival: Arrival, body: bytes) -> Response | None:
-        fault = arrival.fault
+        fault = arrival.fault = arrival.fault or self.faults.take_by_content(arrival.method, body)
         if fault is None:
             return self._process(arrival, body)
         if not fault.after_handling:

@@ -32,6 +32,7 @@ class Fault:
         batch_fails: Let the batch end as FAILED.
         attachments_fail: Number of attachments of the batch that fail to download.
         on: HTTP method of the requests that are affected.
+        containing: Text. If it is set, only requests whose body contains it are affected.
 
     Raises:
         ValueError: The fields contradict each other.
@@ -47,6 +48,7 @@ class Fault:
     batch_fails: bool = False
     attachments_fail: int = 0
     on: Method = "POST"
+    containing: str = ""
 
     def __post_init__(self) -> None:
         if self.drop and self.status is not None:
@@ -60,10 +62,20 @@ class Fault:
         return cls(status=500, **fields)
 
     @classmethod
+    def proxy_page(cls, status: int, **fields: Any) -> Fault:
+        """Return a fault that responds with ``status`` and an HTML page, as a firewall or a load balancer does."""
+        page = f"<html><body><h1>{status}</h1></body></html>"
+        return cls(status=status, body=page, headers={"Content-Type": "text/html"}, **fields)
+
+    @classmethod
     def bad_gateway(cls, **fields: Any) -> Fault:
         """Return a fault that responds with 502 and an HTML page, as a proxy does."""
-        page = "<html><body><h1>502 Bad Gateway</h1></body></html>"
-        return cls(status=502, body=page, headers={"Content-Type": "text/html"}, **fields)
+        return cls.proxy_page(502, **fields)
+
+    @classmethod
+    def no_credits(cls, **fields: Any) -> Fault:
+        """Return a fault that responds with 402: the workspace has no credits."""
+        return cls(status=402, **fields)
 
     @classmethod
     def too_many(cls, retry_after: float = 1.0, **fields: Any) -> Fault:
@@ -167,10 +179,18 @@ class FaultQueue:
     def take(self, method: str) -> Fault | None:
         """Remove and return the fault for the next request with ``method``, or return None if there is none."""
         for position, (fault, count) in enumerate(self._queue):
-            if fault.on in (method, "any"):
+            if fault.on in (method, "any") and not fault.containing:
                 self._consume(position, fault, count)
                 return fault
         return self._choose_random()
+
+    def take_by_content(self, method: str, body: bytes) -> Fault | None:
+        """Remove and return the fault for a request with this text in its body, or return None if there is none."""
+        for position, (fault, count) in enumerate(self._queue):
+            if fault.on in (method, "any") and fault.containing and fault.containing.encode() in body:
+                self._consume(position, fault, count)
+                return fault
+        return None
 
     def _consume(self, position: int, fault: Fault, count: int | None) -> None:
         if count == 1:

@@ -14,6 +14,7 @@ SOON, LATER = NOW + timedelta(seconds=10), NOW + timedelta(minutes=1)
 
 BLOCKS = {
     "pause": lambda rows, until: rows.pause("default", until, "reason"),
+    "pause_without_credits": lambda rows, until: rows.pause_without_credits("default", until, "reason"),
     "throttle": lambda rows, until: rows.throttle("default", until, "reason"),
     "back_off": lambda rows, until: rows.back_off("default", 0, until, "reason"),
     "back_off_uncounted": lambda rows, until: rows.back_off_uncounted("default", until, "reason"),

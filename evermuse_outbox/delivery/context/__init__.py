@@ -6,7 +6,7 @@ the classification of database errors, ``statement_deadlines``, the backoff func
 """
 
 from .attempt_log import Attempt
-from .backoff import full_jitter, poll_delay, typical_completion_time
+from .backoff import equal_jitter, full_jitter, poll_delay, typical_completion_time
 from .clock import Clock
 from .context import DeliveryContext, QueueKey, close_thread_connections, open_context, queue_keys
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
@@ -29,6 +29,7 @@ __all__ = [
     "classify_database_error",
     "close_thread_connections",
     "epoch_name",
+    "equal_jitter",
     "full_jitter",
     "isolate_database_errors",
     "open_context",

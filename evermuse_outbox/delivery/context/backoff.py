@@ -22,6 +22,15 @@ def full_jitter(failures: int, base: float, cap: float, rng: Callable[[], float]
     return limit * rng()
 
 
+def equal_jitter(failures: int, base: float, cap: float, rng: Callable[[], float] = random) -> float:
+    """Return the seconds to wait after the ``failures``-th failure in a row, at least half of the limit.
+
+    The limit is that of :func:`full_jitter`. So a batch that failed is never the first one to be sent again.
+    """
+    limit = full_jitter(failures, base, cap, lambda: 1.0)
+    return limit * (0.5 + 0.5 * rng())
+
+
 def poll_delay(age: float, first: float, rng: Callable[[], float] = random) -> float:
     """Return the seconds until a batch of ``age`` seconds is polled again.
 

@@ -3,10 +3,12 @@
 This package must not choose, seal or send batches. It changes only the rows of workspaces and groups, and the batches
 and records of a group that it pauses.
 Its public interface is ``workspace_circuit`` with the functions that open and close it, the functions of the group
-breaker, ``acquire_permit`` with ``call_with_permit``, and the functions that notice a restored database.
+breaker, ``judge_failure``, ``acquire_permit`` with ``call_with_permit``, and the functions that notice a restored
+database.
 """
 
 from .epochs import hold_restored, is_current, record_sealed
+from .evidence import judge_failure, read_failing
 from .group_breaker import (
     CLEARED_FOR,
     Suspicion,
@@ -17,11 +19,13 @@ from .group_breaker import (
     paused_groups,
 )
 from .permits import acquire_permit, call_with_permit, is_crowded
+from .verdict import Failing, Judgement, Verdict
 from .workspace_breaker import (
     Circuit,
     CircuitState,
     back_off,
     block_for_retry_after,
+    pause_without_credits,
     pause_workspace,
     resume_workspace,
     workspace_circuit,
@@ -31,7 +35,10 @@ __all__ = [
     "CLEARED_FOR",
     "Circuit",
     "CircuitState",
+    "Failing",
+    "Judgement",
     "Suspicion",
+    "Verdict",
     "acquire_permit",
     "back_off",
     "block_for_retry_after",
@@ -43,8 +50,11 @@ __all__ = [
     "hold_restored",
     "is_crowded",
     "is_current",
+    "judge_failure",
+    "pause_without_credits",
     "pause_workspace",
     "paused_groups",
+    "read_failing",
     "record_sealed",
     "resume_workspace",
     "workspace_circuit",

@@ -7,6 +7,8 @@ So batches that are refused in full are counted for each group, until Evermuse a
 * From ``SUSPICIOUS_BATCHES`` batches on, each further request of the group tries a single record out of order.
 * From ``BAD_RECORDS`` refused records on, the group is paused. The records that were rejected since the first of these
   refusals become pending again.
+* If the records are not refused but fail, while batches of other groups pass, fewer of them are enough: a batch and
+  three single records.
 * Every ``PROBE_INTERVAL`` seconds, one record is sent alone as a *probe*. The pause ends when a probe is accepted or a
   person resumes the group.
 """
@@ -18,7 +20,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
-from ...evermuse.api import describe_likely_cause, make_error_signature
+from ...evermuse.api import describe_cause_of_failures, describe_likely_cause, make_error_signature
 from ...foreign_text import get_logger, headline
 from ...models import (
     BatchState,
@@ -42,6 +44,10 @@ BAD_RECORDS = 10
 """Refused records that pause a suspicious group. If half of the records are good, ten refusals in a row happen once
 in a thousand times."""
 
+FAILED_BATCHES, FAILED_RECORDS = 1, 3
+"""The same two numbers if batches fail while those of other groups pass. A batch has failed several times before it
+counts. Three different records that all fail alone are hardly the only bad ones of a good group."""
+
 CLEARED_FOR = timedelta(days=1)
 """After a pause, the same error counts as an error of single records for this time, because a record was accepted."""
 
@@ -61,7 +67,13 @@ class Suspicion(Enum):
 
 
 def count_refusal(
-    context: DeliveryContext, batch: OutboxBatch, error: str, *, in_full: bool, bad_records: int
+    context: DeliveryContext,
+    batch: OutboxBatch,
+    error: str,
+    *,
+    in_full: bool,
+    bad_records: int,
+    is_failure: bool = False,
 ) -> Suspicion:
     """Count a refused batch against its group and pause the group if it has too many. Needs the sealing lock.
 
@@ -71,6 +83,7 @@ def count_refusal(
         error: the message of the refusal.
         in_full: whether no record of the batch is known to be good.
         bad_records: how many records of the batch are known to be bad.
+        is_failure: whether the batch was not refused but failed while others passed.
     """
     if not in_full:
         clear_suspicion(context, batch)
@@ -85,11 +98,12 @@ def count_refusal(
     if row and _is_error_of_single_records(context, row, signature):
         return Suspicion.NONE
     row = _save_count(context, batch, row, signature, bad_records)
-    if row.batches < SUSPICIOUS_BATCHES:
+    batches, records = (FAILED_BATCHES, FAILED_RECORDS) if is_failure else (SUSPICIOUS_BATCHES, BAD_RECORDS)
+    if row.batches < batches:
         return Suspicion.NONE
-    if row.records < BAD_RECORDS:
+    if row.records < records:
         return Suspicion.SUSPECTED
-    _pause(context, row, error)
+    _pause(context, row, error, is_failure=is_failure)
     return Suspicion.PAUSED
 
 
@@ -161,11 +175,16 @@ def _save_count(
     return row
 
 
-def _pause(context: DeliveryContext, row: OutboxGroup, error: str) -> None:
+def _pause(context: DeliveryContext, row: OutboxGroup, error: str, *, is_failure: bool) -> None:
     """Pause the group. Records of its unsent batches, and those rejected since its first refusal, become pending."""
     message = "; ".join(error.splitlines())
-    reason = f"{row.batches} batches in a row were refused with the same error, and no record was accepted: {message}"
-    advice = describe_likely_cause(error, row.contract)
+    if is_failure:
+        reason = f"its records failed alone, too, while other groups were accepted: {message}"
+        advice = describe_cause_of_failures()
+    else:
+        counted = f"{row.batches} batches in a row were refused with the same error"
+        reason = f"{counted}, and no record was accepted: {message}"
+        advice = describe_likely_cause(error, row.contract)
     until = context.clock.after(PROBE_INTERVAL)
     OutboxGroup.objects.using(context.using).pause(row, until, reason, advice)
     _withdraw_batches(context, row)

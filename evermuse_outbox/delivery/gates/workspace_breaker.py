@@ -1,7 +1,7 @@
 """The circuit breaker of a workspace: whether its API key may be used now.
 
 * closed: requests flow (state ``active``).
-* open: nothing is sent until ``blocked_until`` (states ``paused``, ``backing_off``, ``throttled``).
+* open: nothing is sent until ``blocked_until`` (states ``paused``, ``no_credits``, ``backing_off``, ``throttled``).
 * half-open: ``blocked_until`` is over, and one caller sends one request as a probe.
 
 The state is stored in the workspace's row, so it holds for all processes and hosts. Without the breaker, every sender
@@ -24,7 +24,7 @@ from ...models import (
     WorkspaceState,
 )
 from ...ratelimit import MAX_BLOCK, ThrottleUnavailable
-from ..context import DeliveryContext, full_jitter
+from ..context import DeliveryContext, equal_jitter, full_jitter
 
 logger = get_logger(__name__)
 
@@ -88,9 +88,18 @@ def block_for_retry_after(context: DeliveryContext, seconds: float, message: str
     _block(context, WorkspaceState.THROTTLED, min(seconds, MAX_BLOCK), message)
 
 
-def pause_workspace(context: DeliveryContext, message: str) -> None:
-    """Open the circuit after a 401 or 403. The API key is probed every ``PROBE_INTERVAL`` seconds."""
-    _block(context, WorkspaceState.PAUSED, PROBE_INTERVAL, message)
+def pause_workspace(context: DeliveryContext, message: str, refusals: int | None = None) -> None:
+    """Open the circuit after a 401 or 403.
+
+    The key is probed every ``PROBE_INTERVAL`` seconds. If it is not certain that the key is at fault, ``refusals`` is
+    the number of failed POSTs in a row. The first of them are followed by a probe soon.
+    """
+    _block(context, WorkspaceState.PAUSED, _probe_pause(context, refusals), message)
+
+
+def pause_without_credits(context: DeliveryContext, message: str, refusals: int | None = None) -> None:
+    """Open the circuit after a 402: the workspace has no credits at Evermuse. See :func:`pause_workspace`."""
+    _block(context, WorkspaceState.NO_CREDITS, _probe_pause(context, refusals), message)
 
 
 def back_off(context: DeliveryContext, message: str, failures: int) -> None:
@@ -108,6 +117,12 @@ def resume_workspace(context: DeliveryContext, *, by_send: bool) -> None:
     """Close the circuit after a normal answer of the API. ``by_send`` is true for the answer to a POST."""
     if _rows(context).resume(context.workspace_name, context.clock.now(), sent=by_send):
         logger.info("workspace %s is active again", context.workspace_name)
+
+
+def _probe_pause(context: DeliveryContext, refusals: int | None) -> float:
+    if refusals is None:
+        return PROBE_INTERVAL
+    return equal_jitter(refusals, context.settings.backoff_base, PROBE_INTERVAL)
 
 
 def _check(context: DeliveryContext) -> Circuit:
@@ -140,6 +155,7 @@ def _block(context: DeliveryContext, state: WorkspaceState, seconds: float, reas
     rows = _rows(context)
     block = {
         WorkspaceState.PAUSED: rows.pause,
+        WorkspaceState.NO_CREDITS: rows.pause_without_credits,
         WorkspaceState.THROTTLED: rows.throttle,
         WorkspaceState.BACKING_OFF: rows.back_off_uncounted,
     }[state]

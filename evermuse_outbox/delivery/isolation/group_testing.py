@@ -34,6 +34,8 @@ class IsolationTest:
     """Records that were rejected so far."""
     good: int = 0
     """Records that were accepted so far."""
+    by_failures: bool = False
+    """Whether the batch failed again and again; False if it was refused."""
     is_sample: bool = False
     """Whether the test under way is a sample: the last record, tried alone to find out if the group is at fault."""
 
@@ -65,7 +67,11 @@ class IsolationTest:
 
     def after_named(self, bad: int) -> IsolationTest:
         """Return the state after an answer that named ``bad`` records: the others are tried together."""
-        return IsolationTest(bad=self.bad + bad, good=self.good)
+        return replace(self, is_sample=False, suspects=0, test_size=0, bad=self.bad + bad)
+
+    def after_unclear(self) -> IsolationTest:
+        """Return the state after a test that failed although no other batch has passed: nothing is known."""
+        return replace(self, is_sample=False, suspects=0, test_size=0)
 
     def without_suspects(self) -> IsolationTest:
         """Return the state after a suspect has left the batch, because it may have been the only bad one."""

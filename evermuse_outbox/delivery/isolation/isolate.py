@@ -37,6 +37,9 @@ class Refusal:
     ``errors`` name records by position. ``columns`` are the columns of the batch that the answer fills. ``accepted`` is
     the number of records that were accepted nevertheless, None if the answer does not say. ``is_too_large`` is true
     if only the size of the request is at fault.
+
+    ``is_failure`` is true if the batch was not refused but failed again and again while others passed. ``is_sample`` is
+    true if no other batch has passed: then only a single record is to be tried next.
     """
 
     code: str
@@ -45,6 +48,8 @@ class Refusal:
     columns: dict[str, Any] = field(default_factory=dict)
     accepted: int | None = None
     is_too_large: bool = False
+    is_failure: bool = False
+    is_sample: bool = False
 
     def locate(self, members: Sequence[int]) -> LocatedErrors:
         """Return the records that are certainly bad: the named ones, or the only one of the request."""
@@ -86,7 +91,7 @@ def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal
         return True
     reject_located(context, batch, sealed.members, located)
     if parent:
-        _continue_parent(context, sealed, parent, located, suspicion)
+        _continue_parent(context, sealed, parent, refusal, located, suspicion)
     else:
         _send_rest_on(context, sealed, refusal, located, suspicion)
     return True
@@ -100,14 +105,15 @@ def start_isolating(context: DeliveryContext, batch: OutboxBatch, *, named: int)
 
 
 def lock_isolating_parent(context: DeliveryContext, batch: OutboxBatch) -> OutboxBatch | None:
-    """Return the isolating batch that ``batch`` is the current part of, or None.
+    """Return the isolating batch of which ``batch`` is the part that is tried now, or None.
 
     If ``batch`` has a parent, take the sealing lock first.
     """
     if batch.parent_id is None:
         return None
     lock_for_sealing(context)
-    return _rows(context).filter(pk=batch.parent_id, state=BatchState.ISOLATING).first()
+    parent = _rows(context).filter(pk=batch.parent_id, state=BatchState.ISOLATING).first()
+    return parent if parent and parent.is_tried_part(batch) else None
 
 
 def continue_after_accepted(context: DeliveryContext, parent: OutboxBatch, size: int) -> None:
@@ -121,21 +127,53 @@ def continue_after_named(context: DeliveryContext, parent: OutboxBatch, bad: int
     _try_next_part(context, parent, IsolationTest.from_json(parent.isolation).after_named(bad))
 
 
+def continue_without_part(
+    context: DeliveryContext, parent: OutboxBatch, part: OutboxBatch, message: str, *, is_suspected: bool
+) -> None:
+    """Try the next part of ``parent``, and let the single record of ``part`` go on alone in its batch.
+
+    So its neighbours do not wait until it is certain that the record is at fault.
+
+    Args:
+        context: the delivery context.
+        parent: the isolating batch.
+        part: the batch with a single record that failed.
+        message: the failure.
+        is_suspected: whether other batches have passed, so that the record or its group is probably at fault.
+    """
+    test = IsolationTest.from_json(parent.isolation)
+    if not is_suspected:
+        _try_next_part(context, parent, test.after_unclear())
+        return
+    suspicion = count_refusal(context, part, message, in_full=True, bad_records=1, is_failure=True)
+    if suspicion is not Suspicion.PAUSED:
+        remaining = len(open_members(context, parent))
+        _try_next_part(context, parent, test.after_bad(1, remaining), suspicion)
+
+
 def _count_against_group(
     context: DeliveryContext, sealed: SealedBatch, refusal: Refusal, located: LocatedErrors
 ) -> Suspicion:
-    if refusal.is_too_large:
-        return Suspicion.NONE  # the size of the request is at fault, not its records
+    if refusal.is_too_large or refusal.is_sample:
+        return Suspicion.NONE  # the size of the request is at fault, or nothing is known yet
     sent = len(sealed.members)
     error = next(iter(located.values())).message if located else refusal.message
     in_full, bad_records = refusal.is_in_full(sent, located), refusal.count_bad(sent, located)
-    return count_refusal(context, sealed.batch, error, in_full=in_full, bad_records=bad_records)
+    return count_refusal(
+        context,
+        sealed.batch,
+        error,
+        in_full=in_full,
+        bad_records=bad_records,
+        is_failure=refusal.is_failure,
+    )
 
 
 def _continue_parent(
     context: DeliveryContext,
     sealed: SealedBatch,
     parent: OutboxBatch,
+    refusal: Refusal,
     located: LocatedErrors,
     suspicion: Suspicion,
 ) -> None:
@@ -146,7 +184,10 @@ def _continue_parent(
     remaining = len(open_members(context, parent)) - len(rest)
     test = IsolationTest.from_json(parent.isolation)
     is_alone_or_unnamed = sent == 1 or not located
-    test = test.after_bad(sent, remaining) if is_alone_or_unnamed else test.after_named(len(located))
+    if refusal.is_sample:
+        test = test.after_unclear().with_sample()
+    else:
+        test = test.after_bad(sent, remaining) if is_alone_or_unnamed else test.after_named(len(located))
     _try_next_part(context, parent, test, suspicion)
 
 
@@ -167,8 +208,15 @@ def _send_rest_on(
     elif located and suspicion is Suspicion.NONE:
         _split(context, sealed.batch, [rest])
     else:
-        test = IsolationTest(bad=len(located)) if located else IsolationTest(suspects=len(rest))
-        _try_next_part(context, sealed.batch, test, suspicion)
+        _try_next_part(context, sealed.batch, _first_test(refusal, len(located), len(rest)), suspicion)
+
+
+def _first_test(refusal: Refusal, named: int, remaining: int) -> IsolationTest:
+    if refusal.is_sample:
+        return IsolationTest(by_failures=True).with_sample()
+    if named:
+        return IsolationTest(bad=named)
+    return IsolationTest(suspects=remaining, by_failures=refusal.is_failure)
 
 
 def _reseal_in_new_contract(
@@ -194,8 +242,8 @@ def _try_next_part(
         if len(records) < len(chosen):
             test = test.without_suspects()
         if records:
-            _rows(context).isolate(parent, test.to_json())
-            reseal_part(context, records, parent)
+            part = reseal_part(context, records, parent)
+            _rows(context).isolate(parent, test.to_json() | {"part": part.pk})
             return
     _rows(context).split(parent, context.clock.now())
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
@@ -15,24 +16,35 @@ from ...foreign_text import get_logger
 from ..context import Attempt, DeliveryContext
 from ..gates import (
     Circuit,
+    CircuitState,
     acquire_permit,
     groups_without_probe,
     is_crowded,
     is_current,
     paused_groups,
+    read_failing,
     record_sealed,
     workspace_circuit,
 )
 from ..polling import ReconciliationDelayed, needs_reconciliation, reconcile
 from ..scanning import scan_groups
 from ..scheduling import (
+    Group,
     choose_groups,
     load_run_queue,
     save_run_queue,
     spare_groups,
 )
 from ..sealing import SealedBatch, SealRaced, seal_first, sealing_lock
-from ..sending import give_back, has_time_to_send, lease_due, post
+from ..sending import (
+    give_back,
+    has_time_to_send,
+    lease_due,
+    lease_first,
+    post,
+    read_probe_candidates,
+    waiting_groups,
+)
 from ..settling import settle, settle_batch
 
 logger = get_logger(__name__)
@@ -62,8 +74,7 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
         if is_crowded(context):
             return Step.CROWDED
         try:
-            first, second = (_seal_next, lease_due) if prefer_new else (lease_due, _seal_next)
-            sealed = first(context) or second(context)
+            sealed = choose_batch(context, circuit, prefer_new=prefer_new)
         except SealRaced as error:
             logger.warning("%s", error)
             return Step.BLOCKED
@@ -75,17 +86,47 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
     return Step.BLOCKED  # workspace_circuit has handled a throttle backend that does not answer
 
 
-def seal_next(context: DeliveryContext) -> SealedBatch | None:
+def choose_batch(context: DeliveryContext, circuit: Circuit, *, prefer_new: bool) -> SealedBatch | None:
+    """Lease the batch to send now, or return None if there is none."""
+    if circuit.state is CircuitState.HALF_OPEN:
+        return choose_probe(context)
+    first, second = (_seal_next, lease_due) if prefer_new else (lease_due, _seal_next)
+    return first(context) or second(context)
+
+
+def choose_probe(context: DeliveryContext) -> SealedBatch | None:
+    """Lease the batch that shows best whether the key and the API work, or return None if none is due.
+
+    A batch of a group that has not failed is best. Otherwise the failed batch, or its group, might be the only cause.
+    During an outage no more batches are sealed than needed: at most one for each group.
+    """
+    failing, due = read_failing(context), read_probe_candidates(context)
+    untried = [batch for batch in due if not batch.failures]
+    of_other_groups = [batch for batch in untried if (batch.type, batch.product_id) not in failing.groups]
+    waiting = waiting_groups(context)
+    return (
+        lease_first(context, of_other_groups)
+        or _seal_next(context, excluded=failing.groups | waiting)
+        or lease_first(context, untried)
+        or (None if failing.is_general else _seal_next(context))
+        or lease_first(context, due)
+        or (None if waiting else _seal_next(context))
+    )
+
+
+def seal_next(context: DeliveryContext, *, excluded: Collection[Group] = ()) -> SealedBatch | None:
     """Seal and lease the next batch of pending records, or return None: scan → choose → seal.
 
-    Try the stored run queue first. Scan the groups again if it is too old or yields no batch.
+    Try the stored run queue first. Scan the groups again if it is too old or yields no batch. ``excluded`` are groups
+    of which no batch is wanted now.
     """
     with sealing_lock(context) as workspace:
         paused, queue = paused_groups(context), load_run_queue(context, workspace)
         seal = partial(seal_first, context, workspace, queue, paused)
-        sealed = seal(queue.drain())
+        sealed = seal(entry for entry in queue.drain() if entry.group not in excluded)
         if sealed is None:
-            scan = scan_groups(context, workspace, queue, excluded=groups_without_probe(context, paused))
+            resting = groups_without_probe(context, paused).union(excluded)
+            scan = scan_groups(context, workspace, queue, excluded=resting)
             choose_groups(context, queue, scan)
             sealed = seal(queue.drain()) or seal(spare_groups(context, queue, scan))
         if sealed:
@@ -110,8 +151,8 @@ def send(context: DeliveryContext, sealed: SealedBatch, *, failures: int = 0) ->
     return Step.SENT
 
 
-def _seal_next(context: DeliveryContext) -> SealedBatch | None:
-    return context.run_with_retries(seal_next, context)
+def _seal_next(context: DeliveryContext, *, excluded: Collection[Group] = ()) -> SealedBatch | None:
+    return context.run_with_retries(seal_next, context, excluded=excluded)
 
 
 def _is_database_current(context: DeliveryContext, circuit: Circuit, sealed: SealedBatch) -> bool:

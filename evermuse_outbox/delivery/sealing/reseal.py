@@ -54,12 +54,15 @@ def reseal_in_doubt(context: DeliveryContext, batch: OutboxBatch) -> None:
         write_batch(context, packed, parent=batch, resends=batch.resends, state=BatchState.IN_DOUBT)
 
 
-def reseal_part(context: DeliveryContext, records: list[PendingRecord], parent: OutboxBatch) -> None:
-    """Seal records of ``parent`` in one new batch: all of them, or the first half, quarter and so on that fits."""
+def reseal_part(context: DeliveryContext, records: list[PendingRecord], parent: OutboxBatch) -> OutboxBatch:
+    """Seal records of ``parent`` in one new batch: all of them, or the first half, quarter and so on that fits.
+
+    Return the new batch.
+    """
     limits, body = request_limits(context), body_format(context)
     while len(pack(records, limits, body)) < len(records):
         records = records[: len(records) // 2]
-    write_batch(context, records, parent=parent, resends=parent.resends)
+    return write_batch(context, records, parent=parent, resends=parent.resends).batch
 
 
 def prepare_members(

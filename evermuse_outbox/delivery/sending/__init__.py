@@ -1,10 +1,19 @@
 """Sending leases a sealed batch and POSTs it.
 
 This package must not decide what an answer changes; it returns the outcome and the attempt.
-Its public interface is ``lease_due``, ``give_back``, ``has_time_to_send`` and ``post``.
+Its public interface is ``lease_due``, ``lease_first`` with what a probe is chosen from, ``give_back``,
+``has_time_to_send`` and ``post``.
 """
 
-from .lease import give_back, has_time_to_send, lease_due
+from .lease import give_back, has_time_to_send, lease_due, lease_first, read_probe_candidates, waiting_groups
 from .post import post
 
-__all__ = ["give_back", "has_time_to_send", "lease_due", "post"]
+__all__ = [
+    "give_back",
+    "has_time_to_send",
+    "lease_due",
+    "lease_first",
+    "post",
+    "read_probe_candidates",
+    "waiting_groups",
+]

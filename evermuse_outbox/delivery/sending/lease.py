@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ...foreign_text import get_logger
 from ...models import OutboxBatch
 from ..context import DeliveryContext
@@ -13,12 +15,35 @@ logger = get_logger(__name__)
 LEASE_CANDIDATES = 20
 """Due batches that are read at once. Other senders may lease some of them first."""
 
+PROBE_CANDIDATES = 100
+"""Due batches from which a probe is chosen. Only one sender probes, so the number matters little."""
+
 
 def lease_due(context: DeliveryContext) -> SealedBatch | None:
     """Lease the sealed batch that has waited longest and return it; return None if no batch is due."""
     rows = OutboxBatch.objects.using(context.using)
     due = rows.due(context.workspace_name, context.clock.now())[:LEASE_CANDIDATES]
-    for batch in context.run_with_retries(list, due):
+    return lease_first(context, context.run_with_retries(list, due))
+
+
+def read_probe_candidates(context: DeliveryContext) -> list[OutboxBatch]:
+    """Return the due batches in the order in which a probe tries them: those first that have failed least."""
+    rows = OutboxBatch.objects.using(context.using)
+    due = rows.due(context.workspace_name, context.clock.now()).order_by("failures", "due_at", "pk")
+    return context.run_with_retries(list, due[:PROBE_CANDIDATES])
+
+
+def waiting_groups(context: DeliveryContext) -> frozenset[tuple[str, str]]:
+    """Return the groups with a batch that waits to be sent, now or later."""
+    rows = OutboxBatch.objects.using(context.using).sendable(context.workspace_name).order_by()
+    groups = rows.values_list("type", "product_id").distinct()
+    return frozenset(context.run_with_retries(list, groups))
+
+
+def lease_first(context: DeliveryContext, batches: Iterable[OutboxBatch]) -> SealedBatch | None:
+    """Lease the first of ``batches`` that no other sender has leased, and return it; None if there is none."""
+    rows = OutboxBatch.objects.using(context.using)
+    for batch in batches:
         if context.run_with_retries(rows.lease, batch, context.clock.after(context.settings.lease)):
             try:
                 return context.run_with_retries(open_sealed, context, batch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import transaction
 
@@ -17,6 +17,7 @@ from ...evermuse.api import (
     Accepted,
     InDoubt,
     KeyRefused,
+    NoCredits,
     Outcome,
     RecordError,
     Refused,
@@ -26,19 +27,26 @@ from ...evermuse.api import (
 )
 from ...foreign_text import get_logger
 from ...models import BatchQuerySet, OutboxBatch
-from ..context import Attempt, DeliveryContext, full_jitter, poll_delay, retry_until
+from ...ratelimit import MAX_BLOCK
+from ..context import Attempt, DeliveryContext, equal_jitter, poll_delay, retry_until
 from ..gates import (
+    Judgement,
+    Verdict,
     back_off,
     block_for_retry_after,
     clear_suspicion,
+    judge_failure,
+    pause_without_credits,
     pause_workspace,
     resume_workspace,
 )
 from ..isolation import (
+    IsolationTest,
     LocatedErrors,
     Refusal,
     continue_after_accepted,
     continue_after_named,
+    continue_without_part,
     errors_to_json,
     locate_errors,
     lock_isolating_parent,
@@ -48,6 +56,9 @@ from ..isolation import (
 from ..sealing import SealedBatch
 
 logger = get_logger(__name__)
+
+Failed: TypeAlias = InDoubt | Unavailable | Throttled | KeyRefused | NoCredits
+"""Outcomes after which the batch is sent again."""
 
 
 def settle(
@@ -65,35 +76,65 @@ def settle(
         failures: the workspace's failures in a row when the request was admitted (``Circuit.failures``).
     """
     until = sealed.batch.leased_until or context.clock.now()
+    judgement = None
     try:
-        retry_until(until, context.using, context.clock, _settle_workspace, context, outcome, failures)
+        judgement = retry_until(
+            until, context.using, context.clock, judge_failure, context, sealed.batch, outcome
+        )
+        retry_until(
+            until, context.using, context.clock, _settle_workspace, context, outcome, judgement, failures
+        )
     finally:
-        settle_batch(context, sealed, outcome, attempt)
+        settle_batch(context, sealed, outcome, attempt, judgement.verdict if judgement else None)
 
 
-def settle_batch(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, attempt: Attempt) -> None:
-    """Write an outcome into the batch and its records, and log the attempt. The workspace stays as it is."""
+def settle_batch(
+    context: DeliveryContext,
+    sealed: SealedBatch,
+    outcome: Outcome,
+    attempt: Attempt,
+    verdict: Verdict | None = None,
+) -> None:
+    """Write an outcome into the batch and its records, and log the attempt. The workspace stays as it is.
+
+    ``verdict`` is what a failed POST says; None if it did not fail, or if the outcome is not that of a POST.
+    """
     until = sealed.batch.leased_until or context.clock.now()
-    retry_until(until, context.using, context.clock, _write, context, sealed, outcome, attempt)
+    retry_until(until, context.using, context.clock, _write, context, sealed, outcome, attempt, verdict)
 
 
-def _settle_workspace(context: DeliveryContext, outcome: Outcome, failures: int) -> None:
+def _settle_workspace(
+    context: DeliveryContext, outcome: Outcome, judgement: Judgement | None, failures: int
+) -> None:
+    """Open or close the circuit of the workspace. A failure of a single batch leaves it closed."""
+    if isinstance(outcome, Throttled):  # Evermuse asks every sender of the key to wait
+        block_for_retry_after(context, outcome.retry_after, outcome.message)
+        return
+    if judgement and not judgement.verdict.concerns_workspace:
+        return
+    refusals = judgement.failures if judgement and judgement.verdict is not Verdict.KEY else None
     match outcome:
-        case Throttled(seconds, message):
-            block_for_retry_after(context, seconds, message)
         case KeyRefused(_, message):
-            pause_workspace(context, message)
+            pause_workspace(context, message, refusals)
+        case NoCredits(message):
+            pause_without_credits(context, message, refusals)
         case InDoubt(message) | Unavailable(message):
             back_off(context, message, failures)
         case Accepted() | Refused() | TooLarge():
             resume_workspace(context, by_send=True)
 
 
-def _write(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, attempt: Attempt) -> None:
+def _write(
+    context: DeliveryContext,
+    sealed: SealedBatch,
+    outcome: Outcome,
+    attempt: Attempt,
+    verdict: Verdict | None,
+) -> None:
     """Write the outcome once. The batch in memory stays as it was leased, so that this can be repeated."""
     sealed = replace(sealed, batch=copy(sealed.batch))
     with transaction.atomic(using=context.using):
-        if _apply_outcome(context, sealed, outcome):
+        if _apply_outcome(context, sealed, outcome, verdict):
             attempt.save(context, sealed.batch)
         elif not attempt.is_saved(context, sealed.batch):
             # If the attempt is saved already, an earlier COMMIT succeeded and only its answer was lost.
@@ -103,8 +144,14 @@ def _write(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, atte
             )
 
 
-def _apply_outcome(context: DeliveryContext, sealed: SealedBatch, outcome: Outcome) -> bool:
+def _apply_outcome(
+    context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, verdict: Verdict | None
+) -> bool:
     """Write the outcome into the batch and its records. Return False if the lease was lost."""
+    if verdict in (Verdict.ISOLATE, Verdict.SAMPLE):
+        return refuse_batch(
+            context, sealed, _refusal_of_failure(outcome, is_sample=verdict is Verdict.SAMPLE)
+        )
     match outcome:
         case Accepted(accepted=0):
             return _refuse_all(context, sealed, outcome)
@@ -120,12 +167,8 @@ def _apply_outcome(context: DeliveryContext, sealed: SealedBatch, outcome: Outco
             return refuse_batch(
                 context, sealed, Refusal("TOO_LARGE", message, columns=columns, is_too_large=True)
             )
-        case InDoubt(message):
-            return _send_again(context, sealed, message, is_in_doubt=True, has_failed=True)
-        case Unavailable(message):
-            return _send_again(context, sealed, message, has_failed=True)
-        case Throttled(_, message) | KeyRefused(_, message):
-            return _send_again(context, sealed, message)
+        case InDoubt() | Unavailable() | Throttled() | KeyRefused() | NoCredits():
+            return _send_again(context, sealed, outcome, verdict)
 
 
 # --- 202 ----------------------------------------------------------------------------------------------
@@ -191,19 +234,46 @@ def _accepted_columns(context: DeliveryContext, outcome: Accepted) -> dict[str, 
 
 
 def _send_again(
-    context: DeliveryContext,
-    sealed: SealedBatch,
-    message: str,
-    *,
-    is_in_doubt: bool = False,
-    has_failed: bool = False,
+    context: DeliveryContext, sealed: SealedBatch, outcome: Failed, verdict: Verdict | None
 ) -> bool:
     """Return the batch to the senders. Once in doubt, it stays in doubt until an answer is clear."""
     batch, settings = sealed.batch, context.settings
-    failures = batch.failures + has_failed
-    pause = full_jitter(failures, settings.backoff_base, settings.backoff_cap) if has_failed else 0
-    release = _rows(context).mark_in_doubt if is_in_doubt else _rows(context).give_back
-    return release(batch, failures=failures, due_at=context.clock.after(pause), message=message)
+    parent = lock_isolating_parent(context, batch) if verdict else None
+    # Failures count if other batches passed meanwhile. During an outage, the batch is not at fault.
+    failures = batch.failures + 1 if verdict is Verdict.BATCH else max(batch.failures, 1)
+    pause = equal_jitter(failures, settings.backoff_base, settings.backoff_cap)
+    if isinstance(outcome, Throttled):
+        pause += min(outcome.retry_after, MAX_BLOCK)
+    release = _rows(context).mark_in_doubt if isinstance(outcome, InDoubt) else _rows(context).give_back
+    if not release(batch, failures=failures, due_at=context.clock.after(pause), message=outcome.message):
+        return False
+    if parent and len(sealed.members) == 1 and _goes_on_alone(parent, verdict):
+        is_suspected = verdict is Verdict.BATCH
+        continue_without_part(context, parent, batch, outcome.message, is_suspected=is_suspected)
+    return True
+
+
+def _goes_on_alone(parent: OutboxBatch, verdict: Verdict | None) -> bool:
+    """Return whether a single record that failed must not hold up the other records of its isolating batch."""
+    is_sample = IsolationTest.from_json(parent.isolation).is_sample
+    return parent.is_isolated_by_failures and (verdict is Verdict.BATCH or is_sample)
+
+
+def _refusal_of_failure(outcome: Outcome, *, is_sample: bool) -> Refusal:
+    """Return the refusal of a batch that failed again and again while others passed."""
+    match outcome:
+        case KeyRefused(status=status, message=message):
+            code = f"HTTP_{status}"
+        case NoCredits(message=message):
+            code = "HTTP_402"
+        case Throttled(message=message):
+            code = "HTTP_429"
+        case InDoubt(message=message, status=status) | Unavailable(message=message, status=status):
+            code = f"HTTP_{status}" if status else "NO_ANSWER"
+        case _:
+            raise ValueError(f"not a failure: {outcome!r}")
+    columns = {"in_doubt": False}
+    return Refusal(code, message, columns=columns, is_failure=True, is_sample=is_sample)
 
 
 def _rows(context: DeliveryContext) -> BatchQuerySet:

@@ -7,7 +7,7 @@ diagnoses errors that all records of a group share.
 
 from .answers import Answer, RecordError
 from .client import Client
-from .diagnosis import describe_likely_cause, make_error_signature
+from .diagnosis import describe_cause_of_failures, describe_likely_cause, make_error_signature
 from .outcomes import (
     Accepted,
     InDoubt,
@@ -44,6 +44,7 @@ __all__ = [
     "classify_read",
     "classify_send",
     "classify_transport_error",
+    "describe_cause_of_failures",
     "describe_likely_cause",
     "make_error_signature",
     "read_error_envelope",

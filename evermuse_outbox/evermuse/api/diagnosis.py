@@ -34,6 +34,10 @@ _UNKNOWN = (
     "Evermuse refuses something that these records have in common. Likely causes are a CONTRACT that Evermuse does not "
     'apply to this key (it is now "{contract}"), and a wrong product or project id. Look at one of the records.'
 )
+_FAILURES = (
+    "Likely causes are an API key that may not write to this product, a firewall or proxy that refuses something "
+    "these records have in common, and a defect of Evermuse. Look at the answer in the attempts of one of its batches."
+)
 _PROBES = (
     "The group sends a single record from time to time, and continues by itself when one is accepted. "
     "To continue at once, resume it."
@@ -59,6 +63,11 @@ def describe_likely_cause(message: str, contract: str) -> str:
         contract: the contract of the workspace, ``"reference"`` or ``"openapi"``.
     """
     return f"{next(_causes(message.lower(), contract))} {_PROBES}"
+
+
+def describe_cause_of_failures() -> str:
+    """Return a few sentences for the operator about a group whose batches fail while those of other groups pass."""
+    return f"{_FAILURES} {_PROBES}"
 
 
 def _causes(message: str, contract: str) -> Iterator[str]:

@@ -137,14 +137,15 @@ def read_error_envelope(answer: Answer) -> Mapping[str, Any] | None:
 def _classify_success(answer: Answer, sent: int) -> Outcome:
     fields = parse_object(answer.body)
     if fields is None:
-        return InDoubt(f"HTTP {answer.status} with an unreadable body")
+        return InDoubt(f"HTTP {answer.status} with an unreadable body", answer.status)
     counts: list[Any] = [fields.get(name) for name in ("acceptedCount", "rejectedCount", "totalErrorCount")]
     remote_id: Any = fields.get("batchId")
     if not is_batch_id(remote_id) or not all(map(is_count, counts)):
-        return InDoubt(f"HTTP {answer.status} without a usable batchId and counts")
+        return InDoubt(f"HTTP {answer.status} without a usable batchId and counts", answer.status)
     accepted, rejected, total = counts
     if accepted + rejected != sent:
-        return InDoubt(f"HTTP {answer.status} about {accepted + rejected} records, and {sent} were sent")
+        message = f"HTTP {answer.status} about {accepted + rejected} records, and {sent} were sent"
+        return InDoubt(message, answer.status)
     return Accepted(remote_id, accepted, rejected, total, parse_record_errors(fields, sent))
 
 

@@ -108,7 +108,7 @@ def call(throttle, answer):
 
 
 OK = Answer(202, b"{}", 0.1)
-TOO_MANY = Answer(429, b'{"retryAfter": 30}', 0.1)
+TOO_MANY = Answer(429, b'{"error": "E", "message": "m", "retryAfter": 30}', 0.1)
 
 
 def test_the_permit_is_released_after_the_answer():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.db import ProgrammingError
 
@@ -55,18 +57,19 @@ def test_after_an_unclear_answer_the_batch_is_sent_again_with_the_same_key_and_b
     assert sandbox.violations == []
 
 
-def test_a_429_blocks_all_senders_and_counts_as_no_failure(context, alias, sandbox, clock):
+def test_a_429_blocks_all_senders_and_its_batch_waits_longer(context, alias, sandbox, clock):
     enqueue(alias, 1)
     sandbox.fail_next(Fault.too_many(retry_after=30))
     relay(context, 1)
     (batch,) = batches(alias)
-    assert (batch.state, batch.failures) == (BatchState.SEALED, 0)
+    assert batch.state == BatchState.SEALED
+    assert batch.due_at > clock.now() + timedelta(seconds=30)
     assert context.throttle.blocked_for == 30
     assert workspace(alias).state == WorkspaceState.THROTTLED
     relay(context, 1)
     assert len(sent_keys(sandbox)) == 1
 
-    clock.move(31)
+    clock.move(32)
     context.throttle.blocked_for = 0
     relay(context, 1)
     assert batches(alias)[0].state == BatchState.ACCEPTED

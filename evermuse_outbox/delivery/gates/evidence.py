@@ -1,0 +1,93 @@
+"""Read from the attempt log what ``verdict`` needs. Only a failed POST and a probe cost these queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import Max, Min, QuerySet
+
+from ...evermuse.api import KeyRefused, NoCredits, Outcome
+from ...models import BatchState, GroupState, OutboxAttempt, OutboxBatch, OutboxGroup, OutboxRecord
+from ..context import DeliveryContext
+from .verdict import Evidence, Failing, Failure, Judgement, RecentPost, failure_kind, judge
+
+RECENT_POSTS = 200
+"""Number of the latest POSTs of a workspace that are read: twenty seconds at the full rate limit."""
+
+
+def judge_failure(context: DeliveryContext, batch: OutboxBatch, outcome: Outcome) -> Judgement | None:
+    """Return what the outcome of a POST says about the batch and the workspace.
+
+    Return None if the POST did not fail, or if no server was reached: then the network is the cause.
+
+    Args:
+        context: the delivery context.
+        batch: the leased batch, as it was before the POST.
+        outcome: what the answer means.
+    """
+    kind = failure_kind(outcome)
+    if kind is None:
+        return None
+    failure = Failure(
+        batch=batch.pk,
+        family=batch.parent_id or batch.pk,
+        group=(batch.type, batch.product_id),
+        kind=kind,
+        is_of_key=isinstance(outcome, KeyRefused | NoCredits),
+        count=batch.failures + 1,
+        records=batch.record_count,
+        is_part=_is_tried_part(context, batch),
+    )
+    return judge(failure, _read_evidence(context, batch, failure))
+
+
+def read_failing(context: DeliveryContext) -> Failing:
+    """Return the groups and batches of the workspace that failed since a batch has passed."""
+    return Failing.of(Evidence(tuple(_recent_posts(context))).since_pass())
+
+
+def _read_evidence(context: DeliveryContext, batch: OutboxBatch, failure: Failure) -> Evidence:
+    # An open batch has not passed, so all of its attempts have failed.
+    failures = _posts(context, batch.pk).aggregate(first=Min("pk"), last=Max("pk"))
+    has_origin = failure.is_part or batch.record_count == 1
+    started = _posts(context, failure.family).aggregate(first=Min("pk")) if has_origin else failures
+    group = OutboxGroup.objects.using(context.using).for_group(batch.workspace, batch.type, batch.product_id)
+    return Evidence(
+        recent=tuple(_recent_posts(context)),
+        first_failure=started["first"],
+        own_failure=failures["first"],
+        last_failure=failures["last"],
+        is_group_paused=group.filter(state=GroupState.PAUSED, contract=batch.contract).exists(),
+        has_untried=_has_untried(context),
+    )
+
+
+def _is_tried_part(context: DeliveryContext, batch: OutboxBatch) -> bool:
+    """Return whether ``batch`` is the part that is tried of a batch that is isolated because of failures."""
+    rows = OutboxBatch.objects.using(context.using).filter(pk=batch.parent_id, state=BatchState.ISOLATING)
+    parent = rows.first() if batch.parent_id else None
+    return parent is not None and parent.is_tried_part(batch) and parent.is_isolated_by_failures
+
+
+def _has_untried(context: DeliveryContext) -> bool:
+    """Return whether the workspace has a batch that has not failed yet, or pending records."""
+    batches = OutboxBatch.objects.using(context.using).sendable(context.workspace_name)
+    pending = OutboxRecord.rows.using(context.using).pending().filter(workspace=context.workspace_name)
+    return batches.filter(failures=0).exists() or pending.exists()
+
+
+def _recent_posts(context: DeliveryContext) -> Iterator[RecentPost]:
+    rows = OutboxAttempt.objects.using(context.using).filter(
+        workspace=context.workspace_name, call=OutboxAttempt.Call.INGEST, batch__isnull=False
+    )
+    columns: Any = ("pk", "batch", "batch__parent", "batch__type", "batch__product_id", "outcome")
+    for attempt, batch, parent, kind, product, outcome in rows.order_by("-pk").values_list(*columns)[
+        :RECENT_POSTS
+    ]:
+        yield RecentPost(attempt, batch, parent, (kind, product), outcome)
+
+
+def _posts(context: DeliveryContext, batch: int) -> QuerySet[OutboxAttempt]:
+    rows = OutboxAttempt.objects.using(context.using)
+    return rows.filter(batch=batch, call=OutboxAttempt.Call.INGEST)
