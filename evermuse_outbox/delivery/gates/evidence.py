@@ -56,7 +56,6 @@ def _read_evidence(context: DeliveryContext, batch: OutboxBatch, failure: Failur
     return Evidence(
         recent=tuple(_recent_posts(context)),
         first_failure=started["first"],
-        own_failure=failures["first"],
         last_failure=failures["last"],
         is_group_paused=group.filter(state=GroupState.PAUSED, contract=batch.contract).exists(),
         has_untried=_has_untried(context),
@@ -65,8 +64,10 @@ def _read_evidence(context: DeliveryContext, batch: OutboxBatch, failure: Failur
 
 def _is_tried_part(context: DeliveryContext, batch: OutboxBatch) -> bool:
     """Return whether ``batch`` is the part that is tried of a batch that is isolated because of failures."""
-    rows = OutboxBatch.objects.using(context.using).filter(pk=batch.parent_id, state=BatchState.ISOLATING)
-    parent = rows.first() if batch.parent_id else None
+    if batch.parent_id is None:
+        return False
+    rows = OutboxBatch.objects.using(context.using)
+    parent = rows.filter(pk=batch.parent_id, state=BatchState.ISOLATING).first()
     return parent is not None and parent.is_tried_part(batch) and parent.is_isolated_by_failures
 
 

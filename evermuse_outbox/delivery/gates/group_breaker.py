@@ -196,7 +196,8 @@ def _withdraw_batches(context: DeliveryContext, row: OutboxGroup) -> None:
     """Withdraw the group's batches that are not under way, so that their records become pending again."""
     rows = OutboxBatch.objects.using(context.using)
     batches = rows.filter(workspace=row.workspace, type=row.type, product_id=row.product_id)
-    for batch in batches.filter(state__in=(BatchState.SEALED, BatchState.ISOLATING)):
+    # If Evermuse may still process a batch, its records must not be pending: see `isolation`.
+    for batch in batches.filter(state__in=(BatchState.SEALED, BatchState.ISOLATING), in_doubt=False):
         # A database may compare text without regard to case; Evermuse compares exactly.
         if (batch.type, batch.product_id) != (row.type, row.product_id):
             continue

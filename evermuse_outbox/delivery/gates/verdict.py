@@ -125,7 +125,6 @@ class Evidence:
         recent: The latest POSTs of the workspace, newest first.
         first_failure: Number of the first attempt of the batch; None if there was none. For a part, or a record that
             is sent alone, it is the first attempt of the batch that it comes from.
-        own_failure: Number of the first attempt of the batch itself; None if there was none.
         last_failure: Number of the last attempt of the batch; None if there was none.
         is_group_paused: Whether the group of the batch is paused.
         has_untried: Whether the workspace has anything else to send that has not failed yet.
@@ -133,7 +132,6 @@ class Evidence:
 
     recent: tuple[RecentPost, ...] = ()
     first_failure: int | None = None
-    own_failure: int | None = None
     last_failure: int | None = None
     is_group_paused: bool = False
     has_untried: bool = True
@@ -155,17 +153,15 @@ class Evidence:
         """Return whether a batch has passed after ``attempt``."""
         return attempt is not None and any(post.has_passed and post.attempt > attempt for post in self.recent)
 
-    def chance(self, batch: int, failures: int) -> float:
+    def chance(self, family: int, failures: int) -> float:
         """Return the probability that a good batch fails ``failures`` times in a row.
 
-        It is estimated from the other batches since its first failure (rule of succession). Failures before its own
-        first attempt do not count: the larger parts that contained it failed because of it.
+        It is estimated from the other batches since its first failure (rule of succession). Failed parts of the batch
+        that it comes from do not count, because they failed because of bad records.
         """
-        others = [post for post in self.recent if post.batch != batch]
-        passed = {
-            post.batch for post in others if post.has_passed and post.attempt > (self.first_failure or 0)
-        }
-        failed = {post.batch for post in others if post.attempt > (self.own_failure or 0)} - passed
+        since = [post for post in self.recent if post.attempt > (self.first_failure or 0)]
+        passed = {post.batch for post in since if post.has_passed}
+        failed = {post.batch for post in since if post.family != family} - passed
         return float(((len(failed) + 1) / (len(failed) + len(passed) + 2)) ** failures)
 
 
@@ -248,7 +244,7 @@ def _verdict(failure: Failure, evidence: Evidence) -> Verdict:
 
 def _is_excluded_by_chance(failure: Failure, evidence: Evidence) -> bool:
     is_often = failure.count >= failure.kind.value
-    return is_often and evidence.chance(failure.batch, failure.count) < failure.max_chance
+    return is_often and evidence.chance(failure.family, failure.count) < failure.max_chance
 
 
 def _is_only_failing(failure: Failure, newly_failing: dict[int, RecentPost]) -> bool:

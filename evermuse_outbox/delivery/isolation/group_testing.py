@@ -18,6 +18,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 
+MAX_SAMPLES = 2
+"""Further samples after the first one if no batch of the workspace passes."""
+
+
 @dataclass(frozen=True, slots=True)
 class IsolationTest:
     """What is known so far about the records of a batch.
@@ -34,6 +38,8 @@ class IsolationTest:
     """Records that were rejected so far."""
     good: int = 0
     """Records that were accepted so far."""
+    samples: int = 0
+    """Samples in a row that were tried without another batch that has passed."""
     by_failures: bool = False
     """Whether the batch failed again and again; False if it was refused."""
     is_sample: bool = False
@@ -70,8 +76,13 @@ class IsolationTest:
         return replace(self, is_sample=False, suspects=0, test_size=0, bad=self.bad + bad)
 
     def after_unclear(self) -> IsolationTest:
-        """Return the state after a test that failed although no other batch has passed: nothing is known."""
-        return replace(self, is_sample=False, suspects=0, test_size=0)
+        """Return the state after a test that failed although no other batch has passed: nothing is known.
+
+        A few samples are tried, because the first one may be bad itself. Then all other records are tried together.
+        """
+        has_samples_left = self.samples < MAX_SAMPLES
+        samples = self.samples + 1 if has_samples_left else 0
+        return replace(self, is_sample=has_samples_left, samples=samples, suspects=0, test_size=0)
 
     def without_suspects(self) -> IsolationTest:
         """Return the state after a suspect has left the batch, because it may have been the only bad one."""

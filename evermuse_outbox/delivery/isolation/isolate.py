@@ -23,6 +23,7 @@ from ..sealing import (
     SealedBatch,
     lock_for_sealing,
     prepare_members,
+    reseal_in_doubt,
     reseal_part,
     reseal_parts,
 )
@@ -88,6 +89,7 @@ def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal
     suspicion = _count_against_group(context, sealed, refusal, located)
     if suspicion is Suspicion.PAUSED:
         OutboxRecord.rows.using(context.using).release(batch)
+        _end_in_doubt(context, parent)
         return True
     reject_located(context, batch, sealed.members, located)
     if parent:
@@ -146,9 +148,21 @@ def continue_without_part(
         _try_next_part(context, parent, test.after_unclear())
         return
     suspicion = count_refusal(context, part, message, in_full=True, bad_records=1, is_failure=True)
-    if suspicion is not Suspicion.PAUSED:
-        remaining = len(open_members(context, parent))
-        _try_next_part(context, parent, test.after_bad(1, remaining), suspicion)
+    if suspicion is Suspicion.PAUSED:
+        _end_in_doubt(context, parent)
+        return
+    remaining = len(open_members(context, parent))
+    _try_next_part(context, parent, test.after_bad(1, remaining), suspicion)
+
+
+def _end_in_doubt(context: DeliveryContext, parent: OutboxBatch | None) -> None:
+    """End an isolation in a group that is paused now, if Evermuse may still process the batch.
+
+    Its records must not become pending, because a newer version could be sent before the old request is processed.
+    """
+    if parent and parent.in_doubt:
+        _rows(context).split(parent, context.clock.now())
+        reseal_in_doubt(context, parent)
 
 
 def _count_against_group(
@@ -238,7 +252,7 @@ def _try_next_part(
         if suspicion is Suspicion.SUSPECTED and len(pks) > 1:
             test = test.with_sample()
         chosen = pks[-1:] if test.is_sample else pks[: test.next_size(len(pks))]
-        records = prepare_members(context, parent, chosen)
+        records = prepare_members(context, parent, chosen, is_in_doubt=test.by_failures)
         if len(records) < len(chosen):
             test = test.without_suspects()
         if records:

@@ -66,15 +66,20 @@ def reseal_part(context: DeliveryContext, records: list[PendingRecord], parent: 
 
 
 def prepare_members(
-    context: DeliveryContext, batch: OutboxBatch, pks: Sequence[int] | None = None
+    context: DeliveryContext,
+    batch: OutboxBatch,
+    pks: Sequence[int] | None = None,
+    *,
+    is_in_doubt: bool = False,
 ) -> list[PendingRecord]:
     """Make the open members of ``batch`` ready to be sealed again and return them in order. Needs the sealing lock.
 
     Supersede records that have a newer version, and bring the others into the workspace's contract. ``pks`` limits the
-    members; None means all of them.
+    members; None means all of them. If ``is_in_doubt`` is true, Evermuse may still process the batch. Then no record is
+    superseded: newer versions wait until the new batches have ended.
     """
-    latest = supersede_older(context, _lock_members(context, batch, pks))
-    return translate_or_reject(context, latest)
+    members = _lock_members(context, batch, pks)
+    return translate_or_reject(context, members if is_in_doubt else supersede_older(context, members))
 
 
 def _lock_members(

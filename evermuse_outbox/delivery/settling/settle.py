@@ -272,7 +272,7 @@ def _refusal_of_failure(outcome: Outcome, *, is_sample: bool) -> Refusal:
             code = f"HTTP_{status}" if status else "NO_ANSWER"
         case _:
             raise ValueError(f"not a failure: {outcome!r}")
-    columns = {"in_doubt": False}
+    columns = {"in_doubt": False} if code != "NO_ANSWER" else {}
     return Refusal(code, message, columns=columns, is_failure=True, is_sample=is_sample)
 
 
