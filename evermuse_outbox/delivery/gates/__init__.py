@@ -3,8 +3,8 @@
 This package must not choose, seal or send batches. It changes only the rows of workspaces and groups, and the batches
 and records of a group that it pauses.
 Its public interface is ``workspace_circuit`` with the functions that open and close it, the functions of the group
-breaker, ``judge_failure``, ``acquire_permit`` with ``call_with_permit``, and the functions that notice a restored
-database.
+breaker, and ``judge_failure``. It also has ``acquire_permit`` with ``call_with_permit``, and the functions that notice
+a restored database.
 """
 
 from .epochs import hold_restored, is_current, record_sealed

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-
 MAX_SAMPLES = 2
 """Further samples after the first one if no batch of the workspace passes."""
 
