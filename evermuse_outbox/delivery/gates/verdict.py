@@ -33,7 +33,8 @@ CONFIRMED_BY_BATCHES = 3
 
 
 LAST_RESORT_FAILURES = 6
-"""Failures of a batch in a row before a single record of it is tried if there is nothing else to send."""
+"""Failures of a batch in a row before a single record of it is tried if there is nothing else to send. If other batches
+fail, too, there is probably an outage, and twice as many are needed."""
 
 MAX_FAILING_PARTS = 15
 """Batches that may fail one after the other while a batch is isolated. Halving 1,000 records takes ten. If more fail,
@@ -237,9 +238,9 @@ def _verdict(failure: Failure, evidence: Evidence) -> Verdict:
         return Verdict.BATCH
     if has_other_passed and _is_only_failing(failure, newly_failing):
         return Verdict.BATCH
-    if _is_last_resort(failure, evidence):
-        return Verdict.SAMPLE
-    return Verdict.KEY if _is_key_refused(failure, evidence) else Verdict.UNKNOWN
+    if _is_key_refused(failure, evidence):
+        return Verdict.KEY
+    return Verdict.SAMPLE if _is_last_resort(failure, evidence) else Verdict.UNKNOWN
 
 
 def _is_excluded_by_chance(failure: Failure, evidence: Evidence) -> bool:
@@ -257,11 +258,16 @@ def _is_last_resort(failure: Failure, evidence: Evidence) -> bool:
     """Return whether the batch has failed often, and nothing else is left to compare it with."""
     if failure.records == 1 or evidence.has_untried:
         return False
-    failures = 1 + sum(post.batch == failure.batch for post in evidence.since_pass())
-    return failures >= LAST_RESORT_FAILURES
+    failed = evidence.since_pass()
+    failures = 1 + sum(post.batch == failure.batch for post in failed)
+    is_outage_likely = any(post.family != failure.family for post in failed)
+    return failures >= (2 * LAST_RESORT_FAILURES if is_outage_likely else LAST_RESORT_FAILURES)
 
 
 def _is_key_refused(failure: Failure, evidence: Evidence) -> bool:
+    """Return whether two groups are refused because of the key, or several batches if only one group is known."""
     this = RecentPost(0, failure.batch, None, failure.group, "key_refused")
     refused = Failing.of([this, *(post for post in evidence.since_pass() if post.is_key_refused)])
-    return failure.is_of_key and refused.is_general
+    has_other_group = any(post.has_passed and post.group != failure.group for post in evidence.recent)
+    is_confirmed = len(refused.groups) > 1 if has_other_group else refused.is_general
+    return failure.is_of_key and is_confirmed
