@@ -451,7 +451,7 @@ class Versions(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def services(alias, clock, outbox_settings, monkeypatch):
+def services(alias, clock, outbox_settings):
     """The services that all runs share: a sandbox and a client for each of ``ERROR_STYLES``, and a clock."""
     wires = {}
 
@@ -472,7 +472,6 @@ def services(alias, clock, outbox_settings, monkeypatch):
         RETENTION_DAYS=RETENTION_DAYS,  # the same as of the purge, because the reconciliation relies on it
         DATABASES=[alias],
     )
-    monkeypatch.setattr("evermuse_outbox.outbox.timezone", clock)
     if connections[alias].vendor == "postgresql":
         with connections[alias].cursor() as cursor:
             cursor.execute("SET synchronous_commit TO off")  # no test here cuts the power

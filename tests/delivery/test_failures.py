@@ -1,6 +1,6 @@
 """Scenarios of failures: bad records, a bad group, a refused key, an outage and an API that fails at random.
 
-A record that makes the API, or a firewall before it, fail is named, and its neighbours are delivered. Time is simulated.
+A record that makes the API, or a firewall before it, fail is named. Its neighbours are delivered. Time is simulated.
 """
 
 from __future__ import annotations
