@@ -77,6 +77,9 @@ class FreeThrottle:
     def block(self, seconds):
         self.blocked_for = seconds
 
+    def unblock(self):
+        self.blocked_for = 0.0
+
 
 class FakeClock:
     """A clock that stands still until it is moved."""

@@ -45,7 +45,9 @@ def run(name, *arguments):
 def test_resume_does_not_end_a_hold_after_a_restore(alias):
     rows = OutboxWorkspace.objects.using(alias)
     rows.mark_restored("default", "a backup")
-    assert "use outbox_reconcile" in run("outbox_resume", "--database", alias)
+    assert "manage.py outbox_reconcile --workspace default --release" in run(
+        "outbox_resume", "--database", alias
+    )
     assert rows.get().state == WorkspaceState.RESTORED
     assert "restored because: a backup" in run("outbox_status", "--database", alias, "--no-color")
 

@@ -1,10 +1,22 @@
 """The pages of the outbox in Django's admin.
 
-This package shows records, batches, workspaces and groups, and lets operators retry and resume them. It changes
-rows only through these two actions and never sends anything: the workers do that. Django finds its four
-``ModelAdmin`` classes when it imports the package.
+This package shows records, batches, workspaces, groups and manual actions. Operators retry records and end the wait of
+batches, workspaces and groups. It changes rows only through ``operations`` and never sends anything. Django finds its
+five ``ModelAdmin`` classes when it imports the package.
 """
 
-from .pages import OutboxBatchAdmin, OutboxGroupAdmin, OutboxRecordAdmin, OutboxWorkspaceAdmin
+from .pages import (
+    OutboxActionAdmin,
+    OutboxBatchAdmin,
+    OutboxGroupAdmin,
+    OutboxRecordAdmin,
+    OutboxWorkspaceAdmin,
+)
 
-__all__ = ["OutboxBatchAdmin", "OutboxGroupAdmin", "OutboxRecordAdmin", "OutboxWorkspaceAdmin"]
+__all__ = [
+    "OutboxActionAdmin",
+    "OutboxBatchAdmin",
+    "OutboxGroupAdmin",
+    "OutboxRecordAdmin",
+    "OutboxWorkspaceAdmin",
+]

@@ -4,7 +4,7 @@ This package reads options, calls the other packages and prints the result. It d
 Commands inherit from ``CommandWithExamples`` and select databases with ``add_database`` and ``databases_of``.
 """
 
-from .databases import add_database, databases_of
+from .databases import add_database, add_reason, databases_of
 from .help_with_examples import CommandWithExamples
 
-__all__ = ["CommandWithExamples", "add_database", "databases_of"]
+__all__ = ["CommandWithExamples", "add_database", "add_reason", "databases_of"]

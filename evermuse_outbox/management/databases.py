@@ -1,4 +1,4 @@
-"""The option ``--database``: one database alias, or by default all aliases that the workers read."""
+"""Options that several commands have: ``--database`` and ``--reason``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def add_database(parser: ArgumentParser) -> None:
         "--database",
         choices=tuple(connections),
         help="database alias (default: all in the setting DATABASES)",
+    )
+
+
+def add_reason(parser: ArgumentParser) -> None:
+    """Add ``--reason TEXT`` to the options of a command that changes something."""
+    parser.add_argument(
+        "--reason",
+        metavar="TEXT",
+        default="",
+        help="why; it is kept with the action, your user name and the time",
     )
 
 

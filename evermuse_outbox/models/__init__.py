@@ -6,23 +6,27 @@ Its public interface is the models and their states, and the query hints for que
 records are inserted by ``models.insert``.
 """
 
-from .attempt import OutboxAttempt
 from .batch import BatchQuerySet, BatchState, OutboxBatch
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
+from .logs import ActionKind, Decision, OutboxAction, OutboxAttempt, describe_records, process_user
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
-from .record import OutboxRecord, OutboxRejection, RecordQuerySet, RecordState
+from .record import GIVEN_UP, OutboxRecord, OutboxRejection, RecordQuerySet, RecordState
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
 from .workspace import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
 
 __all__ = [
+    "GIVEN_UP",
     "MAX_READ_INTERVAL",
+    "ActionKind",
     "BatchQuerySet",
     "BatchState",
     "ById",
+    "Decision",
     "GroupQuerySet",
     "GroupState",
     "NotBefore",
+    "OutboxAction",
     "OutboxAttempt",
     "OutboxBatch",
     "OutboxGroup",
@@ -36,8 +40,10 @@ __all__ = [
     "WorkspaceQuerySet",
     "WorkspaceState",
     "by_id",
+    "describe_records",
     "disable_jit",
     "group_key",
     "is_after",
     "is_null_unindexed",
+    "process_user",
 ]

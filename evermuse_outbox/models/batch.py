@@ -195,8 +195,8 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 
     def postpone_polls(self, ids: Collection[int], now: datetime, later: datetime, **columns: Any) -> int:
         """Poll these batches again ``later``, unless another process has rescheduled them. Return how many."""
-        still_due = self.filter(pk__in=ids, next_poll_at__lte=now)
-        return still_due.update(next_poll_at=later, polls=F("polls") + 1, **columns)
+        due = self.filter(pk__in=ids, next_poll_at__lte=now)
+        return due.update(next_poll_at=later, polls=F("polls") + 1, **columns)
 
     def set_listing_cursor(self, ids: Collection[int], cursor: str | None) -> int:
         """Store the cursor of the listing page that is expected to show polled batches; None if no page does."""
@@ -229,13 +229,25 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 
         Call it only if its records are discarded: they must not be sent in another batch.
         """
-        columns = {"finished_at": now, "message": message}
-        return bool(self.filter(pk=batch.pk)._change_state("abandon", **columns))
+        return bool(self.filter(pk=batch.pk)._change_state("abandon", finished_at=now, message=message))
 
     def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
         """Change sealed, isolating → withdrawn: it will not be sent. Return False if it was leased or ended before."""
         columns = {"finished_at": now, "message": message, "isolation": None}
         return bool(self.filter(pk=batch.pk)._change_state("withdraw", **columns))
+
+    # --- due times: the state stays; each method is fenced by the states in which the time counts -
+    def send_now(self, now: datetime) -> int:
+        """Make those of these batches due that wait for a later time to be sent. Return how many."""
+        return self.filter(state__in=SENDABLE, due_at__gt=now).update(due_at=now)
+
+    def poll_now(self, now: datetime) -> int:
+        """Make those of these batches due that wait for a later time to be polled. Return how many."""
+        return self.filter(next_poll_at__gt=now).update(next_poll_at=now)
+
+    def stop_polling(self, message: str) -> int:
+        """Poll those of these batches no more that are complete. Return how many."""
+        return self.filter(state=BatchState.COMPLETE).update(next_poll_at=None, message=message)
 
 
 class OutboxBatch(models.Model):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import models
+from django.db import models, router, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from .batch import BatchState, OutboxBatch
 from .columns import ForeignCharField, ForeignTextField
 from .indexes import PartialIndex
+from .logs import ActionKind, Decision, OutboxAction, describe_records
 from .query_hints import by_id, is_null_unindexed
 from .transitions import Transition
 
@@ -38,8 +39,12 @@ class RecordState(models.TextChoices):
 CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
 """States that are stored in ``closed_as``; the others follow from the batch."""
 
-FAILED_CODES = ("FAILED", "NOT_SENDABLE")
-"""Codes that the outbox gives to rejected records of a failed batch. Evermuse may have accepted these records."""
+GIVEN_UP = "GIVEN_UP"
+"""Code of records whose batch a person gave up."""
+
+FAILED_CODES = ("FAILED", "NOT_SENDABLE", GIVEN_UP)
+"""Codes that the outbox gives to rejected records of a batch that ended without a clear result. Evermuse may have
+accepted these records."""
 
 STATE = Case(
     When(closed_as__isnull=False, then=F("closed_as")),
@@ -184,15 +189,39 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         columns = ["closed_as", "superseded_by"]
         return self._in_source("supersede").bulk_update(rows, columns, batch_size=ROWS_PER_STATEMENT)
 
-    def discard(self) -> int:
-        """Change pending, rejected → discarded: they will not be sent. Return how many; others stay as they are."""
+    def discard(self, *, by: str = "", reason: str = "", action: OutboxAction | None = None) -> int:
+        """Change pending, rejected → discarded: they will not be sent. Return how many; others stay as they are.
+
+        The same transaction records the action.
+
+        Args:
+            by: name of the person who decided it; empty for the user of this process.
+            reason: why, in the person's words.
+            action: a recorded action that this is a step of. Then no new one is recorded.
+        """
         unsent = SOURCE_CONDITIONS[TRANSITIONS["discard"].sources]
-        pks = list(self.filter(unsent).values_list("pk", flat=True))
+        using = self._db or router.db_for_write(OutboxRecord)  # type: ignore[attr-defined]
+        members = list(self.using(using).filter(unsent).values_list("pk", "workspace"))
+        pks = [pk for pk, _ in members]
         # The UPDATE names ids and reads one table, because an UPDATE with a subquery has two faults. PostgreSQL would
         # not check the condition again after a wait for a row. MariaDB would also wait for rows that do not match.
-        rows = OutboxRecord.rows.using(self._db).filter(unsent)  # type: ignore[attr-defined]
+        rows = OutboxRecord.rows.using(using).filter(unsent)
         chunks = (pks[start : start + ROWS_PER_STATEMENT] for start in range(0, len(pks), ROWS_PER_STATEMENT))
-        return sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
+        with transaction.atomic(using=using, savepoint=False):
+            count = sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
+            actions = OutboxAction.objects.using(using)
+            if action:
+                actions.add_records(action, count)
+            elif count:
+                workspaces = {workspace for _, workspace in members}
+                actions.log(
+                    ActionKind.DISCARD,
+                    Decision(by, reason),
+                    workspace=workspaces.pop() if len(workspaces) == 1 else "",
+                    target=describe_records(pks),
+                    records=count,
+                )
+        return count
 
     def reopen(self, pks: Sequence[int]) -> int:
         """Change rejected → pending. Return how many."""

@@ -74,6 +74,10 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
             state, now = self._lock_state(scope)
             self.filter(pk=scope).update(blocked_until=state.block(now, seconds).blocked_until)
 
+    def unblock(self, scope: str) -> None:
+        """End a block of ``scope`` before its time. Slots and permits stay as they are."""
+        self.filter(pk=scope).update(blocked_until=RateLimitState().unblock().blocked_until)
+
     def _lock_state(self, scope: str) -> tuple[RateLimitState, float]:
         # The UPDATE takes the row lock on every database; SQLite ignores SELECT … FOR UPDATE.
         if not self.filter(pk=scope).update(lock_count=models.F("lock_count") + 1):

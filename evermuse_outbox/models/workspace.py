@@ -47,6 +47,7 @@ TRANSITIONS = {
     "back_off": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
     "back_off_uncounted": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
     "resume": Transition(NOT_RESTORED, WorkspaceState.ACTIVE),
+    "force_resume": Transition(NOT_RESTORED, WorkspaceState.ACTIVE),
     "mark_restored": Transition(NOT_RESTORED, WorkspaceState.RESTORED),
     "end_restored": Transition((WorkspaceState.RESTORED,), WorkspaceState.ACTIVE),
 }
@@ -153,6 +154,14 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
             return resumable._change_state("resume", blocked_until=None, reason="", failures=0)
         resumable = resumable.exclude(state=WorkspaceState.BACKING_OFF, failures__gt=0)
         return resumable._change_state("resume", blocked_until=None, reason="")
+
+    def force_resume(self, name: str) -> int:
+        """Change any state but restored → active, even if a ``retryAfter`` is not over.
+
+        Call it only for a person who decides it. Return 1 if the row was changed, else 0.
+        """
+        blocked = self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
+        return blocked._change_state("force_resume", blocked_until=None, reason="", failures=0)
 
     def mark_restored(self, name: str, reason: str) -> bool:
         """Change any other state → restored: nothing is sent until a person decides. Return False if it was already."""

@@ -1,10 +1,12 @@
-"""Operations are what an operator may do by hand: retry records, and decide about a restored database.
+"""Operations are what a person may do by hand. Each records who did it, when and why, in the transaction of the change.
 
-This package must not make any request to Evermuse. What it makes pending, the workers send.
-Its public interface is ``retry_records`` with its result ``Retried``, and the functions of
-``outbox_reconcile``.
+This package must not make any request to Evermuse. What it makes pending or due, the workers send.
+Its public interface is one function for each action. ``NotPossible`` says why an action cannot be done, and what can be
+done instead. The admin and the commands call only these functions.
 """
 
+from .batches import GivenUp, give_up_batch, isolate_batch, retry_batch_now
+from .discard import discard_pending
 from .reconcile import (
     Counts,
     Reconciliation,
@@ -15,17 +17,28 @@ from .reconcile import (
     note_decision,
     release,
 )
+from .refusal import NotPossible
+from .resume import Resumed, resume_group, resume_workspace
 from .retry import Retried, retry_records
 
 __all__ = [
     "Counts",
+    "GivenUp",
+    "NotPossible",
     "Reconciliation",
+    "Resumed",
     "Retried",
     "compare",
     "discard_at_risk",
+    "discard_pending",
+    "give_up_batch",
     "hold",
+    "isolate_batch",
     "last_sign_of_life",
     "note_decision",
     "release",
+    "resume_group",
+    "resume_workspace",
+    "retry_batch_now",
     "retry_records",
 ]

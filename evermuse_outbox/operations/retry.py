@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ..models import OutboxRecord
+from ..models import ActionKind, Decision, OutboxAction, OutboxRecord, describe_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,16 @@ class Retried:
     refused: dict[int, int]
 
 
-def retry_records(using: str, pks: Sequence[int]) -> Retried:
+def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str = "") -> Retried:
     """Change rejected → pending for the records of ``pks`` that have no newer version.
 
     A record with a newer version is refused: if it arrived after the newer one, it would overwrite that at Evermuse.
+
+    Args:
+        using: database alias.
+        pks: ids of the records.
+        by: name of the person who decided it; empty for the user of this process.
+        reason: why, in the person's words.
     """
     with transaction.atomic(using=using):
         rows = OutboxRecord.rows.using(using)
@@ -35,9 +41,18 @@ def retry_records(using: str, pks: Sequence[int]) -> Retried:
         if connections[using].features.has_select_for_update:
             list(rejected.select_for_update().values_list("pk"))  # two operators may retry the same records
         rows_with_newer: Any = rejected.with_versions()
-        versions = dict(rows_with_newer.values_list("pk", "newer"))
-        refused = {pk: newer for pk, newer in versions.items() if newer}
+        versions = list(rows_with_newer.values_list("pk", "newer", "workspace"))
+        refused = {pk: newer for pk, newer, _ in versions if newer}
         # If two rejected versions of one identity are retried together, sealing supersedes the older one.
-        reopened = [pk for pk in versions if pk not in refused]
-        rows.reopen(reopened)
+        reopened = [pk for pk, newer, _ in versions if not newer]
+        if rows.reopen(reopened):
+            workspaces = {workspace for *_, workspace in versions}
+            OutboxAction.objects.using(using).log(
+                ActionKind.RETRY,
+                Decision(by, reason),
+                workspace=workspaces.pop() if len(workspaces) == 1 else "",
+                target=describe_records(reopened),
+                records=len(reopened),
+                result=f"{len(refused)} were refused because they have a newer version" if refused else "",
+            )
     return Retried(tuple(reopened), refused)

@@ -35,8 +35,13 @@ ARRIVAL_UNCERTAINTY = 0.25
 This is an assumption about the network. If a request is delayed by more, the rate limit can be exceeded.
 """
 
-MAX_BLOCK = 86_400.0
-"""Maximum seconds for which a ``retryAfter`` blocks the key: one day, whatever number the answer contains."""
+MAX_BLOCK = 3_600.0
+"""Maximum seconds for which a ``retryAfter`` blocks the key: one hour, whatever number the answer contains.
+The number may be wrong, or in milliseconds. After an hour, one request finds out."""
+
+BLOCK_PRECISION = 1.0
+"""Seconds by which a stored block may exceed :data:`MAX_BLOCK`: times are rounded when they are stored. A longer block
+was stored before the clock was set back, or by a version with a longer maximum. It is ignored."""
 
 CLOCK_JUMP = 3_600.0
 """Seconds. A stored time that is further in the future shows that the clock was set back, so it is ignored."""
@@ -114,7 +119,7 @@ class RateLimitState(NamedTuple):
     def wait(self, now: float) -> float:
         """Return the seconds until the next slot."""
         next_slot_at = self.next_slot_at if self.next_slot_at - now < CLOCK_JUMP else now
-        return max(next_slot_at, self.blocked_until, now) - now
+        return max(next_slot_at, self._block_end(now), now) - now
 
     def reserve(self, now: float, limit: Limit, patience: float) -> tuple[Reservation, RateLimitState]:
         """Reserve the next slot if it is at most ``patience`` seconds away."""
@@ -125,7 +130,7 @@ class RateLimitState(NamedTuple):
 
     def acquire(self, now: float, limit: Limit, permit_id: str) -> tuple[Admission, RateLimitState]:
         """Give a permit with the id ``permit_id``, or return the seconds to wait before a new attempt."""
-        if self.blocked_until > now:
+        if self._block_end(now) > now:
             return Admission(self.blocked_until - now, None), self
         recent = tuple(p for p in self.permits if now - limit.window < p.latest_arrival < now + CLOCK_JUMP)
         if len(recent) >= limit.count:
@@ -161,7 +166,15 @@ class RateLimitState(NamedTuple):
 
     def block(self, now: float, seconds: float) -> RateLimitState:
         """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""
-        return self._replace(blocked_until=max(self.blocked_until, now + min(seconds, MAX_BLOCK)))
+        return self._replace(blocked_until=max(self._block_end(now), now + min(seconds, MAX_BLOCK)))
+
+    def unblock(self) -> RateLimitState:
+        """End a block before its time. Slots and permits stay, so the rate limit is kept."""
+        return self._replace(blocked_until=0.0)
+
+    def _block_end(self, now: float) -> float:
+        """Return the end of the block; ``now`` if it is further away than any block may be."""
+        return self.blocked_until if self.blocked_until - now <= MAX_BLOCK + BLOCK_PRECISION else now
 
     def _with_latency(self, latency: float) -> RateLimitState:
         if self.min_latency is not None and latency < self.min_latency - LATENCY_DROP:

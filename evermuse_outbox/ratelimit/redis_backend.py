@@ -13,6 +13,7 @@ from typing import Any
 
 from .algorithm import (
     ARRIVAL_UNCERTAINTY,
+    BLOCK_PRECISION,
     CLOCK_JUMP,
     LATENCY_DROP,
     LATENCY_WINDOW,
@@ -23,6 +24,9 @@ from .algorithm import (
     Reservation,
 )
 from .throttle import ThrottleUnavailable, acquire_again_if_slow, new_permit_id
+
+LONGEST_BLOCK = MAX_BLOCK + BLOCK_PRECISION
+"""Seconds. A stored block that ends later is ignored."""
 
 
 class RedisThrottle:
@@ -44,7 +48,8 @@ class RedisThrottle:
         # If Redis has no state, it may have lost it just now. After this time, no lost request counts any more.
         self._wait_without_state = limit.window + ARRIVAL_UNCERTAINTY
         self._scripts = {
-            name: client.register_script(_script(name)) for name in ("reserve", "acquire", "release", "block")
+            name: client.register_script(_script(name))
+            for name in ("reserve", "acquire", "release", "block", "unblock")
         }
 
     def wait(self) -> float:
@@ -75,7 +80,11 @@ class RedisThrottle:
 
     def block(self, seconds: float) -> None:
         """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""
-        self._run("block", seconds=min(seconds, MAX_BLOCK))
+        self._run("block", seconds=min(seconds, MAX_BLOCK), max_block=LONGEST_BLOCK)
+
+    def unblock(self) -> None:
+        """End a block before its time. Slots and permits stay as they are."""
+        self._run("unblock")
 
     def _reserve(self, patience: float) -> Reservation:
         taken, wait = self._run(
@@ -83,6 +92,7 @@ class RedisThrottle:
             patience=patience,
             spacing=self._limit.spacing,
             clock_jump=CLOCK_JUMP,
+            max_block=LONGEST_BLOCK,
             wait_without_state=self._wait_without_state,
         )
         return Reservation(float(wait), bool(taken))
@@ -97,6 +107,7 @@ class RedisThrottle:
             arrival_uncertainty=ARRIVAL_UNCERTAINTY,
             retry_interval=RETRY_INTERVAL,
             clock_jump=CLOCK_JUMP,
+            max_block=LONGEST_BLOCK,
             wait_without_state=self._wait_without_state,
         )
         admission = Admission(0.0, _as_text(answer)) if granted else Admission(float(answer), None)

@@ -40,6 +40,9 @@ class Throttle(Protocol):
     def block(self, seconds: float) -> None:
         """Give no slot and no permit for ``seconds``, after Evermuse answered 429. A longer block remains in force."""
 
+    def unblock(self) -> None:
+        """End a block before its time, because a person decides it. Slots and permits stay as they are."""
+
 
 def acquire_again_if_slow(acquire: Callable[[], tuple[Admission, float]]) -> Admission:
     """Acquire a permit; if the backend took longer than :data:`SLOW_BACKEND`, acquire a second one.

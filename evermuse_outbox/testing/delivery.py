@@ -59,6 +59,9 @@ class Unpaced:
     def block(self, seconds: float) -> None:
         """Do nothing: a ``retryAfter`` is ignored."""
 
+    def unblock(self) -> None:
+        """Do nothing: there is no block."""
+
 
 def local_evermuse(workspace: str = DEFAULT_WORKSPACE, **options: Any) -> Sandbox:
     """Return a sandbox with the contract of a workspace, without a rate limit and without a delay.

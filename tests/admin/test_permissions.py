@@ -17,6 +17,8 @@ from .client import url
 
 pytestmark = pytest.mark.django_db
 
+RESUME = {"action": "resume"}
+
 
 @pytest.fixture
 def row() -> OutboxRecord:
@@ -87,8 +89,8 @@ def test_retrying_batches_needs_the_permission_of_records(
 
 def test_actions_without_permission_are_refused(viewer: Client, row: OutboxRecord) -> None:
     assert viewer.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
-    assert viewer.post(url("workspace", "resume", "default")).status_code == 403
-    assert viewer.post(url("group", "resume", group("default").pk)).status_code == 403
+    assert viewer.post(url("workspace", "exit", "default"), RESUME).status_code == 403
+    assert viewer.post(url("group", "exit", group("default").pk), RESUME).status_code == 403
     viewer.post(url("record", "changelist"), {"action": "retry_selected", "_selected_action": row.pk})
     row.refresh_from_db()
     assert row.state == "rejected"
@@ -97,14 +99,14 @@ def test_actions_without_permission_are_refused(viewer: Client, row: OutboxRecor
 
 def test_actions_need_a_post_request(changer: Client, row: OutboxRecord) -> None:
     assert changer.get(url("record", "retry")).status_code == 405
-    assert changer.get(url("workspace", "resume", "default")).status_code == 405
+    assert changer.get(url("workspace", "exit", "default")).status_code == 405
 
 
 def test_actions_need_the_csrf_token(admin_user: object, row: OutboxRecord) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(admin_user)
     assert strict.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
-    assert strict.post(url("workspace", "resume", "default")).status_code == 403
+    assert strict.post(url("workspace", "exit", "default"), RESUME).status_code == 403
 
 
 def test_a_superuser_cannot_edit_rows(admin_client: Client, row: OutboxRecord) -> None:

@@ -30,8 +30,18 @@ def add(alias, state="active", **columns):
 
 
 def test_every_transition_has_a_method_that_is_tested_here():
-    assert set(BLOCKS) | {"resume", "mark_restored", "end_restored"} == set(TRANSITIONS)
+    assert set(BLOCKS) | {"resume", "force_resume", "mark_restored", "end_restored"} == set(TRANSITIONS)
     assert all(hasattr(OutboxWorkspace.objects, name) for name in TRANSITIONS)
+
+
+def test_a_person_may_end_a_retry_after_but_not_what_a_restore_has_blocked(alias):
+    add(alias, "throttled", blocked_until=LATER, failures=2)
+    assert workspaces(alias).force_resume("default") == 1
+    row = workspaces(alias).get()
+    assert (row.state, row.blocked_until, row.failures) == ("active", None, 0)
+    assert workspaces(alias).force_resume("default") == 0
+    workspaces(alias).mark_restored("default", "older")
+    assert workspaces(alias).force_resume("default") == 0
 
 
 @pytest.mark.parametrize("method", BLOCKS)

@@ -124,8 +124,14 @@ def test_a_slot_from_before_the_clock_was_set_back_is_ignored():
     assert RateLimitState(next_slot_at=1_000_000 + CLOCK_JUMP).wait(1_000) == 0
 
 
-def test_a_block_lasts_one_day_at_most():
-    assert RateLimitState().block(0, 1e9).blocked_until == MAX_BLOCK == 86_400
+def test_a_block_lasts_one_hour_at_most():
+    assert RateLimitState().block(0, 1e9).blocked_until == MAX_BLOCK == 3_600
+
+
+def test_a_longer_block_is_from_another_clock_and_is_ignored():
+    assert RateLimitState(blocked_until=86_400.0).wait(0) == 0
+    assert RateLimitState(blocked_until=86_400.0).acquire(0, TEN, "a")[0].permit == "a"
+    assert RateLimitState(blocked_until=86_400.0).block(0, 30).blocked_until == 30
 
 
 def test_an_answer_ends_the_arrival_uncertainty_early():

@@ -51,6 +51,9 @@ class AlgorithmThrottle:
     def block(self, seconds):
         self._state = self._state.block(self.now, seconds)
 
+    def unblock(self):
+        self._state = self._state.unblock()
+
 
 class TimedRedisThrottle(RedisThrottle):
     """The Redis backend with ``now`` instead of the clock of Redis."""
@@ -120,6 +123,10 @@ def release(at, name, *, is_send=True):
 
 def block(at, seconds):
     return at, "block", (seconds,), None
+
+
+def unblock(at):
+    return at, "unblock", (), None
 
 
 def set_limit(at, limit):
@@ -254,9 +261,40 @@ CASES = {
         THREE,
         [block(0, 30), block(1, 5), wait(1, 29), block(1, 60), wait(1, 60)],
     ),
-    "a block ends after a day": (
+    "a block ends after an hour": (
         THREE,
-        [block(0, 1e9), wait(0, MAX_BLOCK), refused(0, MAX_BLOCK)],
+        [
+            block(0, 1e9),
+            wait(0, MAX_BLOCK),
+            refused(0, MAX_BLOCK),
+            wait(MAX_BLOCK + 0.01, 0),
+            acquire(MAX_BLOCK + 0.01, "a"),
+        ],
+    ),
+    "a block from before the clock was set back is ignored": (
+        THREE,
+        [
+            block(2 * CLOCK_JUMP, MAX_BLOCK),
+            wait(0, 0),
+            acquire(0, "a"),
+            reserve(0, 0, 0),
+            block(0, 30),
+            refused(0, 30),
+        ],
+    ),
+    "a person ends a block": (
+        ONE,
+        [
+            acquire(0, "a"),
+            block(0.01, 1e9),
+            refused(0.02, MAX_BLOCK - 0.01),
+            unblock(0.03),
+            refused(0.04, RETRY_INTERVAL),
+            wait(2, 0),
+            acquire(2, "b"),
+            unblock(2),
+            refused(2.5, RETRY_INTERVAL),
+        ],
     ),
     "a slot from before the clock was set back is ignored": (
         THREE,

@@ -1,33 +1,40 @@
-"""Resume a workspace or a group: a button on its page, and an action on the list."""
+"""Resume workspaces or groups: a button on the page of each, and an action on the list."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote, unquote
-from django.core.exceptions import PermissionDenied
 from django.db import router
-from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.shortcuts import redirect
-from django.urls import URLPattern, path, reverse
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
+from ...operations import NotPossible
 from ...wakeup import wake_workers_on_commit
-from ..lists import ReadOnlyAdmin
+from .exits import Exit, ExitAdmin
+
+RESUME = Exit(
+    "resume",
+    _("Resume now"),
+    _("Send the next request at once. Use it after you have corrected the cause."),
+)
 
 
-class ResumeAdmin(ReadOnlyAdmin):
+class ResumeAdmin(ExitAdmin):
     """The pages of a model with rows that can be paused, and an action that makes them active."""
 
     actions = ("resume_selected",)
     is_deleted_by_resume = False
     """Whether resuming deletes the row, so that its page no longer exists."""
 
-    def resume_row(self, using: str, row: Any) -> bool:
-        """Make the row active again. Return False if nothing changed: it is active already, or must stay blocked."""
+    def resume_row(self, using: str, row: Any, *, by: str, reason: str, force: bool = False) -> bool:
+        """Make the row active again. Return False if it is active already.
+
+        Raise ``NotPossible`` if it must stay blocked. ``force`` ends a ``retryAfter`` of Evermuse, too.
+        """
         raise NotImplementedError
 
     def workspace_of(self, row: Any) -> str:
@@ -36,48 +43,35 @@ class ResumeAdmin(ReadOnlyAdmin):
 
     def has_resume_permission(self, request: HttpRequest) -> bool:
         """Return whether the user can resume rows: users with the change permission of this model can."""
-        return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
+        return self.has_exit_permission(request)
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the view behind the button."""
-        view = self.admin_site.admin_view(self.resume_view)
-        name = self.url_name("resume").removeprefix("admin:")
-        return [path("<path:object_id>/resume/", view, name=name), *super().get_urls()]
+    def use_exit(self, using: str, row: Any, name: str, *, by: str, reason: str) -> str:
+        """Resume the row."""
+        return self._resume(using, row, by=by, reason=reason, force=name == "force")
 
-    def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Resume one row and return to its page."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        if not self.has_resume_permission(request):
-            raise PermissionDenied
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
-        self._resume(request, row)
-        return redirect(self._page_after(row))
+    def page_after_exit(self, row: Any) -> str:
+        """Return the list if the row is gone, otherwise its page."""
+        if self.is_deleted_by_resume:
+            return reverse(self.url_name("changelist"), current_app=self.admin_site.name)
+        return super().page_after_exit(row)
 
     @admin.action(description=_("Resume selected %(verbose_name_plural)s now"), permissions=["resume"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Resume the selected rows."""
+        by = request.user.get_username()
         for row in queryset:
-            self._resume(request, row)
+            using = router.db_for_write(type(row), instance=row)
+            name = str(row)
+            try:
+                result = self._resume(using, row, by=by, reason="")
+            except NotPossible as error:
+                self.message_user(request, str(error), messages.WARNING)
+                continue
+            self.log_change(request, row, _now("Resumed."))
+            self.message_user(request, f"{name}: {result}", messages.SUCCESS)
 
-    def _resume(self, request: HttpRequest, row: Model) -> None:
-        using = router.db_for_write(type(row), instance=row)
-        name = str(row)
-        if not self.resume_row(using, row):
-            text = _now(
-                "%s is unchanged: it is active already, Evermuse sent a retryAfter that is not over, "
-                "or it is held after a restore, which only outbox_reconcile ends."
-            )
-            self.message_user(request, text % name, messages.INFO)
-            return
+    def _resume(self, using: str, row: Any, *, by: str, reason: str, force: bool = False) -> str:
+        if not self.resume_row(using, row, by=by, reason=reason, force=force):
+            raise NotPossible(_now("%s is unchanged: it is active already.") % row)
         wake_workers_on_commit(using, self.workspace_of(row))
-        self.log_change(request, row, _now("Resumed."))
-        self.message_user(request, _now("%s is active again; the workers continue.") % name, messages.SUCCESS)
-
-    def _page_after(self, row: Model) -> str:
-        site = self.admin_site.name
-        if self.is_deleted_by_resume:
-            return reverse(self.url_name("changelist"), current_app=site)
-        return reverse(self.url_name("change"), args=[quote(row.pk)], current_app=site)
+        return _now("It is active again; the workers continue.")

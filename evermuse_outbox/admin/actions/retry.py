@@ -19,7 +19,7 @@ from django.utils.translation import ngettext
 
 from ...models import OutboxRecord
 from ...operations import retry_records
-from ..lists import ReadOnlyAdmin, parse_id, redirect_back
+from ..lists import ReadOnlyAdmin, parse_id, posted_reason, redirect_back
 
 MAX_SELECTED = 10_000
 """Maximum number of records in one retry: the confirmation page lists all their ids in its form."""
@@ -67,11 +67,11 @@ def preview_retry(using: str, pks: Sequence[int]) -> RetryResult:
     return result
 
 
-def retry_all(using: str, pks: Sequence[int]) -> RetryResult:
+def retry_all(using: str, pks: Sequence[int], *, by: str = "", reason: str = "") -> RetryResult:
     """Make the rejected records among ``pks`` pending again, with one transaction for each :data:`CHUNK`."""
     result = RetryResult()
     for chunk in split_into_chunks(pks):
-        retried = retry_records(using, chunk)
+        retried = retry_records(using, chunk, by=by, reason=reason)
         result.add(len(chunk), retried.reopened, retried.refused)
     return result
 
@@ -140,7 +140,8 @@ class RetryAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         using = self.database_for_write(self.get_queryset(request))
         pks = [parse_id(text) for text in request.POST.get("pks", "").split(",") if parse_id(text)]
-        result = retry_all(using, pks[:MAX_SELECTED])
+        by, reason = request.user.get_username(), posted_reason(request)
+        result = retry_all(using, pks[:MAX_SELECTED], by=by, reason=reason)
         self._log(request, using, result.reopened)
         self._show_result(request, result)
         return redirect_back(request, reverse(self.url_name("changelist"), current_app=self.admin_site.name))

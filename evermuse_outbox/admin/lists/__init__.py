@@ -16,7 +16,7 @@ from .filters import (
     TypeFilter,
     WorkspaceFilter,
 )
-from .read_only import ReadOnlyAdmin, redirect_back
+from .read_only import ReadOnlyAdmin, posted_reason, redirect_back
 from .search import parse_id, search_records
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "TypeFilter",
     "WorkspaceFilter",
     "parse_id",
+    "posted_reason",
     "redirect_back",
     "search_records",
 ]

@@ -74,6 +74,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return {}
 
 
+MAX_REASON = 1_000
+"""Characters of the reason of a manual action."""
+
+
+def posted_reason(request: HttpRequest) -> str:
+    """Return the reason that the person gave for an action; empty if there is none."""
+    return request.POST.get("reason", "").strip()[:MAX_REASON]
+
+
 def redirect_back(request: HttpRequest, default: str) -> HttpResponse:
     """Redirect to the posted address ``back`` if it is on this site, otherwise to ``default``."""
     back = request.POST.get("back", "")

@@ -12,11 +12,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ...conf import get_settings
 from ...database_clock import database_now
+from ...delivery.context import open_context
 from ...insight import explain_batch
 from ...models import BatchState, OutboxBatch, OutboxRecord, RecordState
+from ...operations import NotPossible, give_up_batch, isolate_batch, retry_batch_now
+from ...wakeup import wake_workers_on_commit
 from .. import html
-from ..actions import RetryAdmin, rejected_of_batches
+from ..actions import Exit, ExitAdmin, RetryAdmin, rejected_of_batches
 from ..lists import BatchStateFilter, TypeFilter, WorkspaceFilter, parse_id
 from .batch_errors import batch_errors, members_of
 from .timeline import timeline_of
@@ -27,9 +31,33 @@ MAX_MEMBERS = 50
 MAX_PARTS = 100
 """Maximum number of parts on the page of a batch. A part is a later batch that contains records of this batch."""
 
+RETRY_NOW = Exit(
+    "retry_now", _("Retry now"), _("Send or poll the batch with the next free permit, instead of later.")
+)
+ISOLATE = Exit(
+    "isolate",
+    _("Isolate"),
+    _("Try its records part by part. Bad records are rejected, and the others are delivered."),
+)
+GIVE_UP = Exit(
+    "give_up",
+    _("Give up"),
+    _(
+        "End the batch and reject its records; they can be retried later. If Evermuse has the batch, it may still "
+        "process the records."
+    ),
+    is_final=True,
+)
+STOP_POLLING = Exit(
+    "give_up",
+    _("Stop polling"),
+    _("The records are delivered. Do not follow the attachments of the batch any more."),
+    is_final=True,
+)
+
 
 @admin.register(OutboxBatch)
-class OutboxBatchAdmin(RetryAdmin):
+class OutboxBatchAdmin(ExitAdmin, RetryAdmin):
     """The batches: each contains the records of one request."""
 
     list_display = (
@@ -204,6 +232,7 @@ class OutboxBatchAdmin(RetryAdmin):
         first_members = members.defer("payload")[:MAX_MEMBERS]
         return {
             "explanation": explain_batch(obj),
+            **self.exit_context(request, obj),
             "timeline": timeline_of(obj),
             "batch_errors": batch_errors(obj, self.admin_site.name),
             "members": [self._member(record, obj) for record in first_members],
@@ -216,6 +245,33 @@ class OutboxBatchAdmin(RetryAdmin):
             batch  # the state of a record is read from its batch, which would cost a query for each record
         )
         return record, html.state_chip(RecordState(record.state)), html.byte_size(record.size)
+
+    # --- exits ------------------------------------------------------------------------------------
+
+    def exits_of(self, row: OutboxBatch) -> list[Exit]:
+        """Return the buttons that end the wait of the batch in its state."""
+        match row.state:
+            case BatchState.SEALED | BatchState.IN_DOUBT:
+                return [RETRY_NOW, *([ISOLATE] if row.record_count > 1 else []), GIVE_UP]
+            case BatchState.ISOLATING | BatchState.ACCEPTED:
+                return [RETRY_NOW, GIVE_UP]
+            case _:
+                return [RETRY_NOW, STOP_POLLING] if row.next_poll_at else []
+
+    def use_exit(self, using: str, row: OutboxBatch, name: str, *, by: str, reason: str) -> str:
+        """Send or poll the batch now, isolate it, or give it up."""
+        if name == RETRY_NOW.name:
+            result = retry_batch_now(using, row.pk, by=by, reason=reason)
+        elif name == ISOLATE.name:
+            if row.workspace not in get_settings().workspaces:
+                raise NotPossible(gettext("The settings have no workspace %r.") % row.workspace)
+            isolate_batch(open_context(using, row.workspace), row.pk, by=by, reason=reason)
+            result = gettext("Its records are tried part by part.")
+        else:
+            given_up = give_up_batch(using, row.pk, by=by, reason=reason)
+            result = gettext("%s records are rejected.") % f"{given_up.records:,}"
+        wake_workers_on_commit(using, row.workspace)
+        return result
 
     # --- retry ------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from django.utils.translation import gettext_lazy as _
 
 from ...insight import explain_group
 from ...models import GroupState, OutboxGroup, OutboxRecord
+from ...operations import resume_group
 from .. import html
-from ..actions import ResumeAdmin
+from ..actions import RESUME, Exit, ResumeAdmin
 from ..lists import WorkspaceFilter
 
 MAX_COUNTED = 100_000
@@ -82,16 +83,16 @@ class OutboxGroupAdmin(ResumeAdmin):
         return format_html("{}{}", f"{count:,}", "+" if count == MAX_COUNTED else "")
 
     def get_page_context(self, request: HttpRequest, obj: OutboxGroup) -> dict[str, Any]:
-        """Return the explanation, and whether the user can resume the group."""
-        is_refused = obj.state != GroupState.CLEARED
-        return {
-            "explanation": explain_group(obj),
-            "can_resume": is_refused and self.has_resume_permission(request),
-        }
+        """Return the explanation, and the button that resumes the group."""
+        return {"explanation": explain_group(obj), **self.exit_context(request, obj)}
 
-    def resume_row(self, using: str, row: OutboxGroup) -> bool:
+    def exits_of(self, row: OutboxGroup) -> list[Exit]:
+        """Return the button that resumes the group; none if Evermuse accepts its records again."""
+        return [] if row.state == GroupState.CLEARED else [RESUME]
+
+    def resume_row(self, using: str, row: OutboxGroup, *, by: str, reason: str, force: bool = False) -> bool:
         """Delete the counters of the group, so that its records are sealed as usual."""
-        return bool(OutboxGroup.objects.using(using).filter(pk=row.pk).resume())
+        return resume_group(using, row, by=by, reason=reason) is not None
 
     def workspace_of(self, row: OutboxGroup) -> str:
         """Return the workspace of the group."""

@@ -15,9 +15,17 @@ from ...conf import Workspace, get_settings
 from ...database_clock import database_now
 from ...insight import explain_workspace
 from ...models import OutboxWorkspace, WorkspaceState
+from ...operations import resume_workspace
 from .. import html
-from ..actions import ResumeAdmin
+from ..actions import RESUME, Exit, ResumeAdmin
 from .throughput import throughput_of_last_hour
+
+FORCE = Exit(
+    "force",
+    _("Resume before the end of retryAfter"),
+    _("Send the next request at once, although Evermuse asked for a later time. It may answer 429 again."),
+    is_final=True,
+)
 
 
 @admin.register(OutboxWorkspace)
@@ -90,19 +98,27 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
         return super().changelist_view(request, {"throughput": throughput, **(extra_context or {})})
 
     def get_page_context(self, request: HttpRequest, obj: OutboxWorkspace) -> dict[str, Any]:
-        """Return the explanation, the throughput, and whether the user can resume the workspace."""
+        """Return the explanation, the throughput, and the buttons that resume the workspace."""
         return {
             "explanation": explain_workspace(obj),
             "throughput": throughput_of_last_hour(obj._state.db, obj.pk),
-            "can_resume": obj.state not in (WorkspaceState.ACTIVE, WorkspaceState.RESTORED)
-            and self.has_resume_permission(request),
+            **self.exit_context(request, obj),
         }
 
     # --- resume -----------------------------------------------------------------------------------
 
-    def resume_row(self, using: str, row: OutboxWorkspace) -> bool:
-        """Make the workspace active, unless a ``retryAfter`` is not over. Return whether the state changed."""
-        return bool(OutboxWorkspace.objects.using(using).resume(row.pk, database_now(using)))
+    def exits_of(self, row: OutboxWorkspace) -> list[Exit]:
+        """Return the button that resumes the workspace; none if it is active, or held after a restore."""
+        if row.state in (WorkspaceState.ACTIVE, WorkspaceState.RESTORED):
+            return []
+        until = row.blocked_until if row.state == WorkspaceState.THROTTLED else None
+        return [FORCE] if until and until > database_now(row._state.db) else [RESUME]
+
+    def resume_row(
+        self, using: str, row: OutboxWorkspace, *, by: str, reason: str, force: bool = False
+    ) -> bool:
+        """Make the workspace active. Return False if it is active already."""
+        return resume_workspace(using, row.pk, by=by, reason=reason, force=force) is not None
 
     def workspace_of(self, row: OutboxWorkspace) -> str:
         """Return the name of the workspace."""

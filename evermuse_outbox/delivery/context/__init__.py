@@ -13,7 +13,7 @@ from .database_errors import DatabaseErrorKind, classify_database_error, summari
 from .deadlines import statement_deadlines
 from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
 from .retries import isolate_database_errors, retry_on_database_error, retry_until
-from .throttles import DatabaseThrottle, open_redis
+from .throttles import DatabaseThrottle, open_redis, open_throttle
 
 __all__ = [
     "BEGIN",
@@ -34,6 +34,7 @@ __all__ = [
     "isolate_database_errors",
     "open_context",
     "open_redis",
+    "open_throttle",
     "poll_delay",
     "queue_keys",
     "retry_on_database_error",

@@ -77,6 +77,10 @@ class DatabaseThrottle:
         """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""
         self._run(self._rows.block, self._scope, seconds)
 
+    def unblock(self) -> None:
+        """End a block before its time. Slots and permits stay as they are."""
+        self._run(self._rows.unblock, self._scope)
+
     def _run(self, step: Callable[..., T], *arguments: Any) -> T:
         try:
             return retry_on_database_error(self._rows.db, Clock.of(self._rows.db), step, *arguments)

@@ -9,8 +9,8 @@ Its id must belong to no batch that we know. It is ours if it is the only match 
 Otherwise the batch is sent again with the same key and bytes. A second copy harms no record, because newer versions
 wait until it is settled. A batch that is wrongly taken for accepted would be lost.
 
-If the listing cannot be read, the batch stays in doubt. The exception is an API key that may not read at all (403):
-then the batch is sent again.
+If the listing cannot be read, the batch stays in doubt. It is sent again in three cases: the API key may not read at
+all (403), the listing could not be read for hours, or a person decides it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ MAX_PAGES = 20
 """Maximum number of listing pages that are read for one batch. They show 2,000 batches, which take 200 seconds to send
 at the rate limit."""
 
+MAX_FAILED_LISTINGS = 5
+"""Failed reads of the listing after which a batch is sent again without it, if they took ``LISTING_PATIENCE``."""
+
+LISTING_PATIENCE = timedelta(hours=6)
+"""For how long the listing must have failed. A shorter outage of the listing is waited for, as a second copy costs more
+than a wait."""
+
 
 class ReconciliationDelayed(Exception):
     """No permit was free in time, or the lease was lost. Nothing is known, and the batch keeps waiting."""
@@ -43,7 +50,8 @@ def needs_reconciliation(context: DeliveryContext, batch: OutboxBatch) -> bool:
         return False
     first = _unclear_starts(context, batch).first()
     age_limit = timedelta(seconds=context.settings.idempotency_key_ttl)
-    return first is not None and context.clock.now() - first > age_limit
+    is_old = first is not None and context.clock.now() - first > age_limit
+    return is_old and not _is_listing_given_up(context, batch)
 
 
 def reconcile(context: DeliveryContext, batch: OutboxBatch) -> Outcome | None:
@@ -144,6 +152,21 @@ def _has_other_owner(context: DeliveryContext, batch: OutboxBatch, status: Statu
         .exists()
         for using in context.settings.databases
     )
+
+
+def _is_listing_given_up(context: DeliveryContext, batch: OutboxBatch) -> bool:
+    """Return whether the batch is sent again without the listing: it failed for hours, or a person has decided it.
+
+    Only what happened since the last attempt to send counts.
+    """
+    attempts = OutboxAttempt.objects.using(context.using).filter(batch=batch)
+    last_send = attempts.filter(call="ingest").order_by("-pk").values_list("pk", flat=True).first()
+    reads = attempts.filter(call="listing", pk__gt=last_send or 0).exclude(outcome="accepted").order_by("pk")
+    outcomes = list(reads.values_list("outcome", "started_at"))
+    if any(outcome == "skipped" for outcome, _ in outcomes):
+        return True
+    is_often = len(outcomes) >= MAX_FAILED_LISTINGS
+    return is_often and context.clock.now() - outcomes[0][1] > LISTING_PATIENCE
 
 
 def _longest_attempt(context: DeliveryContext) -> timedelta:

@@ -9,19 +9,19 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from ...conf import get_settings
-from ...database_clock import database_now
 from ...delivery.context import statement_deadlines
-from ...insight import format_time
-from ...models import GroupState, OutboxGroup, OutboxWorkspace, WorkspaceState
+from ...models import GroupState, OutboxGroup
+from ...operations import NotPossible, resume_group, resume_workspace
 from ...wakeup import wake_workers
-from .. import CommandWithExamples, add_database, databases_of
+from .. import CommandWithExamples, add_database, add_reason, databases_of
 
 
 class Command(CommandWithExamples):
     help = (
         "Make workspaces active that are paused or backing off, and groups of which Evermuse refused every record. "
         "Use it after you have corrected the cause. Without it, they become active when their next trial request "
-        "succeeds. After a 429, a workspace stays throttled until the retryAfter of Evermuse is over."
+        "succeeds. After a 429, a workspace stays throttled until the retryAfter of Evermuse is over, for an hour at "
+        "the most. --force ends that wait, too. Batches that wait for a later time are sent at once."
     )
 
     examples = (
@@ -29,6 +29,8 @@ class Command(CommandWithExamples):
         "  manage.py outbox_resume                        resume all workspaces and groups\n"
         "  manage.py outbox_resume --workspace emea       resume one workspace and its groups\n"
         "  manage.py outbox_resume --group email prod-1   resume one group: its _type and _product_id\n"
+        "  manage.py outbox_resume --workspace emea --force --reason 'retryAfter was in milliseconds'\n"
+        "                                                 do not wait for the end of a retryAfter\n"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -36,6 +38,12 @@ class Command(CommandWithExamples):
         parser.add_argument(
             "--group", nargs=2, metavar=("TYPE", "PRODUCT"), help="only this group, and no workspace"
         )
+        parser.add_argument(
+            "--force",
+            action="store_true",
+            help="end a retryAfter of Evermuse, too, in the database and in the throttle of the API key",
+        )
+        add_reason(parser)
         add_database(parser)
 
     @statement_deadlines()
@@ -49,38 +57,34 @@ class Command(CommandWithExamples):
             line
             for using in databases_of(options)
             for name in names
-            for line in self._resume(using, name, options["group"])
+            for line in self._resume(using, name, options)
         ]
         for line in lines or [f"Nothing to resume: {_describe_selection(name, options['group'])}."]:
             self.stdout.write(line)
 
-    def _resume(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
-        lines = [*self._resume_workspace(using, name, group), *self._resume_groups(using, name, group)]
+    def _resume(self, using: str, name: str, options: dict[str, Any]) -> Iterator[str]:
+        lines = [*self._resume_workspace(using, name, options), *self._resume_groups(using, name, options)]
         if lines:
             wake_workers(using, name)
         yield from lines
 
-    def _resume_workspace(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
-        rows = OutboxWorkspace.objects.using(using)
-        row = rows.filter(pk=name).exclude(state=WorkspaceState.ACTIVE).first()
-        if row is None or group:
+    def _resume_workspace(self, using: str, name: str, options: dict[str, Any]) -> Iterator[str]:
+        if options["group"]:
             return
-        if rows.resume(name, database_now(using)):
-            yield f"Workspace {name} is active again. It was {row.get_state_display()}: {row.reason}"
-        elif row.state == WorkspaceState.RESTORED:
-            yield f"Workspace {name} stays held, because its database was restored: use outbox_reconcile."
-        else:
-            until = format_time(row.blocked_until)
-            yield f"Workspace {name} stays throttled until {until}, because Evermuse sent a retryAfter."
+        try:
+            resumed = resume_workspace(using, name, reason=options["reason"], force=options["force"])
+        except NotPossible as error:
+            yield str(error)
+            return
+        if resumed:
+            yield f"Workspace {name} is active again. It was {resumed.was}: {resumed.because}"
 
-    def _resume_groups(self, using: str, name: str, group: list[str] | None) -> Iterator[str]:
+    def _resume_groups(self, using: str, name: str, options: dict[str, Any]) -> Iterator[str]:
         rows = OutboxGroup.objects.using(using).exclude(state=GroupState.CLEARED)
+        group = options["group"]
         for row in list(rows.for_group(name, *group) if group else rows.filter(workspace=name)):
-            if rows.filter(pk=row.pk).resume():
-                reason = row.reason or row.error_signature
-                yield (
-                    f"Group {row} of workspace {name} is active again. It was {row.get_state_display()}: {reason}"
-                )
+            if resumed := resume_group(using, row, reason=options["reason"]):
+                yield f"Group {row} of workspace {name} is active again. It was {resumed.was}: {resumed.because}"
 
 
 def _describe_selection(workspace: str | None, group: list[str] | None) -> str:

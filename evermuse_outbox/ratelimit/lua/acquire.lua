@@ -1,12 +1,12 @@
 -- Acquire a permit to send a request now. Returns {1, permit} or {0, seconds before a new attempt}.
--- Arguments: permit_id, count, window, arrival_uncertainty, retry_interval, clock_jump, wait_without_state.
+-- Arguments: permit_id, count, window, arrival_uncertainty, retry_interval, clock_jump, max_block, wait_without_state.
 
 -- Seconds. A permit counts for its window, 100 seconds at the lowest RATE_LIMIT. The rest is for clocks that are set back.
 local PERMITS_TTL = 3600
 
 local count, window = number('count'), number('window')
 wait_if_state_is_lost()
-local blocked_until = read('blocked_until')
+local blocked_until = block_end()
 if blocked_until > now then return {0, tostring(blocked_until - now)} end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - window)

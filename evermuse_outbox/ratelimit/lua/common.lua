@@ -3,7 +3,7 @@
 -- KEYS[2]: sorted set of permits "id:sent_at"; the score is the latest time at which the request may have arrived.
 -- ARGV: name, value, name, value, and so on. `now` is optional and replaces the clock of Redis, for tests.
 
-local STATE_TTL = 172800 -- seconds: two days, twice the longest block
+local STATE_TTL = 172800 -- seconds: two days, so that a key that rests for a night keeps its state
 
 local argument = {}
 for i = 1, #ARGV, 2 do argument[ARGV[i]] = ARGV[i + 1] end
@@ -21,6 +21,12 @@ local function as_time(seconds) return string.format('%.6f', seconds) end
 
 local function read(field) return tonumber(redis.call('HGET', KEYS[1], field) or 0) end
 
+-- The end of the block; `now` if it is further away than any block may be. Uses the argument max_block.
+local function block_end()
+    local time = read('blocked_until')
+    return time - now <= number('max_block') and time or now
+end
+
 local function write(field, seconds)
     redis.call('HSET', KEYS[1], field, as_time(seconds))
     redis.call('EXPIRE', KEYS[1], STATE_TTL)
@@ -32,5 +38,5 @@ local function wait_if_state_is_lost()
     if redis.call('HEXISTS', KEYS[1], 'next_slot_at') == 1 then return end
     local time = now + number('wait_without_state')
     write('next_slot_at', time)
-    write('blocked_until', math.max(read('blocked_until'), time))
+    write('blocked_until', math.max(block_end(), time))
 end

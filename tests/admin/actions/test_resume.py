@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.test import Client
 
-from evermuse_outbox.models import OutboxGroup, OutboxWorkspace, WorkspaceState
+from evermuse_outbox.models import OutboxAction, OutboxGroup, OutboxWorkspace, WorkspaceState
 from tests.admin import rows
 from tests.admin.actions.test_retry import messages_of
 from tests.admin.client import url
@@ -13,15 +15,33 @@ from tests.rows import group
 
 pytestmark = pytest.mark.django_db
 
+RESUME = {"action": "resume", "reason": "the key was corrected"}
+
 
 def test_resume_a_workspace(changer: Client) -> None:
     OutboxWorkspace.objects.pause("default", rows.timezone.now(), "HTTP 401")
-    done = changer.post(url("workspace", "resume", "default"))
+    done = changer.post(url("workspace", "exit", "default"), RESUME)
     assert done["Location"] == url("workspace", "change", "default")
     assert OutboxWorkspace.objects.get().state == WorkspaceState.ACTIVE
-    assert messages_of(done) == "default is active again; the workers continue."
-    assert "active already" in messages_of(changer.post(url("workspace", "resume", "default")))
-    assert changer.post(url("workspace", "resume", "nowhere")).status_code == 404
+    assert messages_of(done) == "default: It is active again; the workers continue."
+    assert "nothing was done" in messages_of(changer.post(url("workspace", "exit", "default"), RESUME))
+    assert changer.post(url("workspace", "exit", "nowhere"), RESUME).status_code == 404
+    action = OutboxAction.objects.get()
+    assert (action.by, action.kind, action.target) == ("person0", "resume", "workspace default")
+    assert action.reason == "the key was corrected"
+
+
+def test_a_retry_after_ends_only_with_a_confirmation(changer: Client, monkeypatch) -> None:
+    until = rows.timezone.now() + timedelta(minutes=30)
+    OutboxWorkspace.objects.throttle("default", until, "HTTP 429")
+    page = changer.get(url("workspace", "change", "default")).content.decode()
+    assert "Resume before the end of retryAfter" in page
+    data = {"action": "force", "reason": "it was in milliseconds"}
+    assert "Confirm" in messages_of(changer.post(url("workspace", "exit", "default"), data))
+    assert OutboxWorkspace.objects.get().state == WorkspaceState.THROTTLED
+    changer.post(url("workspace", "exit", "default"), data | {"confirmed": "1"})
+    assert OutboxWorkspace.objects.get().state == WorkspaceState.ACTIVE
+    assert OutboxAction.objects.get().kind == "force_resume"
 
 
 def test_resume_workspaces_from_the_list(changer: Client) -> None:
@@ -34,7 +54,7 @@ def test_resume_workspaces_from_the_list(changer: Client) -> None:
 
 def test_resume_a_group_by_its_button_and_by_the_action(changer: Client) -> None:
     row = group("default")
-    answer = changer.post(url("group", "resume", row.pk), follow=True)
+    answer = changer.post(url("group", "exit", row.pk), RESUME, follow=True)
     assert "is active again; the workers continue." in answer.content.decode()
     assert not OutboxGroup.objects.exists()
 

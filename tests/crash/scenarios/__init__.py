@@ -6,6 +6,16 @@ docstring says what is in progress.
 """
 
 from ..scenario import SCENARIOS, Scenario
-from . import hosts, isolation, polling, restore, sending, upkeep
+from . import by_hand, hosts, isolation, polling, restore, sending, upkeep
 
-__all__ = ["SCENARIOS", "Scenario", "hosts", "isolation", "polling", "restore", "sending", "upkeep"]
+__all__ = [
+    "SCENARIOS",
+    "Scenario",
+    "by_hand",
+    "hosts",
+    "isolation",
+    "polling",
+    "restore",
+    "sending",
+    "upkeep",
+]

@@ -29,6 +29,7 @@ NOT_FOREIGN = {
     "body_format": "a constant",
     "format_hint": "a constant",
     "call": "a constant",
+    "kind": "a constant",
     "outcome": "a constant",
     "state": "a constant",
     "closed_as": "a constant",

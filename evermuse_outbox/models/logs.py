@@ -1,0 +1,166 @@
+"""The two logs: attempts (one row for each HTTP call) and actions (one row for each manual action).
+
+Two more rows of attempts stand for no call: the result of a reconciliation or the decision to do without it, and an
+attempt of a worker that died.
+
+The row of an action is written in the transaction that makes the change. So there is no change by hand without a row.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from typing import NamedTuple
+
+from django.db import models
+from django.db.models import F
+from django.utils.translation import gettext_lazy as _
+
+from ..database_clock import database_now
+from .batch import OutboxBatch
+from .columns import ForeignCharField, ForeignTextField
+
+
+class OutboxAttempt(models.Model):
+    """One HTTP call: its time, duration, status and answer. It never contains the API key.
+
+    A listing call covers many batches, so its row has no batch. The row with the result of a reconciliation has one.
+    """
+
+    class Call(models.TextChoices):
+        """The kinds of calls."""
+
+        INGEST = "ingest", _("send")
+        STATUS = "status", _("status")
+        LISTING = "listing", _("listing")
+
+    batch = models.ForeignKey(
+        OutboxBatch,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        related_name="attempts",
+        verbose_name=_("batch"),
+    )
+    workspace = models.CharField(_("workspace"), max_length=64)
+    call = models.CharField(_("call"), max_length=8, choices=Call.choices)
+    started_at = models.DateTimeField(_("started at"), db_index=True)
+    seconds = models.FloatField(
+        _("seconds"), null=True, help_text=_("From the first byte sent to the last byte received.")
+    )
+    status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
+    outcome = models.CharField(_("outcome"), max_length=16)
+    detail = ForeignTextField(_("answer"), blank=True, default="")
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_call_display()} → {self.outcome}"
+
+
+class ActionKind(models.TextChoices):
+    """What a person did."""
+
+    RETRY = "retry", _("retry records")
+    DISCARD = "discard", _("discard records")
+    RESUME = "resume", _("resume")
+    FORCE_RESUME = "force_resume", _("resume before the end of retryAfter")
+    RETRY_NOW = "retry_now", _("send or poll a batch now")
+    ISOLATE = "isolate", _("isolate a batch")
+    GIVE_UP = "give_up", _("give up a batch")
+    HOLD = "hold", _("hold a workspace")
+    RELEASE = "release", _("release a workspace")
+
+
+class Decision(NamedTuple):
+    """The person behind an action and the reason. ``by`` is empty for the user of this process."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class ActionQuerySet(models.QuerySet["OutboxAction"]):
+    """Writes of the action log."""
+
+    def log(
+        self,
+        kind: ActionKind,
+        decision: Decision,
+        *,
+        workspace: str = "",
+        target: str = "",
+        records: int | None = None,
+        result: str = "",
+    ) -> OutboxAction:
+        """Insert the row of an action. Call it in the transaction that makes the change.
+
+        Args:
+            kind: what was done.
+            decision: the person and the reason.
+            workspace: name of the workspace; empty if the action concerns several.
+            target: what was changed, in words, for instance ``batch #7``.
+            records: number of records that were changed; None if it does not matter.
+            result: the outcome in words.
+        """
+        return self.create(
+            at=database_now(self.db),
+            by=decision.by or process_user(),
+            kind=kind,
+            workspace=workspace,
+            target=target,
+            records=records,
+            reason=decision.reason,
+            result=result,
+        )
+
+    def add_records(self, action: OutboxAction, count: int) -> None:
+        """Add to the number of records of an action that is done in several steps."""
+        self.filter(pk=action.pk).update(records=F("records") + count)
+
+
+class OutboxAction(models.Model):
+    """One manual action: who did what, when and why. It contains no payload and no API key."""
+
+    at = models.DateTimeField(_("time"), db_index=True)
+    by = ForeignCharField(
+        _("by"),
+        max_length=150,
+        help_text=_("User name in the admin, or user@host of the process that made the change."),
+    )
+    kind = models.CharField(_("action"), max_length=16, choices=ActionKind.choices)
+    workspace = models.CharField(_("workspace"), max_length=64, blank=True, default="")
+    target = ForeignCharField(_("target"), max_length=400, blank=True, default="")
+    records = models.PositiveBigIntegerField(_("records"), null=True, blank=True)
+    reason = ForeignTextField(_("reason"), blank=True, default="")
+    result = ForeignTextField(_("result"), blank=True, default="")
+
+    objects = ActionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("manual action")
+        verbose_name_plural = _("manual actions")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.target}"
+
+
+def process_user() -> str:
+    """Return the user and the host of this process, for instance ``deploy@web-1``."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may run under a number without a name
+        user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown user"
+    return f"{user}@{socket.gethostname()}"
+
+
+def describe_records(pks: list[int], limit: int = 20) -> str:
+    """Return the ids of records in words: at most ``limit``, and how many there are more."""
+    listed = ", ".join(f"#{pk}" for pk in pks[:limit])
+    more = f" and {len(pks) - limit:,} more" if len(pks) > limit else ""
+    return f"records {listed}{more}" if len(pks) != 1 else f"record {listed}"

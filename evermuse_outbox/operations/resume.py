@@ -1,0 +1,116 @@
+"""Resume: let a workspace or a group send again before its next probe, because a person has corrected the cause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from ..conf import get_settings
+from ..delivery.context import Clock, open_throttle
+from ..models import (
+    ActionKind,
+    Decision,
+    OutboxAction,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxWorkspace,
+    WorkspaceState,
+)
+from ..ratelimit import ThrottleUnavailable
+from .refusal import NotPossible
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a resume changed.
+
+    Attributes:
+        was: the former state in words.
+        because: the reason of the former state.
+    """
+
+    was: str
+    because: str
+
+
+def resume_workspace(
+    using: str, name: str, *, by: str = "", reason: str = "", force: bool = False, clock: Clock | None = None
+) -> Resumed | None:
+    """Make a workspace active, and make its waiting batches due. So the next request is sent at once.
+
+    Args:
+        using: database alias.
+        name: name of the workspace.
+        by: name of the person who decided it; empty for the user of this process.
+        reason: why, in the person's words.
+        force: end the ``retryAfter`` of a 429, too, in the row and in the throttle of the API key.
+        clock: the clock; by default the database's.
+
+    Return None if the workspace is active already.
+
+    Raises:
+        NotPossible: The workspace is throttled or restored, and this must not end it.
+    """
+    now = (clock or Clock.of(using)).now()
+    rows = OutboxWorkspace.objects.using(using)
+    row = rows.defer("run_queue", "arrival_rates").filter(pk=name).first()
+    if row and row.state == WorkspaceState.RESTORED:
+        raise NotPossible(
+            f"Workspace {name} stays held, because its database was restored. Compare it with Evermuse, and "
+            f"release it: manage.py outbox_reconcile --workspace {name} --release"
+        )
+    if force:
+        _unblock_throttle(name)
+    if row is None or (row.state == WorkspaceState.ACTIVE and not force):
+        return None
+    with transaction.atomic(using=using):
+        if not (rows.force_resume(name) if force else rows.resume(name, now)) and not force:
+            row.refresh_from_db(using=using, fields=["state", "blocked_until"])
+            if row.state == WorkspaceState.ACTIVE:
+                return None
+            raise NotPossible(_why_still_throttled(name, row.blocked_until))
+        OutboxBatch.objects.using(using).filter(workspace=name).send_now(now)
+        was = str(row.get_state_display())
+        OutboxAction.objects.using(using).log(
+            ActionKind.FORCE_RESUME if force else ActionKind.RESUME,
+            Decision(by, reason),
+            workspace=name,
+            target=f"workspace {name}",
+            result=f"It was {was}. {row.reason}".strip(),
+        )
+    return Resumed(was, row.reason)
+
+
+def resume_group(using: str, group: OutboxGroup, *, by: str = "", reason: str = "") -> Resumed | None:
+    """Forget what was counted of a group, so that its records are sealed as usual. Return None if it has no row now."""
+    with transaction.atomic(using=using):
+        if not OutboxGroup.objects.using(using).filter(pk=group.pk).resume():
+            return None
+        was, because = str(group.get_state_display()), group.reason or group.error_signature
+        OutboxAction.objects.using(using).log(
+            ActionKind.RESUME,
+            Decision(by, reason),
+            workspace=group.workspace,
+            target=f"group {group}",
+            result=f"It was {was}. {because}",
+        )
+    return Resumed(was, because)
+
+
+def _unblock_throttle(name: str) -> None:
+    settings = get_settings()
+    try:
+        open_throttle(settings.workspace(name), settings).unblock()
+    except ThrottleUnavailable as error:
+        raise NotPossible(f"{error} Nothing was changed; try again when it answers.") from error
+
+
+def _why_still_throttled(name: str, until: datetime | None) -> str:
+    at = timezone.localtime(until) if until and timezone.is_aware(until) else until
+    return (
+        f"Workspace {name} stays throttled until {at:%Y-%m-%d %H:%M:%S %Z}, because Evermuse sent a retryAfter. "
+        f"To end it now: manage.py outbox_resume --workspace {name} --force"
+    )
