@@ -319,6 +319,12 @@ class OutboxBatch(models.Model):
     polls = models.PositiveIntegerField(_("polls"), default=0)
     next_poll_at = models.DateTimeField(_("next poll at"), null=True, blank=True)
     # Empty is the newest page, null is no page.
+    unknown_since = models.DateTimeField(
+        _("unknown since"),
+        null=True,
+        blank=True,
+        help_text=_("Time of the first 404 of Evermuse for it since the last status."),
+    )
     listing_cursor = ForeignCharField(
         _("listing cursor"),
         max_length=limits.MAX_CURSOR,

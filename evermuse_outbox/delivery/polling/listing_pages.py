@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from ...evermuse.api import Page
 from ...models import OutboxBatch
@@ -124,7 +125,7 @@ def set_cursor(context: DeliveryContext, batches: Iterable[PolledBatch], cursor:
         context.run_with_retries(rows.set_listing_cursor, ids, cursor)
 
 
-def postpone(context: DeliveryContext, batches: Iterable[PolledBatch], **columns: str) -> None:
+def postpone(context: DeliveryContext, batches: Iterable[PolledBatch], **columns: Any) -> None:
     """Poll the batches that are due later, because nothing was learned about them. Older ones wait longer."""
     rows, now = OutboxBatch.objects.using(context.using), context.clock.now()
     due = [batch for batch in batches if batch.next_poll_at <= now]

@@ -18,12 +18,22 @@ from ..gates import acquire_permit, resume_workspace, workspace_circuit
 from ..scheduling import has_work
 from ..settling import apply_status, apply_statuses, fail_accepted_batch
 from .choice import choose_batch
+from .history import ListingUnreadable, walk_listing
 from .listing_pages import NEWEST_PAGE, ListingPage, PolledBatch, move_missing, postpone, set_cursor
 from .read_budget import ReadRun, claim_read, is_read_due
 from .reads import Listing, get_listing, get_status
 
-FORGOTTEN_AFTER = timedelta(minutes=15)
-"""A 404 for a batch that was accepted longer ago counts as FAILED. Before that, Evermuse may not show it yet."""
+MIN_AGE_TO_FORGET = timedelta(minutes=15)
+"""A 404 counts only for a batch that was accepted longer ago. Before that, Evermuse may not show it yet."""
+
+FORGOTTEN_AFTER = timedelta(minutes=5)
+"""Time between two 404 answers before a batch counts as forgotten. A single 404 may be an error of one server."""
+
+
+LISTING_MARGIN = timedelta(hours=1)
+"""How far the clock of Evermuse may be behind if the listing is searched for a batch by its time."""
+
+UNKNOWN = "Evermuse answered 404: it does not know this batch"
 
 
 def poll_due_batch(context: DeliveryContext) -> int:
@@ -135,20 +145,52 @@ def _read_alone(context: DeliveryContext, run: ReadRun, batch: OutboxBatch) -> b
     if answer.status:
         run.reported += 1
         context.run_with_retries(apply_status, context, batch, answer.status)
-    elif answer.is_unknown and _is_forgotten(context, batch):
+    elif answer.is_unknown:
         run.reported += 1
-        context.run_with_retries(_fail_forgotten, context, batch)
+        _handle_unknown(context, batch)
     else:
         postpone(context, [PolledBatch.of(batch)], message=_failure_message(answer.error))
     return True
 
 
-def _is_forgotten(context: DeliveryContext, batch: OutboxBatch) -> bool:
-    age = timedelta(seconds=batch.seconds_since_accepted(context.clock.now()))
-    return batch.state == BatchState.ACCEPTED and age > FORGOTTEN_AFTER
+def _handle_unknown(context: DeliveryContext, batch: OutboxBatch) -> None:
+    """Handle a 404 of Evermuse: the batch is forgotten after the second one, if the listing does not show it."""
+    now = context.clock.now()
+    if batch.unknown_since is None:
+        postpone(context, [PolledBatch.of(batch)], message=UNKNOWN, unknown_since=now)
+        return
+    is_old = timedelta(seconds=batch.seconds_since_accepted(now)) > MIN_AGE_TO_FORGET
+    if not is_old or now - batch.unknown_since < FORGOTTEN_AFTER:
+        postpone(context, [PolledBatch.of(batch)], message=UNKNOWN)
+        return
+    try:
+        status = _find_in_listing(context, batch)
+    except ListingUnreadable as error:
+        postpone(
+            context, [PolledBatch.of(batch)], message=f"{UNKNOWN}, and the listing cannot be read: {error}"
+        )
+        return
+    if status:
+        context.run_with_retries(apply_status, context, batch, status)
+    else:
+        context.run_with_retries(_end_forgotten, context, batch)
 
 
-def _fail_forgotten(context: DeliveryContext, batch: OutboxBatch) -> None:
+def _find_in_listing(context: DeliveryContext, batch: OutboxBatch) -> Status | None:
+    since = (batch.accepted_at or batch.sealed_at) - LISTING_MARGIN
+    for page in walk_listing(context, since):
+        for status in page.statuses:
+            if status.remote_id == batch.remote_id:
+                return status
+    return None
+
+
+def _end_forgotten(context: DeliveryContext, batch: OutboxBatch) -> None:
+    """Send the records of a forgotten batch again. If it was complete already, only stop polling its attachments."""
+    if batch.state == BatchState.COMPLETE:
+        rows = OutboxBatch.objects.using(context.using)
+        rows.update_status([batch.pk], BatchState.COMPLETE, next_poll_at=None, message=UNKNOWN)
+        return
     with transaction.atomic(using=context.using):
         fail_accepted_batch(context, batch, "Evermuse does not know the batch that it accepted")
 

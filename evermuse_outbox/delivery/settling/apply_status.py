@@ -168,6 +168,7 @@ def _reported_columns(status: Status) -> dict[str, Any]:
         "attachment_total": status.attachment_total,
         "attachment_complete": status.attachment_complete,
         "attachment_failed": status.attachment_failed,
+        "unknown_since": None,
     }
 
 

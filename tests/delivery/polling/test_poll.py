@@ -183,3 +183,74 @@ def test_a_late_first_poll_teaches_no_completion_time(context, alias, sandbox, c
     clock.move(3_600)
     poll(context, 0.1)
     assert OutboxWorkspace.objects.using(alias).get(pk="default").typical_completion_seconds == 0
+
+
+NOT_FOUND = Fault(status=404, on="GET")
+LISTING_IS_EMPTY = {"batches": [], "nextCursor": None}
+
+
+def poll_for(context, clock, minutes):
+    """Poll for so many simulated minutes."""
+    for _ in range(minutes):
+        clock.move(60)
+        poll(context, 1)
+
+
+@pytest.fixture
+def forgotten(context, alias, sandbox, clock):
+    """Return a batch that Evermuse has lost: neither its status nor the listing shows it."""
+    accept_batches(context, alias, 1)
+    sandbox.reset()
+    return OutboxBatch.objects.using(alias).get()
+
+
+def test_a_batch_is_forgotten_after_two_404_and_a_listing_without_it(
+    context, alias, sandbox, clock, forgotten
+):
+    poll_for(context, clock, 1)
+    forgotten.refresh_from_db()
+    assert (forgotten.state, forgotten.unknown_since) == (BatchState.ACCEPTED, clock.now())
+    poll_for(context, clock, 13)
+    forgotten.refresh_from_db()
+    assert forgotten.state == BatchState.ACCEPTED
+    poll_for(context, clock, 20)
+    forgotten.refresh_from_db()
+    assert forgotten.state == BatchState.FAILED
+    relay(context, 60)
+    assert len(sandbox.records()) == 1
+
+
+def test_a_batch_that_the_listing_shows_is_not_forgotten(context, alias, sandbox, clock):
+    accept_batches(context, alias, 1)
+    OutboxBatch.objects.using(alias).update(listing_cursor=None, unknown_since=clock.now())
+    clock.move(3600)
+    sandbox.fail_next(NOT_FOUND, count=1)
+    poll(context, 1)
+    batch = OutboxBatch.objects.using(alias).get()
+    assert (batch.state, batch.unknown_since) == (BatchState.COMPLETE, None)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 502])
+def test_a_page_of_a_proxy_only_postpones_polls(context, alias, sandbox, clock, status):
+    accept_batches(context, alias, 3)
+    sandbox.fail_next(Fault.proxy_page(status, on="GET"), count=None)
+    poll_for(context, clock, 60)
+    rows = OutboxBatch.objects.using(alias)
+    assert set(rows.values_list("state", "unknown_since")) == {(BatchState.ACCEPTED, None)}
+    assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.ACTIVE
+    assert relay(context, 1) == 0
+    outbox.enqueue(record(50), using=alias)
+    assert relay(context, 1) == 1
+
+    sandbox.clear_faults()
+    poll_for(context, clock, 10)
+    assert set(batch_states(alias)) == {(BatchState.COMPLETE, "COMPLETE")}
+
+
+def test_a_complete_batch_that_is_forgotten_is_no_longer_polled(context, alias, clock, forgotten):
+    rows = OutboxBatch.objects.using(alias)
+    rows.update(state=BatchState.COMPLETE, finished_at=clock.now(), attachment_status="IN_PROGRESS")
+    poll_for(context, clock, 60)
+    forgotten.refresh_from_db()
+    assert (forgotten.state, forgotten.next_poll_at) == (BatchState.COMPLETE, None)
+    assert "404" in forgotten.message
