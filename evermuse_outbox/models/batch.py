@@ -323,7 +323,7 @@ class OutboxBatch(models.Model):
         _("unknown since"),
         null=True,
         blank=True,
-        help_text=_("Time of the first 404 of Evermuse for it since the last status."),
+        help_text=_("Time of the first 404 for it since the last status."),
     )
     listing_cursor = ForeignCharField(
         _("listing cursor"),
@@ -387,13 +387,7 @@ class OutboxBatch(models.Model):
 
     def is_tried_part(self, part: OutboxBatch) -> bool:
         """Return whether ``part`` is the part of this isolating batch that is tried now; others go on alone."""
-        current = (self.isolation or {}).get("part")
-        return current is None or current == part.pk
-
-    @property
-    def is_isolated_by_failures(self) -> bool:
-        """Whether this batch is isolated because it failed again and again; False after a refusal."""
-        return bool((self.isolation or {}).get("by_failures"))
+        return (self.isolation or {}).get("part") in (None, part.pk)
 
     @property
     def duration(self) -> timedelta | None:

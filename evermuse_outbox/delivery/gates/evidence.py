@@ -68,7 +68,11 @@ def _is_tried_part(context: DeliveryContext, batch: OutboxBatch) -> bool:
         return False
     rows = OutboxBatch.objects.using(context.using)
     parent = rows.filter(pk=batch.parent_id, state=BatchState.ISOLATING).first()
-    return parent is not None and parent.is_tried_part(batch) and parent.is_isolated_by_failures
+    return (
+        parent is not None
+        and parent.is_tried_part(batch)
+        and bool((parent.isolation or {}).get("by_failures"))
+    )
 
 
 def _has_untried(context: DeliveryContext) -> bool:

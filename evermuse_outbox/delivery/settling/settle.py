@@ -255,8 +255,8 @@ def _send_again(
 
 def _goes_on_alone(parent: OutboxBatch, verdict: Verdict | None) -> bool:
     """Return whether a single record that failed must not hold up the other records of its isolating batch."""
-    is_sample = IsolationTest.from_json(parent.isolation).is_sample
-    return parent.is_isolated_by_failures and (verdict is Verdict.BATCH or is_sample)
+    test = IsolationTest.from_json(parent.isolation)
+    return test.by_failures and (verdict is Verdict.BATCH or test.is_sample)
 
 
 def _refusal_of_failure(outcome: Outcome, *, is_sample: bool) -> Refusal:
