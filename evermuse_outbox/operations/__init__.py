@@ -14,7 +14,6 @@ from .reconcile import (
     discard_at_risk,
     hold,
     last_sign_of_life,
-    note_decision,
     release,
 )
 from .refusal import NotPossible
@@ -35,7 +34,6 @@ __all__ = [
     "hold",
     "isolate_batch",
     "last_sign_of_life",
-    "note_decision",
     "release",
     "resume_group",
     "resume_workspace",

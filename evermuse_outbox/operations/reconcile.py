@@ -18,10 +18,12 @@ from ..delivery.context import BEGIN, CLOSED, DeliveryContext, epoch_name
 from ..delivery.polling import UnknownBatches
 from ..delivery.sealing import lock_for_sealing
 from ..evermuse.api import Status
-from ..foreign_text import get_logger
 from ..models import (
+    ActionKind,
     BatchQuerySet,
     BatchState,
+    Decision,
+    OutboxAction,
     OutboxAttempt,
     OutboxBatch,
     OutboxRecord,
@@ -29,8 +31,6 @@ from ..models import (
     RecordQuerySet,
     WorkspaceState,
 )
-
-logger = get_logger(__name__)
 
 CLOCK_DIFFERENCE = timedelta(minutes=2)
 """How far the clocks of Evermuse and of the database may differ. It is added to the time of a listed batch."""
@@ -40,6 +40,11 @@ UNSENT = (BatchState.SEALED, BatchState.IN_DOUBT, BatchState.ISOLATING)
 
 RECORDS_PER_STEP = 5_000
 """Records that are discarded in one step, so that no transaction becomes long."""
+
+HELD_BY_HAND = (
+    "An operator declared that the database was restored. "
+    "Nothing is sent until `manage.py outbox_reconcile --release` is used."
+)
 
 ANY_TYPE = ""
 """Type of a listed batch that shows none: it may have had records of each type."""
@@ -84,16 +89,6 @@ class Reconciliation:
     unfinished: int = 0
 
 
-def note_decision(context: DeliveryContext, action: str, by: str, why: str) -> None:
-    """Record a decision about a workspace, with the user that made it and the cause.
-
-    TODO: this is the only place to change when manual actions have a table of their own.
-    """
-    logger.warning(
-        "workspace %s: %s by %s; given as the cause: %s", context.queue_key, action, by, why or "-"
-    )
-
-
 def last_sign_of_life(context: DeliveryContext) -> datetime | None:
     """Return the time of the last answer that the database has, less the time that a request may take.
 
@@ -129,28 +124,42 @@ def compare(
     )
 
 
-def hold(context: DeliveryContext, reason: str) -> bool:
-    """Hold a workspace until a person releases it. Return False if it is held already."""
-    return OutboxWorkspace.objects.using(context.using).mark_restored(context.workspace_name, reason)
+def hold(context: DeliveryContext, *, by: str = "", reason: str = "") -> bool:
+    """Hold a workspace until a person releases it. Return False if it is held already.
+
+    ``by`` is the name of the person who decided it, empty for the user of this process, and ``reason`` says why.
+    """
+    with transaction.atomic(using=context.using):
+        is_changed = OutboxWorkspace.objects.using(context.using).mark_restored(
+            context.workspace_name, HELD_BY_HAND
+        )
+        if is_changed:
+            _log(context, ActionKind.HOLD, Decision(by, reason))
+    return is_changed
 
 
-def release(context: DeliveryContext) -> bool:
+def release(context: DeliveryContext, *, by: str = "", reason: str = "") -> bool:
     """Let a held workspace send again. Return False if it is not held any more.
 
-    The former epoch ends first: if the database that was replaced comes back, it is held.
+    The former epoch ends first: if the database that was replaced comes back, it is held. See :func:`hold` for ``by``
+    and ``reason``.
     """
     rows = OutboxWorkspace.objects.using(context.using)
     row = rows.ensure_row(context.workspace_name)
     if row.state != WorkspaceState.RESTORED:
         return False
     context.epochs.record(epoch_name(row.epoch, row.name), CLOSED, "closed")
-    if not rows.end_restored(row, context.clock.now()):
-        return False
+    with transaction.atomic(using=context.using):
+        if not rows.end_restored(row, context.clock.now()):
+            return False
+        _log(context, ActionKind.RELEASE, Decision(by, reason))
     context.epochs.record(epoch_name(row.epoch, row.name), row.batch_count, BEGIN)
     return True
 
 
-def discard_at_risk(context: DeliveryContext, result: Reconciliation) -> int:
+def discard_at_risk(
+    context: DeliveryContext, result: Reconciliation, *, by: str = "", reason: str = ""
+) -> int:
     """Discard the records at risk, with their batches. Return how many records.
 
     The workspace must be held, so that no worker takes a record meanwhile. Batches that are leased stay.
@@ -158,24 +167,40 @@ def discard_at_risk(context: DeliveryContext, result: Reconciliation) -> int:
     Args:
         context: the delivery context.
         result: the result of ``compare``.
+        by: name of the person who decided it; empty for the user of this process.
+        reason: why, in the person's words.
     """
     total = 0
     message = "Discarded by an operator after a restore: a newer version may have been sent."
+    action = _log(context, ActionKind.DISCARD, Decision(by, reason), "records at risk after a restore")
     unsent = _with_records_at_risk(context, _batches(context).filter(state__in=UNSENT), result.cutoffs)
     failed = _batches(context).filter(pk__in=result.failed, state=BatchState.ACCEPTED)
     for batch in [*unsent, *failed]:
-        total += _discard_batch(context, batch, result.cutoffs, message)
+        total += _discard_batch(context, batch, result.cutoffs, message, action)
     pending = _pending(context).filter(_is_at_risk(result.cutoffs)).order_by("pk")
     while pks := list(pending.values_list("pk", flat=True)[:RECORDS_PER_STEP]):
-        count = OutboxRecord.rows.using(context.using).filter(pk__in=pks).discard()
+        with transaction.atomic(using=context.using):
+            count = OutboxRecord.rows.using(context.using).filter(pk__in=pks).discard(action=action)
         total += count
         if not count:
             break
     return total
 
 
+def _log(
+    context: DeliveryContext, kind: ActionKind, decision: Decision, target: str = "the workspace"
+) -> OutboxAction:
+    records = 0 if kind == ActionKind.DISCARD else None
+    rows = OutboxAction.objects.using(context.using)
+    return rows.log(kind, decision, workspace=context.workspace_name, target=target, records=records)
+
+
 def _discard_batch(
-    context: DeliveryContext, batch: OutboxBatch, cutoffs: Mapping[str, datetime], message: str
+    context: DeliveryContext,
+    batch: OutboxBatch,
+    cutoffs: Mapping[str, datetime],
+    message: str,
+    action: OutboxAction,
 ) -> int:
     """End a batch, and discard its records at risk. Its other records become pending again."""
     rows, now = OutboxBatch.objects.using(context.using), context.clock.now()
@@ -193,7 +218,7 @@ def _discard_batch(
         members = records.filter(batch=batch, closed_as__isnull=True)
         pks = list(members.filter(_is_at_risk(cutoffs)).values_list("pk", flat=True))
         records.release(batch)
-        return records.filter(pk__in=pks).discard()
+        return records.filter(pk__in=pks).discard(action=action)
 
 
 def _cutoffs(context: DeliveryContext, unknown: Sequence[Status]) -> dict[str, datetime]:

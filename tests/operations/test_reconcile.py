@@ -14,7 +14,15 @@ from evermuse_outbox.delivery.context import epoch_name
 from evermuse_outbox.delivery.context.epochs import MemoryEpochs
 from evermuse_outbox.delivery.loop import relay, seal_next
 from evermuse_outbox.delivery.polling import find_unknown, walk_listing
-from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace, WorkspaceState
+from evermuse_outbox.models import (
+    BatchState,
+    OutboxAction,
+    OutboxBatch,
+    OutboxRecord,
+    OutboxWorkspace,
+    WorkspaceState,
+    process_user,
+)
 from evermuse_outbox.operations import (
     Counts,
     compare,
@@ -158,7 +166,7 @@ def test_an_accepted_batch_that_failed_is_not_sent_again(context, alias, clock, 
     enqueue(alias, 1, data={"text": TEXT})
     deliver(context, clock)
     restore_backup(alias, backup)
-    assert hold(context, "by hand")
+    assert hold(context, reason="by hand")
     result = reconcile(context)
     assert len(result.failed) == 1
     assert discard_at_risk(context, result) == 1
@@ -203,8 +211,14 @@ def test_the_command_acts_after_a_confirmation(context, alias, clock, command, r
     with pytest.raises(CommandError, match="Nothing was changed"):
         command("--discard", "--release")
     assert workspace(alias).state == WorkspaceState.RESTORED
-    text = command("--discard", "--release", "--no-input")
+    text = command("--discard", "--release", "--no-input", "--reason", "backup of 3 o'clock")
     assert "Discarded 2 records" in text
+    actions = OutboxAction.objects.using(alias).order_by("pk").values_list("kind", "records", "reason", "by")
+    by = process_user()
+    assert list(actions) == [
+        ("discard", 2, "backup of 3 o'clock", by),
+        ("release", None, "backup of 3 o'clock", by),
+    ]
     assert "active again" in text
     assert workspace(alias).state == WorkspaceState.ACTIVE
 
@@ -233,7 +247,7 @@ def test_the_command_refuses_what_cannot_be_done(context, alias, clock, command)
         command("--workspace", "default", "--since", "2026-03-01", "--release", "--no-input")
     enqueue(alias, 1)
     seal_next(context)
-    hold(context, "by hand")
+    hold(context, reason="by hand")
     with pytest.raises(CommandError, match="are leased"):
         command("--since", "2026-03-01T12:00", "--discard", "--no-input")
     assert OutboxBatch.objects.using(alias).get().state == BatchState.SENDING

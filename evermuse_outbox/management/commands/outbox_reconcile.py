@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from argparse import ArgumentParser
@@ -31,7 +30,6 @@ from ...operations import (
     discard_at_risk,
     hold,
     last_sign_of_life,
-    note_decision,
     release,
 )
 from ...upkeep import rescue_batches
@@ -40,11 +38,6 @@ from .. import CommandWithExamples, add_database, databases_of
 
 SHOWN = 20
 """Unknown batches that the text shows; ``--json`` has all of them."""
-
-HELD_BY_HAND = (
-    "An operator declared that the database was restored. "
-    "Nothing is sent until `manage.py outbox_reconcile --release` is used."
-)
 
 
 class Command(CommandWithExamples):
@@ -99,8 +92,7 @@ class Command(CommandWithExamples):
             self._act(context, result, options)
 
     def _hold(self, context: DeliveryContext, why: str) -> None:
-        if hold(context, HELD_BY_HAND):
-            note_decision(context, "held", _user(), why)
+        if hold(context, reason=why):
             self.stdout.write(f"Workspace {context.queue_key} is held. Nothing is sent until it is released.")
         else:
             self.stdout.write(f"Workspace {context.queue_key} is held already.")
@@ -144,11 +136,9 @@ class Command(CommandWithExamples):
         if options["interactive"]:
             self._confirm(result, options)
         if options["discard"]:
-            count = discard_at_risk(context, result)
-            note_decision(context, f"{count} records discarded", _user(), options["reason"])
+            count = discard_at_risk(context, result, reason=options["reason"])
             self.stdout.write(f"Discarded {count:,} records of {context.queue_key}.")
-        if options["release"] and release(context):
-            note_decision(context, "released", _user(), options["reason"])
+        if options["release"] and release(context, reason=options["reason"]):
             wake_workers(context.using, context.workspace_name)
             self.stdout.write(f"Workspace {context.queue_key} is active again.")
 
@@ -161,14 +151,6 @@ class Command(CommandWithExamples):
         question = f"{result.using}/{result.workspace}: {' and '.join(actions)}? Type 'yes' to go on: "
         if input(question) != "yes":
             raise CommandError("Nothing was changed.")
-
-
-def _user() -> str:
-    """Return the name of the operating system's user."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"  # in a container, the user may have no name
 
 
 def _select(options: dict[str, Any]) -> Iterator[DeliveryContext]:

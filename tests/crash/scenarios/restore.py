@@ -64,7 +64,7 @@ def released_restore(env):
 @scenario(repair=release, settings=STORE)
 def held_by_hand(env):
     """An operator declares that the database was restored."""
-    operations.hold(env.context, "declared by hand")
+    operations.hold(env.context, reason="declared by hand")
 
 
 def prepare_records_at_risk(env):
@@ -77,7 +77,7 @@ def prepare_records_at_risk(env):
     env.enqueue(3)
     give_back(env.context, seal_next(env.context))
     env.enqueue(4)
-    operations.hold(env.context, "declared by hand")
+    operations.hold(env.context, reason="declared by hand")
     OutboxRecord.rows.using(env.alias).update(enqueued_at=env.clock.now())
 
 
