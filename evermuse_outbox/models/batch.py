@@ -222,7 +222,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         Raises:
             UnexpectedState: The batch is neither refused nor isolating.
         """
-        self._change_locked("split", batch.pk, isolation=None, finished_at=now)
+        self._change_locked("split", batch.pk, isolation=None, finished_at=now, in_doubt=False)
 
     def abandon(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
         """Change in doubt → withdrawn: Evermuse may have it, and it is not sent again. Return False if it was leased.

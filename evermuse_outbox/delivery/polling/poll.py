@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from ...evermuse.api import KeyRefused, Page, Status, Throttled
+from ...foreign_text import describe_error
 from ...models import BatchState, OutboxBatch
 from ..context import DeliveryContext, typical_completion_time
 from ..gates import acquire_permit, resume_workspace, workspace_circuit
@@ -167,7 +168,9 @@ def _handle_unknown(context: DeliveryContext, batch: OutboxBatch) -> None:
         status = _find_in_listing(context, batch)
     except ListingUnreadable as error:
         postpone(
-            context, [PolledBatch.of(batch)], message=f"{UNKNOWN}, and the listing cannot be read: {error}"
+            context,
+            [PolledBatch.of(batch)],
+            message=f"{UNKNOWN}, and the listing cannot be read: {describe_error(error)}",
         )
         return
     if status:

@@ -103,13 +103,29 @@ def complete_with_unnamed_rejection(env):
 
 def prepare_forgotten(env):
     prepare_accepted(env)
-    OutboxBatch.objects.using(env.alias).update(remote_id="batch_unknown")
+    first = env.clock.now()
+    OutboxBatch.objects.using(env.alias).update(remote_id="batch_unknown", unknown_since=first)
     env.clock.move(DAY)
 
 
 @scenario(prepare=prepare_forgotten, may_repeat=True)
 def forgotten(env):
-    """404 for a long time counts as FAILED."""
+    """A second 404, and a listing without the batch, count as FAILED."""
+    env.poll()
+
+
+def prepare_complete_forgotten(env):
+    prepare_accepted(env)
+    env.clock.move(5)
+    env.poll()
+    OutboxBatch.objects.using(env.alias).update(next_poll_at=env.clock.now(), attachment_status="IN_PROGRESS")
+    OutboxBatch.objects.using(env.alias).update(remote_id="batch_unknown", unknown_since=env.clock.now())
+    env.clock.move(DAY)
+
+
+@scenario(prepare=prepare_complete_forgotten)
+def complete_forgotten(env):
+    """A second 404 for a complete batch with attachments under way: it is not polled any more."""
     env.poll()
 
 

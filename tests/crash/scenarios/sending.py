@@ -98,6 +98,12 @@ def key_refused(env):
     env.relay()
 
 
+@scenario(faults=[Fault.no_credits()])
+def no_credits(env):
+    """402 pauses the workspace."""
+    env.relay()
+
+
 @scenario()
 def no_key(env):
     """No key is set: the workspace is paused before anything is sealed."""
