@@ -45,6 +45,7 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
     WorkspaceState: {
         WorkspaceState.ACTIVE: "good",
         WorkspaceState.PAUSED: "bad",
+        WorkspaceState.NO_CREDITS: "bad",
         WorkspaceState.BACKING_OFF: "care",
         WorkspaceState.THROTTLED: "care",
         WorkspaceState.RESTORED: "bad",
@@ -58,6 +59,7 @@ OUTCOME_TONES = {
     "refused": "bad",
     "too_large": "bad",
     "key_refused": "bad",
+    "no_credits": "bad",
     "throttled": "care",
     "in_doubt": "care",
     "unavailable": "care",
