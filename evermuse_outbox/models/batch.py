@@ -100,9 +100,10 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
             return polled.filter(listing_cursor__isnull=True)
         return polled.filter(listing_cursor=cursor)
 
-    def lease_expired(self, now: datetime) -> BatchQuerySet:
-        """Return the batches with an expired lease: their worker has not settled them in time."""
-        return self.filter(state=BatchState.SENDING, leased_until__lt=now)
+    def lease_expired(self, now: datetime, latest: datetime) -> BatchQuerySet:
+        """Return the batches with an expired lease, or with one that ends after ``latest``, as no lease can."""
+        is_expired = Q(leased_until__lt=now) | Q(leased_until__gt=latest)
+        return self.filter(is_expired, state=BatchState.SENDING)
 
     def leased(self, batch: OutboxBatch) -> BatchQuerySet:
         """Return only ``batch``, or nothing if its lease was lost since it was read."""

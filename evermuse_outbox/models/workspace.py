@@ -46,6 +46,7 @@ TRANSITIONS = {
     "throttle": Transition(NOT_RESTORED, WorkspaceState.THROTTLED),
     "back_off": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
     "back_off_uncounted": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
+    "end_retry_after": Transition((WorkspaceState.THROTTLED,), WorkspaceState.BACKING_OFF),
     "resume": Transition(NOT_RESTORED, WorkspaceState.ACTIVE),
     "force_resume": Transition(NOT_RESTORED, WorkspaceState.ACTIVE),
     "mark_restored": Transition(NOT_RESTORED, WorkspaceState.RESTORED),
@@ -181,6 +182,22 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
             return False
         row.state, row.epoch = WorkspaceState.ACTIVE, epoch
         return True
+
+    def shorten_block(self, name: str, latest: datetime, now: datetime) -> int:
+        """End the wait of a workspace that is blocked until after ``latest``: the next process probes. Return 1 or 0.
+
+        The state stays, so the probe decides.
+        """
+        blocked = self.filter(pk=name, blocked_until__gt=latest)
+        return blocked.update(blocked_until=now) if blocked.exists() else 0
+
+    def end_retry_after(self, row: OutboxWorkspace, until: datetime) -> bool:
+        """Change throttled → backing off, and claim the probe. Return False if another process was first.
+
+        The state differs from ``throttled``, so that an accepted probe may make the workspace active.
+        """
+        unclaimed = self.filter(pk=row.pk, blocked_until=row.blocked_until)
+        return bool(unclaimed._change_state("end_retry_after", blocked_until=until))
 
     def claim_probe(self, row: OutboxWorkspace, until: datetime) -> bool:
         """Let the caller probe a blocked workspace (half-open). Return False if another process was first."""

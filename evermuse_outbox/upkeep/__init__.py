@@ -7,6 +7,7 @@ the tables would grow forever. Its public interface is :func:`maintain_all` with
 
 from .drift import NAMES as CLOCK_NAMES
 from .drift import describe_drift, is_drifting, measure_drift
+from .future_times import correct_future_times, longest_wait
 from .maintenance import forget_groups, maintain_all
 from .postgresql import (
     STORAGE,
@@ -27,10 +28,12 @@ __all__ = [
     "TableOptions",
     "alter_table",
     "analyze_unknown_tables",
+    "correct_future_times",
     "describe_drift",
     "forget_groups",
     "is_autovacuum_off",
     "is_drifting",
+    "longest_wait",
     "maintain_all",
     "measure_drift",
     "purge_old_rows",

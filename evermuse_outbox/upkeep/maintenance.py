@@ -10,6 +10,7 @@ from ..delivery.context import Clock, isolate_database_errors, retry_on_database
 from ..delivery.gates import CLEARED_FOR
 from ..models import GroupState, OutboxGroup, OutboxRecord
 from .drift import warn_about_drift
+from .future_times import correct_future_times_sometimes
 from .postgresql import analyze_unknown_tables
 from .purge import PurgeProgress, purge_one_run
 from .rescue import rescue_batches
@@ -19,7 +20,7 @@ _progress: defaultdict[str, PurgeProgress] = defaultdict(PurgeProgress)
 
 
 def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
-    """Rescue, purge, forget groups and update statistics on every database of the setting DATABASES.
+    """Rescue, correct times, purge, forget groups and update statistics on every database of the setting DATABASES.
 
     ``clock_of`` returns the clock of a database alias.
     """
@@ -28,6 +29,7 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
         clock, days, progress = clock_of(using), settings.retention_days, _progress[using]
         with isolate_database_errors(using):
             retry_on_database_error(using, clock, rescue_batches, using, clock)
+            retry_on_database_error(using, clock, correct_future_times_sometimes, using, clock)
             retry_on_database_error(using, clock, purge_one_run, using, clock, days, progress)
             retry_on_database_error(using, clock, forget_groups, using, clock)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)

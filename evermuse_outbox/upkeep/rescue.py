@@ -18,15 +18,18 @@ logger = get_logger(__name__)
 
 MESSAGE = "the lease expired before its worker reported a result"
 
+MARGIN = timedelta(seconds=60)
+"""How much longer than ``LEASE`` a lease may be. A longer one is from before the clock was set back."""
+
 
 def rescue_batches(using: str, clock: Clock, limit: int = 100) -> int:
     """Mark up to ``limit`` batches with an expired lease as in doubt; return how many."""
     rows = OutboxBatch.objects.using(using)
     now, lease = clock.now(), timedelta(seconds=get_settings().lease)
     count = 0
-    for batch in rows.lease_expired(now).order_by("leased_until")[:limit]:
+    for batch in rows.lease_expired(now, now + lease + MARGIN).order_by("leased_until")[:limit]:
         with transaction.atomic(using=using):
-            leased_at = (batch.leased_until or now) - lease
+            leased_at = min((batch.leased_until or now) - lease, now)
             if rows.mark_in_doubt(batch, due_at=now, message=MESSAGE):
                 _save_lost_attempt(using, batch, leased_at)
                 count += 1

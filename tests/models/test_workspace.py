@@ -30,8 +30,31 @@ def add(alias, state="active", **columns):
 
 
 def test_every_transition_has_a_method_that_is_tested_here():
-    assert set(BLOCKS) | {"resume", "force_resume", "mark_restored", "end_restored"} == set(TRANSITIONS)
+    assert set(BLOCKS) | {
+        "resume",
+        "end_retry_after",
+        "force_resume",
+        "mark_restored",
+        "end_restored",
+    } == set(TRANSITIONS)
     assert all(hasattr(OutboxWorkspace.objects, name) for name in TRANSITIONS)
+
+
+def test_when_a_retry_after_is_over_one_process_probes_and_may_resume(alias):
+    add(alias, "throttled", blocked_until=NOW)
+    row, other = workspaces(alias).get(), workspaces(alias).get()
+    assert workspaces(alias).end_retry_after(row, LATER)
+    assert not workspaces(alias).end_retry_after(other, LATER)
+    assert workspaces(alias).get().state == "backing_off"
+    assert workspaces(alias).resume("default", NOW)
+
+
+def test_a_block_further_away_than_any_wait_ends(alias):
+    add(alias, "backing_off", blocked_until=LATER, failures=3)
+    assert workspaces(alias).shorten_block("default", LATER, NOW) == 0
+    assert workspaces(alias).shorten_block("default", SOON, NOW) == 1
+    row = workspaces(alias).get()
+    assert (row.state, row.blocked_until, row.failures) == ("backing_off", NOW, 3)
 
 
 def test_a_person_may_end_a_retry_after_but_not_what_a_restore_has_blocked(alias):

@@ -136,16 +136,16 @@ def _check(context: DeliveryContext) -> Circuit:
         reason = f"no API_KEY is set for the workspace {context.workspace_name!r}"
         _block(context, WorkspaceState.PAUSED, PROBE_INTERVAL, reason)
         return Circuit(CircuitState.OPEN)
-    if row.state == WorkspaceState.THROTTLED:
-        _rows(context).resume(context.workspace_name, context.clock.now(), sent=False)
-    if row.state in (WorkspaceState.ACTIVE, WorkspaceState.THROTTLED):
+    if row.state == WorkspaceState.ACTIVE:
         return Circuit(CircuitState.CLOSED, row.failures, row.epoch)
     return _claim_probe(context, row)
 
 
 def _claim_probe(context: DeliveryContext, row: OutboxWorkspace) -> Circuit:
     until = context.clock.after(context.settings.lease)
-    if _rows(context).claim_probe(row, until):
+    rows = _rows(context)
+    claim = rows.end_retry_after if row.state == WorkspaceState.THROTTLED else rows.claim_probe
+    if claim(row, until):
         return Circuit(CircuitState.HALF_OPEN, row.failures, row.epoch, until)
     return Circuit(CircuitState.OPEN)
 
