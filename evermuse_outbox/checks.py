@@ -48,14 +48,18 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Check that PostgreSQL vacuums and analyzes the tables of the outbox often enough: W007.
+    """Check that PostgreSQL vacuums and analyzes the tables often enough: W007. Check for missing workspaces: W008.
 
     Django runs this check with ``check --database ALIAS`` and before ``migrate``, because it queries the database.
     """
     if any(find_problems()):
         return []
     aliases = [alias for alias in get_settings().databases if alias in (databases or ())]
-    return [message for alias in aliases for message in _check_autovacuum(alias)]
+    return [
+        message
+        for alias in aliases
+        for message in (*_check_autovacuum(alias), *_check_missing_workspaces(alias))
+    ]
 
 
 def _check_lease(settings: Settings) -> Iterator[CheckMessage]:
@@ -182,6 +186,25 @@ def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
                 "Autovacuum would run too rarely for so many inserted and deleted rows.",
                 alter_table(table.table, table.missing),
             )
+
+
+def _check_missing_workspaces(using: str) -> Iterator[CheckMessage]:
+    from django.db import DatabaseError
+
+    # Imported here, because insight loads the HTTP client and every start of the host imports this module.
+    from .insight import missing_workspaces
+
+    try:
+        missing = missing_workspaces(using)
+    except DatabaseError:
+        return  # before the first migration, there are no tables
+    for name, rows in missing.items():
+        yield Warning(
+            f"The database {using!r} has {rows['pending']:,} pending records and {rows['open_batches']:,} open batches "
+            f"of the workspace {name!r}, which is not in the settings. Nothing sends them.",
+            hint=f"Put it back into WORKSPACES, or discard them: manage.py outbox_discard --workspace {name}",
+            id="evermuse_outbox.W008",
+        )
 
 
 def _storage_warning(message: str, statement: str) -> CheckMessage:

@@ -57,7 +57,17 @@ def test_resume_does_not_end_a_hold_after_a_restore(alias):
 
 def test_status_as_json_has_exactly_this_shape(alias):
     read = json.loads(run("outbox_status", "--json", "--database", alias))
-    names = ["records", "batches", "oldest_unsent_seconds", "workspaces", "paused_groups", "clocks", "tables"]
+    names = [
+        "records",
+        "batches",
+        "oldest_unsent_seconds",
+        "workspaces",
+        "missing_workspaces",
+        "waiting_batches",
+        "paused_groups",
+        "clocks",
+        "tables",
+    ]
     assert list(read) == names
     assert read["records"] == {state.value: 0 for state in RecordState}
     assert read["batches"] == {state.value: 0 for state in BatchState}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
 
 from django.utils import timezone
@@ -56,7 +57,8 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.ACCEPTED:
             state, next_poll = batch.remote_status or "no state yet", format_time(batch.next_poll_at)
             text = f"Evermuse accepted it as {batch.remote_id} and reports {state}; the next poll is at {next_poll}."
-            return f"{text} {_sentence(batch.message)}" if batch.message else text
+            text = f"{text} {_sentence(batch.message)}" if batch.message else text
+            return f"{text} {_exits(batch, '--retry-now', '--give-up')}"
         case BatchState.COMPLETE:
             return _explain_complete(batch)
         case BatchState.REFUSED:
@@ -80,9 +82,12 @@ def explain_workspace(row: OutboxWorkspace) -> str:
     state = row.get_state_display().capitalize()
     if row.state == WorkspaceState.RESTORED:
         return f"{state}. {_sentence(row.reason)}"
+    force = " --force" if row.state == WorkspaceState.THROTTLED else ""
+    command = f"To try it now: manage.py outbox_resume --workspace {row.pk}{force}"
     if row.blocked_until is None:
-        return f"{state} because: {_sentence(row.reason)} The next worker tries again."
-    return f"{state} until {format_time(row.blocked_until)} because: {_sentence(row.reason)} Then it is tried again."
+        return f"{state} because: {_sentence(row.reason)} The next worker tries again. {command}"
+    until = format_time(row.blocked_until)
+    return f"{state} until {until} because: {_sentence(row.reason)} Then it is tried again. {command}"
 
 
 def explain_group(row: OutboxGroup) -> str:
@@ -100,7 +105,8 @@ def explain_group(row: OutboxGroup) -> str:
         )
     return (
         f"Paused because Evermuse has refused every record with the same error since {since}. "
-        f"{_sentence(row.reason)} {row.advice} The next record is tried at {format_time(row.blocked_until)}."
+        f"{_sentence(row.reason)} {row.advice} The next record is tried at {format_time(row.blocked_until)}. "
+        f"To end the pause now: manage.py outbox_resume --group {_quoted(row)} --workspace {row.workspace}"
     )
 
 
@@ -109,7 +115,8 @@ def _explain_pending(record: OutboxRecord) -> str:
     if record.workspace not in settings.workspaces:
         return (
             f"Waiting: the settings have no workspace {record.workspace!r}, so no worker sends this record. "
-            "It is sent when WORKSPACES has that workspace again."
+            "It is sent when WORKSPACES has that workspace again. "
+            f"To discard what waits: manage.py outbox_discard --workspace {record.workspace}"
         )
     if workspace := _explain_blocked_workspace(record):
         return f"Waiting, because its workspace does not send. {workspace}"
@@ -122,7 +129,7 @@ def _explain_pending(record: OutboxRecord) -> str:
     if blocker := _batch_with_older_version(record):
         return (
             f"Waiting for batch #{blocker.pk}, which contains an older version of the same record. "
-            "It is sent when that batch has ended."
+            f"It is sent when that batch has ended. To see why that batch waits: manage.py outbox_batch {blocker.pk}"
         )
     lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
     if lingers_until > database_now(record._state.db):
@@ -186,7 +193,7 @@ def _explain_isolating(batch: OutboxBatch) -> str:
     return (
         "Evermuse refused it without naming the bad records, so its records are tried in smaller batches. "
         f"Found bad so far: {test.bad}; accepted: {test.good}.{tried} "
-        f"{_sentence(batch.message)}"
+        f"{_sentence(batch.message)} {_exits(batch, '--retry-now', '--give-up')}"
     )
 
 
@@ -197,7 +204,20 @@ def _explain_unsent(batch: OutboxBatch) -> str:
         else ""
     )
     last = f" Last attempt: {_sentence(batch.message)}" if batch.message else ""
-    return f"{doubt}{_explain_next_attempt(batch)}{last}"
+    options = ("--retry-now", *(("--isolate",) if batch.record_count > 1 else ()), "--give-up")
+    has_waited = batch.in_doubt or batch.failures
+    exits = f" {_exits(batch, *options)}" if has_waited else ""
+    return f"{doubt}{_explain_next_attempt(batch)}{last}{exits}"
+
+
+def _exits(batch: OutboxBatch, *options: str) -> str:
+    """Return the command that ends the wait of a batch by hand."""
+    return f"To end the wait by hand: manage.py outbox_batch {batch.pk} {' | '.join(options)}"
+
+
+def _quoted(row: OutboxGroup) -> str:
+    """Return the type and the product of a group as arguments of a shell."""
+    return f"{shlex.quote(row.type)} {shlex.quote(row.product_id)}"
 
 
 def _explain_next_attempt(batch: OutboxBatch) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Q
 
 from ..conf import get_settings
 from ..database_clock import database_now
@@ -19,6 +20,13 @@ from ..models import (
     WorkspaceState,
 )
 from ..upkeep import measure_drift, read_table_statistics
+from .explain import explain_batch
+
+MAX_COUNTED = 100_000
+"""Maximum number of records of a missing workspace that are counted."""
+
+MAX_LISTED = 10
+"""Maximum number of waiting batches that are listed."""
 
 
 def collect_status(using: str) -> dict[str, Any]:
@@ -32,6 +40,8 @@ def collect_status(using: str) -> dict[str, Any]:
         "batches": count_batches(using),
         "oldest_unsent_seconds": oldest_unsent_seconds(using),
         "workspaces": workspace_states(using),
+        "missing_workspaces": missing_workspaces(using),
+        "waiting_batches": waiting_batches(using),
         "paused_groups": paused_groups(using),
         "clocks": measure_drift(using),
         "tables": read_table_statistics(using),
@@ -77,6 +87,51 @@ def workspace_states(using: str) -> dict[str, dict[str, Any]]:
     """Return the state of each workspace in the settings; if it is not active, also until when and why."""
     rows = OutboxWorkspace.objects.using(using).in_bulk(list(get_settings().workspaces))
     return {name: _workspace(rows.get(name)) for name in get_settings().workspaces}
+
+
+def missing_workspaces(using: str) -> dict[str, dict[str, int]]:
+    """Return the workspaces that have unsent rows but are not in the settings: pending records and open batches.
+
+    Numbers of records above 100,000 are not counted further.
+    """
+    known = set(get_settings().workspaces)
+    names = {*OutboxWorkspace.objects.using(using).values_list("pk", flat=True), *_names_of_pending(using)}
+    missing = {}
+    for name in sorted(names - known):
+        pending = OutboxRecord.rows.using(using).pending().filter(workspace=name)[:MAX_COUNTED].count()
+        batches = OutboxBatch.objects.using(using).open().filter(workspace=name).count()
+        if pending or batches:
+            missing[name] = {"pending": pending, "open_batches": batches}
+    return missing
+
+
+def _names_of_pending(using: str) -> list[str]:
+    """Return the workspaces that have pending records, each by one look-up in the index."""
+    names: list[str] = []
+    rows = OutboxRecord.rows.using(using).pending().order_by("workspace")
+    while (
+        name := rows.filter(workspace__gt=names[-1] if names else "")
+        .values_list("workspace", flat=True)
+        .first()
+    ):
+        names.append(name)
+    return names
+
+
+def waiting_batches(using: str) -> list[dict[str, Any]]:
+    """Return up to ``MAX_LISTED`` batches that failed before or wait for long, the longest waiting first.
+
+    Each has its number, its state, why it waits and what ends it. Accepted batches are listed after a day.
+    """
+    now = database_now(using)
+    open_batches = OutboxBatch.objects.using(using).open()
+    is_unsent = Q(state__in=(BatchState.SEALED, BatchState.IN_DOUBT), failures__gt=0)
+    is_old = Q(state__in=(BatchState.ACCEPTED, BatchState.ISOLATING), sealed_at__lt=now - timedelta(days=1))
+    rows = open_batches.filter(is_unsent | Q(state=BatchState.IN_DOUBT) | is_old).order_by("sealed_at", "pk")
+    return [
+        {"id": row.pk, "state": row.state, "records": row.record_count, "explanation": explain_batch(row)}
+        for row in rows[:MAX_LISTED]
+    ]
 
 
 def paused_groups(using: str) -> list[dict[str, Any]]:

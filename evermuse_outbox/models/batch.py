@@ -102,8 +102,7 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 
     def lease_expired(self, now: datetime, latest: datetime) -> BatchQuerySet:
         """Return the batches with an expired lease, or with one that ends after ``latest``, as no lease can."""
-        is_expired = Q(leased_until__lt=now) | Q(leased_until__gt=latest)
-        return self.filter(is_expired, state=BatchState.SENDING)
+        return self.filter(Q(leased_until__lt=now) | Q(leased_until__gt=latest), state=BatchState.SENDING)
 
     def leased(self, batch: OutboxBatch) -> BatchQuerySet:
         """Return only ``batch``, or nothing if its lease was lost since it was read."""

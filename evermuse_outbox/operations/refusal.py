@@ -4,4 +4,11 @@ from __future__ import annotations
 
 
 class NotPossible(Exception):
-    """The row is not in a state in which the operation is possible. The message says why and what to do instead."""
+    """The row is not in a state in which the operation is possible.
+
+    ``message`` says why, and what to do instead.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

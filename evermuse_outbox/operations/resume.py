@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from ..conf import get_settings
 from ..delivery.context import Clock, open_throttle
+from ..foreign_text import summarise_error
 from ..models import (
     ActionKind,
     Decision,
@@ -105,7 +106,9 @@ def _unblock_throttle(name: str) -> None:
     try:
         open_throttle(settings.workspace(name), settings).unblock()
     except ThrottleUnavailable as error:
-        raise NotPossible(f"{error} Nothing was changed; try again when it answers.") from error
+        raise NotPossible(
+            f"{summarise_error(error)}. Nothing was changed; try again when it answers."
+        ) from error
 
 
 def _why_still_throttled(name: str, until: datetime | None) -> str:

@@ -8,7 +8,7 @@ the tables would grow forever. Its public interface is :func:`maintain_all` with
 from .drift import NAMES as CLOCK_NAMES
 from .drift import describe_drift, is_drifting, measure_drift
 from .future_times import correct_future_times, longest_wait
-from .maintenance import forget_groups, maintain_all
+from .maintenance import ACTIONS_KEPT, forget_actions, forget_groups, maintain_all
 from .postgresql import (
     STORAGE,
     TableOptions,
@@ -22,6 +22,7 @@ from .purge import PurgeProgress, purge_old_rows, purge_one_run
 from .rescue import rescue_batches
 
 __all__ = [
+    "ACTIONS_KEPT",
     "CLOCK_NAMES",
     "STORAGE",
     "PurgeProgress",
@@ -30,6 +31,7 @@ __all__ = [
     "analyze_unknown_tables",
     "correct_future_times",
     "describe_drift",
+    "forget_actions",
     "forget_groups",
     "is_autovacuum_off",
     "is_drifting",

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import timedelta
 
 from ..conf import get_settings
 from ..delivery.context import Clock, isolate_database_errors, retry_on_database_error
 from ..delivery.gates import CLEARED_FOR
-from ..models import GroupState, OutboxGroup, OutboxRecord
+from ..models import GroupState, OutboxAction, OutboxGroup, OutboxRecord
 from .drift import warn_about_drift
 from .future_times import correct_future_times_sometimes
 from .postgresql import analyze_unknown_tables
 from .purge import PurgeProgress, purge_one_run
 from .rescue import rescue_batches
+
+ACTIONS_KEPT = timedelta(days=365)
+"""For how long manual actions are kept, if ``RETENTION_DAYS`` is shorter."""
+
+ACTIONS_PER_RUN = 100
+"""Manual actions that one run deletes."""
 
 _progress: defaultdict[str, PurgeProgress] = defaultdict(PurgeProgress)
 """How far this process has purged, by database alias."""
@@ -32,6 +39,7 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
             retry_on_database_error(using, clock, correct_future_times_sometimes, using, clock)
             retry_on_database_error(using, clock, purge_one_run, using, clock, days, progress)
             retry_on_database_error(using, clock, forget_groups, using, clock)
+            retry_on_database_error(using, clock, forget_actions, using, clock, days)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)
             warn_about_drift(using)
 
@@ -47,6 +55,15 @@ def forget_groups(using: str, clock: Clock) -> int:
     paused = rows.filter(state=GroupState.PAUSED)
     empty = [row.pk for row in paused if not _has_pending_records(using, row)]
     return outdated.resume() + paused.filter(pk__in=empty).resume()
+
+
+def forget_actions(using: str, clock: Clock, retention_days: float) -> int:
+    """Delete manual actions older than ``ACTIONS_KEPT`` and the retention, a few in each run; return how many."""
+    kept = max(ACTIONS_KEPT, timedelta(days=retention_days))
+    rows = OutboxAction.objects.using(using)
+    old = rows.filter(at__lt=clock.now() - kept).order_by("at").values_list("pk", flat=True)[:ACTIONS_PER_RUN]
+    pks = list(old)
+    return rows.filter(pk__in=pks).delete()[0] if pks else 0
 
 
 def _has_pending_records(using: str, row: OutboxGroup) -> bool:

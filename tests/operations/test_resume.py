@@ -88,6 +88,17 @@ def test_a_workspace_that_is_held_after_a_restore_is_not_resumed(alias):
     assert workspace(alias).state == "restored"
 
 
+@pytest.mark.parametrize("method", ["pause", "pause_without_credits", "back_off_uncounted"])
+def test_each_block_ends_by_hand(context, alias, sandbox, clock, method):
+    row = outbox.enqueue(record(1), using=alias)
+    block = getattr(OutboxWorkspace.objects.using(alias), method)
+    block("default", clock.at + timedelta(minutes=50), "for a reason")
+    assert relay(context, 60) == 0
+    assert resume_workspace(alias, "default", reason="corrected", clock=context.clock)
+    assert relay(context, 60) == 1
+    assert state_of(row) == "in_flight"
+
+
 def test_a_resumed_group_is_recorded(alias):
     row = group(alias)
     assert resume_group(alias, row, by="ada", reason="the project exists now")

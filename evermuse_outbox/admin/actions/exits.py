@@ -91,7 +91,7 @@ class ExitAdmin(ReadOnlyAdmin):
         try:
             result = self.use_exit(using, row, chosen.name, by=by, reason=reason)
         except NotPossible as error:
-            self.message_user(request, str(error), messages.WARNING)
+            self.message_user(request, error.message, messages.WARNING)
             return False
         if row.pk is not None:
             self.log_change(request, row, f"{chosen.label}. {result}")

@@ -65,7 +65,7 @@ class ResumeAdmin(ExitAdmin):
             try:
                 result = self._resume(using, row, by=by, reason="")
             except NotPossible as error:
-                self.message_user(request, str(error), messages.WARNING)
+                self.message_user(request, error.message, messages.WARNING)
                 continue
             self.log_change(request, row, _now("Resumed."))
             self.message_user(request, f"{name}: {result}", messages.SUCCESS)

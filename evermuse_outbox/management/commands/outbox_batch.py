@@ -65,7 +65,7 @@ class Command(CommandWithExamples):
                 self.stdout.write(f"Batch #{pk}: {self._act(using, pk, options)}")
             except NotPossible as error:
                 failed += 1
-                self.stderr.write(str(error))
+                self.stdout.write(error.message, self.style.ERROR)
         if failed:
             raise CommandError(f"{failed} of {len(options['batch'])} batches were not changed.")
 

@@ -74,7 +74,7 @@ class Command(CommandWithExamples):
         try:
             resumed = resume_workspace(using, name, reason=options["reason"], force=options["force"])
         except NotPossible as error:
-            yield str(error)
+            yield error.message
             return
         if resumed:
             yield f"Workspace {name} is active again. It was {resumed.was}: {resumed.because}"

@@ -74,7 +74,11 @@ class Command(CommandWithExamples):
         age = figures["oldest_unsent_seconds"]
         self.stdout.write(f"Oldest unsent record: {'none' if age is None else f'{age:,.1f} s'}")
         self._print_workspaces(figures["workspaces"])
+        self._print_missing(figures["missing_workspaces"])
         self._print_paused_groups(figures["paused_groups"])
+        for batch in figures["waiting_batches"]:
+            text = f"Batch #{batch['id']} ({batch['records']:,} records) {BatchState(batch['state']).label}"
+            self.stdout.write(f"{text}: {batch['explanation']}", self.style.WARNING)
         self._print_clocks(using, figures["clocks"])
         for table, sizes in figures["tables"].items():
             if sizes["rows"] + sizes["dead_rows"] >= MIN_ROWS:
@@ -89,6 +93,15 @@ class Command(CommandWithExamples):
             if is_drifting(seconds):
                 drift = describe_drift(using, seconds or 0.0)
                 self.stdout.write(f"The clock of this {CLOCK_NAMES[name]} is {drift}.", self.style.WARNING)
+
+    def _print_missing(self, missing: dict[str, dict[str, int]]) -> None:
+        for name, rows in missing.items():
+            self.stdout.write(
+                f"Workspace {name} is not in the settings: {rows['pending']:,} pending records and "
+                f"{rows['open_batches']:,} open batches wait. Put it back into WORKSPACES, or discard them: "
+                f"manage.py outbox_discard --workspace {name}",
+                self.style.WARNING,
+            )
 
     def _print_paused_groups(self, groups: list[dict[str, Any]]) -> None:
         for row in groups:

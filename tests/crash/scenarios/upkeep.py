@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.models import OutboxBatch, OutboxWorkspace
+from evermuse_outbox.sandbox import Fault
+from evermuse_outbox.upkeep import correct_future_times
 
 from ..environment import Environment
 from ..scenario import scenario
@@ -21,6 +26,27 @@ def prepare_expired_lease(env):
 def rescued(env):
     """The worker of a batch died: the batch becomes in doubt when its lease has expired."""
     env.maintain()
+
+
+def prepare_far_times(env):
+    """Leave a batch in doubt and its workspace with times that a wrong clock has written."""
+    env.enqueue(1, 2, 3)
+    env.sandbox.fail_next(Fault.drop_before())
+    env.send()
+    far = env.clock.now() + timedelta(days=30)
+    OutboxBatch.objects.using(env.alias).update(due_at=far)
+    OutboxWorkspace.objects.using(env.alias).update(blocked_until=far)
+
+
+def correct_times(env: Environment) -> None:
+    """Correct the times, as each worker does from time to time."""
+    correct_future_times(env.alias, env.context.clock)
+
+
+@scenario(prepare=prepare_far_times, repair=correct_times)
+def corrected_times(env):
+    """Times in the far future are set to now."""
+    correct_times(env)
 
 
 def prepare_finished_long_ago(env):
