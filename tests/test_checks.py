@@ -6,7 +6,9 @@ import pytest
 from django.conf import settings as project
 from django.core import checks as django_checks
 
-from evermuse_outbox.checks import check_settings
+from evermuse_outbox.checks import check_settings, check_storage
+from evermuse_outbox.models import OutboxRecord
+from tests.rows import record_in
 
 KEY = "em_sk_check"
 VALID = {"API_KEY": KEY}
@@ -125,3 +127,12 @@ def test_w006_messages_that_are_delivered_again_during_a_lease(check, settings):
     settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 100}
     assert ids(check(LEASE=100)) == ["W006"]
     assert ids(check(LEASE=99)) == []
+
+
+def test_a_workspace_that_is_missing_in_the_settings(alias):
+    row = record_in(alias, "pending")
+    assert [message.id for message in check_storage([alias]) if message.id.endswith("W008")] == []
+    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(workspace="gone")
+    (warning,) = (message for message in check_storage([alias]) if message.id.endswith("W008"))
+    assert "1 pending records" in warning.msg
+    assert "manage.py outbox_discard --workspace gone" in warning.hint

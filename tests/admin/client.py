@@ -12,6 +12,7 @@ URLS = {
     "batch": "outboxbatch",
     "workspace": "outboxworkspace",
     "group": "outboxgroup",
+    "action": "outboxaction",
 }
 
 

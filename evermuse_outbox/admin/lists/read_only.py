@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from ...conf import get_settings
@@ -67,7 +69,19 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> Any:
         """Render the page of a row with the variables of :meth:`get_page_context`."""
         extra = self.get_page_context(request, obj) if obj is not None else {}
+        extra["actions_url"] = self._actions_url(request, obj)
         return super().render_change_form(request, {**context, **extra}, add, change, form_url, obj)
+
+    def _actions_url(self, request: HttpRequest, obj: Any) -> str:
+        """Return the address of the manual actions on a row; empty if the user may not see them."""
+        can_view = request.user.has_perm(f"{self.opts.app_label}.view_outboxaction")
+        if obj is None or not can_view or self.opts.model_name == "outboxaction":
+            return ""
+        page = reverse(
+            f"admin:{self.opts.app_label}_outboxaction_changelist", current_app=self.admin_site.name
+        )
+        target = f"#{obj.pk}" if self.opts.model_name == "outboxrecord" else str(obj)
+        return f"{page}?{urlencode({'q': target})}"
 
     def get_page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return the template variables of a row's page, besides its fields."""
