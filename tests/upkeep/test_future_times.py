@@ -8,9 +8,16 @@ import pytest
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import poll, relay
-from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxWorkspace
+from evermuse_outbox.models import (
+    ActionKind,
+    Decision,
+    OutboxAction,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxWorkspace,
+)
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep import correct_future_times, longest_wait, rescue_batches
+from evermuse_outbox.upkeep import correct_future_times, forget_actions, longest_wait, rescue_batches
 from tests.delivery.helpers import batches, state_of, workspace
 from tests.records import record
 from tests.rows import batch_in, group
@@ -66,3 +73,14 @@ def test_a_lease_that_is_longer_than_any_lease_is_rescued(context, alias, clock)
     (batch,) = batches(alias)
     assert (batch.state, batch.due_at) == ("in_doubt", clock.at)
     assert batch.attempts.get().started_at == clock.at
+
+
+@pytest.mark.parametrize(("days", "kept"), [(364, 1), (366, 0)])
+def test_manual_actions_are_kept_for_a_year(context, alias, clock, days, kept):
+    rows = OutboxAction.objects.using(alias)
+    rows.log(ActionKind.RESUME, Decision("ada"), target="workspace default")
+    rows.update(at=clock.at - timedelta(days=days))
+    forget_actions(alias, context.clock, retention_days=14)
+    assert rows.count() == kept
+    rows.update(at=clock.at - timedelta(days=399))
+    assert forget_actions(alias, context.clock, retention_days=400) == 0

@@ -214,6 +214,22 @@ def test_a_failed_listing_is_read_again_later(context, alias, sandbox, clock, fa
     assert len(posts(sandbox)) == 1
 
 
+def test_if_the_listing_fails_for_hours_the_batch_is_sent_again_with_its_key(context, alias, sandbox, clock):
+    leave_in_doubt(context, alias, sandbox, Fault.drop_after())
+    pass_a_day(sandbox, clock)
+    sandbox.fail_next(Fault.server_error(on="GET"), count=None)
+    for _ in range(5):
+        relay(context, 1)
+        clock.move(3600)
+    assert len(posts(sandbox)) == 1
+    for _ in range(3):
+        clock.move(3600)
+        relay(context, 1)
+    assert len(posts(sandbox)) == 2
+    assert len({arrival.idempotency_key for arrival in posts(sandbox)}) == 1
+    assert first_batch(alias).state == BatchState.ACCEPTED
+
+
 def test_with_a_write_only_key_the_batch_is_sent_again(context, alias, sandbox, clock):
     leave_in_doubt(context, alias, sandbox, Fault.drop_after())
     sandbox.set_key("em_sk_sandbox", {"api:write"})
