@@ -6,6 +6,7 @@ A record that makes the API, or a firewall before it, fail is named. Its neighbo
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 
 import pytest
@@ -190,3 +191,41 @@ def test_an_api_that_fails_at_random_rejects_nothing(sqlite_context, clock, perc
         play(context, clock, 15, lambda: not open_records("default").exists())
         assert not OutboxRecord.rows.using("default").rejected().exists()
         assert len(sandbox.records()) == 300
+
+
+@pytest.mark.django_db(databases=["default"])
+@pytest.mark.parametrize("failure", ["403 page", "403", "402", "500", "closed"])
+def test_a_batch_without_any_other_traffic_is_searched_although_newer_versions_wait(
+    sqlite_context, clock, failure
+):
+    enqueue_with_poison("default", 20, {7})
+    with serve(sqlite_context, clock) as (context, sandbox):
+        sandbox.fail_next(FAILURES[failure], count=None)
+        relay(context, 1)
+        enqueue_with_poison("default", 20, {7})
+        is_delivered = OutboxRecord.objects.using("default").filter(state="delivered")
+        play(context, clock, 10, lambda: is_delivered.count() == 38)
+        assert len(posts(sandbox)) < 80
+        assert sandbox.violations == []
+        assert not OutboxGroup.objects.using("default").filter(state="paused").exists()
+
+
+@pytest.mark.django_db(databases=["default"])
+@pytest.mark.parametrize("bad", [1, 3, 10])
+@pytest.mark.parametrize("failure", ["403 page", "500", "closed"])
+def test_a_search_needs_few_more_requests_than_the_bound(sqlite_context, clock, failure, bad):
+    poisoned = set(random.Random(bad).sample(range(1_000), bad))
+    enqueue_with_poison("default", 1_000, poisoned)
+    for group in range(5):
+        enqueue("default", *range(2_000, 2_003), _product_id=f"product-{group}")
+    with serve(sqlite_context, clock) as (context, sandbox):
+        sandbox.fail_next(FAILURES[failure], count=None)
+        play(context, clock, 10, lambda: open_records("default").count() <= bad)
+        play(context, clock, 20, lambda: not open_records("default").exists())
+        print(
+            f"{failure}: {bad} bad, {len(posts(sandbox)) - 5} requests, neighbours after {minutes:.1f} minutes"
+        )
+        bound = 1.1 * math.log2(math.comb(1_000, bad)) + bad + 10
+        repetitions = 6 + 7 * bad
+        assert len(posts(sandbox)) - 5 <= bound + repetitions
+    assert OutboxRecord.rows.using("default").rejected().count() == bad

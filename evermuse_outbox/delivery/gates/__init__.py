@@ -19,7 +19,7 @@ from .group_breaker import (
     paused_groups,
 )
 from .permits import acquire_permit, call_with_permit, is_crowded
-from .verdict import Failing, Judgement, Verdict
+from .verdict import Failing, FailureKind, Judgement, Verdict, failure_kind
 from .workspace_breaker import (
     Circuit,
     CircuitState,
@@ -36,6 +36,7 @@ __all__ = [
     "Circuit",
     "CircuitState",
     "Failing",
+    "FailureKind",
     "Judgement",
     "Suspicion",
     "Verdict",
@@ -46,6 +47,7 @@ __all__ = [
     "claim_group_probe",
     "clear_suspicion",
     "count_refusal",
+    "failure_kind",
     "groups_without_probe",
     "hold_restored",
     "is_crowded",

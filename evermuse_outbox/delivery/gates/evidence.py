@@ -8,12 +8,17 @@ from typing import Any
 from django.db.models import Max, Min, QuerySet
 
 from ...evermuse.api import KeyRefused, NoCredits, Outcome
-from ...models import BatchState, GroupState, OutboxAttempt, OutboxBatch, OutboxGroup, OutboxRecord
+from ...models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord
 from ..context import DeliveryContext
+from .group_breaker import paused_groups
 from .verdict import Evidence, Failing, Failure, Judgement, RecentPost, failure_kind, judge
 
 RECENT_POSTS = 200
 """Number of the latest POSTs of a workspace that are read: twenty seconds at the full rate limit."""
+
+MAX_ATTEMPTS = 100_000
+"""Number of the latest attempts of all workspaces that are searched for these POSTs. So a workspace that rarely sends
+does not cost a search of the complete log."""
 
 
 def judge_failure(context: DeliveryContext, batch: OutboxBatch, outcome: Outcome) -> Judgement | None:
@@ -52,12 +57,11 @@ def _read_evidence(context: DeliveryContext, batch: OutboxBatch, failure: Failur
     failures = _posts(context, batch.pk).aggregate(first=Min("pk"), last=Max("pk"))
     has_origin = failure.is_part or batch.record_count == 1
     started = _posts(context, failure.family).aggregate(first=Min("pk")) if has_origin else failures
-    group = OutboxGroup.objects.using(context.using).for_group(batch.workspace, batch.type, batch.product_id)
     return Evidence(
         recent=tuple(_recent_posts(context)),
         first_failure=started["first"],
         last_failure=failures["last"],
-        is_group_paused=group.filter(state=GroupState.PAUSED, contract=batch.contract).exists(),
+        paused_groups=frozenset(paused_groups(context)),
         has_untried=_has_untried(context),
     )
 
@@ -83,8 +87,13 @@ def _has_untried(context: DeliveryContext) -> bool:
 
 
 def _recent_posts(context: DeliveryContext) -> Iterator[RecentPost]:
-    rows = OutboxAttempt.objects.using(context.using).filter(
-        workspace=context.workspace_name, call=OutboxAttempt.Call.INGEST, batch__isnull=False
+    log = OutboxAttempt.objects.using(context.using)
+    latest = log.aggregate(pk=Max("pk"))["pk"] or 0
+    rows = log.filter(
+        pk__gt=latest - MAX_ATTEMPTS,
+        workspace=context.workspace_name,
+        call=OutboxAttempt.Call.INGEST,
+        batch__isnull=False,
     )
     columns: Any = ("pk", "batch", "batch__parent", "batch__type", "batch__product_id", "outcome")
     for attempt, batch, parent, kind, product, outcome in rows.order_by("-pk").values_list(*columns)[

@@ -31,10 +31,10 @@ REJECT_CHANCE = 0.0001
 CONFIRMED_BY_BATCHES = 3
 """Different batches that are refused in a row before the key counts as refused if there is only one group."""
 
-
 LAST_RESORT_FAILURES = 6
 """Failures of a batch in a row before a single record of it is tried if there is nothing else to send. If other batches
-fail, too, there is probably an outage, and twice as many are needed."""
+fail, too, there is probably an outage, and twice as many are needed. If records are pending besides, they probably
+wait for these batches, and four times as many are needed."""
 
 MAX_FAILING_PARTS = 15
 """Batches that may fail one after the other while a batch is isolated. Halving 1,000 records takes ten. If more fail,
@@ -50,7 +50,8 @@ class FailureKind(Enum):
     ANSWERED = 3
     """An HTTP answer: 4xx or 5xx."""
     UNANSWERED = 6
-    """A timeout or a closed connection. The network may be the cause, so it counts later than an answer."""
+    """A timeout, a closed connection or a 504, by which a proxy reports a timeout. The network may be the cause, so it
+    counts later than an answer. Evermuse may process the request late."""
     THROTTLED = 7
     """A 429. Another user of the key may be the cause."""
 
@@ -127,14 +128,14 @@ class Evidence:
         first_failure: Number of the first attempt of the batch; None if there was none. For a part, or a record that
             is sent alone, it is the first attempt of the batch that it comes from.
         last_failure: Number of the last attempt of the batch; None if there was none.
-        is_group_paused: Whether the group of the batch is paused.
+        paused_groups: The paused groups of the workspace.
         has_untried: Whether the workspace has anything else to send that has not failed yet.
     """
 
     recent: tuple[RecentPost, ...] = ()
     first_failure: int | None = None
     last_failure: int | None = None
-    is_group_paused: bool = False
+    paused_groups: frozenset[tuple[str, str]] = frozenset()
     has_untried: bool = True
 
     def since_pass(self) -> tuple[RecentPost, ...]:
@@ -157,13 +158,16 @@ class Evidence:
     def chance(self, family: int, failures: int) -> float:
         """Return the probability that a good batch fails ``failures`` times in a row.
 
-        It is estimated from the other batches since its first failure (rule of succession). Failed parts of the batch
-        that it comes from do not count, because they failed because of bad records.
+        It is estimated from the POSTs of other batches since its first failure (rule of succession). A batch that
+        passed in the end was good, so each of its failures counts. One that has not passed may be at fault itself, so
+        it counts once. Failed parts of the same family do not count, because they failed because of bad records.
         """
         since = [post for post in self.recent if post.attempt > (self.first_failure or 0)]
         passed = {post.batch for post in since if post.has_passed}
-        failed = {post.batch for post in since if post.family != family} - passed
-        return float(((len(failed) + 1) / (len(failed) + len(passed) + 2)) ** failures)
+        failed = [post.batch for post in since if not post.has_passed and post.family != family]
+        failures_of_good = sum(batch in passed for batch in failed)
+        others_failed = failures_of_good + len(set(failed) - passed)
+        return float(((others_failed + 1) / (others_failed + len(passed) + 2)) ** failures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,7 @@ class Failure:
 def failure_kind(outcome: Outcome) -> FailureKind | None:
     """Return how a POST failed; None if it did not fail, or if no server was reached."""
     match outcome:
-        case InDoubt(status=None):
+        case InDoubt(status=None) | InDoubt(status=504):
             return FailureKind.UNANSWERED
         case Unavailable(status=None):
             return None
@@ -224,7 +228,7 @@ def judge(failure: Failure, evidence: Evidence) -> Judgement:
 
 
 def _verdict(failure: Failure, evidence: Evidence) -> Verdict:
-    if evidence.is_group_paused:
+    if failure.group in evidence.paused_groups:
         # A probe of the group failed again. An answer is clear; without one, the same batch is sent again.
         return Verdict.ISOLATE if failure.kind is FailureKind.ANSWERED else Verdict.BATCH
     has_other_passed = evidence.has_passed_since(evidence.first_failure)
@@ -244,7 +248,10 @@ def _verdict(failure: Failure, evidence: Evidence) -> Verdict:
 
 
 def _is_excluded_by_chance(failure: Failure, evidence: Evidence) -> bool:
-    is_often = failure.count >= failure.kind.value
+    needed = failure.kind.value
+    if failure.records == 1 and not evidence.has_passed_since(evidence.last_failure):
+        needed = max(needed, FailureKind.UNANSWERED.value)  # a short outage may be the cause, too
+    is_often = failure.count >= needed
     return is_often and evidence.chance(failure.family, failure.count) < failure.max_chance
 
 
@@ -255,13 +262,19 @@ def _is_only_failing(failure: Failure, newly_failing: dict[int, RecentPost]) -> 
 
 
 def _is_last_resort(failure: Failure, evidence: Evidence) -> bool:
-    """Return whether the batch has failed often, and nothing else is left to compare it with."""
-    if failure.records == 1 or evidence.has_untried:
+    """Return whether the batch has failed often, and nothing else is left to compare it with.
+
+    A probe prefers all other batches and groups. So if only this batch failed, nothing else could be sent: the records
+    that are pending are newer versions that wait for it, or their group is paused.
+    """
+    if failure.records == 1:
         return False
     failed = evidence.since_pass()
     failures = 1 + sum(post.batch == failure.batch for post in failed)
-    is_outage_likely = any(post.family != failure.family for post in failed)
-    return failures >= (2 * LAST_RESORT_FAILURES if is_outage_likely else LAST_RESORT_FAILURES)
+    needed = LAST_RESORT_FAILURES
+    if any(post.family != failure.family and post.group not in evidence.paused_groups for post in failed):
+        needed *= 4 if evidence.has_untried else 2
+    return failures >= needed
 
 
 def _is_key_refused(failure: Failure, evidence: Evidence) -> bool:

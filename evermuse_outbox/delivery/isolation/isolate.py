@@ -86,10 +86,9 @@ def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal
         _reseal_in_new_contract(context, sealed, parent)
         return True
     located = refusal.locate(sealed.members)
-    suspicion = _count_against_group(context, sealed, refusal, located)
+    suspicion = _count_against_group(context, sealed, parent, refusal, located)
     if suspicion is Suspicion.PAUSED:
-        OutboxRecord.rows.using(context.using).release(batch)
-        _end_in_doubt(context, parent)
+        _wait_for_group(context, sealed, parent)
         return True
     reject_located(context, batch, sealed.members, located)
     if parent:
@@ -155,24 +154,41 @@ def continue_without_part(
     _try_next_part(context, parent, test.after_bad(1, remaining), suspicion)
 
 
-def _end_in_doubt(context: DeliveryContext, parent: OutboxBatch | None) -> None:
-    """End an isolation in a group that is paused now, if Evermuse may still process the batch.
+def _wait_for_group(context: DeliveryContext, sealed: SealedBatch, parent: OutboxBatch | None) -> None:
+    """Make the records of a refused batch pending, because its group is paused; keep those in batches in doubt."""
+    if parent and parent.in_doubt:
+        _move_back(context, sealed.batch, parent, sealed.members)
+        _end_in_doubt(context, parent)
+    elif not _end_in_doubt(context, sealed.batch):
+        OutboxRecord.rows.using(context.using).release(sealed.batch)
+
+
+def _end_in_doubt(context: DeliveryContext, batch: OutboxBatch | None) -> bool:
+    """End a refused or isolating batch if Evermuse may still process it. Return False, and change nothing, if not.
 
     Its records must not become pending, because a newer version could be sent before the old request is processed.
     """
-    if parent and parent.in_doubt:
-        _rows(context).split(parent, context.clock.now())
-        reseal_in_doubt(context, parent)
+    if batch is None or not batch.in_doubt:
+        return False
+    _rows(context).split(batch, context.clock.now())
+    reseal_in_doubt(context, batch)
+    return True
 
 
 def _count_against_group(
-    context: DeliveryContext, sealed: SealedBatch, refusal: Refusal, located: LocatedErrors
+    context: DeliveryContext,
+    sealed: SealedBatch,
+    parent: OutboxBatch | None,
+    refusal: Refusal,
+    located: LocatedErrors,
 ) -> Suspicion:
     if refusal.is_too_large or refusal.is_sample:
         return Suspicion.NONE  # the size of the request is at fault, or nothing is known yet
     sent = len(sealed.members)
     error = next(iter(located.values())).message if located else refusal.message
     in_full, bad_records = refusal.is_in_full(sent, located), refusal.count_bad(sent, located)
+    if refusal.is_failure and sealed.batch.parent_id and parent is None:
+        bad_records = 0  # counted when the record began to go on alone
     return count_refusal(
         context,
         sealed.batch,
@@ -238,7 +254,8 @@ def _reseal_in_new_contract(
 ) -> None:
     """Send all records again in the workspace's present contract, without a rejection."""
     if parent is None:
-        _split(context, sealed.batch, [sealed.members])
+        if not _end_in_doubt(context, sealed.batch):
+            _split(context, sealed.batch, [sealed.members])
         return
     _move_back(context, sealed.batch, parent, sealed.members)
     _try_next_part(context, parent, IsolationTest.from_json(parent.isolation).without_suspects())

@@ -30,11 +30,13 @@ from ...models import BatchQuerySet, OutboxBatch
 from ...ratelimit import MAX_BLOCK
 from ..context import Attempt, DeliveryContext, equal_jitter, poll_delay, retry_until
 from ..gates import (
+    FailureKind,
     Judgement,
     Verdict,
     back_off,
     block_for_retry_after,
     clear_suspicion,
+    failure_kind,
     judge_failure,
     pause_without_credits,
     pause_workspace,
@@ -272,7 +274,8 @@ def _refusal_of_failure(outcome: Outcome, *, is_sample: bool) -> Refusal:
             code = f"HTTP_{status}" if status else "NO_ANSWER"
         case _:
             raise ValueError(f"not a failure: {outcome!r}")
-    columns = {"in_doubt": False} if code != "NO_ANSWER" else {}
+    # After a timeout, Evermuse may process the request late.
+    columns = {} if failure_kind(outcome) is FailureKind.UNANSWERED else {"in_doubt": False}
     return Refusal(code, message, columns=columns, is_failure=True, is_sample=is_sample)
 
 

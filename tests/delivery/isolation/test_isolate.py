@@ -7,12 +7,22 @@ import math
 import random
 
 import pytest
+from django.db import transaction
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import open_context
+from evermuse_outbox.delivery.isolation import Refusal, refuse_batch
 from evermuse_outbox.delivery.loop import relay, seal_next, send_next
 from evermuse_outbox.evermuse.api import Accepted, RecordError
-from evermuse_outbox.models import BatchState, OutboxRecord, OutboxRejection
+from evermuse_outbox.models import (
+    BatchState,
+    GroupState,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxRejection,
+    group_key,
+)
 from evermuse_outbox.sandbox import Fault, Sandbox
 from tests.conftest import FreeThrottle
 from tests.delivery.helpers import batches, deliver, posts, sent_keys, serve, settle_with, state_of
@@ -182,3 +192,60 @@ def test_unnamed_records_among_a_thousand_stay_within_the_bound(sqlite_context, 
         request_count = len(posts(sandbox))
     assert states(alias) == expected_states(1_000, invalid)
     assert request_count <= 1.1 * math.log2(math.comb(1_000, bad)) + bad + 10
+
+
+# --- batches that failed again and again --------------------------------------------------------------
+
+NO_ANSWER = Refusal("NO_ANSWER", "timed out", is_failure=True)
+
+
+def pause_group(context, batch):
+    """Store that the batch's group is paused."""
+    OutboxGroup.objects.using(context.using).create(
+        scope=group_key(batch.workspace, batch.type, batch.product_id),
+        workspace=batch.workspace,
+        type=batch.type,
+        product_id=batch.product_id,
+        since=context.clock.now(),
+        blocked_until=context.clock.now(),
+        state=GroupState.PAUSED,
+        contract=batch.contract,
+    )
+
+
+def refuse(context, sealed, refusal):
+    """Refuse a leased batch in a transaction, as ``settle`` does."""
+    sealed.batch.in_doubt = True
+    OutboxBatch.objects.using(context.using).filter(pk=sealed.batch.pk).update(in_doubt=True)
+    with transaction.atomic(using=context.using):
+        assert refuse_batch(context, sealed, refusal)
+
+
+def test_records_of_a_batch_without_an_answer_are_not_pending_when_their_group_is_paused(context, alias):
+    """Evermuse may process the batch late. A newer version must not be sent before."""
+    (row,) = enqueue(alias, 1)
+    sealed = seal_next(context)
+    pause_group(context, sealed.batch)
+    refuse(context, sealed, NO_ANSWER)
+    assert state_of(row) == "in_flight"
+    assert (row.batch.state, row.batch.in_doubt) == (BatchState.IN_DOUBT, True)
+    assert state_of(sealed.batch) == BatchState.SPLIT
+
+
+def test_records_of_an_answered_batch_are_pending_when_their_group_is_paused(context, alias):
+    (row,) = enqueue(alias, 1)
+    sealed = seal_next(context)
+    pause_group(context, sealed.batch)
+    refuse(context, sealed, dataclasses.replace(NO_ANSWER, code="HTTP_403", columns={"in_doubt": False}))
+    assert state_of(row) == "pending"
+
+
+def test_no_record_is_superseded_while_a_batch_of_the_former_contract_may_be_processed(context, alias):
+    (old,) = enqueue(alias, 1)
+    sealed = seal_next(context)
+    (new,) = enqueue(alias, 1)
+    OutboxBatch.objects.using(alias).filter(pk=sealed.batch.pk).update(contract="former")
+    sealed.batch.contract = "former"
+    refuse(context, sealed, NO_ANSWER)
+    assert (state_of(old), state_of(new)) == ("in_flight", "pending")
+    assert old.batch.in_doubt
