@@ -222,9 +222,6 @@ def test_a_search_needs_few_more_requests_than_the_bound(sqlite_context, clock, 
         sandbox.fail_next(FAILURES[failure], count=None)
         play(context, clock, 10, lambda: open_records("default").count() <= bad)
         play(context, clock, 20, lambda: not open_records("default").exists())
-        print(
-            f"{failure}: {bad} bad, {len(posts(sandbox)) - 5} requests, neighbours after {minutes:.1f} minutes"
-        )
         bound = 1.1 * math.log2(math.comb(1_000, bad)) + bad + 10
         repetitions = 6 + 7 * bad
         assert len(posts(sandbox)) - 5 <= bound + repetitions
