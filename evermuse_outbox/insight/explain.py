@@ -87,6 +87,11 @@ def explain_workspace(row: OutboxWorkspace) -> str:
     if row.blocked_until is None:
         return f"{state} because: {_sentence(row.reason)} The next worker tries again. {command}"
     until = format_time(row.blocked_until)
+    if row.state == WorkspaceState.NO_CREDITS:
+        return (
+            f"{state}: {_sentence(row.reason)} Buy credits at Evermuse. A request at {until} shows whether "
+            f"there are credits again. {command}"
+        )
     return f"{state} until {until} because: {_sentence(row.reason)} Then it is tried again. {command}"
 
 

@@ -243,6 +243,14 @@ def test_a_workspace_that_does_not_send(alias, state, word):
     assert explain_workspace(row) == expected
 
 
+def test_a_workspace_without_credits(alias):
+    row = block(alias, WorkspaceState.NO_CREDITS, reason="HTTP 402.")
+    assert explain_workspace(row) == (
+        f"Without credits: HTTP 402. Buy credits at Evermuse. A request at {SHOWN} shows whether there are credits "
+        "again. To try it now: manage.py outbox_resume --workspace default"
+    )
+
+
 def test_an_active_workspace(alias):
     assert explain_workspace(block(alias, WorkspaceState.ACTIVE)) == "Active."
 

@@ -77,7 +77,7 @@ def stop(process: subprocess.Popen[str], number: int) -> str:
 def test_it_prints_a_line_for_each_request_and_a_summary(run, number):
     process, address, greeting = run()
     assert "reference contract" in greeting
-    assert "em_sk_sandbox" in greeting
+    assert "the default API key" in greeting
     client = Client(address)
     client.post([record(), record(data=5)])
     client.post([record(data=5)])
@@ -91,14 +91,16 @@ def test_it_prints_a_line_for_each_request_and_a_summary(run, number):
     assert lines[-1].startswith("Requests: 3 (200 × 1, 202 × 1, 400 × 1). Batches: 1. Records accepted: 1.")
 
 
-def test_it_masks_api_keys(run):
+def test_it_names_api_keys_by_their_position(run):
     process, address, greeting = run("--key", "em_sk_first_secret", "--key", "em_sk_second_secret")
     Client(address, "em_sk_second_secret").post([record()])
     Client(address, "em_sk_wrong\x1b[2Jkey").send("GET", BATCHES, has_published_shape=False)
     output = greeting + stop(process, signal.SIGTERM)
-    assert "em_sk_fi…" in output
-    assert "em_sk_se…" in output
+    assert "API keys: 2" in output
+    assert "  key 2\n" in output
+    assert "  unknown key\n" in output
     assert "secret" not in output
+    assert "em_sk_" not in output
     assert "\x1b" not in output
 
 

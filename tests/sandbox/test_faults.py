@@ -33,6 +33,32 @@ def test_a_bad_gateway_responds_with_html(sandbox, client):
     assert (response.status_code, response.headers["Content-Type"]) == (502, "text/html")
 
 
+def test_a_page_of_a_proxy_is_html_without_the_error_envelope(sandbox, client):
+    sandbox.fail_next(Fault.proxy_page(404, on="GET"))
+    response = client.send("GET", BATCHES, has_published_shape=False)
+    assert (response.status_code, response.headers["Content-Type"]) == (404, "text/html")
+    assert response.text.startswith("<html>")
+
+
+def test_without_credits_the_response_is_a_402_with_the_error_envelope(sandbox, client):
+    sandbox.fail_next(Fault.no_credits())
+    response = client.post([record()], has_published_shape=False)
+    assert response.status_code == 402
+    assert {"error", "message"} <= set(response.json())
+    assert sandbox.records() == []
+
+
+def test_a_fault_can_affect_only_requests_that_contain_a_text(sandbox, client):
+    sandbox.fail_next(Fault.server_error(containing="forbidden text"), count=None)
+    assert client.post([record()]).status_code == 202
+    request = {"message": "forbidden text"}
+    response = client.session.post(
+        f"{sandbox.url}/api/v1/ingest", headers={"x-api-key": client.key}, json=request, timeout=5
+    )
+    assert response.status_code == 500
+    assert client.post([record()]).status_code == 202
+
+
 def test_a_fault_can_set_status_headers_and_body(sandbox, client):
     sandbox.fail_next(status=302, headers={"Location": "/login"}, body={"a": 1})
     response = client.session.post(

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,6 @@ try it:
   curl http://127.0.0.1:8787/api/v1/ingest/batches -H 'x-api-key: em_sk_sandbox'
 """
 
-KEY_PREFIX = "em_sk_"
 """Start of every API key of Evermuse, which is not secret. Source: OpenAPI document, security scheme IngestApiKey."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -63,6 +62,7 @@ class Command(CommandWithExamples):
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve requests until SIGINT or SIGTERM, then print a summary."""
         self._write_lock = threading.Lock()
+        self._keys = options["keys"] or []
         sandbox = self._create_sandbox(options)
         with stop_event() as stopped, running(sandbox):
             self._greet(sandbox, options)
@@ -91,12 +91,12 @@ class Command(CommandWithExamples):
             raise CommandError(str(error)) from error
 
     def _greet(self, sandbox: Sandbox, options: dict[str, Any]) -> None:
-        keys = ", ".join(mask_key(key) for key in options["keys"] or [DEFAULT_KEY])
-        self._write_line(f"Evermuse sandbox ({options['contract']} contract) on {sandbox.url}, key {keys}")
+        keys = f"API keys: {len(options['keys'])}" if options["keys"] else "the default API key (see --help)"
+        self._write_line(f"Evermuse sandbox ({options['contract']} contract) on {sandbox.url}, {keys}")
         self._write_line("Press Ctrl-C to stop.")
 
     def _print_arrival(self, arrival: Arrival) -> None:
-        self._write_line(format_arrival(arrival))
+        self._write_line(format_arrival(arrival, self._keys))
 
     def _write_line(self, text: str) -> None:
         with self._write_lock:  # because each connection has a thread, and lines must not mix
@@ -239,13 +239,16 @@ def running(sandbox: Sandbox) -> Iterator[None]:
 # --- Output ---------------------------------------------------------------------------------------
 
 
-def format_arrival(arrival: Arrival) -> str:
-    """Return the line for a request: local time, method, path, content, result, and the API key unless default."""
+def format_arrival(arrival: Arrival, keys: Sequence[str] = ()) -> str:
+    """Return the line for a request: local time, method, path, content, result, and which API key unless default.
+
+    ``keys`` are those of ``--key``. No part of a key is shown, only its position.
+    """
     time_of_day = time.strftime("%H:%M:%S", time.localtime(arrival.at))
     request = f"{arrival.method:<4} {make_printable(arrival.path)}"
     parts = [time_of_day, request, *describe_content(arrival), describe_result(arrival)]
     if arrival.key and arrival.key != DEFAULT_KEY:
-        parts.append(f"key {make_printable(mask_key(arrival.key))}")
+        parts.append(f"key {keys.index(arrival.key) + 1}" if arrival.key in keys else "unknown key")
     return "  ".join(parts)
 
 
@@ -268,14 +271,6 @@ def describe_result(arrival: Arrival) -> str:
         "injected fault" if arrival.fault else "",
     ]
     return f"{arrival.status} {'  '.join(filter(None, details))}".rstrip()
-
-
-def mask_key(key: str) -> str:
-    """Return the first characters of an API key, at most half of it. The default key is not secret and stays."""
-    if key == DEFAULT_KEY:
-        return key
-    shown = len(KEY_PREFIX) + 2 if key.startswith(KEY_PREFIX) else 2
-    return key[: min(shown, len(key) // 2)] + "…"
 
 
 def make_printable(text: str) -> str:
