@@ -83,7 +83,7 @@ def explain_workspace(row: OutboxWorkspace) -> str:
     if row.state == WorkspaceState.RESTORED:
         return f"{state}. {_sentence(row.reason)}"
     force = " --force" if row.state == WorkspaceState.THROTTLED else ""
-    command = f"To try it now: manage.py outbox_resume --workspace {row.pk}{force}"
+    command = f"To try it now: `manage.py outbox_resume --workspace {row.pk}{force}`."
     if row.blocked_until is None:
         return f"{state} because: {_sentence(row.reason)} The next worker tries again. {command}"
     until = format_time(row.blocked_until)
@@ -111,7 +111,7 @@ def explain_group(row: OutboxGroup) -> str:
     return (
         f"Paused because Evermuse has refused every record with the same error since {since}. "
         f"{_sentence(row.reason)} {row.advice} The next record is tried at {format_time(row.blocked_until)}. "
-        f"To end the pause now: manage.py outbox_resume --group {_quoted(row)} --workspace {row.workspace}"
+        f"To end the pause now: `manage.py outbox_resume --group {_quoted(row)} --workspace {row.workspace}`."
     )
 
 
@@ -121,7 +121,7 @@ def _explain_pending(record: OutboxRecord) -> str:
         return (
             f"Waiting: the settings have no workspace {record.workspace!r}, so no worker sends this record. "
             "It is sent when WORKSPACES has that workspace again. "
-            f"To discard what waits: manage.py outbox_discard --workspace {record.workspace}"
+            f"To discard what waits: `manage.py outbox_discard --workspace {record.workspace}`."
         )
     if workspace := _explain_blocked_workspace(record):
         return f"Waiting, because its workspace does not send. {workspace}"
@@ -134,7 +134,7 @@ def _explain_pending(record: OutboxRecord) -> str:
     if blocker := _batch_with_older_version(record):
         return (
             f"Waiting for batch #{blocker.pk}, which contains an older version of the same record. "
-            f"It is sent when that batch has ended. To see why that batch waits: manage.py outbox_batch {blocker.pk}"
+            f"It is sent when that batch has ended. To see why that batch waits: `manage.py outbox_batch {blocker.pk}`."
         )
     lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
     if lingers_until > database_now(record._state.db):
@@ -217,7 +217,7 @@ def _explain_unsent(batch: OutboxBatch) -> str:
 
 def _exits(batch: OutboxBatch, *options: str) -> str:
     """Return the command that ends the wait of a batch by hand."""
-    return f"To end the wait by hand: manage.py outbox_batch {batch.pk} {' | '.join(options)}"
+    return f"To end the wait by hand: `manage.py outbox_batch {batch.pk} {' | '.join(options)}`."
 
 
 def _quoted(row: OutboxGroup) -> str:

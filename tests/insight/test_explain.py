@@ -59,7 +59,7 @@ def test_pending_while_an_older_version_is_sent(alias):
     newer = outbox.enqueue(record(1), using=alias)
     expected = (
         f"Waiting for batch #{blocker.pk}, which contains an older version of the same record. "
-        f"It is sent when that batch has ended. To see why that batch waits: manage.py outbox_batch {blocker.pk}"
+        f"It is sent when that batch has ended. To see why that batch waits: `manage.py outbox_batch {blocker.pk}`."
     )
     assert explain_record(newer) == expected
     type(blocker).objects.using(alias).filter(pk=blocker.pk).update(state=BatchState.SPLIT)
@@ -70,7 +70,7 @@ def test_pending_in_a_paused_workspace(alias):
     block(alias)
     assert explain_record(record_in(alias, "pending")) == (
         f"Waiting, because its workspace does not send. Paused until {SHOWN} because: 401: the key is wrong. "
-        "Then it is tried again. To try it now: manage.py outbox_resume --workspace default"
+        "Then it is tried again. To try it now: `manage.py outbox_resume --workspace default`."
     )
 
 
@@ -79,7 +79,7 @@ def test_pending_in_a_workspace_that_is_not_in_the_settings(alias):
     assert explain_record(row) == (
         "Waiting: the settings have no workspace 'gone', so no worker sends this record. "
         "It is sent when WORKSPACES has that workspace again. "
-        "To discard what waits: manage.py outbox_discard --workspace gone"
+        "To discard what waits: `manage.py outbox_discard --workspace gone`."
     )
 
 
@@ -162,7 +162,7 @@ def test_sealed_in_a_throttled_workspace(alias):
     block(alias, WorkspaceState.THROTTLED, reason="HTTP 429.")
     assert explain_batch(batch_in(alias, BatchState.SEALED, due_at=AT)) == (
         f"Waiting, because its workspace does not send. Throttled until {SHOWN} because: HTTP 429. "
-        "Then it is tried again. To try it now: manage.py outbox_resume --workspace default --force"
+        "Then it is tried again. To try it now: `manage.py outbox_resume --workspace default --force`."
     )
 
 
@@ -171,7 +171,7 @@ def test_in_doubt(alias):
     assert explain_batch(batch) == (
         "Evermuse may have it already, so it is sent again with the same key and the same bytes. "
         "To be sent at 2999-01-01 00:00:00 UTC. Last attempt: timed out. "
-        f"To end the wait by hand: manage.py outbox_batch {batch.pk} --retry-now | --give-up"
+        f"To end the wait by hand: `manage.py outbox_batch {batch.pk} --retry-now | --give-up`."
     )
 
 
@@ -179,7 +179,7 @@ def test_accepted(alias):
     batch = batch_in(alias, BatchState.ACCEPTED, next_poll_at=AT)
     assert explain_batch(batch) == (
         f"Evermuse accepted it as remote-1 and reports no state yet; the next poll is at {SHOWN}. "
-        f"To end the wait by hand: manage.py outbox_batch {batch.pk} --retry-now | --give-up"
+        f"To end the wait by hand: `manage.py outbox_batch {batch.pk} --retry-now | --give-up`."
     )
     batch.remote_status, batch.next_poll_at = "LANDED", None
     expected = "Evermuse accepted it as remote-1 and reports LANDED; the next poll is at no known time."
@@ -234,7 +234,7 @@ def test_failed_without_a_reason(alias):
 def test_a_workspace_that_does_not_send(alias, state, word):
     row = block(alias, state)
     force = " --force" if state == "throttled" else ""
-    command = f"To try it now: manage.py outbox_resume --workspace default{force}"
+    command = f"To try it now: `manage.py outbox_resume --workspace default{force}`."
     assert explain_workspace(row) == (
         f"{word} until {SHOWN} because: 401: the key is wrong. Then it is tried again. {command}"
     )
