@@ -247,7 +247,7 @@ def test_a_workspace_without_credits(alias):
     row = block(alias, WorkspaceState.NO_CREDITS, reason="HTTP 402.")
     assert explain_workspace(row) == (
         f"Without credits: HTTP 402. Buy credits at Evermuse. A request at {SHOWN} shows whether there are credits "
-        "again. To try it now: manage.py outbox_resume --workspace default"
+        "again. To try it now: `manage.py outbox_resume --workspace default`."
     )
 
 
