@@ -116,10 +116,9 @@ def isolate_batch(context: DeliveryContext, pk: int, *, by: str = "", reason: st
         now = context.clock.now()
         if not rows.lease(batch, context.clock.after(context.settings.lease)):
             raise NotPossible(f"A worker is sending batch #{pk} now. Try again when its lease is over.")
-        rows.refuse(
-            batch, message=f"Isolated by hand. {batch.message}".strip(), finished_at=now, in_doubt=False
-        )
-        start_isolating(context, batch, named=0)
+        # A batch in doubt stays so: newer versions wait until its parts have ended.
+        rows.refuse(batch, message=f"Isolated by hand. {batch.message}".strip(), finished_at=now)
+        start_isolating(context, batch, by_failures=True)
         _log(
             using,
             ActionKind.ISOLATE,

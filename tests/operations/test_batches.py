@@ -87,6 +87,16 @@ def test_a_batch_is_isolated_by_hand_and_its_good_records_are_delivered(context,
     assert state_of(batch) == "split"
 
 
+def test_a_newer_version_waits_for_a_batch_in_doubt_that_is_isolated_by_hand(context, alias, sandbox, clock):
+    records, batch = in_doubt(context, alias, sandbox)
+    newer = outbox.enqueue(record(0, data={"text": "newer"}), using=alias)
+    isolate_batch(context, batch.pk)
+    assert state_of(records[0]) == "in_flight"
+    deliver(context, clock)
+    assert [state_of(row) for row in (*records, newer)] == ["delivered"] * 4
+    assert sandbox.violations == []
+
+
 def test_a_single_record_is_not_isolated(context, alias, sandbox):
     outbox.enqueue(record(1), using=alias)
     sandbox.fail_next(Fault(status=503))

@@ -98,11 +98,19 @@ def refuse_batch(context: DeliveryContext, sealed: SealedBatch, refusal: Refusal
     return True
 
 
-def start_isolating(context: DeliveryContext, batch: OutboxBatch, *, named: int) -> None:
-    """Try the open members of ``batch`` part by part. ``named`` records of it were rejected by name."""
-    remaining = len(open_members(context, batch))
-    test = IsolationTest(bad=named) if named else IsolationTest(suspects=remaining)
-    _try_next_part(context, batch, test)
+def start_isolating(
+    context: DeliveryContext, batch: OutboxBatch, *, named: int = 0, by_failures: bool = False
+) -> None:
+    """Try the open members of ``batch`` part by part.
+
+    Args:
+        context: the delivery context.
+        batch: a refused batch.
+        named: number of its records that were rejected by name.
+        by_failures: whether the batch was not refused but failed again and again.
+    """
+    suspects = 0 if named else len(open_members(context, batch))
+    _try_next_part(context, batch, IsolationTest(bad=named, suspects=suspects, by_failures=by_failures))
 
 
 def lock_isolating_parent(context: DeliveryContext, batch: OutboxBatch) -> OutboxBatch | None:
