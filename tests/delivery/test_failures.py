@@ -82,8 +82,14 @@ CODES = {"413": "TOO_LARGE", "closed": "NO_ANSWER"}
 
 
 @pytest.mark.django_db(databases=["default"])
-@pytest.mark.parametrize("poisoned", [{0}, {17}, {39}, {3, 4, 20, 33, 39}], ids=str)
-@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize(
+    ("failure", "poisoned"),
+    [
+        *((failure, positions) for failure in FAILURES for positions in ({17}, {3, 4, 20, 33, 39})),
+        *((failure, positions) for failure in ("403", "closed") for positions in ({0}, {39})),
+    ],
+    ids=str,
+)
 def test_neighbours_are_delivered_and_the_culprit_is_rejected(sqlite_context, clock, failure, poisoned):
     rows = enqueue_with_poison("default", 40, poisoned)
     for group in range(5):
