@@ -87,9 +87,9 @@ def _has_untried(context: DeliveryContext) -> bool:
 
 
 def _recent_posts(context: DeliveryContext) -> Iterator[RecentPost]:
-    log = OutboxAttempt.objects.using(context.using)
-    latest = log.aggregate(pk=Max("pk"))["pk"] or 0
-    rows = log.filter(
+    rows = OutboxAttempt.objects.using(context.using)
+    latest = rows.aggregate(pk=Max("pk"))["pk"] or 0
+    rows = rows.filter(
         pk__gt=latest - MAX_ATTEMPTS,
         workspace=context.workspace_name,
         call=OutboxAttempt.Call.INGEST,

@@ -14,7 +14,6 @@ from django.db import OperationalError, connections, transaction
 
 from evermuse_outbox import outbox, tasks
 from evermuse_outbox.delivery.context import (
-    Clock,
     DatabaseErrorKind,
     DatabaseThrottle,
     classify_database_error,
@@ -228,7 +227,7 @@ STEPS = {
     "relay": lambda alias: tasks.relay(alias, "default"),
     "poll": lambda alias: tasks.poll(alias, "default"),
     "maintain": lambda alias: tasks.maintain(),
-    "outbox_relay": lambda alias: run_thread_once(lambda: maintain_all(Clock())),
+    "outbox_relay": lambda alias: run_thread_once(lambda: maintain_all()),
     "outbox_status": lambda alias: call_command("outbox_status", database=alias, stdout=io.StringIO()),
     "outbox_resume": lambda alias: call_command("outbox_resume", database=alias, stdout=io.StringIO()),
 }
@@ -250,7 +249,7 @@ def test_every_command_that_uses_the_outbox_has_deadlines(module):
 
 
 def test_a_statement_without_a_deadline_is_found(alias, vendor, short_lease):
-    assert untimed_of(alias, lambda: maintain_all(Clock())) != []
+    assert untimed_of(alias, lambda: maintain_all()) != []
 
 
 @pytest.mark.parametrize("name", STEPS)
