@@ -6,6 +6,7 @@ The messages contain only the names of a database and a workspace.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -17,7 +18,10 @@ from .delivery.loop import poll as poll_until
 from .delivery.loop import relay_run
 from .delivery.polling import has_due_poll, poll_due_batch
 from .delivery.scheduling import has_work
+from .foreign_text import get_logger
 from .upkeep import maintain_all
+
+logger = get_logger(__name__)
 
 RUN_SECONDS = 5.0
 """Seconds after which a task starts nothing new and ends, so that other tasks can use its worker process."""
@@ -30,13 +34,13 @@ a worker with a clock that is ahead would drop each message. Other brokers keep 
 """
 
 IDLE_SECONDS = 0.5
-"""Seconds of this process in which a repeated message is dropped: a tick after a tick, a relay after one without work.
+"""Seconds of this process in which a repeated message is dropped: a tick that follows a tick.
 
 So a backlog of messages, after a time without workers, costs no statement for each message.
 """
 
 MAX_LINGER = 1.0
-"""Seconds that a woken relay waits at most for records that linger. A later tick finds the others."""
+"""Seconds that a wake-up waits at most for records that linger. A later tick finds the others."""
 
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 """Publish again once, without a pause, if the broker has closed the connection since the last message.
@@ -74,20 +78,18 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     Args:
         using: Database alias.
         workspace: Name of the workspace.
-        linger: Seconds to wait before, if there is work. A wake-up sets it, because its records linger.
+        linger: Seconds after which another run is requested, instead of a run now. A wake-up sets it, because its
+            records linger. The wait occupies no slot of the worker, since other workspaces need the slots.
 
     Returns:
         The number of batches sent.
     """
+    if linger and not (relay.request.called_directly or relay.request.is_eager):
+        _request_later((using, workspace), min(linger, MAX_LINGER))
+        return 0
     sent = 0
     with isolate_database_errors(f"{using}/{workspace}"):
-        if linger and _is_idle(using, workspace):
-            return 0
         context = open_context(using, workspace)
-        if linger and not has_work(context):
-            _idle_since[using, workspace] = time.monotonic()
-            return 0
-        context.clock.sleep(min(linger, MAX_LINGER))
         with relay_run(context, RUN_SECONDS) as run:
             if run.sent and has_work(context):
                 request_run(relay, using, workspace)
@@ -143,8 +145,10 @@ def request_run(task: Any, using: str, workspace: str, linger: float = 0) -> Non
 _last_run: dict[str, float] = {}
 """Name of a task that beat requests → when this process last began it, on the monotonic clock."""
 
-_idle_since: dict[tuple[str, str], float] = {}
-"""Queue key → when a woken relay of this process last found no work, on the monotonic clock."""
+_lingering: dict[tuple[str, str], float] = {}
+"""Queue key with a timer → when the linger of its latest wake-up ends, on the monotonic clock."""
+
+_lingering_lock = threading.Lock()
 
 
 def _is_repeated(task: Any) -> bool:
@@ -156,7 +160,33 @@ def _is_repeated(task: Any) -> bool:
     return True
 
 
-def _is_idle(using: str, workspace: str) -> bool:
-    """Return whether a woken relay of this process found no work less than ``IDLE_SECONDS`` ago."""
-    since = _idle_since.get((using, workspace))
-    return since is not None and time.monotonic() - since < IDLE_SECONDS
+def _request_later(queue_key: tuple[str, str], linger: float) -> None:
+    """Request a relay after ``linger`` seconds. One timer of this process serves all wake-ups of a queue key.
+
+    A timer that is lost with its process delays the records until the next tick.
+    """
+    with _lingering_lock:
+        has_timer = queue_key in _lingering
+        _lingering[queue_key] = time.monotonic() + linger
+    if not has_timer:
+        _start_timer(queue_key, linger)
+
+
+def _start_timer(queue_key: tuple[str, str], seconds: float) -> None:
+    timer = threading.Timer(seconds, _end_linger, (queue_key,))
+    timer.daemon = True
+    timer.start()
+
+
+def _end_linger(queue_key: tuple[str, str]) -> None:
+    """Request a relay. If later wake-ups still linger, wait for them with another timer."""
+    with _lingering_lock:
+        left = _lingering[queue_key] - time.monotonic()
+        if left <= 0:
+            del _lingering[queue_key]
+    if left > 0:
+        _start_timer(queue_key, left)
+    try:
+        request_run(relay, *queue_key)
+    except Exception as error:
+        logger.warning("no relay could be requested; the next tick requests it (%s)", type(error).__name__)

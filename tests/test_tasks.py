@@ -165,6 +165,85 @@ def test_an_error_in_our_own_sql_is_logged_with_a_traceback(monkeypatch, caplog,
     assert "in fail" in line.exc_text
 
 
+# --- linger -------------------------------------------------------------------------------------------
+
+
+class Timers:
+    """Timers that fire on demand, and the monotonic clock that they use."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.started = 100.0, []
+        monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(tasks, "_start_timer", lambda key, seconds: self.started.append((key, seconds)))
+        monkeypatch.setattr(tasks, "_lingering", {})
+
+    def fire(self):
+        """Let the time of the oldest timer pass, and fire it."""
+        key, seconds = self.started.pop(0)
+        self.now += seconds
+        tasks._end_linger(key)
+
+
+@pytest.fixture
+def timers(monkeypatch):
+    return Timers(monkeypatch)
+
+
+def wake(workspace, linger=0.25):
+    """Run the relay as a worker does for a wake-up."""
+    tasks.relay.push_request(called_directly=False, is_eager=False)
+    try:
+        return tasks.relay.run("default", workspace, linger)
+    finally:
+        tasks.relay.pop_request()
+
+
+def test_a_wake_up_returns_at_once_and_a_timer_requests_the_relay(timers, requested):
+    assert wake("eu") == 0
+    assert requested == []
+    timers.fire()
+    assert requested == [("evermuse_outbox.relay", "default", "eu")]
+    assert timers.started == []
+    assert tasks._lingering == {}
+
+
+def test_many_wake_ups_share_one_timer_of_their_workspace(timers, requested):
+    for _ in range(50):
+        wake("eu")
+    wake("us")
+    assert [key for key, _ in timers.started] == [("default", "eu"), ("default", "us")]
+
+
+def test_records_of_a_later_wake_up_linger_too_and_constant_wake_ups_delay_no_relay(timers, requested):
+    wake("eu")
+    for count in range(1, 4):
+        timers.now += 0.125
+        wake("eu")
+        timers.now -= 0.125
+        timers.fire()
+        assert len(requested) == count
+        assert 0 < timers.started[0][1] <= 0.25
+    timers.fire()
+    assert len(requested) == 4
+    assert timers.started == []
+
+
+def test_a_long_linger_is_limited(timers):
+    wake("eu", linger=60)
+    assert timers.started == [(("default", "eu"), tasks.MAX_LINGER)]
+
+
+def test_a_broker_that_fails_during_a_linger_is_logged(timers, monkeypatch, caplog):
+    def fail(*_):
+        raise ConnectionError
+
+    monkeypatch.setattr(tasks, "request_run", fail)
+    wake("eu")
+    timers.fire()
+    assert "no relay could be requested" in caplog.text
+    assert tasks._lingering == {}
+
+
 # --- messages -----------------------------------------------------------------------------------------
 
 
@@ -318,10 +397,8 @@ def test_a_backlog_of_ticks_costs_one_run(monkeypatch, published):
     assert len(looked) == 2
 
 
-def test_a_backlog_of_wake_ups_without_work_costs_one_look(monkeypatch):
-    looked = []
-    monkeypatch.setattr(tasks, "_idle_since", {})
-    monkeypatch.setattr(tasks, "has_work", lambda context: looked.append(1))
+def test_a_backlog_of_wake_ups_costs_one_relay_and_no_statement(timers, requested):
     for _ in range(100):
-        assert tasks.relay("default", "default", 3_600.0) == 0
-    assert len(looked) == 1
+        assert wake("default", 3_600.0) == 0
+    timers.fire()
+    assert len(requested) == 1
