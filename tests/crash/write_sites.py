@@ -44,9 +44,6 @@ RARE_WRITES = {"ensure_row"}
 """State changes that nearly always only read. Their bodies are write sites, their callers are not."""
 
 NOT_REACHED = {
-    # One of two calls comes after several pauses of random length, so no two runs of a scenario take the same steps.
-    # Scenarios reach the other one.
-    ("delivery/isolation/isolate.py", "_rows(context).split(parent, context.clock.now())"),
     # Writes only if another connection commits between two reads, and then in a transaction that scenarios reach.
     ("delivery/sealing/versions.py", "OutboxRecord.rows.using(context.using).supersede(older)"),
     # Sets an option of one PostgreSQL transaction, which ends with the process.

@@ -69,6 +69,30 @@ def isolated_by_hand(env):
     operations.isolate_batch(env.context, first_batch(env).pk)
 
 
+def prepare_isolating_in_paused_group(env):
+    """Isolate a batch in doubt whose group is paused."""
+    prepare_in_doubt(env)
+    batch = first_batch(env)
+    OutboxGroup.objects.using(env.alias).create(
+        scope=group_key(batch.workspace, batch.type, batch.product_id),
+        workspace=batch.workspace,
+        type=batch.type,
+        product_id=batch.product_id,
+        contract=batch.contract,
+        state=GroupState.PAUSED,
+        since=env.clock.now(),
+        blocked_until=env.clock.now(),
+    )
+    env.clock.move(100)
+    operations.isolate_batch(env.context, batch.pk)
+
+
+@scenario(prepare=prepare_isolating_in_paused_group, faults=[Fault(status=400)])
+def part_refused_in_paused_group(env):
+    """The part is refused: the rest of the batch stays in doubt, and its records do not become pending."""
+    env.send()
+
+
 def prepare_isolating(env):
     """Isolate a batch, and let its part wait."""
     prepare_in_doubt(env)
