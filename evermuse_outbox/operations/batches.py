@@ -174,15 +174,19 @@ def _end(using: str, batch: OutboxBatch, now: datetime, message: str) -> bool:
     if batch.state == BatchState.COMPLETE and batch.next_poll_at is not None:
         rows.filter(pk=batch.pk).stop_polling(f"{message} Its attachments are not followed any more.")
         return False
-    if batch.state == BatchState.ACCEPTED:
-        is_ended = rows.fail_accepted(batch, finished_at=now, message=message, next_poll_at=None)
-    elif batch.state == BatchState.IN_DOUBT:
-        is_ended = rows.abandon(batch, now, message)
-    else:
-        is_ended = rows.withdraw(batch, now, message)
-    if not is_ended:
+    if not end_open_batch(using, batch, now, message):
         raise NotPossible(f"Batch #{batch.pk} is {batch.get_state_display()}. {_what_is_possible(batch)}")
     return True
+
+
+def end_open_batch(using: str, batch: OutboxBatch, now: datetime, message: str) -> bool:
+    """End a batch that is not finished; its records stay open. Return False if a worker has changed its state."""
+    rows = OutboxBatch.objects.using(using)
+    if batch.state == BatchState.ACCEPTED:
+        return rows.fail_accepted(batch, finished_at=now, message=message, next_poll_at=None)
+    if batch.state == BatchState.IN_DOUBT:
+        return rows.abandon(batch, now, message)
+    return rows.withdraw(batch, now, message)
 
 
 def _reject(using: str, batch: OutboxBatch, now: datetime, message: str) -> list[int]:

@@ -31,15 +31,14 @@ from ..models import (
     RecordQuerySet,
     WorkspaceState,
 )
+from .batches import end_open_batch
+from .discard import RECORDS_PER_STEP
 
 CLOCK_DIFFERENCE = timedelta(minutes=2)
 """How far the clocks of Evermuse and of the database may differ. It is added to the time of a listed batch."""
 
 UNSENT = (BatchState.SEALED, BatchState.IN_DOUBT, BatchState.ISOLATING)
 """States of a batch that holds records which would be sent, and which no worker has leased."""
-
-RECORDS_PER_STEP = 5_000
-"""Records that are discarded in one step, so that no transaction becomes long."""
 
 HELD_BY_HAND = (
     "An operator declared that the database was restored. "
@@ -203,16 +202,9 @@ def _discard_batch(
     action: OutboxAction,
 ) -> int:
     """End a batch, and discard its records at risk. Its other records become pending again."""
-    rows, now = OutboxBatch.objects.using(context.using), context.clock.now()
     with transaction.atomic(using=context.using):
         lock_for_sealing(context)
-        if batch.state == BatchState.ACCEPTED:
-            is_ended = rows.fail_accepted(batch, finished_at=now, message=message, next_poll_at=None)
-        elif batch.state == BatchState.IN_DOUBT:
-            is_ended = rows.abandon(batch, now, message)
-        else:
-            is_ended = rows.withdraw(batch, now, message)
-        if not is_ended:
+        if not end_open_batch(context.using, batch, context.clock.now(), message):
             return 0
         records = OutboxRecord.rows.using(context.using)
         members = records.filter(batch=batch, closed_as__isnull=True)

@@ -192,7 +192,7 @@ def _end_forgotten(context: DeliveryContext, batch: OutboxBatch) -> None:
     """Send the records of a forgotten batch again. If it was complete already, only stop polling its attachments."""
     if batch.state == BatchState.COMPLETE:
         rows = OutboxBatch.objects.using(context.using)
-        rows.update_status([batch.pk], BatchState.COMPLETE, next_poll_at=None, message=UNKNOWN)
+        rows.filter(pk=batch.pk).stop_polling(UNKNOWN)
         return
     with transaction.atomic(using=context.using):
         fail_accepted_batch(context, batch, "Evermuse does not know the batch that it accepted")
