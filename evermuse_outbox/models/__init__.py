@@ -8,9 +8,10 @@ records are inserted by ``models.insert``.
 
 from .batch import BatchQuerySet, BatchState, OutboxBatch
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
-from .logs import ActionKind, Decision, OutboxAction, OutboxAttempt, describe_records, process_user
+from .history import ActionKind, Decision, OutboxAction, OutboxAttempt, describe_records, process_user
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
-from .record import GIVEN_UP, OutboxRecord, OutboxRejection, RecordQuerySet, RecordState
+from .record import GIVEN_UP, OutboxRecord, RecordQuerySet, RecordState
+from .rejection import OutboxRejection
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
 from .workspace import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState

@@ -1,4 +1,4 @@
-"""Records and their rejections.
+"""Records: their states, and every change of state.
 
 Most records are written twice: at enqueue, and when a batch takes them. Their end follows from their batch, so one
 UPDATE of one batch row finishes a thousand records. Only records that end otherwise (rejected, superseded, discarded)
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 from django.db import models, router, transaction
@@ -18,10 +17,10 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
-from .columns import ForeignCharField, ForeignTextField
+from .history import ActionKind, Decision, OutboxAction, describe_records
 from .indexes import PartialIndex
-from .logs import ActionKind, Decision, OutboxAction, describe_records
 from .query_hints import by_id, is_null_unindexed
+from .rejection import OutboxRejection
 from .transitions import Transition
 
 
@@ -292,6 +291,12 @@ class OutboxRecord(models.Model):
     class Meta:
         verbose_name = _("record")
         verbose_name_plural = _("records")
+        permissions = [
+            ("view_payload_outboxrecord", _("Can view the payloads of records")),
+            ("retry_outboxrecord", _("Can retry rejected records, and edit them before")),
+            ("discard_outboxrecord", _("Can discard records")),
+            ("erase_outboxrecord", _("Can erase records")),
+        ]
         indexes = [
             PartialIndex(
                 name="evermuse_record_pending",
@@ -355,41 +360,3 @@ class OutboxRecord(models.Model):
             return RecordState.PENDING
         is_delivered = self.batch.state == BatchState.COMPLETE
         return RecordState.DELIVERED if is_delivered else RecordState.IN_FLIGHT
-
-
-class OutboxRejection(models.Model):
-    """Why a record was rejected: by Evermuse in an answer, or by the outbox because it cannot be sent."""
-
-    record = models.ForeignKey(
-        OutboxRecord,
-        on_delete=models.CASCADE,
-        db_constraint=False,
-        related_name="rejections",
-        verbose_name=_("record"),
-    )
-    batch = models.ForeignKey(
-        OutboxBatch,
-        on_delete=models.SET_NULL,
-        null=True,
-        db_constraint=False,
-        related_name="rejections",
-        verbose_name=_("batch"),
-    )
-    position = models.PositiveSmallIntegerField(
-        _("position"), null=True, help_text=_("Position in the batch; the first is 0.")
-    )
-    code = ForeignCharField(_("code"), max_length=64)
-    message = ForeignTextField(_("message"))
-    rejected_at = models.DateTimeField(_("rejected at"))
-
-    class Meta:
-        verbose_name = _("rejection")
-        verbose_name_plural = _("rejections")
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
-
-    @classmethod
-    def local(cls, record_id: int, code: str, message: str, at: datetime) -> OutboxRejection:
-        """Return a rejection that the outbox decides without a request; it is not saved yet."""
-        return cls(record_id=record_id, code=code, message=message, rejected_at=at)

@@ -289,6 +289,7 @@ class OutboxWorkspace(models.Model):
     class Meta:
         verbose_name = _("workspace")
         verbose_name_plural = _("workspaces")
+        permissions = [("pause_outboxworkspace", _("Can pause and resume workspaces and groups"))]
 
     def __str__(self) -> str:
         return self.name
