@@ -1,6 +1,6 @@
 """HTML elements: states with a colour, links, times and progress bars.
 
-The colours are CSS variables of Django's admin, so they follow its light and dark theme.
+The stylesheet ``evermuse_outbox/admin.css`` has the colours, for light and dark themes.
 """
 
 from __future__ import annotations
