@@ -1,6 +1,7 @@
 """Indexes on the rows that meet a condition, for every database.
 
 Most queries of a worker look for the few open rows of a large table. A partial index contains only these.
+The package knows no model. Its interface is :class:`PartialIndex`, which migrations name by this path.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+
+__all__ = ["PartialIndex"]
 
 NOTHING = "DO 0"
 """The schema editor needs a statement to run; in MySQL and MariaDB this one does nothing."""

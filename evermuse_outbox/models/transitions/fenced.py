@@ -1,11 +1,4 @@
-"""The legal changes of state of a model, as data.
-
-A method of a QuerySet that changes a state has an entry of its name in the ``TRANSITIONS`` of its module. It builds its
-WHERE clause from that entry, so it changes only rows that are in a source state. Such a change is called *fenced*.
-Without it, a process that was delayed could overwrite what another process has written meanwhile.
-
-A test compares the tables and diagrams in ``docs/reference/states.md`` with the same entries.
-"""
+"""A change of state that names its source states, and the QuerySet that applies it."""
 
 from __future__ import annotations
 
