@@ -1,11 +1,17 @@
-"""Explain in a few sentences why a row is in its state, and what happens next."""
+"""Explain in a few sentences why a row is in its state, and what happens next.
+
+Each sentence is translated as a unit. Commands, and texts that a worker or Evermuse wrote, are inserted unchanged.
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.utils import timezone
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from ..conf import get_settings
 from ..database_clock import database_now
@@ -21,9 +27,6 @@ from ..models import (
     WorkspaceState,
 )
 
-AS_FAST_AS_ALLOWED = "the workers send as fast as the rate limit of the API key allows"
-AFTER_CORRECTION = "Correct the cause, then retry it."
-
 
 def explain_record(record: OutboxRecord) -> str:
     """Return why a record is in its state, and what happens next. This costs a few small queries."""
@@ -31,16 +34,18 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.PENDING:
             return _explain_pending(record)
         case RecordState.IN_FLIGHT if record.batch:
-            return f"In batch #{record.batch.pk}. {explain_batch(record.batch)}"
+            return _join(_("In batch #%(batch)s.") % {"batch": record.batch.pk}, explain_batch(record.batch))
         case RecordState.DELIVERED if record.batch:
-            finished_at = format_time(record.batch.finished_at)
-            return f"Delivered with batch #{record.batch.pk}; Evermuse completed it at {finished_at}."
+            return _("Delivered with batch #%(batch)s; Evermuse completed it at %(time)s.") % {
+                "batch": record.batch.pk,
+                "time": format_time(record.batch.finished_at),
+            }
         case RecordState.REJECTED:
             return _explain_rejected(record)
         case RecordState.SUPERSEDED:
             return _explain_superseded(record)
-        case _:
-            return "Discarded by an operator; it will not be sent."
+        case _other:
+            return _("Discarded by an operator; it will not be sent.")
 
 
 def explain_batch(batch: OutboxBatch) -> str:
@@ -49,108 +54,128 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.SEALED | BatchState.IN_DOUBT:
             return _explain_unsent(batch)
         case BatchState.SENDING:
-            until = format_time(batch.leased_until)
-            return (
-                f"A worker is sending it or waits for a permit of the rate limit; its lease ends at {until}. "
+            return _(
+                "A worker is sending it or waits for a permit of the rate limit; its lease ends at %(time)s. "
                 "After that, another worker sends it."
-            )
+            ) % {"time": format_time(batch.leased_until)}
         case BatchState.ACCEPTED:
-            state, next_poll = batch.remote_status or "no state yet", format_time(batch.next_poll_at)
-            text = f"Evermuse accepted it as {batch.remote_id} and reports {state}; the next poll is at {next_poll}."
-            text = f"{text} {_sentence(batch.message)}" if batch.message else text
-            return f"{text} {_exits(batch, '--retry-now', '--give-up')}"
+            return _explain_accepted(batch)
         case BatchState.COMPLETE:
             return _explain_complete(batch)
         case BatchState.REFUSED:
-            return f"Evermuse refused it. {batch.message}".strip()
+            return _join(_("Evermuse refused it."), batch.message)
         case BatchState.SPLIT:
-            parts = _parts_of(batch) or "no other batch"
-            rest = f"Its records that were neither rejected nor removed are in {parts}."
-            return f"{rest} {batch.message}".strip()
+            return _explain_split(batch)
         case BatchState.ISOLATING:
             return _explain_isolating(batch)
         case BatchState.WITHDRAWN:
-            return f"Withdrawn: it will not be sent. {batch.message}".strip()
-        case _:
+            return _join(_("Withdrawn: it will not be sent."), batch.message)
+        case _other:
             return _explain_failed(batch)
 
 
 def explain_workspace(row: OutboxWorkspace) -> str:
     """Return "Active.", or why and until when the workspace does not send."""
     if row.state == WorkspaceState.ACTIVE:
-        return "Active."
-    state = row.get_state_display().capitalize()
+        return _("Active.")
+    values = {
+        "state": capfirst(row.get_state_display()),
+        "until": format_time(row.blocked_until),
+        "reason": _sentence(row.reason),
+    }
     if row.state == WorkspaceState.RESTORED:
-        return f"{state}. {_sentence(row.reason)}"
-    force = " --force" if row.state == WorkspaceState.THROTTLED else ""
-    command = f"To try it now: `manage.py outbox_resume --workspace {row.pk}{force}`."
+        return _("%(state)s. %(reason)s") % values
     if row.blocked_until is None:
-        return f"{state} because: {_sentence(row.reason)} The next worker tries again. {command}"
-    until = format_time(row.blocked_until)
-    if row.state == WorkspaceState.NO_CREDITS:
-        return (
-            f"{state}: {_sentence(row.reason)} Buy credits at Evermuse. A request at {until} shows whether "
-            f"there are credits again. {command}"
+        text = _("%(state)s because: %(reason)s The next worker tries again.")
+    elif row.state == WorkspaceState.NO_CREDITS:
+        text = _(
+            "%(state)s: %(reason)s Buy credits at Evermuse. A request at %(until)s shows whether there are "
+            "credits again."
         )
-    return f"{state} until {until} because: {_sentence(row.reason)} Then it is tried again. {command}"
+    else:
+        text = _("%(state)s until %(until)s because: %(reason)s Then it is tried again.")
+    return _join(text % values, _how_to_resume(row))
+
+
+def _how_to_resume(row: OutboxWorkspace) -> str:
+    force = " --force" if row.state == WorkspaceState.THROTTLED else ""
+    return _("To try it now: %(command)s.") % {
+        "command": f"`manage.py outbox_resume --workspace {row.pk}{force}`"
+    }
 
 
 def explain_group(row: OutboxGroup) -> str:
     """Return what Evermuse refused in a group, what happens next, and what an operator can do."""
-    since = format_time(row.since)
+    since, error = format_time(row.since), _sentence(row.error_signature)
     if row.state == GroupState.SUSPECTED:
-        return (
-            f"Batches refused in a row with the same error since {since}: {row.batches}. If this continues and no "
-            f"record is accepted, the group is paused. {_sentence(row.error_signature)}"
+        text = _(
+            "Batches refused in a row with the same error since %(time)s: %(batches)s. If this continues and no record "
+            "is accepted, the group is paused."
         )
+        return _join(text % {"time": since, "batches": row.batches}, error)
     if row.state == GroupState.CLEARED:
-        return (
-            f"Active again since {since}, when Evermuse accepted a record. Records that are still refused with this "
-            f"error are rejected one by one. {_sentence(row.error_signature)}"
+        text = _(
+            "Active again since %(time)s, when Evermuse accepted a record. Records that are still refused with this "
+            "error are rejected one by one."
         )
-    return (
-        f"Paused because Evermuse has refused every record with the same error since {since}. "
-        f"{_sentence(row.reason)} {row.advice} The next record is tried at {format_time(row.blocked_until)}. "
-        f"To end the pause now: `manage.py outbox_resume --group {_quoted(row)} --workspace {row.workspace}`."
+        return _join(text % {"time": since}, error)
+    command = f"`manage.py outbox_resume --group {_quoted(row)} --workspace {row.workspace}`"
+    return _join(
+        _("Paused because Evermuse has refused every record with the same error since %(time)s.")
+        % {"time": since},
+        _sentence(row.reason),
+        row.advice,
+        _("The next record is tried at %(time)s.") % {"time": format_time(row.blocked_until)},
+        _("To end the pause now: %(command)s.") % {"command": command},
     )
 
 
 def _explain_pending(record: OutboxRecord) -> str:
     settings = get_settings()
     if record.workspace not in settings.workspaces:
-        return (
-            f"Waiting: the settings have no workspace {record.workspace!r}, so no worker sends this record. "
-            "It is sent when WORKSPACES has that workspace again. "
-            f"To discard what waits: `manage.py outbox_discard --workspace {record.workspace}`."
-        )
+        return _explain_unknown_workspace(record)
     if workspace := _explain_blocked_workspace(record):
-        return f"Waiting, because its workspace does not send. {workspace}"
+        return workspace
     group = OutboxGroup.objects.using(record._state.db).for_group(
         record.workspace, record.type, record.product_id
     )
     contract = settings.workspace(record.workspace).contract  # the pause ends if the contract changes
     if paused := group.filter(state=GroupState.PAUSED, contract=contract).first():
-        return f"Waiting, because its group is paused. {explain_group(paused)}"
+        return _join(_("Waiting, because its group is paused."), explain_group(paused))
     if blocker := _batch_with_older_version(record):
-        return (
-            f"Waiting for batch #{blocker.pk}, which contains an older version of the same record. "
-            f"It is sent when that batch has ended. To see why that batch waits: `manage.py outbox_batch {blocker.pk}`."
-        )
+        return _(
+            "Waiting for batch #%(batch)s, which contains an older version of the same record. "
+            "It is sent when that batch has ended. To see why that batch waits: %(command)s."
+        ) % {"batch": blocker.pk, "command": f"`manage.py outbox_batch {blocker.pk}`"}
     lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
     if lingers_until > database_now(record._state.db):
-        return f"Waiting until {format_time(lingers_until)} for other records of its group (LINGER)."
-    return f"Ready to send: {AS_FAST_AS_ALLOWED}."
+        return _("Waiting until %(time)s for other records of its group (LINGER).") % {
+            "time": format_time(lingers_until)
+        }
+    return _("Ready to send: the workers send as fast as the rate limit of the API key allows.")
+
+
+def _explain_unknown_workspace(record: OutboxRecord) -> str:
+    return _(
+        "Waiting: the settings have no workspace %(workspace)s, so no worker sends this record. "
+        "It is sent when WORKSPACES has that workspace again. To discard what waits: %(command)s."
+    ) % {
+        "workspace": repr(record.workspace),
+        "command": f"`manage.py outbox_discard --workspace {record.workspace}`",
+    }
 
 
 def _explain_blocked_workspace(row: OutboxRecord | OutboxBatch) -> str:
-    """Return the explanation of the workspace of a row; an empty text if it is active."""
+    """Return that the workspace of a row does not send, and why; an empty text if it is active."""
     workspace = (
         OutboxWorkspace.objects.using(row._state.db)
         .filter(pk=row.workspace)
         .exclude(state=WorkspaceState.ACTIVE)
         .first()
     )
-    return explain_workspace(workspace) if workspace else ""
+    if workspace is None:
+        return ""
+    return _join(_("Waiting, because its workspace does not send."), explain_workspace(workspace))
 
 
 def _batch_with_older_version(record: OutboxRecord) -> OutboxBatch | None:
@@ -163,61 +188,76 @@ def _batch_with_older_version(record: OutboxRecord) -> OutboxBatch | None:
 
 
 def _explain_rejected(record: OutboxRecord) -> str:
+    advice = _("Correct the cause, then retry it.")
     rejection = record.rejections.order_by("-pk").first()
     if rejection is None:
-        return f"Rejected; no reason was recorded. {AFTER_CORRECTION}"
-    where = f" in batch #{rejection.batch_id}" if rejection.batch_id else ""
-    text = f"Rejected{where} at {format_time(rejection.rejected_at)}. {rejection.code}: {rejection.message}"
-    return f"{_sentence(text)}{_explain_older_versions(record)} {AFTER_CORRECTION}"
+        return _join(_("Rejected; no reason was recorded."), advice)
+    values = {"batch": rejection.batch_id, "time": format_time(rejection.rejected_at)}
+    if rejection.batch_id:
+        text = _("Rejected in batch #%(batch)s at %(time)s.") % values
+    else:
+        text = _("Rejected at %(time)s.") % values
+    error = _sentence(f"{rejection.code}: {rejection.message}")
+    return _join(text, error, *_explain_older_versions(record), advice)
 
 
-def _explain_older_versions(record: OutboxRecord) -> str:
-    """Return which older version will not be sent, and which one Evermuse still has."""
+def _explain_older_versions(record: OutboxRecord) -> Iterator[str]:
+    """Yield which older version will not be sent, and which one Evermuse still has."""
     older = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__lt=record.pk)
-    text = ""
     if superseded := older.filter(closed_as=RecordState.SUPERSEDED).order_by("-pk").first():
-        text += f" The older version, record #{superseded.pk}, was superseded and is not sent either."
+        yield _("The older version, record #%(record)s, was superseded and is not sent either.") % {
+            "record": superseded.pk
+        }
     if delivered := older.delivered().order_by("-pk").first():
-        text += f" Evermuse still has an older version, record #{delivered.pk}."
-    return text
+        yield _("Evermuse still has an older version, record #%(record)s.") % {"record": delivered.pk}
 
 
 def _explain_superseded(record: OutboxRecord) -> str:
-    text = f"Superseded by a newer version, record #{record.superseded_by}."
+    text = _("Superseded by a newer version, record #%(record)s.") % {"record": record.superseded_by}
     newer = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__gt=record.pk)
     latest = newer.exclude(closed_as=RecordState.SUPERSEDED).order_by("-pk").first()
     if latest is None or latest.closed_as != RecordState.REJECTED:
         return text
-    return f"{text} The latest version, record #{latest.pk}, was rejected: correct the cause and retry that record."
+    advice = _(
+        "The latest version, record #%(record)s, was rejected: correct the cause and retry that record."
+    )
+    return _join(text, advice % {"record": latest.pk})
 
 
 def _explain_isolating(batch: OutboxBatch) -> str:
     test = IsolationTest.from_json(batch.isolation)
     part = batch.parts.order_by("-pk").first()
-    tried = f" Batch #{part.pk} is tried now, and the other records wait here." if part else ""
-    return (
-        "Evermuse refused it without naming the bad records, so its records are tried in smaller batches. "
-        f"Found bad so far: {test.bad}; accepted: {test.good}.{tried} "
-        f"{_sentence(batch.message)} {_exits(batch, '--retry-now', '--give-up')}"
+    tried = _("Batch #%(batch)s is tried now, and the other records wait here.")
+    return _join(
+        _(
+            "Evermuse refused it without naming the bad records, so its records are tried in smaller batches. "
+            "Found bad so far: %(bad)s; accepted: %(good)s."
+        )
+        % {"bad": test.bad, "good": test.good},
+        tried % {"batch": part.pk} if part else "",
+        _sentence(batch.message),
+        _how_to_end(batch, "--retry-now", "--give-up"),
     )
 
 
 def _explain_unsent(batch: OutboxBatch) -> str:
-    doubt = (
-        "Evermuse may have it already, so it is sent again with the same key and the same bytes. "
-        if batch.in_doubt
-        else ""
-    )
-    last = f" Last attempt: {_sentence(batch.message)}" if batch.message else ""
+    doubt = _("Evermuse may have it already, so it is sent again with the same key and the same bytes.")
+    last = _("Last attempt: %(message)s") % {"message": _sentence(batch.message)}
     options = ("--retry-now", *(("--isolate",) if batch.record_count > 1 else ()), "--give-up")
     has_waited = batch.in_doubt or batch.failures
-    exits = f" {_exits(batch, *options)}" if has_waited else ""
-    return f"{doubt}{_explain_next_attempt(batch)}{last}{exits}"
+    return _join(
+        doubt if batch.in_doubt else "",
+        _explain_next_attempt(batch),
+        last if batch.message else "",
+        _how_to_end(batch, *options) if has_waited else "",
+    )
 
 
-def _exits(batch: OutboxBatch, *options: str) -> str:
+def _how_to_end(batch: OutboxBatch, *options: str) -> str:
     """Return the command that ends the wait of a batch by hand."""
-    return f"To end the wait by hand: `manage.py outbox_batch {batch.pk} {' | '.join(options)}`."
+    return _("To end the wait by hand: %(command)s.") % {
+        "command": f"`manage.py outbox_batch {batch.pk} {' | '.join(options)}`"
+    }
 
 
 def _quoted(row: OutboxGroup) -> str:
@@ -227,26 +267,50 @@ def _quoted(row: OutboxGroup) -> str:
 
 def _explain_next_attempt(batch: OutboxBatch) -> str:
     if workspace := _explain_blocked_workspace(batch):
-        return f"Waiting, because its workspace does not send. {workspace}"
+        return workspace
+    at = {"time": format_time(batch.due_at)}
     if batch.due_at > database_now(batch._state.db):
-        return f"To be sent at {format_time(batch.due_at)}."
-    return f"Due since {format_time(batch.due_at)}: {AS_FAST_AS_ALLOWED}."
+        return _("To be sent at %(time)s.") % at
+    return _("Due since %(time)s: the workers send as fast as the rate limit of the API key allows.") % at
+
+
+def _explain_accepted(batch: OutboxBatch) -> str:
+    values = {"id": batch.remote_id, "state": batch.remote_status, "time": format_time(batch.next_poll_at)}
+    if batch.remote_status:
+        text = _("Evermuse accepted it as %(id)s and reports %(state)s; the next poll is at %(time)s.")
+    else:
+        text = _("Evermuse accepted it as %(id)s and reports no state yet; the next poll is at %(time)s.")
+    message = _sentence(batch.message) if batch.message else ""
+    return _join(text % values, message, _how_to_end(batch, "--retry-now", "--give-up"))
 
 
 def _explain_complete(batch: OutboxBatch) -> str:
-    text = f"Evermuse completed it at {format_time(batch.finished_at)}."
+    text = _("Evermuse completed it at %(time)s.") % {"time": format_time(batch.finished_at)}
     if not batch.attachment_status:
         return text
-    return (
-        f"{text} Attachments: {batch.attachment_status}, {batch.attachment_complete or 0} of "
-        f"{batch.attachment_total or 0} fetched, {batch.attachment_failed or 0} failed."
-    )
+    attachments = _("Attachments: %(state)s, %(complete)s of %(total)s fetched, %(failed)s failed.") % {
+        "state": batch.attachment_status,
+        "complete": batch.attachment_complete or 0,
+        "total": batch.attachment_total or 0,
+        "failed": batch.attachment_failed or 0,
+    }
+    return _join(text, attachments)
+
+
+def _explain_split(batch: OutboxBatch) -> str:
+    if parts := _parts_of(batch):
+        text = _("Its records that were neither rejected nor removed are in %(batches)s.")
+    else:
+        text = _("Its records that were neither rejected nor removed are in no other batch.")
+    return _join(text % {"batches": parts}, batch.message)
 
 
 def _explain_failed(batch: OutboxBatch) -> str:
-    parts = _parts_of(batch)
-    then = f"Sent again under a new key as {parts}." if parts else "To send its records again, retry them."
-    return f"{_sentence(batch.message or 'Failed')} {then}"
+    if parts := _parts_of(batch):
+        then = _("Sent again under a new key as %(batches)s.") % {"batches": parts}
+    else:
+        then = _("To send its records again, retry them.")
+    return _join(_sentence(batch.message or _("Failed")), then)
 
 
 def _parts_of(batch: OutboxBatch) -> str:
@@ -254,9 +318,14 @@ def _parts_of(batch: OutboxBatch) -> str:
     return ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
 
 
+def _join(*sentences: str) -> str:
+    """Return the sentences that are not empty, with spaces between them."""
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
 def _sentence(text: str) -> str:
-    """Return ``text`` with a full stop."""
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    """Return ``text`` with a full stop; an empty text stays empty."""
+    return text if text.endswith((".", "!", "?")) or not text else f"{text}."
 
 
 def to_local_time(at: datetime) -> datetime:
@@ -266,4 +335,4 @@ def to_local_time(at: datetime) -> datetime:
 
 def format_time(at: datetime | None) -> str:
     """Return a time as operators read it: in the current time zone and in whole seconds."""
-    return f"{to_local_time(at):%Y-%m-%d %H:%M:%S %Z}".strip() if at else "no known time"
+    return f"{to_local_time(at):%Y-%m-%d %H:%M:%S %Z}".strip() if at else _("no known time")
