@@ -47,12 +47,30 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Allow only the filters of the list, because any other lookup could read the entire table."""
         names = {getattr(entry, "parameter_name", entry) for entry in self.list_filter}
-        return lookup in names
+        return lookup.removesuffix("__exact") in names or lookup in names
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Return the columns; the workspace is a column only if the settings have several."""
+        """Return the columns; the workspace is a column only if the settings have several.
+
+        The column ``id`` becomes :meth:`number`.
+        """
         has_several = len(get_settings().workspaces) > 1
-        return [name for name in self.list_display if has_several or name != "workspace"]
+        names = [name for name in self.list_display if has_several or name != "workspace"]
+        return ["number" if name == "id" else name for name in names]
+
+    def get_list_display_links(self, request: HttpRequest, list_display: Any) -> list[Any]:
+        """Return the columns that link to the page of a row."""
+        links = super().get_list_display_links(request, list_display) or []
+        return ["number" if name == "id" else name for name in links]
+
+    def get_sortable_by(self, request: HttpRequest) -> list[Any]:
+        """Return the columns by which the list can be sorted."""
+        return ["number" if name == "id" else name for name in super().get_sortable_by(request)]
+
+    @admin.display(description="ID", ordering="pk")
+    def number(self, row: models.Model) -> str:
+        """Return the id as a text, because Django would write thousand separators into a number."""
+        return str(row.pk)
 
     def url_name(self, view: str) -> str:
         """Return the URL name of a view of this model."""

@@ -1,0 +1,148 @@
+"""Rows in each state, with the longest names that the columns allow.
+
+Foreign text is Greek, so that a test of translations can tell it from the texts of the outbox.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.apps import apps
+from django.db import connection, models
+from django.utils import timezone
+
+from evermuse_outbox.delivery.isolation import IsolationTest
+from evermuse_outbox.models import (
+    ActionKind,
+    BatchState,
+    Decision,
+    GroupState,
+    OutboxAction,
+    OutboxBatch,
+    OutboxWorkspace,
+    RecordState,
+    WorkspaceState,
+    group_key,
+)
+from tests.admin import rows
+from tests.rows import group
+
+GREEK = "Άγνωστο προϊόν."
+LONG_PRODUCT = "prod-" + "x" * 123
+LONG_REMOTE_ID = "r" * 128
+LONG_VENDOR_ID = "T-" + "y" * 200
+FIRST_ID = 1_234_501
+"""The lowest id of all tables, so that an id with a thousand separator is recognised."""
+
+WORKSPACES = {
+    name: {"API_KEY": "em_sk_test"} for name in ("default", *(state.value for state in WorkspaceState))
+}
+"""The setting WORKSPACES: one workspace in each state, and one without a row."""
+
+OUTCOMES = (
+    "accepted", "read", "refused", "too_large", "key_refused", "no_credits", "throttled", "in_doubt", "unavailable",
+    "lost",
+)  # fmt: skip
+
+
+def create_rows() -> None:
+    """Create the rows of every state, in the database ``default``, which must be SQLite."""
+    _start_ids_high()
+    for workspace in WorkspaceState:
+        _create_workspace(workspace)
+    for batch in BatchState:
+        _create_batch(batch)
+    for number, state in enumerate(GroupState):
+        _create_group(state, f"prod-{number}")
+    _create_group(GroupState.PAUSED, LONG_PRODUCT)
+    _create_records()
+    for kind in ActionKind:
+        decision = Decision("anna", GREEK)
+        OutboxAction.objects.log(kind, decision, workspace="default", target="batch #1234567", records=12_345)
+
+
+def _start_ids_high() -> None:
+    with connection.cursor() as cursor:
+        for model in apps.get_app_config("evermuse_outbox").get_models():
+            if isinstance(model._meta.pk, models.AutoField):
+                table = model._meta.db_table
+                cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
+                cursor.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [table, FIRST_ID - 1]
+                )
+
+
+def _create_workspace(state: WorkspaceState) -> None:
+    is_active = state == WorkspaceState.ACTIVE
+    OutboxWorkspace.objects.create(
+        name=state.value,
+        state=state,
+        reason="" if is_active else GREEK,
+        blocked_until=None if is_active else timezone.now() + timedelta(hours=1),
+        failures=0 if is_active else 3,
+        run_queue={"next": [["message", LONG_PRODUCT, "full"]]},
+    )
+
+
+def _create_group(state: GroupState, product: str) -> None:
+    key = group_key("default", "message", product)
+    group("default", state, scope=key, product_id=product, error_signature=GREEK, reason=GREEK, advice=GREEK)
+
+
+def _create_batch(state: BatchState) -> None:
+    """Create two batches: a small one, and one with long texts, attempts and records in each workspace."""
+    rows.record(rows.batch(state, product_id=LONG_PRODUCT), product_id=LONG_PRODUCT)
+    large = rows.batch(
+        state,
+        record_count=1_000,
+        message=GREEK,
+        failures=3,
+        in_doubt=state == BatchState.IN_DOUBT,
+        isolation=IsolationTest(bad=2, good=30).to_json() if state == BatchState.ISOLATING else None,
+        errors=[{"index": 0, "code": "BAD", "message": GREEK}],
+        total_error_count=12_345,
+        rejected_count=12,
+        **_remote_columns(state),
+    )
+    member = rows.record(large)
+    rows.batch(
+        BatchState.SEALED, parent=large, workspace="paused", due_at=timezone.now() + timedelta(hours=1)
+    )
+    for outcome in OUTCOMES:
+        rows.attempt(large, outcome=outcome, detail=f'{{"m": "{GREEK}"}}')
+    rows.attempt(large, call="status", outcome="in_doubt", status=None, seconds=None)
+    rows.record(identity=member.identity)
+
+
+def _remote_columns(state: BatchState) -> dict[str, object]:
+    if state not in (BatchState.ACCEPTED, BatchState.COMPLETE):
+        return {}
+    is_open = {
+        "next_poll_at": timezone.now(),
+        "finished_at": timezone.now() if state == BatchState.COMPLETE else None,
+    }
+    attachments = {"attachment_total": 12_345, "attachment_complete": 1_200, "attachment_failed": 4}
+    return {
+        "remote_id": LONG_REMOTE_ID,
+        "remote_status": "LANDED",
+        "attachment_status": "IN_PROGRESS",
+        **attachments,
+        **is_open,
+    }
+
+
+def _create_records() -> None:
+    """Create the records that no batch of :func:`_create_batch` contains."""
+    long_payload = rows.line(LONG_VENDOR_ID, GREEK)
+    for workspace in ("gone", *WORKSPACES):
+        rows.record(workspace=workspace, product_id=LONG_PRODUCT, payload=long_payload)
+    rows.record(product_id="prod-1")  # its group is paused
+    rows.record(closed_as=RecordState.DISCARDED)
+    older = rows.record(OutboxBatch.objects.filter(state=BatchState.COMPLETE).first())
+    superseded = rows.record(
+        closed_as=RecordState.SUPERSEDED, identity=older.identity, superseded_by=FIRST_ID
+    )
+    rejected = rows.rejected(product_id=LONG_PRODUCT, payload=long_payload, identity=older.identity)
+    rejected.rejections.update(message=GREEK)
+    type(rejected).rows.filter(pk=superseded.pk).update(superseded_by=rejected.pk)
+    rows.rejected(payload="{" + '"a": 1,' * 40_000 + '"b": 2}').rejections.all().delete()
