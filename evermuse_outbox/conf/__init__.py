@@ -7,6 +7,7 @@ imported and knows nothing of the database or of delivery. Call :func:`get_setti
 
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
+from .retention import Retention
 from .secret import Secret
 from .settings import (
     DEFAULT_WORKSPACE,
@@ -24,6 +25,7 @@ __all__ = [
     "WORKSPACE_OPTIONS",
     "Option",
     "Problem",
+    "Retention",
     "Secret",
     "Settings",
     "Workspace",

@@ -20,6 +20,7 @@ from .readers import (
     read_secret,
     read_url,
 )
+from .retention import DEFAULT_DAYS, read_payload_retention, read_retention
 
 SETTING = "EVERMUSE_OUTBOX"
 """Name of the dict in the settings of the project."""
@@ -156,9 +157,18 @@ OPTIONS = WORKSPACE_OPTIONS | {
         "Time until an accepted batch is polled for the first time. Later polls are less frequent.",
     ),
     "RETENTION_DAYS": Option(
-        Number(1 / 24, 36_500, "days"),
-        14,
-        "Time for which delivered records are kept. Rejected records are kept until they are retried or discarded.",
+        read_retention,
+        DEFAULT_DAYS,
+        "Days for which delivered, superseded and discarded records are kept: a number from 1/24 to 36500. Rejected "
+        "records are then kept until they are retried or discarded. Or a dict with a number for each state: "
+        '`{"delivered": 14, "superseded": 14, "discarded": 14, "rejected": None}` is the default; None means for ever, '
+        "and a missing state has its default.",
+    ),
+    "PAYLOAD_RETENTION_DAYS": Option(
+        read_payload_retention,
+        None,
+        "Days after which the payload of a delivered record is dropped: a number from 0 to 36500. Its identity, its "
+        "size and the hash of the payload are kept with the record. None: the payload is kept as long as the record.",
     ),
     "SENDERS": Option(
         Number(1, 1_000, "threads", is_integer=True),

@@ -13,6 +13,7 @@ from django.core.signals import setting_changed
 from ..foreign_text import safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, raw_settings
 from .problems import find_problems
+from .retention import Retention
 from .secret import Secret
 
 DEFAULT_WORKSPACE = "default"
@@ -43,7 +44,7 @@ class Workspace:
 class Settings:
     """The values of ``EVERMUSE_OUTBOX``; :data:`~.options.OPTIONS` describes each with its unit.
 
-    Times are in seconds, except ``retention_days``. Sizes are in bytes.
+    Times are in seconds, except those in days. Sizes are in bytes.
     """
 
     workspaces: Mapping[str, Workspace]
@@ -66,7 +67,8 @@ class Settings:
     max_resends: int
     idempotency_key_ttl: float
     poll_interval: float
-    retention_days: float
+    retention_days: Retention
+    payload_retention_days: float | None
     senders: int
     wake_on_commit: bool
     celery_queue: str | None

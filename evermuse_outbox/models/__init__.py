@@ -8,15 +8,25 @@ records are inserted by ``models.insert``.
 
 from .batch import BatchQuerySet, BatchState, OutboxBatch
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
-from .history import ActionKind, Decision, OutboxAction, OutboxAttempt, describe_records, process_user
+from .history import (
+    ActionKind,
+    Decision,
+    OutboxAction,
+    OutboxAttempt,
+    OutboxImport,
+    describe_records,
+    import_key,
+    process_user,
+)
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
-from .record import GIVEN_UP, OutboxRecord, RecordQuerySet, RecordState
+from .record import FAILED_CODES, GIVEN_UP, OutboxRecord, PayloadDropped, RecordQuerySet, RecordState
 from .rejection import OutboxRejection
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
 from .workspace import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
 
 __all__ = [
+    "FAILED_CODES",
     "GIVEN_UP",
     "MAX_READ_INTERVAL",
     "ActionKind",
@@ -31,10 +41,12 @@ __all__ = [
     "OutboxAttempt",
     "OutboxBatch",
     "OutboxGroup",
+    "OutboxImport",
     "OutboxRecord",
     "OutboxRejection",
     "OutboxThrottle",
     "OutboxWorkspace",
+    "PayloadDropped",
     "RecordQuerySet",
     "RecordState",
     "UnexpectedState",
@@ -44,6 +56,7 @@ __all__ = [
     "describe_records",
     "disable_jit",
     "group_key",
+    "import_key",
     "is_after",
     "is_null_unindexed",
     "process_user",

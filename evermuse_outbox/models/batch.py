@@ -42,6 +42,10 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         """Return the batches that are to be sent now, the longest waiting first."""
         return self.sendable(workspace).filter(due_at__lte=now).order_by("due_at", "pk")
 
+    def with_payloads(self) -> BatchQuerySet:
+        """Return the complete batches whose records still have their payloads."""
+        return self.filter(state=BatchState.COMPLETE, payloads_dropped_at__isnull=True)
+
     def polled(self, workspace: str) -> BatchQuerySet:
         """Return the batches that are polled, because Evermuse may still change their status."""
         return self.filter(workspace=workspace, next_poll_at__isnull=False)
@@ -261,6 +265,13 @@ class OutboxBatch(models.Model):
     accepted_at = models.DateTimeField(_("accepted at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
+    payloads_dropped_at = models.DateTimeField(
+        _("payloads dropped at"),
+        null=True,
+        blank=True,
+        help_text=_("When the payloads of its delivered records were dropped; see PAYLOAD_RETENTION_DAYS."),
+    )
+
     remote_id = ForeignCharField(
         _("batch id at Evermuse"), max_length=128, blank=True, default="", db_index=True
     )
@@ -320,6 +331,12 @@ class OutboxBatch(models.Model):
                 fields=["finished_at", "id"],
                 where=Q(finished_at__isnull=False, next_poll_at__isnull=True),
                 instead=["next_poll_at", "finished_at", "id"],
+            ),
+            PartialIndex(
+                name="evermuse_batch_payloads",
+                fields=["finished_at", "id"],
+                where=Q(state=BatchState.COMPLETE, payloads_dropped_at__isnull=True),
+                instead=["state", "payloads_dropped_at", "finished_at", "id"],
             ),
             models.Index(name="evermuse_batch_state", fields=["state", "id"]),
         ]

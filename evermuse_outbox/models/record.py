@@ -17,6 +17,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from .batch import BatchState, OutboxBatch
+from .columns import Sha256
 from .history import ActionKind, Decision, OutboxAction, describe_records
 from .indexes import PartialIndex
 from .query_hints import by_id, is_null_unindexed
@@ -79,6 +80,10 @@ SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
 
 ROWS_PER_STATEMENT = 500
 """Maximum number of rows in one statement. Old versions of SQLite allow 999 parameters."""
+
+
+class PayloadDropped(LookupError):
+    """The payload of a delivered record was dropped; its hash and its size are left."""
 
 
 class RecordQuerySet(models.QuerySet["OutboxRecord"]):
@@ -227,6 +232,12 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         rejected = self._in_source("reopen").filter(pk__in=pks)
         return rejected.update(closed_as=None, batch=None, superseded_by=None)
 
+    def drop_payloads(self) -> int:
+        """Replace the payloads of these records by their hashes. Return how many. The state stays."""
+        kept = self.filter(payload_sha256__isnull=True)
+        # In this order: MySQL and MariaDB assign from left to right, and the hash needs the payload.
+        return kept.update(payload_sha256=Sha256("payload"), payload="")
+
     def _in_source(self, method: str) -> RecordQuerySet:
         """Return the records in the source states of a transition."""
         return self.filter(SOURCE_CONDITIONS[TRANSITIONS[method].sources])
@@ -280,6 +291,13 @@ class OutboxRecord(models.Model):
         choices=[(state.value, state.label) for state in CLOSING],
     )
     superseded_by = models.BigIntegerField(_("superseded by"), null=True, blank=True)
+    payload_sha256 = models.CharField(  # noqa: DJ001 -- NULL: the payload is there. The column of an old row is NULL
+        _("SHA-256 of the payload"),
+        max_length=64,
+        null=True,
+        blank=True,
+        help_text=_("Hash of the dropped line. Until the payload is dropped, there is none."),
+    )
 
     # Set only on records that `with_versions` has read.
     newer: int | None
@@ -348,8 +366,19 @@ class OutboxRecord(models.Model):
         self.__dict__.pop("_annotated_state", None)
         super().refresh_from_db(*args, **options)
 
+    @property
+    def is_payload_dropped(self) -> bool:
+        """Whether only the hash and the size of the line are left; see the setting PAYLOAD_RETENTION_DAYS."""
+        return self.payload_sha256 is not None
+
     def envelope(self) -> dict[str, Any]:
-        """Return the envelope that the stored line contains."""
+        """Return the envelope that the stored line contains.
+
+        Raises:
+            PayloadDropped: Only the hash of the line is left.
+        """
+        if self.is_payload_dropped:
+            raise PayloadDropped(f"the payload of record #{self.pk} was dropped after its delivery")
         envelope: dict[str, Any] = json.loads(self.payload)
         return envelope
 

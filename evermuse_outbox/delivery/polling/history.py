@@ -156,7 +156,7 @@ def _oldest_explainable(context: DeliveryContext, row: OutboxWorkspace) -> datet
     ]
     if not sealed:
         return None
-    kept = now - timedelta(days=context.settings.retention_days) + 2 * MAX_CLOCK_SKEW
+    kept = now - timedelta(days=context.settings.retention_days.delivered) + 2 * MAX_CLOCK_SKEW
     released = [row.released_at + MAX_CLOCK_SKEW] if row.released_at else []
     oldest_sealed: datetime = min(sealed)
     return max([oldest_sealed, kept, *released])

@@ -138,7 +138,7 @@ def _has_other_owner(context: DeliveryContext, batch: OutboxBatch, status: Statu
         created_at - _longest_attempt(context) - MAX_CLOCK_SKEW,
         created_at + MAX_CLOCK_SKEW,
     )
-    if first_start <= now - timedelta(days=context.settings.retention_days):
+    if first_start <= now - timedelta(days=context.settings.retention_days.delivered):
         return True
     same_size = {"type": batch.type, "record_count": batch.record_count}
     is_current = Q(state=BatchState.SENDING) | Q(remote_id=status.remote_id)

@@ -1,8 +1,10 @@
-"""The columns of the models that are not Django's: columns for foreign text.
+"""The columns of the models that are not Django's: columns for foreign text, and a hash.
 
-The package must not import a model. Its interface is one class for each kind of column.
+The package must not import a model. Its interface is one class for each kind of column,
+and the expression ``Sha256``.
 """
 
 from .foreign_text import ForeignCharField, ForeignJSONField, ForeignTextField
+from .sha256 import Sha256
 
-__all__ = ["ForeignCharField", "ForeignJSONField", "ForeignTextField"]
+__all__ = ["ForeignCharField", "ForeignJSONField", "ForeignTextField", "Sha256"]

@@ -30,6 +30,8 @@ class ActionKind(models.TextChoices):
     GIVE_UP = "give_up", _("give up a batch")
     HOLD = "hold", _("hold a workspace")
     RELEASE = "release", _("release a workspace")
+    ERASE = "erase", _("erase records")
+    IMPORT = "import", _("import records from a file")
 
 
 class Decision(NamedTuple):

@@ -35,6 +35,7 @@ NOT_FOREIGN = {
     "closed_as": "a constant",
     "key": "made by this package",
     "sha256": "made by this package",
+    "payload_sha256": "made by this package",
     "scope": "made by this package",
 }
 
