@@ -46,11 +46,6 @@ STATES = tuple(field.name for field in fields(Retention))
 def read_retention(value: Any) -> Retention:
     """Return the retention of each state from a number of days, or from a dict of state → days."""
     if not isinstance(value, Mapping):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidValue(
-                f"{safe_repr(value)} is neither a number of days nor a dict of days by state.",
-                'Use for instance 14, or {"delivered": 14, "rejected": 90}.',
-            )
         return Retention.of(_read_days(value))
     for state in value:
         if state not in STATES:

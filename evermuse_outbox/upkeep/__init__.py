@@ -18,7 +18,8 @@ from .postgresql import (
     read_table_options,
     read_table_statistics,
 )
-from .purge import PurgeProgress, purge_old_rows, purge_one_run
+from .purge import purge_old_rows, purge_one_run
+from .purge_progress import PurgeProgress
 from .rescue import rescue_batches
 
 __all__ = [

@@ -13,7 +13,8 @@ from ..models import GroupState, OutboxAction, OutboxGroup, OutboxRecord
 from .drift import warn_about_drift
 from .future_times import correct_future_times_sometimes
 from .postgresql import analyze_unknown_tables
-from .purge import PurgeProgress, purge_one_run
+from .purge import purge_one_run
+from .purge_progress import PurgeProgress
 from .rescue import rescue_batches
 
 ACTIONS_KEPT = timedelta(days=365)
@@ -32,14 +33,15 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
     ``clock_of`` returns the clock of a database alias.
     """
     settings = get_settings()
+    retention = settings.retention_days
     for using in settings.databases:
-        clock, days, progress = clock_of(using), settings.retention_days, _progress[using]
+        clock, progress = clock_of(using), _progress[using]
         with isolate_database_errors(using):
             retry_on_database_error(using, clock, rescue_batches, using, clock)
             retry_on_database_error(using, clock, correct_future_times_sometimes, using, clock)
-            retry_on_database_error(using, clock, purge_one_run, using, clock, days, progress)
+            retry_on_database_error(using, clock, purge_one_run, using, clock, retention, progress)
             retry_on_database_error(using, clock, forget_groups, using, clock)
-            retry_on_database_error(using, clock, forget_actions, using, clock, days)
+            retry_on_database_error(using, clock, forget_actions, using, clock, retention.longest)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)
             warn_about_drift(using)
 

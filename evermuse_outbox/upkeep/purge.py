@@ -11,10 +11,9 @@ which planners never turn into a join.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
+from ..conf import Retention
 from ..delivery.context import Clock
 from ..models import (
     BatchState,
@@ -37,6 +37,7 @@ from ..models import (
     is_after,
     is_null_unindexed,
 )
+from .purge_progress import PurgeCursor, PurgeProgress
 
 FINISHED = (  # batches in these states do not change any more
     BatchState.COMPLETE,
@@ -45,8 +46,8 @@ FINISHED = (  # batches in these states do not change any more
     BatchState.FAILED,
     BatchState.WITHDRAWN,
 )
-SET_ASIDE = (RecordState.SUPERSEDED, RecordState.DISCARDED)
-"""Final states of records that are never sent again."""
+CLOSED = (RecordState.SUPERSEDED, RecordState.DISCARDED, RecordState.REJECTED)
+"""Final states that are stored in the records. Each has an index entry, so its old records are found without batch."""
 
 RECORDS_PER_TRANSACTION = 1_000
 """Records that one transaction deletes: those of one full request, or of many small ones."""
@@ -58,89 +59,43 @@ RUN_SECONDS = 0.6
 """Duration of a run; there is one each second. It purges 10,000 records per second if 1,000 take less than 60 ms.
 ``benchmarks/growth.py`` measures 23 ms alone and 50 ms beside a busy relay."""
 
-REST_SHARE = 0.5
-"""Pause before the next run, as a share of the duration of the last one."""
 
-MAX_RESCANNED = 500
-"""Number of skipped rows that every run may examine again, because so few cost nearly nothing."""
+@dataclass(frozen=True, slots=True)
+class Cutoffs:
+    """The time before which a record must have ended to be deleted, by ``closed_as``; None is a delivered record.
 
-RESCAN_INTERVAL = timedelta(hours=1)
-"""Time after which the skipped rows are examined again if there are more than ``MAX_RESCANNED``."""
-
-
-@dataclass(slots=True)
-class PurgeCursor:
-    """Position of the purge in the old rows of one kind, and the number of rows that it skipped.
-
-    ``after`` is the sort key of the last row that was examined, None at the beginning.
+    A state that is kept for ever has no time.
     """
 
-    after: Any = None
-    skipped: int = 0
-    is_at_end: bool = False
-    started_at: datetime | None = None
+    times: Mapping[str | None, datetime]
 
-    def start(self, now: datetime) -> None:
-        """Restart from the beginning if the last pass is finished, unless it skipped many rows a short time ago."""
-        is_recent = self.started_at is not None and timedelta(0) <= now - self.started_at < RESCAN_INTERVAL
-        keeps_position = is_recent and self.skipped > MAX_RESCANNED
-        if self.started_at is None or (self.is_at_end and not keeps_position):
-            self.after, self.skipped, self.started_at = None, 0, now
-        self.is_at_end = False
+    @classmethod
+    def at(cls, now: datetime, retention: Retention) -> Cutoffs:
+        """Return the times of a purge that begins now."""
+        days = {state: retention.days(state) for state in (None, *CLOSED)}
+        return cls({state: now - timedelta(days=n) for state, n in days.items() if n is not None})
 
-    def advance(self, after: Any, skipped: int) -> None:
-        """Note that all rows up to ``after`` were examined, and ``skipped`` of them stay."""
-        self.after = after
-        self.skipped += skipped
+    @property
+    def delivered(self) -> datetime:
+        """The time for delivered records, and for batches."""
+        return self.times[None]
 
+    def is_over(self, closed_as: str | None, ended_at: datetime) -> bool:
+        """Return whether the retention of a record is over that ended at that time."""
+        return closed_as in self.times and ended_at < self.times[closed_as]
 
-@dataclass(slots=True)
-class PurgeProgress:
-    """The cursors of one database, and the time of the last run. Consecutive runs of a process share it.
-
-    It is memory of the process only. If it is lost, the next run examines the skipped rows once more.
-    """
-
-    cursors: defaultdict[str, PurgeCursor] = field(default_factory=lambda: defaultdict(PurgeCursor))
-    is_running: bool = False
-    last_run: tuple[float, float] = (0.0, 0.0)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def try_start_run(self, now: float) -> bool:
-        """Start a run. Return False if one is running in this process, or the pause after the last one is not over."""
-        started, ended = self.last_run
-        with self.lock:
-            if self.is_running or ended <= now < ended + REST_SHARE * (ended - started):
-                return False
-            self.is_running = True
-            return True
-
-    def end_run(self, started: float, ended: float) -> None:
-        """End the run."""
-        self.last_run, self.is_running = (started, ended), False
-
-    def start_cursor(self, name: str, clock: Clock) -> PurgeCursor:
-        """Return the cursor of a kind of rows, ready to continue."""
-        cursor = self.cursors[name]
-        cursor.start(clock.now())
-        return cursor
+    def ends_before_batch(self, state: str) -> bool:
+        """Return whether records in that state are deleted before the batches that they belong to."""
+        return self.times[state] > self.delivered or state == RecordState.REJECTED
 
 
 class OldRecord(NamedTuple):
-    """An old record and what decides whether it is deleted.
-
-    ``older_unsent`` is the id of an older version that must not be sent because of this one, or None.
-    """
+    """An old record. ``older_unsent`` is the id of an older version that must not be sent because of it, or None."""
 
     pk: int
     batch_id: int | None
     closed_as: str | None
     older_unsent: int | None
-
-    @property
-    def is_deletable(self) -> bool:
-        """Whether the record is not rejected, and no older version needs it as proof."""
-        return self.older_unsent is None and self.closed_as != RecordState.REJECTED
 
 
 class OldBatch(NamedTuple):
@@ -163,7 +118,7 @@ class OldBatch(NamedTuple):
         return self.record_count if self.any_unrejected else 0
 
 
-def purge_one_run(using: str, clock: Clock, retention_days: float, progress: PurgeProgress) -> int:
+def purge_one_run(using: str, clock: Clock, retention: Retention | float, progress: PurgeProgress) -> int:
     """Purge for ``RUN_SECONDS`` and return how many records were deleted.
 
     The run continues where the last one ended. Return 0 if another run of this process is active, or during the pause
@@ -173,7 +128,7 @@ def purge_one_run(using: str, clock: Clock, retention_days: float, progress: Pur
     if not progress.try_start_run(started):
         return 0
     try:
-        return purge_old_rows(using, clock, retention_days, seconds=RUN_SECONDS, progress=progress)
+        return purge_old_rows(using, clock, retention, seconds=RUN_SECONDS, progress=progress)
     except BaseException:
         # A rollback may have kept rows that the cursors have passed.
         progress.cursors = defaultdict(PurgeCursor)
@@ -185,7 +140,7 @@ def purge_one_run(using: str, clock: Clock, retention_days: float, progress: Pur
 def purge_old_rows(
     using: str,
     clock: Clock,
-    retention_days: float,
+    retention: Retention | float,
     seconds: float = 60.0,
     progress: PurgeProgress | None = None,
 ) -> int:
@@ -193,33 +148,37 @@ def purge_old_rows(
 
     Delivered, superseded and discarded records are deleted, and batches without records. For a superseded or discarded
     record without a batch, the time of enqueueing counts, because the time of its end is not stored. Rejected records
-    stay until an operator retries or discards them.
+    stay until an operator retries or discards them, unless ``retention`` has days for them. A number means days for all
+    states but rejected.
 
     After ``seconds``, no further transaction begins, except that each kind of row gets at least one.
     """
     progress = progress or PurgeProgress()
-    before = clock.now() - timedelta(days=retention_days)
+    cutoffs = Cutoffs.at(clock.now(), Retention.of(retention))
     deadline = clock.monotonic() + seconds
 
     def is_time_up() -> bool:
         return clock.monotonic() >= deadline
 
-    count = _purge_batches(using, progress.start_cursor("batches", clock), before, is_time_up)
-    for state in SET_ASIDE:
-        count += _purge_set_aside(using, progress.start_cursor(state, clock), before, state, is_time_up)
-    _purge_attempts(using, progress.start_cursor("attempts", clock), before, is_time_up)
+    count = _purge_batches(using, progress.start_cursor("batches", clock), cutoffs, is_time_up)
+    for state in CLOSED:
+        if state in cutoffs.times:
+            cursor = progress.start_cursor(state, clock)
+            count += _purge_closed(using, cursor, cutoffs, state, is_time_up)
+    _purge_attempts(using, progress.start_cursor("attempts", clock), cutoffs.delivered, is_time_up)
     return count
 
 
 # --- batches and their records ------------------------------------------------------------------------
 
 
-def _purge_batches(using: str, cursor: PurgeCursor, before: datetime, is_time_up: Callable[[], bool]) -> int:
+def _purge_batches(using: str, cursor: PurgeCursor, cutoffs: Cutoffs, is_time_up: Callable[[], bool]) -> int:
     count = 0
     while not cursor.is_at_end:
-        page = _read_batches(using, cursor, before)
+        page = _read_batches(using, cursor, cutoffs.delivered)
         for chunk in _chunks(page):
-            deleted, kept = _purge_chunk(using, [batch.pk for batch in chunk if not batch.is_kept])
+            ended = {batch.pk: batch.finished_at for batch in chunk if not batch.is_kept}
+            deleted, kept = _purge_chunk(using, ended, cutoffs)
             count += deleted
             skipped = kept + sum(batch.is_kept for batch in chunk)
             cursor.advance((chunk[-1].finished_at, chunk[-1].pk), skipped)
@@ -263,16 +222,27 @@ def _chunks(page: list[OldBatch]) -> Iterator[list[OldBatch]]:
         yield chunk
 
 
-def _purge_chunk(using: str, batch_ids: list[int]) -> tuple[int, int]:
-    """Delete batches with their records; return how many records were deleted and how many batches stay."""
+def _purge_chunk(using: str, ended: Mapping[int, datetime], cutoffs: Cutoffs) -> tuple[int, int]:
+    """Delete batches with their records; return how many records were deleted and how many batches stay.
+
+    ``ended`` is the time at which each batch ended, by its id. Rejected records are not deleted here.
+    """
     with transaction.atomic(using=using):
         disable_jit(using)
-        locked = _lock_batches(using, batch_ids)
+        locked = _lock_batches(using, list(ended))
         records = _read_records(OutboxRecord.rows.using(using).filter(batch_id__in=locked))
-        count = _delete_records(using, records)
-        kept = {record.batch_id for record in records if not record.is_deletable}
+        deletable, kept = [], set()
+        for record in records:
+            is_over = record.closed_as != RecordState.REJECTED and cutoffs.is_over(
+                record.closed_as, ended[record.batch_id or 0]
+            )
+            if is_over and record.older_unsent is None:
+                deletable.append(record.pk)
+            else:
+                kept.add(record.batch_id)
+        _delete_records(using, deletable)
         _delete_batches(using, [pk for pk in locked if pk not in kept])
-    return count, len(kept)
+    return len(deletable), len(kept)
 
 
 def _lock_batches(using: str, batch_ids: list[int]) -> list[int]:
@@ -294,35 +264,32 @@ def _delete_batches(using: str, pks: list[int]) -> None:
     _raw_delete(OutboxBatch.objects.using(using).filter(pk__in=pks))
 
 
-# --- records without a batch, and attempts without a batch --------------------------------------------
+# --- closed records, and attempts without a batch ------------------------------------------------------
 
 
-def _purge_set_aside(
-    using: str, cursor: PurgeCursor, before: datetime, state: str, is_time_up: Callable[[], bool]
+def _purge_closed(
+    using: str, cursor: PurgeCursor, cutoffs: Cutoffs, state: str, is_time_up: Callable[[], bool]
 ) -> int:
-    """Delete old records in ``state`` that are in no batch, in the order of their ids.
+    """Delete old records in ``state``, in the order of their ids.
 
-    A record that was rejected in a batch and then discarded is deleted with the batch. Until then its position in the
-    batch must be known, because Evermuse may still report errors by position.
+    A record in a batch is deleted only if the batch is over. Until then its position in the batch must be known,
+    because Evermuse may still report errors by position. Most are deleted with their batch.
     """
-    count = 0
+    count, before = 0, cutoffs.times[state]
     while not cursor.is_at_end:
-        page = _read_set_aside(using, cursor, state)
-        old = [pk for pk, enqueued_at, _ in page if enqueued_at < before]
-        without_batch = [
-            pk for pk, enqueued_at, batch_id in page if enqueued_at < before and batch_id is None
-        ]
-        deleted = _purge_records(using, without_batch)
+        page = _read_closed(using, cursor, state)
+        old = {pk: batch_id for pk, enqueued_at, batch_id in page if enqueued_at < before}
+        deleted = _purge_records(using, _over(using, old, cutoffs, state), state, before)
         count += deleted
         if old:
-            cursor.advance(old[-1], len(old) - deleted)
+            cursor.advance(max(old), len(old) - deleted)
         cursor.is_at_end = len(old) < RECORDS_PER_TRANSACTION
         if is_time_up():
             break
     return count
 
 
-def _read_set_aside(using: str, cursor: PurgeCursor, state: str) -> list[tuple[int, datetime, int | None]]:
+def _read_closed(using: str, cursor: PurgeCursor, state: str) -> list[tuple[int, datetime, int | None]]:
     # A range instead of an equality: with "closed_as = state", the primary key would give the same order. A planner
     # might then use it and read all rows of other states, too.
     rows = OutboxRecord.rows.using(using).filter(closed_as__gte=state, closed_as__lte=state)
@@ -330,13 +297,47 @@ def _read_set_aside(using: str, cursor: PurgeCursor, state: str) -> list[tuple[i
     return list(rest.values_list("pk", "enqueued_at", "batch_id")[:RECORDS_PER_TRANSACTION])
 
 
-def _purge_records(using: str, pks: list[int]) -> int:
+def _over(using: str, old: Mapping[int, int | None], cutoffs: Cutoffs, state: str) -> list[int]:
+    """Return the records of ``old``, by id with their batch, that are in no batch or whose batch was over in time."""
+    batch_ids = (
+        {batch_id for batch_id in old.values() if batch_id} if cutoffs.ends_before_batch(state) else set()
+    )
+    over: set[int | None] = {None}
+    if batch_ids:
+        rows = OutboxBatch.objects.using(using).filter(by_id(batch_ids), state__in=FINISHED)
+        ended = rows.filter(finished_at__lt=cutoffs.times[state], next_poll_at__isnull=True)
+        over.update(ended.values_list("pk", flat=True))
+    return [pk for pk, batch_id in old.items() if batch_id in over]
+
+
+def _purge_records(using: str, pks: list[int], state: str, before: datetime) -> int:
     """Delete those of the records that are deletable; return how many."""
     if not pks:
         return 0
     with transaction.atomic(using=using):
         disable_jit(using)
-        return _delete_records(using, _read_records(OutboxRecord.rows.using(using).filter(by_id(pks))))
+        if state == RecordState.REJECTED:
+            pks = _lock_rejected(using, pks, before)
+        records = _read_records(OutboxRecord.rows.using(using).filter(by_id(pks)))
+        deletable = [record.pk for record in records if record.older_unsent is None]
+        _delete_records(using, deletable)
+    return len(deletable)
+
+
+def _lock_rejected(using: str, pks: list[int], before: datetime) -> list[int]:
+    """Lock those of the records that are still rejected, for so long, and return their ids.
+
+    Without the lock, a record could be retried between two statements, and be deleted while it is pending.
+    """
+    still_rejected = Q(Exact(Coalesce(F("closed_as"), Value("")), Value(RecordState.REJECTED.value)))
+    rows = OutboxRecord.rows.using(using).filter(by_id(pks), still_rejected)
+    if connections[using].features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True)
+    locked = list(rows.values_list("pk", flat=True))
+    recent = OutboxRejection.objects.using(using).filter(
+        ById(F("record_id"), locked), rejected_at__gte=before
+    )
+    return sorted(set(locked) - set(recent.values_list("record_id", flat=True)))
 
 
 def _purge_attempts(
@@ -376,14 +377,12 @@ def _older_unsent() -> Subquery:
     return Subquery(older.filter(rejected | pending).order_by("identity", "pk").values("pk")[:1])
 
 
-def _delete_records(using: str, records: Iterable[OldRecord]) -> int:
-    """Delete the deletable records with their rejections; return how many records."""
-    pks = [record.pk for record in records if record.is_deletable]
+def _delete_records(using: str, pks: list[int]) -> None:
+    """Delete records with their rejections."""
     if pks:
         # At worst, this reads all rejections once. A look-up for each record could read them a thousand times.
         _raw_delete(OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks)))
         _raw_delete(OutboxRecord.rows.using(using).filter(by_id(pks)))
-    return len(pks)
 
 
 def _raw_delete(rows: models.QuerySet[Any]) -> None:

@@ -11,9 +11,10 @@ import pytest
 from django.db import connections
 
 from evermuse_outbox import outbox
+from evermuse_outbox.conf import Retention
 from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxAttempt, OutboxBatch, OutboxRecord, OutboxRejection
-from evermuse_outbox.upkeep import PurgeProgress, purge_old_rows, purge_one_run
+from evermuse_outbox.upkeep import PurgeProgress, purge_old_rows, purge_one_run, purge_progress
 from evermuse_outbox.upkeep import purge as purging
 from tests.records import enqueue, make_invalid, record
 from tests.rows import batch_in, record_in
@@ -174,7 +175,7 @@ def kept(context, number):
 
 
 def test_many_kept_batches_are_skipped_for_an_hour(context, alias, clock, monkeypatch, pages_read):
-    monkeypatch.setattr(purging, "MAX_RESCANNED", 2)
+    monkeypatch.setattr(purge_progress, "MAX_RESCANNED", 2)
     rejected = kept(context, 3)
     progress = PurgeProgress()
     assert purge_old_rows(alias, context.clock, 14, progress=progress) == 0
@@ -187,7 +188,7 @@ def test_many_kept_batches_are_skipped_for_an_hour(context, alias, clock, monkey
 
 
 def test_few_kept_batches_are_examined_each_time(context, alias, monkeypatch, pages_read):
-    monkeypatch.setattr(purging, "MAX_RESCANNED", 3)
+    monkeypatch.setattr(purge_progress, "MAX_RESCANNED", 3)
     (rejected, *_) = kept(context, 3)
     progress = PurgeProgress()
     assert purge_old_rows(alias, context.clock, 14, progress=progress) == 0
@@ -310,3 +311,79 @@ def test_rejections_of_records_that_were_deleted_with_sql_are_purged(context, al
     clock.move(20 * 86_400)
     purge_old_rows(alias, context.clock, 14)
     assert not OutboxRejection.objects.using(alias).exists()
+
+
+# --- a retention for each state -----------------------------------------------------------------------
+
+
+def closed(context, state, days, batch=None):
+    """Add a record in that state that was enqueued, and rejected if it was, ``days`` ago."""
+    at = context.clock.now() - timedelta(days=days)
+    row = record_in(context.using, state, batch, enqueued_at=at)
+    if state == "rejected":
+        rejection = OutboxRejection.local(row.pk, "BAD", "It is bad.", at)
+        rejection.save(using=context.using)
+    return row
+
+
+@pytest.mark.parametrize("state", ["superseded", "discarded", "rejected"])
+def test_each_state_has_its_retention(context, alias, state):
+    old, young = closed(context, state, 6), closed(context, state, 4)
+    others = [
+        closed(context, other, 6) for other in ("superseded", "discarded", "rejected") if other != state
+    ]
+    retention = Retention(**{"delivered": 30, "superseded": 30, "discarded": 30} | {state: 5})
+    assert purge_old_rows(alias, context.clock, retention) == 1
+    assert not OutboxRejection.objects.using(alias).filter(record=old.pk).exists()
+    left = set(OutboxRecord.rows.using(alias).values_list("pk", flat=True))
+    assert left == {young.pk, *(row.pk for row in others)}
+
+
+@pytest.mark.parametrize("state", ["superseded", "discarded", "rejected"])
+def test_a_record_may_go_before_its_batch_once_the_batch_is_over(context, alias, clock, state):
+    batch, (delivered,) = finished(context, "complete", "delivered", days=6)
+    gone = closed(context, state, 9, batch)
+    open_batch = batch_in(alias, "accepted", remote_id="r", next_poll_at=clock.now())
+    in_open = closed(context, state, 9, open_batch)
+    polled, _ = finished(context, "complete", days=6)
+    OutboxBatch.objects.using(alias).filter(pk=polled.pk).update(next_poll_at=clock.now())
+    in_polled = closed(context, state, 9, polled)
+    retention = Retention(**{"delivered": 30, "superseded": 30, "discarded": 30} | {state: 5})
+    assert purge_old_rows(alias, context.clock, retention) == 1
+    left = set(OutboxRecord.rows.using(alias).values_list("pk", flat=True))
+    assert left == {delivered.pk, in_open.pk, in_polled.pk}
+    assert gone.pk not in left
+
+
+def test_a_longer_retention_keeps_the_record_and_its_batch(context, alias, clock):
+    batch, _ = finished(context, "complete", "delivered", "superseded", days=20)
+    retention = Retention(delivered=14, superseded=30)
+    assert purge_old_rows(alias, context.clock, retention) == 1
+    assert states(alias) == ["superseded"]
+    clock.move(11 * DAY)
+    assert purge_old_rows(alias, context.clock, retention) == 1
+    assert not OutboxBatch.objects.using(alias).filter(pk=batch.pk).exists()
+
+
+def test_the_time_of_the_last_rejection_counts(context, alias):
+    row = closed(context, "rejected", 20)
+    again = OutboxRejection.local(row.pk, "BAD", "Still bad.", context.clock.now() - timedelta(days=1))
+    again.save(using=alias)
+    retention = Retention(rejected=5)
+    assert purge_old_rows(alias, context.clock, retention) == 0
+    OutboxRejection.objects.using(alias).filter(pk=again.pk).delete()
+    assert purge_old_rows(alias, context.clock, retention) == 1
+
+
+def test_a_record_that_is_retried_meanwhile_is_not_purged(context, alias, monkeypatch):
+    row = closed(context, "rejected", 20)
+    over = purging._over
+
+    def retried(*given):
+        pks = over(*given)
+        OutboxRecord.rows.using(alias).reopen([row.pk])
+        return pks
+
+    monkeypatch.setattr(purging, "_over", retried)
+    assert purge_old_rows(alias, context.clock, Retention(rejected=5)) == 0
+    assert states(alias) == ["pending"]
