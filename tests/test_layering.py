@@ -22,7 +22,7 @@ LAYERS = [
     {"version", "foreign_text"},
     {"evermuse", "sandbox"},
     {"ratelimit"},
-    {"conf", "database_clock"},
+    {"conf", "database_clock", "signals"},
     {"models"},
     {"delivery"},
     {"upkeep"},

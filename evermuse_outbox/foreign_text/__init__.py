@@ -8,11 +8,12 @@ The interface has three parts:
 
 * texts and secrets: :func:`clean_text`, :func:`is_clean`, :func:`hide_secret`.
 * values and exceptions of any class: :func:`safe_repr`, :func:`type_name`, :func:`describe_error`.
-* logs, which contain no payload: :func:`get_logger`, :func:`gate_logs_of`, :func:`summarise_error`, :func:`headline`.
+* logs, which contain no payload: :func:`get_logger`, :func:`log_ids`, :func:`gate_logs_of`, :func:`summarise_error`,
+  :func:`headline`.
 """
 
 from .exceptions import describe_error, error_code, summarise_error
-from .logs import gate_logs_of, get_logger
+from .logs import gate_logs_of, get_logger, log_ids
 from .secrets import hide_secret
 from .text import clean_text, headline, is_clean
 from .values import MAX_REPR, safe_repr, type_name
@@ -27,6 +28,7 @@ __all__ = [
     "headline",
     "hide_secret",
     "is_clean",
+    "log_ids",
     "safe_repr",
     "summarise_error",
     "type_name",

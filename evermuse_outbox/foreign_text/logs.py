@@ -43,6 +43,14 @@ def get_logger(name: str) -> logging.Logger:
     return logger
 
 
+def log_ids(**ids: Any) -> dict[str, Any]:
+    """Return the ids for ``extra=`` of a call of a logger, so that a structured log can be searched by them.
+
+    Use the names ``workspace``, ``batch``, ``group`` and ``outcome``, and never a text of an answer.
+    """
+    return {name: _clean(value) for name, value in ids.items() if value is not None}
+
+
 class _GateForOurCalls(_Gate):
     """The gate for a logger of another package. It changes only records from a call of ours, not those of the host."""
 

@@ -20,6 +20,7 @@ from ..evermuse import limits
 from .batch_states import OPEN, REMOTE, SENDABLE, TRANSITIONS, BatchState
 from .columns import ForeignCharField, ForeignJSONField, ForeignTextField
 from .indexes import PartialIndex
+from .settled import notify_batch, notify_completed
 from .transitions import StateQuerySet
 
 
@@ -127,13 +128,16 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         batch.state = TRANSITIONS[method].target
         for name, value in columns.items():
             setattr(batch, name, value)
+        notify_batch(self.db, batch, batch.state)
         return True
 
     # --- changes of state: what Evermuse reports later --------------------------------------------
 
     def complete(self, ids: Collection[int], **columns: Any) -> int:
         """Change accepted → complete, for those of ``ids`` that are still accepted. Return how many changed."""
-        return self.filter(pk__in=ids)._change_state("complete", polls=F("polls") + 1, **columns)
+        count = self.filter(pk__in=ids)._change_state("complete", polls=F("polls") + 1, **columns)
+        notify_completed(self, ids, count, columns.get("finished_at"), BatchState.COMPLETE)
+        return count
 
     def update_status(self, ids: Collection[int], state: BatchState, **columns: Any) -> int:
         """Write the reported columns of polled batches that were read in ``state`` and stay in it. Return how many."""
@@ -142,17 +146,14 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 
     def fail_accepted(self, batch: OutboxBatch, **columns: Any) -> bool:
         """Change accepted → failed. Return False if it is no longer accepted."""
-        return self._end_accepted("fail_accepted", batch, **columns)
+        return self._settle_row("fail_accepted", batch, polls=F("polls") + 1, **columns)
 
     def refuse_accepted(self, batch: OutboxBatch, **columns: Any) -> bool:
         """Change accepted → refused: Evermuse reports COMPLETE with rejected records, and does not name all of them.
 
         The same transaction splits or isolates the batch. Return False if it is no longer accepted.
         """
-        return self._end_accepted("refuse_accepted", batch, **columns)
-
-    def _end_accepted(self, method: str, batch: OutboxBatch, **columns: Any) -> bool:
-        return bool(self.filter(pk=batch.pk)._change_state(method, polls=F("polls") + 1, **columns))
+        return self._settle_row("refuse_accepted", batch, polls=F("polls") + 1, **columns)
 
     def postpone_polls(self, ids: Collection[int], now: datetime, later: datetime, **columns: Any) -> int:
         """Poll these batches again ``later``, unless another process has rescheduled them. Return how many."""
@@ -190,12 +191,11 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 
         Call it only if its records are discarded: they must not be sent in another batch.
         """
-        return bool(self.filter(pk=batch.pk)._change_state("abandon", finished_at=now, message=message))
+        return self._settle_row("abandon", batch, finished_at=now, message=message)
 
     def withdraw(self, batch: OutboxBatch, now: datetime, message: str) -> bool:
         """Change sealed, isolating → withdrawn: it will not be sent. Return False if it was leased or ended before."""
-        columns = {"finished_at": now, "message": message, "isolation": None}
-        return bool(self.filter(pk=batch.pk)._change_state("withdraw", **columns))
+        return self._settle_row("withdraw", batch, finished_at=now, message=message, isolation=None)
 
     # --- due times: the state stays; each method is fenced by the states in which the time counts -
     def send_now(self, now: datetime) -> int:
@@ -286,7 +286,6 @@ class OutboxBatch(models.Model):
     attachment_failed = models.PositiveIntegerField(_("attachments failed"), null=True, blank=True)
     polls = models.PositiveIntegerField(_("polls"), default=0)
     next_poll_at = models.DateTimeField(_("next poll at"), null=True, blank=True)
-    # Empty is the newest page, null is no page.
     unknown_since = models.DateTimeField(
         _("unknown since"),
         null=True,

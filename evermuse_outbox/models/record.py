@@ -22,6 +22,7 @@ from .history import ActionKind, Decision, OutboxAction, describe_records
 from .indexes import PartialIndex
 from .query_hints import by_id, is_null_unindexed
 from .rejection import OutboxRejection
+from .settled import notify_rejected
 from .transitions import Transition
 
 
@@ -174,9 +175,10 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         rows = list(rejections)
         pks = [row.record_id for row in rows]
         count = self._in_source("reject").filter(pk__in=pks).update(closed_as=RecordState.REJECTED)
-        existing = set(self.filter(pk__in=pks).values_list("pk", flat=True))
-        stored = [row for row in rows if row.record_id in existing]
+        workspaces = dict(self.filter(pk__in=pks).values_list("pk", "workspace"))  # of those that still exist
+        stored = [row for row in rows if row.record_id in workspaces]
         OutboxRejection.objects.using(self.db).bulk_create(stored, batch_size=ROWS_PER_STATEMENT)
+        notify_rejected(self.db, self.model, stored, workspaces)
         return count
 
     def supersede(self, newer_by_pk: dict[int, int]) -> int:

@@ -7,7 +7,7 @@ import logging
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from evermuse_outbox.foreign_text import gate_logs_of, get_logger
+from evermuse_outbox.foreign_text import gate_logs_of, get_logger, log_ids
 from tests.foreign_text.samples import KEY, TEXTS, is_printable_line
 
 logger = get_logger("evermuse_outbox.test")
@@ -56,3 +56,8 @@ def test_a_logger_of_another_package_has_the_gate_inside_of_our_calls_only(caplo
         other.warning("inside %s", ValueError("payload\n"))
     other.warning("outside %s", ValueError("payload\n"))
     assert [record.getMessage() for record in caplog.records] == ["inside ValueError", "outside payload\n"]
+
+
+def test_ids_for_structured_logs_pass_the_gate_and_missing_ones_are_left_out():
+    ids = log_ids(workspace="eu\n", batch=7, group=None, outcome="accepted")
+    assert ids == {"workspace": "eu ", "batch": 7, "outcome": "accepted"}

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from django.db import models
 
+from ..settled import notify_batch
+
 M = TypeVar("M", bound=models.Model)
 
 ANY = "any"
@@ -50,6 +52,13 @@ class StateQuerySet(models.QuerySet[M]):
         """Update the rows that are in a source state of the transition; return how many were updated."""
         transition = self.transitions[method]
         return self.filter(transition.source_condition()).update(state=transition.target, **columns)
+
+    def _settle_row(self, method: str, row: M, **columns: Any) -> bool:
+        """Update a batch that is in a source state, and send its signal. Return False if it is in another state."""
+        if not self.filter(pk=row.pk)._change_state(method, **columns):
+            return False
+        notify_batch(self.db, row, self.transitions[method].target)
+        return True
 
     def _change_locked(self, method: str, pk: Any, **columns: Any) -> None:
         """Change a row that this transaction has locked; raise UnexpectedState if its state does not fit."""
