@@ -6,7 +6,8 @@ Its public interface is the models and their states, and the query hints for que
 records are inserted by ``models.insert``.
 """
 
-from .batch import BatchQuerySet, BatchState, OutboxBatch
+from .batch import BatchQuerySet, OutboxBatch
+from .batch_states import BatchState
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
 from .history import (
     ActionKind,

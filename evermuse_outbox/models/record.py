@@ -16,7 +16,8 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
-from .batch import BatchState, OutboxBatch
+from .batch import OutboxBatch
+from .batch_states import BatchState
 from .columns import Sha256
 from .history import ActionKind, Decision, OutboxAction, describe_records
 from .indexes import PartialIndex
