@@ -52,7 +52,8 @@ def read_retention(value: Any) -> Retention:
             raise InvalidValue(
                 f"{safe_repr(state)} is not a final state of a record.", suggest(state, STATES)
             )
-    return Retention(**{state: _read_days_of(state, days) for state, days in value.items()})
+    days: dict[str, Any] = {state: _read_days_of(state, given) for state, given in value.items()}
+    return Retention(**days)
 
 
 def _read_days_of(state: str, days: Any) -> float | None:

@@ -9,6 +9,7 @@ from .drift import NAMES as CLOCK_NAMES
 from .drift import describe_drift, is_drifting, measure_drift
 from .future_times import correct_future_times, longest_wait
 from .maintenance import ACTIONS_KEPT, forget_actions, forget_groups, maintain_all
+from .payloads import drop_old_payloads, drop_payloads_one_run
 from .postgresql import (
     STORAGE,
     TableOptions,
@@ -32,6 +33,8 @@ __all__ = [
     "analyze_unknown_tables",
     "correct_future_times",
     "describe_drift",
+    "drop_old_payloads",
+    "drop_payloads_one_run",
     "forget_actions",
     "forget_groups",
     "is_autovacuum_off",

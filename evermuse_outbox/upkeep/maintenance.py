@@ -12,6 +12,7 @@ from ..delivery.gates import CLEARED_FOR
 from ..models import GroupState, OutboxAction, OutboxGroup, OutboxRecord
 from .drift import warn_about_drift
 from .future_times import correct_future_times_sometimes
+from .payloads import drop_payloads_one_run, payload_days
 from .postgresql import analyze_unknown_tables
 from .purge import purge_one_run
 from .purge_progress import PurgeProgress
@@ -26,9 +27,12 @@ ACTIONS_PER_RUN = 100
 _progress: defaultdict[str, PurgeProgress] = defaultdict(PurgeProgress)
 """How far this process has purged, by database alias."""
 
+_dropping: defaultdict[str, PurgeProgress] = defaultdict(PurgeProgress)
+"""When this process has dropped payloads last, by database alias."""
+
 
 def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
-    """Rescue, correct times, purge, forget groups and update statistics on every database of the setting DATABASES.
+    """Do all upkeep on every database of the setting DATABASES, each part in bounded steps.
 
     ``clock_of`` returns the clock of a database alias.
     """
@@ -40,6 +44,11 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
             retry_on_database_error(using, clock, rescue_batches, using, clock)
             retry_on_database_error(using, clock, correct_future_times_sometimes, using, clock)
             retry_on_database_error(using, clock, purge_one_run, using, clock, retention, progress)
+            days = payload_days(settings)
+            if days is not None:
+                retry_on_database_error(
+                    using, clock, drop_payloads_one_run, using, clock, days, _dropping[using]
+                )
             retry_on_database_error(using, clock, forget_groups, using, clock)
             retry_on_database_error(using, clock, forget_actions, using, clock, retention.longest)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)

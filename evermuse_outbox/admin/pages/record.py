@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin
@@ -128,7 +129,9 @@ class OutboxRecordAdmin(RetryAdmin):
     @admin.display(description=_("vendor ids"))
     def vendor_ids(self, record: OutboxRecord) -> str:
         """Return the vendor ids from the start of the payload."""
-        head = record.__dict__.get("payload_head") or record.payload[:HEAD_LENGTH]
+        head = record.__dict__.get("payload_head")
+        if head is None:  # the page of one record; in a list, an empty head is that of a dropped payload
+            head = record.payload[:HEAD_LENGTH]
         return html.unbroken(parse_vendor_ids(head)) or html.EMPTY
 
     @admin.display(description=_("size"))
@@ -165,6 +168,7 @@ class OutboxRecordAdmin(RetryAdmin):
             "explanation": explain_record(obj),
             "payload": payload,
             "payload_is_cut": is_cut,
+            "dropped_payload_hash": obj.payload_sha256,
             "rejections": obj.rejections.order_by("-pk")[:MAX_REJECTIONS],
             "versions": self._other_versions(obj),
             "timeline": timeline_of(obj.batch) if obj.batch else None,
@@ -184,6 +188,12 @@ class OutboxRecordAdmin(RetryAdmin):
             raise PermissionDenied
         if record is None:
             raise Http404
+        if record.is_payload_dropped:
+            return HttpResponse(
+                _("The payload was dropped after the delivery.") + f"\nSHA-256: {record.payload_sha256}\n",
+                content_type="text/plain; charset=utf-8",
+                status=HTTPStatus.GONE,
+            )
         return HttpResponse(
             record.payload,
             content_type="application/json; charset=utf-8",

@@ -71,7 +71,7 @@ class OutboxImport(models.Model):
         ordering = ["-pk"]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 def import_key(workspace: str, name: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from evermuse_outbox.models import BatchState, OutboxRecord, OutboxRejection
@@ -88,3 +92,27 @@ def test_a_record_whose_batch_does_not_exist(viewer: Client) -> None:
     OutboxRecord.rows.filter(pk=row.pk).update(batch=999)
     page_text(viewer, url("record", "changelist"))
     page_text(viewer, url("record", "change", row.pk))
+
+
+def test_a_dropped_payload_leaves_its_hash(viewer: Client) -> None:
+    row = rows.record(rows.batch(BatchState.COMPLETE, remote_id="r"))
+    expected = hashlib.sha256(row.payload.encode()).hexdigest()
+    OutboxRecord.rows.filter(pk=row.pk).drop_payloads()
+    text = page_text(viewer, url("record", "change", row.pk))
+    assert expected in text
+    assert "The payload was dropped after the delivery." in text
+    assert "Download payload" not in text
+    response = viewer.get(url("record", "payload", row.pk))
+    assert (response.status_code, expected in response.content.decode()) == (410, True)
+
+
+def test_the_list_reads_no_dropped_payload_again(viewer: Client) -> None:
+    for _ in range(3):
+        rows.record(rows.batch(BatchState.COMPLETE, remote_id="r"))
+    page_text(viewer, url("record", "changelist"))
+    with CaptureQueriesContext(connection) as before:
+        page_text(viewer, url("record", "changelist"))
+    OutboxRecord.rows.drop_payloads()
+    with CaptureQueriesContext(connection) as after:
+        page_text(viewer, url("record", "changelist"))
+    assert len(after) == len(before)
