@@ -19,6 +19,7 @@ from .delivery.loop import relay_run
 from .delivery.polling import has_due_poll, poll_due_batch
 from .delivery.scheduling import has_work
 from .foreign_text import get_logger
+from .monitoring import beat
 from .upkeep import maintain_all
 
 logger = get_logger(__name__)
@@ -59,6 +60,8 @@ def tick(self: Any) -> None:
     """
     if _is_repeated(self):
         return
+    for using in get_settings().databases:
+        beat(using, "tick")
     for using, workspace in queue_keys():
         with isolate_database_errors(f"{using}/{workspace}"):
             context = open_context(using, workspace)
@@ -88,6 +91,7 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
         _request_later((using, workspace), min(linger, MAX_LINGER))
         return 0
     sent = 0
+    beat(using, f"relay of workspace {workspace}")
     with isolate_database_errors(f"{using}/{workspace}"):
         context = open_context(using, workspace)
         with relay_run(context, RUN_SECONDS) as run:
@@ -107,6 +111,7 @@ def poll(using: str, workspace: str) -> int:
     Returns:
         The number of batches polled.
     """
+    beat(using, f"poll of workspace {workspace}")
     with isolate_database_errors(f"{using}/{workspace}"):
         return poll_until(open_context(using, workspace), RUN_SECONDS)
     return 0

@@ -18,7 +18,7 @@ from evermuse_outbox.delivery.gates import pause_workspace, workspace_circuit
 from evermuse_outbox.delivery.loop import relay
 from evermuse_outbox.insight import explain_record
 from evermuse_outbox.models import OutboxRecord, OutboxWorkspace
-from evermuse_outbox.upkeep import measure_drift
+from evermuse_outbox.monitoring import measure_drift
 from tests.records import record
 
 SHIFTS = [-3_600, -15, 15, 3_600]

@@ -25,6 +25,7 @@ LAYERS = [
     {"conf", "database_clock", "signals"},
     {"models"},
     {"delivery"},
+    {"monitoring"},
     {"upkeep"},
     {"operations"},
     {"insight"},

@@ -387,6 +387,7 @@ def test_a_workspace_row_is_not_needed_to_look_for_work(only, alias, requested):
 
 def test_a_backlog_of_ticks_costs_one_run(monkeypatch, published):
     looked = []
+    monkeypatch.setattr(tasks, "beat", lambda *_: None)
     monkeypatch.setattr(tasks, "_last_run", {})
     monkeypatch.setattr(tasks, "queue_keys", lambda: looked.append(1) or [])
     for _ in range(100):

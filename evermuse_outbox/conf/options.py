@@ -119,6 +119,11 @@ OPTIONS = WORKSPACE_OPTIONS | {
         30.0,
         "Groups that fill a request go first. A smaller group waits at most this long, if the rate limit allows it.",
     ),
+    "MAX_LAG": Option(
+        Number(1, 31_536_000, "seconds"),
+        300.0,
+        "Age of the oldest pending record from which a backlog is an incident and `outbox_status --check` fails.",
+    ),
     "TIMEOUT": Option(
         Number(0.1, 600, "seconds"),
         30.0,

@@ -60,6 +60,7 @@ class Settings:
     default_nature: str
     linger: float
     max_wait: float
+    max_lag: float
     timeout: float
     lease: float
     backoff_base: float

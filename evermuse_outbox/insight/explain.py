@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -26,6 +27,7 @@ from ..models import (
     RecordState,
     WorkspaceState,
 )
+from ..monitoring import worker_silence
 
 
 def explain_record(record: OutboxRecord) -> str:
@@ -152,7 +154,22 @@ def _explain_pending(record: OutboxRecord) -> str:
         return _("Waiting until %(time)s for other records of its group (LINGER).") % {
             "time": format_time(lingers_until)
         }
-    return _("Ready to send: the workers send as fast as the rate limit of the API key allows.")
+    ready = _("Ready to send: the workers send as fast as the rate limit of the API key allows.")
+    return _explain_missing_workers(record._state.db) or ready
+
+
+def _explain_missing_workers(using: str | None) -> str:
+    """Return that no worker runs; an empty text if one was seen lately."""
+    silence = worker_silence(using or DEFAULT_DB_ALIAS)
+    if not silence.is_missing:
+        return ""
+    start = _("Start one: %(commands)s.") % {
+        "commands": "`celery worker` with beat, or `manage.py outbox_relay`"
+    }
+    if silence.last_seen_at is None:
+        return _join(_("Waiting for a worker: no worker was ever seen."), start)
+    seen = {"time": format_time(silence.last_seen_at)}
+    return _join(_("Waiting for a worker: no worker was seen since %(time)s.") % seen, start)
 
 
 def _explain_unknown_workspace(record: OutboxRecord) -> str:
@@ -271,6 +288,8 @@ def _explain_next_attempt(batch: OutboxBatch) -> str:
     at = {"time": format_time(batch.due_at)}
     if batch.due_at > database_now(batch._state.db):
         return _("To be sent at %(time)s.") % at
+    if missing := _explain_missing_workers(batch._state.db):
+        return _join(_("Due since %(time)s.") % at, missing)
     return _("Due since %(time)s: the workers send as fast as the rate limit of the API key allows.") % at
 
 

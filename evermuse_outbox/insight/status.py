@@ -19,7 +19,8 @@ from ..models import (
     RecordState,
     WorkspaceState,
 )
-from ..upkeep import measure_drift, read_table_statistics
+from ..monitoring import measure_drift
+from ..upkeep import read_table_statistics
 from .explain import explain_batch
 
 MAX_COUNTED = 100_000

@@ -5,8 +5,6 @@ the tables would grow forever. Its public interface is :func:`maintain_all` with
 :func:`purge_old_rows` and :func:`forget_groups`, and the functions that read PostgreSQL's facts about the tables.
 """
 
-from .drift import NAMES as CLOCK_NAMES
-from .drift import describe_drift, is_drifting, measure_drift
 from .future_times import correct_future_times, longest_wait
 from .maintenance import ACTIONS_KEPT, forget_actions, forget_groups, maintain_all
 from .payloads import drop_old_payloads, drop_payloads_one_run
@@ -25,23 +23,19 @@ from .rescue import rescue_batches
 
 __all__ = [
     "ACTIONS_KEPT",
-    "CLOCK_NAMES",
     "STORAGE",
     "PurgeProgress",
     "TableOptions",
     "alter_table",
     "analyze_unknown_tables",
     "correct_future_times",
-    "describe_drift",
     "drop_old_payloads",
     "drop_payloads_one_run",
     "forget_actions",
     "forget_groups",
     "is_autovacuum_off",
-    "is_drifting",
     "longest_wait",
     "maintain_all",
-    "measure_drift",
     "purge_old_rows",
     "purge_one_run",
     "read_table_options",

@@ -10,7 +10,7 @@ from ..conf import get_settings
 from ..delivery.context import Clock, isolate_database_errors, retry_on_database_error
 from ..delivery.gates import CLEARED_FOR
 from ..models import GroupState, OutboxAction, OutboxGroup, OutboxRecord
-from .drift import warn_about_drift
+from ..monitoring import beat, forget, observe_sometimes
 from .future_times import correct_future_times_sometimes
 from .payloads import drop_payloads_one_run, payload_days
 from .postgresql import analyze_unknown_tables
@@ -40,6 +40,7 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
     retention = settings.retention_days
     for using in settings.databases:
         clock, progress = clock_of(using), _progress[using]
+        beat(using, "maintenance")
         with isolate_database_errors(using):
             retry_on_database_error(using, clock, rescue_batches, using, clock)
             retry_on_database_error(using, clock, correct_future_times_sometimes, using, clock)
@@ -52,7 +53,8 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
             retry_on_database_error(using, clock, forget_groups, using, clock)
             retry_on_database_error(using, clock, forget_actions, using, clock, retention.longest)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)
-            warn_about_drift(using)
+            retry_on_database_error(using, clock, observe_sometimes, using, clock)
+            retry_on_database_error(using, clock, forget, using, clock.now(), actions_kept(retention.longest))
 
 
 def forget_groups(using: str, clock: Clock) -> int:
@@ -70,11 +72,15 @@ def forget_groups(using: str, clock: Clock) -> int:
 
 def forget_actions(using: str, clock: Clock, retention_days: float) -> int:
     """Delete manual actions older than ``ACTIONS_KEPT`` and the retention, a few in each run; return how many."""
-    kept = max(ACTIONS_KEPT, timedelta(days=retention_days))
     rows = OutboxAction.objects.using(using)
-    old = rows.filter(at__lt=clock.now() - kept).order_by("at").values_list("pk", flat=True)[:ACTIONS_PER_RUN]
-    pks = list(old)
+    old = rows.filter(at__lt=clock.now() - actions_kept(retention_days)).order_by("at")
+    pks = list(old.values_list("pk", flat=True)[:ACTIONS_PER_RUN])
     return rows.filter(pk__in=pks).delete()[0] if pks else 0
+
+
+def actions_kept(retention_days: float) -> timedelta:
+    """Return for how long manual actions and incidents are kept."""
+    return max(ACTIONS_KEPT, timedelta(days=retention_days))
 
 
 def _has_pending_records(using: str, row: OutboxGroup) -> bool:

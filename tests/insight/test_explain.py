@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from evermuse_outbox import outbox
+from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.delivery.isolation import IsolationTest
 from evermuse_outbox.insight import explain_batch, explain_group, explain_record, explain_workspace
 from evermuse_outbox.models import (
@@ -15,6 +16,7 @@ from evermuse_outbox.models import (
     GroupState,
     OutboxRecord,
     OutboxRejection,
+    OutboxWorker,
     OutboxWorkspace,
     WorkspaceState,
 )
@@ -38,11 +40,30 @@ def reject(alias, row, batch=None, message="data is required"):
     )
 
 
+def worker_seen(alias, at=None):
+    at = at or database_now(alias)
+    OutboxWorker.objects.using(alias).create(host="h", pid=1, command="c", started_at=at, last_seen_at=at)
+
+
 # --- pending ------------------------------------------------------------------------------------------
 
 
 def test_pending_and_ready_to_send(alias):
+    worker_seen(alias)
     assert explain_record(record_in(alias, "pending")).startswith("Ready to send: the workers send")
+
+
+def test_pending_without_any_worker(alias):
+    assert explain_record(record_in(alias, "pending")) == (
+        "Waiting for a worker: no worker was ever seen. Start one: `celery worker` with beat, or "
+        "`manage.py outbox_relay`."
+    )
+
+
+def test_pending_while_workers_are_missing(alias):
+    worker_seen(alias, at=AT)
+    text = explain_record(record_in(alias, "pending"))
+    assert text.startswith(f"Waiting for a worker: no worker was seen since {SHOWN}.")
 
 
 def test_pending_and_lingering(alias, outbox_settings):
@@ -153,6 +174,7 @@ def test_sealed_for_later(alias):
 
 
 def test_sealed_and_due(alias):
+    worker_seen(alias)
     assert explain_batch(batch_in(alias, BatchState.SEALED, due_at=AT)) == (
         f"Due since {SHOWN}: the workers send as fast as the rate limit of the API key allows."
     )

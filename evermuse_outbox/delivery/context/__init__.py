@@ -10,7 +10,7 @@ from .backoff import equal_jitter, full_jitter, poll_delay, typical_completion_t
 from .clock import Clock
 from .context import DeliveryContext, QueueKey, close_thread_connections, open_context, queue_keys
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
-from .deadlines import statement_deadlines
+from .deadlines import SlowStatement, statement_deadlines, take_slow_statements
 from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
 from .retries import isolate_database_errors, retry_on_database_error, retry_until
 from .throttles import DatabaseThrottle, open_redis, open_throttle
@@ -26,6 +26,7 @@ __all__ = [
     "EpochStore",
     "EpochStoreUnavailable",
     "QueueKey",
+    "SlowStatement",
     "classify_database_error",
     "close_thread_connections",
     "epoch_name",
@@ -41,5 +42,6 @@ __all__ = [
     "retry_until",
     "statement_deadlines",
     "summarise_error",
+    "take_slow_statements",
     "typical_completion_time",
 ]

@@ -9,10 +9,12 @@ transaction. So it never applies to statements of the host, not even through a p
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections
 
@@ -24,10 +26,37 @@ SHARE_OF_LEASE = 0.25
 NOT_TIMED = ("SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "BEGIN", "START", "COMMIT")
 """First words of statements that MariaDB does not accept behind ``SET STATEMENT``. None of them waits for a lock."""
 
+SLOW = 2.0
+"""Seconds from which a statement is remembered as slow. The slowest statement of a healthy worker takes 0.1 s."""
+
+MAX_REMEMBERED = 100
+"""Slow statements that a process remembers until they are reported: the last ones."""
+
+MAX_TEXT = 120
+"""Characters of a slow statement that are remembered. The text has placeholders and no data."""
+
 _IDLE = 0
 """Transaction status of libpq outside of a transaction."""
 
 Execute = Callable[..., Any]
+
+
+class SlowStatement(NamedTuple):
+    """A statement that took long: the start of its text without parameters, and its seconds."""
+
+    text: str
+    seconds: float
+
+
+_slow: defaultdict[str, deque[SlowStatement]] = defaultdict(lambda: deque(maxlen=MAX_REMEMBERED))
+"""Database alias → the slow statements of this process that were not reported yet."""
+
+
+def take_slow_statements(using: str) -> list[SlowStatement]:
+    """Return the slow statements of this process since the last call. It remembers the last ``MAX_REMEMBERED``."""
+    statements = list(_slow[using])
+    _slow[using].clear()
+    return statements
 
 
 @contextmanager
@@ -55,7 +84,17 @@ class Deadline:
     seconds: float
 
     def __call__(self, execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        """Run a statement with the deadline. Django calls this for each statement."""
+        """Run a statement with the deadline, and remember it if it is slow. Django calls this for each statement."""
+        started = time.monotonic()
+        try:
+            return self._run(execute, sql, params, many, context)
+        finally:
+            seconds = time.monotonic() - started
+            if seconds >= SLOW:
+                _slow[context["connection"].alias].append(SlowStatement(str(sql)[:MAX_TEXT], seconds))
+
+    def _run(self, execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Run a statement with the deadline."""
         connection = context["connection"]
         # Django itself sends the query of the version, at the first use of `mysql_is_mariadb` below.
         if many or not isinstance(sql, str) or "SELECT VERSION()" in sql:

@@ -81,12 +81,22 @@ def read_groups(
     context: DeliveryContext, after: Group, limit: int, resume_points: Mapping[Group, ResumePoint]
 ) -> list[OldestRecord]:
     """Return the groups with pending records after the group ``after``, at most ``limit``, in the index's order."""
-    vendor = connections[context.using].vendor
-    query = groups_query(vendor, context.workspace_name, after, limit, resume_points)
-    parse = _datetime_parser(context)
+    return _read_groups(context.using, context.workspace_name, after, limit, resume_points)
+
+
+def read_oldest_of_groups(using: str, workspace: str, limit: int) -> list[OldestRecord]:
+    """Return the first ``limit`` groups with pending records, in the index's order, each with its oldest record."""
+    return _read_groups(using, workspace, ("", ""), limit, {})
+
+
+def _read_groups(
+    using: str, workspace: str, after: Group, limit: int, resume_points: Mapping[Group, ResumePoint]
+) -> list[OldestRecord]:
+    query = groups_query(connections[using].vendor, workspace, after, limit, resume_points)
+    parse = _datetime_parser(using)
     return [
         OldestRecord((kind, product), ResumePoint(parse(enqueued_at), pk))
-        for kind, product, enqueued_at, pk in _rows(context, query)
+        for kind, product, enqueued_at, pk in _rows(using, query)
         if enqueued_at is not None
     ]
 
@@ -105,10 +115,10 @@ def count_pending(
         for group, point in zip(groups, points, strict=True)
     ]
     query = counts_query(connections[context.using].vendor, context.workspace_name, counted)
-    parse = _datetime_parser(context)
+    parse = _datetime_parser(context.using)
     return {
         groups[position]: PendingCount(count, parse(enqueued_at))
-        for position, count, enqueued_at in _rows(context, query)
+        for position, count, enqueued_at in _rows(context.using, query)
     }
 
 
@@ -151,9 +161,9 @@ def _count_full_requests(
     return full
 
 
-def _rows(context: DeliveryContext, query: Query) -> list[Any]:
+def _rows(using: str, query: Query) -> list[Any]:
     statement, parameters = query
-    with connections[context.using].cursor() as cursor:
+    with connections[using].cursor() as cursor:
         cursor.execute(statement, parameters)
         return list(cursor.fetchall())
 
@@ -164,9 +174,9 @@ def _adapt_datetime(context: DeliveryContext, value: datetime) -> Any:
     return field.get_db_prep_value(value, connection=connections[context.using])
 
 
-def _datetime_parser(context: DeliveryContext) -> Any:
+def _datetime_parser(using: str) -> Any:
     """Return a function that converts this database's value as Django does."""
-    connection = connections[context.using]
+    connection = connections[using]
     field = OutboxRecord._meta.get_field("enqueued_at")
     column = field.get_col(TABLE)
     converters = [*connection.ops.get_db_converters(column), *field.get_db_converters(connection)]

@@ -22,6 +22,7 @@ from ...delivery.context import (
 )
 from ...delivery.loop import poll, relay_with_pool
 from ...foreign_text import get_logger
+from ...monitoring import beat
 from ...schedule import MAINTAIN
 from ...upkeep import maintain_all
 from .. import CommandWithExamples
@@ -89,6 +90,7 @@ class Command(CommandWithExamples):
 
 
 def _run(step: Callable[[DeliveryContext, float], int], using: str, name: str) -> int:
+    beat(using, f"workspace {name}")
     return step(open_context(using, name), RUN_SECONDS)
 
 

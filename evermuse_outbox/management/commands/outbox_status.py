@@ -15,7 +15,7 @@ from ...conf import get_settings
 from ...delivery.context import statement_deadlines
 from ...insight import collect_status, explain_record, format_time
 from ...models import BatchState, OutboxRecord, RecordState, WorkspaceState
-from ...upkeep import CLOCK_NAMES, describe_drift, is_drifting
+from ...monitoring import CLOCK_NAMES, describe_drift, is_drifting
 from .. import CommandWithExamples
 
 BAR_LENGTH = 40

@@ -47,7 +47,9 @@ def fill(count: int) -> None:
 @pytest.mark.parametrize("model", ["record", "batch", "workspace"])
 def test_the_number_of_queries_does_not_grow(viewer: Client, model: str) -> None:
     fill(2)
-    statements(viewer, model)  # the first page reads the clock of the database, which is then known for a while
+    statements(
+        viewer, model
+    )  # the first page reads the clock of the database, which is then known for a while
     before = len(statements(viewer, model))
     fill(20)
     assert len(statements(viewer, model)) == before

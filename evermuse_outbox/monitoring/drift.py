@@ -6,6 +6,7 @@ sign of a machine with other problems.
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -34,15 +35,20 @@ def measure_drift(using: str) -> dict[str, float | None]:
     return {"process": round(seconds_ahead(using), 3), "redis": _redis_ahead(using)}
 
 
-def warn_about_drift(using: str) -> None:
-    """Log a warning for each clock that is more than ``MAX_DRIFT`` from the database's; measure it rarely."""
+def drifting_clocks(using: str) -> dict[str, float]:
+    """Return the clocks that are more than ``MAX_DRIFT`` from the database's, by host or name; measure it rarely.
+
+    Each of them is logged as a warning.
+    """
     now = time.monotonic()
     if now - _reported_at.get(using, float("-inf")) < REPORT_INTERVAL:
-        return
+        return {}
     _reported_at[using] = now
-    for name, seconds in measure_drift(using).items():
-        if is_drifting(seconds):
-            logger.warning("the clock of this %s is %s", NAMES[name], describe_drift(using, seconds or 0.0))
+    drifting = {name: seconds for name, seconds in measure_drift(using).items() if is_drifting(seconds)}
+    for name, seconds in drifting.items():
+        logger.warning("the clock of this %s is %s", NAMES[name], describe_drift(using, seconds or 0.0))
+    hosts = {"process": socket.gethostname(), "redis": "Redis"}
+    return {hosts[name]: seconds or 0.0 for name, seconds in drifting.items()}
 
 
 NAMES = {"process": "machine", "redis": "project's Redis"}

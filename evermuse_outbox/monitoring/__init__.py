@@ -1,0 +1,28 @@
+"""Monitoring stores what people look at: heartbeats of processes, and incidents with their beginning and end.
+
+This package must not change a record, a batch or a state. Delivery works without it. Its public interface is
+:func:`beat`, :func:`observe` and :func:`forget`, and the thresholds that pages explain.
+"""
+
+from .backlog import OldestOfGroup, oldest_of_groups
+from .drift import NAMES as CLOCK_NAMES
+from .drift import describe_drift, is_drifting, measure_drift
+from .heartbeats import MISSING_AFTER, WorkerSilence, beat, worker_silence
+from .incidents import find_conditions, forget, observe, observe_sometimes
+
+__all__ = [
+    "CLOCK_NAMES",
+    "MISSING_AFTER",
+    "OldestOfGroup",
+    "WorkerSilence",
+    "beat",
+    "describe_drift",
+    "find_conditions",
+    "forget",
+    "is_drifting",
+    "measure_drift",
+    "observe",
+    "observe_sometimes",
+    "oldest_of_groups",
+    "worker_silence",
+]

@@ -1,0 +1,158 @@
+"""Incidents: compare the present conditions with the open incidents, and begin, continue or end them.
+
+Maintenance calls :func:`observe` every few seconds. A condition that is observed begins an incident. The incident ends
+when the condition was not observed for a while. So a workspace that fails, recovers and fails within seconds is one
+incident and not many.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
+
+from ..conf import Settings, get_settings
+from ..delivery.context import Clock, SlowStatement, take_slow_statements
+from ..models import (
+    GroupState,
+    IncidentKind,
+    OutboxGroup,
+    OutboxIncident,
+    OutboxWorker,
+    OutboxWorkspace,
+    WorkspaceState,
+)
+from .backlog import oldest_of_groups
+from .drift import describe_drift, drifting_clocks
+
+OBSERVE_INTERVAL = 10.0
+"""Seconds of a process between two observations. A block that is shorter may be missed; it needs no attention."""
+
+GONE_AFTER = {
+    IncidentKind.WORKSPACE: timedelta(seconds=30),
+    IncidentKind.GROUP: timedelta(seconds=30),
+    IncidentKind.BACKLOG: timedelta(seconds=30),
+    IncidentKind.NO_WORKER: timedelta(seconds=30),
+    IncidentKind.SLOW_DATABASE: timedelta(minutes=2),
+    IncidentKind.CLOCK: timedelta(minutes=15),
+}
+"""Time without the condition after which an incident ends.
+
+Each process observes only its own slow statements and, every ten minutes, its own clock. So these last longer.
+"""
+
+MIN_FAILURES = 2
+"""Failures in a row from which a workspace that backs off is an incident. A single failed request is not."""
+
+WORKERS_KEPT = timedelta(days=1)
+"""Time after which the row of a process that was not seen is deleted."""
+
+ROWS_PER_RUN = 500
+"""Old incidents and heartbeats that one run deletes."""
+
+
+class Condition(NamedTuple):
+    """Something that needs attention now. ``peak`` is its figure: seconds or a number, depending on the kind."""
+
+    kind: IncidentKind
+    workspace: str
+    subject: str
+    reason: str
+    peak: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return what an incident has in common with its condition."""
+        return (self.kind.value, self.workspace, self.subject)
+
+
+_observed_at: dict[str, float] = {}
+"""Database alias → when this process observed it last, on the monotonic clock."""
+
+
+def observe_sometimes(using: str, clock: Clock) -> None:
+    """Call :func:`observe` if this process has not done so for ``OBSERVE_INTERVAL`` seconds."""
+    now = time.monotonic()
+    if now - _observed_at.get(using, float("-inf")) >= OBSERVE_INTERVAL:
+        _observed_at[using] = now
+        observe(using, clock)
+
+
+def observe(using: str, clock: Clock) -> None:
+    """Begin, continue and end the incidents of a database, according to the conditions of this moment."""
+    now, rows = clock.now(), OutboxIncident.objects.using(using)
+    known = {(row.kind, row.workspace, row.subject): row for row in rows.open()}
+    for condition in find_conditions(using, now):
+        incident = known.get(condition.key)
+        if incident is None:
+            rows.begin(OutboxIncident(started_at=now, **condition._asdict()), now)
+        elif rows.see_again(incident.pk, at=now, reason=condition.reason, peak=condition.peak):
+            incident.last_seen_at = now
+    for incident in known.values():
+        if now - incident.last_seen_at > GONE_AFTER[IncidentKind(incident.kind)]:
+            rows.end(incident.pk, incident.last_seen_at)
+
+
+def remember_silence(using: str, last_seen: datetime, now: datetime) -> None:
+    """Store that no process worked from ``last_seen`` until now. No process could observe it meanwhile."""
+    reason = "No process sent a heartbeat, so nothing was sent. Records waited."
+    seconds = (now - last_seen).total_seconds()
+    row = OutboxIncident(kind=IncidentKind.NO_WORKER, started_at=last_seen, reason=reason, peak=seconds)
+    OutboxIncident.objects.using(using).begin(row, now)
+
+
+def find_conditions(using: str, now: datetime) -> Iterator[Condition]:
+    """Yield what needs attention in a database now."""
+    settings = get_settings()
+    yield from _blocked_workspaces(using, settings)
+    yield from _paused_groups(using, settings)
+    for name in settings.workspaces:
+        yield from _backlog(using, name, settings.max_lag, now)
+    for name, seconds in drifting_clocks(using).items():
+        yield Condition(IncidentKind.CLOCK, "", name, describe_drift(using, seconds), abs(seconds))
+    if statements := take_slow_statements(using):
+        yield _slow_statements(statements)
+
+
+def _blocked_workspaces(using: str, settings: Settings) -> Iterator[Condition]:
+    rows = OutboxWorkspace.objects.using(using).filter(pk__in=list(settings.workspaces))
+    for row in rows.exclude(state=WorkspaceState.ACTIVE).defer("run_queue", "arrival_rates"):
+        if row.state == WorkspaceState.BACKING_OFF and row.failures < MIN_FAILURES:
+            continue
+        reason = f"{row.get_state_display()}: {row.reason}"
+        yield Condition(IncidentKind.WORKSPACE, row.pk, "", reason, row.failures)
+
+
+def _paused_groups(using: str, settings: Settings) -> Iterator[Condition]:
+    rows = OutboxGroup.objects.using(using).filter(workspace__in=list(settings.workspaces))
+    for row in rows.exclude(state__in=(GroupState.SUSPECTED, GroupState.CLEARED)):
+        yield Condition(IncidentKind.GROUP, row.workspace, str(row), row.reason, row.records)
+
+
+def _backlog(using: str, workspace: str, max_lag: float, now: datetime) -> Iterator[Condition]:
+    oldest = next(iter(oldest_of_groups(using, workspace)), None)
+    seconds = (now - oldest.enqueued_at).total_seconds() if oldest else 0.0
+    if oldest and seconds > max_lag:
+        reason = f"The oldest record of {oldest.type} · {oldest.product_id} waits longer than MAX_LAG."
+        yield Condition(IncidentKind.BACKLOG, workspace, "", reason, seconds)
+
+
+def _slow_statements(statements: list[SlowStatement]) -> Condition:
+    slowest = max(statements, key=lambda statement: statement.seconds)
+    reason = f"{len(statements)} slow statements; the slowest took {slowest.seconds:.1f} s: {slowest.text}"
+    return Condition(IncidentKind.SLOW_DATABASE, "", "", reason, slowest.seconds)
+
+
+def forget(using: str, now: datetime, kept: timedelta) -> int:
+    """Delete ended incidents older than ``kept`` and the heartbeats of processes that are gone; return how many."""
+    old_incidents = OutboxIncident.objects.using(using).filter(ended_at__lt=now - kept)
+    old_workers = OutboxWorker.objects.using(using).filter(last_seen_at__lt=now - WORKERS_KEPT)
+    return sum(_delete_some(rows) for rows in (old_incidents, old_workers))
+
+
+def _delete_some(rows: QuerySet[Any]) -> int:
+    pks = list(rows.order_by().values_list("pk", flat=True)[:ROWS_PER_RUN])
+    return rows.model._default_manager.using(rows.db).filter(pk__in=pks).delete()[0] if pks else 0
