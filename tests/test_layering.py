@@ -24,6 +24,7 @@ LAYERS = [
     {"ratelimit"},
     {"conf", "database_clock", "signals"},
     {"models"},
+    {"search"},
     {"delivery"},
     {"monitoring"},
     {"upkeep"},
@@ -68,6 +69,7 @@ PURE = [
     "foreign_text.text",
     "foreign_text.values",
     "ratelimit.algorithm",
+    "search.terms",
 ]
 """Modules without Django, without a clock and without I/O."""
 

@@ -14,13 +14,13 @@ from evermuse_outbox.models import (
     WorkspaceState,
     batch,
     group,
-    record,
+    record_states,
     workspace,
 )
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/reference/states.md").read_text(encoding="utf-8")
 MODELS = {
-    "Record": (record.TRANSITIONS, RecordState),
+    "Record": (record_states.TRANSITIONS, RecordState),
     "Batch": (batch.TRANSITIONS, BatchState),
     "Workspace": (workspace.TRANSITIONS, WorkspaceState),
     "Group": (group.TRANSITIONS, GroupState),

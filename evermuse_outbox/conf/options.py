@@ -175,6 +175,12 @@ OPTIONS = WORKSPACE_OPTIONS | {
         "Days after which the payload of a delivered record is dropped: a number from 0 to 36500. Its identity, its "
         "size and the hash of the payload are kept with the record. None: the payload is kept as long as the record.",
     ),
+    "SEARCH_INDEX": Option(
+        read_flag,
+        True,
+        "Fill the search index: workers store hashes of the vendor ids, the thread id and the participants of each "
+        "record, so that the admin finds them among all records.",
+    ),
     "SENDERS": Option(
         Number(1, 1_000, "threads", is_integer=True),
         16,

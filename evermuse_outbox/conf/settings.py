@@ -70,6 +70,7 @@ class Settings:
     poll_interval: float
     retention_days: Retention
     payload_retention_days: float | None
+    search_index: bool
     senders: int
     wake_on_commit: bool
     celery_queue: str | None

@@ -23,8 +23,10 @@ from .history import (
     process_user,
 )
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
-from .record import FAILED_CODES, GIVEN_UP, OutboxRecord, PayloadDropped, RecordQuerySet, RecordState
-from .rejection import OutboxRejection
+from .record import OutboxRecord, PayloadDropped, RecordQuerySet
+from .record_states import FAILED_CODES, GIVEN_UP, RecordState
+from .rejection import OutboxRejection, signature_of
+from .search import OutboxSearchProgress, OutboxTerm
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
 from .workspace import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
@@ -50,6 +52,8 @@ __all__ = [
     "OutboxIncident",
     "OutboxRecord",
     "OutboxRejection",
+    "OutboxSearchProgress",
+    "OutboxTerm",
     "OutboxThrottle",
     "OutboxWorker",
     "OutboxWorkspace",
@@ -67,4 +71,5 @@ __all__ = [
     "is_after",
     "is_null_unindexed",
     "process_user",
+    "signature_of",
 ]

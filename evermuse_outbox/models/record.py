@@ -1,4 +1,4 @@
-"""Records: their states, and every change of state.
+"""Records, and every change of their state.
 
 Most records are written twice: at enqueue, and when a batch takes them. Their end follows from their batch, so one
 UPDATE of one batch row finishes a thousand records. Only records that end otherwise (rejected, superseded, discarded)
@@ -22,31 +22,9 @@ from .columns import Sha256
 from .history import ActionKind, Decision, OutboxAction, describe_records
 from .indexes import PartialIndex
 from .query_hints import by_id, is_null_unindexed
+from .record_states import CLOSING, FAILED_CODES, TRANSITIONS, RecordState
 from .rejection import OutboxRejection
 from .settled import notify_rejected
-from .transitions import Transition
-
-
-class RecordState(models.TextChoices):
-    """The states of a record. Every committed record is in exactly one of them."""
-
-    PENDING = "pending", _("pending")
-    IN_FLIGHT = "in_flight", _("in flight")
-    DELIVERED = "delivered", _("delivered")
-    REJECTED = "rejected", _("rejected")
-    SUPERSEDED = "superseded", _("superseded")
-    DISCARDED = "discarded", _("discarded")
-
-
-CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
-"""States that are stored in ``closed_as``; the others follow from the batch."""
-
-GIVEN_UP = "GIVEN_UP"
-"""Code of records whose batch a person gave up."""
-
-FAILED_CODES = ("FAILED", "NOT_SENDABLE", GIVEN_UP)
-"""Codes that the outbox gives to rejected records of a batch that ended without a clear result. Evermuse may have
-accepted these records."""
 
 STATE = Case(
     When(closed_as__isnull=False, then=F("closed_as")),
@@ -61,15 +39,6 @@ NO_BATCH, STILL_OPEN = is_null_unindexed("batch_id", never=0), is_null_unindexed
 
 PENDING = Q(batch__isnull=True, closed_as__isnull=True)
 REJECTED = Q(closed_as=RecordState.REJECTED)
-
-TRANSITIONS = {
-    "take_into": Transition((RecordState.PENDING,), RecordState.IN_FLIGHT),
-    "release": Transition((RecordState.IN_FLIGHT,), RecordState.PENDING),
-    "reject": Transition((RecordState.PENDING, RecordState.IN_FLIGHT), RecordState.REJECTED),
-    "supersede": Transition((RecordState.PENDING, RecordState.IN_FLIGHT), RecordState.SUPERSEDED),
-    "discard": Transition((RecordState.PENDING, RecordState.REJECTED), RecordState.DISCARDED),
-    "reopen": Transition((RecordState.REJECTED,), RecordState.PENDING),
-}
 
 SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
     (RecordState.PENDING,): NO_BATCH & STILL_OPEN,
@@ -187,6 +156,17 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
         Call it for a record in flight only if its batch was refused or failed, before the record is sealed again.
         """
+        return self._replace("supersede", newer_by_pk)
+
+    def correct(self, newer_by_pk: dict[int, int]) -> int:
+        """Change rejected → superseded, each by the given newer version. Return how many.
+
+        Call it only if Evermuse has that version: then the rejected record is no failure any more.
+        """
+        return self._replace("correct", newer_by_pk)
+
+    def _replace(self, method: str, newer_by_pk: dict[int, int]) -> int:
+        """Change records to superseded by the given newer versions. Return how many."""
         if not newer_by_pk:
             return 0
         rows = [
@@ -194,7 +174,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
             for pk, newer in newer_by_pk.items()
         ]
         columns = ["closed_as", "superseded_by"]
-        return self._in_source("supersede").bulk_update(rows, columns, batch_size=ROWS_PER_STATEMENT)
+        return self._in_source(method).bulk_update(rows, columns, batch_size=ROWS_PER_STATEMENT)
 
     def discard(self, *, by: str = "", reason: str = "", action: OutboxAction | None = None) -> int:
         """Change pending, rejected → discarded: they will not be sent. Return how many; others stay as they are.

@@ -19,16 +19,20 @@ from .postgresql import (
 )
 from .purge import purge_old_rows, purge_one_run
 from .purge_progress import PurgeProgress
+from .rejections import CorrectionCursor, complete_signatures, correct_rejected
 from .rescue import rescue_batches
 
 __all__ = [
     "ACTIONS_KEPT",
     "STORAGE",
+    "CorrectionCursor",
     "PurgeProgress",
     "TableOptions",
     "alter_table",
     "analyze_unknown_tables",
+    "complete_signatures",
     "correct_future_times",
+    "correct_rejected",
     "drop_old_payloads",
     "drop_payloads_one_run",
     "forget_actions",

@@ -11,11 +11,13 @@ from ..delivery.context import Clock, isolate_database_errors, retry_on_database
 from ..delivery.gates import CLEARED_FOR
 from ..models import GroupState, OutboxAction, OutboxGroup, OutboxRecord
 from ..monitoring import beat, forget, observe_sometimes
+from ..search import index_records
 from .future_times import correct_future_times_sometimes
 from .payloads import drop_payloads_one_run, payload_days
 from .postgresql import analyze_unknown_tables
 from .purge import purge_one_run
 from .purge_progress import PurgeProgress
+from .rejections import complete_signatures, correct_rejected_sometimes
 from .rescue import rescue_batches
 
 ACTIONS_KEPT = timedelta(days=365)
@@ -53,6 +55,10 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
             retry_on_database_error(using, clock, forget_groups, using, clock)
             retry_on_database_error(using, clock, forget_actions, using, clock, retention.longest)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)
+            retry_on_database_error(using, clock, correct_rejected_sometimes, using)
+            retry_on_database_error(using, clock, complete_signatures, using)
+            if settings.search_index:
+                retry_on_database_error(using, clock, index_records, using, clock.monotonic)
             retry_on_database_error(using, clock, observe_sometimes, using, clock)
             retry_on_database_error(using, clock, forget, using, clock.now(), actions_kept(retention.longest))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.db import connections
 
-# The initial migration sets these storage parameters and gives the reason for each.
+# The migrations set these storage parameters; the initial one gives the reason for each.
 VACUUM = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_threshold": "10000"}
 ANALYZE = {"autovacuum_analyze_scale_factor": "0.02", "autovacuum_analyze_threshold": "5000"}
 FAST_VACUUM = {"autovacuum_vacuum_cost_limit": "2000"}
@@ -23,6 +23,7 @@ STORAGE: dict[str, dict[str, str]] = {
     "OutboxAttempt": VACUUM | ANALYZE,
     "OutboxWorkspace": ONE_ROW_PER_PAGE,
     "OutboxThrottle": ONE_ROW_PER_PAGE,
+    "OutboxTerm": VACUUM | ANALYZE,
 }
 """Model → its storage parameters."""
 

@@ -37,6 +37,7 @@ from ..models import (
     is_after,
     is_null_unindexed,
 )
+from ..search import forget_terms
 from .purge_progress import PurgeCursor, PurgeProgress
 
 FINISHED = (  # batches in these states do not change any more
@@ -378,10 +379,11 @@ def _older_unsent() -> Subquery:
 
 
 def _delete_records(using: str, pks: list[int]) -> None:
-    """Delete records with their rejections."""
+    """Delete records with their rejections and search terms."""
     if pks:
         # At worst, this reads all rejections once. A look-up for each record could read them a thousand times.
         _raw_delete(OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks)))
+        forget_terms(using, pks)
         _raw_delete(OutboxRecord.rows.using(using).filter(by_id(pks)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evermuse_outbox.models import OutboxRecord, OutboxRejection, RecordState
-from evermuse_outbox.models.record import TRANSITIONS
+from evermuse_outbox.models.record_states import TRANSITIONS
 from tests.models.rows import NOW, add_batch, add_record
 
 STATES = [state for state in RecordState if state != RecordState.DELIVERED]
@@ -16,6 +16,7 @@ CHANGES = {
     "release": lambda rows, row, batch: rows.release(row.batch or batch),
     "reject": lambda rows, row, batch: rows.reject([OutboxRejection.local(row.pk, "BAD", "bad", NOW)]),
     "supersede": lambda rows, row, batch: rows.supersede({row.pk: row.pk + 1}),
+    "correct": lambda rows, row, batch: rows.correct({row.pk: row.pk + 1}),
     "discard": lambda rows, row, batch: rows.filter(pk=row.pk).discard(),
     "reopen": lambda rows, row, batch: rows.reopen([row.pk]),
 }
