@@ -20,6 +20,9 @@ from ...models import BatchState, GroupState, RecordState, WorkspaceState
 EMPTY = "-"
 """Text of a cell without a value, as in Django's admin."""
 
+MAX_WORD = 24
+"""Characters of a text that is never broken. Longer ids are, so that they do not push columns off the screen."""
+
 TONES: dict[type[models.TextChoices], dict[Any, str]] = {
     RecordState: {
         RecordState.PENDING: "calm",
@@ -99,12 +102,15 @@ def time_tag(at: datetime | None) -> SafeString | str:
 
 def two_lines(first: Any, second: Any) -> SafeString:
     """Return two lines for one cell, the second in a lighter colour."""
-    return format_html('{}<br><span class="evermuse-quiet">{}</span>', first, second)
+    is_long = isinstance(second, str) and not isinstance(second, SafeString) and len(second) > MAX_WORD
+    css_class = "evermuse-quiet evermuse-id" if is_long else "evermuse-quiet"
+    return format_html('{}<br><span class="{}">{}</span>', first, css_class, second)
 
 
 def unbroken(parts: Iterable[str]) -> SafeString:
-    """Return the parts so that a narrow cell breaks the line only between them."""
-    return format_html_join(" ", '<span class="evermuse-word">{}</span>', ((part,) for part in parts))
+    """Return the parts so that a narrow cell breaks the line only between them, and inside of long parts."""
+    classed = (("evermuse-id" if len(part) > MAX_WORD else "evermuse-word", part) for part in parts)
+    return format_html_join(" ", '<span class="{}">{}</span>', classed)
 
 
 def progress_bar(done: int, failed: int, total: int) -> SafeString:

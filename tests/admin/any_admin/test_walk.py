@@ -49,6 +49,11 @@ def test_every_page_exists(pages: list[Page]) -> None:
     assert {(page.address, page.found_on) for page in pages if page.status not in (200, 302)} == set()
 
 
+def test_no_form_is_inside_of_another(pages: list[Page]) -> None:
+    """A browser ignores the inner form: its first button would post to the address of the outer form."""
+    assert {page.address for page in pages if Elements(page.html).has_nested_forms} == set()
+
+
 def test_no_page_has_inline_styles_or_scripts(pages: list[Page]) -> None:
     for page in pages:
         assert not INLINE.search(page.html), page.address

@@ -53,7 +53,9 @@ class Elements(HTMLParser):
         self.sources: list[str] = []
         self.forms: list[Form] = []
         self.starts: list[tuple[str, dict[str, str]]] = []
+        self.has_nested_forms = False
         self._select = ""
+        self._is_in_form = False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
@@ -64,6 +66,8 @@ class Elements(HTMLParser):
                 self.links.append(values["href"])
             case "form":
                 method = values.get("method", "get").lower()
+                self.has_nested_forms |= self._is_in_form
+                self._is_in_form = True
                 self.forms.append(Form(values.get("action", ""), method, values.get("id", "")))
             case "link" | "script" | "img":
                 self.sources.append(values.get("href") or values.get("src", ""))
@@ -85,6 +89,8 @@ class Elements(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "select":
             self._select = ""
+        if tag == "form":
+            self._is_in_form = False
 
 
 def walk(client: Client, site: str = "admin") -> Iterator[Page]:
