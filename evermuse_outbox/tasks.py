@@ -18,7 +18,7 @@ from .delivery.loop import poll as poll_until
 from .delivery.loop import relay_run
 from .delivery.polling import has_due_poll, poll_due_batch
 from .delivery.scheduling import has_work
-from .foreign_text import get_logger
+from .foreign_text import get_logger, log_ids
 from .monitoring import beat
 from .upkeep import maintain_all
 
@@ -194,4 +194,8 @@ def _end_linger(queue_key: tuple[str, str]) -> None:
     try:
         request_run(relay, *queue_key)
     except Exception as error:
-        logger.warning("no relay could be requested; the next tick requests it (%s)", type(error).__name__)
+        logger.warning(
+            "no relay could be requested; the next tick requests it (%s)",
+            type(error).__name__,
+            extra=log_ids(database=queue_key[0], workspace=queue_key[1]),
+        )

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from .conf import get_settings
-from .foreign_text import get_logger
+from .foreign_text import get_logger, log_ids
 
 logger = get_logger(__name__)
 
@@ -82,6 +82,7 @@ def wake_workers(using: str, workspace: str) -> bool:
         logger.warning(
             "No wake-up for new records could be published; the next tick finds them (%s)",
             type(error).__name__,
+            extra=log_ids(database=using, workspace=workspace),
         )
         return False
     return True

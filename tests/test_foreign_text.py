@@ -81,6 +81,18 @@ def test_a_log_call_has_a_constant_template_and_no_foreign_text(name):
             assert last not in FOREIGN_NAMES, f"{name}:{node.lineno}: log headline({last})"
 
 
+NO_IDS = {
+    "evermuse_outbox.management.commands.outbox_relay": "one thread of a process, for all databases and workspaces",
+}
+"""Modules whose log records concern no database, workspace or batch."""
+
+
+@pytest.mark.parametrize("name", [name for name in outbox_modules() if name not in NO_IDS])
+def test_a_log_call_has_ids(name):
+    for node in filter(is_log_call, calls(name)):
+        assert "extra" in {keyword.arg for keyword in node.keywords}, f"{name}:{node.lineno}: use log_ids"
+
+
 def errors_as_text(name):
     """Yield the lines in which an exception of an ``except`` clause becomes text."""
     tree = ast.parse(modules()[name].read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ LAYERS = [
     {"version", "foreign_text"},
     {"evermuse", "sandbox"},
     {"ratelimit"},
-    {"conf", "database_clock", "signals"},
+    {"conf", "database_clock", "signals", "tracing"},
     {"models"},
     {"search"},
     {"delivery"},

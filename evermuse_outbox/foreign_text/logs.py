@@ -46,7 +46,7 @@ def get_logger(name: str) -> logging.Logger:
 def log_ids(**ids: Any) -> dict[str, Any]:
     """Return the ids for ``extra=`` of a call of a logger, so that a structured log can be searched by them.
 
-    Use the names ``workspace``, ``batch``, ``group`` and ``outcome``, and never a text of an answer.
+    Use the names ``database``, ``workspace``, ``batch``, ``group`` and ``outcome``. Never give a text of an answer.
     """
     return {name: _clean(value) for name, value in ids.items() if value is not None}
 

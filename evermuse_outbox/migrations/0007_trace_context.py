@@ -1,6 +1,6 @@
 """The trace that was active when a record was enqueued."""
 
-from django.db import migrations
+from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
@@ -8,4 +8,10 @@ class Migration(migrations.Migration):
         ("evermuse_outbox", "0006_erasure"),
     ]
 
-    operations = []
+    operations = [
+        migrations.AddField(
+            model_name="outboxrecord",
+            name="trace_context",
+            field=models.CharField(blank=True, max_length=55, null=True, verbose_name="trace"),
+        ),
+    ]

@@ -281,6 +281,7 @@ class OutboxRecord(models.Model):
         blank=True,
         help_text=_("Hash of the dropped line. Until the payload is dropped, there is none."),
     )
+    trace_context = models.CharField(_("trace"), max_length=55, null=True, blank=True)  # noqa: DJ001 -- NULL: no trace
 
     # Set only on records that `with_versions` has read.
     newer: int | None

@@ -13,7 +13,7 @@ from typing import Any
 from ..conf import get_settings
 from ..database_clock import database_now, seconds_ahead
 from ..delivery.context import open_redis
-from ..foreign_text import get_logger
+from ..foreign_text import get_logger, log_ids
 
 logger = get_logger(__name__)
 
@@ -46,7 +46,8 @@ def drifting_clocks(using: str) -> dict[str, float]:
     _reported_at[using] = now
     drifting = {name: seconds for name, seconds in measure_drift(using).items() if is_drifting(seconds)}
     for name, seconds in drifting.items():
-        logger.warning("the clock of this %s is %s", NAMES[name], describe_drift(using, seconds or 0.0))
+        drift = describe_drift(using, seconds or 0.0)
+        logger.warning("the clock of this %s is %s", NAMES[name], drift, extra=log_ids(database=using))
     hosts = {"process": socket.gethostname(), "redis": "Redis"}
     return {hosts[name]: seconds or 0.0 for name, seconds in drifting.items()}
 

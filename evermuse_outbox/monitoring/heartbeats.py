@@ -15,7 +15,7 @@ from pathlib import Path
 from django.db import Error as DatabaseError
 
 from ..database_clock import database_now
-from ..foreign_text import get_logger, summarise_error
+from ..foreign_text import get_logger, log_ids, summarise_error
 from ..models import OutboxWorker
 from ..version import VERSION
 from .incidents import remember_silence
@@ -59,7 +59,8 @@ def beat(using: str, activity: str) -> bool:
     try:
         _store(using, current.pk, activity)
     except DatabaseError as error:
-        logger.warning("the heartbeat of this process was not stored (%s)", summarise_error(error))
+        ids = log_ids(database=using)
+        logger.warning("the heartbeat of this process was not stored (%s)", summarise_error(error), extra=ids)
         return False
     return True
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from ..conf import get_settings
 from ..delivery.context import Clock
-from ..foreign_text import get_logger
+from ..foreign_text import get_logger, log_ids
 from ..models import GroupState, OutboxBatch, OutboxGroup, OutboxWorkspace
 from ..ratelimit import MAX_BLOCK
 
@@ -68,5 +68,6 @@ def correct_future_times(using: str, clock: Clock) -> int:
             "A clock was set back, or this is a defect",
             count,
             using,
+            extra=log_ids(database=using),
         )
     return count

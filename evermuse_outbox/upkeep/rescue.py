@@ -11,7 +11,7 @@ from django.db import transaction
 
 from ..conf import get_settings
 from ..delivery.context import Clock
-from ..foreign_text import get_logger
+from ..foreign_text import get_logger, log_ids
 from ..models import OutboxAttempt, OutboxBatch
 
 logger = get_logger(__name__)
@@ -35,7 +35,9 @@ def rescue_batches(using: str, clock: Clock, limit: int = 100) -> int:
                 count += 1
     if count:
         logger.warning(
-            "%d batches were rescued: their leases expired before the workers reported a result", count
+            "%d batches were rescued: their leases expired before the workers reported a result",
+            count,
+            extra=log_ids(database=using, outcome="in_doubt"),
         )
     return count
 

@@ -51,14 +51,14 @@ NOT_REACHED = {
     # Only on PostgreSQL. The scenarios of a host run there too, but this list is compared with runs on SQLite.
     (
         "models/insert/postgresql.py",
-        "cursor.execute(_insert_many(), _columns(workspace, contract, envelopes))",
+        "cursor.execute(_insert_many(trace_context is not None), (*shared, *_columns(envelopes)))",
     ),
     (
         "models/insert/postgresql.py",
-        "cursor.execute(_insert_one(), adapt_row(row, connection))",
+        "cursor.execute(_insert_one(trace_context is not None), adapt_row(row, connection, trace_context))",
     ),
     # Only on MySQL, and only on MySQL and MariaDB.
-    ("models/insert/values.py", "cursor.execute(statement, adapt_row(row, connection))"),
+    ("models/insert/values.py", "cursor.execute(statement, values)"),
     ("models/insert/values.py", "cursor.execute(statement, [value for row in part for value in row])"),
     # Only with Redis. The scenarios keep the epochs in files.
     ("delivery/context/epochs.py", "pipeline.execute()"),

@@ -11,6 +11,7 @@ from django.db import connections
 
 from ...conf import Settings, Workspace, get_settings
 from ...evermuse.api import Client
+from ...foreign_text import log_ids
 from ...ratelimit import Throttle
 from .clock import Clock
 from .epochs import EpochStore, MemoryEpochs, open_epoch_store
@@ -55,6 +56,10 @@ class DeliveryContext:
     def queue_key(self) -> QueueKey:
         """The queue that this context delivers from."""
         return QueueKey(self.using, self.workspace_name)
+
+    def log_ids(self, **ids: Any) -> dict[str, Any]:
+        """Return ``extra=`` of a log record: the database and the workspace, and the given ids."""
+        return log_ids(database=self.using, workspace=self.workspace_name, **ids)
 
     def run_with_retries(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a short transaction; see ``retry_on_database_error``."""

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from ...foreign_text import get_logger
+from ...foreign_text import get_logger, log_ids
 from .backoff import full_jitter
 from .clock import Clock
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
@@ -69,14 +69,22 @@ def retry_until(
 
 @contextmanager
 def isolate_database_errors(name: str) -> Iterator[None]:
-    """Log a database error instead of raising it, so that work on the other databases goes on."""
+    """Log a database error instead of raising it, so that work on the other databases goes on.
+
+    ``name`` is a database alias or a queue key, ``alias/workspace``.
+    """
     try:
         yield
     except DatabaseError as error:
         # An error of an unknown kind is a defect of ours or of the installation: show where it happened.
+        database, _, workspace = name.partition("/")
         is_unknown = classify_database_error(error) is None
         logger.warning(
-            "%s: skipped until the next run: %s", name, summarise_error(error), exc_info=is_unknown
+            "%s: skipped until the next run: %s",
+            name,
+            summarise_error(error),
+            exc_info=is_unknown,
+            extra=log_ids(database=database, workspace=workspace or None),
         )
 
 
@@ -118,7 +126,8 @@ class _Attempts:
     def _log(self, error: DatabaseError, attempt: int) -> None:
         # One failure is normal. A second one in a row delays an answer of Evermuse and deserves attention.
         level = logging.WARNING if attempt == 2 and self.limit is None else logging.INFO
-        logger.log(level, "retrying on the database %s: %s", self.using, summarise_error(error))
+        ids = log_ids(database=self.using)
+        logger.log(level, "retrying on the database %s: %s", self.using, summarise_error(error), extra=ids)
 
 
 def _is_in_transaction(connection: Any) -> bool:

@@ -41,6 +41,7 @@ def record_sealed(context: DeliveryContext, epoch: UUID, number: int, key: str) 
             "workspace %s: the epoch store knows nothing of this database; it begins at batch number %d",
             context.queue_key,
             number,
+            extra=context.log_ids(),
         )
     if recorded.is_taken:
         hold_restored(context, f"The batch number {number} was given to another batch before.")
@@ -61,7 +62,7 @@ def hold_restored(context: DeliveryContext, evidence: str) -> None:
     """Change the workspace to ``restored``, because of ``evidence``."""
     reason = f"The database is older than what was sent from it. {evidence} {WHAT_TO_DO}"
     if context.run_with_retries(_rows(context).mark_restored, context.workspace_name, reason):
-        logger.error("workspace %s is held: %s", context.queue_key, evidence)
+        logger.error("workspace %s is held: %s", context.queue_key, evidence, extra=context.log_ids())
 
 
 def _hold_if_behind(context: DeliveryContext, epoch: UUID, latest: int) -> bool:

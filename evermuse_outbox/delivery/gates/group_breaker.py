@@ -116,7 +116,9 @@ def clear_suspicion(context: DeliveryContext, batch: OutboxBatch) -> None:
     rows = _rows_of(context, batch)
     row = rows.exclude(state=GroupState.CLEARED).first()
     if row and rows.clear(row, context.clock.now()):
-        logger.info("group %s is out of trouble: Evermuse accepted a record", row)
+        logger.info(
+            "group %s is out of trouble: Evermuse accepted a record", row, extra=context.log_ids(group=row)
+        )
 
 
 def paused_groups(context: DeliveryContext) -> dict[tuple[str, str], OutboxGroup]:
@@ -189,7 +191,8 @@ def _pause(context: DeliveryContext, row: OutboxGroup, error: str, *, is_failure
     OutboxGroup.objects.using(context.using).pause(row, until, reason, advice)
     _withdraw_batches(context, row)
     _reopen_rejected_records(context, row)
-    logger.warning("group %s is paused. %s %s", row, headline(reason), advice)
+    ids = context.log_ids(group=row)
+    logger.warning("group %s is paused. %s %s", row, headline(reason), advice, extra=ids)
 
 
 def _withdraw_batches(context: DeliveryContext, row: OutboxGroup) -> None:

@@ -64,7 +64,7 @@ def call_with_permit(
             context.throttle.release(permit, is_send=is_send)
         except ThrottleUnavailable as error:
             # The answer is more important. A permit that is not released expires by itself.
-            logger.warning("%s", error)
+            logger.warning("%s", error, extra=context.log_ids())
 
 
 def _block_throttle(context: DeliveryContext, seconds: float) -> None:
@@ -72,4 +72,4 @@ def _block_throttle(context: DeliveryContext, seconds: float) -> None:
         context.throttle.block(seconds)
     except ThrottleUnavailable as error:
         # A backend that does not answer gives no permits either. So the next sender opens the circuit.
-        logger.warning("%s", error)
+        logger.warning("%s", error, extra=context.log_ids())

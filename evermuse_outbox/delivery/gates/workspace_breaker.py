@@ -116,7 +116,7 @@ def back_off(context: DeliveryContext, message: str, failures: int) -> None:
 def resume_workspace(context: DeliveryContext, *, by_send: bool) -> None:
     """Close the circuit after a normal answer of the API. ``by_send`` is true for the answer to a POST."""
     if _rows(context).resume(context.workspace_name, context.clock.now(), sent=by_send):
-        logger.info("workspace %s is active again", context.workspace_name)
+        logger.info("workspace %s is active again", context.workspace_name, extra=context.log_ids())
 
 
 def _probe_pause(context: DeliveryContext, refusals: int | None) -> float:
@@ -170,6 +170,7 @@ def _log(context: DeliveryContext, state: WorkspaceState, until: datetime, reaso
         state.value,
         until.isoformat(),
         headline(reason),
+        extra=context.log_ids(),
     )
 
 

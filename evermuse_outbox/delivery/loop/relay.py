@@ -13,6 +13,7 @@ from functools import partial
 
 from ...evermuse.api import Accepted
 from ...foreign_text import get_logger
+from ...tracing import start_span
 from ..context import Attempt, DeliveryContext
 from ..gates import (
     Circuit,
@@ -41,11 +42,11 @@ from ..sending import (
     has_time_to_send,
     lease_due,
     lease_first,
-    post,
     read_probe_candidates,
     waiting_groups,
 )
-from ..settling import settle, settle_batch
+from ..settling import settle_batch
+from .traces import end_seal_span, post_in_span, settle_in_span
 
 logger = get_logger(__name__)
 
@@ -76,7 +77,7 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
         try:
             sealed = choose_batch(context, circuit, prefer_new=prefer_new)
         except SealRaced as error:
-            logger.warning("%s", error)
+            logger.warning("%s", error, extra=context.log_ids())
             return Step.BLOCKED
         if sealed is None:
             return Step.IDLE
@@ -146,13 +147,15 @@ def send(context: DeliveryContext, sealed: SealedBatch, *, failures: int = 0) ->
     permit = _acquire_permit_or_give_back(context, sealed)
     if permit is None:
         return Step.BLOCKED
-    outcome, attempt = post(context, sealed, permit)
-    settle(context, sealed, outcome, attempt, failures=failures)
+    outcome, attempt = post_in_span(context, sealed, permit)
+    settle_in_span(context, sealed, outcome, attempt, failures=failures)
     return Step.SENT
 
 
 def _seal_next(context: DeliveryContext, *, excluded: Collection[Group] = ()) -> SealedBatch | None:
-    return context.run_with_retries(seal_next, context, excluded=excluded)
+    seal_span = start_span("seal")  # it is not ended, and so not exported, if nothing is sealed
+    sealed = context.run_with_retries(seal_next, context, excluded=excluded)
+    return end_seal_span(context, seal_span, sealed) if sealed else None
 
 
 def _is_database_current(context: DeliveryContext, circuit: Circuit, sealed: SealedBatch) -> bool:

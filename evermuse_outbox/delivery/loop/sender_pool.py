@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from ...evermuse.api import Client
-from ...foreign_text import get_logger
+from ...foreign_text import get_logger, log_ids
 from ...ratelimit import ThrottleUnavailable
 from ..context import (
     DeliveryContext,
@@ -198,9 +198,12 @@ class SenderPool:
         try:
             thread.start()
         except RuntimeError as error:
-            logger.warning("cannot start a thread for %s: %s", self._key, error)
+            logger.warning("cannot start a thread for %s: %s", self._key, error, extra=self._log_ids())
             return False
         return True
+
+    def _log_ids(self) -> dict[str, str]:
+        return log_ids(database=self._key.using, workspace=self._key.workspace)
 
     def _reserve_sender(self, target: int) -> bool:
         with self._lock:
@@ -220,7 +223,7 @@ class SenderPool:
                         break
                     self._note_useful(sent)
         except Exception:
-            logger.exception("a sender of %s ended with an error", self._key)
+            logger.exception("a sender of %s ended with an error", self._key, extra=self._log_ids())
         finally:
             with self._lock:
                 self._remove_sender()
@@ -266,7 +269,7 @@ class SenderPool:
                     ):
                         self.start_senders(self._senders + 1)
         except Exception:
-            logger.exception("the monitor of %s ended with an error", self._key)
+            logger.exception("the monitor of %s ended with an error", self._key, extra=self._log_ids())
         finally:
             close_thread_connections()
 

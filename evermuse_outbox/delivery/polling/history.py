@@ -127,6 +127,7 @@ def _agrees_with_newest_page(context: DeliveryContext, row: OutboxWorkspace) -> 
             "workspace %s: it is not known whether this database was restored, because the listing cannot be read: %s",
             context.queue_key,
             why,
+            extra=context.log_ids(),
         )
         return not isinstance(listing.error, Throttled)
     since = _oldest_explainable(context, row)

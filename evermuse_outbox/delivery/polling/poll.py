@@ -14,6 +14,7 @@ from django.db import transaction
 from ...evermuse.api import KeyRefused, Page, Status, Throttled
 from ...foreign_text import describe_error
 from ...models import BatchState, OutboxBatch
+from ...tracing import describe_batch, span
 from ..context import DeliveryContext, typical_completion_time
 from ..gates import acquire_permit, resume_workspace, workspace_circuit
 from ..scheduling import has_work
@@ -99,7 +100,9 @@ def _apply_page(context: DeliveryContext, run: ReadRun, page: ListingPage, answe
     reported = [(batch, statuses[batch.remote_id]) for batch in shown if batch.next_poll_at]
     run.reported += len(reported)
     run.typical_seconds = _learn_completion_time(run.typical_seconds, reported, answer, context.clock.now())
-    apply_statuses(context, reported)
+    attributes = {"database": context.using, "workspace": context.workspace_name, "batches": len(reported)}
+    with span("settle", attributes):
+        apply_statuses(context, reported)
     move_missing(context, page, answer, shown)
 
 
@@ -145,7 +148,9 @@ def _read_alone(context: DeliveryContext, run: ReadRun, batch: OutboxBatch) -> b
     answer = get_status(context, permit, batch)
     if answer.status:
         run.reported += 1
-        context.run_with_retries(apply_status, context, batch, answer.status)
+        attributes = describe_batch(context.using, batch) | {"outcome": answer.status.status}
+        with span("settle", attributes):
+            context.run_with_retries(apply_status, context, batch, answer.status)
     elif answer.is_unknown:
         run.reported += 1
         _handle_unknown(context, batch)

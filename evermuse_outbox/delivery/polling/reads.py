@@ -22,6 +22,7 @@ from ...evermuse.api import (
     read_status,
 )
 from ...models import OutboxBatch
+from ...tracing import describe_batch, span
 from ..context import Attempt, DeliveryContext
 from ..gates import block_for_retry_after, call_with_permit, pause_workspace
 
@@ -81,8 +82,15 @@ def _get(
 ) -> tuple[Answer | None, Outcome | None]:
     """Make the request and log it. Return the answer, and the error if it is not a 200."""
     started_at = context.clock.now()
-    answer, error = send_request(context, permit, request)
-    attempt = Attempt.of(call, started_at, error, answer)
+    attributes = describe_batch(context.using, batch) if batch else {}
+    attributes |= {"database": context.using, "workspace": context.workspace_name, "call": call}
+    with span("poll", attributes, is_request=True) as poll_span:
+        answer, error = send_request(context, permit, request)
+        attempt = Attempt.of(call, started_at, error, answer)
+        poll_span.set(outcome=attempt.outcome)
+        poll_span.set_http_status(attempt.status)
+        if error:
+            poll_span.fail()
     context.run_with_retries(attempt.save, context, batch)
     return answer, error
 

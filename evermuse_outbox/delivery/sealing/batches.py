@@ -21,6 +21,7 @@ from ...models import (
     RecordQuerySet,
     by_id,
 )
+from ...tracing import SpanContext
 from ..context import DeliveryContext
 from .packing import Limits
 
@@ -47,7 +48,8 @@ class PendingRecord(NamedTuple):
 class SealedBatch:
     """A batch with its body and the ids of its members in order.
 
-    ``epoch`` and ``number`` are set if the batch was sealed just now; see ``delivery/gates/epochs.py``.
+    The other fields are set if the batch was sealed just now: ``epoch`` and ``number``, see
+    ``delivery/gates/epochs.py``; and ``trace``, the span of the sealing, if it is traced.
     """
 
     batch: OutboxBatch
@@ -55,6 +57,7 @@ class SealedBatch:
     body: bytes
     epoch: uuid.UUID | None = field(default=None, compare=False)
     number: int = field(default=0, compare=False)
+    trace: SpanContext = field(default=None, compare=False)
 
     @property
     def content_type(self) -> str:

@@ -48,7 +48,9 @@ def lease_first(context: DeliveryContext, batches: Iterable[OutboxBatch]) -> Sea
             try:
                 return context.run_with_retries(open_sealed, context, batch)
             except BodyChanged as error:
-                logger.warning("%s; its records are sealed again", error)
+                logger.warning(
+                    "%s; its records are sealed again", error, extra=context.log_ids(batch=batch.pk)
+                )
                 context.run_with_retries(split_changed_batch, context, batch)
     return None
 

@@ -138,11 +138,15 @@ def _write(
     with transaction.atomic(using=context.using):
         if _apply_outcome(context, sealed, outcome, verdict):
             attempt.save(context, sealed.batch)
+            ids = context.log_ids(batch=sealed.batch.pk, outcome=attempt.outcome)
+            logger.debug("batch #%s: %s", sealed.batch.pk, attempt.outcome, extra=ids)
         elif not attempt.is_saved(context, sealed.batch):
             # If the attempt is saved already, an earlier COMMIT succeeded and only its answer was lost.
             attempt.save(context, sealed.batch)
             logger.warning(
-                "batch #%s: the lease was taken over; the new holder settles the batch", sealed.batch.pk
+                "batch #%s: the lease was taken over; the new holder settles the batch",
+                sealed.batch.pk,
+                extra=context.log_ids(batch=sealed.batch.pk, outcome=attempt.outcome),
             )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from django.db import connections, transaction
 
 from ...evermuse.records import Envelope
+from ...tracing import current_traceparent
 from .. import OutboxRecord
 from . import orm, postgresql, values
 from .rows import as_record, make_row
@@ -31,13 +32,13 @@ def insert(using: str, workspace: str, contract: str, envelope: Envelope) -> Out
     As after ``save()``, an error inside of ``atomic`` marks that block for rollback.
     """
     connection = connections[using]
-    row = make_row(workspace, contract, envelope)
+    row, trace_context = make_row(workspace, contract, envelope), current_traceparent()
     statements = SQL.get(connection.vendor)
     if statements is None:
-        return orm.insert_row(using, row)
+        return orm.insert_row(using, row, trace_context)
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
-        pk, enqueued_at = statements.insert_row(cursor, connection, row)
-    return as_record(using, pk, row, enqueued_at)
+        pk, enqueued_at = statements.insert_row(cursor, connection, row, trace_context)
+    return as_record(using, pk, row, enqueued_at, trace_context)
 
 
 def insert_many(using: str, workspace: str, contract: str, envelopes: Sequence[Envelope]) -> None:
@@ -45,10 +46,11 @@ def insert_many(using: str, workspace: str, contract: str, envelopes: Sequence[E
 
     Call it in a transaction, because some drivers send the rows in several statements.
     """
-    connection = connections[using]
+    connection, trace_context = connections[using], current_traceparent()
     statements = SQL.get(connection.vendor)
     if statements is None:
-        orm.insert_rows(using, [make_row(workspace, contract, envelope) for envelope in envelopes])
+        rows = [make_row(workspace, contract, envelope) for envelope in envelopes]
+        orm.insert_rows(using, rows, trace_context)
         return
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
-        statements.insert_rows(cursor, connection, workspace, contract, envelopes)
+        statements.insert_rows(cursor, connection, workspace, contract, envelopes, trace_context)

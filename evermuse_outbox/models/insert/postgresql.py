@@ -18,7 +18,7 @@ from .rows import Row, adapt_row, insert_into, placeholders
 
 SELECT_FROM_COLUMNS = """
     SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int,
-           statement_timestamp()
+           statement_timestamp(){trace_context}
     FROM ROWS FROM (
         json_array_elements_text(%s::json), json_array_elements_text(%s::json),
         unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, E'\\n')),
@@ -28,9 +28,9 @@ SELECT_FROM_COLUMNS = """
 """The rows of :func:`_columns`, in their order."""
 
 
-def insert_row(cursor: Any, connection: Any, row: Row) -> tuple[int, datetime]:
+def insert_row(cursor: Any, connection: Any, row: Row, trace_context: str | None) -> tuple[int, datetime]:
     """Insert one row; return its id and the time of the INSERT."""
-    cursor.execute(_insert_one(), adapt_row(row, connection))
+    cursor.execute(_insert_one(trace_context is not None), adapt_row(row, connection, trace_context))
     pk, enqueued_at = cursor.fetchone()
     return pk, enqueued_at
 
@@ -41,17 +41,17 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
+    trace_context: str | None,
 ) -> None:
     """Insert one row for each envelope, with one statement."""
-    cursor.execute(_insert_many(), _columns(workspace, contract, envelopes))
+    shared = (workspace, contract) if trace_context is None else (workspace, contract, trace_context)
+    cursor.execute(_insert_many(trace_context is not None), (*shared, *_columns(envelopes)))
 
 
-def _columns(workspace: str, contract: str, envelopes: Sequence[Envelope]) -> tuple[Any, ...]:
-    """Return the values that all rows share, and each other column as one text."""
+def _columns(envelopes: Sequence[Envelope]) -> tuple[str, ...]:
+    """Return each column in which the rows differ as one text."""
     # A stored line is JSON without line breaks, so a line break separates lines.
     return (
-        workspace,
-        contract,
         json.dumps([envelope.type for envelope in envelopes]),
         json.dumps([envelope.product_id for envelope in envelopes], ensure_ascii=False),
         ",".join([envelope.identity.hex for envelope in envelopes]),
@@ -62,10 +62,13 @@ def _columns(workspace: str, contract: str, envelopes: Sequence[Envelope]) -> tu
 
 
 @cache
-def _insert_one() -> str:
-    return f"""{insert_into('"')} VALUES {placeholders("statement_timestamp()")} RETURNING "id", "enqueued_at\""""
+def _insert_one(is_traced: bool) -> str:
+    row = placeholders("statement_timestamp()", is_traced=is_traced)
+    return f"""{insert_into('"', is_traced=is_traced)} VALUES {row} RETURNING "id", "enqueued_at\""""
 
 
 @cache
-def _insert_many() -> str:
-    return f"""{insert_into('"')} {SELECT_FROM_COLUMNS}"""
+def _insert_many(is_traced: bool) -> str:
+    trace_context = ", %s::text" if is_traced else ""
+    select = SELECT_FROM_COLUMNS.format(trace_context=trace_context)
+    return f"""{insert_into('"', is_traced=is_traced)} {select}"""

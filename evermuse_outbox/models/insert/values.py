@@ -26,13 +26,19 @@ MAX_STATEMENT = 1_000_000
 """Characters of payload in one statement on MySQL and MariaDB, escaped 8 MB at most. A packet may have 16 MB."""
 
 
-def insert_row(cursor: Any, connection: Any, row: Row) -> tuple[int, datetime | None]:
+def insert_row(
+    cursor: Any, connection: Any, row: Row, trace_context: str | None
+) -> tuple[int, datetime | None]:
     """Insert one row; return its id and, if the database has RETURNING, the time of the INSERT."""
-    statement = f"{_insert(connection.vendor)} {placeholders(_clock(connection))}"
+    is_traced = trace_context is not None
+    statement = (
+        f"{_insert(connection.vendor, is_traced)} {placeholders(_clock(connection), is_traced=is_traced)}"
+    )
+    values = adapt_row(row, connection, trace_context)
     if not connection.features.can_return_columns_from_insert:  # MySQL
-        cursor.execute(statement, adapt_row(row, connection))
+        cursor.execute(statement, values)
         return cursor.lastrowid, None
-    cursor.execute(f"{statement} RETURNING id, enqueued_at", adapt_row(row, connection))
+    cursor.execute(f"{statement} RETURNING id, enqueued_at", values)
     ((pk, at),) = cursor.fetchall()  # SQLite ends the statement only when all rows are read
     return pk, _as_django_reads(at, connection)
 
@@ -43,16 +49,24 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
+    trace_context: str | None,
 ) -> None:
     """Insert one row for each envelope: one call of ``executemany`` on SQLite, else statements of many rows."""
-    rows = [adapt_row(make_row(workspace, contract, envelope), connection) for envelope in envelopes]
-    values = placeholders(_clock(connection))
+    rows = [
+        adapt_row(make_row(workspace, contract, envelope), connection, trace_context)
+        for envelope in envelopes
+    ]
+    is_traced = trace_context is not None
+    insert, values = (
+        _insert(connection.vendor, is_traced),
+        placeholders(_clock(connection), is_traced=is_traced),
+    )
     if connection.vendor == "sqlite":
-        cursor.executemany(f"{_insert(connection.vendor)} {values}", rows)
+        cursor.executemany(f"{insert} {values}", rows)
         return
     # The drivers' `executemany` sends each row alone if the VALUES clause has anything but placeholders.
     for part in _split(rows):
-        statement = f"{_insert(connection.vendor)} {', '.join([values] * len(part))}"
+        statement = f"{insert} {', '.join([values] * len(part))}"
         cursor.execute(statement, [value for row in part for value in row])
 
 
@@ -68,9 +82,9 @@ def _split(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]
 
 
 @cache
-def _insert(vendor: str) -> str:
+def _insert(vendor: str, is_traced: bool) -> str:
     quote = "`" if vendor == "mysql" else '"'
-    return f"{insert_into(quote)} VALUES"
+    return f"{insert_into(quote, is_traced=is_traced)} VALUES"
 
 
 def _clock(connection: Any) -> str:

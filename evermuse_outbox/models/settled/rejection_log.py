@@ -52,7 +52,7 @@ def warn_of_rejections(using: str, workspace: str, batch_id: int | None, rejecti
                 group[0].code,
                 count,
                 group[0].record_id,
-                extra=log_ids(workspace=workspace, batch=batch_id, outcome="rejected"),
+                extra=log_ids(database=using, workspace=workspace, batch=batch_id, outcome="rejected"),
             )
 
 

@@ -45,6 +45,9 @@ class FakeContext:
     throttle: ScriptedThrottle
     clock: Clock
 
+    def log_ids(self):
+        return {}
+
 
 def acquire(slot, *waits):
     """Acquire a permit. Return it and the seconds that it took."""
