@@ -1,0 +1,26 @@
+"""Erase records: delete everything that the outbox stores of them, in any state, and report what Evermuse has.
+
+Rows are deleted. The other records of a sealed batch are sealed again by the workers, as after any deletion. Texts that
+quote an erased record are replaced: messages of its batches, answers in the attempt log, and the addresses in reasons.
+This package must not send anything, and it cannot delete anything at Evermuse.
+Its public interface is :func:`find_records` for a :class:`Selection`, :func:`erase_records` for the ids, and
+:func:`forget_texts` for what is left in messages.
+"""
+
+from .erase import Erased, erase_records
+from .evermuse_copy import AtEvermuse, ErasedRecord
+from .find import MatchPage, Selection, find_records
+from .forget import ERASED, forget_texts, mask
+
+__all__ = [
+    "ERASED",
+    "AtEvermuse",
+    "Erased",
+    "ErasedRecord",
+    "MatchPage",
+    "Selection",
+    "erase_records",
+    "find_records",
+    "forget_texts",
+    "mask",
+]
