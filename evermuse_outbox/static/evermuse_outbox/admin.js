@@ -1,7 +1,8 @@
 /* Two conveniences. Each page works without this script.
 
    data-evermuse-refresh="SECONDS" on an element with an id: replace its content by that of the same element in a newly
-   fetched page, unless the tab is hidden or the person is typing or has something open in it.
+   fetched page, unless the tab is hidden or the person is typing or has something open in it. If the policy of the host
+   forbids `connect-src 'self'`, the page is loaded again instead, unless something on it was opened or changed.
 
    data-evermuse-submit on a form: submit it at once. */
 
@@ -15,8 +16,23 @@
     return document.hidden || (element.contains(focused) && focused.matches("input, select, textarea, button, summary"));
   };
 
+  const RELOADS = "evermuse-reloads"; // remembered for this tab, so that the policy is violated only once
+  document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => {
+    if (effectiveDirective === "connect-src") sessionStorage.setItem(RELOADS, "1");
+  });
+
+  const isChanged = () =>
+    document.querySelector("details[open]") !== null ||
+    [...document.querySelectorAll("input, textarea")].some(
+      (field) => field.value !== field.defaultValue || field.checked !== field.defaultChecked,
+    );
+
   const refresh = async (element) => {
     if (isInUse(element)) return;
+    if (sessionStorage.getItem(RELOADS)) {
+      if (!isChanged()) location.reload();
+      return;
+    }
     const response = await fetch(location.href, { credentials: "same-origin", headers: { "X-Evermuse-Refresh": "1" } });
     if (!response.ok || response.redirected) return;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
