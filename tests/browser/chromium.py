@@ -68,6 +68,7 @@ class Chromium:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def close(self) -> None:
         """End the browser."""
@@ -116,13 +117,19 @@ class Chromium:
     def open(self, address: str) -> None:
         """Open a page and wait until it is loaded. Forget the messages of the page before."""
         self._events.clear()
-        self.call("Page.navigate", url=address)
-        self.wait_until_loaded()
+        loader = self.call("Page.navigate", url=address)["loaderId"]
+        self._wait_until_loaded(loader)
 
-    def wait_until_loaded(self) -> None:
-        """Wait until the page that loads now is loaded."""
-        if not any(event["method"] == "Page.loadEventFired" for event in self._events):
-            self._events.append(self._wait_for(lambda item: item.get("method") == "Page.loadEventFired"))
+    def _wait_until_loaded(self, loader: str | None = None) -> None:
+        """Wait until the page of a loader, or of any loader, is loaded."""
+
+        def is_load(event: dict[str, Any]) -> bool:
+            params = event.get("params", {})
+            is_its_own = loader in (None, params.get("loaderId"))
+            return event.get("method") == "Page.lifecycleEvent" and params["name"] == "load" and is_its_own
+
+        if not any(map(is_load, self._events)):
+            self._events.append(self._wait_for(is_load))
 
     def submit(self, expression: str) -> None:
         """Run JavaScript that leads to another page, and wait until that page is loaded."""
@@ -132,7 +139,7 @@ class Chromium:
         """Do a step that leads to another page, and wait until that page is loaded."""
         self._events.clear()
         step()
-        self.wait_until_loaded()
+        self._wait_until_loaded()
 
     def run(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page."""

@@ -40,4 +40,4 @@ def browser(chromium: Chromium, live_server, every_state: None, admin_client: Cl
     chromium.prefer("light")
     yield chromium
     chromium.allow_scripts(True)
-    chromium.call("Page.navigate", url="about:blank")
+    chromium.open("about:blank")

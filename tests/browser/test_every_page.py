@@ -14,6 +14,9 @@ from .checks import check
 from .chromium import Chromium
 
 
+pytestmark = pytest.mark.long
+
+
 @dataclass
 class Seen:
     """What the browser found on a page. Each list is empty if the page is good."""
