@@ -50,39 +50,47 @@ version supersedes sends no signal, and neither does a record that a person disc
 """
 
 incident_opened = Signal()
-"""Sent when an incident begins: the delivery was disturbed for long enough not to be noise.
+"""Sent when an incident begins: something disturbs the delivery, or a worker is missing.
+
+A process that maintains the outbox observes it every 10 seconds, so a shorter disturbance may be missed.
 
 Arguments: ``using``, ``workspace``, ``kind``, ``subject`` (such as the name of a group; else empty), ``reason``,
-``began_at`` and ``incident_id``. The sender is the model of incidents.
+``began_at`` and ``incident_id``. ``kind`` is a value of ``IncidentKind``. The sender is the model ``OutboxIncident``.
 """
 
 incident_closed = Signal()
-"""Sent when an incident is over: the delivery has been undisturbed for long enough.
+"""Sent when an incident is over: its condition was not observed for 30 seconds or longer, depending on the kind.
 
 Arguments: those of :data:`incident_opened`, and ``ended_at``.
 """
 
 workspace_failing = Signal()
-"""Sent when the requests of a workspace begin to fail: errors of the API, of the network or of the rate limit.
+"""Sent when a workspace stops sending: the API or the network fails, Evermuse throttles, or the key is refused.
+
+A single failed request is not reported.
 
 Arguments of this and the following signals: ``using``, ``workspace``, ``reason``, ``began_at`` and ``incident_id``. The
-signals of groups have ``type`` and ``product_id``, too; ``*_recovered`` has ``ended_at``.
+signals of groups have ``type`` and ``product_id``, too; ``*_recovered`` has ``ended_at``. The sender is the model
+``OutboxIncident``.
 """
 
 workspace_exhausted = Signal()
-"""Sent when a workspace needs a person: the key is refused, credits are missing, or the database was restored."""
+"""Sent when a failing workspace probably needs a person.
+
+The key is refused or missing, there are no credits, or the database was restored.
+"""
 
 workspace_recovered = Signal()
-"""Sent when a workspace that was failing or exhausted has been active for long enough."""
+"""Sent when a failing workspace has been active for 30 seconds."""
 
 group_failing = Signal()
-"""Sent when Evermuse begins to refuse all records of a group."""
+"""Sent when a group is paused, because Evermuse refuses all of its records with the same error."""
 
 group_exhausted = Signal()
-"""Sent when a group is paused after enough equal refusals: only single records are sent as probes."""
+"""Sent when three probes of a paused group were refused, too: it probably needs a person."""
 
 group_recovered = Signal()
-"""Sent when a group that was failing or exhausted is out of trouble for long enough."""
+"""Sent when a paused group has been out of trouble for 30 seconds."""
 
 
 def send_after_commit(

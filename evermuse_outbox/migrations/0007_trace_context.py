@@ -1,4 +1,4 @@
-"""The trace that was active when a record was enqueued."""
+"""The trace that was active when a record was enqueued, and the time from which on an incident needs a person."""
 
 from django.db import migrations, models
 
@@ -13,5 +13,15 @@ class Migration(migrations.Migration):
             model_name="outboxrecord",
             name="trace_context",
             field=models.CharField(blank=True, max_length=55, null=True, verbose_name="trace"),
+        ),
+        migrations.AddField(
+            model_name="outboxincident",
+            name="exhausted_at",
+            field=models.DateTimeField(
+                blank=True,
+                help_text="When it was certain to need a person.",
+                null=True,
+                verbose_name="exhausted at",
+            ),
         ),
     ]

@@ -25,6 +25,7 @@ from ..models import (
     OutboxWorkspace,
     WorkspaceState,
 )
+from .announce import announce_closed, announce_exhausted, announce_opened
 from .backlog import oldest_of_groups
 from .drift import describe_drift, drifting_clocks
 
@@ -47,6 +48,12 @@ Each process observes only its own slow statements and, every ten minutes, its o
 MIN_FAILURES = 2
 """Failures in a row from which a workspace that backs off is an incident. A single failed request is not."""
 
+EXHAUSTED_STATES = (WorkspaceState.PAUSED, WorkspaceState.NO_CREDITS, WorkspaceState.RESTORED)
+"""States of a workspace that usually last until a person has corrected something."""
+
+EXHAUSTED_PROBES = 3
+"""Probes of a paused group that were refused, from which on it probably does not recover by itself."""
+
 WORKERS_KEPT = timedelta(days=1)
 """Time after which the row of a process that was not seen is deleted."""
 
@@ -55,13 +62,23 @@ ROWS_PER_RUN = 500
 
 
 class Condition(NamedTuple):
-    """Something that needs attention now. ``peak`` is its figure: seconds or a number, depending on the kind."""
+    """Something that needs attention now.
+
+    ``peak`` is its figure: seconds or a number, depending on the kind. ``is_exhausted`` is true for a workspace or a
+    group that probably does not recover without a person.
+    """
 
     kind: IncidentKind
     workspace: str
     subject: str
     reason: str
     peak: float | None = None
+    is_exhausted: bool = False
+
+    def to_incident(self, now: datetime) -> OutboxIncident:
+        """Return the incident that this condition begins; it is not saved yet."""
+        figures = {"workspace": self.workspace, "subject": self.subject, "peak": self.peak}
+        return OutboxIncident(kind=self.kind, started_at=now, reason=self.reason, **figures)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -88,12 +105,18 @@ def observe(using: str, clock: Clock) -> None:
     for condition in find_conditions(using, now):
         incident = known.get(condition.key)
         if incident is None:
-            rows.begin(OutboxIncident(started_at=now, **condition._asdict()), now)
+            incident = condition.to_incident(now)
+            if not rows.begin(incident, now):
+                continue
+            announce_opened(using, incident)
         elif rows.see_again(incident.pk, at=now, reason=condition.reason, peak=condition.peak):
-            incident.last_seen_at = now
+            incident.last_seen_at, incident.reason = now, condition.reason
+        if condition.is_exhausted and not incident.exhausted_at and rows.exhaust(incident.pk, now):
+            announce_exhausted(using, incident)
     for incident in known.values():
-        if now - incident.last_seen_at > GONE_AFTER[IncidentKind(incident.kind)]:
-            rows.end(incident.pk, incident.last_seen_at)
+        is_gone = now - incident.last_seen_at > GONE_AFTER[IncidentKind(incident.kind)]
+        if is_gone and rows.end(incident.pk, incident.last_seen_at):
+            announce_closed(using, incident, incident.last_seen_at)
 
 
 def remember_silence(using: str, last_seen: datetime, now: datetime) -> None:
@@ -101,7 +124,8 @@ def remember_silence(using: str, last_seen: datetime, now: datetime) -> None:
     reason = "No process sent a heartbeat, so nothing was sent. Records waited."
     seconds = (now - last_seen).total_seconds()
     row = OutboxIncident(kind=IncidentKind.NO_WORKER, started_at=last_seen, reason=reason, peak=seconds)
-    OutboxIncident.objects.using(using).begin(row, now)
+    if OutboxIncident.objects.using(using).begin(row, now):
+        announce_opened(using, row)
 
 
 def find_conditions(using: str, now: datetime) -> Iterator[Condition]:
@@ -123,13 +147,15 @@ def _blocked_workspaces(using: str, settings: Settings) -> Iterator[Condition]:
         if row.state == WorkspaceState.BACKING_OFF and row.failures < MIN_FAILURES:
             continue
         reason = f"{row.get_state_display()}: {row.reason}"
-        yield Condition(IncidentKind.WORKSPACE, row.pk, "", reason, row.failures)
+        is_exhausted = row.state in EXHAUSTED_STATES
+        yield Condition(IncidentKind.WORKSPACE, row.pk, "", reason, row.failures, is_exhausted)
 
 
 def _paused_groups(using: str, settings: Settings) -> Iterator[Condition]:
     rows = OutboxGroup.objects.using(using).filter(workspace__in=list(settings.workspaces))
     for row in rows.exclude(state__in=(GroupState.SUSPECTED, GroupState.CLEARED)):
-        yield Condition(IncidentKind.GROUP, row.workspace, str(row), row.reason, row.records)
+        is_exhausted = row.probes >= EXHAUSTED_PROBES
+        yield Condition(IncidentKind.GROUP, row.workspace, str(row), row.reason, row.records, is_exhausted)
 
 
 def _backlog(using: str, workspace: str, max_lag: float, now: datetime) -> Iterator[Condition]:

@@ -48,6 +48,10 @@ class IncidentQuerySet(models.QuerySet["OutboxIncident"]):
             columns["peak"] = Greatest(F("peak"), peak)
         return bool(self.open().filter(pk=pk).update(**columns))
 
+    def exhaust(self, pk: int, at: datetime) -> bool:
+        """Store that it needs a person from now on. Return False if that is known or the incident has ended."""
+        return bool(self.open().filter(pk=pk, exhausted_at__isnull=True).update(exhausted_at=at))
+
     def end(self, pk: int, at: datetime) -> bool:
         """Change open → ended. Return False if another process was first."""
         return bool(self.open().filter(pk=pk).update(ended_at=at, open_key=None))
@@ -70,6 +74,9 @@ class OutboxIncident(models.Model):
     started_at = models.DateTimeField(_("started at"), db_index=True)
     last_seen_at = models.DateTimeField(_("last seen at"))
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True, db_index=True)
+    exhausted_at = models.DateTimeField(
+        _("exhausted at"), null=True, blank=True, help_text=_("When it was certain to need a person.")
+    )
     reason = ForeignTextField(_("reason"), blank=True, default="")
     peak = models.FloatField(
         _("highest figure"), null=True, blank=True, help_text=_("Seconds or a number, depending on the kind.")
