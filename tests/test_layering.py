@@ -29,6 +29,7 @@ LAYERS = [
     {"monitoring"},
     {"upkeep"},
     {"operations"},
+    {"jobs"},
     {"insight"},
     {"tasks"},
     {"wakeup"},

@@ -10,6 +10,7 @@ import pytest
 from evermuse_outbox.models import (
     BatchState,
     GroupState,
+    OperationState,
     RecordState,
     WorkspaceState,
     batch,
@@ -17,6 +18,7 @@ from evermuse_outbox.models import (
     record_states,
     workspace,
 )
+from evermuse_outbox.models.history import operation
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/reference/states.md").read_text(encoding="utf-8")
 MODELS = {
@@ -24,6 +26,7 @@ MODELS = {
     "Batch": (batch.TRANSITIONS, BatchState),
     "Workspace": (workspace.TRANSITIONS, WorkspaceState),
     "Group": (group.TRANSITIONS, GroupState),
+    "Job": (operation.TRANSITIONS, OperationState),
 }
 
 

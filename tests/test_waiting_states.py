@@ -23,7 +23,7 @@ ROWS = [
 WAITING = {
     "batch": set(OPEN),
     "workspace": set(WorkspaceState) - {WorkspaceState.ACTIVE},
-    "group": {GroupState.PAUSED},
+    "group": {GroupState.PAUSED, GroupState.HELD},
     "record": {RecordState.PENDING, RecordState.IN_FLIGHT, RecordState.REJECTED},
 }
 """Kind of row → the states in which it waits."""

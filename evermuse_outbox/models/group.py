@@ -21,18 +21,23 @@ from .transitions import ANY, NO_ROW, StateQuerySet, Transition
 
 
 class GroupState(models.TextChoices):
-    """The circuit breaker of a group: closed while suspected or cleared, open while paused."""
+    """The circuit breaker of a group: closed while suspected or cleared, open while paused or held by a person."""
 
     SUSPECTED = "suspected", _("suspected")
     PAUSED = "paused", _("paused")
     CLEARED = "cleared", _("out of trouble")
+    HELD = "held", _("held")
 
+
+AUTOMATIC = (NO_ROW, GroupState.SUSPECTED, GroupState.PAUSED, GroupState.CLEARED)
+"""States that an answer of Evermuse may change."""
 
 TRANSITIONS = {
-    "suspect": Transition((NO_ROW, ANY), GroupState.SUSPECTED),
+    "suspect": Transition(AUTOMATIC, GroupState.SUSPECTED),
     "pause": Transition((GroupState.SUSPECTED,), GroupState.PAUSED),
     "clear_suspected": Transition((GroupState.SUSPECTED,), NO_ROW),
     "clear_paused": Transition((GroupState.PAUSED,), GroupState.CLEARED),
+    "hold": Transition(AUTOMATIC, GroupState.HELD),
     "resume": Transition((ANY,), NO_ROW),
 }
 
@@ -58,15 +63,19 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         """Return the paused groups of a workspace. Only single records of them are sealed, as probes."""
         return self.filter(workspace=workspace, state=GroupState.PAUSED)
 
+    def held(self, workspace: str) -> GroupQuerySet:
+        """Return the groups of a workspace that a person holds. None of their records are sealed or sent."""
+        return self.filter(workspace=workspace, state=GroupState.HELD)
+
     # --- changes of state -------------------------------------------------------------------------
 
-    def suspect(self, row: OutboxGroup) -> None:
-        """Change (no row), any → suspected: count refusals with the error of ``row``, which is not saved yet.
+    def suspect(self, row: OutboxGroup) -> bool:
+        """Change (no row), any but held → suspected: count refusals with the error of ``row``, which is not saved yet.
 
-        An existing row is replaced. Call it with the sealing lock of the workspace held.
+        An existing row is replaced, unless a person holds the group: then return False. Call it with the sealing lock
+        of the workspace held.
         """
-        row.state = GroupState.SUSPECTED
-        row.save(using=self.db)
+        return self._put(row, GroupState.SUSPECTED)
 
     def count_refusal(self, row: OutboxGroup, *, batches: int, records: int) -> bool:
         """Add to the counts of a suspected group, in the database and in ``row``.
@@ -101,6 +110,20 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         """Change paused → cleared. Return how many groups changed."""
         return self.filter(pk=row.pk)._change_state("clear_paused", since=now, blocked_until=None)
 
+    def hold(self, row: OutboxGroup) -> bool:
+        """Change (no row), any but held → held: nothing is sent until a person resumes it. Return False if it is held.
+
+        ``row`` is not saved yet, and replaces an existing row. Call it with the sealing lock of the workspace held.
+        """
+        return self._put(row, GroupState.HELD)
+
+    def _put(self, row: OutboxGroup, state: GroupState) -> bool:
+        if self.filter(pk=row.pk, state=GroupState.HELD).exists():
+            return False
+        row.state = state
+        row.save(using=self.db)
+        return True
+
     def resume(self) -> int:
         """Change any → (no row): forget what was counted. Return how many groups were in trouble."""
         return self.delete()[0]
@@ -127,7 +150,10 @@ class OutboxGroup(models.Model):
         _("state"), max_length=9, choices=GroupState.choices, default=GroupState.SUSPECTED
     )
     since = models.DateTimeField(
-        _("since"), help_text=_("Time of the first refusal in a row; if cleared, the end of the pause.")
+        _("since"),
+        help_text=_(
+            "Time of the first refusal in a row; if cleared, the end of the pause; if held, the begin of the hold."
+        ),
     )
     error_signature = ForeignCharField(
         _("error signature"),
@@ -149,6 +175,7 @@ class OutboxGroup(models.Model):
     blocked_until = models.DateTimeField(_("next probe"), null=True, blank=True)
     reason = ForeignTextField(_("reason"), blank=True, default="")
     advice = ForeignTextField(_("advice"), blank=True, default="")
+    held_by = ForeignCharField(_("held by"), max_length=150, blank=True, default="", db_default="")
 
     objects = GroupQuerySet.as_manager()
 

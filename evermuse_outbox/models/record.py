@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
@@ -78,6 +78,12 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Return the records that were refused with a message and wait for an operator."""
         return self.filter(REJECTED)
 
+    def failed_again(self) -> RecordQuerySet:
+        """Return those of the records that were rejected more than once: a retry did not help."""
+        rejections = OutboxRejection.objects.filter(record=OuterRef("pk")).order_by()
+        # OFFSET makes this a look-up of two rows for each record; a count would read all rejections.
+        return self.filter(IsNull(Subquery(rejections.values("pk")[1:2]), False))
+
     def in_state(self, state: str) -> RecordQuerySet:
         """Return the records in ``state``, a value of :class:`RecordState`. An index finds them."""
         predicates = {
@@ -120,6 +126,11 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))  # type: ignore[no-redef]
 
+    def lock(self, pks: Sequence[int]) -> None:
+        """Lock these records until the transaction ends, in the order of their ids. SQLite has no row locks."""
+        if connections[self.db].features.has_select_for_update:
+            list(self.filter(by_id(pks)).order_by("pk").select_for_update().values_list("pk"))
+
     # --- changes of state -------------------------------------------------------------------------
 
     def take_into(self, batch: OutboxBatch, pks: Sequence[int]) -> int:
@@ -156,16 +167,16 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
         Call it for a record in flight only if its batch was refused or failed, before the record is sealed again.
         """
-        return self._replace("supersede", newer_by_pk)
+        return self._supersede_by("supersede", newer_by_pk)
 
     def correct(self, newer_by_pk: dict[int, int]) -> int:
         """Change rejected → superseded, each by the given newer version. Return how many.
 
         Call it only if Evermuse has that version: then the rejected record is no failure any more.
         """
-        return self._replace("correct", newer_by_pk)
+        return self._supersede_by("correct", newer_by_pk)
 
-    def _replace(self, method: str, newer_by_pk: dict[int, int]) -> int:
+    def _supersede_by(self, method: str, newer_by_pk: dict[int, int]) -> int:
         """Change records to superseded by the given newer versions. Return how many."""
         if not newer_by_pk:
             return 0
@@ -190,12 +201,8 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         using = self._db or router.db_for_write(OutboxRecord)  # type: ignore[attr-defined]
         members = list(self.using(using).filter(unsent).values_list("pk", "workspace"))
         pks = [pk for pk, _ in members]
-        # The UPDATE names ids and reads one table, because an UPDATE with a subquery has two faults. PostgreSQL would
-        # not check the condition again after a wait for a row. MariaDB would also wait for rows that do not match.
-        rows = OutboxRecord.rows.using(using).filter(unsent)
-        chunks = (pks[start : start + ROWS_PER_STATEMENT] for start in range(0, len(pks), ROWS_PER_STATEMENT))
         with transaction.atomic(using=using, savepoint=False):
-            count = sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
+            count = OutboxRecord.rows.using(using).discard_by_id(pks)
             actions = OutboxAction.objects.using(using)
             if action:
                 actions.add_records(action, count)
@@ -210,10 +217,22 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
                 )
         return count
 
+    def discard_by_id(self, pks: Sequence[int]) -> int:
+        """Change pending, rejected → discarded, without an action. Return how many; the caller records the action."""
+        # The UPDATE names ids and reads one table, because an UPDATE with a subquery has two faults. PostgreSQL would
+        # not check the condition again after a wait for a row. MariaDB would also wait for rows that do not match.
+        rows = self._in_source("discard")
+        chunks = (pks[start : start + ROWS_PER_STATEMENT] for start in range(0, len(pks), ROWS_PER_STATEMENT))
+        return sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
+
     def reopen(self, pks: Sequence[int]) -> int:
         """Change rejected → pending. Return how many."""
         rejected = self._in_source("reopen").filter(pk__in=pks)
         return rejected.update(closed_as=None, batch=None, superseded_by=None)
+
+    def replace(self, newer_by_pk: dict[int, int]) -> int:
+        """Change rejected → superseded, each by the version that an operator made of it. Return how many."""
+        return self._supersede_by("replace", newer_by_pk)
 
     def drop_payloads(self) -> int:
         """Replace the payloads of these records by their hashes. Return how many. The state stays."""

@@ -37,4 +37,5 @@ TRANSITIONS = {
     "correct": Transition((RecordState.REJECTED,), RecordState.SUPERSEDED),
     "discard": Transition((RecordState.PENDING, RecordState.REJECTED), RecordState.DISCARDED),
     "reopen": Transition((RecordState.REJECTED,), RecordState.PENDING),
+    "replace": Transition((RecordState.REJECTED,), RecordState.SUPERSEDED),
 }

@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from ..database_clock import EpochNow, learn_time
-from .columns import ForeignTextField
+from .columns import ForeignCharField, ForeignTextField
 from .transitions import StateQuerySet, Transition
 
 MAX_ARRIVAL_RATES = 2_000
@@ -27,7 +27,10 @@ MAX_READ_INTERVAL = timedelta(hours=1)
 
 
 class WorkspaceState(models.TextChoices):
-    """The circuit breaker of a workspace. In all states but ACTIVE it is open until ``blocked_until``: records wait."""
+    """The circuit breaker of a workspace. In all states but ACTIVE it is open until ``blocked_until``: records wait.
+
+    RESTORED and HELD have no end: a person must decide.
+    """
 
     ACTIVE = "active", _("active")
     PAUSED = "paused", _("paused")  # 401, 403, or no API key
@@ -35,21 +38,28 @@ class WorkspaceState(models.TextChoices):
     BACKING_OFF = "backing_off", _("backing off")  # 5xx, timeout, or no connection
     THROTTLED = "throttled", _("throttled")  # 429
     RESTORED = "restored", _("restored")  # the database is older than what was sent from it
+    HELD = "held", _("held")  # by a person
 
 
-NOT_RESTORED = tuple(state for state in WorkspaceState if state != WorkspaceState.RESTORED)
-"""States that an answer of Evermuse or a resume may change. Only a decision of a person ends ``restored``."""
+ENDED_BY_HAND = (WorkspaceState.RESTORED, WorkspaceState.HELD)
+"""States that only a decision of a person ends."""
+
+AUTOMATIC = tuple(state for state in WorkspaceState if state not in ENDED_BY_HAND)
+"""States that an answer of Evermuse or a resume may change."""
 
 TRANSITIONS = {
-    "pause": Transition(NOT_RESTORED, WorkspaceState.PAUSED),
-    "pause_without_credits": Transition(NOT_RESTORED, WorkspaceState.NO_CREDITS),
-    "throttle": Transition(NOT_RESTORED, WorkspaceState.THROTTLED),
-    "back_off": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
-    "back_off_uncounted": Transition(NOT_RESTORED, WorkspaceState.BACKING_OFF),
+    "pause": Transition(AUTOMATIC, WorkspaceState.PAUSED),
+    "pause_without_credits": Transition(AUTOMATIC, WorkspaceState.NO_CREDITS),
+    "throttle": Transition(AUTOMATIC, WorkspaceState.THROTTLED),
+    "back_off": Transition(AUTOMATIC, WorkspaceState.BACKING_OFF),
+    "back_off_uncounted": Transition(AUTOMATIC, WorkspaceState.BACKING_OFF),
     "end_retry_after": Transition((WorkspaceState.THROTTLED,), WorkspaceState.BACKING_OFF),
-    "resume": Transition(NOT_RESTORED, WorkspaceState.ACTIVE),
-    "force_resume": Transition(NOT_RESTORED, WorkspaceState.ACTIVE),
-    "mark_restored": Transition(NOT_RESTORED, WorkspaceState.RESTORED),
+    "resume": Transition(AUTOMATIC, WorkspaceState.ACTIVE),
+    "force_resume": Transition(AUTOMATIC, WorkspaceState.ACTIVE),
+    "hold": Transition(AUTOMATIC, WorkspaceState.HELD),
+    "end_hold": Transition((WorkspaceState.HELD,), WorkspaceState.ACTIVE),
+    "end_hold_throttled": Transition((WorkspaceState.HELD,), WorkspaceState.THROTTLED),
+    "mark_restored": Transition((*AUTOMATIC, WorkspaceState.HELD), WorkspaceState.RESTORED),
     "end_restored": Transition((WorkspaceState.RESTORED,), WorkspaceState.ACTIVE),
 }
 
@@ -95,35 +105,35 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
     # If a `retryAfter` of Evermuse ends later than the new block, it is kept: no request may be sent before.
 
     def pause(self, name: str, until: datetime, reason: str) -> bool:
-        """Change any state but restored → paused: the key is refused or missing.
+        """Change any automatic state → paused: the key is refused or missing.
 
         Return False if a longer ``retryAfter`` is kept.
         """
         return self._block("pause", name, until, reason)
 
     def pause_without_credits(self, name: str, until: datetime, reason: str) -> bool:
-        """Change any state but restored → without credits: Evermuse answered 402.
+        """Change any automatic state → without credits: Evermuse answered 402.
 
         Return False if a longer ``retryAfter`` is kept.
         """
         return self._block("pause_without_credits", name, until, reason)
 
     def throttle(self, name: str, until: datetime, reason: str) -> bool:
-        """Change any state but restored → throttled: Evermuse answered 429.
+        """Change any automatic state → throttled: Evermuse answered 429.
 
         Return False if a longer ``retryAfter`` is kept.
         """
         return self._block("throttle", name, until, reason)
 
     def back_off_uncounted(self, name: str, until: datetime, reason: str) -> bool:
-        """Change any state but restored → backing off, for a fault that is not the API's.
+        """Change any automatic state → backing off, for a fault that is not the API's.
 
         Return False if a longer ``retryAfter`` is kept.
         """
         return self._block("back_off_uncounted", name, until, reason)
 
     def back_off(self, name: str, failures: int, until: datetime, reason: str) -> bool:
-        """Change any state but restored → backing off, and count one more failure in a row.
+        """Change any automatic state → backing off, and count one more failure in a row.
 
         ``failures`` is the count at the time when the request was admitted. Return False if another failure has been
         counted since: the requests failed together. Return False, too, if a longer ``retryAfter`` is kept.
@@ -141,7 +151,7 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         return self.filter(pk=name).exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=until)
 
     def resume(self, name: str, now: datetime, *, sent: bool = True) -> int:
-        """Change any state but restored → active, unless a ``retryAfter`` is not over.
+        """Change any automatic state → active, unless a ``retryAfter`` is not over.
 
         ``sent`` means that a batch was sent, which also resets the count of failures. After failed sends, only a
         successful send closes the circuit breaker. Return 1 if the row was changed, else 0.
@@ -157,7 +167,7 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         return resumable._change_state("resume", blocked_until=None, reason="")
 
     def force_resume(self, name: str) -> int:
-        """Change any state but restored → active, even if a ``retryAfter`` is not over.
+        """Change any automatic state → active, even if a ``retryAfter`` is not over.
 
         Call it only for a person who decides it. Return 1 if the row was changed, else 0.
         """
@@ -182,6 +192,31 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
             return False
         row.state, row.epoch = WorkspaceState.ACTIVE, epoch
         return True
+
+    def hold(self, name: str, now: datetime, by: str, reason: str) -> bool:
+        """Change any automatic state → held: nothing is sent until a person resumes it. Return False otherwise.
+
+        The end of a ``retryAfter`` is kept, because it applies after the hold, too.
+        """
+        self.ensure_row(name)
+        columns = {"reason": reason, "failures": 0, "held_at": now, "held_by": by}
+        throttled = self.filter(pk=name, state=WorkspaceState.THROTTLED)
+        is_held = throttled._change_state("hold", **columns)
+        return bool(is_held or self.filter(pk=name)._change_state("hold", blocked_until=None, **columns))
+
+    def end_hold(self, name: str, now: datetime) -> bool:
+        """Change held → active, or → throttled if a ``retryAfter`` is not over. Return False if it is not held."""
+        if self.end_hold_throttled(name, now):
+            return True
+        columns = {"reason": "", "blocked_until": None, "held_at": None, "held_by": ""}
+        return bool(self.filter(pk=name)._change_state("end_hold", **columns))
+
+    def end_hold_throttled(self, name: str, now: datetime) -> bool:
+        """Change held → throttled, if a ``retryAfter`` from before the hold is not over. Return False otherwise."""
+        throttled = self.filter(pk=name, blocked_until__gt=now)
+        reason = "Evermuse sent a retryAfter before the workspace was held."
+        columns = {"reason": reason, "held_at": None, "held_by": ""}
+        return bool(throttled._change_state("end_hold_throttled", **columns))
 
     def shorten_block(self, name: str, latest: datetime, now: datetime) -> int:
         """End the wait of a workspace that is blocked until after ``latest``: the next process probes. Return 1 or 0.
@@ -262,6 +297,8 @@ class OutboxWorkspace(models.Model):
             "When a person released it after a restore. Batches that Evermuse had by then raise no alarm."
         ),
     )
+    held_at = models.DateTimeField(_("held at"), null=True, blank=True)
+    held_by = ForeignCharField(_("held by"), max_length=150, blank=True, default="", db_default="")
     # Hints for the next sealing; see delivery/scheduling. Two columns, because the second is large and rarely written.
     run_queue = models.JSONField(
         _("run queue"),

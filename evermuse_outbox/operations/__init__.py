@@ -5,7 +5,15 @@ Its public interface is one function for each action. ``NotPossible`` says why a
 done instead. The admin and the commands call only these functions.
 """
 
-from .batches import GivenUp, give_up_batch, isolate_batch, retry_batch_now
+from .batches import (
+    WAITING,
+    GivenUp,
+    end_and_reject,
+    give_up_batch,
+    isolate_batch,
+    retry_batch_now,
+    skip_listing,
+)
 from .discard import discard_pending
 from .reconcile import (
     Counts,
@@ -21,6 +29,7 @@ from .resume import Resumed, resume_group, resume_workspace
 from .retry import Retried, retry_records
 
 __all__ = [
+    "WAITING",
     "Counts",
     "GivenUp",
     "NotPossible",
@@ -30,6 +39,7 @@ __all__ = [
     "compare",
     "discard_at_risk",
     "discard_pending",
+    "end_and_reject",
     "give_up_batch",
     "hold",
     "isolate_batch",
@@ -39,4 +49,5 @@ __all__ = [
     "resume_workspace",
     "retry_batch_now",
     "retry_records",
+    "skip_listing",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,7 +82,7 @@ def retry_batch_now(
         if without_listing:
             if batch.state != BatchState.IN_DOUBT:
                 raise NotPossible(f"Batch #{pk} is not in doubt, so the listing is not read for it.")
-            _skip_listing(using, batch, now)
+            skip_listing(using, [batch], now)
         _log(using, ActionKind.RETRY_NOW, batch, Decision(by, reason), result)
     return result
 
@@ -146,25 +147,32 @@ def give_up_batch(
         NotPossible: A worker is sending the batch, or it is finished.
     """
     now = (clock or Clock.of(using)).now()
-    why = f"A person gave up the batch. {reason}".strip()
     with transaction.atomic(using=using):
         workspace = _find(using, pk).workspace
         OutboxWorkspace.objects.using(using).lock_for_sealing(workspace)
         batch = _find(using, pk)
-        ended = [batch]
-        if batch.state == BatchState.ISOLATING:
-            parts = OutboxBatch.objects.using(using).filter(parent_id=pk, state__in=WAITING)
-            ended += list(parts.order_by("pk"))
-        may_be_sent = any(item.in_doubt or item.remote_id for item in ended)
-        pks = [
-            member
-            for item in ended
-            if _end(using, item, now, why)
-            for member in _reject(using, item, now, why)
-        ]
-        result = f"{len(pks):,} records are rejected."
-        result += " Evermuse may have them." if may_be_sent else ""
-        _log(using, ActionKind.GIVE_UP, batch, Decision(by, reason), result, records=len(pks))
+        result = end_and_reject(using, batch, now, reason)
+        text = f"{result.records:,} records are rejected."
+        text += " Evermuse may have them." if result.may_be_sent else ""
+        _log(using, ActionKind.GIVE_UP, batch, Decision(by, reason), text, records=result.records)
+    return result
+
+
+def end_and_reject(using: str, batch: OutboxBatch, now: datetime, reason: str) -> GivenUp:
+    """End a batch and its waiting part, and reject their records. Needs the sealing lock.
+
+    Raises:
+        NotPossible: A worker is sending the batch, or it is finished.
+    """
+    why = f"A person gave up the batch. {reason}".strip()
+    ended = [batch]
+    if batch.state == BatchState.ISOLATING:
+        parts = OutboxBatch.objects.using(using).filter(parent_id=batch.pk, state__in=WAITING)
+        ended += list(parts.order_by("pk"))
+    may_be_sent = any(item.in_doubt or item.remote_id for item in ended)
+    pks = [
+        member for item in ended if _end(using, item, now, why) for member in _reject(using, item, now, why)
+    ]
     return GivenUp(tuple(item.pk for item in ended), len(pks), may_be_sent)
 
 
@@ -201,16 +209,19 @@ def _reject(using: str, batch: OutboxBatch, now: datetime, message: str) -> list
     return pks
 
 
-def _skip_listing(using: str, batch: OutboxBatch, now: datetime) -> None:
-    """Note in the attempt log that the listing is not read before the next attempt."""
-    OutboxAttempt(
-        batch=batch,
-        workspace=batch.workspace,
-        call=OutboxAttempt.Call.LISTING,
-        started_at=now,
-        outcome="skipped",
-        detail="A person decided to send the batch again without reading the listing.",
-    ).save(using=using, force_insert=True)
+def skip_listing(using: str, batches: Sequence[OutboxBatch], now: datetime) -> None:
+    """Note in the attempt log that the listing is not read before the next attempt of these batches."""
+    OutboxAttempt.objects.using(using).bulk_create(
+        OutboxAttempt(
+            batch=batch,
+            workspace=batch.workspace,
+            call=OutboxAttempt.Call.LISTING,
+            started_at=now,
+            outcome="skipped",
+            detail="A person decided to send the batch again without reading the listing.",
+        )
+        for batch in batches
+    )
 
 
 def _find(using: str, pk: int) -> OutboxBatch:

@@ -68,7 +68,9 @@ def resume_workspace(
     if row is None or (row.state == WorkspaceState.ACTIVE and not force):
         return None
     with transaction.atomic(using=using):
-        if not (rows.force_resume(name) if force else rows.resume(name, now)) and not force:
+        is_released = rows.end_hold(name, now)
+        is_resumed = rows.force_resume(name) if force else (is_released or rows.resume(name, now))
+        if not is_resumed and not force:
             row.refresh_from_db(using=using, fields=["state", "blocked_until"])
             if row.state == WorkspaceState.ACTIVE:
                 return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from ..models import ActionKind, Decision, OutboxAction, OutboxRecord, describe_records
 
@@ -28,6 +28,7 @@ def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str =
     """Change rejected → pending for the records of ``pks`` that have no newer version.
 
     A record with a newer version is refused: if it arrived after the newer one, it would overwrite that at Evermuse.
+    Use it for few records; a job changes any number (see ``operations.jobs``).
 
     Args:
         using: database alias.
@@ -37,10 +38,8 @@ def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str =
     """
     with transaction.atomic(using=using):
         rows = OutboxRecord.rows.using(using)
-        rejected = rows.rejected().filter(pk__in=pks).order_by("pk")
-        if connections[using].features.has_select_for_update:
-            list(rejected.select_for_update().values_list("pk"))  # two operators may retry the same records
-        rows_with_newer: Any = rejected.with_versions()
+        rows.rejected().lock(pks)  # two operators may retry the same records
+        rows_with_newer: Any = rows.rejected().filter(pk__in=pks).order_by("pk").with_versions()
         versions = list(rows_with_newer.values_list("pk", "newer", "workspace"))
         refused = {pk: newer for pk, newer, _ in versions if newer}
         # If two rejected versions of one identity are retried together, sealing supersedes the older one.

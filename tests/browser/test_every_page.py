@@ -13,7 +13,6 @@ from tests.admin.any_admin.walk import kind_of, walk
 from .checks import check
 from .chromium import Chromium
 
-
 pytestmark = pytest.mark.long
 
 

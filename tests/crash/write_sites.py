@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 from .steps import PACKAGE
 
-SEARCHED = ("outbox.py", "models/*.py", "models/insert/*.py", "delivery/*/*.py", "operations/*.py")
+SEARCHED = (
+    "outbox.py",
+    "models/*.py",
+    "models/insert/*.py",
+    "models/transitions/*.py",
+    "delivery/*/*.py",
+    "operations/*.py",
+)
 """The modules that change records, batches, groups or workspaces."""
 
 DJANGO_WRITES = {

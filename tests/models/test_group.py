@@ -38,9 +38,23 @@ def test_suspect_starts_a_count_from_any_state(alias, state):
         contract="openapi",
         batches=1,
     )
-    groups(alias).suspect(row)
+    is_held = state == GroupState.HELD
+    assert groups(alias).suspect(row) is not is_held
     stored = groups(alias).get()
-    assert (stored.state, stored.error_signature, stored.batches) == (GroupState.SUSPECTED, "new", 1)
+    assert stored.state == (GroupState.HELD if is_held else GroupState.SUSPECTED)
+    assert (stored.error_signature == "new") is not is_held
+
+
+@pytest.mark.parametrize("state", [None, *GroupState])
+def test_a_person_holds_a_group_from_any_state_until_it_is_resumed(alias, state):
+    existing = add_group(alias, state) if state else None
+    row = OutboxGroup(scope=group_key(*GROUP.values()), **GROUP, since=LATER, held_by="anna", reason="audit")
+    assert groups(alias).hold(row) is (state != GroupState.HELD)
+    stored = groups(alias).held("default").get()
+    assert stored.held_by == ("" if state == GroupState.HELD else "anna")
+    assert groups(alias).clear(existing or stored, LATER) == 0
+    assert groups(alias).get().state == GroupState.HELD
+    assert groups(alias).resume() == 1
 
 
 @pytest.mark.parametrize("state", list(GroupState))

@@ -17,6 +17,7 @@ CHANGES = {
     "reject": lambda rows, row, batch: rows.reject([OutboxRejection.local(row.pk, "BAD", "bad", NOW)]),
     "supersede": lambda rows, row, batch: rows.supersede({row.pk: row.pk + 1}),
     "correct": lambda rows, row, batch: rows.correct({row.pk: row.pk + 1}),
+    "replace": lambda rows, row, batch: rows.replace({row.pk: row.pk + 1}),
     "discard": lambda rows, row, batch: rows.filter(pk=row.pk).discard(),
     "reopen": lambda rows, row, batch: rows.reopen([row.pk]),
 }

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from evermuse_outbox.models import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceState
-from evermuse_outbox.models.workspace import MAX_ARRIVAL_RATES, NOT_RESTORED, TRANSITIONS
+from evermuse_outbox.models.workspace import AUTOMATIC, MAX_ARRIVAL_RATES, TRANSITIONS
 from tests.models.rows import NOW
 
 SOON, LATER = NOW + timedelta(seconds=10), NOW + timedelta(minutes=1)
@@ -36,6 +36,9 @@ def test_every_transition_has_a_method_that_is_tested_here():
         "force_resume",
         "mark_restored",
         "end_restored",
+        "hold",
+        "end_hold",
+        "end_hold_throttled",
     } == set(TRANSITIONS)
     assert all(hasattr(OutboxWorkspace.objects, name) for name in TRANSITIONS)
 
@@ -68,7 +71,7 @@ def test_a_person_may_end_a_retry_after_but_not_what_a_restore_has_blocked(alias
 
 
 @pytest.mark.parametrize("method", BLOCKS)
-@pytest.mark.parametrize("state", NOT_RESTORED)
+@pytest.mark.parametrize("state", AUTOMATIC)
 def test_a_block_starts_from_any_state_but_keeps_a_longer_retry_after(alias, method, state):
     add(alias, state, blocked_until=None if state == "active" else SOON)
     assert BLOCKS[method](workspaces(alias), LATER)
@@ -89,7 +92,7 @@ def test_requests_that_failed_together_count_as_one_failure(alias):
     assert workspaces(alias).get().failures == 1
 
 
-@pytest.mark.parametrize("state", NOT_RESTORED)
+@pytest.mark.parametrize("state", AUTOMATIC)
 def test_a_send_resumes_any_block_that_is_over(alias, state):
     add(alias, state, blocked_until=None if state == "active" else NOW, failures=2)
     assert workspaces(alias).resume("default", NOW) == 1
@@ -139,7 +142,7 @@ def test_a_next_read_in_the_far_future_is_ignored(alias):
     assert workspaces(alias).claim_read("default", NOW, LATER)
 
 
-@pytest.mark.parametrize("state", NOT_RESTORED)
+@pytest.mark.parametrize("state", AUTOMATIC)
 def test_only_a_decision_ends_restored(alias, state):
     add(alias, state, blocked_until=None if state == "active" else LATER, failures=2)
     assert workspaces(alias).mark_restored("default", "a backup")
@@ -176,3 +179,31 @@ def test_locking_creates_the_row(alias):
     with transaction.atomic(using=alias):
         assert workspaces(alias).lock_for_sealing("default").pk == "default"
     assert workspaces(alias).get().state == WorkspaceState.ACTIVE
+
+
+@pytest.mark.parametrize("state", AUTOMATIC)
+def test_only_a_person_ends_a_hold(alias, state):
+    add(alias, state, blocked_until=None if state == "active" else SOON, failures=2)
+    assert workspaces(alias).hold("default", NOW, "anna", "audit")
+    assert not workspaces(alias).hold("default", LATER, "ben", "again")
+    row = workspaces(alias).get()
+    assert (row.state, row.held_at, row.held_by, row.reason) == (WorkspaceState.HELD, NOW, "anna", "audit")
+    for block in BLOCKS.values():
+        assert not block(workspaces(alias), LATER)
+    assert workspaces(alias).resume("default", LATER) == 0
+    assert workspaces(alias).force_resume("default") == 0
+    assert workspaces(alias).get().state == WorkspaceState.HELD
+    assert workspaces(alias).end_hold("default", NOW)
+    assert not workspaces(alias).end_hold("default", NOW)
+    row = workspaces(alias).get()
+    is_throttled = state == WorkspaceState.THROTTLED
+    assert row.state == (WorkspaceState.THROTTLED if is_throttled else WorkspaceState.ACTIVE)
+    assert (row.blocked_until, row.held_at, row.held_by) == (SOON if is_throttled else None, None, "")
+
+
+def test_a_retry_after_that_is_over_does_not_outlive_a_hold(alias):
+    add(alias, "throttled", blocked_until=SOON)
+    assert workspaces(alias).hold("default", NOW, "anna", "audit")
+    assert workspaces(alias).end_hold("default", LATER)
+    row = workspaces(alias).get()
+    assert (row.state, row.blocked_until, row.reason) == (WorkspaceState.ACTIVE, None, "")

@@ -1,4 +1,4 @@
-"""What has happened: attempts (HTTP calls), manual actions, imports, incidents and heartbeats of workers.
+"""What has happened: attempts (HTTP calls), manual actions, jobs, imports, incidents and heartbeats of workers.
 
 The package decides nothing. Its interface is one model for each log, and the columns of an action.
 """
@@ -7,18 +7,36 @@ from .action import ActionKind, Decision, OutboxAction, describe_records, proces
 from .attempt import OutboxAttempt
 from .imported import OutboxImport, import_key
 from .incident import IncidentKind, OutboxIncident
+from .operation import (
+    UNCONFIRMED,
+    UNFINISHED,
+    MemberResult,
+    OperationQuerySet,
+    OperationState,
+    OutboxOperation,
+    OutboxOperationMember,
+    start_operation,
+)
 from .worker import OutboxWorker
 
 __all__ = [
+    "UNCONFIRMED",
+    "UNFINISHED",
     "ActionKind",
     "Decision",
     "IncidentKind",
+    "MemberResult",
+    "OperationQuerySet",
+    "OperationState",
     "OutboxAction",
     "OutboxAttempt",
     "OutboxImport",
     "OutboxIncident",
+    "OutboxOperation",
+    "OutboxOperationMember",
     "OutboxWorker",
     "describe_records",
     "import_key",
     "process_user",
+    "start_operation",
 ]

@@ -30,6 +30,10 @@ class ActionKind(models.TextChoices):
     GIVE_UP = "give_up", _("give up a batch")
     HOLD = "hold", _("hold a workspace")
     RELEASE = "release", _("release a workspace")
+    PAUSE = "pause", _("pause")
+    RELEASE_DOUBT = "release_doubt", _("send a batch in doubt again")
+    EDIT = "edit", _("edit and retry a record")
+    FIX = "fix", _("fix records")
     ERASE = "erase", _("erase records")
     IMPORT = "import", _("import records from a file")
 

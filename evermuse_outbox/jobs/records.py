@@ -1,0 +1,80 @@
+"""The kinds of jobs that change records: retry and discard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
+
+from ..models import ActionKind, Decision, OutboxRecord, RecordState, by_id
+from .kinds import Kind, Options, Refusal, Refusals, register
+
+GONE = gettext_noop("It does not exist any more")
+NOT_REJECTED = gettext_noop("It is not rejected")
+HAS_NEWER = gettext_noop("It has a newer version, which it would overwrite at Evermuse")
+IN_BATCH = gettext_noop("A batch has taken it")
+IS_OVER = gettext_noop("It is finished already")
+
+
+def refusals_to_send_again(using: str, pks: Sequence[int]) -> Refusals:
+    """Return which records cannot be sent again: those that are not rejected, or have a newer version."""
+    rows: Any = OutboxRecord.rows.using(using).filter(by_id(pks)).with_versions()
+    versions = {
+        pk: (closed_as, newer) for pk, closed_as, newer in rows.values_list("pk", "closed_as", "newer")
+    }
+    refusals: Refusals = {pk: Refusal(GONE) for pk in pks if pk not in versions}
+    for pk, (closed_as, newer) in versions.items():
+        if closed_as != RecordState.REJECTED:
+            refusals[pk] = Refusal(NOT_REJECTED)
+        elif newer:
+            refusals[pk] = Refusal(HAS_NEWER, f"#{newer}")
+    return refusals
+
+
+@register
+class Retry(Kind):
+    """Send rejected records again, after their cause was corrected."""
+
+    name, label, action = "retry", _("Retry rejected records"), ActionKind.RETRY
+    permission, sends = "retry_outboxrecord", True
+
+    def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
+        """Refuse records that are not rejected, or that have a newer version."""
+        return refusals_to_send_again(using, pks)
+
+    def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
+        """Change rejected → pending. If two versions of one identity are retried, sealing supersedes the older one."""
+        rows = OutboxRecord.rows.using(using)
+        rows.lock(pks)
+        refusals = refusals_to_send_again(using, pks)
+        rows.reopen([pk for pk in pks if pk not in refusals])
+        return refusals
+
+
+@register
+class Discard(Kind):
+    """Never send pending or rejected records."""
+
+    name, label, action = "discard", _("Discard records"), ActionKind.DISCARD
+    permission, is_final = "discard_outboxrecord", True
+
+    def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
+        """Refuse records that a batch has taken, and those that are over."""
+        rows = OutboxRecord.rows.using(using).filter(by_id(pks)).values_list("pk", "closed_as", "batch_id")
+        refusals: Refusals = dict.fromkeys(pks, Refusal(GONE))
+        for pk, closed_as, batch in rows:
+            if closed_as == RecordState.REJECTED or (closed_as is None and batch is None):
+                del refusals[pk]
+            else:
+                refusals[pk] = Refusal(IS_OVER) if closed_as else Refusal(IN_BATCH, f"#{batch}")
+        return refusals
+
+    def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
+        """Change pending, rejected → discarded."""
+        rows = OutboxRecord.rows.using(using)
+        rows.lock(pks)
+        refusals = self.check(using, pks, options)
+        rows.discard_by_id([pk for pk in pks if pk not in refusals])
+        return refusals
