@@ -1,5 +1,6 @@
 """Dropped payloads, and the progress of imports. Made by ``makemigrations``, except for the last operation: RunPython."""
 
+import uuid
 from importlib import import_module
 
 import django.db.models.deletion
@@ -72,6 +73,15 @@ class Migration(migrations.Migration):
                         default=0,
                         help_text="Size of the file with the bad lines.",
                         verbose_name="bytes of bad lines",
+                    ),
+                ),
+                (
+                    "run",
+                    models.UUIDField(
+                        default=uuid.uuid4,
+                        editable=False,
+                        help_text="Fencing token of the process that imports it.",
+                        verbose_name="run",
                     ),
                 ),
                 ("started_at", models.DateTimeField(verbose_name="started at")),

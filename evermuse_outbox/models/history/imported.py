@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -19,12 +20,17 @@ class ImportQuerySet(models.QuerySet["OutboxImport"]):
         """Return the import with that name into that workspace, or nothing."""
         return self.filter(scope=import_key(workspace, name))
 
+    def take_over(self, progress: OutboxImport) -> None:
+        """Give the import to this process. A process that had it before changes it no more."""
+        progress.run = uuid.uuid4()
+        self.filter(pk=progress.pk).update(run=progress.run)
+
     def advance(self, progress: OutboxImport, now: datetime, **columns: Any) -> bool:
-        """Write how far an import has come. Return False if another process has continued it meanwhile.
+        """Write how far an import has come. Return False if another process has taken it over meanwhile.
 
         Call it in the transaction that inserts the records.
         """
-        unchanged = self.filter(pk=progress.pk, position=progress.position, finished_at__isnull=True)
+        unchanged = self.filter(pk=progress.pk, position=progress.position, run=progress.run)
         if not unchanged.update(updated_at=now, **columns):
             return False
         for name, value in columns.items():
@@ -58,6 +64,12 @@ class OutboxImport(models.Model):
         db_constraint=False,
         related_name="+",
         verbose_name=_("manual action"),
+    )
+    run = models.UUIDField(
+        _("run"),
+        default=uuid.uuid4,
+        editable=False,
+        help_text=_("Fencing token of the process that imports it."),
     )
     started_at = models.DateTimeField(_("started at"))
     updated_at = models.DateTimeField(_("updated at"))
