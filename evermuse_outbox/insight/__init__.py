@@ -4,6 +4,7 @@ This package only reads. It changes no row and sends nothing. The ``explain_…`
 :func:`collect_status` returns all figures of a database, and the other functions return single figures.
 """
 
+from .attachments import has_failed_attachments
 from .explain import (
     explain_batch,
     explain_group,
@@ -12,6 +13,7 @@ from .explain import (
     format_time,
     to_local_time,
 )
+from .requests import as_curl, file_name, rebuild_body
 from .status import (
     collect_status,
     count_records,
@@ -23,6 +25,7 @@ from .status import (
 )
 
 __all__ = [
+    "as_curl",
     "collect_status",
     "count_records",
     "count_unfinished",
@@ -30,10 +33,13 @@ __all__ = [
     "explain_group",
     "explain_record",
     "explain_workspace",
+    "file_name",
     "format_time",
+    "has_failed_attachments",
     "missing_workspaces",
     "oldest_unsent_seconds",
     "paused_groups",
+    "rebuild_body",
     "to_local_time",
     "workspace_states",
 ]

@@ -28,6 +28,7 @@ from ..models import (
     WorkspaceState,
 )
 from ..monitoring import worker_silence
+from .attachments import explain_attachments
 
 
 def explain_record(record: OutboxRecord) -> str:
@@ -38,10 +39,11 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.IN_FLIGHT if record.batch:
             return _join(_("In batch #%(batch)s.") % {"batch": record.batch.pk}, explain_batch(record.batch))
         case RecordState.DELIVERED if record.batch:
-            return _("Delivered with batch #%(batch)s; Evermuse completed it at %(time)s.") % {
+            text = _("Delivered with batch #%(batch)s; Evermuse completed it at %(time)s.") % {
                 "batch": record.batch.pk,
                 "time": format_time(record.batch.finished_at),
             }
+            return _join(text, explain_attachments(record))
         case RecordState.REJECTED:
             return _explain_rejected(record)
         case RecordState.SUPERSEDED:
@@ -230,7 +232,13 @@ def _explain_older_versions(record: OutboxRecord) -> Iterator[str]:
 
 
 def _explain_superseded(record: OutboxRecord) -> str:
-    text = _("Superseded by a newer version, record #%(record)s.") % {"record": record.superseded_by}
+    values = {"record": record.superseded_by}
+    text = _("Superseded by a newer version, record #%(record)s.") % values
+    if record.rejections.exists():
+        text = (
+            _("It was rejected, and a newer version corrected it: record #%(record)s. Nothing is left to do.")
+            % values
+        )
     newer = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity, pk__gt=record.pk)
     latest = newer.exclude(closed_as=RecordState.SUPERSEDED).order_by("-pk").first()
     if latest is None or latest.closed_as != RecordState.REJECTED:

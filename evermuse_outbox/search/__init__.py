@@ -1,11 +1,22 @@
 """Find records by what is in their payloads, in a table of any length.
 
 Workers fill an index with the terms of each record: vendor ids, thread id and participants. The package must not send
-anything or change a record, and ``enqueue`` must not depend on it. Its public interface is :func:`index_records`,
-:func:`forget_terms` and :func:`term_hash`.
+anything or change a record, and ``enqueue`` must not depend on it. Its public interface is :func:`find_records` with
+its result :class:`SearchResult`, :func:`index_records` and :func:`forget_terms`, and :func:`term_hash`.
 """
 
+from .find import SearchResult, find_records, parse_id
 from .indexer import forget_terms, index_records
 from .terms import read_terms, term_hash
+from .text import MAX_RECORDS as MAX_RECORDS_OF_TEXT
 
-__all__ = ["forget_terms", "index_records", "read_terms", "term_hash"]
+__all__ = [
+    "MAX_RECORDS_OF_TEXT",
+    "SearchResult",
+    "find_records",
+    "forget_terms",
+    "index_records",
+    "parse_id",
+    "read_terms",
+    "term_hash",
+]

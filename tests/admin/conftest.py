@@ -8,6 +8,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+VIEW = ("view_outboxrecord", "view_outboxbatch", "view_outboxworkspace", "view_outboxgroup")
+
 
 @pytest.fixture
 def person(db: None) -> Callable[..., Client]:
@@ -25,7 +27,8 @@ def person(db: None) -> Callable[..., Client]:
 
 @pytest.fixture
 def viewer(person: Callable[..., Client]) -> Client:
-    return person("view_outboxrecord", "view_outboxbatch", "view_outboxworkspace", "view_outboxgroup")
+    """A client that may view everything, payloads included."""
+    return person(*VIEW, "view_payload_outboxrecord")
 
 
 @pytest.fixture

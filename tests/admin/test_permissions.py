@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -9,11 +10,12 @@ from django.contrib import admin
 from django.test import Client
 
 from evermuse_outbox import models
-from evermuse_outbox.models import OutboxRecord, OutboxWorkspace, WorkspaceState
+from evermuse_outbox.models import BatchState, OutboxRecord, OutboxWorkspace, WorkspaceState
 from tests.rows import group
 
 from . import rows
 from .client import url
+from .conftest import VIEW
 
 pytestmark = pytest.mark.django_db
 
@@ -120,3 +122,72 @@ def test_a_superuser_cannot_edit_rows(admin_client: Client, row: OutboxRecord) -
 def test_attempts_rejections_and_throttles_have_no_list() -> None:
     for name in ("OutboxAttempt", "OutboxRejection", "OutboxThrottle"):
         assert not admin.site.is_registered(getattr(models, name))
+
+
+# --- payloads ---------------------------------------------------------------------------------------------
+
+SECRET = "the-secret-of-the-payload"
+HIDDEN = "needs the permission evermuse_outbox.view_payload_outboxrecord"
+
+
+@pytest.fixture
+def with_secret() -> OutboxRecord:
+    """A delivered record with a secret payload, in a batch with its exact bytes and an attempt."""
+    payload = rows.line(SECRET, SECRET)
+    body = f"{payload}\n".encode()
+    home = rows.batch(
+        BatchState.COMPLETE, sha256=hashlib.sha256(body).hexdigest(), record_count=1, byte_count=len(body)
+    )
+    rows.attempt(home)
+    return rows.record(home, payload=payload)
+
+
+def test_without_the_permission_payloads_are_hidden(
+    person: Callable[..., Client], with_secret: OutboxRecord
+) -> None:
+    client, row = person(*VIEW), with_secret
+    for address in (
+        url("record", "changelist"),
+        url("record", "change", row.pk),
+        url("batch", "changelist"),
+        url("batch", "change", row.batch_id),
+    ):
+        assert SECRET not in client.get(address).content.decode(), address
+    assert HIDDEN in client.get(url("record", "change", row.pk)).content.decode()
+    assert HIDDEN in client.get(url("batch", "change", row.batch_id)).content.decode()
+    for address in (url("record", "payload", row.pk), url("batch", "request", row.batch_id)):
+        response = client.get(address)
+        assert response.status_code == 403
+        assert SECRET not in response.content.decode()
+
+
+def test_without_the_permission_text_is_not_searched(
+    person: Callable[..., Client], with_secret: OutboxRecord
+) -> None:
+    client = person(*VIEW)
+    for term in ('"secret"', "the-secret"):
+        response = client.get(url("record", "changelist"), {"q": term})
+        assert not response.context["cl"].result_list
+        assert "that needs the permission to view them" in response.content.decode()
+    # A complete vendor id is looked up: a person with that id may find its record.
+    response = client.get(url("record", "changelist"), {"q": SECRET})
+    assert [row.pk for row in response.context["cl"].result_list] == [with_secret.pk]
+
+
+def test_with_the_permission_payloads_are_shown(viewer: Client, with_secret: OutboxRecord) -> None:
+    for address in (
+        url("record", "changelist"),
+        url("record", "change", with_secret.pk),
+        url("record", "payload", with_secret.pk),
+        url("batch", "request", with_secret.batch_id),
+    ):
+        assert SECRET in viewer.get(address).content.decode(), address
+    assert HIDDEN not in viewer.get(url("record", "change", with_secret.pk)).content.decode()
+
+
+def test_a_payload_needs_the_view_permission_too(
+    person: Callable[..., Client], with_secret: OutboxRecord
+) -> None:
+    client = person("view_payload_outboxrecord")
+    assert client.get(url("record", "payload", with_secret.pk)).status_code == 403
+    assert client.get(url("batch", "request", with_secret.batch_id)).status_code == 403

@@ -329,3 +329,41 @@ def test_a_rejected_version_is_explained_on_both_records(alias):
         f"data is required. The older version, record #{older.pk}, was superseded and is not sent either. "
         f"Evermuse still has an older version, record #{delivered.pk}. Correct the cause, then retry it."
     )
+
+
+# --- attachments --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("complete", "failed", "expected"),
+    [
+        (
+            36,
+            4,
+            "4 of 40 attachments failed in this batch. This record has 2. Evermuse does not report which failed.",
+        ),
+        (40, 0, "All 40 attachments of this batch were fetched."),
+        (3, 0, "3 of 40 attachments of this batch were fetched so far. This record has 2."),
+    ],
+)
+def test_attachments_are_explained_as_far_as_evermuse_reports_them(alias, complete, failed, expected):
+    batch = batch_in(
+        alias,
+        BatchState.COMPLETE,
+        attachment_total=40,
+        attachment_complete=complete,
+        attachment_failed=failed,
+    )
+    row = record_in(alias, "delivered", batch, attachments=2)
+    assert explain_record(row).endswith(expected)
+    without = record_in(alias, "delivered", batch)
+    assert "attachments" not in explain_record(without)
+
+
+def test_a_rejected_record_that_was_corrected(alias):
+    row = record_in(alias, "superseded", superseded_by=7)
+    reject(alias, row)
+    assert (
+        explain_record(row)
+        == "It was rejected, and a newer version corrected it: record #7. Nothing is left to do."
+    )

@@ -19,7 +19,8 @@ from django.utils.translation import ngettext
 
 from ...models import OutboxRecord
 from ...operations import retry_records
-from ..lists import ReadOnlyAdmin, parse_id, posted_reason, redirect_back
+from ...search import parse_id
+from ..lists import ReadOnlyAdmin, posted_reason, redirect_back
 
 MAX_SELECTED = 10_000
 """Maximum number of records in one retry: the confirmation page lists all their ids in its form."""

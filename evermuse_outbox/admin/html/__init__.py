@@ -1,14 +1,16 @@
 """HTML helpers of the admin: states, links, times, sizes and bars, the same on every page.
 
 This package formats values. It makes no query and does not depend on a page. Pages use ``html.state_chip``,
-``html.link_to``, ``html.time_tag``, ``html.two_lines``, ``html.unbroken``, ``html.progress_bar``, ``html.duration``
-and ``html.byte_size``.
+``html.link_to``, ``html.time_tag``, ``html.two_lines``, ``html.unbroken``, ``html.long_id``, ``html.progress_bar``,
+``html.duration`` and ``html.byte_size``.
 """
 
 from .tags import (
     EMPTY,
     OUTCOME_TONES,
+    hidden,
     link_to,
+    long_id,
     progress_bar,
     state_chip,
     time_tag,
@@ -23,7 +25,9 @@ __all__ = [
     "OUTCOME_TONES",
     "byte_size",
     "duration",
+    "hidden",
     "link_to",
+    "long_id",
     "progress_bar",
     "state_chip",
     "time_tag",

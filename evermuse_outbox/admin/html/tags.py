@@ -71,9 +71,9 @@ OUTCOME_TONES = {
 """The colour of each outcome of an attempt."""
 
 
-def state_chip(state: models.TextChoices) -> SafeString:
-    """Return the label of a state in its colour."""
-    tone = TONES[type(state)].get(state, "calm")
+def state_chip(state: models.TextChoices, *, tone: str = "") -> SafeString:
+    """Return the label of a state in its colour, or in the colour ``tone``."""
+    tone = tone or TONES[type(state)].get(state, "calm")
     return format_html('<span class="evermuse-chip evermuse-{}">{}</span>', tone, state.label)
 
 
@@ -111,6 +111,16 @@ def unbroken(parts: Iterable[str]) -> SafeString:
     """Return the parts so that a narrow cell breaks the line only between them, and inside of long parts."""
     classed = (("evermuse-id" if len(part) > MAX_WORD else "evermuse-word", part) for part in parts)
     return format_html_join(" ", '<span class="{}">{}</span>', classed)
+
+
+def long_id(text: str) -> SafeString | str:
+    """Return an id of any length so that a list breaks its line instead of growing wider."""
+    return format_html('<span class="evermuse-id">{}</span>', text) if text else ""
+
+
+def hidden(text: Any) -> SafeString:
+    """Return a word in the place of a value that the user may not view."""
+    return format_html('<span class="evermuse-quiet">{}</span>', text)
 
 
 def progress_bar(done: int, failed: int, total: int) -> SafeString:

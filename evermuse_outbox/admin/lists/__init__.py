@@ -3,9 +3,10 @@
 Without these bounds, each page would count and sort millions of rows. This package has the base class
 of the pages, the paginator, the filters and the search. It does not depend on a page and changes no row. Pages inherit
 from :class:`ReadOnlyAdmin`, choose filters, and search with :func:`search_records`. Actions redirect with
-:func:`redirect_back` and read ids with :func:`parse_id`.
+:func:`redirect_back`.
 """
 
+from .bounds import CLOSED_ORDER
 from .filters import (
     AgeFilter,
     BatchFilter,
@@ -16,21 +17,38 @@ from .filters import (
     TypeFilter,
     WorkspaceFilter,
 )
+from .inputs import (
+    AgainFilter,
+    AttachmentFilter,
+    ErrorCodeFilter,
+    ErrorTextFilter,
+    ProductFilter,
+    SignatureFilter,
+    TimeFilter,
+)
 from .read_only import ReadOnlyAdmin, posted_reason, redirect_back
-from .search import parse_id, search_records
+from .search import search_records, search_result
 
 __all__ = [
+    "CLOSED_ORDER",
+    "AgainFilter",
     "AgeFilter",
+    "AttachmentFilter",
     "BatchFilter",
     "BatchStateFilter",
+    "ErrorCodeFilter",
+    "ErrorTextFilter",
+    "ProductFilter",
     "ReadOnlyAdmin",
     "RecordStateFilter",
     "RecordTypeFilter",
     "RecordWorkspaceFilter",
+    "SignatureFilter",
+    "TimeFilter",
     "TypeFilter",
     "WorkspaceFilter",
-    "parse_id",
     "posted_reason",
     "redirect_back",
     "search_records",
+    "search_result",
 ]

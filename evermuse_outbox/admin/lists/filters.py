@@ -6,7 +6,7 @@ Their choices come from code and settings, never from a ``SELECT DISTINCT``, whi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.admin import SimpleListFilter
@@ -18,16 +18,8 @@ from ...conf import get_settings
 from ...database_clock import database_now
 from ...evermuse.records import OPENAPI_TYPES
 from ...models import BatchState, RecordState
-from .search import parse_id
-
-MAX_SKEW = timedelta(minutes=10)
-"""Maximum difference between the order of ids and the order of ``enqueued_at``.
-
-They differ because the clocks of hosts differ, and because a record gets both values at slightly different times.
-"""
-
-MAX_SCANNED = 500_000
-"""Maximum number of records that a filter without an index reads. It reads the newest ones."""
+from ...search import parse_id
+from .bounds import CLOSED, MAX_SKEW, bounded_title, first_id_since, is_narrowed, newest, with_closed_state
 
 Rows = QuerySet[Any]
 Choices = Iterable[tuple[Any, Any]]
@@ -43,8 +35,16 @@ class RecordStateFilter(SimpleListFilter):
         return RecordState.choices
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Rows:
-        rows: Rows = queryset.in_state(self.value()) if self.value() in RecordState.values else queryset
+        state = self.value()
+        if state not in RecordState.values:
+            return queryset  # type: ignore[no-any-return]
+        rows: Rows = with_closed_state(queryset, state) if state in CLOSED else queryset.in_state(state)
         return rows
+
+    @classmethod
+    def is_closed(cls, request: HttpRequest) -> bool:
+        """Return whether the filter shows records of one state in ``closed_as``."""
+        return request.GET.get(cls.parameter_name) in CLOSED
 
 
 class BatchStateFilter(SimpleListFilter):
@@ -90,37 +90,17 @@ class WorkspaceFilter(SimpleListFilter):
 class _NewestRecordsFilter(SimpleListFilter):
     """A filter by a column without an index.
 
-    If no other filter narrows the list, it reads only the newest :data:`MAX_SCANNED` records and says so in its
-    title.
+    If no other filter narrows the list, it reads only the newest records and says so in its title.
     """
-
-    narrowing = {
-        "state": {state.value for state in RecordState} - {RecordState.DELIVERED.value},
-        "age": {"hour", "day", "week"},
-    }
-    """Values of other filters that leave few records. Most records are delivered, so this state is not among them."""
 
     def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
-        self.is_bounded = bool(self.value()) and not self._is_narrowed(request)
-        if self.is_bounded:
-            self.title = _("%(title)s, among the newest %(newest)s") % {
-                "title": self.title,
-                "newest": f"{MAX_SCANNED:,}",
-            }
+        self.is_bounded = bool(self.value()) and not is_narrowed(request)
+        self.title = bounded_title(self.title, is_bounded=self.is_bounded)
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Rows:
         rows = super().queryset(request, queryset)
-        if not self.is_bounded or rows is None:
-            return rows  # type: ignore[return-value]
-        ids = queryset.model.rows.using(queryset.db).order_by("-pk").values_list("pk", flat=True)
-        return rows.filter(pk__gt=(ids.first() or 0) - MAX_SCANNED)
-
-    def _is_narrowed(self, request: HttpRequest) -> bool:
-        parameters = request.GET
-        if parameters.get("q") or parameters.get(BatchFilter.parameter_name):
-            return True
-        return any(parameters.get(name) in values for name, values in self.narrowing.items())
+        return newest(rows) if self.is_bounded and rows is not None else rows  # type: ignore[return-value]
 
 
 class RecordTypeFilter(_NewestRecordsFilter, TypeFilter):
@@ -169,22 +149,3 @@ class AgeFilter(SimpleListFilter):
         if name == "older":
             return queryset.filter(pk__lt=first_id_since(queryset, at + MAX_SKEW), enqueued_at__lt=at)
         return queryset.filter(pk__gte=first_id_since(queryset, at - MAX_SKEW), enqueued_at__gte=at)
-
-
-def first_id_since(rows: Any, at: datetime) -> int:
-    """Return the lowest id of the records that were enqueued at ``at`` or later.
-
-    It assumes that ids and times have the same order, so the true time can differ by up to :data:`MAX_SKEW`. A binary
-    search over the ids costs about 20 small queries for a million records.
-    """
-    table = rows.model.rows.using(rows.db)
-    ids = table.order_by("pk").values_list("pk", flat=True)
-    low, high = ids.first() or 1, (ids.last() or 0) + 1
-    while low < high:
-        middle = (low + high) // 2
-        row = table.filter(pk__gte=middle).order_by("pk").values_list("pk", "enqueued_at").first()
-        if row is None or row[1] >= at:
-            high = middle
-        else:
-            low = row[0] + 1
-    return low

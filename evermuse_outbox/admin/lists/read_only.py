@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 
 from ...conf import get_settings
 from .paginator import BoundedPaginator
@@ -27,6 +29,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     retry_permission = "evermuse_outbox.change_outboxrecord"
+    payload_permission = "evermuse_outbox.view_payload_outboxrecord"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: only the host's code creates records."""
@@ -44,9 +47,26 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Return whether the user can retry rejected records: users with the change permission of records can."""
         return bool(request.user.has_perm(self.retry_permission))
 
+    def has_payload_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may know what is in payloads: on pages and lists, as a download, or by a search."""
+        return bool(request.user.has_perm(self.payload_permission))
+
+    def check_payload_permission(self, request: HttpRequest) -> None:
+        """Raise ``PermissionDenied`` with a sentence if the user may not know what is in payloads."""
+        if not self.has_payload_permission(request):
+            raise PermissionDenied(self.payload_refusal)
+
+    @property
+    def payload_refusal(self) -> str:
+        """The sentence in the place of a payload that the user may not view."""
+        return _("Payloads are hidden: to view them needs the permission %(permission)s.") % {
+            "permission": self.payload_permission
+        }
+
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Allow only the filters of the list, because any other lookup could read the entire table."""
         names = {getattr(entry, "parameter_name", entry) for entry in self.list_filter}
+        names |= {name for entry in self.list_filter for name in getattr(entry, "parameters", ())}
         return lookup.removesuffix("__exact") in names or lookup in names
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:

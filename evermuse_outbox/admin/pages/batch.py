@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -15,14 +19,16 @@ from django.utils.translation import gettext_lazy as _
 from ...conf import get_settings
 from ...database_clock import database_now
 from ...delivery.context import open_context
-from ...insight import explain_batch
+from ...evermuse import FORMATS
+from ...insight import explain_batch, file_name, rebuild_body
 from ...models import BatchState, OutboxBatch, OutboxRecord, RecordState
 from ...operations import NotPossible, give_up_batch, isolate_batch, retry_batch_now
+from ...search import parse_id
 from ...wakeup import wake_workers_on_commit
 from .. import html
 from ..actions import Exit, ExitAdmin, RetryAdmin, rejected_of_batches
-from ..lists import BatchStateFilter, TypeFilter, WorkspaceFilter, parse_id
-from .batch_errors import batch_errors, members_of
+from ..lists import BatchStateFilter, TypeFilter, WorkspaceFilter
+from .errors import batch_errors, members_of
 from .timeline import timeline_of
 
 MAX_MEMBERS = 50
@@ -147,7 +153,7 @@ class OutboxBatchAdmin(ExitAdmin, RetryAdmin):
     @admin.display(description=_("type and product"))
     def group(self, batch: OutboxBatch) -> SafeString:
         """Return the group of the records: their ``_type`` and ``_product_id``."""
-        return html.two_lines(batch.type, batch.product_id)
+        return html.two_lines(batch.type, html.long_id(batch.product_id))
 
     @admin.display(description=_("in doubt"))
     def has_unclear_attempt(self, batch: OutboxBatch) -> str:
@@ -234,17 +240,54 @@ class OutboxBatchAdmin(ExitAdmin, RetryAdmin):
             "explanation": explain_batch(obj),
             **self.exit_context(request, obj),
             "timeline": timeline_of(obj),
+            "request_url": self._request_url(obj) if self.has_payload_permission(request) else "",
+            "payload_refusal": self.payload_refusal,
             "batch_errors": batch_errors(obj, self.admin_site.name),
             "members": [self._member(record, obj) for record in first_members],
             "member_count": members.count(),
             "parts": [(part, self.state_chip(part)) for part in obj.parts.order_by("pk")[:MAX_PARTS]],
         }
 
+    def _request_url(self, batch: OutboxBatch) -> str:
+        return reverse(self.url_name("request"), args=[batch.pk], current_app=self.admin_site.name)
+
     def _member(self, record: OutboxRecord, batch: OutboxBatch) -> tuple[OutboxRecord, SafeString, str]:
         record.batch = (
             batch  # the state of a record is read from its batch, which would cost a query for each record
         )
         return record, html.state_chip(RecordState(record.state)), html.byte_size(record.size)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the view that downloads the exact bytes of the request."""
+        view = self.admin_site.admin_view(self.request_view)
+        name = self.url_name("request").removeprefix("admin:")
+        return [path("<path:object_id>/request/", view, name=name), *super().get_urls()]
+
+    def request_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the exact bytes of the request as a file, if the stored lines still give them."""
+        batch = self.get_object(request, unquote(object_id))
+        if not self.has_view_permission(request, batch):
+            raise PermissionDenied
+        self.check_payload_permission(request)
+        if batch is None:
+            raise Http404
+        body = rebuild_body(batch)
+        if body is None:
+            text = gettext(
+                "The exact bytes cannot be built again: records of the batch were changed, moved or deleted since, or "
+                "their payloads were dropped. Only their hash is kept: SHA-256 %s."
+            )
+            self.message_user(request, text % batch.sha256, messages.WARNING)
+            page = reverse(self.url_name("change"), args=[batch.pk], current_app=self.admin_site.name)
+            return redirect(page)
+        return HttpResponse(
+            body,
+            content_type=FORMATS[batch.body_format].content_type,
+            headers={
+                "Content-Disposition": f'attachment; filename="{file_name(batch)}"',
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
 
     # --- exits ------------------------------------------------------------------------------------
 

@@ -9,25 +9,35 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet, TextField, Value
 from django.db.models.functions import Substr
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path
+from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ...insight import explain_record
+from ...insight import explain_record, has_failed_attachments
 from ...models import OutboxBatch, OutboxRecord, RecordState
 from .. import html
 from ..actions import RetryAdmin
 from ..lists import (
+    CLOSED_ORDER,
+    AgainFilter,
     AgeFilter,
+    AttachmentFilter,
     BatchFilter,
+    ErrorCodeFilter,
+    ErrorTextFilter,
+    ProductFilter,
     RecordStateFilter,
     RecordTypeFilter,
     RecordWorkspaceFilter,
+    SignatureFilter,
+    TimeFilter,
     search_records,
+    search_result,
 )
+from .errors import add_last_errors
 from .payload import HEAD_LENGTH, format_payload, parse_vendor_ids
 from .timeline import timeline_of
 
@@ -39,14 +49,27 @@ MAX_VERSIONS = 20
 
 
 class RecordChangeList(ChangeList):
-    """A list that reads only the first characters of each payload."""
+    """A list that reads only the first characters of each payload, and the last error of rejected records."""
 
-    def get_queryset(self, *args: Any, **options: Any) -> QuerySet[Any]:
+    notes: tuple[str, ...] = ()
+    is_partial = False
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
         """Return Django's queryset with ``payload_head`` in place of the payload."""
-        rows = super().get_queryset(*args, **options)
+        rows = super().get_queryset(request, *args, **options)
         rows = rows.defer("payload", "batch__errors", "batch__message")
-        with_head: QuerySet[Any] = rows.annotate(payload_head=Substr("payload", 1, HEAD_LENGTH))
+        if result := search_result(request):
+            self.notes, self.is_partial = result.notes, result.is_partial
+        may_view = self.model_admin.has_payload_permission(request)  # type: ignore[attr-defined]
+        head = Substr("payload", 1, HEAD_LENGTH) if may_view else Value(None, TextField())
+        with_head: QuerySet[Any] = rows.annotate(payload_head=head)
         return with_head
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page, and the last error of its rejected records with one more query."""
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        add_last_errors(self.result_list)
 
 
 @admin.register(OutboxRecord)
@@ -58,16 +81,31 @@ class OutboxRecordAdmin(RetryAdmin):
         "state_chip",
         "group",
         "vendor_ids",
+        "last_error",
         "batch_link",
         "payload_size",
         "enqueued",
         "workspace",
     )
     list_select_related = ("batch",)
-    list_filter = (RecordStateFilter, RecordTypeFilter, RecordWorkspaceFilter, AgeFilter, BatchFilter)
+    list_filter = (
+        RecordStateFilter,
+        SignatureFilter,
+        ErrorCodeFilter,
+        ErrorTextFilter,
+        AgainFilter,
+        ProductFilter,
+        RecordTypeFilter,
+        RecordWorkspaceFilter,
+        AttachmentFilter,
+        AgeFilter,
+        TimeFilter,
+        BatchFilter,
+    )
     search_fields = ("pk",)
     search_help_text = _(
-        "Enter the number of a record, batch:12 for a batch, an identity (UUID) or a batch id of Evermuse. "
+        "Enter the number of a record (#12), batch:12 for a batch, an identity (UUID) or a batch id of Evermuse. "
+        "Vendor ids, thread ids, and ids and e-mail addresses of participants are found in full. "
         "Any other text, or text in double quotes, is searched in the payloads of the newest 20,000 records."
     )
     actions = ("retry_selected",)
@@ -89,14 +127,14 @@ class OutboxRecordAdmin(RetryAdmin):
         return OutboxRecord.rows.select_related("batch").defer("payload").order_by("-pk")
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order, the newest record first.
+        """Return the order, the newest record first; for records of one closed state, as their index has it."""
+        is_closed = RecordStateFilter.is_closed(request) or AgainFilter.is_used(request)
+        return CLOSED_ORDER if is_closed else self.ordering
 
-        Rejected records are few, so the database should find them by their index and then sort them. With an order by
-        the plain primary key, it would read the table from its end. The order by ``pk + 0`` prevents this.
-        """
-        if request.GET.get(RecordStateFilter.parameter_name) == RecordState.REJECTED:
-            return ((F("pk") + 0).desc(),)
-        return self.ordering
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return the fields; those from the payload only for users who may view payloads."""
+        hidden = () if self.has_payload_permission(request) else ("vendor_ids",)
+        return [name for name in self.fields if name not in hidden]
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
         """Return the list that does not read entire payloads."""
@@ -106,7 +144,8 @@ class OutboxRecordAdmin(RetryAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Return the result of :func:`search_records`, and False: no duplicates."""
-        return search_records(queryset, search_term), False
+        may_search_text = self.has_payload_permission(request)
+        return search_records(request, queryset, search_term, may_search_text=may_search_text), False
 
     def get_urls(self) -> list[URLPattern]:
         """Add the view that downloads the exact payload."""
@@ -118,21 +157,37 @@ class OutboxRecordAdmin(RetryAdmin):
 
     @admin.display(description=_("state"))
     def state_chip(self, record: OutboxRecord) -> SafeString:
-        """Return the state in its colour."""
-        return html.state_chip(RecordState(record.state))
+        """Return the state in its colour, and below it what the state alone does not say."""
+        state, batch = RecordState(record.state), record.batch
+        if state == RecordState.DELIVERED and batch and has_failed_attachments(record):
+            text = _("%(failed)s of %(total)s attachments failed in its batch") % {
+                "failed": batch.attachment_failed,
+                "total": batch.attachment_total,
+            }
+            return html.two_lines(html.state_chip(state, tone="care"), text)
+        if record.__dict__.get("rejection_count", 0) > 1:
+            return html.two_lines(html.state_chip(state), _("rejected again"))
+        return html.state_chip(state)
+
+    @admin.display(description=_("error"))
+    def last_error(self, record: OutboxRecord) -> SafeString | str:
+        """Return the code and the start of the message of a rejected record."""
+        rejection = record.__dict__.get("last_rejection")
+        return html.two_lines(html.long_id(rejection.code), rejection.head) if rejection else html.EMPTY
 
     @admin.display(description=_("type and product"))
     def group(self, record: OutboxRecord) -> SafeString:
         """Return the group of the record: its ``_type`` and ``_product_id``."""
-        return html.two_lines(record.type, record.product_id)
+        return html.two_lines(record.type, html.long_id(record.product_id))
 
     @admin.display(description=_("vendor ids"))
     def vendor_ids(self, record: OutboxRecord) -> str:
         """Return the vendor ids from the start of the payload."""
-        head = record.__dict__.get("payload_head")
-        if head is None:  # the page of one record; in a list, an empty head is that of a dropped payload
-            head = record.payload[:HEAD_LENGTH]
-        return html.unbroken(parse_vendor_ids(head)) or html.EMPTY
+        in_list = "payload_head" in record.__dict__
+        head = record.__dict__["payload_head"] if in_list else record.payload[:HEAD_LENGTH]
+        if head is None:
+            return html.hidden(_("hidden"))
+        return html.long_id(", ".join(parse_vendor_ids(head))) or html.EMPTY
 
     @admin.display(description=_("size"))
     def payload_size(self, record: OutboxRecord) -> str:
@@ -163,18 +218,29 @@ class OutboxRecordAdmin(RetryAdmin):
 
     def get_page_context(self, request: HttpRequest, obj: OutboxRecord) -> dict[str, Any]:
         """Return the explanation, the payload, the rejections, the other versions and the attempts."""
-        payload, is_cut = format_payload(obj.payload)
+        may_view = self.has_payload_permission(request)
+        payload, is_cut = format_payload(obj.payload) if may_view else ("", False)
         return {
             "explanation": explain_record(obj),
             "payload": payload,
             "payload_is_cut": is_cut,
+            "payload_refusal": "" if may_view else self.payload_refusal,
             "dropped_payload_hash": obj.payload_sha256,
             "rejections": obj.rejections.order_by("-pk")[:MAX_REJECTIONS],
             "versions": self._other_versions(obj),
             "timeline": timeline_of(obj.batch) if obj.batch else None,
+            "request_url": self._request_url(obj) if may_view else "",
             "can_retry": obj.state == RecordState.REJECTED and self.has_retry_permission(request),
             "back": request.get_full_path(),
         }
+
+    def _request_url(self, record: OutboxRecord) -> str:
+        """Return the address of the exact bytes of its batch; empty if the admin has no page of batches."""
+        try:
+            name = f"admin:{self.opts.app_label}_outboxbatch_request"
+            return reverse(name, args=[record.batch_id], current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return ""
 
     def _other_versions(self, record: OutboxRecord) -> list[tuple[OutboxRecord, SafeString]]:
         versions = OutboxRecord.rows.using(record._state.db).filter(identity=record.identity)
@@ -186,6 +252,7 @@ class OutboxRecordAdmin(RetryAdmin):
         record = self.get_object(request, unquote(object_id))
         if not self.has_view_permission(request, record):
             raise PermissionDenied
+        self.check_payload_permission(request)
         if record is None:
             raise Http404
         if record.is_payload_dropped:

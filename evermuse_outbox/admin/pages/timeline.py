@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from ...insight import as_curl
 from ...models import OutboxAttempt, OutboxBatch
 from .. import html
 
@@ -20,12 +21,16 @@ WIDTH = 1_000.0
 MIN_BAR_WIDTH = 4.0
 """Minimum width of a bar, in the same units. A very short attempt then stays visible."""
 
+NO_CALL = ("lost",)
+"""Outcomes of attempts whose worker died. It is unknown whether there was a request."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptBar:
     """One attempt with its bar. ``x`` and ``width`` are in units of the drawing.
 
-    ``since`` is the time from the first attempt to this one, and ``took`` its duration, both as text.
+    ``since`` is the time from the first attempt to this one, and ``took`` its duration, both as text. ``request`` is a
+    command that repeats the call; it is empty if there was none.
     """
 
     attempt: OutboxAttempt
@@ -36,6 +41,7 @@ class AttemptBar:
     since: str
     took: str
     detail: str
+    request: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +58,19 @@ class Timeline:
 def timeline_of(batch: OutboxBatch) -> Timeline:
     """Return the timeline of a batch. This costs one query."""
     newest = list(batch.attempts.order_by("-pk")[: MAX_ATTEMPTS + 1])
-    return draw_timeline(newest[:MAX_ATTEMPTS][::-1], is_cut=len(newest) > MAX_ATTEMPTS)
+    return draw_timeline(newest[:MAX_ATTEMPTS][::-1], batch, is_cut=len(newest) > MAX_ATTEMPTS)
 
 
-def draw_timeline(attempts: Sequence[OutboxAttempt], *, is_cut: bool = False) -> Timeline:
-    """Return the timeline of attempts that are in order of time."""
+def draw_timeline(
+    attempts: Sequence[OutboxAttempt], batch: OutboxBatch | None = None, *, is_cut: bool = False
+) -> Timeline:
+    """Return the timeline of attempts that are in order of time. ``batch`` is the batch of all of them."""
     if not attempts:
         return Timeline((), is_cut, None, None, "")
     starts = attempts[0].started_at
     ends = max(_end_of(attempt) for attempt in attempts)
     scale = WIDTH / max((ends - starts).total_seconds(), 0.001)
-    bars = [_draw_bar(attempt, starts, scale) for attempt in attempts]
+    bars = [_draw_bar(attempt, batch, starts, scale) for attempt in attempts]
     return Timeline(bars, is_cut, starts, ends, html.duration(ends - starts))
 
 
@@ -70,7 +78,9 @@ def _end_of(attempt: OutboxAttempt) -> datetime:
     return attempt.started_at + timedelta(seconds=attempt.seconds or 0)
 
 
-def _draw_bar(attempt: OutboxAttempt, starts: datetime, scale: float) -> AttemptBar:
+def _draw_bar(
+    attempt: OutboxAttempt, batch: OutboxBatch | None, starts: datetime, scale: float
+) -> AttemptBar:
     since = attempt.started_at - starts
     width = max((attempt.seconds or 0) * scale, MIN_BAR_WIDTH)
     return AttemptBar(
@@ -82,6 +92,7 @@ def _draw_bar(attempt: OutboxAttempt, starts: datetime, scale: float) -> Attempt
         since=f"+{html.duration(since)}",
         took="" if attempt.seconds is None else _format_seconds(attempt.seconds),
         detail=_indent(attempt.detail),
+        request=as_curl(attempt, batch) if batch and attempt.outcome not in NO_CALL else "",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.db import connection
 from django.test import Client
@@ -62,8 +64,6 @@ def test_the_queries_of_the_list_are_bounded(viewer: Client, query: dict[str, ob
         assert "DISTINCT" not in sql
         if "COUNT(" in sql:
             assert "LIMIT 10001" in sql
-        columns = sql.split(" FROM ")[0].replace(
-            'SUBSTR("evermuse_outbox_outboxrecord"."payload", 1, 300)', ""
-        )
+        columns = re.sub(r'SUBSTR\("\w+"."payload", 1, \d+\)', "", sql.split(" FROM ")[0])
         assert '"payload"' not in columns
         assert '"errors"' not in columns

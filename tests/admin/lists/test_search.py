@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from evermuse_outbox.admin.lists import search
 from evermuse_outbox.models import BatchState
+from evermuse_outbox.search import text
 from tests.admin import rows
 from tests.admin.client import listed_ids, url
 
@@ -39,9 +39,30 @@ def test_search_without_a_match(viewer: Client, term: str) -> None:
 
 def test_text_is_searched_in_the_newest_records(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     pks = [rows.record(payload=rows.line(text="needle")).pk for _ in range(5)]
-    monkeypatch.setattr(search, "MAX_SCANNED", 3)
+    monkeypatch.setattr(text, "MAX_RECORDS", 3)
     assert listed_ids(viewer, q="needle") == set(pks[2:])
-    assert "newest 20,000 records" in viewer.get(url("record", "changelist")).content.decode()
+    page = viewer.get(url("record", "changelist"), {"q": "needle"}).content.decode()
+    assert "This result is partial." in page
+    assert f"#{pks[2]}" in page
+    assert "newest 20,000 records" in page
+
+
+def test_text_is_searched_among_the_records_of_a_closed_state(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = rows.rejected(payload=rows.line(text="needle"))
+    for _ in range(3):
+        rows.record(payload=rows.line(text="needle"))
+    monkeypatch.setattr(text, "MAX_RECORDS", 2)
+    assert listed_ids(viewer, q="needle", state="rejected") == {old.pk}
+    assert listed_ids(viewer, q="needle", batch__id__exact=old.batch_id) == {old.pk}
+    assert listed_ids(viewer, q="needle", type="message") != {old.pk}
+
+
+def test_the_number_that_the_pages_print_is_found(viewer: Client) -> None:
+    row = rows.record()
+    rows.record()
+    assert listed_ids(viewer, q=f"#{row.pk}") == {row.pk}
 
 
 def test_search_of_batches(viewer: Client) -> None:

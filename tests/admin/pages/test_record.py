@@ -116,3 +116,38 @@ def test_the_list_reads_no_dropped_payload_again(viewer: Client) -> None:
     with CaptureQueriesContext(connection) as after:
         page_text(viewer, url("record", "changelist"))
     assert len(after) == len(before)
+
+
+def test_each_attempt_has_its_request_and_its_answer(viewer: Client) -> None:
+    row = rows.record(rows.batch(BatchState.COMPLETE))
+    rows.attempt(row.batch, detail='{"answer": 1}')
+    rows.attempt(row.batch, outcome="lost", detail="")
+    for address in (url("record", "change", row.pk), url("batch", "change", row.batch_id)):
+        text = page_text(viewer, address)
+        assert text.count("curl http://127.0.0.1:1/api/v1/ingest") == 1
+        assert "$EVERMUSE_API_KEY" in text
+        assert f"Idempotency-Key: {row.batch.key}" in text
+        assert url("batch", "request", row.batch_id) in text
+        assert "&quot;answer&quot;: 1" in text
+
+
+def test_the_exact_bytes_of_a_request(viewer: Client) -> None:
+    payload = rows.line()
+    body = f"{payload}\n".encode()
+    home = rows.batch(BatchState.COMPLETE, sha256=hashlib.sha256(body).hexdigest(), byte_count=len(body))
+    row = rows.record(home, payload=payload)
+    response = viewer.get(url("batch", "request", home.pk))
+    assert response.content == body
+    assert response["Content-Disposition"] == f'attachment; filename="batch-{home.pk}.ndjson"'
+    OutboxRecord.rows.filter(pk=row.pk).update(payload=payload.replace("Hello", "HELLO"))
+    response = viewer.get(url("batch", "request", home.pk), follow=True)
+    assert "The exact bytes cannot be built again" in response.content.decode()
+    assert home.sha256 in response.content.decode()
+    assert viewer.get(url("batch", "request", 10**6)).status_code == 404
+
+
+def test_the_list_shows_the_error_of_a_rejected_record(viewer: Client) -> None:
+    rows.rejected()
+    text = page_text(viewer, url("record", "changelist"))
+    assert "BAD" in text
+    assert "No such product." in text

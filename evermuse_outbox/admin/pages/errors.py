@@ -1,14 +1,19 @@
-"""The errors that Evermuse listed for a batch, each with a link to its record."""
+"""Errors: those that Evermuse listed for a batch, and the last one of each rejected record of a list."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models.functions import Substr
 from django.utils.safestring import SafeString
 
-from ...models import OutboxBatch, OutboxRecord
+from ...models import OutboxBatch, OutboxRecord, OutboxRejection, RecordState
 from .. import html
+
+MESSAGE_LENGTH = 160
+"""Characters of a message that a list shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,16 @@ def record_ids(batch: OutboxBatch) -> dict[Any, int]:
 def _batch_error(error: dict[str, Any], pk: int | None, site: str) -> BatchError:
     record = html.link_to(OutboxRecord, pk, f"#{pk}", site) if pk else html.EMPTY
     return BatchError(error.get("index"), error.get("code", ""), error.get("message", ""), record)
+
+
+def add_last_errors(records: Sequence[OutboxRecord]) -> None:
+    """Set ``last_rejection`` and ``rejection_count`` of the rejected ones of the records, with one query."""
+    rejected = {record.pk: record for record in records if record.closed_as == RecordState.REJECTED}
+    if not rejected:
+        return
+    rejections = OutboxRejection.objects.using(records[0]._state.db).filter(record__in=[*rejected])
+    rows = rejections.defer("message").annotate(head=Substr("message", 1, MESSAGE_LENGTH)).order_by("pk")
+    for rejection in rows:
+        record = rejected[rejection.record_id].__dict__
+        record["last_rejection"] = rejection
+        record["rejection_count"] = record.get("rejection_count", 0) + 1
