@@ -1,0 +1,51 @@
+"""Prove the API key and the address of a workspace with one read, which costs one permit of the rate limit."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ...delivery.context import DeliveryContext
+from ...delivery.gates import acquire_permit, call_with_permit
+from ...evermuse import Unanswered, Unreachable
+from ...evermuse.api import KeyRefused, Throttled, classify_read, read_page
+from ...foreign_text import describe_error
+from ...ratelimit import ThrottleUnavailable
+from .finding import Finding
+
+CHECK_KEY = "Check the API_KEY and the API_URL of the workspace. The key needs the right api:read."
+CHECK_NETWORK = "Check the API_URL, DNS, firewalls and proxies between this host and Evermuse."
+CHECK_ANSWER = "Check that the API_URL leads to Evermuse, and look at the status page of Evermuse."
+
+
+def examine_api(context: DeliveryContext) -> list[Finding]:
+    """Read the newest batches of a workspace; return what is wrong. No row and no state is changed."""
+    name = context.workspace_name
+    if not context.workspace.api_key:
+        return [Finding("api", name, "The workspace has no API_KEY.", "Set it from the environment.")]
+    try:
+        permit = acquire_permit(context)
+        if permit is None:
+            problem = "No permit of the rate limit was free for the test of the API key."
+            return [Finding("api", name, problem, "Try again later, or use --offline.")]
+        request = partial(context.client.batches, limit=1, cursor=None)
+        answer = call_with_permit(context, permit, request, is_send=False)
+    except ThrottleUnavailable as error:
+        return [
+            Finding(
+                "api", name, f"The rate limit is not available: {describe_error(error)}", "Check REDIS_URL."
+            )
+        ]
+    except (Unreachable, Unanswered) as error:
+        return [Finding("api", name, f"Evermuse did not answer: {describe_error(error)}", CHECK_NETWORK)]
+    outcome = classify_read(answer)
+    if outcome is None and read_page(answer) is None:
+        return [Finding("api", name, "The answer is no list of batches.", CHECK_ANSWER)]
+    if outcome is None:
+        return []
+    if isinstance(outcome, Throttled):
+        return [
+            Finding("api", name, f"Evermuse throttles: {outcome.message}", "Wait for the time that it names.")
+        ]
+    remedy = CHECK_KEY if isinstance(outcome, KeyRefused) else CHECK_ANSWER
+    message = getattr(outcome, "message", "")
+    return [Finding("api", name, f"Evermuse refused the read: {message}", remedy)]
