@@ -14,7 +14,7 @@ This package makes no request to Evermuse. Each kind of job is a class below :cl
 The class :class:`Refusal` says why a member is not changed. :func:`estimate` tells what a job costs.
 """
 
-from . import batches, records
+from . import batches, erase, records
 from .collect import collect, create
 from .control import cancel, confirm, pause, proceed
 from .estimate import Estimate, estimate
@@ -32,6 +32,7 @@ __all__ = [
     "collect",
     "confirm",
     "create",
+    "erase",
     "estimate",
     "get_kind",
     "has_running_job",

@@ -7,7 +7,7 @@ Its public interface is :func:`find_records` for a :class:`Selection`, :func:`er
 :func:`forget_texts` for what is left in messages.
 """
 
-from .erase import Erased, erase_records
+from .erase import Erased, delete_records, erase_records
 from .evermuse_copy import AtEvermuse, ErasedRecord
 from .find import MatchPage, Selection, find_records
 from .forget import ERASED, forget_texts, mask
@@ -19,6 +19,7 @@ __all__ = [
     "ErasedRecord",
     "MatchPage",
     "Selection",
+    "delete_records",
     "erase_records",
     "find_records",
     "forget_texts",

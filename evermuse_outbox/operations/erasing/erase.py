@@ -21,7 +21,7 @@ from ...models import (
 )
 from ...search import forget_terms
 from .evermuse_copy import AtEvermuse, ErasedRecord, describe_copies
-from .forget import forget_batches, forget_reasons
+from .forget import forget_batches, forget_notes, forget_reasons
 
 Report = Callable[[Sequence[ErasedRecord]], None]
 
@@ -67,19 +67,27 @@ def erase_records(
     """
     before = erased or Erased()
     with transaction.atomic(using=using):
-        disable_jit(using)
-        locked = _lock(using, with_versions(using, pks))
-        if not locked:
+        lines = delete_records(using, pks, report)
+        if not lines:
             return before
-        lines, texts, batches = describe_copies(using, locked)
-        if report:
-            report(lines)
-        forget_batches(using, batches, locked, texts)
-        forget_reasons(using, texts)
-        _delete(using, locked)
-        counts = Counter(line.at_evermuse for line in lines)
         action = _log(using, before.action, decision, target, lines)
-    return Erased(before.records + counts, action)
+    return Erased(before.records + Counter(line.at_evermuse for line in lines), action)
+
+
+def delete_records(using: str, pks: Collection[int], report: Report | None = None) -> list[ErasedRecord]:
+    """Erase records as :func:`erase_records`, in the open transaction and without a row in the action log."""
+    disable_jit(using)
+    locked = _lock(using, with_versions(using, pks))
+    if not locked:
+        return []
+    lines, texts, batches = describe_copies(using, locked)
+    if report:
+        report(lines)
+    forget_batches(using, batches, locked, texts)
+    forget_reasons(using, texts)
+    forget_notes(using, locked)
+    _delete(using, locked)
+    return lines
 
 
 def with_versions(using: str, pks: Collection[int]) -> list[int]:

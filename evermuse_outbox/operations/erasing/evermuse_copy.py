@@ -32,6 +32,9 @@ UNCLEAR = frozenset(("in_doubt", "lost", "accepted"))
 Rejections = list[tuple[str, int | None]]
 """The code and the batch of each rejection of a record, the oldest first."""
 
+MAX_SUMMARY = 5
+"""Requests that a summary names, the newest first."""
+
 PAYLOADS_PER_READ = 20
 """Payloads that are in memory at once; one has 5 MB at most."""
 
@@ -96,6 +99,13 @@ class ErasedRecord:
     requests: tuple[Request, ...]
     vendor_ids: dict[str, str] = field(default_factory=dict)
     event_at: str = ""
+
+    def summary(self) -> str:
+        """Return what Evermuse has and the ids of the requests, without a text of the record."""
+        requests = (
+            f"#{each.batch} {each.key} {each.remote_id}".strip() for each in self.requests[:MAX_SUMMARY]
+        )
+        return "; ".join([self.at_evermuse, *requests])
 
 
 def describe_copies(using: str, pks: Collection[int]) -> tuple[list[ErasedRecord], set[str], set[int]]:

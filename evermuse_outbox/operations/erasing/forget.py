@@ -17,6 +17,8 @@ from ...models import (
     OutboxBatch,
     OutboxGroup,
     OutboxIncident,
+    OutboxOperation,
+    OutboxOperationMember,
     OutboxRecord,
     OutboxRejection,
     OutboxWorkspace,
@@ -38,9 +40,18 @@ TEXTS: tuple[tuple[type[Model], tuple[str, ...]], ...] = (
     (OutboxWorkspace, ("reason",)),
     (OutboxIncident, ("reason",)),
     (OutboxRejection, ("message", "signature")),
+    (OutboxOperation, ("reason", "selection", "message", "options")),
+    (OutboxOperationMember, ("note",)),
     (OutboxAction, ("target", "reason", "result")),
 )
 """The columns in which a text may quote a record or a person: answers of servers, and what people wrote."""
+
+
+JSON = ("errors", "options")
+"""Columns of JSON, in which a text may stand with escapes."""
+
+BATCH_JOBS = ("send_now", "release_doubt", "give_up")
+"""Kinds of jobs whose members are batches."""
 
 
 def mask(kind: str, value: str) -> str:
@@ -91,6 +102,13 @@ def forget_reasons(using: str, texts: Collection[str]) -> None:
                     _replace_in(using, model, pattern, row)
 
 
+def forget_notes(using: str, pks: Collection[int]) -> None:
+    """Replace the notes of jobs about these records. Of a member that was changed, only the id is stored."""
+    jobs = OutboxOperation.objects.using(using).exclude(kind__in=BATCH_JOBS).values_list("pk", flat=True)
+    members = OutboxOperationMember.objects.using(using).filter(operation_id__in=list(jobs), target__in=pks)
+    members.filter(result__isnull=False).update(note=ERASED)
+
+
 def forget_texts(using: str, texts: Collection[str]) -> int:
     """Replace these texts, in any case, in all messages, answers and reasons. Return how many rows changed.
 
@@ -128,6 +146,10 @@ def _rows_with(
                 )
                 has_text |= Q(**{f"{column}__icontains": part})
     rows = model._default_manager.using(using).filter(has_text).order_by("pk").values("pk", *columns)
+    if model is OutboxOperationMember:
+        rows = rows.filter(
+            result__isnull=False
+        )  # the others have no note with a text of a person or a server
     yield from (
         list(rows) if connections[using].vendor == "sqlite" else rows.iterator(chunk_size=ROWS_PER_READ)
     )
