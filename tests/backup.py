@@ -25,4 +25,4 @@ def restore_backup(alias: str, backup: Backup) -> None:
 
 
 def _tables() -> list[type[models.Model]]:
-    return list(apps.get_app_config("evermuse_outbox").get_models())
+    return [model for model in apps.get_app_config("evermuse_outbox").get_models() if not model._meta.proxy]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -19,12 +20,15 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from evermuse_outbox import outbox
+from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.management.commands import outbox_drain, outbox_relay, outbox_status
 from evermuse_outbox.models import (
     BatchState,
     OutboxBatch,
     OutboxGroup,
+    OutboxRecord,
+    OutboxWorker,
     OutboxWorkspace,
     RecordState,
     WorkspaceState,
@@ -67,6 +71,7 @@ def test_status_as_json_has_exactly_this_shape(alias):
         "paused_groups",
         "clocks",
         "tables",
+        "overview",
     ]
     assert list(read) == names
     assert read["records"] == {state.value: 0 for state in RecordState}
@@ -88,10 +93,73 @@ def test_status_as_a_table(alias):
         name="default", state=WorkspaceState.PAUSED, reason="the key is wrong"
     )
     lines = run("outbox_status", "--database", alias, "--no-color").splitlines()
-    assert lines[:2] == ["Records", f"  pending    {2:>12}  {'█' * 40}"]
+    first = lines.index("Records")
+    assert lines[first + 1] == f"  pending    {2:>12}  {'█' * 40}"
     assert f"  rejected   {1:>12}  {'█' * 20}" in lines
     assert any(line.startswith("Oldest unsent record: ") and line.endswith(" s") for line in lines)
     assert "Workspace default: paused because: the key is wrong" in lines
+
+
+def check(*arguments):
+    """Return the exit status and the output of ``outbox_status --check``."""
+    try:
+        return 0, run("outbox_status", "--check", "--no-color", *arguments)
+    except SystemExit as error:
+        return error.code, ""
+
+
+def worker_seen(alias, seconds_ago=0):
+    at = database_now(alias) - timedelta(seconds=seconds_ago)
+    fields = {"host": "h", "pid": 1, "version": "1", "command": "c", "activity": "a"}
+    OutboxWorker.objects.using(alias).create(pk=uuid.uuid4(), started_at=at, last_seen_at=at, **fields)
+
+
+def test_the_check_ends_with_a_status(alias, outbox_settings):
+    outbox_settings(DATABASES=[alias])
+    worker_seen(alias, 500)
+    assert check()[0] == 1
+    worker_seen(alias)
+    assert check() == (0, "Nothing disturbs the delivery.\n")
+    row = record_in(alias, "pending")
+    record_in(alias, "rejected")
+    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(
+        enqueued_at=database_now(alias) - timedelta(seconds=100)
+    )
+    status, text = check()
+    assert status == 0
+    assert "1 record is rejected" in text
+    assert check("--max-lag", "90")[0] == 1
+    assert check("--max-lag", "110")[0] == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
+def test_the_limit_of_the_check_is_a_positive_number(value):
+    with pytest.raises(CommandError, match="--max-lag"):
+        run("outbox_status", "--check", "--max-lag", value)
+
+
+def test_the_check_as_json(alias, outbox_settings, capsys):
+    outbox_settings(DATABASES=[alias])
+    with pytest.raises(SystemExit):
+        call_command("outbox_status", "--check", "--json")
+    read = json.loads(capsys.readouterr().out)
+    assert read["is_healthy"] is False
+    assert [problem["kind"] for problem in read["problems"]] == ["workers"]
+    worker_seen(alias)
+    assert json.loads(check("--json")[1]) == {"is_healthy": True, "problems": []}
+
+
+def test_the_overview_alone(alias, outbox_settings):
+    outbox_settings(DATABASES=[alias])
+    worker_seen(alias)
+    record_in(alias, "pending")
+    text = run("outbox_status", "--overview", "--no-color")
+    assert "Workers seen in the last 3 minutes: 1" in text
+    assert "Traffic of default: last minute 0 records accepted" in text
+    assert "Records" not in text.splitlines()
+    read = json.loads(run("outbox_status", "--overview", "--json"))
+    assert read["workspaces"][0]["pending"] == {"value": 1, "precision": "exact"}
 
 
 def test_status_as_a_table_shows_times_in_whole_seconds(alias):

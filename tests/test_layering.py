@@ -33,7 +33,7 @@ LAYERS = [
     {"insight"},
     {"tasks"},
     {"wakeup"},
-    {"outbox", "schedule", "checks", "testing"},
+    {"outbox", "schedule", "checks", "testing", "health"},
     {"admin", "management", "apps"},
 ]
 """What stands directly below the package, from the lowest layer to the highest. A layer imports only lower ones."""

@@ -1,7 +1,8 @@
 """Insight explains why a row is in its state, and counts the rows in each state.
 
 This package only reads. It changes no row and sends nothing. The ``explain_…`` functions return sentences for one row,
-:func:`collect_status` returns all figures of a database, and the other functions return single figures.
+:func:`collect_overview` returns the figures of the overview page, each from a bounded number of rows.
+:func:`collect_status` adds exact counts, and the other functions return single figures.
 """
 
 from .attachments import has_failed_attachments
@@ -13,19 +14,29 @@ from .explain import (
     format_time,
     to_local_time,
 )
+from .figures import Count, Incident, Precision, WorkspaceFigures, to_json
+from .overview import Overview, collect_overview
+from .problems import KINDS, Problem, find_problems, missing_workspaces
 from .requests import as_curl, file_name, rebuild_body
 from .status import (
     collect_status,
     count_records,
     count_unfinished,
-    missing_workspaces,
     oldest_unsent_seconds,
     paused_groups,
     workspace_states,
 )
 
 __all__ = [
+    "KINDS",
+    "Count",
+    "Incident",
+    "Overview",
+    "Precision",
+    "Problem",
+    "WorkspaceFigures",
     "as_curl",
+    "collect_overview",
     "collect_status",
     "count_records",
     "count_unfinished",
@@ -34,12 +45,14 @@ __all__ = [
     "explain_record",
     "explain_workspace",
     "file_name",
+    "find_problems",
     "format_time",
     "has_failed_attachments",
     "missing_workspaces",
     "oldest_unsent_seconds",
     "paused_groups",
     "rebuild_body",
+    "to_json",
     "to_local_time",
     "workspace_states",
 ]

@@ -30,6 +30,9 @@ from ..models import (
 from ..monitoring import worker_silence
 from .attachments import explain_attachments
 
+START_WORKER = "`celery worker` with beat, or `manage.py outbox_relay`"
+"""Commands that start a worker."""
+
 
 def explain_record(record: OutboxRecord) -> str:
     """Return why a record is in its state, and what happens next. This costs a few small queries."""
@@ -157,17 +160,15 @@ def _explain_pending(record: OutboxRecord) -> str:
             "time": format_time(lingers_until)
         }
     ready = _("Ready to send: the workers send as fast as the rate limit of the API key allows.")
-    return _explain_missing_workers(record._state.db) or ready
+    return explain_missing_workers(record._state.db) or ready
 
 
-def _explain_missing_workers(using: str | None) -> str:
+def explain_missing_workers(using: str | None) -> str:
     """Return that no worker runs; an empty text if one was seen lately."""
     silence = worker_silence(using or DEFAULT_DB_ALIAS)
     if not silence.is_missing:
         return ""
-    start = _("Start one: %(commands)s.") % {
-        "commands": "`celery worker` with beat, or `manage.py outbox_relay`"
-    }
+    start = _("Start one: %(commands)s.") % {"commands": START_WORKER}
     if silence.last_seen_at is None:
         return _join(_("Waiting for a worker: no worker was ever seen."), start)
     seen = {"time": format_time(silence.last_seen_at)}
@@ -296,7 +297,7 @@ def _explain_next_attempt(batch: OutboxBatch) -> str:
     at = {"time": format_time(batch.due_at)}
     if batch.due_at > database_now(batch._state.db):
         return _("To be sent at %(time)s.") % at
-    if missing := _explain_missing_workers(batch._state.db):
+    if missing := explain_missing_workers(batch._state.db):
         return _join(_("Due since %(time)s.") % at, missing)
     return _("Due since %(time)s: the workers send as fast as the rate limit of the API key allows.") % at
 

@@ -22,9 +22,8 @@ from ..models import (
 from ..monitoring import measure_drift
 from ..upkeep import read_table_statistics
 from .explain import explain_batch
-
-MAX_COUNTED = 100_000
-"""Maximum number of records of a missing workspace that are counted."""
+from .overview import collect_overview
+from .problems import missing_workspaces
 
 MAX_LISTED = 10
 """Maximum number of waiting batches that are listed."""
@@ -34,7 +33,8 @@ def collect_status(using: str) -> dict[str, Any]:
     """Return all figures of a database; :mod:`json` can serialize them.
 
     ``clocks`` has the seconds by which the clocks of this process and of Redis are ahead of the database's.
-    ``tables`` has the sizes and dead rows of the tables on PostgreSQL; it is empty on other databases.
+    ``tables`` has the sizes and dead rows of the tables on PostgreSQL; it is empty on other databases. ``overview`` has
+    the figures of the overview page in the admin.
     """
     return {
         "records": count_records(using),
@@ -46,6 +46,7 @@ def collect_status(using: str) -> dict[str, Any]:
         "paused_groups": paused_groups(using),
         "clocks": measure_drift(using),
         "tables": read_table_statistics(using),
+        "overview": collect_overview(using).to_json(),
     }
 
 
@@ -88,35 +89,6 @@ def workspace_states(using: str) -> dict[str, dict[str, Any]]:
     """Return the state of each workspace in the settings; if it is not active, also until when and why."""
     rows = OutboxWorkspace.objects.using(using).in_bulk(list(get_settings().workspaces))
     return {name: _workspace(rows.get(name)) for name in get_settings().workspaces}
-
-
-def missing_workspaces(using: str) -> dict[str, dict[str, int]]:
-    """Return the workspaces that have unsent rows but are not in the settings: pending records and open batches.
-
-    Numbers of records above 100,000 are not counted further.
-    """
-    known = set(get_settings().workspaces)
-    names = {*OutboxWorkspace.objects.using(using).values_list("pk", flat=True), *_names_of_pending(using)}
-    missing = {}
-    for name in sorted(names - known):
-        pending = OutboxRecord.rows.using(using).pending().filter(workspace=name)[:MAX_COUNTED].count()
-        batches = OutboxBatch.objects.using(using).open().filter(workspace=name).count()
-        if pending or batches:
-            missing[name] = {"pending": pending, "open_batches": batches}
-    return missing
-
-
-def _names_of_pending(using: str) -> list[str]:
-    """Return the workspaces that have pending records, each by one look-up in the index."""
-    names: list[str] = []
-    rows = OutboxRecord.rows.using(using).pending().order_by("workspace")
-    while (
-        name := rows.filter(workspace__gt=names[-1] if names else "")
-        .values_list("workspace", flat=True)
-        .first()
-    ):
-        names.append(name)
-    return names
 
 
 def waiting_batches(using: str) -> list[dict[str, Any]]:

@@ -127,5 +127,17 @@ class Migration(migrations.Migration):
             ],
             options={"verbose_name": "worker", "verbose_name_plural": "workers"},
         ),
+        migrations.CreateModel(
+            name="OutboxOverview",
+            fields=[],
+            options={
+                "verbose_name": "overview",
+                "verbose_name_plural": " Overview",
+                "proxy": True,
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("evermuse_outbox.outboxworkspace",),
+        ),
         migrations.RunPython(compare_workspace_exactly, migrations.RunPython.noop, atomic=False),
     ]

@@ -37,7 +37,7 @@ from .rejection import OutboxRejection, signature_of
 from .search import OutboxSearchProgress, OutboxTerm
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
-from .workspace import MAX_READ_INTERVAL, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
+from .workspace import MAX_READ_INTERVAL, OutboxOverview, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
 
 __all__ = [
     "FAILED_CODES",
@@ -65,6 +65,7 @@ __all__ = [
     "OutboxIncident",
     "OutboxOperation",
     "OutboxOperationMember",
+    "OutboxOverview",
     "OutboxRecord",
     "OutboxRejection",
     "OutboxSearchProgress",

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from django.db import connections, models
 from django.db.models import F, Q
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from ..database_clock import EpochNow, learn_time
@@ -342,3 +343,13 @@ class OutboxWorkspace(models.Model):
         """Set ``arrival_rates`` to the highest of the given rates; the row is not saved."""
         highest = heapq.nlargest(MAX_ARRIVAL_RATES, arrival_rates.items(), key=lambda item: item[1])
         self.arrival_rates = [[*group, float(f"{rate:.3g}")] for group, rate in highest]
+
+
+class OutboxOverview(OutboxWorkspace):
+    """The entry of the overview page in the admin: no table of its own, but a name and a permission."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("overview")
+        # The admin sorts the entries of an app by name. The space makes this one the first in every language.
+        verbose_name_plural = format_lazy(" {}", _("Overview"))

@@ -127,7 +127,7 @@ def _models_by_table(using: str) -> dict[str, str]:
     if connections[using].vendor != "postgresql":
         return {}
     models = apps.get_app_config("evermuse_outbox").get_models()
-    return {model._meta.db_table: model.__name__ for model in models}
+    return {model._meta.db_table: model.__name__ for model in models if not model._meta.proxy}
 
 
 def _fetch(using: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

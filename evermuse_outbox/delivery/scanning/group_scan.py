@@ -6,7 +6,7 @@ a query with GROUP BY would grow with the backlog.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from ..scheduling import (
     groups_to_count,
     max_queue_length,
 )
-from .sql import counts_query, groups_query
+from .sql import counts_query, groups_query, positions_query
 from .sql_common import TABLE, CountedGroup, Query
 
 MAX_GROUPS = 5_000
@@ -105,21 +105,42 @@ def count_pending(
     context: DeliveryContext, limits: Mapping[Group, int], resume_points: Mapping[Group, ResumePoint]
 ) -> dict[Group, PendingCount]:
     """Count the pending records of each group from its resume point, up to the given limit, in one query."""
+    return count_pending_of_groups(context.using, context.workspace_name, limits, resume_points)
+
+
+def count_pending_of_groups(
+    using: str, workspace: str, limits: Mapping[Group, int], resume_points: Mapping[Group, ResumePoint]
+) -> dict[Group, PendingCount]:
+    """Do what :func:`count_pending` does, without a delivery context."""
     if not limits:
         return {}
     beginning = ResumePoint(EPOCH if settings.USE_TZ else EPOCH.replace(tzinfo=None), 0)
     groups = list(limits)
     points = [resume_points.get(group, beginning) for group in groups]
     counted = [
-        CountedGroup(*group, limits[group], _adapt_datetime(context, point.enqueued_at), point.pk)
+        CountedGroup(*group, limits[group], _adapt_datetime(using, point.enqueued_at), point.pk)
         for group, point in zip(groups, points, strict=True)
     ]
-    query = counts_query(connections[context.using].vendor, context.workspace_name, counted)
-    parse = _datetime_parser(context.using)
+    query = counts_query(connections[using].vendor, workspace, counted)
+    parse = _datetime_parser(using)
     return {
         groups[position]: PendingCount(count, parse(enqueued_at))
-        for position, count, enqueued_at in _rows(context.using, query)
+        for position, count, enqueued_at in _rows(using, query)
     }
+
+
+def read_enqueued_at(
+    using: str, workspace: str, positions: Sequence[tuple[Group, int]]
+) -> list[datetime | None]:
+    """Return when the pending record at each position of its group was enqueued, the oldest at 0, in one query.
+
+    It reads as many entries of the index as the positions say. The result is None behind the end of a group.
+    """
+    if not positions:
+        return []
+    query = positions_query(connections[using].vendor, workspace, positions)
+    parse, times = _datetime_parser(using), dict(_rows(using, query))
+    return [parse(times[number]) if number in times else None for number in range(len(positions))]
 
 
 def _read_oldest(context: DeliveryContext, queue: RunQueue) -> list[OldestRecord]:
@@ -168,10 +189,10 @@ def _rows(using: str, query: Query) -> list[Any]:
         return list(cursor.fetchall())
 
 
-def _adapt_datetime(context: DeliveryContext, value: datetime) -> Any:
+def _adapt_datetime(using: str, value: datetime) -> Any:
     """Return the value as Django passes it to this database."""
     field = OutboxRecord._meta.get_field("enqueued_at")
-    return field.get_db_prep_value(value, connection=connections[context.using])
+    return field.get_db_prep_value(value, connection=connections[using])
 
 
 def _datetime_parser(using: str) -> Any:

@@ -12,7 +12,7 @@ from django.db import NotSupportedError
 
 from ..scheduling import Group, ResumePoint
 from . import sql_mysql, sql_postgresql, sql_sqlite
-from .sql_common import CountedGroup, Query
+from .sql_common import CountedGroup, Query, union_of_positions
 
 NOT_SUPPORTED = "Workers cannot read a database of the vendor {!r}: use PostgreSQL, MariaDB, MySQL or SQLite."
 
@@ -50,3 +50,11 @@ def counts_query(vendor: str, workspace: str, groups: Sequence[CountedGroup]) ->
             return sql_mysql.counts_query(workspace, groups)
         case _:
             raise NotSupportedError(NOT_SUPPORTED.format(vendor))
+
+
+def positions_query(vendor: str, workspace: str, positions: Sequence[tuple[Group, int]]) -> Query:
+    """Return the query for the pending records at positions of their groups, the oldest at 0.
+
+    It gives a row for each position that exists: its number in ``positions``, and ``enqueued_at``.
+    """
+    return union_of_positions(workspace, positions, sql_mysql.INDEX_HINT if vendor == "mysql" else "")

@@ -42,3 +42,16 @@ def union_of_counts(workspace: str, groups: Sequence[CountedGroup], index_hint: 
         for position, group in enumerate(groups)
     ]
     return " UNION ALL ".join([count] * len(groups)), [value for row in rows for value in row]
+
+
+def union_of_positions(
+    workspace: str, positions: Sequence[tuple[tuple[str, str], int]], index_hint: str = ""
+) -> Query:
+    """Return the time of the pending record at each position of its group, joined by UNION ALL."""
+    record = f"""
+        SELECT * FROM (
+          SELECT %s AS number, enqueued_at FROM {TABLE} {index_hint} WHERE {PENDING} AND type = %s AND product_id = %s
+          ORDER BY enqueued_at, id LIMIT 1 OFFSET %s) AS record
+    """
+    rows = [(number, workspace, *group, offset) for number, (group, offset) in enumerate(positions)]
+    return " UNION ALL ".join([record] * len(rows)), [value for row in rows for value in row]

@@ -37,6 +37,8 @@ NOT_FOREIGN = {
     "sha256": "made by this package",
     "payload_sha256": "made by this package",
     "scope": "made by this package",
+    "open_key": "made by this package",
+    "version": "a constant",
     "result": "a constant",
     "expected": "reasons that the kinds of jobs name, and numbers",
     "options": "what a command or page has made of its own options",
