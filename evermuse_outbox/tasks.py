@@ -19,6 +19,7 @@ from .delivery.loop import relay_run
 from .delivery.polling import has_due_poll, poll_due_batch
 from .delivery.scheduling import has_work
 from .foreign_text import get_logger, log_ids
+from .jobs import has_running_job, run_operations
 from .monitoring import beat
 from .upkeep import maintain_all
 
@@ -56,12 +57,17 @@ of the host waits with it.
 def tick(self: Any) -> None:
     """Request a run of :func:`relay` and :func:`poll` for each database and workspace where they have work.
 
+    Request a run of :func:`operate` for each database with a job that a person has confirmed.
+
     Do nothing if this process did the same a moment ago.
     """
     if _is_repeated(self):
         return
     for using in get_settings().databases:
         beat(using, "tick")
+        with isolate_database_errors(using):
+            if has_running_job(using):
+                request_run(operate, using)
     for using, workspace in queue_keys():
         with isolate_database_errors(f"{using}/{workspace}"):
             context = open_context(using, workspace)
@@ -117,6 +123,26 @@ def poll(using: str, workspace: str) -> int:
     return 0
 
 
+@shared_task(name="evermuse_outbox.operate", ignore_result=True)
+@statement_deadlines()
+def operate(using: str) -> int:
+    """Execute chunks of confirmed jobs for up to 5 seconds. If any are left, request another run.
+
+    Args:
+        using: Database alias.
+
+    Returns:
+        The number of records or batches handled.
+    """
+    handled = 0
+    beat(using, "jobs")
+    with isolate_database_errors(using):
+        handled = run_operations(using, RUN_SECONDS)
+        if handled and has_running_job(using):
+            request_run(operate, using)
+    return handled
+
+
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True, bind=True)
 @statement_deadlines()
 def maintain(self: Any) -> None:
@@ -129,17 +155,17 @@ def maintain(self: Any) -> None:
     maintain_all()
 
 
-def request_run(task: Any, using: str, workspace: str, linger: float = 0) -> None:
+def request_run(task: Any, using: str, workspace: str = "", linger: float = 0) -> None:
     """Publish a message that starts ``task`` for a database and a workspace.
 
     Args:
-        task: :func:`relay` or :func:`poll`.
+        task: :func:`relay`, :func:`poll` or :func:`operate`.
         using: Database alias.
-        workspace: Name of the workspace.
+        workspace: Name of the workspace; empty for a task that has none.
         linger: Seconds that the task waits for records that linger.
     """
     task.apply_async(
-        args=(using, workspace, linger) if linger else (using, workspace),
+        args=tuple(value for value in (using, workspace, linger) if value),
         expiration=MESSAGE_TTL,
         queue=get_settings().celery_queue,
         retry=True,

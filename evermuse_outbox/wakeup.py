@@ -88,6 +88,26 @@ def wake_workers(using: str, workspace: str) -> bool:
     return True
 
 
+def wake_operations_on_commit(using: str) -> None:
+    """Request a run of the jobs when the open transaction commits, or now if no transaction is open.
+
+    It never raises. If the message is lost, the next tick requests the run.
+    """
+    transaction.on_commit(lambda: _request_operations(using), using=using, robust=True)
+
+
+def _request_operations(using: str) -> None:
+    try:
+        if get_settings().wake_on_commit:
+            # Imported here, so that a host that only enqueues does not import Celery.
+            from .tasks import operate, request_run
+
+            request_run(operate, using)
+    except Exception as error:
+        _pause_wakeups(ALL_QUEUES, BROKER_PAUSE)
+        logger.warning("No run of jobs could be requested; the next tick does it (%s)", type(error).__name__)
+
+
 def _start_linger(queue_key: tuple[str, str], linger: float) -> bool:
     """Silence the queue key for ``linger`` seconds; return False if it is silent already."""
     with _lock:

@@ -13,13 +13,14 @@ from celery import current_app
 from django.db import ProgrammingError, connections
 from django.utils import timezone
 
-from evermuse_outbox import outbox, schedule, tasks
+from evermuse_outbox import jobs, outbox, schedule, tasks
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Sandbox
 from evermuse_outbox.schedule import beat_schedule
 from tests.records import record
+from tests.rows import record_in
 
 
 @pytest.fixture
@@ -102,6 +103,21 @@ def test_a_tick_requests_runs_for_batches_that_are_due_and_not_for_later_ones(on
         ("evermuse_outbox.relay", alias, "default"),
         ("evermuse_outbox.poll", alias, "default"),
     ]
+
+
+def test_a_tick_requests_the_execution_of_confirmed_jobs(only, alias, requested):
+    pk = record_in(alias, "rejected").pk
+    job = jobs.create(alias, "retry")
+    assert jobs.collect(job, OutboxRecord.rows.using(alias).filter(pk=pk))
+    tasks.tick()
+    assert requested == []
+    jobs.confirm(job)
+    tasks.tick()
+    assert ("evermuse_outbox.operate", alias) in requested
+    assert tasks.operate(alias) == 1
+    requested.clear()
+    tasks.tick()
+    assert [name for name, *_ in requested] == ["evermuse_outbox.relay"]
 
 
 def test_a_tick_checks_every_database_and_workspace(only, alias, requested, monkeypatch):
@@ -371,7 +387,7 @@ def test_the_schedule_can_name_a_queue():
 
 
 def test_every_task_has_a_stable_name_and_stores_no_result():
-    for name in ("tick", "relay", "poll", "maintain"):
+    for name in ("tick", "relay", "poll", "operate", "maintain"):
         task = getattr(tasks, name)
         assert task.name == f"evermuse_outbox.{name}"
         assert task.ignore_result is True
@@ -388,6 +404,7 @@ def test_a_workspace_row_is_not_needed_to_look_for_work(only, alias, requested):
 def test_a_backlog_of_ticks_costs_one_run(monkeypatch, published):
     looked = []
     monkeypatch.setattr(tasks, "beat", lambda *_: None)
+    monkeypatch.setattr(tasks, "has_running_job", lambda _: False)
     monkeypatch.setattr(tasks, "_last_run", {})
     monkeypatch.setattr(tasks, "queue_keys", lambda: looked.append(1) or [])
     for _ in range(100):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -90,6 +91,10 @@ def explain_workspace(row: OutboxWorkspace) -> str:
         "until": format_time(row.blocked_until),
         "reason": _sentence(row.reason),
     }
+    if row.state == WorkspaceState.HELD:
+        return _explain_hold(
+            row, format_time(row.held_at), f"`manage.py outbox_resume --workspace {shlex.quote(row.pk)}`"
+        )
     if row.state == WorkspaceState.RESTORED:
         return _("%(state)s. %(reason)s") % values
     if row.blocked_until is None:
@@ -127,6 +132,8 @@ def explain_group(row: OutboxGroup) -> str:
         )
         return _join(text % {"time": since}, error)
     command = f"`manage.py outbox_resume --group {_quoted(row)} --workspace {row.workspace}`"
+    if row.state == GroupState.HELD:
+        return _explain_hold(row, since, command)
     return _join(
         _("Paused because Evermuse has refused every record with the same error since %(time)s.")
         % {"time": since},
@@ -135,6 +142,24 @@ def explain_group(row: OutboxGroup) -> str:
         _("The next record is tried at %(time)s.") % {"time": format_time(row.blocked_until)},
         _("To end the pause now: %(command)s.") % {"command": command},
     )
+
+
+def _explain_hold(row: OutboxWorkspace | OutboxGroup, since: str, command: str) -> str:
+    """Return which person holds a workspace or a group, since when and why, and how to end it."""
+    values = {"by": row.held_by, "time": since, "reason": _sentence(row.reason or _("No reason was given"))}
+    return _join(
+        _("Held by %(by)s since %(time)s. Reason: %(reason)s") % values,
+        _("Nothing is sent until a person resumes it: %(command)s.") % {"command": command},
+    )
+
+
+def _explain_held_group(batch: OutboxBatch) -> str:
+    """Return the explanation of the group of a batch if a person holds it; otherwise an empty text."""
+    rows = OutboxGroup.objects.using(batch._state.db)
+    group = (
+        rows.for_group(batch.workspace, batch.type, batch.product_id).filter(state=GroupState.HELD).first()
+    )
+    return _join(_("Waiting, because its group is paused."), explain_group(group)) if group else ""
 
 
 def _explain_pending(record: OutboxRecord) -> str:
@@ -147,7 +172,8 @@ def _explain_pending(record: OutboxRecord) -> str:
         record.workspace, record.type, record.product_id
     )
     contract = settings.workspace(record.workspace).contract  # the pause ends if the contract changes
-    if paused := group.filter(state=GroupState.PAUSED, contract=contract).first():
+    is_paused = Q(state=GroupState.PAUSED, contract=contract) | Q(state=GroupState.HELD)
+    if paused := group.filter(is_paused).first():
         return _join(_("Waiting, because its group is paused."), explain_group(paused))
     if blocker := _batch_with_older_version(record):
         return _(
@@ -292,8 +318,8 @@ def _quoted(row: OutboxGroup) -> str:
 
 
 def _explain_next_attempt(batch: OutboxBatch) -> str:
-    if workspace := _explain_blocked_workspace(batch):
-        return workspace
+    if blocked := _explain_blocked_workspace(batch) or _explain_held_group(batch):
+        return blocked
     at = {"time": format_time(batch.due_at)}
     if batch.due_at > database_now(batch._state.db):
         return _("To be sent at %(time)s.") % at

@@ -108,21 +108,27 @@ def waiting_batches(using: str) -> list[dict[str, Any]]:
 
 
 def paused_groups(using: str) -> list[dict[str, Any]]:
-    """Return the groups that are paused: since when, until when, why, and what an operator can do."""
-    rows = OutboxGroup.objects.using(using).filter(state=GroupState.PAUSED).order_by("since", "pk")
+    """Return the groups that are paused or held: since when, until when, why, and what an operator can do."""
+    rows = (
+        OutboxGroup.objects.using(using)
+        .filter(state__in=(GroupState.PAUSED, GroupState.HELD))
+        .order_by("since", "pk")
+    )
     contracts = {name: workspace.contract for name, workspace in get_settings().workspaces.items()}
     return [
         {
             "workspace": row.workspace,
             "type": row.type,
             "product_id": row.product_id,
+            "state": row.state,
             "since": row.since.isoformat(),
             "blocked_until": row.blocked_until.isoformat() if row.blocked_until else None,
             "reason": row.reason,
             "advice": row.advice,
         }
         for row in rows
-        if row.contract == contracts.get(row.workspace)  # the pause ends if the contract changes
+        if row.state == GroupState.HELD
+        or row.contract == contracts.get(row.workspace)  # the pause ends if the contract changes
     ]
 
 

@@ -244,6 +244,14 @@ class Migration(migrations.Migration):
                         verbose_name="failed",
                     ),
                 ),
+                (
+                    "has_members",
+                    models.BooleanField(
+                        default=True,
+                        help_text="Whether its members are still stored.",
+                        verbose_name="has members",
+                    ),
+                ),
                 ("message", models.TextField(blank=True, default="", verbose_name="message")),
                 ("action_id", models.BigIntegerField(blank=True, null=True, verbose_name="manual action")),
             ],

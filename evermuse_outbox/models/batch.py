@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from ..evermuse import limits
 from .batch_states import OPEN, REMOTE, SENDABLE, TRANSITIONS, BatchState
 from .columns import ForeignCharField, ForeignJSONField, ForeignTextField
+from .group import GroupState, OutboxGroup
 from .indexes import PartialIndex
 from .settled import notify_batch, notify_completed
 from .transitions import StateQuerySet
@@ -41,7 +42,12 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 
     def due(self, workspace: str, now: datetime) -> BatchQuerySet:
         """Return the batches that are to be sent now, the longest waiting first."""
-        return self.sendable(workspace).filter(due_at__lte=now).order_by("due_at", "pk")
+        return self.sendable(workspace).not_held().filter(due_at__lte=now).order_by("due_at", "pk")
+
+    def not_held(self) -> BatchQuerySet:
+        """Return the batches of groups that no person holds."""
+        names = {name: OuterRef(name) for name in ("workspace", "type", "product_id")}
+        return self.exclude(Exists(OutboxGroup.objects.filter(state=GroupState.HELD, **names)))
 
     def with_payloads(self) -> BatchQuerySet:
         """Return the complete batches whose records still have their payloads."""

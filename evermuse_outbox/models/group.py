@@ -60,8 +60,8 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
         return self.filter(pk=group_key(workspace, record_type, product_id))
 
     def paused(self, workspace: str) -> GroupQuerySet:
-        """Return the paused groups of a workspace. Only single records of them are sealed, as probes."""
-        return self.filter(workspace=workspace, state=GroupState.PAUSED)
+        """Return the paused and held groups of a workspace. Of a paused one, single records are sealed as probes."""
+        return self.filter(workspace=workspace, state__in=(GroupState.PAUSED, GroupState.HELD))
 
     def held(self, workspace: str) -> GroupQuerySet:
         """Return the groups of a workspace that a person holds. None of their records are sealed or sent."""

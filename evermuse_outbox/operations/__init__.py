@@ -25,7 +25,7 @@ from .reconcile import (
     release,
 )
 from .refusal import NotPossible
-from .resume import Resumed, resume_group, resume_workspace
+from .resume import Resumed, pause_group, pause_workspace, resume_group, resume_workspace
 from .retry import Retried, retry_records
 
 __all__ = [
@@ -44,6 +44,8 @@ __all__ = [
     "hold",
     "isolate_batch",
     "last_sign_of_life",
+    "pause_group",
+    "pause_workspace",
     "release",
     "resume_group",
     "resume_workspace",

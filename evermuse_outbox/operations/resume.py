@@ -1,4 +1,4 @@
-"""Resume: let a workspace or a group send again before its next probe, because a person has corrected the cause."""
+"""Pause and resume by hand: a person holds a workspace or a group, or lets it send again before its next probe."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from ..conf import get_settings
 from ..delivery.context import Clock, open_throttle
+from ..delivery.gates import withdraw_batches
 from ..foreign_text import summarise_error
 from ..models import (
     ActionKind,
@@ -19,6 +20,8 @@ from ..models import (
     OutboxGroup,
     OutboxWorkspace,
     WorkspaceState,
+    group_key,
+    process_user,
 )
 from ..ratelimit import ThrottleUnavailable
 from .refusal import NotPossible
@@ -101,6 +104,79 @@ def resume_group(using: str, group: OutboxGroup, *, by: str = "", reason: str = 
             result=f"It was {was}. {because}",
         )
     return Resumed(was, because)
+
+
+def pause_workspace(
+    using: str, name: str, *, by: str = "", reason: str = "", clock: Clock | None = None
+) -> None:
+    """Hold a workspace: nothing is sent and no probe is made until a person resumes it. Accepted batches are polled.
+
+    Args:
+        using: database alias.
+        name: name of the workspace.
+        by: name of the person who decided it; empty for the user of this process.
+        reason: why, in the person's words.
+        clock: the clock; by default the database's.
+
+    Raises:
+        NotPossible: It is held already, or its database was restored.
+    """
+    now, rows = (clock or Clock.of(using)).now(), OutboxWorkspace.objects.using(using)
+    with transaction.atomic(using=using):
+        if not rows.hold(name, now, by or process_user(), reason):
+            state = rows.get(pk=name).get_state_display()
+            raise NotPossible(
+                f"Workspace {name} is {state} already, and sends nothing until a person decides."
+            )
+        _log_pause(using, name, f"workspace {name}", Decision(by, reason))
+
+
+def pause_group(
+    using: str,
+    workspace: str,
+    group: tuple[str, str],
+    *,
+    by: str = "",
+    reason: str = "",
+    clock: Clock | None = None,
+) -> OutboxGroup:
+    """Hold a group: none of its records are sealed or sent until a person resumes it. Return its row.
+
+    Records of sealed batches become pending again. A batch in doubt stays as it is, and is not sent again meanwhile. A
+    request that is under way ends as usual.
+
+    Args:
+        using: database alias.
+        workspace: name of the workspace.
+        group: the ``_type`` and the ``_product_id`` of the group.
+        by: name of the person who decided it; empty for the user of this process.
+        reason: why, in the person's words.
+        clock: the clock; by default the database's.
+
+    Raises:
+        NotPossible: It is held already.
+    """
+    now = (clock or Clock.of(using)).now()
+    row = OutboxGroup(
+        scope=group_key(workspace, *group),
+        workspace=workspace,
+        type=group[0],
+        product_id=group[1],
+        since=now,
+        reason=reason,
+        held_by=by or process_user(),
+    )
+    with transaction.atomic(using=using):
+        OutboxWorkspace.objects.using(using).lock_for_sealing(workspace)
+        if not OutboxGroup.objects.using(using).hold(row):
+            raise NotPossible(f"Group {row} of workspace {workspace} is held already.")
+        withdraw_batches(using, row, now)
+        _log_pause(using, workspace, f"group {row}", Decision(by, reason))
+    return row
+
+
+def _log_pause(using: str, workspace: str, target: str, decision: Decision) -> None:
+    OutboxAction.objects.using(using).log(ActionKind.PAUSE, decision, workspace=workspace, target=target)
 
 
 def _unblock_throttle(name: str) -> None:

@@ -13,6 +13,7 @@ from ..database_clock import database_now
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop import poll, relay
 from ..evermuse.api import Client
+from ..jobs import run_operations
 from ..models import OutboxRecord
 from ..ratelimit import Admission, Reservation
 
@@ -102,7 +103,7 @@ def deliver(
     api_key: str = "em_sk_sandbox",
     rounds: int = 100,
 ) -> int:
-    """Send and poll everything in the outbox now, without workers.
+    """Send and poll everything in the outbox now, without workers. Jobs that were confirmed are executed first.
 
     This runs in rounds and never sleeps. ``LINGER`` is ignored, and a simulated clock advances by 400 seconds in each
     round, so the next retries and polls are due at once. Requests are sent without a rate limit, so the server must not
@@ -124,6 +125,7 @@ def deliver(
     clock, sent = _AdvancingClock(using), 0
     context = _context_for(sandbox.url, using, workspace, api_key, clock)
     for _ in range(rounds):
+        run_operations(using, RELAY_SECONDS)
         sent_in_round = relay(context, RELAY_SECONDS)
         clock.ahead += ROUND
         sent += sent_in_round

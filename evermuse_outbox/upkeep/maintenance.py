@@ -13,6 +13,7 @@ from ..models import GroupState, OutboxAction, OutboxGroup, OutboxRecord
 from ..monitoring import beat, forget, observe_sometimes
 from ..search import index_records
 from .future_times import correct_future_times_sometimes
+from .operations import forget_operations
 from .payloads import drop_payloads_one_run, payload_days
 from .postgresql import analyze_unknown_tables
 from .purge import purge_one_run
@@ -40,6 +41,7 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
     """
     settings = get_settings()
     retention = settings.retention_days
+    kept = actions_kept(retention.longest)
     for using in settings.databases:
         clock, progress = clock_of(using), _progress[using]
         beat(using, "maintenance")
@@ -54,23 +56,26 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
                 )
             retry_on_database_error(using, clock, forget_groups, using, clock)
             retry_on_database_error(using, clock, forget_actions, using, clock, retention.longest)
+            retry_on_database_error(using, clock, forget_operations, using, clock, retention.longest, kept)
             retry_on_database_error(using, clock, analyze_unknown_tables, using)
             retry_on_database_error(using, clock, correct_rejected_sometimes, using)
             retry_on_database_error(using, clock, complete_signatures, using)
             if settings.search_index:
                 retry_on_database_error(using, clock, index_records, using, clock.monotonic)
             retry_on_database_error(using, clock, observe_sometimes, using, clock)
-            retry_on_database_error(using, clock, forget, using, clock.now(), actions_kept(retention.longest))
+            retry_on_database_error(using, clock, forget, using, clock.now(), kept)
 
 
 def forget_groups(using: str, clock: Clock) -> int:
     """Delete the rows of groups that need no attention any more; return how many.
 
     These are paused groups without pending records, and suspected or cleared groups whose ``since`` is longer ago than
-    ``CLEARED_FOR``. A suspected group that is still refused then begins a new count.
+    ``CLEARED_FOR``. A suspected group that is still refused then begins a new count. A group that a person holds stays.
     """
     rows = OutboxGroup.objects.using(using)
-    outdated = rows.exclude(state=GroupState.PAUSED).filter(since__lt=clock.now() - CLEARED_FOR)
+    outdated = rows.exclude(state__in=(GroupState.PAUSED, GroupState.HELD)).filter(
+        since__lt=clock.now() - CLEARED_FOR
+    )
     paused = rows.filter(state=GroupState.PAUSED)
     empty = [row.pk for row in paused if not _has_pending_records(using, row)]
     return outdated.resume() + paused.filter(pk__in=empty).resume()

@@ -44,7 +44,12 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         BatchState.FAILED: "bad",
         BatchState.WITHDRAWN: "past",
     },
-    GroupState: {GroupState.SUSPECTED: "care", GroupState.PAUSED: "bad", GroupState.CLEARED: "past"},
+    GroupState: {
+        GroupState.SUSPECTED: "care",
+        GroupState.PAUSED: "bad",
+        GroupState.CLEARED: "past",
+        GroupState.HELD: "care",
+    },
     WorkspaceState: {
         WorkspaceState.ACTIVE: "good",
         WorkspaceState.PAUSED: "bad",
@@ -52,6 +57,7 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         WorkspaceState.BACKING_OFF: "care",
         WorkspaceState.THROTTLED: "care",
         WorkspaceState.RESTORED: "bad",
+        WorkspaceState.HELD: "care",
     },
 }
 """The colour of each state, as the last part of a CSS class: ``evermuse-good``."""

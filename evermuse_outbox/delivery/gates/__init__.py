@@ -17,6 +17,7 @@ from .group_breaker import (
     count_refusal,
     groups_without_probe,
     paused_groups,
+    withdraw_batches,
 )
 from .permits import acquire_permit, call_with_permit, is_crowded
 from .verdict import Failing, FailureKind, Judgement, Verdict, failure_kind
@@ -59,5 +60,6 @@ __all__ = [
     "read_failing",
     "record_sealed",
     "resume_workspace",
+    "withdraw_batches",
     "workspace_circuit",
 ]

@@ -16,9 +16,11 @@ So batches that are refused in full are counted for each group, until Evermuse a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
+
+from django.db.models import Q
 
 from ...evermuse.api import describe_cause_of_failures, describe_likely_cause, make_error_signature
 from ...foreign_text import get_logger, headline
@@ -89,10 +91,11 @@ def count_refusal(
         clear_suspicion(context, batch)
         return Suspicion.NONE
     rows = _rows_of(context, batch)
-    row = rows.filter(contract=batch.contract).first()
-    if row and row.state == GroupState.PAUSED:
+    row = rows.filter(Q(contract=batch.contract) | Q(state=GroupState.HELD)).first()
+    if row and row.state in (GroupState.PAUSED, GroupState.HELD):
         rows.delay_probe(row, context.clock.after(PROBE_INTERVAL))
-        _withdraw_batches(context, row)  # batches of the group that started isolating since the pause
+        # Batches of the group that started isolating since the pause.
+        withdraw_batches(context.using, row, context.clock.now())
         return Suspicion.PAUSED
     signature = make_error_signature(error)
     if row and _is_error_of_single_records(context, row, signature):
@@ -122,17 +125,21 @@ def clear_suspicion(context: DeliveryContext, batch: OutboxBatch) -> None:
 
 
 def paused_groups(context: DeliveryContext) -> dict[tuple[str, str], OutboxGroup]:
-    """Return the paused groups of the workspace by ``_type`` and ``_product_id``. Another CONTRACT ends a pause."""
+    """Return the paused and held groups of the workspace by ``_type`` and ``_product_id``.
+
+    Another CONTRACT ends a pause, but not a hold.
+    """
     rows = OutboxGroup.objects.using(context.using).paused(context.workspace_name)
-    return {(row.type, row.product_id): row for row in rows.filter(contract=context.workspace.contract)}
+    of_contract = rows.filter(Q(contract=context.workspace.contract) | Q(state=GroupState.HELD))
+    return {(row.type, row.product_id): row for row in of_contract}
 
 
 def groups_without_probe(
     context: DeliveryContext, paused: Mapping[tuple[str, str], OutboxGroup]
 ) -> set[tuple[str, str]]:
-    """Return the paused groups of which no record may be probed yet."""
+    """Return the paused groups of which no record may be probed yet, and those that a person holds."""
     now = context.clock.now()
-    return {group for group, row in paused.items() if row.blocked_until and row.blocked_until > now}
+    return {group for group, row in paused.items() if row.blocked_until is None or row.blocked_until > now}
 
 
 def claim_group_probe(context: DeliveryContext, row: OutboxGroup) -> bool:
@@ -189,23 +196,26 @@ def _pause(context: DeliveryContext, row: OutboxGroup, error: str, *, is_failure
         advice = describe_likely_cause(error, row.contract)
     until = context.clock.after(PROBE_INTERVAL)
     OutboxGroup.objects.using(context.using).pause(row, until, reason, advice)
-    _withdraw_batches(context, row)
+    withdraw_batches(context.using, row, context.clock.now())
     _reopen_rejected_records(context, row)
     ids = context.log_ids(group=row)
     logger.warning("group %s is paused. %s %s", row, headline(reason), advice, extra=ids)
 
 
-def _withdraw_batches(context: DeliveryContext, row: OutboxGroup) -> None:
-    """Withdraw the group's batches that are not under way, so that their records become pending again."""
-    rows = OutboxBatch.objects.using(context.using)
+def withdraw_batches(using: str, row: OutboxGroup, now: datetime) -> None:
+    """Withdraw the group's batches that are not under way, so that their records become pending again.
+
+    Needs the sealing lock.
+    """
+    rows = OutboxBatch.objects.using(using)
     batches = rows.filter(workspace=row.workspace, type=row.type, product_id=row.product_id)
     # If Evermuse may still process a batch, its records must not be pending: see `isolation`.
     for batch in batches.filter(state__in=(BatchState.SEALED, BatchState.ISOLATING), in_doubt=False):
         # A database may compare text without regard to case; Evermuse compares exactly.
         if (batch.type, batch.product_id) != (row.type, row.product_id):
             continue
-        if rows.withdraw(batch, context.clock.now(), "Its group was paused; its records are pending again."):
-            OutboxRecord.rows.using(context.using).release(batch)
+        if rows.withdraw(batch, now, "Its group was paused; its records are pending again."):
+            OutboxRecord.rows.using(using).release(batch)
 
 
 def _reopen_rejected_records(context: DeliveryContext, row: OutboxGroup) -> None:

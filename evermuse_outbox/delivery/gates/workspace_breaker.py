@@ -2,6 +2,7 @@
 
 * closed: requests flow (state ``active``).
 * open: nothing is sent until ``blocked_until`` (states ``paused``, ``no_credits``, ``backing_off``, ``throttled``).
+* open for sends: a person holds the workspace (``held``); accepted batches are polled.
 * half-open: ``blocked_until`` is over, and one caller sends one request as a probe.
 
 The state is stored in the workspace's row, so it holds for all processes and hosts. Without the breaker, every sender
@@ -63,8 +64,10 @@ class Circuit:
 
 
 @contextmanager
-def workspace_circuit(context: DeliveryContext) -> Iterator[Circuit]:
+def workspace_circuit(context: DeliveryContext, *, is_read: bool = False) -> Iterator[Circuit]:
     """Yield the circuit of the workspace for the requests inside of the block.
+
+    ``is_read`` means that they only read. Such requests are made while a person holds the workspace, too.
 
     The outcome of a probe closes the circuit or opens it again. If the block ends without an outcome, another caller
     may probe at once. If the throttle backend does not answer inside of the block, the block ends without an error.
@@ -72,7 +75,7 @@ def workspace_circuit(context: DeliveryContext) -> Iterator[Circuit]:
     """
     circuit = Circuit(CircuitState.OPEN)
     try:
-        circuit = context.run_with_retries(_check, context)
+        circuit = context.run_with_retries(_check, context, is_read)
         yield circuit
     except ThrottleUnavailable as error:
         context.run_with_retries(_block, context, WorkspaceState.BACKING_OFF, THROTTLE_RETRY, str(error))
@@ -125,10 +128,10 @@ def _probe_pause(context: DeliveryContext, refusals: int | None) -> float:
     return equal_jitter(refusals, context.settings.backoff_base, PROBE_INTERVAL)
 
 
-def _check(context: DeliveryContext) -> Circuit:
+def _check(context: DeliveryContext, is_read: bool) -> Circuit:
     """Read the state of the circuit. Claim the probe if the circuit is half-open."""
     row = _rows(context).ensure_row(context.workspace_name)
-    if row.state == WorkspaceState.RESTORED:
+    if row.state == WorkspaceState.RESTORED or (row.state == WorkspaceState.HELD and not is_read):
         return Circuit(CircuitState.OPEN)
     if row.blocked_until and row.blocked_until > context.clock.now():
         return Circuit(CircuitState.OPEN)
@@ -136,7 +139,7 @@ def _check(context: DeliveryContext) -> Circuit:
         reason = f"no API_KEY is set for the workspace {context.workspace_name!r}"
         _block(context, WorkspaceState.PAUSED, PROBE_INTERVAL, reason)
         return Circuit(CircuitState.OPEN)
-    if row.state == WorkspaceState.ACTIVE:
+    if row.state in (WorkspaceState.ACTIVE, WorkspaceState.HELD):
         return Circuit(CircuitState.CLOSED, row.failures, row.epoch)
     return _claim_probe(context, row)
 

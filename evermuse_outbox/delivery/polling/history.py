@@ -62,7 +62,7 @@ def is_database_known(context: DeliveryContext) -> bool:
     that cannot be read proves nothing, and sending begins.
     """
     row = context.run_with_retries(_rows(context).ensure_row, context.workspace_name)
-    if row.state == WorkspaceState.RESTORED:
+    if row.state in (WorkspaceState.RESTORED, WorkspaceState.HELD):
         return False
     with workspace_circuit(context) as circuit:
         name = epoch_name(row.epoch, context.workspace_name)

@@ -45,7 +45,7 @@ def poll_due_batch(context: DeliveryContext) -> int:
     """
     if not has_due_poll(context):
         return 0
-    with workspace_circuit(context) as circuit:
+    with workspace_circuit(context, is_read=True) as circuit:
         if not circuit.allows_requests:
             return 0
         with claim_read(context) as run:  # the end of this block plans the next read

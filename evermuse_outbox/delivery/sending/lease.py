@@ -35,7 +35,7 @@ def read_probe_candidates(context: DeliveryContext) -> list[OutboxBatch]:
 
 def waiting_groups(context: DeliveryContext) -> frozenset[tuple[str, str]]:
     """Return the groups with a batch that waits to be sent, now or later."""
-    rows = OutboxBatch.objects.using(context.using).sendable(context.workspace_name).order_by()
+    rows = OutboxBatch.objects.using(context.using).sendable(context.workspace_name).not_held().order_by()
     groups = rows.values_list("type", "product_id").distinct()
     return frozenset(context.run_with_retries(list, groups))
 

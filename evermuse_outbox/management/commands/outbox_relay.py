@@ -22,6 +22,7 @@ from ...delivery.context import (
 )
 from ...delivery.loop import poll, relay_with_pool
 from ...foreign_text import get_logger
+from ...jobs import run_operations
 from ...monitoring import beat
 from ...schedule import MAINTAIN
 from ...upkeep import maintain_all
@@ -31,6 +32,9 @@ logger = get_logger(__name__)
 
 IDLE_PAUSE = 0.2
 """Seconds until a thread looks for work again after it found none."""
+
+JOBS_PAUSE = 1.0
+"""Seconds until a thread looks for a confirmed job again after it found none. A person waits for it, so not longer."""
 
 ERROR_PAUSE = 1.0
 """Seconds until a thread tries again after an error."""
@@ -80,6 +84,8 @@ class Command(CommandWithExamples):
     def _steps(self) -> list[tuple[str, Callable[[], int], float]]:
         """Return the name, the function and the idle pause of each thread."""
         steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
+        for using in get_settings().databases:
+            steps.append((f"jobs of {using}", partial(_operate, using), JOBS_PAUSE))
         for using, name in queue_keys():
             steps.append((f"poll {name}", partial(_run, poll, using, name), IDLE_PAUSE))
             # Two relays, because each waits for its last answers before it returns. The other one sends meanwhile.
@@ -92,6 +98,11 @@ class Command(CommandWithExamples):
 def _run(step: Callable[[DeliveryContext, float], int], using: str, name: str) -> int:
     beat(using, f"workspace {name}")
     return step(open_context(using, name), RUN_SECONDS)
+
+
+def _operate(using: str) -> int:
+    beat(using, "jobs")
+    return run_operations(using, RUN_SECONDS)
 
 
 def _maintain() -> int:

@@ -146,6 +146,9 @@ class OutboxOperation(models.Model):
     failed = models.PositiveBigIntegerField(
         _("failed"), default=0, help_text=_("Members whose change raised an error; they stay as they are.")
     )
+    has_members = models.BooleanField(
+        _("has members"), default=True, help_text=_("Whether its members are still stored.")
+    )
     message = ForeignTextField(_("message"), blank=True, default="")
     action_id = models.BigIntegerField(_("manual action"), null=True, blank=True)
 
