@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.checks import Tags, register
+from django.utils.translation import gettext_lazy as _
 
 
 class EvermuseOutboxConfig(AppConfig):
     """Configuration of ``"evermuse_outbox"`` in ``INSTALLED_APPS``."""
 
     name = "evermuse_outbox"
-    verbose_name = "Evermuse outbox"
+    verbose_name = _("Evermuse outbox")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -31,7 +31,7 @@ from ..models import (
 from ..monitoring import worker_silence
 from .attachments import explain_attachments
 
-START_WORKER = "`celery worker` with beat, or `manage.py outbox_relay`"
+START_WORKER = {"celery": "`celery worker`", "relay": "`manage.py outbox_relay`"}
 """Commands that start a worker."""
 
 
@@ -194,7 +194,7 @@ def explain_missing_workers(using: str | None) -> str:
     silence = worker_silence(using or DEFAULT_DB_ALIAS)
     if not silence.is_missing:
         return ""
-    start = _("Start one: %(commands)s.") % {"commands": START_WORKER}
+    start = _("Start one: %(celery)s with beat, or %(relay)s.") % START_WORKER
     if silence.last_seen_at is None:
         return _join(_("Waiting for a worker: no worker was ever seen."), start)
     seen = {"time": format_time(silence.last_seen_at)}

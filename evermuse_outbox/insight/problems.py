@@ -96,9 +96,8 @@ def _missing_workers(using: str) -> Iterator[Problem]:
     silence = worker_silence(using)
     if silence.is_missing:
         title = _("No worker seen for 3 minutes") if silence.last_seen_at else _("No worker was ever seen")
-        explanation = _("Nothing is sent until one runs. Start one: %(commands)s.") % {
-            "commands": START_WORKER
-        }
+        text = _("Nothing is sent until one runs. Start one: %(celery)s with beat, or %(relay)s.")
+        explanation = text % START_WORKER
         yield Problem("workers", "", "", "", silence.last_seen_at, title, explanation)
 
 

@@ -11,6 +11,7 @@ from django.core.management.base import (
     DjangoHelpFormatter,
     OutputWrapper,
 )
+from django.utils import translation
 
 from ..foreign_text import clean_text
 from .gated_output import GatedOutput
@@ -28,7 +29,8 @@ class _KeepLineBreaks(DjangoHelpFormatter):
 class CommandWithExamples(BaseCommand):
     """A command that shows :attr:`examples` in its help, after the options.
 
-    What it writes to ``stdout``, and the text of its ``CommandError``, passes the gate for foreign text.
+    What it writes to ``stdout``, and the text of its ``CommandError``, passes the gate for foreign text. Both are
+    English in every language of the project, so that scripts and searches find the same words everywhere.
     """
 
     examples = ""
@@ -43,9 +45,10 @@ class CommandWithExamples(BaseCommand):
         self._stdout = GatedOutput(getattr(output, "_out", output))
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run the command. Clean the text of its error."""
+        """Run the command in English. Clean the text of its error."""
         try:
-            return super().execute(*args, **options)
+            with translation.override(None):
+                return super().execute(*args, **options)
         except CommandError as error:
             error.args = tuple(map(clean_text, error.args))
             raise

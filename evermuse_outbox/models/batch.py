@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..evermuse import limits
@@ -362,7 +363,7 @@ class OutboxBatch(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"batch #{self.pk}"
+        return gettext("batch #%s") % self.pk
 
     def is_tried_part(self, part: OutboxBatch) -> bool:
         """Return whether ``part`` is the part of this isolating batch that is tried now; others go on alone."""

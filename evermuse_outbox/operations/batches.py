@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.isolation import lock_isolating_parent, start_isolating
@@ -70,21 +72,22 @@ def retry_batch_now(
         rows = OutboxBatch.objects.using(using)
         if batch.state in WAITING:
             rows.filter(pk=pk).send_now(now)
-            result = "It is sent next."
+            result = gettext_noop("It is sent next.")
         elif batch.state == BatchState.ISOLATING:
             rows.filter(parent_id=pk).send_now(now)
-            result = "The part that is tried is sent next."
+            result = gettext_noop("The part that is tried is sent next.")
         elif batch.next_poll_at is not None:
             rows.filter(pk=pk).poll_now(now)
-            result = "It is polled next."
+            result = gettext_noop("It is polled next.")
         else:
-            raise _waits_for_nothing(batch)
+            raise _not_possible(batch)
         if without_listing:
             if batch.state != BatchState.IN_DOUBT:
-                raise NotPossible(f"Batch #{pk} is not in doubt, so the listing is not read for it.")
+                text = _("Batch #%(batch)s is not in doubt, so the listing is not read for it.")
+                raise NotPossible(text % {"batch": pk})
             skip_listing(using, [batch], now)
         _log(using, ActionKind.RETRY_NOW, batch, Decision(by, reason), result)
-    return result
+    return _(result)
 
 
 def isolate_batch(context: DeliveryContext, pk: int, *, by: str = "", reason: str = "") -> None:
@@ -104,19 +107,16 @@ def isolate_batch(context: DeliveryContext, pk: int, *, by: str = "", reason: st
         OutboxWorkspace.objects.using(using).lock_for_sealing(context.workspace_name)
         batch = _find(using, pk)
         if batch.state not in WAITING:
-            raise NotPossible(f"Batch #{pk} is {batch.get_state_display()}. {_what_is_possible(batch)}")
+            raise _not_possible(batch)
         if OutboxRecord.rows.using(using).filter(batch=batch, closed_as__isnull=True).count() < 2:
-            raise NotPossible(
-                f"Batch #{pk} has a single record. To reject it: manage.py outbox_batch {pk} --give-up"
-            )
+            text = _("Batch #%(batch)s has a single record. To reject it: %(command)s")
+            raise NotPossible(text % {"batch": pk, "command": f"`manage.py outbox_batch {pk} --give-up`"})
         if parent := lock_isolating_parent(context, batch):
-            raise NotPossible(
-                f"Batch #{pk} is a part of batch #{parent.pk}, which is isolated already. "
-                f"To send it now: manage.py outbox_batch {pk} --retry-now"
-            )
+            raise _is_isolated_already(pk, parent.pk)
         now = context.clock.now()
         if not rows.lease(batch, context.clock.after(context.settings.lease)):
-            raise NotPossible(f"A worker is sending batch #{pk} now. Try again when its lease is over.")
+            text = _("A worker is sending batch #%(batch)s now. Try again when its lease is over.")
+            raise NotPossible(text % {"batch": pk})
         # A batch in doubt stays so: newer versions wait until its parts have ended.
         rows.refuse(batch, message=f"Isolated by hand. {batch.message}".strip(), finished_at=now)
         start_isolating(context, batch, by_failures=True)
@@ -183,7 +183,7 @@ def _end(using: str, batch: OutboxBatch, now: datetime, message: str) -> bool:
         rows.filter(pk=batch.pk).stop_polling(f"{message} Its attachments are not followed any more.")
         return False
     if not end_open_batch(using, batch, now, message):
-        raise NotPossible(f"Batch #{batch.pk} is {batch.get_state_display()}. {_what_is_possible(batch)}")
+        raise _not_possible(batch)
     return True
 
 
@@ -227,24 +227,35 @@ def skip_listing(using: str, batches: Sequence[OutboxBatch], now: datetime) -> N
 def _find(using: str, pk: int) -> OutboxBatch:
     batch = OutboxBatch.objects.using(using).filter(pk=pk).first()
     if batch is None:
-        raise NotPossible(f"No batch #{pk} in the database {using!r}; it may have been purged.")
+        text = _("No batch #%(batch)s in the database %(database)s; it may have been purged.")
+        raise NotPossible(text % {"batch": pk, "database": repr(using)})
     return batch
 
 
-def _waits_for_nothing(batch: OutboxBatch) -> NotPossible:
-    return NotPossible(f"Batch #{batch.pk} is {batch.get_state_display()}. {_what_is_possible(batch)}")
+def _is_isolated_already(pk: int, parent: int) -> NotPossible:
+    text = _(
+        "Batch #%(batch)s is a part of batch #%(parent)s, which is isolated already. To send it now: %(command)s"
+    )
+    command = f"`manage.py outbox_batch {pk} --retry-now`"
+    return NotPossible(text % {"batch": pk, "parent": parent, "command": command})
+
+
+def _not_possible(batch: OutboxBatch) -> NotPossible:
+    text = _("Batch #%(batch)s is %(state)s. %(advice)s")
+    values = {"batch": batch.pk, "state": batch.get_state_display(), "advice": _what_is_possible(batch)}
+    return NotPossible(text % values)
 
 
 def _what_is_possible(batch: OutboxBatch) -> str:
     match batch.state:
         case BatchState.SENDING:
-            return "A worker is sending it, until its lease ends. Then the next worker takes it over."
+            return _("A worker is sending it, until its lease ends. Then the next worker takes it over.")
         case BatchState.ACCEPTED:
-            return "Evermuse has it. To poll it now: --retry-now. To give it up: --give-up."
+            return _("Evermuse has it. To poll it now: --retry-now. To give it up: --give-up.")
         case BatchState.ISOLATING:
-            return "Its records are tried in smaller batches already. To give it up: --give-up."
-        case _:
-            return "It waits for nothing."
+            return _("Its records are tried in smaller batches already. To give it up: --give-up.")
+        case _other:
+            return _("It waits for nothing.")
 
 
 def _log(

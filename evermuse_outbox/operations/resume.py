@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
 
 from ..conf import get_settings
 from ..delivery.context import Clock, open_throttle
@@ -63,8 +64,11 @@ def resume_workspace(
     row = rows.defer("run_queue", "arrival_rates").filter(pk=name).first()
     if row and row.state == WorkspaceState.RESTORED:
         raise NotPossible(
-            f"Workspace {name} stays held, because its database was restored. Compare it with Evermuse, and "
-            f"release it: manage.py outbox_reconcile --workspace {name} --release"
+            _(
+                "Workspace %(workspace)s stays held, because its database was restored. Compare it with Evermuse, and "
+                "release it: %(command)s"
+            )
+            % {"workspace": name, "command": f"`manage.py outbox_reconcile --workspace {name} --release`"}
         )
     if force:
         _unblock_throttle(name)
@@ -79,7 +83,7 @@ def resume_workspace(
                 return None
             raise NotPossible(_why_still_throttled(name, row.blocked_until))
         OutboxBatch.objects.using(using).filter(workspace=name).send_now(now)
-        was = str(row.get_state_display())
+        was = _in_english(row)
         OutboxAction.objects.using(using).log(
             ActionKind.FORCE_RESUME if force else ActionKind.RESUME,
             Decision(by, reason),
@@ -95,7 +99,7 @@ def resume_group(using: str, group: OutboxGroup, *, by: str = "", reason: str = 
     with transaction.atomic(using=using):
         if not OutboxGroup.objects.using(using).filter(pk=group.pk).resume():
             return None
-        was, because = str(group.get_state_display()), group.reason or group.error_signature
+        was, because = _in_english(group), group.reason or group.error_signature
         OutboxAction.objects.using(using).log(
             ActionKind.RESUME,
             Decision(by, reason),
@@ -184,14 +188,21 @@ def _unblock_throttle(name: str) -> None:
     try:
         open_throttle(settings.workspace(name), settings).unblock()
     except ThrottleUnavailable as error:
-        raise NotPossible(
-            f"{summarise_error(error)}. Nothing was changed; try again when it answers."
-        ) from error
+        text = _("%(error)s. Nothing was changed; try again when it answers.")
+        raise NotPossible(text % {"error": summarise_error(error)}) from error
 
 
 def _why_still_throttled(name: str, until: datetime | None) -> str:
     at = timezone.localtime(until) if until and timezone.is_aware(until) else until
-    return (
-        f"Workspace {name} stays throttled until {at:%Y-%m-%d %H:%M:%S %Z}, because Evermuse sent a retryAfter. "
-        f"To end it now: manage.py outbox_resume --workspace {name} --force"
+    text = _(
+        "Workspace %(workspace)s stays throttled until %(time)s, because Evermuse sent a retryAfter. "
+        "To end it now: %(command)s"
     )
+    command = f"`manage.py outbox_resume --workspace {name} --force`"
+    return text % {"workspace": name, "time": f"{at:%Y-%m-%d %H:%M:%S %Z}", "command": command}
+
+
+def _in_english(row: OutboxWorkspace | OutboxGroup) -> str:
+    """Return the state of a row as the log of actions keeps it, independent of the language of a person."""
+    with translation.override(None):
+        return str(row.get_state_display())

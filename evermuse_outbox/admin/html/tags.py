@@ -11,8 +11,11 @@ from typing import Any
 
 from django.db import models
 from django.urls import NoReverseMatch, reverse
+from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ...insight import to_local_time
 from ...models import BatchState, GroupState, RecordState, WorkspaceState
@@ -76,6 +79,22 @@ OUTCOME_TONES = {
 }
 """The colour of each outcome of an attempt."""
 
+OUTCOME_LABELS: dict[str, str | Promise] = {
+    "accepted": gettext_lazy("accepted"),
+    "read": gettext_lazy("read"),
+    "refused": gettext_lazy("refused"),
+    "too_large": gettext_lazy("too large"),
+    "key_refused": gettext_lazy("key refused"),
+    "no_credits": gettext_lazy("no credits"),
+    "throttled": gettext_lazy("throttled"),
+    "in_doubt": gettext_lazy("in doubt"),
+    "unavailable": gettext_lazy("unavailable"),
+    "lost": gettext_lazy("lost"),
+    "skipped": gettext_lazy("skipped"),
+    "not_found": gettext_lazy("not found"),
+}
+"""The name of each outcome of an attempt."""
+
 
 def state_chip(state: models.TextChoices, *, tone: str = "") -> SafeString:
     """Return the label of a state in its colour, or in the colour ``tone``."""
@@ -133,7 +152,9 @@ def progress_bar(done: int, failed: int, total: int) -> SafeString:
     """Return a bar 100 units wide with the shares that are done and that failed, and both numbers in words."""
     width = max(total, done + failed, 1)
     good, bad = round(100 * done / width, 1), round(100 * failed / width, 1)
-    text = f"{done:,} / {total:,}" + (f", {failed:,} failed" if failed else "")
+    text = f"{done:,} / {total:,}"
+    if failed:
+        text = _("%(progress)s, %(failed)s failed") % {"progress": text, "failed": f"{failed:,}"}
     return format_html(
         '<span class="evermuse-progress"><svg viewBox="0 0 100 8" preserveAspectRatio="none" role="img" '
         'aria-label="{}"><rect class="evermuse-rest" width="100" height="8"/>'

@@ -10,8 +10,10 @@ from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ...conf import get_settings
 from .paginator import BoundedPaginator
@@ -87,7 +89,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Return the columns by which the list can be sorted."""
         return ["number" if name == "id" else name for name in super().get_sortable_by(request)]
 
-    @admin.display(description="ID", ordering="pk")
+    @admin.display(description=gettext_lazy("ID"), ordering="pk")
     def number(self, row: models.Model) -> str:
         """Return the id as a text, because Django would write thousand separators into a number."""
         return str(row.pk)
@@ -118,7 +120,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         page = reverse(
             f"admin:{self.opts.app_label}_outboxaction_changelist", current_app=self.admin_site.name
         )
-        target = f"#{obj.pk}" if self.opts.model_name == "outboxrecord" else str(obj)
+        with translation.override(None):  # the log of actions is English
+            target = f"#{obj.pk}" if self.opts.model_name == "outboxrecord" else str(obj)
         return f"{page}?{urlencode({'q': target})}"
 
     def get_page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:

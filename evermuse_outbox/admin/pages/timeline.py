@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from ...insight import as_curl
 from ...models import OutboxAttempt, OutboxBatch
 from .. import html
@@ -98,8 +100,8 @@ def _draw_bar(
 
 def _describe_outcome(attempt: OutboxAttempt) -> str:
     if attempt.outcome == "in_doubt" and attempt.call != OutboxAttempt.Call.INGEST:
-        return "not read"  # a read that fails leaves no doubt about the batch
-    return attempt.outcome.replace("_", " ")
+        return _("not read")  # a read that fails leaves no doubt about the batch
+    return str(html.OUTCOME_LABELS.get(attempt.outcome, attempt.outcome))
 
 
 def _format_seconds(seconds: float) -> str:

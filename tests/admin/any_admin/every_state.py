@@ -5,7 +5,7 @@ Foreign text is Greek, so that a test of translations can tell it from the texts
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.apps import apps
 from django.db import connection, models
@@ -19,6 +19,7 @@ from evermuse_outbox.models import (
     GroupState,
     OutboxAction,
     OutboxBatch,
+    OutboxWorker,
     OutboxWorkspace,
     RecordState,
     WorkspaceState,
@@ -35,7 +36,7 @@ FIRST_ID = 1_234_501
 """The lowest id of all tables, so that an id with a thousand separator is recognised."""
 
 WORKSPACES = {
-    name: {"API_KEY": "em_sk_test"} for name in ("default", *(state.value for state in WorkspaceState))
+    name: {"API_KEY": "em_sk_test"} for name in ("default", *(f"ws-{state}" for state in WorkspaceState))
 }
 """The setting WORKSPACES: one workspace in each state, and one without a row."""
 
@@ -61,6 +62,19 @@ def create_rows() -> None:
         OutboxAction.objects.log(kind, decision, workspace="default", target="batch #1234567", records=12_345)
 
 
+def heartbeat(at: datetime) -> None:
+    """Create the row of a worker that was seen last at a time."""
+    OutboxWorker.objects.create(
+        host="web-1",
+        pid=7,
+        version="0.1.0",
+        command="celery",
+        started_at=at,
+        last_seen_at=at,
+        activity="send",
+    )
+
+
 def _start_ids_high() -> None:
     with connection.cursor() as cursor:
         for model in apps.get_app_config("evermuse_outbox").get_models():
@@ -75,7 +89,7 @@ def _start_ids_high() -> None:
 def _create_workspace(state: WorkspaceState) -> None:
     is_active = state == WorkspaceState.ACTIVE
     OutboxWorkspace.objects.create(
-        name=state.value,
+        name=f"ws-{state}",
         state=state,
         reason="" if is_active else GREEK,
         blocked_until=None if is_active else timezone.now() + timedelta(hours=1),
@@ -106,7 +120,7 @@ def _create_batch(state: BatchState) -> None:
     )
     member = rows.record(large)
     rows.batch(
-        BatchState.SEALED, parent=large, workspace="paused", due_at=timezone.now() + timedelta(hours=1)
+        BatchState.SEALED, parent=large, workspace="ws-paused", due_at=timezone.now() + timedelta(hours=1)
     )
     for outcome in OUTCOMES:
         rows.attempt(large, outcome=outcome, detail=f'{{"m": "{GREEK}"}}')
@@ -145,4 +159,13 @@ def _create_records() -> None:
     rejected = rows.rejected(product_id=LONG_PRODUCT, payload=long_payload, identity=older.identity)
     rejected.rejections.update(message=GREEK)
     type(rejected).rows.filter(pk=superseded.pk).update(superseded_by=rejected.pk)
-    rows.rejected(payload="{" + '"a": 1,' * 40_000 + '"b": 2}').rejections.all().delete()
+    corrected = rows.rejected()
+    corrected.rejections.update(message=GREEK)
+    correction = rows.record(corrected.batch, identity=corrected.identity)
+    type(rejected).rows.filter(pk=corrected.pk).update(closed_as="superseded", superseded_by=correction.pk)
+    OutboxBatch.objects.filter(pk=corrected.batch_id).update(state=BatchState.COMPLETE, remote_id="remote-0")
+    without_reason = rows.rejected(payload="{" + '"a": 1,' * 40_000 + '"b": 2}')
+    without_reason.rejections.all().delete()
+    OutboxBatch.objects.filter(errors__isnull=False).update(
+        errors=[{"index": 0, "code": "BAD", "message": GREEK}]
+    )

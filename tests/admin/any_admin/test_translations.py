@@ -1,0 +1,115 @@
+"""Texts of the admin and of the explanations: each of them can be translated."""
+
+from __future__ import annotations
+
+import ast
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from django.utils.html import escape
+
+from evermuse_outbox.evermuse.records import OPENAPI_TYPES
+from evermuse_outbox.insight import explain
+from evermuse_outbox.models import (
+    BatchState,
+    OutboxBatch,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxRejection,
+    OutboxWorkspace,
+    WorkspaceState,
+)
+
+from .every_state import WORKSPACES, heartbeat
+from .marked import mark, unmarked_words, use_marked_language
+from .walk import submit_forms, walk
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("every_state")]
+
+UNITS = ("ms", "min", "kB", "MB")
+"""Symbols that are the same in every language."""
+
+VALUES = (
+    *WORKSPACES, *OPENAPI_TYPES, "full", "gone", "admin", "anna", "HTTP", "HTTPS", "JSON", "Evermuse", "BAD", "UTC",
+    "LANDED", "IN_PROGRESS", "reference", "openapi", "ndjson", "em_sk_test", "ticket", "account",
+)  # fmt: skip
+"""Values of the test's rows and settings, and names that are the same in every language."""
+
+OF_DJANGO = "Search", "Support desk", "Conversations", "Emails", "Messages"
+"""Texts of Django and of the example project."""
+
+STORED = r"\b(?:batch|records?|workspace|group) #?\d+|A person gave up the batch\."
+"""What the log of actions and the messages of batches keep. They are English, for readers of any language."""
+
+WORDS = "|".join(map(re.escape, (*UNITS, *VALUES, *OF_DJANGO)))
+IDS = r"\b(?:prod|remote)\b[-\w]*|[xyr]{20,}|T-\w+|\b[0-9a-f]{8}(?:[0-9a-f]{4,}|-[-0-9a-f]+)\b|https?://\S+"
+NAMES = re.compile(rf"\b(?:{WORDS})\b|{STORED}|{IDS}", re.IGNORECASE)
+"""What need not be marked."""
+
+
+def test_every_text_of_the_admin_can_be_translated(admin_client: Client, monkeypatch) -> None:
+    use_marked_language(monkeypatch)
+    pages = list(walk(admin_client))
+    pages += submit_forms(admin_client, pages)
+    assert {text: page.address for page in pages for text in unmarked_words(page.html, NAMES)} == {}
+
+
+def test_every_explanation_can_be_translated(monkeypatch, outbox_settings) -> None:
+    """Each branch of each explanation, with and without a worker."""
+    seen = use_marked_language(monkeypatch)
+    texts = explanations()
+    heartbeat(timezone.now() - timedelta(hours=1))
+    texts += explanations()
+    heartbeat(timezone.now())
+    OutboxWorkspace.objects.filter(state=WorkspaceState.BACKING_OFF).update(blocked_until=None)
+    OutboxBatch.objects.filter(state=BatchState.IN_DOUBT).update(due_at=timezone.now() + timedelta(hours=1))
+    OutboxRejection.objects.update(batch=None)
+    texts += explanations()
+    outbox_settings(WORKSPACES=WORKSPACES, LINGER=600)
+    texts += explanations()
+    assert [text for text in texts if list(unmarked_words(escape(text), NAMES))] == []
+    assert messages_of(explain) - seen == set()
+
+
+def explanations() -> list[str]:
+    """Return the explanation of every row."""
+    return [
+        *map(explain.explain_record, OutboxRecord.objects.all()),
+        *map(explain.explain_batch, OutboxBatch.objects.all()),
+        *map(explain.explain_group, OutboxGroup.objects.all()),
+        *map(explain.explain_workspace, OutboxWorkspace.objects.all()),
+    ]
+
+
+def messages_of(module) -> set[str]:
+    """Return the texts that a module translates."""
+    source = Path(module.__file__).read_text("utf-8")
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return {
+        call.args[0].value
+        for call in calls
+        if ast.unparse(call.func) == "_" and isinstance(call.args[0], ast.Constant)
+    }
+
+
+@pytest.mark.parametrize(
+    ("html", "found"),
+    [
+        ("<p>⟦Send⟧ 7 kB</p>", []),
+        ("<p>Send</p>", ["Send"]),
+        ("<p>⟦Waiting: ⟧paused</p><b>⟦a⟧</b>", ["⟦Waiting: ⟧paused"]),
+        ('<a title="Remove" href="x">⟦x⟧</a>', ["Remove"]),
+        ('<input type="submit" value="Go">', ["Go"]),
+        ("<pre>code</pre>`manage.py x`", []),
+    ],
+)
+def test_the_rule_finds_texts_without_translation(html: str, found: list[str]) -> None:
+    assert list(unmarked_words(html, NAMES)) == found
+
+
+def test_values_stay_outside_of_the_marks() -> None:
+    assert mark("%(count)s of %s, {name} left.") == "%(count)s⟦ of ⟧%s⟦, ⟧{name}⟦ left.⟧"
