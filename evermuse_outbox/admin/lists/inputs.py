@@ -26,6 +26,9 @@ MAX_REJECTIONS = 50_000
 MAX_BATCHES = 1_000
 """Maximum number of batches with failed attachments whose records are listed: the newest ones."""
 
+MAX_BATCHES_READ = 100_000
+"""Maximum number of batches in which those with failed attachments are looked for: the newest ones."""
+
 Rows = QuerySet[Any]
 
 
@@ -174,14 +177,17 @@ class AttachmentFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the one choice."""
-        return [("failed", _("in a batch with failed attachments"))]
+        text = _("failed, among the newest %(newest)s batches") % {"newest": f"{MAX_BATCHES_READ:,}"}
+        return [("failed", text)]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Rows:
         """Return the records of the newest of these batches."""
         if self.value() != "failed":
             return queryset  # type: ignore[no-any-return]
-        batches = OutboxBatch.objects.using(queryset.db).filter(attachment_failed__gt=0)
-        pks = list(batches.order_by("-pk").values_list("pk", flat=True)[:MAX_BATCHES])
+        batches = OutboxBatch.objects.using(queryset.db).order_by("-pk")
+        newest_pk = batches.values_list("pk", flat=True).first() or 0
+        failed = batches.filter(attachment_failed__gt=0, pk__gt=newest_pk - MAX_BATCHES_READ)
+        pks = list(failed.values_list("pk", flat=True)[:MAX_BATCHES])
         return queryset.filter(batch__in=pks, attachments__gt=0)  # type: ignore[no-any-return]
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.models import OutboxBatch, OutboxWorkspace
 from evermuse_outbox.sandbox import Fault
-from evermuse_outbox.upkeep import correct_future_times
+from evermuse_outbox.upkeep import CorrectionCursor, correct_future_times, correct_rejected
 
 from ..environment import Environment
 from ..scenario import scenario
@@ -47,6 +47,27 @@ def correct_times(env: Environment) -> None:
 def corrected_times(env):
     """Times in the far future are set to now."""
     correct_times(env)
+
+
+def prepare_corrected(env):
+    """Let Evermuse reject a record, and deliver a newer version of it."""
+    env.enqueue(1, invalid=(1,))
+    env.relay()
+    env.enqueue(1, data={"version": 2})
+    env.relay()
+    env.clock.move(10)
+    env.poll()
+
+
+def correct_records(env: Environment) -> None:
+    """Look for rejected records that were corrected, as each worker does from time to time."""
+    correct_rejected(env.alias, CorrectionCursor())
+
+
+@scenario(prepare=prepare_corrected, repair=correct_records, expected="superseded delivered")
+def corrected_records(env):
+    """A rejected record is superseded by a newer version that Evermuse has."""
+    correct_records(env)
 
 
 def prepare_finished_long_ago(env):
