@@ -8,7 +8,7 @@ Its public interface is :func:`find_records` for a :class:`Selection`, :func:`er
 """
 
 from .erase import Erased, delete_records, erase_records
-from .evermuse_copy import AtEvermuse, ErasedRecord
+from .evermuse_copy import AtEvermuse, ErasedRecord, describe_copies
 from .find import MatchPage, Selection, find_records
 from .forget import ERASED, forget_texts, mask
 
@@ -20,6 +20,7 @@ __all__ = [
     "MatchPage",
     "Selection",
     "delete_records",
+    "describe_copies",
     "erase_records",
     "find_records",
     "forget_texts",

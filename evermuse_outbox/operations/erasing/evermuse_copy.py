@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -198,14 +198,21 @@ def _read_envelopes(
 ) -> tuple[dict[int, tuple[dict[str, str], str]], set[str]]:
     """Return vendor ids and time of each record, and all texts that identify people or the records."""
     envelopes, texts = {}, set()
-    rows = OutboxRecord.rows.using(using).filter(by_id(pks), payload_sha256__isnull=True)
-    for pk, payload in rows.values_list("pk", "payload").iterator(chunk_size=PAYLOADS_PER_READ):
+    for pk, payload in _read_payloads(using, list(pks)):
         envelope = parse_envelope(payload)
         vendor_ids = envelope.get("_vendor_ids")
         vendor_ids = vendor_ids if isinstance(vendor_ids, dict) else {}
         envelopes[pk] = (vendor_ids, str(envelope.get("_event_at", "")))
         texts |= {text for text in (*vendor_ids.values(), *people_in(envelope)) if isinstance(text, str)}
     return envelopes, texts
+
+
+def _read_payloads(using: str, pks: list[int]) -> Iterator[tuple[int, str]]:
+    """Yield the payloads that were not dropped, a few in each query."""
+    # Not iterator(): on PostgreSQL, a statement with a deadline cannot be a server-side cursor.
+    rows = OutboxRecord.rows.using(using).filter(payload_sha256__isnull=True).values_list("pk", "payload")
+    for start in range(0, len(pks), PAYLOADS_PER_READ):
+        yield from rows.filter(by_id(pks[start : start + PAYLOADS_PER_READ]))
 
 
 def parse_envelope(payload: str) -> dict[str, Any]:

@@ -188,10 +188,15 @@ class _Search:
 
     def _verify(self, rows: RecordQuerySet) -> list[int]:
         """Return those of the records whose payload meets the conditions. A dropped payload has only terms."""
-        lines = rows.order_by("pk").values_list("pk", "payload", "payload_sha256")
+        pks = list(rows.order_by("pk").values_list("pk", flat=True))
+        # Not iterator(): on PostgreSQL, a statement with a deadline cannot be a server-side cursor.
+        lines = (
+            OutboxRecord.rows.using(self.using).order_by("pk").values_list("pk", "payload", "payload_sha256")
+        )
         return [
             pk
-            for pk, payload, dropped in lines.iterator(chunk_size=PAYLOADS_PER_READ)
+            for start in range(0, len(pks), PAYLOADS_PER_READ)
+            for pk, payload, dropped in lines.filter(by_id(pks[start : start + PAYLOADS_PER_READ]))
             if (not self.selection.text if dropped else self.selection.matches(payload))
         ]
 

@@ -8,8 +8,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 
-from django.db import connections
-from django.db.models import Model, OuterRef, Q, Subquery
+from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 
 from ...models import (
     OutboxAction,
@@ -97,7 +96,7 @@ def forget_reasons(using: str, texts: Collection[str]) -> None:
     for model, columns in TEXTS:
         if model in (OutboxWorkspace, OutboxGroup, OutboxIncident):
             rows = model._default_manager.using(using).exclude(reason="").values("pk", *columns)
-            for row in rows.iterator(chunk_size=ROWS_PER_READ):
+            for row in _in_pages(rows):
                 if any(_quotes(pattern, row[column]) for column in columns):
                     _replace_in(using, model, pattern, row)
 
@@ -145,14 +144,20 @@ def _rows_with(
                     else text
                 )
                 has_text |= Q(**{f"{column}__icontains": part})
-    rows = model._default_manager.using(using).filter(has_text).order_by("pk").values("pk", *columns)
+    rows = model._default_manager.using(using).filter(has_text).values("pk", *columns)
     if model is OutboxOperationMember:
         rows = rows.filter(
             result__isnull=False
         )  # the others have no note with a text of a person or a server
-    yield from (
-        list(rows) if connections[using].vendor == "sqlite" else rows.iterator(chunk_size=ROWS_PER_READ)
-    )
+    yield from _in_pages(rows)
+
+
+def _in_pages(rows: QuerySet[Any, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows in the order of their ids. A statement with a deadline cannot be a server-side cursor."""
+    page = list(rows.order_by("pk")[:ROWS_PER_READ])
+    while page:
+        yield from page
+        page = list(rows.order_by("pk").filter(pk__gt=page[-1]["pk"])[:ROWS_PER_READ])
 
 
 def _with_parts(using: str, batch_ids: Collection[int]) -> set[int]:

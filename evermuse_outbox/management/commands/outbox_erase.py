@@ -1,0 +1,285 @@
+"""``manage.py outbox_erase``: erase everything about a person, a record or a selection."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from argparse import ArgumentParser
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import UUID
+
+from django.conf import settings as project
+from django.core.management.base import CommandError
+from django.db import connections
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from tqdm import tqdm
+
+from ...conf import get_settings
+from ...delivery.context import Clock, retry_on_database_error, statement_deadlines
+from ...models import Decision, RecordState
+from ...operations.erasing import (
+    ERASED,
+    AtEvermuse,
+    Erased,
+    ErasedRecord,
+    Selection,
+    describe_copies,
+    erase_records,
+    find_records,
+    forget_texts,
+)
+from .. import CommandWithExamples, add_reason
+
+NOTHING_FOUND, NOT_CONFIRMED = 3, 4
+"""Exit statuses. 0 is success, 1 any other error, and 2 a wrong option."""
+
+RECORDS_PER_STEP = 200
+"""Records that one transaction erases."""
+
+
+class Command(CommandWithExamples):
+    help = (
+        "Erase everything that the outbox stores about a record, a participant or a selection, in any state. All "
+        "conditions that are given must be met; other versions of the records are erased, too. The other records of "
+        "their batches are not affected. What Evermuse has is not erased: the report says for each record whether "
+        "Evermuse has it, and by which ids. The exit status is 0 if records were erased, 3 if none was found, 4 "
+        "without a confirmation, 2 for a wrong option, and 1 after any other error. After an error, start the command "
+        "again with another report file."
+    )
+
+    examples = (
+        "examples:\n"
+        "  manage.py outbox_erase --participant ada@example.com --dry-run\n"
+        "                              count what would be erased\n"
+        "  manage.py outbox_erase --participant ada@example.com --report ada.ndjson --reason 'request 4711'\n"
+        "                              erase all records with this participant\n"
+        "  manage.py outbox_erase --identity 20260224-1234-7abc-8def-0123456789ab --report one.ndjson --no-input\n"
+        "                              erase one record with its versions, without a question\n"
+        "  manage.py outbox_erase --product prod-1 --state rejected --enqueued-before 2026-01-01 --report old.ndjson\n"
+        "                              erase what meets all of these conditions\n"
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        chosen = parser.add_argument_group("what to erase")
+        chosen.add_argument(
+            "--participant",
+            metavar="ID",
+            default="",
+            help="id or e-mail address of a participant, in any case",
+        )
+        chosen.add_argument("--identity", metavar="UUID", type=UUID, help="identity of a record")
+        chosen.add_argument("--vendor-id", metavar="ID", default="", help="a value in the _vendor_ids")
+        chosen.add_argument("--text", default="", help="a text anywhere in the payload, in any case")
+        chosen.add_argument(
+            "--record", metavar="ID", type=int, action="append", default=[], help="id of a record; repeatable"
+        )
+        chosen.add_argument("--workspace", metavar="NAME", default="", help="name of a workspace")
+        chosen.add_argument("--type", default="", help="the _type")
+        chosen.add_argument("--product", metavar="ID", default="", help="the _product_id")
+        chosen.add_argument(
+            "--state", choices=[state.value for state in RecordState], help="state of the record"
+        )
+        chosen.add_argument(
+            "--enqueued-from", metavar="TIME", type=_time, help="enqueued at this time or later, in ISO 8601"
+        )
+        chosen.add_argument("--enqueued-before", metavar="TIME", type=_time, help="enqueued before this time")
+        parser.add_argument(
+            "--report",
+            metavar="FILE",
+            help="new file for the report: one JSON object for each record. Needed, except with --dry-run",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="count and report, and change nothing")
+        parser.add_argument(
+            "--full-scan",
+            action="store_true",
+            help="read all payloads, also those that the search index has: it misses lines that were altered with SQL",
+        )
+        parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        parser.add_argument(
+            "--no-input", action="store_false", dest="interactive", help="do not ask for a confirmation"
+        )
+        add_reason(parser)
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            help="database alias (default: the first in the setting DATABASES)",
+        )
+
+    @statement_deadlines()
+    def handle(self, *args: Any, **options: Any) -> None:
+        using, selection = _database_of(options), _selection_of(options)
+        if not options["report"] and not options["dry_run"]:
+            raise CommandError(
+                "--report is missing: without it, nobody can ask Evermuse afterwards.", returncode=2
+            )
+        pks = _find(using, selection, uses_index=not options["full_scan"])
+        with _new_file(options["report"]) as file:
+            if options["dry_run"]:
+                erased = _describe(using, pks, file)
+            else:
+                self._confirm(options, using, selection, len(pks))
+                erased = self._erase(using, selection, pks, options, file)
+        self._print(options, erased)
+        if not erased.count:
+            raise CommandError(
+                f"No record meets the conditions in the database {using!r}.", returncode=NOTHING_FOUND
+            )
+
+    def _confirm(self, options: dict[str, Any], using: str, selection: Selection, count: int) -> None:
+        if count and options["interactive"]:
+            question = f"Erase {count:,} records in {using} for good ({selection})? Type 'yes' to go on: "
+            if input(question) != "yes":
+                raise CommandError("Nothing was changed.", returncode=NOT_CONFIRMED)
+
+    def _erase(
+        self,
+        using: str,
+        selection: Selection,
+        pks: Sequence[int],
+        options: dict[str, Any],
+        file: BinaryIO | None,
+    ) -> Erased:
+        clock, texts = Clock.of(using), list(selection.personal.values())
+        decision = Decision(reason=_without(options["reason"], texts))
+        erased = Erased()
+        with tqdm(total=len(pks), unit=" records", disable=None, file=sys.stderr) as bar:
+            for start in range(0, len(pks), RECORDS_PER_STEP):
+                step = list(pks[start : start + RECORDS_PER_STEP])
+                erased = retry_on_database_error(
+                    using,
+                    clock,
+                    erase_records,
+                    using,
+                    step,
+                    decision,
+                    target=str(selection),
+                    erased=erased,
+                    report=lambda lines: _write(file, lines),
+                )
+                bar.update(len(step))
+        forget_texts(using, texts)
+        return erased
+
+    def _print(self, options: dict[str, Any], erased: Erased) -> None:
+        counts = {state.value: erased.records[state] for state in AtEvermuse}
+        if options["json"]:
+            result = {
+                "records": erased.count,
+                "at_evermuse": counts,
+                "dry_run": options["dry_run"],
+                "report": options["report"],
+                "action": erased.action.pk if erased.action else None,
+            }
+            self.stdout.write(json.dumps(result))
+        elif erased.count:
+            done = "Would erase" if options["dry_run"] else "Erased"
+            self.stdout.write(f"{done} {erased.count:,} records.")
+            self.stdout.write(
+                f"Evermuse has {counts['has']:,} of them and may have {counts['may_have']:,}. It refused "
+                f"{counts['refused']:,}, and {counts['never_sent']:,} were never sent."
+            )
+            if options["report"]:
+                self.stdout.write(
+                    f"The ids are in {options['report']}. Delete that file when you have used it."
+                )
+
+
+def _database_of(options: dict[str, Any]) -> str:
+
+    return options["database"] or get_settings().databases[0]
+
+
+def _selection_of(options: dict[str, Any]) -> Selection:
+    selection = Selection(
+        ids=tuple(options["record"]),
+        identity=options["identity"],
+        participant=options["participant"],
+        vendor_id=options["vendor_id"],
+        text=options["text"],
+        workspace=options["workspace"],
+        type=options["type"].lower(),
+        product_id=options["product"],
+        state=options["state"] or "",
+        enqueued_from=options["enqueued_from"],
+        enqueued_before=options["enqueued_before"],
+    )
+    if selection.is_empty:
+        raise CommandError("Say what to erase, for instance --participant ada@example.com.", returncode=2)
+    return selection
+
+
+def _find(using: str, selection: Selection, *, uses_index: bool) -> Sequence[int]:
+    """Return the ids of all records to erase. A million of them takes 8 MB."""
+    pks = array("q")
+    with tqdm(unit=" ids", desc="searching", disable=None, file=sys.stderr) as bar:
+        for page in find_records(using, selection, uses_index=uses_index):
+            pks.extend(page.pks)
+            bar.total, bar.n = page.last, page.position
+            bar.refresh()
+    return pks
+
+
+def _describe(using: str, pks: Sequence[int], file: BinaryIO | None) -> Erased:
+    """Report what would be erased."""
+    erased = Erased()
+    for start in range(0, len(pks), RECORDS_PER_STEP):
+        lines, _, _ = describe_copies(using, list(pks[start : start + RECORDS_PER_STEP]))
+        _write(file, lines)
+        erased.records.update(line.at_evermuse for line in lines)
+    return erased
+
+
+@contextmanager
+def _new_file(name: str | None) -> Iterator[BinaryIO | None]:
+    """Create a file that only its owner can read."""
+    if name is None:
+        yield None
+        return
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise CommandError(f"{name} exists already.", returncode=2) from None
+    except OSError as error:
+        raise CommandError(f"{name} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+    finally:
+        if not Path(name).stat().st_size:
+            Path(name).unlink()
+
+
+def _write(file: BinaryIO | None, lines: Sequence[ErasedRecord]) -> None:
+    """Write lines of the report to the disk, before the records are erased."""
+    if file is None:
+        return
+    for line in lines:
+        file.write(json.dumps(asdict(line), ensure_ascii=False).encode("utf-8") + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _without(reason: str, texts: Sequence[str]) -> str:
+    """Return the reason without the person that is erased."""
+    if not texts:
+        return reason
+    return re.sub("|".join(map(re.escape, texts)), ERASED, reason, flags=re.IGNORECASE)
+
+
+def _time(value: str) -> datetime:
+    """Return a time of an option; without a time zone, that of the project counts."""
+    at = parse_datetime(value if "T" in value or " " in value else f"{value}T00:00:00")
+    if at is None:
+        raise ValueError(value)
+    if project.USE_TZ:
+        return timezone.make_aware(at) if timezone.is_naive(at) else at
+    return at if timezone.is_naive(at) else timezone.make_naive(at)
