@@ -32,7 +32,7 @@ def run(alias, *arguments):
 
 @pytest.fixture
 def rows(context, alias, clock):
-    """Three records: one delivered and one pending of the person, and one of nobody."""
+    """Three records: one delivered and one pending of the person, and another one."""
     delivered = outbox.enqueue(record(1, _participants=[PERSON]), using=alias)
     deliver(context, clock)
     pending = outbox.enqueue(record(2, _participants=[PERSON]), using=alias)

@@ -119,7 +119,7 @@ class Command(CommandWithExamples):
         using, selection = _database_of(options), _selection_of(options)
         if not options["report"] and not options["dry_run"]:
             raise CommandError(
-                "--report is missing: without it, nobody can ask Evermuse afterwards.", returncode=2
+                "--report is missing: without it, the ids for a request to Evermuse are lost.", returncode=2
             )
         pks = _find(using, selection, uses_index=not options["full_scan"])
         with _new_file(options["report"]) as file:

@@ -127,8 +127,9 @@ class Command(CommandWithExamples):
         except ImportRefused as error:
             text = f"{error.message} To import it from its beginning: --restart, or another --name"
             self._fail(options, self._last, "another file", text, IS_ANOTHER_FILE)
-        except FileExistsError as error:
-            raise CommandError(f"{error}. Move it, or name another file with --bad-lines.") from None
+        except FileExistsError:
+            text = f"{bad_lines.path} exists already. Move it, or name another file with --bad-lines."
+            raise CommandError(text) from None
         finally:
             bad_lines.close()
         self._finish(options, self._last, "imported", _describe_result(job, start, self._last, bad_lines))

@@ -118,7 +118,7 @@ class LineReader:
             record = _parse(line)
             chunk.envelopes.append(validate(record, contract=self._contract, workspace=self._workspace))
         except (InvalidRecord, ValueError, RecursionError) as error:
-            text = line[:MAX_LINE].decode("utf-8", "backslashreplace").rstrip("\r\n")
+            text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
             chunk.bad.append(BadLine(self.lines, _describe(error), text))
 
 

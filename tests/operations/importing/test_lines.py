@@ -64,7 +64,7 @@ def test_a_line_that_is_too_long_is_bad_and_the_next_one_is_read(monkeypatch):
     assert [(bad.line, bad.error) for bad in chunk.bad] == [
         (number, "The line is longer than 1,000 bytes.") for number in (1, 3)
     ]
-    assert all(len(bad.text) == 1_000 for bad in chunk.bad)
+    assert all(len(bad.text) == 1_001 for bad in chunk.bad)
 
 
 def test_chunks_end_at_a_number_of_lines_or_bytes(monkeypatch):
