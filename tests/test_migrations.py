@@ -34,7 +34,7 @@ PARTIAL = {
     "evermuse_batch_poll": (BATCHES, ["workspace", "next_poll_at", "id"]),
     "evermuse_batch_lease": (BATCHES, ["leased_until"]),
     "evermuse_batch_over": (BATCHES, ["finished_at", "id"]),
-    "evermuse_batch_payloads": (BATCHES, ["finished_at", "id"]),
+    "evermuse_batch_payloads": (BATCHES, ["state", "finished_at", "id"]),
 }
 FULL = {
     "evermuse_record_identity": (RECORDS, ["identity", "id"]),

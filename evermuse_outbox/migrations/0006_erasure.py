@@ -156,10 +156,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboxbatch",
             index=evermuse_outbox.models.indexes.PartialIndex(
-                fields=["finished_at", "id"],
+                fields=["state", "finished_at", "id"],
                 instead=("state", "payloads_dropped_at", "finished_at", "id"),
                 name="evermuse_batch_payloads",
-                where=models.Q(("payloads_dropped_at__isnull", True), ("state", "complete")),
+                where=models.Q(("finished_at__isnull", False), ("payloads_dropped_at__isnull", True)),
             ),
         ),
         migrations.RunPython(compare_workspace_exactly, migrations.RunPython.noop, atomic=False),

@@ -340,8 +340,9 @@ class OutboxBatch(models.Model):
             ),
             PartialIndex(
                 name="evermuse_batch_payloads",
-                fields=["finished_at", "id"],
-                where=Q(state=BatchState.COMPLETE, payloads_dropped_at__isnull=True),
+                fields=["state", "finished_at", "id"],
+                # No constant: SQLite compares the condition with that of the query before it knows the parameters.
+                where=Q(finished_at__isnull=False, payloads_dropped_at__isnull=True),
                 instead=["state", "payloads_dropped_at", "finished_at", "id"],
             ),
             models.Index(name="evermuse_batch_state", fields=["state", "id"]),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import connections, transaction
+from django.db.models import QuerySet
 
 from ..conf import Settings
 from ..delivery.context import Clock
@@ -56,7 +57,7 @@ def drop_old_payloads(using: str, clock: Clock, days: float, seconds: float = 60
     deadline = clock.monotonic() + seconds
     count, last = 0, None
     # A page that is read again was locked by another process, which drops its payloads.
-    while (page := _read_batches(using, before)) != last:
+    while (page := list(oldest_with_payloads(using, before))) != last:
         dropped, is_time_up = _drop_page(using, clock, page, lambda: clock.monotonic() >= deadline)
         count, last = count + dropped, page
         if is_time_up or len(page) < BATCHES_PER_PAGE:
@@ -64,10 +65,10 @@ def drop_old_payloads(using: str, clock: Clock, days: float, seconds: float = 60
     return count
 
 
-def _read_batches(using: str, before: datetime) -> list[tuple[int, int]]:
-    """Return the oldest batches that have payloads, each with its number of records."""
+def oldest_with_payloads(using: str, before: datetime) -> QuerySet[OutboxBatch, tuple[int, int]]:
+    """Return the oldest batches that have payloads, each with its number of records. An index has this order."""
     rows = OutboxBatch.objects.using(using).with_payloads().filter(finished_at__lt=before)
-    return list(rows.order_by("finished_at", "pk").values_list("pk", "record_count")[:BATCHES_PER_PAGE])
+    return rows.order_by("finished_at", "pk").values_list("pk", "record_count")[:BATCHES_PER_PAGE]
 
 
 def _drop_page(

@@ -156,3 +156,16 @@ def test_each_record_has_the_hash_of_its_own_line(context, alias, clock):
         expected = hashlib.sha256(row.payload.encode()).hexdigest()
         row.refresh_from_db()
         assert (row.payload, row.payload_sha256) == ("", expected)
+
+
+def test_an_index_finds_the_oldest_batches_in_their_order(context, alias):
+    for days in range(4, 40):
+        finished(context, "delivered", days=days)
+        finished(context, state="refused", days=days)
+    if connections[alias].vendor == "postgresql":  # a small table is read completely
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+    before = context.clock.now() - timedelta(days=3)
+    plan = payloads.oldest_with_payloads(alias, before).explain()
+    assert "evermuse_batch_payloads" in plan
+    assert not any(sort in plan for sort in ("Sort", "TEMP B-TREE", "filesort"))
