@@ -77,6 +77,15 @@ def forget_terms(using: str, pks: Collection[int]) -> None:
         OutboxTerm.objects.using(using).filter(ById(F("record_id"), pks))._raw_delete(using)
 
 
+def stop_indexing(using: str) -> None:
+    """Lock the resume points until the transaction ends, so that no worker indexes a record meanwhile.
+
+    Without it, a worker that has read a payload could insert its terms after they were erased.
+    """
+    if connections[using].features.has_select_for_update:
+        list(OutboxSearchProgress.objects.using(using).select_for_update())
+
+
 def _repeat(step: Callable[[str], int], using: str, is_time_up: Callable[[], bool]) -> int:
     """Repeat a step until it has nothing to do or the time is up. Return the sum of its results."""
     total = 0

@@ -19,7 +19,7 @@ from ...models import (
     by_id,
     disable_jit,
 )
-from ...search import forget_terms
+from ...search import forget_terms, stop_indexing
 from .evermuse_copy import AtEvermuse, ErasedRecord, describe_copies
 from .forget import forget_batches, forget_notes, forget_reasons
 
@@ -111,6 +111,7 @@ def _lock(using: str, pks: Collection[int]) -> list[int]:
 def _delete(using: str, pks: Sequence[int]) -> None:
     """Delete the records and the rows that are about them."""
     OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks))._raw_delete(using)
+    stop_indexing(using)
     forget_terms(using, pks)
     OutboxRecord.rows.using(using).filter(by_id(pks))._raw_delete(using)
 
