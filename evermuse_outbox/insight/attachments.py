@@ -29,7 +29,8 @@ def explain_attachments(record: OutboxRecord) -> str:
     }
     if batch.attachment_failed:
         failed = _("%(failed)s of %(total)s attachments failed in this batch.") % values
-        return f"{failed} {this_record} {_('Evermuse does not report which failed.')}"
+        unknown = _("Evermuse does not report which failed.")
+        return f"{failed} {this_record} {unknown}"
     if values["complete"] >= values["total"]:
         return _("All %(total)s attachments of this batch were fetched.") % values
     fetched = _("%(complete)s of %(total)s attachments of this batch were fetched so far.") % values

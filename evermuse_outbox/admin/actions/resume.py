@@ -9,7 +9,7 @@ from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...operations import NotPossible
@@ -67,11 +67,11 @@ class ResumeAdmin(ExitAdmin):
             except NotPossible as error:
                 self.message_user(request, error.message, messages.WARNING)
                 continue
-            self.log_change(request, row, _now("Resumed."))
+            self.log_change(request, row, gettext("Resumed."))
             self.message_user(request, f"{name}: {result}", messages.SUCCESS)
 
     def _resume(self, using: str, row: Any, *, by: str, reason: str, force: bool = False) -> str:
         if not self.resume_row(using, row, by=by, reason=reason, force=force):
-            raise NotPossible(_now("%s is unchanged: it is active already.") % row)
+            raise NotPossible(gettext("%s is unchanged: it is active already.") % row)
         wake_workers_on_commit(using, self.workspace_of(row))
-        return _now("It is active again; the workers continue.")
+        return gettext("It is active again; the workers continue.")

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...conf import Workspace, get_settings
@@ -59,7 +59,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     def api_url(self, row: OutboxWorkspace) -> str:
         """Return the base URL in the settings."""
         workspace = _settings_of(row)
-        return workspace.api_url if workspace else _now("This workspace is no longer in the settings.")
+        return workspace.api_url if workspace else gettext("This workspace is no longer in the settings.")
 
     @admin.display(description=_("contract"))
     def contract(self, row: OutboxWorkspace) -> str:
@@ -77,7 +77,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     def api_key(self, row: OutboxWorkspace) -> str:
         """Return only whether the settings have an API key, never the key."""
         workspace = _settings_of(row)
-        return _now("set") if workspace and workspace.api_key else _now("not set")
+        return gettext("set") if workspace and workspace.api_key else gettext("not set")
 
     @admin.display(description=_("run queue"))
     def next_groups(self, row: OutboxWorkspace) -> str:
