@@ -105,7 +105,11 @@ def _request_operations(using: str) -> None:
             request_run(operate, using)
     except Exception as error:
         _pause_wakeups(ALL_QUEUES, BROKER_PAUSE)
-        logger.warning("No run of jobs could be requested; the next tick does it (%s)", type(error).__name__)
+        logger.warning(
+            "No run of jobs could be requested; the next tick does it (%s)",
+            type(error).__name__,
+            extra=log_ids(database=using),
+        )
 
 
 def _start_linger(queue_key: tuple[str, str], linger: float) -> bool:

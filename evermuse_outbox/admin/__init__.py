@@ -1,10 +1,11 @@
 """The pages of the outbox in Django's admin.
 
-This package shows records, batches, workspaces, groups and manual actions. Operators retry records and end the wait of
-batches, workspaces and groups. It changes rows only through ``operations`` and never sends anything. Django finds its
-five ``ModelAdmin`` classes when it imports the package.
+This package shows records, batches, workspaces, groups, jobs and manual actions. Operators start jobs, and end the wait
+of single rows. It changes rows only through ``jobs`` and ``operations`` and never sends anything. Django finds its
+``ModelAdmin`` classes when it imports the package.
 """
 
+from .jobs import OutboxOperationAdmin
 from .pages import (
     OutboxActionAdmin,
     OutboxBatchAdmin,
@@ -17,6 +18,7 @@ __all__ = [
     "OutboxActionAdmin",
     "OutboxBatchAdmin",
     "OutboxGroupAdmin",
+    "OutboxOperationAdmin",
     "OutboxRecordAdmin",
     "OutboxWorkspaceAdmin",
 ]

@@ -9,13 +9,13 @@ from ..models import OperationQuerySet, OutboxOperation
 from ..operations import NotPossible
 
 
-def confirm(job: OutboxOperation, *, clock: Clock | None = None) -> None:
-    """Let the workers execute a job that is ready. They find it within a second.
+def confirm(job: OutboxOperation, *, reason: str = "", clock: Clock | None = None) -> None:
+    """Let the workers execute a job that is ready. They find it within a second. ``reason`` replaces the job's.
 
     Raises:
         NotPossible: The job is not ready: it still collects, or it was confirmed or cancelled meanwhile.
     """
-    _change(job, _rows(job).confirm(job.pk, _now(job, clock)), "confirmed")
+    _change(job, _rows(job).confirm(job.pk, _now(job, clock), reason or job.reason), "confirmed")
 
 
 def pause(job: OutboxOperation, message: str = "") -> None:

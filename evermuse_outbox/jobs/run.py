@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F
 
 from ..delivery.context import Clock, classify_database_error, retry_on_database_error
-from ..foreign_text import describe_error, get_logger
+from ..foreign_text import describe_error, get_logger, log_ids
 from ..models import (
     MemberResult,
     OperationState,
@@ -70,7 +70,10 @@ def run_chunk(using: str, pk: int, *, clock: Clock | None = None) -> int:
         if classify_database_error(error) is not None:
             raise
         logger.warning(
-            "job #%d: a chunk raised %s; its members are tried one by one", pk, type(error).__name__
+            "job #%d: a chunk raised %s; its members are tried one by one",
+            pk,
+            type(error).__name__,
+            extra=log_ids(database=using),
         )
         return _run_one_by_one(using, pk, clock)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
 
@@ -13,6 +14,7 @@ URLS = {
     "workspace": "outboxworkspace",
     "group": "outboxgroup",
     "action": "outboxaction",
+    "operation": "outboxoperation",
 }
 
 
@@ -35,3 +37,8 @@ def listed_ids(client: Client, model: str = "record", **query: object) -> set[An
     response = client.get(url(model, "changelist"), query)
     assert response.status_code == 200, response.get("Location")
     return {row.pk for row in response.context["cl"].result_list}
+
+
+def messages_of(response: Any) -> str:
+    """Return the messages that a response shows, in one line."""
+    return " ".join(str(message) for message in get_messages(response.wsgi_request))

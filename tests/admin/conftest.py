@@ -33,4 +33,14 @@ def viewer(person: Callable[..., Client]) -> Client:
 
 @pytest.fixture
 def changer(person: Callable[..., Client]) -> Client:
-    return person("change_outboxrecord", "change_outboxbatch", "change_outboxworkspace", "change_outboxgroup")
+    return person(
+        "change_outboxrecord",
+        "change_outboxbatch",
+        "change_outboxworkspace",
+        "change_outboxgroup",
+        "retry_outboxrecord",
+        "discard_outboxrecord",
+        "erase_outboxrecord",
+        "view_payload_outboxrecord",
+        "pause_outboxworkspace",
+    )

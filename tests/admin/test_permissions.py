@@ -62,9 +62,9 @@ def test_view_permission_offers_no_action(viewer: Client, row: OutboxRecord) -> 
 
 def test_change_permission_offers_the_actions(changer: Client, row: OutboxRecord) -> None:
     offers = {
-        url("record", "changelist"): "Retry selected records",
-        url("record", "change", row.pk): ">Retry</button>",
-        url("batch", "changelist"): "Retry the rejected records of selected batches",
+        url("record", "changelist"): "Retry rejected records",
+        url("record", "change", row.pk): ">Retry rejected records</button>",
+        url("batch", "changelist"): "Retry rejected records",
         url("workspace", "changelist"): "Resume selected workspaces now",
         url("workspace", "change", "default"): ">Resume now</button>",
         url("group", "changelist"): "Resume selected groups in trouble now",
@@ -78,7 +78,8 @@ def test_change_permission_offers_the_actions(changer: Client, row: OutboxRecord
 
 def test_retry_is_offered_only_for_rejected_records(changer: Client) -> None:
     text = changer.get(url("record", "change", rows.record().pk)).content.decode()
-    assert ">Retry</button>" not in text
+    assert ">Discard records</button>" in text
+    assert ">Retry rejected records</button>" not in text
 
 
 def test_retrying_batches_needs_the_permission_of_records(
@@ -86,28 +87,29 @@ def test_retrying_batches_needs_the_permission_of_records(
 ) -> None:
     client = person("change_outboxbatch", "view_outboxrecord")
     assert "Retry" not in client.get(url("batch", "changelist")).content.decode()
-    assert client.post(url("batch", "retry"), {"pks": row.pk}).status_code == 403
+    assert client.post(url("batch", "start", row.batch_id, "retry")).status_code == 403
 
 
 def test_actions_without_permission_are_refused(viewer: Client, row: OutboxRecord) -> None:
-    assert viewer.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
+    assert viewer.post(url("record", "start", row.pk, "retry")).status_code == 403
     assert viewer.post(url("workspace", "exit", "default"), RESUME).status_code == 403
     assert viewer.post(url("group", "exit", group("default").pk), RESUME).status_code == 403
-    viewer.post(url("record", "changelist"), {"action": "retry_selected", "_selected_action": row.pk})
+    viewer.post(url("record", "changelist"), {"action": "start_retry", "_selected_action": row.pk})
     row.refresh_from_db()
     assert row.state == "rejected"
+    assert not models.OutboxOperation.objects.exists()
     assert OutboxWorkspace.objects.get().state == WorkspaceState.PAUSED
 
 
 def test_actions_need_a_post_request(changer: Client, row: OutboxRecord) -> None:
-    assert changer.get(url("record", "retry")).status_code == 405
+    assert changer.get(url("record", "start", row.pk, "retry")).status_code == 405
     assert changer.get(url("workspace", "exit", "default")).status_code == 405
 
 
 def test_actions_need_the_csrf_token(admin_user: object, row: OutboxRecord) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(admin_user)
-    assert strict.post(url("record", "retry"), {"pks": row.pk}).status_code == 403
+    assert strict.post(url("record", "start", row.pk, "retry")).status_code == 403
     assert strict.post(url("workspace", "exit", "default"), RESUME).status_code == 403
 
 

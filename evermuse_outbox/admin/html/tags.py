@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ...insight import to_local_time
-from ...models import BatchState, GroupState, RecordState, WorkspaceState
+from ...models import BatchState, GroupState, OperationState, RecordState, WorkspaceState
 
 EMPTY = "-"
 """Text of a cell without a value, as in Django's admin."""
@@ -46,6 +46,15 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         BatchState.ISOLATING: "care",
         BatchState.FAILED: "bad",
         BatchState.WITHDRAWN: "past",
+    },
+    OperationState: {
+        OperationState.COLLECTING: "calm",
+        OperationState.READY: "care",
+        OperationState.RUNNING: "busy",
+        OperationState.PAUSED: "care",
+        OperationState.FINISHED: "good",
+        OperationState.CANCELLED: "past",
+        OperationState.FAILED: "bad",
     },
     GroupState: {
         GroupState.SUSPECTED: "care",

@@ -22,8 +22,9 @@ def duration(length: timedelta) -> str:
 
 def byte_size(count: int) -> str:
     """Return a number of bytes with a unit, in powers of ten because the API's limits are in powers of ten."""
-    for unit in ("B", "kB"):
-        if count < 1_000:
-            return f"{count:.1f}{NBSP}{unit}" if unit != "B" and count < 100 else f"{count:.0f}{NBSP}{unit}"
-        count = count / 1_000  # type: ignore[assignment]
-    return f"{count:.1f}{NBSP}MB"
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1_000:
+            return f"{size:.1f}{NBSP}{unit}" if unit != "B" and size < 100 else f"{size:.0f}{NBSP}{unit}"
+        size /= 1_000
+    return f"{size:.1f}{NBSP}GB"

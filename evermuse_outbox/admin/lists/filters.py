@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from ...conf import get_settings
 from ...database_clock import database_now
 from ...evermuse.records import OPENAPI_TYPES
-from ...models import BatchState, RecordState
+from ...models import BatchState, OutboxOperationMember, RecordState
 from ...search import parse_id
 from .bounds import CLOSED, MAX_SKEW, bounded_title, first_id_since, is_narrowed, newest, with_closed_state
 
@@ -124,6 +124,24 @@ class BatchFilter(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         batch = self.value()
         return queryset.filter(batch=parse_id(batch)) if batch else queryset
+
+
+class JobFilter(SimpleListFilter):
+    """Filter records by a job that has them as members; shown only if a link has set it."""
+
+    title = _("job")
+    parameter_name = "job"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        job = self.value()
+        return [(job, f"#{job}")] if job else []
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        job = self.value()
+        if not job:
+            return queryset
+        members = OutboxOperationMember.objects.using(queryset.db).filter(operation=parse_id(job))
+        return queryset.filter(pk__in=members.values("target"))
 
 
 class AgeFilter(SimpleListFilter):

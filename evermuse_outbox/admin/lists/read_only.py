@@ -30,7 +30,6 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    retry_permission = "evermuse_outbox.change_outboxrecord"
     payload_permission = "evermuse_outbox.view_payload_outboxrecord"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -44,10 +43,6 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         """Return False: only the workers delete rows, after the retention."""
         return False
-
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user can retry rejected records: users with the change permission of records can."""
-        return bool(request.user.has_perm(self.retry_permission))
 
     def has_payload_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may know what is in payloads: on pages and lists, as a download, or by a search."""

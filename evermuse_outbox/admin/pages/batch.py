@@ -26,7 +26,8 @@ from ...operations import NotPossible, give_up_batch, isolate_batch, retry_batch
 from ...search import parse_id
 from ...wakeup import wake_workers_on_commit
 from .. import html
-from ..actions import Exit, ExitAdmin, RetryAdmin, rejected_of_batches
+from ..actions import Exit, ExitAdmin
+from ..jobs import JobAdmin
 from ..lists import BatchStateFilter, TypeFilter, WorkspaceFilter
 from .errors import batch_errors, members_of
 from .timeline import timeline_of
@@ -63,7 +64,7 @@ STOP_POLLING = Exit(
 
 
 @admin.register(OutboxBatch)
-class OutboxBatchAdmin(ExitAdmin, RetryAdmin):
+class OutboxBatchAdmin(ExitAdmin, JobAdmin):
     """The batches: each contains the records of one request."""
 
     list_display = (
@@ -81,7 +82,7 @@ class OutboxBatchAdmin(ExitAdmin, RetryAdmin):
     search_help_text = _(
         "Enter the number of a batch, its id at Evermuse or its idempotency key, each in full."
     )
-    actions = ("retry_rejected",)
+    jobs_of_list = ("send_now", "release_doubt", "retry", "give_up")
     fieldsets = (
         (None, {"fields": (("state_chip", "at_evermuse"), ("type", "product_id", "workspace"), "message")}),
         (
@@ -315,18 +316,6 @@ class OutboxBatchAdmin(ExitAdmin, RetryAdmin):
             result = gettext("%s records are rejected.") % f"{given_up.records:,}"
         wake_workers_on_commit(using, row.workspace)
         return result
-
-    # --- retry ------------------------------------------------------------------------------------
-
-    @admin.action(description=_("Retry the rejected records of selected batches"), permissions=["retry"])
-    def retry_rejected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Return the confirmation page, whose button makes the rejected records of the batches pending again."""
-        batches = self.selected_ids(request, queryset)
-        if batches is None:
-            return None
-        using = self.database_for_write(queryset)
-        pks = self.check_number(request, rejected_of_batches(using, batches))
-        return None if pks is None else self.render_confirmation(request, using, pks)
 
 
 def _next_action_at(batch: OutboxBatch) -> datetime | None:

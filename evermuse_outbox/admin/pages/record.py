@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from ...insight import explain_record, has_failed_attachments
 from ...models import OutboxBatch, OutboxRecord, RecordState
 from .. import html
-from ..actions import RetryAdmin
+from ..jobs import JobAdmin
 from ..lists import (
     CLOSED_ORDER,
     AgainFilter,
@@ -28,6 +28,7 @@ from ..lists import (
     BatchFilter,
     ErrorCodeFilter,
     ErrorTextFilter,
+    JobFilter,
     ProductFilter,
     RecordStateFilter,
     RecordTypeFilter,
@@ -73,7 +74,7 @@ class RecordChangeList(ChangeList):
 
 
 @admin.register(OutboxRecord)
-class OutboxRecordAdmin(RetryAdmin):
+class OutboxRecordAdmin(JobAdmin):
     """The records that the host has enqueued."""
 
     list_display = (
@@ -101,6 +102,7 @@ class OutboxRecordAdmin(RetryAdmin):
         AgeFilter,
         TimeFilter,
         BatchFilter,
+        JobFilter,
     )
     search_fields = ("pk",)
     search_help_text = _(
@@ -108,7 +110,7 @@ class OutboxRecordAdmin(RetryAdmin):
         "Vendor ids, thread ids, and ids and e-mail addresses of participants are found in full. "
         "Any other text, or text in double quotes, is searched in the payloads of the newest 20,000 records."
     )
-    actions = ("retry_selected",)
+    jobs_of_list = ("retry", "discard", "erase")
     fields = (
         ("state_chip", "batch_link"),
         ("type", "product_id"),
@@ -230,8 +232,7 @@ class OutboxRecordAdmin(RetryAdmin):
             "versions": self._other_versions(obj),
             "timeline": timeline_of(obj.batch) if obj.batch else None,
             "request_url": self._request_url(obj) if may_view else "",
-            "can_retry": obj.state == RecordState.REJECTED and self.has_retry_permission(request),
-            "back": request.get_full_path(),
+            "job_buttons": self.job_buttons(request, obj, *jobs_of(obj)),
         }
 
     def _request_url(self, record: OutboxRecord) -> str:
@@ -270,12 +271,13 @@ class OutboxRecordAdmin(RetryAdmin):
             },
         )
 
-    # --- retry ------------------------------------------------------------------------------------
 
-    @admin.action(description=_("Retry selected records"), permissions=["retry"])
-    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Return the confirmation page, whose button makes the rejected ones of the selected records pending again."""
-        pks = self.selected_ids(request, queryset)
-        if pks is None:
-            return None
-        return self.render_confirmation(request, self.database_for_write(queryset), pks)
+def jobs_of(record: OutboxRecord) -> tuple[str, ...]:
+    """Return the kinds of jobs that are possible for a record in its state."""
+    match record.state:
+        case RecordState.REJECTED:
+            return ("retry", "discard", "erase")
+        case RecordState.PENDING:
+            return ("discard", "erase")
+        case _:
+            return ("erase",)

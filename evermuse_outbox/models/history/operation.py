@@ -73,9 +73,9 @@ class OperationQuerySet(StateQuerySet["OutboxOperation"]):
         """Change collecting → ready: the members are fixed. Return False if it was cancelled meanwhile."""
         return bool(self.filter(pk=pk)._change_state("complete_collecting"))
 
-    def confirm(self, pk: int, now: datetime) -> bool:
-        """Change ready → running. Return False if it is not ready."""
-        return bool(self.filter(pk=pk)._change_state("confirm", confirmed_at=now))
+    def confirm(self, pk: int, now: datetime, reason: str) -> bool:
+        """Change ready → running, and store the reason. Return False if it is not ready."""
+        return bool(self.filter(pk=pk)._change_state("confirm", confirmed_at=now, reason=reason))
 
     def pause(self, pk: int, message: str = "") -> bool:
         """Change running → paused: no further chunk begins. Return False if it is not running."""

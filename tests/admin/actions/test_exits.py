@@ -9,8 +9,7 @@ from django.test import Client
 
 from evermuse_outbox.models import BatchState, OutboxAction, OutboxBatch
 from tests.admin import rows
-from tests.admin.actions.test_retry import messages_of
-from tests.admin.client import url
+from tests.admin.client import messages_of, url
 
 pytestmark = pytest.mark.django_db
 

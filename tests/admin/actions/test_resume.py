@@ -9,8 +9,7 @@ from django.test import Client
 
 from evermuse_outbox.models import OutboxAction, OutboxGroup, OutboxWorkspace, WorkspaceState
 from tests.admin import rows
-from tests.admin.actions.test_retry import messages_of
-from tests.admin.client import url
+from tests.admin.client import messages_of, url
 from tests.rows import group
 
 pytestmark = pytest.mark.django_db

@@ -1,0 +1,94 @@
+"""What a person selected in a list: chosen rows, or everything that the filters of the list match.
+
+A selection is stored with its job and read again while the members are collected. It is always read through the page's
+``get_queryset`` and the person's own request. So a host that limits the rows of a page also limits its jobs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.contrib.admin import AdminSite, ModelAdmin
+from django.db import models
+from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ...models import OutboxBatch, OutboxRecord, describe_records
+
+MODELS: dict[str, type[models.Model]] = {"record": OutboxRecord, "batch": OutboxBatch}
+"""Name in a stored selection → model of the list."""
+
+INTERNAL = ("p", "o", "all", "_changelist_filters")
+"""Parameters of a list that select no rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rows of a list that a job gets.
+
+    Attributes:
+        model: a key of :data:`MODELS`: the model of the list.
+        query: the filters and the search of the list, as a query string.
+        ids: the chosen ids; None for everything that ``query`` matches.
+    """
+
+    model: str
+    query: str
+    ids: list[int] | None = None
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Selection:
+        """Return the selection that a job stores."""
+        return cls(**stored)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the selection as a job stores it."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """Return the selection in words."""
+        name = str(MODELS[self.model]._meta.verbose_name_plural)
+        if self.ids is not None:
+            if self.model == "record":
+                return describe_records(self.ids)
+            count = len(self.ids)
+            return ngettext(
+                "%(count)s chosen row of %(name)s", "%(count)s chosen rows of %(name)s", count
+            ) % {
+                "count": count,
+                "name": name,
+            }
+        filters = [(key, value) for key, value in parse_qsl(self.query) if key not in INTERNAL]
+        if not filters:
+            return _("all %(name)s") % {"name": name}
+        values = ", ".join(f"{key} = {value}" for key, value in filters)
+        return _("all %(name)s with %(filters)s") % {"name": name, "filters": values}
+
+    def rows(self, site: AdminSite, request: HttpRequest, model: type[models.Model]) -> models.QuerySet[Any]:
+        """Return the selected rows of ``model`` that the person may see.
+
+        A selection of batches gives the rejected records of them, if ``model`` is that of the records.
+        """
+        rows = self._listed_rows(site, request)
+        if rows.model is model:
+            return rows
+        records = _admin_of(site, OutboxRecord).get_queryset(request)
+        return records.rejected().filter(batch__in=rows.order_by().values("pk"))  # type: ignore[attr-defined,no-any-return]
+
+    def _listed_rows(self, site: AdminSite, request: HttpRequest) -> models.QuerySet[Any]:
+        page = _admin_of(site, MODELS[self.model])
+        if self.ids is not None:
+            return page.get_queryset(request).filter(pk__in=self.ids)
+        listed = copy.copy(request)
+        listed.method, listed.GET = "GET", QueryDict(self.query)
+        changes = page.get_changelist_instance(listed)
+        return changes.get_queryset(listed)
+
+
+def _admin_of(site: AdminSite, model: type[models.Model]) -> ModelAdmin[Any]:
+    return site.get_model_admin(model)

@@ -1,0 +1,209 @@
+"""Jobs in the admin: selection, preview, confirmation, progress, and the limits of the person who starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from evermuse_outbox import jobs
+from evermuse_outbox.admin import OutboxRecordAdmin
+from evermuse_outbox.models import BatchState, OutboxAction, OutboxOperation, OutboxRecord
+from tests.admin import rows
+from tests.admin.client import url
+
+pytestmark = pytest.mark.django_db
+
+
+def select(
+    client: Client, model: str, pks: list[int], kind: str = "retry", across: bool = False, query: str = ""
+) -> Any:
+    data = {"action": f"start_{kind}", "_selected_action": pks, "select_across": int(across), "index": 0}
+    return client.post(url(model, "changelist") + query, data)
+
+
+def last_job() -> OutboxOperation:
+    return OutboxOperation.objects.latest("pk")
+
+
+def press(client: Client, action: str, **data: str) -> Any:
+    return client.post(url("operation", "job", last_job().pk), {"action": action, **data})
+
+
+def execute() -> OutboxOperation:
+    jobs.run_operations("default", seconds=60)
+    return last_job()
+
+
+def states(*records: OutboxRecord) -> list[str]:
+    return [OutboxRecord.objects.get(pk=record.pk).state for record in records]
+
+
+def test_preview_then_confirm_then_the_workers_retry(changer: Client) -> None:
+    good, overtaken, pending = rows.rejected(), rows.rejected(), rows.record()
+    rows.record(rows.batch(BatchState.COMPLETE), identity=overtaken.identity)
+    page = select(changer, "record", [good.pk, overtaken.pk, pending.pk], query="?type=message")
+    assert page["Location"] == url("operation", "change", last_job().pk)
+    text = changer.get(page["Location"]).content.decode()
+    assert "Retry rejected records: 1 row" in text
+    assert f"#{overtaken.pk}" in text
+    assert states(good, overtaken) == ["rejected", "rejected"]
+
+    press(changer, "confirm", reason="the project id is corrected")
+    assert states(good) == ["rejected"]  # nothing runs inside the request
+    job = execute()
+    assert (job.state, job.changed, job.refused) == ("finished", 1, 2)
+    assert states(good, overtaken, pending) == ["pending", "rejected", "pending"]
+    action = OutboxAction.objects.get()
+    assert (action.by, action.reason, action.records) == (job.by, "the project id is corrected", 1)
+    entry = LogEntry.objects.get()  # one for the job, whatever its size
+    assert entry.object_id == str(job.pk)
+    text = changer.get(url("operation", "change", job.pk)).content.decode()
+    assert f"#{overtaken.pk}" in text
+    assert "Finished." in text
+
+
+def test_everything_that_a_filter_matches(changer: Client) -> None:
+    rejected = [rows.rejected(product_id="a") for _ in range(5)]
+    other = rows.rejected(product_id="b", type="call")
+    select(changer, "record", [rejected[0].pk], across=True, query="?state=rejected&type=message")
+    job = last_job()
+    assert (job.total, job.state) == (5, "ready")
+    assert job.selection == "all records with state = rejected, type = message"
+    later = rows.rejected(product_id="a")
+    press(changer, "confirm")
+    execute()
+    assert set(states(*rejected)) == {"pending"}
+    assert states(other, later) == ["rejected", "rejected"]  # the members were fixed before
+
+
+def test_a_large_selection_is_collected_in_several_requests(
+    changer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejected = [rows.rejected() for _ in range(7)]
+    collect, calls = jobs.collect, []
+
+    def hurried(job: OutboxOperation, selected: Any) -> bool:
+        calls.append(job.total)
+        return collect(job, selected, limit_seconds=0)
+
+    monkeypatch.setattr(jobs, "collect", hurried)
+    monkeypatch.setattr(jobs.get_kind("retry"), "page", 3, raising=False)
+    select(changer, "record", [rejected[0].pk], across=True, query="?state=rejected")
+    while last_job().state == "collecting":
+        assert (
+            "Continue to collect" in changer.get(url("operation", "change", last_job().pk)).content.decode()
+        )
+        changer.post(url("operation", "collect", last_job().pk))
+    assert last_job().total == 7
+    assert len(calls) > 2
+
+
+def test_the_rejected_records_of_batches(changer: Client) -> None:
+    failed, mixed = rows.batch(BatchState.FAILED), rows.batch(BatchState.COMPLETE)
+    lost = rows.record(failed, closed_as="rejected")
+    refused, delivered = rows.record(mixed, closed_as="rejected"), rows.record(mixed)
+    untouched = rows.rejected()
+    select(changer, "batch", [failed.pk, mixed.pk])
+    assert last_job().total == 2
+    press(changer, "confirm")
+    execute()
+    assert states(lost, refused, delivered, untouched) == ["pending", "pending", "delivered", "rejected"]
+
+
+def test_the_button_on_the_page_of_a_record(changer: Client) -> None:
+    row = rows.rejected()
+    start = url("record", "start", row.pk, "retry")
+    assert f'action="{start}"' in changer.get(url("record", "change", row.pk)).content.decode()
+    assert changer.get(start).status_code == 405
+    changer.post(start)
+    press(changer, "confirm")
+    execute()
+    assert states(row) == ["pending"]
+
+
+def test_discarding_needs_a_reason_and_a_confirmation(changer: Client) -> None:
+    row = rows.record()
+    changer.post(url("record", "start", row.pk, "discard"))
+    for data in ({}, {"reason": "wrong import"}, {"confirmed": "1"}):
+        press(changer, "confirm", **data)
+        assert last_job().state == "ready"
+    press(changer, "confirm", reason="wrong import", confirmed="1")
+    execute()
+    assert states(row) == ["discarded"]
+
+
+def test_pause_continue_and_cancel_half_way(changer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.get_kind("retry"), "chunk", 2, raising=False)
+    rejected = [rows.rejected() for _ in range(6)]
+    select(changer, "record", [row.pk for row in rejected])
+    press(changer, "confirm")
+    jobs.run_chunk("default", last_job().pk)
+    press(changer, "pause")
+    assert execute().changed == 2
+    press(changer, "proceed")
+    jobs.run_chunk("default", last_job().pk)
+    press(changer, "cancel")
+    assert (execute().state, last_job().changed) == ("cancelled", 4)
+    assert states(*rejected) == ["pending"] * 4 + ["rejected"] * 2
+    text = changer.get(url("operation", "change", last_job().pk)).content.decode()
+    assert "Cancelled. What it had changed stays so" in text
+    assert press(changer, "cancel").status_code == 302  # with a message, and without an effect
+
+
+# --- permissions and limits ---------------------------------------------------------------------------
+
+
+def test_each_kind_needs_its_permission(person: Callable[..., Client]) -> None:
+    row = rows.rejected()
+    client = person("view_outboxrecord", "retry_outboxrecord")
+    text = client.get(url("record", "changelist")).content.decode()
+    assert "start_retry" in text
+    assert "start_discard" not in text
+    assert client.post(url("record", "start", row.pk, "discard")).status_code == 403
+    select(client, "record", [row.pk], kind="discard")
+    assert not OutboxOperation.objects.exists()
+
+
+def test_only_the_person_who_started_a_job_confirms_it(person: Callable[..., Client]) -> None:
+    row = rows.rejected()
+    first, second = (person("view_outboxrecord", "view_outboxoperation", "retry_outboxrecord") for _ in "12")
+    first.post(url("record", "start", row.pk, "retry"))
+    assert press(second, "confirm").status_code == 403
+    assert second.post(url("operation", "collect", last_job().pk)).status_code == 403
+    assert press(first, "confirm").status_code == 302
+    assert press(second, "pause").status_code == 302
+    assert last_job().state == "paused"
+
+
+def test_a_person_without_view_permission_sees_only_their_own_jobs(person: Callable[..., Client]) -> None:
+    first, second = (person("view_outboxrecord", "retry_outboxrecord") for _ in "12")
+    first.post(url("record", "start", rows.rejected().pk, "retry"))
+    page = url("operation", "change", last_job().pk)
+    assert first.get(page).status_code == 200
+    assert second.get(page).status_code in (302, 403)
+
+
+def test_a_page_of_one_workspace_changes_no_record_of_another(
+    changer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = OutboxRecordAdmin.get_queryset
+    monkeypatch.setattr(
+        OutboxRecordAdmin,
+        "get_queryset",
+        lambda page, request: plain(page, request).filter(workspace="default"),
+    )
+    own, foreign = rows.rejected(), rows.rejected(workspace="other")
+    foreign_batch = foreign.batch_id
+    assert changer.post(url("record", "start", foreign.pk, "retry")).status_code in (302, 404)
+    select(changer, "record", [foreign.pk])
+    select(changer, "record", [own.pk, foreign.pk])
+    select(changer, "record", [own.pk], across=True)
+    select(changer, "batch", [foreign_batch])
+    members = {
+        pk for job in OutboxOperation.objects.all() for pk in job.members.values_list("target", flat=True)
+    }
+    assert members == {own.pk}
