@@ -31,6 +31,7 @@ LAYERS = [
     {"operations"},
     {"jobs"},
     {"insight"},
+    {"metrics"},
     {"tasks"},
     {"wakeup"},
     {"outbox", "schedule", "checks", "testing", "health"},
