@@ -94,7 +94,9 @@ def test_discard_asks_and_records(alias, monkeypatch):
         "--database",
         alias,
     )
-    assert run("outbox_discard", *arguments).startswith("Discarded 1 records of default · message · prod-abc")
+    text = run("outbox_discard", *arguments)
+    assert "discarded 1 of pending records, workspace default, type message, product id prod-abc" in text
     assert state_of(row) == "discarded"
     assert OutboxAction.objects.using(alias).get().reason == "left"
-    assert run("outbox_discard", *arguments).startswith("Nothing is pending in default")
+    assert run("outbox_discard", *arguments).endswith("product id prod-abc.\n")
+    assert "Nothing is selected in" in run("outbox_discard", *arguments)

@@ -13,6 +13,7 @@ from .readers import (
     Number,
     read_aliases,
     read_directory,
+    read_fixes,
     read_flag,
     read_format_hints,
     read_queue,
@@ -103,6 +104,12 @@ OPTIONS = WORKSPACE_OPTIONS | {
         read_format_hints,
         {},
         "Dict from `_type` to the `format` hint of its requests: `text`, `audio`, `video` or `file`.",
+    ),
+    "FIXES": Option(
+        read_fixes,
+        {},
+        "Dict from a name to the dotted path of a function `fix(envelope: dict) -> dict | None`. `outbox_fix` and the "
+        "admin change rejected records with it; see [repair many records](../how-to/repair.md).",
     ),
     "DEFAULT_NATURE": Option(
         Choice(NATURES),

@@ -162,6 +162,22 @@ def read_format_hints(value: Any) -> Mapping[str, str]:
     return {str(name).lower(): read_hint(hint) for name, hint in value.items()}
 
 
+def read_fixes(value: Any) -> Mapping[str, str]:
+    """Return a dict from the name of a fix to the dotted path of its function."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(
+            "the value must be a dict from name to dotted path.",
+            'Use for instance {"product": "desk.fixes.product"}.',
+        )
+    for name, path in value.items():
+        if not isinstance(name, str) or not isinstance(path, str) or "." not in path.strip("."):
+            raise InvalidValue(
+                f"{safe_repr(path)} is not the dotted path of a function.",
+                'Use for instance {"product": "desk.fixes.product"}.',
+            )
+    return dict(value)
+
+
 def read_queue(value: Any) -> str | None:
     """Return the name of a Celery queue; None for Celery's default queue."""
     if value is not None and (not isinstance(value, str) or not value):

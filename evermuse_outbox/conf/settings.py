@@ -57,6 +57,7 @@ class Settings:
     max_batch_attachments: int
     body_format: str
     format_hints: Mapping[str, str]
+    fixes: Mapping[str, str]
     default_nature: str
     linger: float
     max_wait: float

@@ -18,11 +18,13 @@ from . import batches, erase, records
 from .collect import collect, create
 from .control import cancel, confirm, pause, proceed
 from .estimate import Estimate, estimate
+from .fix import Example, preview_fix
 from .kinds import Kind, Options, Refusal, Refusals, get_kind, kinds, register
 from .run import has_running_job, run_chunk, run_operations
 
 __all__ = [
     "Estimate",
+    "Example",
     "Kind",
     "Options",
     "Refusal",
@@ -38,6 +40,7 @@ __all__ = [
     "has_running_job",
     "kinds",
     "pause",
+    "preview_fix",
     "proceed",
     "records",
     "register",

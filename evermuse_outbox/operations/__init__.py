@@ -15,6 +15,7 @@ from .batches import (
     skip_listing,
 )
 from .discard import discard_pending
+from .edit import Version, edit_record, make_version, replace_records
 from .reconcile import (
     Counts,
     Reconciliation,
@@ -27,6 +28,7 @@ from .reconcile import (
 from .refusal import NotPossible
 from .resume import Resumed, pause_group, pause_workspace, resume_group, resume_workspace
 from .retry import Retried, retry_records
+from .selection import RecordFilter, select_records
 
 __all__ = [
     "WAITING",
@@ -34,22 +36,28 @@ __all__ = [
     "GivenUp",
     "NotPossible",
     "Reconciliation",
+    "RecordFilter",
     "Resumed",
     "Retried",
+    "Version",
     "compare",
     "discard_at_risk",
     "discard_pending",
+    "edit_record",
     "end_and_reject",
     "give_up_batch",
     "hold",
     "isolate_batch",
     "last_sign_of_life",
+    "make_version",
     "pause_group",
     "pause_workspace",
     "release",
+    "replace_records",
     "resume_group",
     "resume_workspace",
     "retry_batch_now",
     "retry_records",
+    "select_records",
     "skip_listing",
 ]

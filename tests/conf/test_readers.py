@@ -110,6 +110,12 @@ def test_duplicate_databases_are_removed(typed):
     assert typed(DATABASES=["default", "other", "default"]).databases == ("default", "other")
 
 
+def test_fixes(typed):
+    assert typed(FIXES={"product": "desk.fixes.product"}).fixes == {"product": "desk.fixes.product"}
+    assert "a dict from name" in errors_in(FIXES=["desk.fixes.product"])[0]
+    assert "'product' is not the dotted path" in errors_in(FIXES={"product": "product"})[0]
+
+
 def test_format_hints(typed):
     assert typed(FORMAT_HINTS={"Call": "audio"}).format_hints == {"call": "audio"}
     assert "a dict from _type" in errors_in(FORMAT_HINTS=["audio"])[0]

@@ -1,0 +1,104 @@
+"""Options that select records, and their conversion to a ``RecordFilter``."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings as project
+from django.core.management.base import CommandError
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from ..database_clock import database_now
+from ..operations import RecordFilter
+from .exit_codes import USAGE
+
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+"""Seconds of each unit of an age."""
+
+
+def add_selection(parser: ArgumentParser, *, with_errors: bool = True) -> None:
+    """Add the options that select records. With several, a record must meet all of them."""
+    group = parser.add_argument_group(
+        "selection", "With several of these options, a record must meet all of them."
+    )
+    group.add_argument("ids", nargs="*", type=read_id, metavar="ID", help="ids of records, such as 17 or #17")
+    group.add_argument("--workspace", metavar="NAME", default="", help="name of the workspace")
+    group.add_argument("--type", metavar="TYPE", default="", help="the _type of the records")
+    group.add_argument("--product", metavar="ID", default="", help="the _product_id of the records")
+    group.add_argument(
+        "--group", nargs=2, metavar=("TYPE", "PRODUCT"), help="short for --type TYPE --product PRODUCT"
+    )
+    group.add_argument("--batch", type=read_id, metavar="ID", help="records of this batch")
+    group.add_argument("--identity", metavar="UUID", default="", help="all versions of one record")
+    group.add_argument(
+        "--older-than", metavar="AGE", help="enqueued before: an age such as 2h or 3d, or a time"
+    )
+    group.add_argument(
+        "--newer-than", metavar="AGE", help="enqueued after: an age such as 2h or 3d, or a time"
+    )
+    if with_errors:
+        group.add_argument("--error-code", metavar="CODE", default="", help="rejected with this code")
+        group.add_argument(
+            "--error-text", metavar="TEXT", default="", help="rejected with this text in the message"
+        )
+        group.add_argument("--failed-again", action="store_true", help="rejected more than once")
+    group.add_argument("--all", action="store_true", help="no condition: everything in the state")
+
+
+def read_selection(options: Mapping[str, Any], using: str, state: str) -> RecordFilter:
+    """Return the filter that the options describe.
+
+    Raises:
+        CommandError: They select everything without ``--all``, or contradict each other.
+    """
+    kind, product = options["group"] or (options["type"], options["product"])
+    chosen = RecordFilter(
+        state=state,
+        workspace=options["workspace"],
+        type=kind,
+        product_id=product,
+        error_code=options.get("error_code", ""),
+        error_text=options.get("error_text", ""),
+        older_than=_read_time(options["older_than"], using),
+        newer_than=_read_time(options["newer_than"], using),
+        batch=options["batch"],
+        identity=options["identity"],
+        failed_again=options.get("failed_again", False),
+        ids=tuple(options["ids"]),
+    )
+    if chosen.is_empty and not options["all"]:
+        raise CommandError(f"This selects all {chosen}. Add a condition, or --all.", returncode=USAGE)
+    if options["all"] and not chosen.is_empty:
+        raise CommandError("--all and a condition contradict each other.", returncode=USAGE)
+    return chosen
+
+
+def read_id(text: str) -> int:
+    """Return an id; the pages print it as ``#17``."""
+    if not re.fullmatch(r"#?\d{1,18}", text):
+        raise ArgumentTypeError(f"{text!r} is no id; use a number such as 17")
+    return int(text.removeprefix("#"))
+
+
+def _read_time(text: str | None, using: str) -> datetime | None:
+    """Return a time: an age before the database's now, or a time in ISO 8601, in the current zone without an offset."""
+    if text is None:
+        return None
+    if age := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
+        return database_now(using) - timedelta(seconds=float(age[1]) * UNITS[age[2]])
+    try:
+        at = parse_datetime(text if "T" in text or " " in text else f"{text}T00:00:00")
+    except ValueError:
+        at = None
+    if at is None:
+        raise CommandError(
+            f"{text!r} is no age and no time; use 2h, 3d or 2026-03-01T12:00:00Z.", returncode=USAGE
+        )
+    if timezone.is_naive(at) and project.USE_TZ:
+        return timezone.make_aware(at)
+    return at if project.USE_TZ or timezone.is_naive(at) else timezone.make_naive(at)

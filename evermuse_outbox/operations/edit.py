@@ -1,0 +1,107 @@
+"""Edit and retry: replace a rejected record by a corrected version, which is validated as at enqueue."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from ..conf import get_settings
+from ..evermuse.records import Envelope, validate
+from ..models import ActionKind, Decision, OutboxAction, OutboxRecord, RecordState
+from ..models.insert import insert_many
+from .refusal import NotPossible
+
+
+class Version(NamedTuple):
+    """A corrected version of a record: the id of the original, its workspace, the contract, and the new envelope."""
+
+    original: int
+    workspace: str
+    contract: str
+    envelope: Envelope
+
+
+def edit_record(
+    using: str, pk: int, envelope: Mapping[str, Any], *, by: str = "", reason: str = ""
+) -> OutboxRecord:
+    """Enqueue a corrected version of a rejected record, and return it. The original is superseded by it and kept.
+
+    Args:
+        using: database alias.
+        pk: id of the rejected record.
+        envelope: the complete corrected record, as for ``enqueue``.
+        by: name of the person who decided it; empty for the user of this process.
+        reason: why, in the person's words.
+
+    Raises:
+        InvalidRecord: Evermuse would reject the corrected record; the error names every wrong field.
+        NotPossible: The record is not rejected, has a newer version, or its workspace is not in the settings.
+    """
+    with transaction.atomic(using=using):
+        rows: Any = OutboxRecord.rows.using(using)
+        rows.lock([pk])
+        record = rows.filter(pk=pk).with_versions().first()
+        if record is None:
+            raise NotPossible(f"No record #{pk} in the database {using!r}; it may have been purged.")
+        if record.state != RecordState.REJECTED:
+            raise NotPossible(
+                f"Record #{pk} is {record.get_state_display()}. Only rejected records are edited."
+            )
+        if record.newer:
+            raise NotPossible(
+                f"Record #{pk} has a newer version, record #{record.newer}. Edit that one instead."
+            )
+        newer = replace_records(using, [make_version(record, envelope)])[pk]
+        OutboxAction.objects.using(using).log(
+            ActionKind.EDIT,
+            Decision(by, reason),
+            workspace=record.workspace,
+            target=f"record #{pk}",
+            records=1,
+            result=f"It is superseded by record #{newer}.",
+        )
+    version: OutboxRecord = OutboxRecord.objects.using(using).get(pk=newer)
+    return version
+
+
+def make_version(record: OutboxRecord, envelope: Mapping[str, Any]) -> Version:
+    """Validate a corrected envelope as ``enqueue`` does, in the present contract of the record's workspace.
+
+    Raises:
+        InvalidRecord: Evermuse would reject it.
+        NotPossible: The workspace is not in the settings.
+    """
+    try:
+        contract = get_settings().workspace(record.workspace).contract
+    except ImproperlyConfigured as error:
+        raise NotPossible(f"The settings have no workspace {record.workspace!r}.") from error
+    valid = validate(envelope, contract=contract, workspace=record.workspace)
+    return Version(record.pk, record.workspace, contract, valid)
+
+
+def replace_records(using: str, versions: Iterable[Version]) -> dict[int, int]:
+    """Insert corrected versions, and supersede their originals. Return the id of each original → id of its version.
+
+    Call it in a transaction that has locked the originals.
+    """
+    by_target: defaultdict[tuple[str, str], list[Version]] = defaultdict(list)
+    for version in versions:
+        by_target[version.workspace, version.contract].append(version)
+    newer: dict[int, int] = {}
+    for (workspace, contract), group in by_target.items():
+        insert_many(using, workspace, contract, [version.envelope for version in group])
+        latest = _latest_versions(using, group)
+        newer |= {version.original: latest[version.envelope.identity] for version in group}
+    OutboxRecord.rows.using(using).replace(newer)
+    return newer
+
+
+def _latest_versions(using: str, versions: list[Version]) -> dict[Any, int]:
+    """Return identity → id of its latest version. Some databases return no ids for an INSERT of several rows."""
+    identities = {version.envelope.identity for version in versions}
+    rows = OutboxRecord.rows.using(using).filter(identity__in=identities).order_by("pk")
+    return dict(rows.values_list("identity", "pk"))
