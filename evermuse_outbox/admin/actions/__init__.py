@@ -5,6 +5,6 @@ inherit from :class:`ExitAdmin` or :class:`ResumeAdmin`.
 """
 
 from .exits import Exit, ExitAdmin
-from .resume import RESUME, ResumeAdmin
+from .resume import PAUSE, RESUME, ResumeAdmin
 
-__all__ = ["RESUME", "Exit", "ExitAdmin", "ResumeAdmin"]
+__all__ = ["PAUSE", "RESUME", "Exit", "ExitAdmin", "ResumeAdmin"]

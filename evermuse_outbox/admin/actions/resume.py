@@ -23,8 +23,15 @@ RESUME = Exit(
 )
 
 
+PAUSE = Exit(
+    "hold",
+    _("Pause"),
+    _("Send nothing of this until a person resumes it. Accepted batches are still polled."),
+)
+
+
 class ResumeAdmin(ExitAdmin):
-    """The pages of a model with rows that can be paused, and an action that makes them active."""
+    """The pages of a model with rows that can be paused and resumed, and an action that makes them active."""
 
     actions = ("resume_selected",)
     is_deleted_by_resume = False
@@ -37,21 +44,39 @@ class ResumeAdmin(ExitAdmin):
         """
         raise NotImplementedError
 
+    def pause_row(self, using: str, row: Any, *, by: str, reason: str) -> None:
+        """Pause the row until a person resumes it. Raise ``NotPossible`` if it is paused by a person already."""
+        raise NotImplementedError
+
     def workspace_of(self, row: Any) -> str:
         """Return the name of the workspace that has work after the row is resumed."""
         raise NotImplementedError
 
     def has_resume_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user can resume rows: users with the change permission of this model can."""
+        """Return whether the user can pause and resume rows: a permission of its own."""
         return self.has_exit_permission(request)
 
+    def has_exit_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user can pause and resume rows."""
+        return bool(request.user.has_perm(f"{self.opts.app_label}.pause_outboxworkspace"))
+
+    def exit_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Return the template variables of the section with the buttons."""
+        return {**super().exit_context(request, row), "exits_title": _("Pause and resume")}
+
     def use_exit(self, using: str, row: Any, name: str, *, by: str, reason: str) -> str:
-        """Resume the row."""
+        """Pause or resume the row."""
+        if name == PAUSE.name:
+            self.pause_row(using, row, by=by, reason=reason)
+            return gettext("Nothing is sent until a person resumes it.")
         return self._resume(using, row, by=by, reason=reason, force=name == "force")
 
     def page_after_exit(self, row: Any) -> str:
         """Return the list if the row is gone, otherwise its page."""
-        if self.is_deleted_by_resume:
+        if (
+            self.is_deleted_by_resume
+            and not type(row)._base_manager.using(row._state.db).filter(pk=row.pk).exists()
+        ):
             return reverse(self.url_name("changelist"), current_app=self.admin_site.name)
         return super().page_after_exit(row)
 

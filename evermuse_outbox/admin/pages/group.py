@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import router
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from ...conf import get_settings
+from ...evermuse.records import OPENAPI_TYPES
 from ...insight import explain_group
 from ...models import GroupState, OutboxGroup, OutboxRecord
-from ...operations import resume_group
+from ...operations import NotPossible, pause_group, resume_group
 from .. import html
-from ..actions import RESUME, Exit, ResumeAdmin
-from ..lists import WorkspaceFilter
+from ..actions import PAUSE, RESUME, Exit, ResumeAdmin
+from ..lists import WorkspaceFilter, posted_reason
 
 MAX_COUNTED = 100_000
 """Maximum number of waiting records that the page of a group counts."""
@@ -86,9 +93,74 @@ class OutboxGroupAdmin(ResumeAdmin):
         """Return the explanation, and the button that resumes the group."""
         return {"explanation": explain_group(obj), **self.exit_context(request, obj)}
 
+    # --- pause ------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that pauses a group. A group without trouble has no row, so this page asks for its name."""
+        name = self.url_name("pause").removeprefix("admin:")
+        return [path("pause/", self.admin_site.admin_view(self.pause_view), name=name), *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Return the list with a link to the page that pauses a group."""
+        link = self._pause_url() if self.has_exit_permission(request) else ""
+        return super().changelist_view(request, {"pause_url": link, **(extra_context or {})})
+
+    def pause_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask which group to pause and why, and pause it."""
+        if not self.has_exit_permission(request):
+            raise PermissionDenied
+        entered = request.POST if request.method == "POST" else request.GET
+        names = {name: entered.get(name, "").strip() for name in ("workspace", "type", "product_id")}
+        if request.method == "POST" and self._pause(request, **names):
+            return redirect(reverse(self.url_name("changelist"), current_app=self.admin_site.name))
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Pause a group"),
+            "opts": self.opts,
+            "workspaces": sorted(get_settings().workspaces),
+            "types": OPENAPI_TYPES,
+            "entered": names,
+        }
+        return TemplateResponse(request, "admin/evermuse_outbox/outboxgroup/pause.html", context)
+
+    def _pause(self, request: HttpRequest, workspace: str, type: str, product_id: str) -> bool:  # noqa: A002 -- the name of the field
+        """Pause a group. Return False with a message if this is not possible."""
+        if not (type and product_id) or workspace not in get_settings().workspaces:
+            self.message_user(
+                request, _("Enter a workspace of the settings, a type and a product id."), messages.ERROR
+            )
+            return False
+        using, by = router.db_for_write(OutboxGroup), request.user.get_username()
+        try:
+            row = pause_group(using, workspace, (type, product_id), by=by, reason=posted_reason(request))
+        except NotPossible as error:
+            self.message_user(request, error.message, messages.WARNING)
+            return False
+        self.log_change(request, row, str(_("Paused.")))
+        self.message_user(
+            request, _("Nothing of %s is sent until a person resumes it.") % row, messages.SUCCESS
+        )
+        return True
+
+    def _pause_url(self) -> str:
+        return reverse(self.url_name("pause"), current_app=self.admin_site.name)
+
     def exits_of(self, row: OutboxGroup) -> list[Exit]:
-        """Return the button that resumes the group; none if Evermuse accepts its records again."""
-        return [] if row.state == GroupState.CLEARED else [RESUME]
+        """Return the buttons that pause or resume the group."""
+        match row.state:
+            case GroupState.CLEARED:
+                return [PAUSE]
+            case GroupState.HELD:
+                return [RESUME]
+            case _:
+                return [RESUME, PAUSE]
+
+    def pause_row(self, using: str, row: OutboxGroup, *, by: str, reason: str) -> None:
+        """Send no record of the group until a person resumes it."""
+        pause_group(using, row.workspace, (row.type, row.product_id), by=by, reason=reason)
 
     def resume_row(self, using: str, row: OutboxGroup, *, by: str, reason: str, force: bool = False) -> bool:
         """Delete the counters of the group, so that its records are sealed as usual."""

@@ -15,9 +15,9 @@ from ...conf import Workspace, get_settings
 from ...database_clock import database_now
 from ...insight import explain_workspace
 from ...models import OutboxWorkspace, WorkspaceState
-from ...operations import resume_workspace
+from ...operations import pause_workspace, resume_workspace
 from .. import html
-from ..actions import RESUME, Exit, ResumeAdmin
+from ..actions import PAUSE, RESUME, Exit, ResumeAdmin
 from .throughput import throughput_of_last_hour
 
 FORCE = Exit(
@@ -108,17 +108,26 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     # --- resume -----------------------------------------------------------------------------------
 
     def exits_of(self, row: OutboxWorkspace) -> list[Exit]:
-        """Return the button that resumes the workspace; none if it is active, or held after a restore."""
-        if row.state in (WorkspaceState.ACTIVE, WorkspaceState.RESTORED):
-            return []
+        """Return the buttons that pause or resume the workspace; none if it is held after a restore."""
+        match row.state:
+            case WorkspaceState.RESTORED:
+                return []
+            case WorkspaceState.ACTIVE:
+                return [PAUSE]
+            case WorkspaceState.HELD:
+                return [RESUME]
         until = row.blocked_until if row.state == WorkspaceState.THROTTLED else None
-        return [FORCE] if until and until > database_now(row._state.db) else [RESUME]
+        return [FORCE if until and until > database_now(row._state.db) else RESUME, PAUSE]
 
     def resume_row(
         self, using: str, row: OutboxWorkspace, *, by: str, reason: str, force: bool = False
     ) -> bool:
         """Make the workspace active. Return False if it is active already."""
         return resume_workspace(using, row.pk, by=by, reason=reason, force=force) is not None
+
+    def pause_row(self, using: str, row: OutboxWorkspace, *, by: str, reason: str) -> None:
+        """Send nothing of the workspace until a person resumes it."""
+        pause_workspace(using, row.pk, by=by, reason=reason)
 
     def workspace_of(self, row: OutboxWorkspace) -> str:
         """Return the name of the workspace."""
