@@ -9,7 +9,7 @@ from datetime import timedelta
 from ..conf import get_settings
 from ..delivery.context import Clock, isolate_database_errors, retry_on_database_error
 from ..delivery.gates import CLEARED_FOR
-from ..models import GroupState, OutboxAction, OutboxGroup, OutboxRecord
+from ..models import GroupState, OutboxAction, OutboxGroup, OutboxImport, OutboxRecord
 from ..monitoring import beat, forget, observe_sometimes
 from ..search import index_records
 from .future_times import correct_future_times_sometimes
@@ -82,11 +82,18 @@ def forget_groups(using: str, clock: Clock) -> int:
 
 
 def forget_actions(using: str, clock: Clock, retention_days: float) -> int:
-    """Delete manual actions older than ``ACTIONS_KEPT`` and the retention, a few in each run; return how many."""
-    rows = OutboxAction.objects.using(using)
-    old = rows.filter(at__lt=clock.now() - actions_kept(retention_days)).order_by("at")
-    pks = list(old.values_list("pk", flat=True)[:ACTIONS_PER_RUN])
-    return rows.filter(pk__in=pks).delete()[0] if pks else 0
+    """Delete old manual actions and the progress of old imports, a few in each run; return how many.
+
+    Old means older than ``ACTIONS_KEPT`` and the retention. An import that can be continued stays.
+    """
+    before = clock.now() - actions_kept(retention_days)
+    actions = OutboxAction.objects.using(using).filter(at__lt=before).order_by("at")
+    imports = OutboxImport.objects.using(using).filter(updated_at__lt=before, finished_at__isnull=False)
+    count = 0
+    for rows in (actions, imports.order_by("pk")):
+        pks = list(rows.values_list("pk", flat=True)[:ACTIONS_PER_RUN])
+        count += rows.model._default_manager.using(using).filter(pk__in=pks).delete()[0] if pks else 0
+    return count
 
 
 def actions_kept(retention_days: float) -> timedelta:

@@ -20,6 +20,7 @@ SEARCHED = (
     "models/transitions/*.py",
     "delivery/*/*.py",
     "operations/*.py",
+    "operations/*/*.py",
 )
 """The modules that change records, batches, groups or workspaces."""
 

@@ -14,6 +14,7 @@ from evermuse_outbox.models import (
     OutboxAction,
     OutboxBatch,
     OutboxGroup,
+    OutboxImport,
     OutboxWorkspace,
 )
 from evermuse_outbox.sandbox import Fault
@@ -84,3 +85,14 @@ def test_manual_actions_are_kept_for_a_year(context, alias, clock, days, kept):
     assert rows.count() == kept
     rows.update(at=clock.at - timedelta(days=399))
     assert forget_actions(alias, context.clock, retention_days=400) == 0
+
+
+@pytest.mark.parametrize(("days", "finished", "kept"), [(364, True, 1), (366, True, 0), (366, False, 1)])
+def test_finished_imports_are_kept_for_a_year(context, alias, clock, days, finished, kept):
+    at = clock.at - timedelta(days=days)
+    OutboxImport.objects.using(alias).create(
+        scope="s", workspace="default", name="f", sha256="", started_at=at, updated_at=at,
+        finished_at=at if finished else None,
+    )  # fmt: skip
+    forget_actions(alias, context.clock, retention_days=14)
+    assert OutboxImport.objects.using(alias).count() == kept

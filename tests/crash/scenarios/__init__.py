@@ -6,7 +6,7 @@ docstring says what is in progress.
 """
 
 from ..scenario import SCENARIOS, Scenario
-from . import by_hand, hosts, isolation, polling, restore, sending, upkeep
+from . import by_hand, hosts, isolation, personal_data, polling, restore, sending, upkeep
 
 __all__ = [
     "SCENARIOS",
@@ -14,6 +14,7 @@ __all__ = [
     "by_hand",
     "hosts",
     "isolation",
+    "personal_data",
     "polling",
     "restore",
     "sending",
