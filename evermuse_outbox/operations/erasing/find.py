@@ -223,7 +223,7 @@ class _Search:
         if not new:
             return []
         versions = [pk for pk in with_versions(self.using, new) if pk not in self.seen]
-        self.seen.update(set(versions).difference(page))
+        self.seen |= set(versions).difference(page)
         return versions
 
 

@@ -6,7 +6,7 @@ import io
 import json
 from pathlib import Path
 
-from evermuse_outbox.models import Decision, OutboxAction, OutboxImport
+from evermuse_outbox.models import Decision, OutboxAction, OutboxImport, start_operation
 from evermuse_outbox.operations.erasing import erase_records, forget_texts
 from evermuse_outbox.operations.importing import BadLinesFile, Import, import_lines, lines
 from evermuse_outbox.sandbox import Fault
@@ -21,6 +21,7 @@ QUOTE = {"error": "cannot store msg-2"}
 def prepare_in_doubt_with_quote(env):
     """Leave three records in a batch in doubt. The answer quotes the second one."""
     env.enqueue(1, 2, 3)
+    start_operation(env.alias, kind="retry", by="an operator")
     env.sandbox.fail_next(Fault(status=500, body=QUOTE))
     env.send()
 
@@ -60,3 +61,29 @@ def imported(env):
     for _ in import_lines(job, io.BytesIO(content), bad_lines, env.context.clock):
         pass
     Import(env.alias, "default", "reference", "another file", Decision()).restart()
+
+
+def prepare_delivered(env):
+    """Deliver three records, four days ago."""
+    env.enqueue(1, 2, 3)
+    env.relay()
+    env.clock.move(5)
+    env.poll()
+    env.clock.move(4 * 86_400)
+
+
+def check_payloads(env: Environment, states: list[str]) -> None:
+    """Check that each record has its payload or its hash."""
+    assert states == ["delivered"] * 3
+    assert all(bool(row.payload) != row.is_payload_dropped for row in env.records)
+
+
+@scenario(
+    prepare=prepare_delivered,
+    expected=check_payloads,
+    settings={"PAYLOAD_RETENTION_DAYS": 3},
+    is_purging=True,
+)
+def payloads_dropped(env):
+    """Upkeep drops payloads."""
+    env.maintain()
