@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from ...database_clock import database_now
 from ...foreign_text import describe_error
-from ...monitoring import CLOCK_NAMES, describe_drift, is_drifting, measure_drift, worker_silence
+from ...models import OutboxWorker
+from ...monitoring import (
+    CLOCK_NAMES,
+    MISSING_AFTER,
+    describe_drift,
+    is_drifting,
+    measure_drift,
+    worker_silence,
+)
 from .finding import Finding
 from .schema import examine_schema
 
@@ -33,6 +42,15 @@ def examine_database(using: str) -> list[Finding]:
                 "schema", using, f"The database cannot be read: {describe_error(error)}", "Correct it first."
             )
         ]
+
+
+def is_relay_at_work(using: str) -> bool:
+    """Return whether ``manage.py outbox_relay`` delivers from this database; then no beat is needed."""
+    try:
+        recent = OutboxWorker.objects.using(using).seen_since(database_now(using) - MISSING_AFTER)
+        return recent.filter(command="outbox_relay").exists()
+    except DatabaseError:
+        return False
 
 
 def _unapplied_migrations(using: str) -> list[Finding]:

@@ -8,12 +8,14 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.conf import settings as project
 from django.core.checks import CheckMessage
 
 from ... import checks
 from ...conf import find_problems, get_settings
 from ...delivery.context import open_context, statement_deadlines
-from ...insight.doctor import Finding, examine_api, examine_database
+from ...insight.doctor import Finding, examine_api, examine_database, is_relay_at_work
+from ...schedule import beat_schedule
 from .. import CommandWithExamples, add_database, databases_of
 
 AREAS = {
@@ -72,12 +74,28 @@ def _examine(options: dict[str, Any]) -> Iterator[Finding]:
 
 def _examine_everything(options: dict[str, Any]) -> Iterator[Finding]:
     databases = databases_of(options)
+    yield from _beat_schedule(databases)
     for using in databases:
         yield from examine_database(using)
     yield from map(_finding_of, _unsilenced(checks.check_storage(databases=databases)))
     if not options["offline"]:
         for name in get_settings().workspaces:
             yield from examine_api(open_context(databases[0], name))
+
+
+def _beat_schedule(databases: Sequence[str]) -> Iterator[Finding]:
+    """Yield the tasks that are missing in the schedule of the project.
+
+    Without ``CELERY_BEAT_SCHEDULE``, the schedule is somewhere else. Where ``outbox_relay`` runs, none is needed.
+    """
+    configured = getattr(project, "CELERY_BEAT_SCHEDULE", None)
+    if configured is None or any(is_relay_at_work(using) for using in databases):
+        return
+    needed = {entry["task"] for entry in beat_schedule().values()}
+    if missing := needed - {entry.get("task") for entry in configured.values()}:
+        problem = f"CELERY_BEAT_SCHEDULE lacks {' and '.join(sorted(missing))}."
+        remedy = "Add the entries of evermuse_outbox.schedule.beat_schedule(), or run manage.py outbox_relay."
+        yield Finding("workers", "CELERY_BEAT_SCHEDULE", problem, remedy)
 
 
 def _unsilenced(messages: Sequence[CheckMessage]) -> list[CheckMessage]:

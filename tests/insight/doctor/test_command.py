@@ -18,6 +18,7 @@ from evermuse_outbox.insight.doctor import database, examine_api, examine_databa
 from evermuse_outbox.models import OutboxAttempt, OutboxWorker, OutboxWorkspace
 from evermuse_outbox.ratelimit import ThrottleUnavailable
 from evermuse_outbox.sandbox import Fault
+from evermuse_outbox.schedule import beat_schedule
 from tests.conftest import FreeThrottle
 
 KEY = "em_sk_sandbox"
@@ -142,6 +143,18 @@ def test_a_worker_that_is_gone(problems, worker, alias):
     ((area, problem),) = problems("--offline")
     assert area == "workers"
     assert "The last one was seen at 20" in problem
+
+
+def test_a_beat_schedule_without_the_tasks_of_the_outbox(problems, worker, alias, settings):
+    settings.CELERY_BEAT_SCHEDULE = {"other": {"task": "host.report"}}
+    assert problems("--offline") == [
+        ("workers", "CELERY_BEAT_SCHEDULE lacks evermuse_outbox.maintain and evermuse_outbox.tick.")
+    ]
+    settings.CELERY_BEAT_SCHEDULE = beat_schedule()
+    assert problems("--offline") == []
+    settings.CELERY_BEAT_SCHEDULE = {}
+    OutboxWorker.objects.using(alias).update(command="outbox_relay")
+    assert problems("--offline") == []
 
 
 def test_a_clock_that_is_wrong(problems, alias, monkeypatch):
