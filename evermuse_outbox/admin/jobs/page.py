@@ -27,6 +27,9 @@ from .start import may_start
 MAX_SHOWN = 50
 """Members on the page of a job that were not changed: the first ones."""
 
+MAX_EXAMPLES = 5
+"""Records whose changes by a fix are shown before it is confirmed."""
+
 REFRESH_SECONDS = {OperationState.RUNNING: 2, OperationState.COLLECTING: 2, OperationState.PAUSED: 10}
 """Seconds after which the progress of a job is read again."""
 
@@ -109,6 +112,7 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
             "expected": [(str(reason), entry) for reason, entry in obj.expected.items()],
             "will_change": obj.total - sum(entry["count"] for entry in obj.expected.values()),
             "not_changed": self._not_changed(obj),
+            "examples": self._examples(request, obj),
             "refresh_seconds": REFRESH_SECONDS.get(OperationState(obj.state)),
             "can_collect": can_change and is_mine and obj.state == OperationState.COLLECTING,
             "can_confirm": can_change and is_mine and obj.state == OperationState.READY,
@@ -126,6 +130,19 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
         model = kind.model if kind else OutboxRecord
         site = self.admin_site.name
         return [(member, html.link_to(model, member.target, f"#{member.target}", site)) for member in members]
+
+    def _examples(self, request: HttpRequest, job: OutboxOperation) -> list[jobs.Example]:
+        """Return what a fix would do to its first members, if the user may see payloads."""
+        is_preview = job.state in (OperationState.COLLECTING, OperationState.READY)
+        if job.kind != "fix" or not is_preview or not self.has_payload_permission(request):
+            return []
+        members = OutboxOperationMember.objects.using(job.using).filter(operation=job.pk).order_by("target")
+        pks = list(members.values_list("target", flat=True)[:MAX_EXAMPLES])
+        rows = OutboxRecord.rows.using(job.using).filter(pk__in=pks)
+        try:
+            return jobs.preview_fix(rows, str(job.options.get("fix", "")), MAX_EXAMPLES)
+        except NotPossible:
+            return []
 
     def _list_url(self, job: OutboxOperation) -> str:
         """Return the address of the list with the members of a job; empty if they are no records."""
@@ -219,8 +236,9 @@ def kind_of(job: OutboxOperation) -> jobs.Kind | None:
 
 def label_of(job: OutboxOperation) -> str:
     """Return what a job does."""
-    kind = kind_of(job)
-    return str(kind.label) if kind else job.kind
+    kind, name = kind_of(job), job.options.get("fix", "")
+    label = str(kind.label) if kind else job.kind
+    return f"{label}: {name}" if name else label
 
 
 def explain_job(job: OutboxOperation) -> str:

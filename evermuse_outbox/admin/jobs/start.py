@@ -19,6 +19,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
 from ... import jobs
+from ...conf import get_settings
 from ...models import OutboxOperation, OutboxRecord
 from ...operations import NotPossible
 from ..lists import ReadOnlyAdmin
@@ -43,7 +44,17 @@ class JobAdmin(ReadOnlyAdmin):
         for name in self._known_kinds():
             if self.has_job_permission(request, name):
                 actions[f"start_{name}"] = (_start(name), f"start_{name}", jobs.get_kind(name).label)
-        return actions
+        return actions | self._fixes(request)
+
+    def _fixes(self, request: HttpRequest) -> dict[str, Any]:
+        """Return one action for each function in the setting FIXES, on lists of records."""
+        if self.model is not OutboxRecord or not self.has_job_permission(request, "fix"):
+            return {}
+        label = jobs.get_kind("fix").label
+        return {
+            f"fix_{name}": (_start("fix", {"fix": name}), f"fix_{name}", f"{label}: {name}")
+            for name in get_settings().fixes
+        }
 
     def get_urls(self) -> list[URLPattern]:
         """Add the view that starts a job for one row."""
@@ -116,14 +127,16 @@ def page_of_job(site: str, job: OutboxOperation) -> str:
     return reverse(f"admin:{options.app_label}_{options.model_name}_change", args=[job.pk], current_app=site)
 
 
-def _start(kind: str) -> Callable[[Any, HttpRequest, models.QuerySet[Any]], HttpResponse]:
+def _start(
+    kind: str, options: Mapping[str, Any] | None = None
+) -> Callable[[Any, HttpRequest, models.QuerySet[Any]], HttpResponse]:
     """Return the action of a list that starts a job of this kind."""
 
     def start(page: JobAdmin, request: HttpRequest, rows: models.QuerySet[Any]) -> HttpResponse:
         query = request.GET.urlencode()
         if request.POST.get("select_across") == "1":
-            return page.start_job(request, kind, Selection(NAMES[page.model], query))
+            return page.start_job(request, kind, Selection(NAMES[page.model], query), options)
         ids = sorted(rows.values_list("pk", flat=True))
-        return page.start_job(request, kind, Selection(NAMES[page.model], query, ids))
+        return page.start_job(request, kind, Selection(NAMES[page.model], query, ids), options)
 
     return start

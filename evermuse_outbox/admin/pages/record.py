@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
@@ -19,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from ...insight import explain_record, has_failed_attachments
 from ...models import OutboxBatch, OutboxRecord, RecordState
 from .. import html
-from ..jobs import JobAdmin
+from ..jobs import EditAdmin
 from ..lists import (
     CLOSED_ORDER,
     AgainFilter,
@@ -74,7 +75,7 @@ class RecordChangeList(ChangeList):
 
 
 @admin.register(OutboxRecord)
-class OutboxRecordAdmin(JobAdmin):
+class OutboxRecordAdmin(EditAdmin):
     """The records that the host has enqueued."""
 
     list_display = (
@@ -233,7 +234,21 @@ class OutboxRecordAdmin(JobAdmin):
             "timeline": timeline_of(obj.batch) if obj.batch else None,
             "request_url": self._request_url(obj) if may_view else "",
             "job_buttons": self.job_buttons(request, obj, *jobs_of(obj)),
+            "edit_url": self.edit_url(obj) if self.may_edit(request, obj) else "",
+            "pause_group_url": self._pause_group_url(request, obj),
         }
+
+    def _pause_group_url(self, request: HttpRequest, record: OutboxRecord) -> str:
+        """Return the address of the page that pauses the group of an unsent record; empty if that is not possible."""
+        can_pause = request.user.has_perm(f"{self.opts.app_label}.pause_outboxworkspace")
+        if not can_pause or record.state not in (RecordState.PENDING, RecordState.IN_FLIGHT):
+            return ""
+        try:
+            page = reverse(f"admin:{self.opts.app_label}_outboxgroup_pause", current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return ""
+        names = {"workspace": record.workspace, "type": record.type, "product_id": record.product_id}
+        return f"{page}?{urlencode(names)}"
 
     def _request_url(self, record: OutboxRecord) -> str:
         """Return the address of the exact bytes of its batch; empty if the admin has no page of batches."""

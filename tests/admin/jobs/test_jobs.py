@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -152,6 +153,74 @@ def test_pause_continue_and_cancel_half_way(changer: Client, monkeypatch: pytest
     text = changer.get(url("operation", "change", last_job().pk)).content.decode()
     assert "Cancelled. What it had changed stays so" in text
     assert press(changer, "cancel").status_code == 302  # with a message, and without an effect
+
+
+def shorten(envelope: dict[str, Any]) -> dict[str, Any] | None:
+    """A fix of the host of these tests."""
+    return (
+        envelope | {"_project_id": "proj", "data": {"text": "short"}}
+        if envelope["data"]["text"] != "ok"
+        else None
+    )
+
+
+def test_a_fix_of_the_host_shows_its_changes_first(
+    changer: Client, outbox_settings: Callable[..., None]
+) -> None:
+    outbox_settings(FIXES={"shorten": f"{__name__}.shorten"})
+    broken, fine = (
+        rows.rejected(payload=rows.line("F-1", "long")),
+        rows.rejected(payload=rows.line("F-2", "ok")),
+    )
+    data = {"action": "fix_shorten", "_selected_action": [broken.pk, fine.pk], "index": 0}
+    page = changer.post(url("record", "changelist"), data)["Location"]
+    text = changer.get(page).content.decode()
+    assert "Fix rejected records: shorten" in text
+    assert "&quot;text&quot;: &quot;short&quot;" in text
+    press(changer, "confirm", reason="too long")
+    assert execute().changed == 1
+    assert states(broken, fine) == ["superseded", "rejected"]
+    assert OutboxRecord.rows.latest("pk").envelope()["data"] == {"text": "short"}
+
+
+def test_a_fix_is_shown_only_with_the_permission_for_payloads(
+    person: Callable[..., Client], outbox_settings: Callable[..., None]
+) -> None:
+    outbox_settings(FIXES={"shorten": f"{__name__}.shorten"})
+    client = person("view_outboxrecord", "retry_outboxrecord")
+    row = rows.rejected(payload=rows.line("F-1", "long"))
+    data = {"action": "fix_shorten", "_selected_action": [row.pk], "index": 0}
+    page = client.post(url("record", "changelist"), data)["Location"]
+    assert "&quot;text&quot;" not in client.get(page).content.decode()
+
+
+def test_edit_and_retry(changer: Client) -> None:
+    row = rows.rejected()
+    page = url("record", "edit", row.pk)
+    assert page in changer.get(url("record", "change", row.pk)).content.decode()
+    assert "T-" in changer.get(page).content.decode()
+    for text, message in (("{", "not valid JSON"), ("{}", "_type"), ("[]", "")):
+        answer = changer.post(page, {"envelope": text})
+        assert answer.status_code == 422
+        assert message in answer.content.decode()
+        assert states(row) == ["rejected"]
+    envelope = row.envelope() | {"_project_id": "proj", "data": {"text": "corrected"}}
+    done = changer.post(page, {"envelope": json.dumps(envelope), "reason": "typing error"})
+    newer = OutboxRecord.rows.latest("pk")
+    assert done["Location"] == url("record", "change", newer.pk)
+    assert (states(row), states(newer)) == (["superseded"], ["pending"])
+    assert newer.envelope()["data"] == {"text": "corrected"}
+    action = OutboxAction.objects.get()
+    assert (action.kind, action.reason) == ("edit", "typing error")
+    assert changer.post(page, {"envelope": json.dumps(envelope)}).status_code == 302  # it is over
+
+
+def test_editing_needs_both_permissions(person: Callable[..., Client]) -> None:
+    row = rows.rejected()
+    for permissions in (["retry_outboxrecord"], ["view_payload_outboxrecord"]):
+        client = person("view_outboxrecord", *permissions)
+        assert client.get(url("record", "edit", row.pk)).status_code == 403
+        assert "Edit and retry" not in client.get(url("record", "change", row.pk)).content.decode()
 
 
 # --- permissions and limits ---------------------------------------------------------------------------
