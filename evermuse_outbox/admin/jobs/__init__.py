@@ -1,7 +1,8 @@
 """Jobs in the admin: started from a list or a page, shown with a preview, confirmed, followed, paused and cancelled.
 
 This package changes nothing itself: the engine of ``evermuse_outbox.jobs`` does. Pages inherit from :class:`JobAdmin`.
-The page of records, which can be edited, inherits from :class:`EditAdmin`. A :class:`Selection` is what a person has selected in a list. :func:`may_start` tells whether a user may start a job.
+The page of records, which can be edited, inherits from :class:`EditAdmin`. A :class:`Selection` is what a person has
+selected in a list. :func:`may_start` tells whether a user may start a job.
 """
 
 from .edit import EditAdmin
