@@ -25,7 +25,7 @@ from .evermuse import limits
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E003 and warnings W001 to W006.
+    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -44,6 +44,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_rate_limits(settings),
         *_check_visibility_timeout(settings),
         *_check_task_time_limit(settings),
+        *_check_payload_retention(settings),
     ]
 
 
@@ -160,6 +161,17 @@ def _check_task_time_limit(settings: Settings) -> Iterator[CheckMessage]:
             "could run longer than its lease.",
             hint=f"Raise {SETTING}['LEASE'] or lower the time limit.",
             id="evermuse_outbox.W005",
+        )
+
+
+def _check_payload_retention(settings: Settings) -> Iterator[CheckMessage]:
+    days, kept = settings.payload_retention_days, settings.retention_days.delivered
+    if days is not None and days >= kept:
+        yield Warning(
+            f"PAYLOAD_RETENTION_DAYS ({days:g}) is not below the days for which delivered records are kept ({kept:g}), "
+            "so it has no effect.",
+            hint="Lower PAYLOAD_RETENTION_DAYS, or raise RETENTION_DAYS.",
+            id="evermuse_outbox.W009",
         )
 
 

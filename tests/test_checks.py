@@ -136,3 +136,17 @@ def test_a_workspace_that_is_missing_in_the_settings(alias):
     (warning,) = (message for message in check_storage([alias]) if message.id.endswith("W008"))
     assert "1 pending records" in warning.msg
     assert "manage.py outbox_discard --workspace gone" in warning.hint
+
+
+@pytest.mark.parametrize(
+    ("days", "retention", "expected"),
+    [
+        (None, 14, []),
+        (13, 14, []),
+        (14, 14, ["W009"]),
+        (3, {"delivered": 2}, ["W009"]),
+        (3, {"rejected": 2}, []),
+    ],
+)
+def test_w009_payloads_that_are_kept_longer_than_their_records(check, days, retention, expected):
+    assert ids(check(PAYLOAD_RETENTION_DAYS=days, RETENTION_DAYS=retention)) == expected
