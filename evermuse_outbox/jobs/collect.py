@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import models, transaction
 from django.db.models import Max, Min
+from django.utils.translation import gettext as _
 
 from ..delivery.context import Clock, retry_on_database_error
 from ..models import (
@@ -102,7 +103,8 @@ def collect(
     """
     kind, using = get_kind(job.kind), job.using
     if rows.model is not kind.model:
-        raise NotPossible(f"A job of kind {kind.name!r} changes {kind.model._meta.verbose_name_plural}.")
+        text = _("A job of kind %(kind)s changes %(rows)s.")
+        raise NotPossible(text % {"kind": repr(kind.name), "rows": kind.model._meta.verbose_name_plural})
     clock = clock or Clock.of(using)
     deadline, window = clock.monotonic() + limit_seconds, FIRST_WINDOW
     rows = rows.using(using)

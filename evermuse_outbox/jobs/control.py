@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.utils.translation import gettext as _
+
 from ..delivery.context import Clock
 from ..models import OperationQuerySet, OutboxOperation
 from ..operations import NotPossible
@@ -15,7 +17,9 @@ def confirm(job: OutboxOperation, *, reason: str = "", clock: Clock | None = Non
     Raises:
         NotPossible: The job is not ready: it still collects, or it was confirmed or cancelled meanwhile.
     """
-    _change(job, _rows(job).confirm(job.pk, _now(job, clock), reason or job.reason), "confirmed")
+    _change(
+        job, _rows(job).confirm(job.pk, _now(job, clock), reason or job.reason), _("It cannot be confirmed.")
+    )
 
 
 def pause(job: OutboxOperation, message: str = "") -> None:
@@ -24,7 +28,7 @@ def pause(job: OutboxOperation, message: str = "") -> None:
     Raises:
         NotPossible: The job is not running.
     """
-    _change(job, _rows(job).pause(job.pk, message), "paused")
+    _change(job, _rows(job).pause(job.pk, message), _("It cannot be paused."))
 
 
 def proceed(job: OutboxOperation) -> None:
@@ -33,7 +37,7 @@ def proceed(job: OutboxOperation) -> None:
     Raises:
         NotPossible: The job is in another state.
     """
-    _change(job, _rows(job).proceed(job.pk), "continued")
+    _change(job, _rows(job).proceed(job.pk), _("It cannot be continued."))
 
 
 def cancel(job: OutboxOperation, message: str = "", *, clock: Clock | None = None) -> None:
@@ -42,13 +46,15 @@ def cancel(job: OutboxOperation, message: str = "", *, clock: Clock | None = Non
     Raises:
         NotPossible: The job is over.
     """
-    _change(job, _rows(job).cancel(job.pk, _now(job, clock), message), "cancelled")
+    _change(job, _rows(job).cancel(job.pk, _now(job, clock), message), _("It cannot be cancelled."))
 
 
-def _change(job: OutboxOperation, is_changed: bool, change: str) -> None:
+def _change(job: OutboxOperation, is_changed: bool, refusal: str) -> None:
     job.refresh_from_db(using=job.using)
     if not is_changed:
-        raise NotPossible(f"Job #{job.pk} is {job.get_state_display()}, so it cannot be {change}.")
+        text = _("Job #%(job)s is %(state)s. %(refusal)s")
+        values = {"job": job.pk, "state": job.get_state_display(), "refusal": refusal}
+        raise NotPossible(text % values)
 
 
 def _rows(job: OutboxOperation) -> OperationQuerySet:

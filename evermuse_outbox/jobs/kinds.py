@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from django.db import models
 from django.utils.functional import Promise
+from django.utils.translation import gettext as _
 
 from ..models import ActionKind, Decision, OutboxRecord
 from ..operations import NotPossible
@@ -92,7 +93,8 @@ def get_kind(name: str) -> Kind:
         NotPossible: This version of the package has no such kind.
     """
     if name not in _kinds:
-        raise NotPossible(f"There is no kind of job {name!r}; known: {', '.join(sorted(_kinds))}.")
+        text = _("There is no kind of job %(name)s; known: %(names)s.")
+        raise NotPossible(text % {"name": repr(name), "names": ", ".join(sorted(_kinds))})
     return _kinds[name]
 
 

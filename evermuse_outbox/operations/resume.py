@@ -129,9 +129,10 @@ def pause_workspace(
     with transaction.atomic(using=using):
         if not rows.hold(name, now, by or process_user(), reason):
             state = rows.get(pk=name).get_state_display()
-            raise NotPossible(
-                f"Workspace {name} is {state} already, and sends nothing until a person decides."
+            text = _(
+                "Workspace %(workspace)s is %(state)s already, and sends nothing until a person decides."
             )
+            raise NotPossible(text % {"workspace": name, "state": state})
         _log_pause(using, name, f"workspace {name}", Decision(by, reason))
 
 
@@ -173,7 +174,8 @@ def pause_group(
     with transaction.atomic(using=using):
         OutboxWorkspace.objects.using(using).lock_for_sealing(workspace)
         if not OutboxGroup.objects.using(using).hold(row):
-            raise NotPossible(f"Group {row} of workspace {workspace} is held already.")
+            text = _("Group %(group)s of workspace %(workspace)s is held already.")
+            raise NotPossible(text % {"group": row, "workspace": workspace})
         withdraw_batches(using, row, now)
         _log_pause(using, workspace, f"group {row}", Decision(by, reason))
     return row

@@ -109,7 +109,7 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
             "estimate": jobs.estimate(obj) if kind else None,
             "estimated_time": html.duration(timedelta(seconds=jobs.estimate(obj).seconds)) if kind else "",
             "time_left": html.duration(timedelta(seconds=left)) if left else "",
-            "expected": [(str(reason), entry) for reason, entry in obj.expected.items()],
+            "expected": [(translate_reason(reason), entry) for reason, entry in obj.expected.items()],
             "will_change": obj.total - sum(entry["count"] for entry in obj.expected.values()),
             "not_changed": self._not_changed(obj),
             "examples": self._examples(request, obj),
@@ -124,12 +124,19 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
             "list_url": self._list_url(obj),
         }
 
-    def _not_changed(self, job: OutboxOperation) -> list[tuple[OutboxOperationMember, SafeString | str]]:
+    def _not_changed(self, job: OutboxOperation) -> list[tuple[OutboxOperationMember, SafeString | str, str]]:
         kind = kind_of(job)
         members = OutboxOperationMember.objects.using(job.using).not_changed(job)[:MAX_SHOWN]
         model = kind.model if kind else OutboxRecord
         site = self.admin_site.name
-        return [(member, html.link_to(model, member.target, f"#{member.target}", site)) for member in members]
+        return [
+            (
+                member,
+                html.link_to(model, member.target, f"#{member.target}", site),
+                translate_reason(member.note),
+            )
+            for member in members
+        ]
 
     def _examples(self, request: HttpRequest, job: OutboxOperation) -> list[jobs.Example]:
         """Return what a fix would do to its first members, if the user may see payloads."""
@@ -232,6 +239,12 @@ def kind_of(job: OutboxOperation) -> jobs.Kind | None:
         return jobs.get_kind(job.kind)
     except NotPossible:
         return None
+
+
+def translate_reason(note: str) -> str:
+    """Return a stored reason in the language of the person. What follows a colon is about one member, and stays."""
+    reason, colon, detail = note.partition(":")
+    return f"{gettext(reason)}{colon}{detail}" if reason else note
 
 
 def label_of(job: OutboxOperation) -> str:

@@ -15,8 +15,6 @@ from urllib.parse import parse_qsl
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db import models
 from django.http import HttpRequest, QueryDict
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from ...models import OutboxBatch, OutboxRecord, describe_records
 
@@ -51,23 +49,15 @@ class Selection:
         return asdict(self)
 
     def describe(self) -> str:
-        """Return the selection in words."""
-        name = str(MODELS[self.model]._meta.verbose_name_plural)
+        """Return the selection in words. They are stored, so they are English in every language."""
+        name = {"record": "records", "batch": "batches"}[self.model]
         if self.ids is not None:
-            if self.model == "record":
-                return describe_records(self.ids)
-            count = len(self.ids)
-            return ngettext(
-                "%(count)s chosen row of %(name)s", "%(count)s chosen rows of %(name)s", count
-            ) % {
-                "count": count,
-                "name": name,
-            }
+            return (
+                describe_records(self.ids) if self.model == "record" else f"{len(self.ids):,} chosen {name}"
+            )
         filters = [(key, value) for key, value in parse_qsl(self.query) if key not in INTERNAL]
-        if not filters:
-            return _("all %(name)s") % {"name": name}
         values = ", ".join(f"{key} = {value}" for key, value in filters)
-        return _("all %(name)s with %(filters)s") % {"name": name, "filters": values}
+        return f"all {name} with {values}" if filters else f"all {name}"
 
     def rows(self, site: AdminSite, request: HttpRequest, model: type[models.Model]) -> models.QuerySet[Any]:
         """Return the selected rows of ``model`` that the person may see.

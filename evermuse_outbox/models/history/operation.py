@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connections, models
 from django.db.models import F, Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...database_clock import database_now
@@ -167,7 +168,7 @@ class OutboxOperation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"job #{self.pk}"
+        return gettext("job #%s") % self.pk
 
     @property
     def using(self) -> str:

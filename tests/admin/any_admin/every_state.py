@@ -12,13 +12,20 @@ from django.db import connection, models
 from django.utils import timezone
 
 from evermuse_outbox.delivery.isolation import IsolationTest
+from evermuse_outbox.jobs.records import HAS_NEWER
 from evermuse_outbox.models import (
     ActionKind,
     BatchState,
     Decision,
     GroupState,
+    IncidentKind,
+    MemberResult,
+    OperationState,
     OutboxAction,
     OutboxBatch,
+    OutboxIncident,
+    OutboxOperation,
+    OutboxOperationMember,
     OutboxWorker,
     OutboxWorkspace,
     RecordState,
@@ -57,6 +64,11 @@ def create_rows() -> None:
         _create_group(state, f"prod-{number}")
     _create_group(GroupState.PAUSED, LONG_PRODUCT)
     _create_records()
+    for state in OperationState:
+        _create_job(state)
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    for kind in IncidentKind:
+        _create_incident(kind, an_hour_ago)
     for kind in ActionKind:
         decision = Decision("anna", GREEK)
         OutboxAction.objects.log(kind, decision, workspace="default", target="batch #1234567", records=12_345)
@@ -126,6 +138,51 @@ def _create_batch(state: BatchState) -> None:
         rows.attempt(large, outcome=outcome, detail=f'{{"m": "{GREEK}"}}')
     rows.attempt(large, call="status", outcome="in_doubt", status=None, seconds=None)
     rows.record(identity=member.identity)
+
+
+def _create_job(state: OperationState) -> None:
+    """Create a job of a superuser, with a member that was not changed."""
+    now = timezone.now()
+    is_new = state in (OperationState.COLLECTING, OperationState.READY)
+    job = OutboxOperation.objects.create(
+        kind="discard" if state == OperationState.READY else "retry",
+        state=state,
+        by="admin",
+        reason=GREEK,
+        selection="all records with state = rejected",
+        created_at=now,
+        confirmed_at=None if is_new else now,
+        started_at=None if is_new else now,
+        busy_seconds=0 if is_new else 7,
+        total=12_345,
+        bytes=1_234_567,
+        groups=[["ws-active", "message", LONG_PRODUCT, 12_345, 1_234_567, 0]],
+        expected={HAS_NEWER: {"count": 30, "ids": [FIRST_ID]}},
+        changed=0 if is_new else 1_234,
+        refused=0 if is_new else 30,
+        failed=0 if is_new else 1,
+        message="" if is_new else GREEK,
+    )
+    for target, result in enumerate(MemberResult, FIRST_ID):
+        note = f"{HAS_NEWER}: #{FIRST_ID}"
+        OutboxOperationMember.objects.create(operation=job, target=target, result=result, note=note)
+
+
+def _create_incident(kind: IncidentKind, at: datetime) -> None:
+    """Create an incident that has ended, and an open one."""
+    for subject, ended_at in (("", timezone.now()), (LONG_PRODUCT, None)):
+        row = OutboxIncident(
+            kind=kind,
+            workspace="ws-paused",
+            subject=subject,
+            started_at=at,
+            reason=GREEK,
+            ended_at=ended_at,
+            peak=7.5,
+        )
+        OutboxIncident.objects.begin(row, at)
+        if ended_at:
+            OutboxIncident.objects.end(row.pk, ended_at)
 
 
 def _remote_columns(state: BatchState) -> dict[str, object]:

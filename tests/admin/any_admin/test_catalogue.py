@@ -101,5 +101,5 @@ def test_a_page_in_german(admin_client: Client, every_state: None, settings) -> 
         address = "/admin/evermuse_outbox/outboxrecord/?state=rejected"
         text = admin_client.get(address, headers={"Accept-Language": "de"}).content.decode()
     assert "abgelehnt" in text
-    assert "Ausgewählte Datensätze wiederholen" in text
+    assert "Abgelehnte Datensätze wiederholen" in text
     assert "Datensatz zum Ansehen auswählen" in text

@@ -42,7 +42,7 @@ VALUES = (
 OF_DJANGO = "Search", "Support desk", "Conversations", "Emails", "Messages"
 """Texts of Django and of the example project."""
 
-STORED = r"\b(?:batch|records?|workspace|group) #?\d+|A person gave up the batch\."
+STORED = r"\b(?:batch|records?|workspace|group) #?\d+|A person gave up the batch\.|all records with state = rejected"
 """What the log of actions and the messages of batches keep. They are English, for readers of any language."""
 
 WORDS = "|".join(map(re.escape, (*UNITS, *VALUES, *OF_DJANGO)))
@@ -68,6 +68,7 @@ def test_every_explanation_can_be_translated(monkeypatch, outbox_settings) -> No
     OutboxWorkspace.objects.filter(state=WorkspaceState.BACKING_OFF).update(blocked_until=None)
     OutboxBatch.objects.filter(state=BatchState.IN_DOUBT).update(due_at=timezone.now() + timedelta(hours=1))
     OutboxRejection.objects.update(batch=None)
+    OutboxWorkspace.objects.filter(state=WorkspaceState.HELD).update(reason="")
     texts += explanations()
     outbox_settings(WORKSPACES=WORKSPACES, LINGER=600)
     texts += explanations()
