@@ -108,7 +108,7 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
             "size": html.byte_size(obj.bytes),
             "estimate": jobs.estimate(obj) if kind else None,
             "estimated_time": html.duration(timedelta(seconds=jobs.estimate(obj).seconds)) if kind else "",
-            "time_left": html.duration(timedelta(seconds=left)) if left else "",
+            "time_left": html.duration(timedelta(seconds=left)) if left and left >= 1 else "",
             "expected": [(translate_reason(reason), entry) for reason, entry in obj.expected.items()],
             "will_change": obj.total - sum(entry["count"] for entry in obj.expected.values()),
             "not_changed": self._not_changed(obj),
