@@ -24,6 +24,7 @@ from ..models import (
     OutboxBatch,
     OutboxOperation,
     OutboxOperationMember,
+    disable_jit,
     process_user,
     start_operation,
 )
@@ -123,6 +124,7 @@ def _collect_page(pk: int, kind: Kind, rows: models.QuerySet[Any], window: int) 
         job = jobs.lock(pk)
         if job is None or job.state != OperationState.COLLECTING:
             return window, True
+        disable_jit(using)
         started, end = time.monotonic(), min(job.collected_to + window, job.max_id)
         targets = _read_targets(kind, rows, job.collected_to, end)
         if len(targets) == kind.page:

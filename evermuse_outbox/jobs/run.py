@@ -23,6 +23,7 @@ from ..models import (
     OutboxAction,
     OutboxOperation,
     OutboxOperationMember,
+    disable_jit,
 )
 from ..operations import NotPossible
 from .collect import decision_of
@@ -91,6 +92,7 @@ def _run_chunk(using: str, pk: int, clock: Clock, limit: int | None = None) -> i
         except NotPossible as error:
             OutboxOperation.objects.using(using).fail(pk, clock.now(), error.message)
             return 0
+        disable_jit(using)
         members = OutboxOperationMember.objects.using(using).next_of(job, limit or kind.chunk)
         if not members:
             OutboxOperation.objects.using(using).finish(pk, clock.now())

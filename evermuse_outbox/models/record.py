@@ -223,11 +223,11 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         # not check the condition again after a wait for a row. MariaDB would also wait for rows that do not match.
         rows = self._in_source("discard")
         chunks = (pks[start : start + ROWS_PER_STATEMENT] for start in range(0, len(pks), ROWS_PER_STATEMENT))
-        return sum(rows.filter(pk__in=chunk).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
+        return sum(rows.filter(by_id(chunk)).update(closed_as=RecordState.DISCARDED) for chunk in chunks)
 
     def reopen(self, pks: Sequence[int]) -> int:
         """Change rejected → pending. Return how many."""
-        rejected = self._in_source("reopen").filter(pk__in=pks)
+        rejected = self._in_source("reopen").filter(by_id(pks))
         return rejected.update(closed_as=None, batch=None, superseded_by=None)
 
     def replace(self, newer_by_pk: dict[int, int]) -> int:

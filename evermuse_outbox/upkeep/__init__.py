@@ -7,6 +7,7 @@ the tables would grow forever. Its public interface is :func:`maintain_all` with
 
 from .future_times import correct_future_times, longest_wait
 from .maintenance import ACTIONS_KEPT, forget_actions, forget_groups, maintain_all
+from .operations import forget_operations
 from .payloads import drop_old_payloads, drop_payloads_one_run
 from .postgresql import (
     STORAGE,
@@ -37,6 +38,7 @@ __all__ = [
     "drop_payloads_one_run",
     "forget_actions",
     "forget_groups",
+    "forget_operations",
     "is_autovacuum_off",
     "longest_wait",
     "maintain_all",

@@ -15,6 +15,7 @@ from django.test.utils import override_settings
 
 from evermuse_outbox.delivery.context import Clock, DeliveryContext, open_context
 from evermuse_outbox.delivery.loop import poll, relay, send_next
+from evermuse_outbox.jobs import run_operations
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.testing import Unpaced
 from evermuse_outbox.upkeep import maintain_all, rescue_batches
@@ -105,6 +106,10 @@ class Environment:
     def poll(self) -> int:
         """Poll all batches that are due."""
         return poll(self.context, 60)
+
+    def operate(self) -> int:
+        """Execute the confirmed jobs."""
+        return run_operations(self.alias, 60, clock=self.context.clock)
 
     def rescue(self) -> None:
         """Put batches with an expired lease in doubt."""

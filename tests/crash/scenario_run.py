@@ -95,6 +95,7 @@ class ScenarioRun:
         for _ in range(ROUNDS):
             self.env.clock.move(900)
             self.env.rescue()
+            self.env.operate()
             self.env.relay()
             self.env.clock.move(10)
             self.env.poll()

@@ -21,6 +21,8 @@ SEARCHED = (
     "delivery/*/*.py",
     "operations/*.py",
     "operations/*/*.py",
+    "jobs/*.py",
+    "models/history/operation.py",
 )
 """The modules that change records, batches, groups or workspaces."""
 

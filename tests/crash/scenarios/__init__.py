@@ -6,7 +6,7 @@ docstring says what is in progress.
 """
 
 from ..scenario import SCENARIOS, Scenario
-from . import by_hand, hosts, isolation, personal_data, polling, restore, sending, upkeep
+from . import by_hand, hosts, isolation, personal_data, polling, repairs, restore, sending, upkeep
 
 __all__ = [
     "SCENARIOS",
@@ -16,6 +16,7 @@ __all__ = [
     "isolation",
     "personal_data",
     "polling",
+    "repairs",
     "restore",
     "sending",
     "upkeep",
