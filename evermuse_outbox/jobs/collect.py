@@ -46,6 +46,9 @@ MAX_REASONS, MAX_EXAMPLES = 20, 20
 
 OTHER_REASONS = "other reasons"
 
+LIST = "list"
+"""Option in which the admin stores the filter of a list, which may contain the address of a person."""
+
 
 def create(
     using: str,
@@ -113,7 +116,16 @@ def collect(
         window, is_complete = retry_on_database_error(using, clock, _collect_page, job.pk, kind, rows, window)
         if is_complete or clock.monotonic() >= deadline:
             job.refresh_from_db(using=using)
+            if job.state != OperationState.COLLECTING:
+                forget_list(job)
             return job.state != OperationState.COLLECTING
+
+
+def forget_list(job: OutboxOperation) -> None:
+    """Delete the filter of a list from the options, if the kind hides it. Only collecting needs it."""
+    if get_kind(job.kind).hides_selection and LIST in job.options:
+        job.options = {name: value for name, value in job.options.items() if name != LIST}
+        job.save(using=job.using, update_fields=["options"])
 
 
 def _collect_page(pk: int, kind: Kind, rows: models.QuerySet[Any], window: int) -> tuple[int, bool]:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from ..delivery.context import Clock
 from ..models import OperationQuerySet, OutboxOperation
 from ..operations import NotPossible
+from .collect import forget_list
 
 
 def confirm(job: OutboxOperation, *, reason: str = "", clock: Clock | None = None) -> None:
@@ -47,6 +48,7 @@ def cancel(job: OutboxOperation, message: str = "", *, clock: Clock | None = Non
         NotPossible: The job is over.
     """
     _change(job, _rows(job).cancel(job.pk, _now(job, clock), message), _("It cannot be cancelled."))
+    forget_list(job)
 
 
 def _change(job: OutboxOperation, is_changed: bool, refusal: str) -> None:

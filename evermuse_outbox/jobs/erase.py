@@ -21,7 +21,7 @@ class Erase(Kind):
     """
 
     name, label, action = "erase", _("Erase records"), ActionKind.ERASE
-    permission, is_final, chunk = "erase_outboxrecord", True, 200
+    permission, chunk, is_final, hides_selection = "erase_outboxrecord", 200, True, True
 
     def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
         """Refuse nothing: records in every state can be erased."""

@@ -50,6 +50,7 @@ class Kind:
         page: members that one transaction collects and checks.
         sends: whether the changed records are sent, so that the job costs requests.
         is_final: whether it cannot be undone.
+        hides_selection: whether the stored selection must not show texts that were searched for.
     """
 
     name: ClassVar[str]
@@ -61,6 +62,7 @@ class Kind:
     page: ClassVar[int] = 1_000
     sends: ClassVar[bool] = False
     is_final: ClassVar[bool] = False
+    hides_selection: ClassVar[bool] = False
 
     def prepare(self, using: str, options: Options) -> None:
         """Check the options before the first member. Raise ``NotPossible`` if no member can be changed with them."""

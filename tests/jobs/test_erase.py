@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evermuse_outbox import jobs, outbox
+from evermuse_outbox.admin.jobs.selection import Selection
 from evermuse_outbox.models import OutboxAction, OutboxOperationMember, OutboxRecord
 from evermuse_outbox.operations.erasing import ERASED
 from tests.delivery.helpers import deliver
@@ -49,3 +50,33 @@ def test_a_note_of_another_job_about_the_record_is_erased(alias, kind, note):
     )
     erase(alias, OutboxRecord.rows.using(alias).all())
     assert other.members.get().note == note
+
+
+@pytest.mark.parametrize("ending", ["collected", "cancelled"])
+def test_the_filter_of_a_list_is_forgotten_with_the_collecting(alias, ending):
+    enqueue(alias, 1)
+    options = {"list": {"query": "q=ada@example.com"}, "other": 1}
+    job = jobs.create(alias, "erase", by="anna", options=options)
+    assert job.options == options
+    if ending == "cancelled":
+        jobs.cancel(job)
+    else:
+        assert jobs.collect(job, OutboxRecord.rows.using(alias).all())
+    job.refresh_from_db(using=alias)
+    assert job.options == {"other": 1}
+
+
+def test_other_kinds_keep_the_filter_of_the_list(alias):
+    enqueue(alias, 1)
+    job = jobs.create(alias, "discard", by="anna", options={"list": {"query": "q=x"}})
+    jobs.collect(job, OutboxRecord.rows.using(alias).all())
+    assert job.options == {"list": {"query": "q=x"}}
+
+
+def test_a_search_is_stored_as_a_hash():
+    selection = Selection("record", "q=ada%40example.com&product_id=p")
+    assert "q = ada@example.com" in selection.describe()
+    hidden = selection.describe(hides_texts=True)
+    assert "ada@example.com" not in hidden
+    assert "q a… (SHA-256 " in hidden
+    assert "product_id = p" in hidden

@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import models
 from django.http import HttpRequest, QueryDict
 
 from ...models import OutboxBatch, OutboxRecord, describe_records
+from ...operations.erasing import mask
 
 MODELS: dict[str, type[models.Model]] = {"record": OutboxRecord, "batch": OutboxBatch}
 """Name in a stored selection → model of the list."""
@@ -48,15 +50,21 @@ class Selection:
         """Return the selection as a job stores it."""
         return asdict(self)
 
-    def describe(self) -> str:
-        """Return the selection in words. They are stored, so they are English in every language."""
+    def describe(self, *, hides_texts: bool = False) -> str:
+        """Return the selection in words. They are stored, so they are English in every language.
+
+        ``hides_texts`` replaces what was searched for by a hash, because a job that erases must not store it.
+        """
         name = {"record": "records", "batch": "batches"}[self.model]
         if self.ids is not None:
             return (
                 describe_records(self.ids) if self.model == "record" else f"{len(self.ids):,} chosen {name}"
             )
         filters = [(key, value) for key, value in parse_qsl(self.query) if key not in INTERNAL]
-        values = ", ".join(f"{key} = {value}" for key, value in filters)
+        values = ", ".join(
+            mask(key, value) if hides_texts and key == SEARCH_VAR else f"{key} = {value}"
+            for key, value in filters
+        )
         return f"all {name} with {values}" if filters else f"all {name}"
 
     def rows(self, site: AdminSite, request: HttpRequest, model: type[models.Model]) -> models.QuerySet[Any]:

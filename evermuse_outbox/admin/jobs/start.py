@@ -90,7 +90,7 @@ class JobAdmin(ReadOnlyAdmin):
                 using,
                 kind,
                 by=request.user.get_username(),
-                selection=selection.describe(),
+                selection=selection.describe(hides_texts=jobs.get_kind(kind).hides_selection),
                 options={**(options or {}), "list": selection.as_json()},
             )
             jobs.collect(job, rows)

@@ -37,10 +37,7 @@ from ...operations.erasing import (
     find_records,
     forget_texts,
 )
-from .. import CommandWithExamples, add_reason
-
-NOTHING_FOUND, NOT_CONFIRMED = 3, 4
-"""Exit statuses. 0 is success, 1 any other error, and 2 a wrong option."""
+from .. import USAGE, CommandWithExamples, add_reason
 
 RECORDS_PER_STEP = 200
 """Records that one transaction erases."""
@@ -51,9 +48,9 @@ class Command(CommandWithExamples):
         "Erase everything that the outbox stores about a record, a participant or a selection, in any state. All "
         "conditions that are given must be met; other versions of the records are erased, too. The other records of "
         "their batches are not affected. What Evermuse has is not erased: the report says for each record whether "
-        "Evermuse has it, and by which ids. The exit status is 0 if records were erased, 3 if none was found, 4 "
-        "without a confirmation, 2 for a wrong option, and 1 after any other error. After an error, start the command "
-        "again with another report file."
+        "Evermuse has it, and by which ids. The exit status is 0 if all is done, or if no record was found. It is "
+        "1 after an error or without a confirmation, and 2 for wrong options. After an error, start the command again "
+        "with another report file."
     )
 
     examples = (
@@ -119,7 +116,8 @@ class Command(CommandWithExamples):
         using, selection = _database_of(options), _selection_of(options)
         if not options["report"] and not options["dry_run"]:
             raise CommandError(
-                "--report is missing: without it, the ids for a request to Evermuse are lost.", returncode=2
+                "--report is missing: without it, the ids for a request to Evermuse are lost.",
+                returncode=USAGE,
             )
         pks = _find(using, selection, uses_index=not options["full_scan"])
         with _new_file(options["report"]) as file:
@@ -129,16 +127,12 @@ class Command(CommandWithExamples):
                 self._confirm(options, using, selection, len(pks))
                 erased = self._erase(using, selection, pks, options, file)
         self._print(options, erased)
-        if not erased.count:
-            raise CommandError(
-                f"No record meets the conditions in the database {using!r}.", returncode=NOTHING_FOUND
-            )
 
     def _confirm(self, options: dict[str, Any], using: str, selection: Selection, count: int) -> None:
         if count and options["interactive"]:
             question = f"Erase {count:,} records in {using} for good ({selection})? Type 'yes' to go on: "
             if input(question) != "yes":
-                raise CommandError("Nothing was changed.", returncode=NOT_CONFIRMED)
+                raise CommandError("Nothing was changed.")
 
     def _erase(
         self,
@@ -180,7 +174,9 @@ class Command(CommandWithExamples):
                 "action": erased.action.pk if erased.action else None,
             }
             self.stdout.write(json.dumps(result))
-        elif erased.count:
+        elif not erased.count:
+            self.stdout.write("No record meets the conditions.")
+        else:
             done = "Would erase" if options["dry_run"] else "Erased"
             self.stdout.write(f"{done} {erased.count:,} records.")
             self.stdout.write(
@@ -213,7 +209,7 @@ def _selection_of(options: dict[str, Any]) -> Selection:
         enqueued_before=options["enqueued_before"],
     )
     if selection.is_empty:
-        raise CommandError("Say what to erase, for instance --participant ada@example.com.", returncode=2)
+        raise CommandError("Say what to erase, for instance --participant ada@example.com.", returncode=USAGE)
     return selection
 
 
@@ -247,7 +243,7 @@ def _new_file(name: str | None) -> Iterator[BinaryIO | None]:
     try:
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise CommandError(f"{name} exists already.", returncode=2) from None
+        raise CommandError(f"{name} exists already.", returncode=USAGE) from None
     except OSError as error:
         raise CommandError(f"{name} cannot be written: {error.strerror}") from None
     try:
