@@ -15,8 +15,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
 
 from ..conf import get_settings
 from ..evermuse import InvalidRecord
@@ -88,14 +88,14 @@ def load_fix(name: str) -> Fix:
     """
     fixes = get_settings().fixes
     if name not in fixes:
-        known = ", ".join(sorted(fixes)) or "none"
-        raise NotPossible(f"The setting FIXES has no function {name!r}; known: {known}.")
+        known = ", ".join(sorted(fixes)) or gettext("none")
+        text = gettext("The setting FIXES has no function %(name)s; known: %(names)s.")
+        raise NotPossible(text % {"name": repr(name), "names": known})
     try:
         function: Fix = import_string(fixes[name])
     except ImportError as error:
-        raise NotPossible(
-            f"The function of the fix {name!r} cannot be imported: {describe_error(error)}."
-        ) from error
+        text = gettext("The function of the fix %(name)s cannot be imported: %(error)s.")
+        raise NotPossible(text % {"name": repr(name), "error": describe_error(error)}) from error
     return function
 
 

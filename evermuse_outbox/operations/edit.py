@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from ..conf import get_settings
 from ..evermuse.records import Envelope, validate
@@ -46,15 +47,14 @@ def edit_record(
         rows.lock([pk])
         record = rows.filter(pk=pk).with_versions().first()
         if record is None:
-            raise NotPossible(f"No record #{pk} in the database {using!r}; it may have been purged.")
+            text = _("No record #%(record)s in the database %(database)s; it may have been purged.")
+            raise NotPossible(text % {"record": pk, "database": repr(using)})
         if record.state != RecordState.REJECTED:
-            raise NotPossible(
-                f"Record #{pk} is {record.get_state_display()}. Only rejected records are edited."
-            )
+            text = _("Record #%(record)s is %(state)s. Only rejected records are edited.")
+            raise NotPossible(text % {"record": pk, "state": record.get_state_display()})
         if record.newer:
-            raise NotPossible(
-                f"Record #{pk} has a newer version, record #{record.newer}. Edit that one instead."
-            )
+            text = _("Record #%(record)s has a newer version, record #%(newer)s. Edit that one instead.")
+            raise NotPossible(text % {"record": pk, "newer": record.newer})
         newer = replace_records(using, [make_version(record, envelope)])[pk]
         OutboxAction.objects.using(using).log(
             ActionKind.EDIT,
@@ -78,7 +78,7 @@ def make_version(record: OutboxRecord, envelope: Mapping[str, Any]) -> Version:
     try:
         contract = get_settings().workspace(record.workspace).contract
     except ImproperlyConfigured as error:
-        raise NotPossible(f"The settings have no workspace {record.workspace!r}.") from error
+        raise NotPossible(_("The settings have no workspace %r.") % record.workspace) from error
     valid = validate(envelope, contract=contract, workspace=record.workspace)
     return Version(record.pk, record.workspace, contract, valid)
 

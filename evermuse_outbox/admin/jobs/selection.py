@@ -56,10 +56,10 @@ class Selection:
         ``hides_texts`` replaces what was searched for by a hash, because a job that erases must not store it.
         """
         name = {"record": "records", "batch": "batches"}[self.model]
+        if self.ids is not None and self.model == "record":
+            return describe_records(self.ids)
         if self.ids is not None:
-            return (
-                describe_records(self.ids) if self.model == "record" else f"{len(self.ids):,} chosen {name}"
-            )
+            return f"batch #{self.ids[0]}" if len(self.ids) == 1 else f"{len(self.ids):,} chosen {name}"
         filters = [(key, value) for key, value in parse_qsl(self.query) if key not in INTERNAL]
         values = ", ".join(
             mask(key, value) if hides_texts and key == SEARCH_VAR else f"{key} = {value}"

@@ -23,6 +23,7 @@ from evermuse_outbox.models import (
     OutboxWorkspace,
     WorkspaceState,
 )
+from tests.test_layering import modules
 
 from .every_state import WORKSPACES, heartbeat
 from .marked import mark, unmarked_words, use_marked_language
@@ -95,6 +96,19 @@ def messages_of(module) -> set[str]:
         for call in calls
         if ast.unparse(call.func) == "_" and isinstance(call.args[0], ast.Constant)
     }
+
+
+def test_every_refusal_can_be_translated() -> None:
+    """The message of a ``NotPossible`` is shown in the admin, so it is no text of the code itself."""
+    untranslated = [
+        f"{name}:{call.lineno}"
+        for name, path in modules().items()
+        if ".management." not in name
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "NotPossible" and call.args
+        if isinstance(call.args[0], ast.Constant | ast.JoinedStr)
+    ]
+    assert untranslated == []
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Elements(HTMLParser):
         self.forms: list[Form] = []
         self.starts: list[tuple[str, dict[str, str]]] = []
         self.has_nested_forms = False
-        self._select = ""
+        self._select = self._text_area = ""
         self._is_in_form = False
         self.feed(html)
 
@@ -85,8 +85,15 @@ class Elements(HTMLParser):
             self.forms[-1].choices[name] = []
         elif name and tag != "button":
             self.forms[-1].fields.setdefault(name, values.get("value", ""))
+            self._text_area = name if tag == "textarea" else ""
+
+    def handle_data(self, data: str) -> None:
+        if self._text_area:
+            self.forms[-1].fields[self._text_area] += data
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            self._text_area = ""
         if tag == "select":
             self._select = ""
         if tag == "form":
@@ -143,7 +150,8 @@ def submit_forms(client: Client, pages: list[Page]) -> Iterator[Page]:
         if form.method != "post" or not form.can_submit or not is_of_outbox(target):
             continue
         kind = (kind_of(target), form.fields.get("action"))
-        if kind not in done:
+        # An earlier form may have deleted the row of this page.
+        if kind not in done and client.get(address).status_code == 200:
             done.add(kind)
             for fields in variants(form):
                 yield from post(client, target, fields, address)
