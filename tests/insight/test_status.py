@@ -202,6 +202,7 @@ def test_paused_groups_have_a_reason_and_advice(alias):
         "workspace": "default",
         "type": "message",
         "product_id": "prod-abc",
+        "state": "paused",
         "since": row.since.isoformat(),
         "blocked_until": row.blocked_until.isoformat(),
         "reason": row.reason,
