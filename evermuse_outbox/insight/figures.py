@@ -121,7 +121,7 @@ class WorkspaceFigures:
     limit_used: float
     """Share of the rate limit that these requests are."""
     drained_in_seconds: float | None
-    """Estimate: the pending records at the speed of the last minute; None without speed."""
+    """Estimate: the pending records at the speed of the last minute; None without speed, or if nothing is sent."""
     delivered_by_minute: list[int]
     """Records that Evermuse completed in each of the last 60 minutes, the present one last."""
     in_flight: dict[str, InFlight]

@@ -52,7 +52,7 @@ def collect_workspace(
         records_last_minute=lately.records_last_minute,
         requests_last_minute=lately.requests_last_minute,
         limit_used=lately.requests_last_minute / (workspace.rate_limit * MINUTE),
-        drained_in_seconds=_drained_in(pending, lately.records_last_minute),
+        drained_in_seconds=_drained_in(row, pending, lately.records_last_minute),
         delivered_by_minute=lately.delivered,
         in_flight=lately.in_flight,
         attempts=lately.attempts,
@@ -110,9 +110,11 @@ def _oldest_unsent(
     return min(waiting, key=lambda record: record.enqueued_at, default=None)
 
 
-def _drained_in(pending: Count, records_last_minute: int) -> float | None:
+def _drained_in(row: OutboxWorkspace, pending: Count, records_last_minute: int) -> float | None:
     if not pending:
         return 0.0
+    if row.state != WorkspaceState.ACTIVE:
+        return None
     return pending.value / records_last_minute * MINUTE if records_last_minute else None
 
 

@@ -9,8 +9,10 @@ from :class:`ReadOnlyAdmin`, choose filters, and search with :func:`search_recor
 from .bounds import CLOSED_ORDER
 from .filters import (
     AgeFilter,
+    BatchAttachmentFilter,
     BatchFilter,
     BatchStateFilter,
+    BatchTimeFilter,
     JobFilter,
     RecordStateFilter,
     RecordTypeFilter,
@@ -35,8 +37,10 @@ __all__ = [
     "AgainFilter",
     "AgeFilter",
     "AttachmentFilter",
+    "BatchAttachmentFilter",
     "BatchFilter",
     "BatchStateFilter",
+    "BatchTimeFilter",
     "ErrorCodeFilter",
     "ErrorTextFilter",
     "JobFilter",

@@ -28,7 +28,13 @@ from ...wakeup import wake_workers_on_commit
 from .. import html
 from ..actions import Exit, ExitAdmin
 from ..jobs import JobAdmin
-from ..lists import BatchStateFilter, TypeFilter, WorkspaceFilter
+from ..lists import (
+    BatchAttachmentFilter,
+    BatchStateFilter,
+    BatchTimeFilter,
+    TypeFilter,
+    WorkspaceFilter,
+)
 from .errors import batch_errors, members_of
 from .timeline import timeline_of
 
@@ -77,7 +83,7 @@ class OutboxBatchAdmin(ExitAdmin, JobAdmin):
         "next_action",
         "workspace",
     )
-    list_filter = (BatchStateFilter, TypeFilter, WorkspaceFilter)
+    list_filter = (BatchStateFilter, TypeFilter, WorkspaceFilter, BatchTimeFilter, BatchAttachmentFilter)
     search_fields = ("pk",)
     search_help_text = _(
         "Enter the number of a batch, its id at Evermuse or its idempotency key, each in full."
