@@ -121,8 +121,8 @@ def test_a_superuser_cannot_edit_rows(admin_client: Client, row: OutboxRecord) -
         assert "delete_selected" not in admin_client.get(url(model, "changelist")).content.decode()
 
 
-def test_attempts_rejections_and_throttles_have_no_list() -> None:
-    for name in ("OutboxAttempt", "OutboxRejection", "OutboxThrottle"):
+def test_rejections_and_throttles_have_no_list() -> None:
+    for name in ("OutboxRejection", "OutboxThrottle"):
         assert not admin.site.is_registered(getattr(models, name))
 
 

@@ -205,15 +205,15 @@ class OutboxIncidentAdmin(ReadOnlyAdmin):
     """What went wrong: from when to when, and why."""
 
     ordering = ("-started_at",)
-    list_display = ("what", "workspace", "started", "ended", "lasted", "reason")
-    list_display_links = ("what",)
+    list_display = ("incident", "workspace", "started", "ended", "lasted", "reason")
+    list_display_links = ("incident",)
     list_filter = (OpenFilter, KindFilter, WorkspaceFilter)
     sortable_by = ()
     fields = ("kind", "workspace", "subject", "started", "ended", "lasted", "reason", "peak")
     readonly_fields = ("started", "ended", "lasted")
 
     @admin.display(description=_("incident"))
-    def what(self, row: OutboxIncident) -> SafeString:
+    def incident(self, row: OutboxIncident) -> SafeString:
         """Return the kind, and the group or machine."""
         return html.two_lines(row.get_kind_display(), row.subject)
 
