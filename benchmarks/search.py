@@ -125,7 +125,7 @@ def _pages(options: argparse.Namespace) -> Any:
     client = Client()
     client.force_login(User.objects.create_superuser("benchmark"))
     rows = options.rows
-    since = timezone.localtime(timezone.now() - timedelta(days=1, minutes=1))
+    since = timezone.localtime(timezone.now() - timedelta(days=1, hours=1))
     lists = {
         "newest": "",
         "rejected": "state=rejected",

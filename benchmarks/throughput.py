@@ -4,6 +4,7 @@
     python -m benchmarks throughput --records 1000000 --workers 2    # a large backlog, two workers.
     python -m benchmarks throughput --rate 100000 --workers 2        # practically no rate limit.
     python -m benchmarks throughput --delay 1                        # the API answers after a second.
+    python -m benchmarks throughput --no-search-index                # without the search index.
 
 The API only counts requests (benchmarks/common/sink.py). It runs in its own process on this machine.
 """
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     options = _options(arguments)
     outbox = {"RATE_LIMIT": options.rate, "SENDERS": options.senders, "MAX_BATCH_RECORDS": options.batch}
+    outbox["SEARCH_INDEX"] = options.search_index
     with (
         sink.running(delay=options.delay, complete_after=options.complete_after) as api,
         testbed.running(options.database, api_url=api.url, **outbox) as bed,
@@ -68,6 +70,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--no-purge", dest="purge", action="store_false", help="do not purge the delivered rows at the end"
+    )
+    parser.add_argument(
+        "--no-search-index", dest="search_index", action="store_false", help="do not fill the search index"
     )
     return parser.parse_args(arguments)
 

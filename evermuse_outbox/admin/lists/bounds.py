@@ -13,13 +13,14 @@ from django.utils.translation import gettext as _
 
 from ...models import RecordState
 
-MAX_SKEW = timedelta(minutes=10)
+MAX_SKEW = timedelta(seconds=30)
 """Maximum difference between the order of ids and the order of ``enqueued_at``.
 
-They differ because the clocks of hosts differ, and because a record gets both values at slightly different times.
+Both are the database's. They differ because a record gets them at slightly different times, and after a failover to a
+server with another clock.
 """
 
-MAX_SCANNED = 500_000
+MAX_SCANNED = 200_000
 """Maximum number of records that a filter without an index reads. It reads the newest ones."""
 
 CLOSED = {state.value for state in (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)}
