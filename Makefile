@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types migrations docs dist lock messages clean
+.PHONY: help demo test check lint types migrations docs dist lock messages screenshots clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ dist: $(VENV)/.ready  ## Build the sdist and the wheel into dist/
 lock:  ## Update requirements.lock (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --upgrade -o requirements.lock
+
+screenshots: $(VENV)/.ready  ## Take the pictures of the admin for the documentation (needs Chromium)
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_screenshots.py
 
 messages: $(VENV)/.ready  ## Update and compile the German catalogue (needs the GNU gettext tools)
 	cd evermuse_outbox && $(abspath $(BIN))/python -m django makemessages --locale de --no-wrap --no-location --no-obsolete
