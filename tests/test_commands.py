@@ -270,7 +270,14 @@ def test_relay_has_threads_for_each_workspace(outbox_settings):
     outbox_settings(DATABASES=["default"], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
     names = [name for name, _, _ in outbox_relay.Command()._steps()]
     relays = {name: [f"relay {number} of {name}" for number in (1, 2)] for name in ("default", "eu")}
-    assert names == ["maintain", "jobs of default", "poll default", *relays["default"], "poll eu", *relays["eu"]]
+    assert names == [
+        "maintain",
+        "jobs of default",
+        "poll default",
+        *relays["default"],
+        "poll eu",
+        *relays["eu"],
+    ]
 
 
 @pytest.mark.django_db

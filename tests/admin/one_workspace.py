@@ -8,6 +8,8 @@ from django.apps import apps
 from django.contrib import admin
 from django.urls import path
 
+from evermuse_outbox.models import OutboxWorkspace
+
 VISIBLE = "default"
 """The workspace that the staff see."""
 
@@ -18,8 +20,10 @@ class OfOneWorkspace:
     def get_queryset(self, request: Any) -> Any:
         """Return the rows of the visible workspace."""
         rows = super().get_queryset(request)  # type: ignore[misc]
+        if issubclass(rows.model, OutboxWorkspace):
+            return rows.filter(pk=VISIBLE)
         names = {field.name for field in rows.model._meta.get_fields()}
-        return rows.filter(workspace=VISIBLE) if "workspace" in names else rows.filter(pk=VISIBLE)
+        return rows.filter(workspace=VISIBLE) if "workspace" in names else rows  # workers are of no workspace
 
 
 site = admin.AdminSite(name="admin")

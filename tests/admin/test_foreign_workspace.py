@@ -60,7 +60,10 @@ def foreign(settings: object) -> dict[str, object]:
         "outboxgroup": paused,
     }
     for model, options in one_workspace.site._registry.items():
-        created.setdefault(model._meta.model_name, create(model))
+        if model._meta.proxy:
+            created[model._meta.model_name] = created[model._meta.concrete_model._meta.model_name]
+        elif has_workspace(model) and model._meta.model_name not in created:
+            created[model._meta.model_name] = create(model)
         assert options.model is model
     return created
 
@@ -98,7 +101,9 @@ def default_of(field: object) -> object:
 def addresses(foreign: dict[str, object]) -> Iterator[tuple[str, bool]]:
     """Yield each address of each class with the foreign row, and whether the address names that row."""
     for model, options in one_workspace.site._registry.items():
-        row = foreign[model._meta.model_name]
+        row = foreign.get(model._meta.model_name)
+        if row is None:
+            continue  # rows of no workspace
         for pattern in options.get_urls():
             if not pattern.name:
                 continue
