@@ -20,6 +20,7 @@ from ...conf import get_settings
 from ...insight import Overview, Problem, WorkspaceFigures, collect_overview
 from ...models import (
     BatchState,
+    OperationState,
     OutboxAttempt,
     OutboxBatch,
     OutboxGroup,
@@ -156,7 +157,10 @@ def describe(overview: Overview, links: Links) -> dict[str, Any]:
         "timeline": drawn,
         "timeline_height": max(len(drawn), 1) * LANE,
         "day_ago": overview.at - timedelta(days=1),
-        "jobs": [(job, links.row_of(OutboxOperation, job.id)) for job in overview.jobs],
+        "jobs": [
+            (job, OperationState(job.state).label, links.row_of(OutboxOperation, job.id))
+            for job in overview.jobs
+        ],
     }
 
 
@@ -207,6 +211,8 @@ def _workspace(row: WorkspaceFigures, at: datetime, links: Links, has_several: b
         "attempts": [
             (
                 count,
+                OutboxAttempt.Call(count.call).label,
+                html.OUTCOME_LABELS.get(count.outcome, count.outcome),
                 html.OUTCOME_TONES.get(count.outcome, "calm"),
                 links.list_of(
                     OutboxAttempt,
