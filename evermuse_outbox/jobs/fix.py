@@ -74,7 +74,7 @@ class FixRecords(Kind):
 
     def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
         """Enqueue the new versions. The originals are superseded by them."""
-        OutboxRecord.rows.using(using).lock(pks)
+        OutboxRecord.rows.using(using).lock_rows(pks)
         versions, refusals = _apply(using, pks, options)
         replace_records(using, versions)
         return refusals

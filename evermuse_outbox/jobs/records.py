@@ -47,7 +47,7 @@ class Retry(Kind):
     def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
         """Change rejected → pending. If two versions of one identity are retried, sealing supersedes the older one."""
         rows = OutboxRecord.rows.using(using)
-        rows.lock(pks)
+        rows.lock_rows(pks)
         refusals = refusals_to_send_again(using, pks)
         rows.reopen([pk for pk in pks if pk not in refusals])
         return refusals
@@ -74,7 +74,7 @@ class Discard(Kind):
     def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
         """Change pending, rejected → discarded."""
         rows = OutboxRecord.rows.using(using)
-        rows.lock(pks)
+        rows.lock_rows(pks)
         refusals = self.check(using, pks, options)
         rows.discard_by_id([pk for pk in pks if pk not in refusals])
         return refusals

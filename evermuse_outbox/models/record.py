@@ -126,7 +126,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         newer, older = later.values("pk")[:1], earlier.values("batch_id")[:1]
         return self.annotate(newer=Subquery(newer), older_batch=Subquery(older))  # type: ignore[no-redef]
 
-    def lock(self, pks: Sequence[int]) -> None:
+    def lock_rows(self, pks: Sequence[int]) -> None:
         """Lock these records until the transaction ends, in the order of their ids. SQLite has no row locks."""
         if connections[self.db].features.has_select_for_update:
             list(self.filter(by_id(pks)).order_by("pk").select_for_update().values_list("pk"))

@@ -44,7 +44,7 @@ def edit_record(
     """
     with transaction.atomic(using=using):
         rows: Any = OutboxRecord.rows.using(using)
-        rows.lock([pk])
+        rows.lock_rows([pk])
         record = rows.filter(pk=pk).with_versions().first()
         if record is None:
             text = _("No record #%(record)s in the database %(database)s; it may have been purged.")

@@ -38,7 +38,7 @@ def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str =
     """
     with transaction.atomic(using=using):
         rows = OutboxRecord.rows.using(using)
-        rows.rejected().lock(pks)  # two operators may retry the same records
+        rows.rejected().lock_rows(pks)  # two operators may retry the same records
         rows_with_newer: Any = rows.rejected().filter(pk__in=pks).order_by("pk").with_versions()
         versions = list(rows_with_newer.values_list("pk", "newer", "workspace"))
         refused = {pk: newer for pk, newer, _ in versions if newer}

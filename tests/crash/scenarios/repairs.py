@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from evermuse_outbox import jobs, operations
+from evermuse_outbox.jobs.collect import LIST
 from evermuse_outbox.jobs.records import Retry
 from evermuse_outbox.models import (
     BatchState,
@@ -19,6 +22,7 @@ from evermuse_outbox.sandbox import Fault
 
 from ..environment import Environment
 from ..scenario import scenario
+from .by_hand import prepare_isolating
 
 GROUP = ("message", "prod-abc")
 
@@ -116,6 +120,8 @@ def prepare_rejected(env):
 
 def confirm_what_is_left(env):
     """Do again what the person had begun: collect and confirm."""
+    for job in OutboxOperation.objects.using(env.alias).filter(kind="erase").exclude(state="cancelled"):
+        jobs.cancel(job, clock=env.context.clock)
     for job in OutboxOperation.objects.using(env.alias).filter(state=OperationState.COLLECTING):
         jobs.collect(job, OutboxRecord.rows.using(env.alias).rejected(), clock=env.context.clock)
     for job in OutboxOperation.objects.using(env.alias).filter(state=OperationState.READY):
@@ -128,8 +134,9 @@ def confirm_what_is_left(env):
 
 @scenario(prepare=prepare_rejected, repair=confirm_what_is_left)
 def job_is_confirmed(env):
-    """A person creates, confirms, pauses and continues a job, and cancels another one."""
+    """A person creates, confirms, pauses and continues a job, and cancels two others."""
     rows = OutboxRecord.rows.using(env.alias).rejected()
+    jobs.cancel(job_of(env, "erase", rows, **{LIST: "?q=anna"}), clock=env.context.clock)
     jobs.cancel(job_of(env, "retry", rows), clock=env.context.clock)
     job = job_of(env, "retry", rows)
     jobs.confirm(job, clock=env.context.clock)
@@ -203,9 +210,38 @@ def job_releases_from_doubt(env):
     execute(env)
 
 
-@scenario(prepare=prepare_batch_job("send_now"))
+def prepare_waiting_batches(env):
+    """Confirm a job with an isolating batch, its part, and a batch that is polled later."""
+    prepare_isolating(env)
+    OutboxAction.objects.using(env.alias).all().delete()
+    env.enqueue(4)
+    env.clock.move(400)
+    OutboxBatch.objects.using(env.alias).update(due_at=env.clock.now() + timedelta(minutes=50))
+    env.send(prefer_new=True)
+    jobs.confirm(job_of(env, "send_now", OutboxBatch.objects.using(env.alias).all()), clock=env.context.clock)
+
+
+@scenario(prepare=prepare_waiting_batches, expected="delivered delivered delivered delivered")
 def job_sends_now(env):
-    """Workers make a batch due."""
+    """Workers make batches due: one that is isolating, its part, and one that is polled."""
+    execute(env)
+
+
+def prepare_refused(env):
+    """Confirm a job with a member that is not rejected any more."""
+    rows = env.enqueue(1, 2, 3)
+    reject(env, *rows)
+    job = job_of(env, "retry")
+    OutboxRecord.rows.using(env.alias).reopen([rows[1].pk])
+    jobs.confirm(job, clock=env.context.clock)
+
+
+@scenario(
+    prepare=prepare_refused,
+    expected=lambda env, states: check_job(env, states, "delivered delivered delivered", 2),
+)
+def job_refuses_a_member(env):
+    """Workers execute a job with a member that was retried by hand meanwhile."""
     execute(env)
 
 
