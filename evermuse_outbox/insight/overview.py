@@ -24,6 +24,7 @@ from ..models import (
     OutboxRejection,
     OutboxWorker,
     RecordState,
+    is_last_rejection,
 )
 from ..monitoring import MISSING_AFTER
 from .figures import (
@@ -173,7 +174,7 @@ def collect_jobs(using: str, hidden: Collection[str] = ()) -> list[Job]:
 
 
 def collect_rejections(using: str, hidden: Collection[str] = ()) -> Rejections:
-    """Return the rejected records, grouped by error, type and product. This costs four queries.
+    """Return the rejected records, grouped by their last error, type and product. This costs four queries.
 
     Records of the ``hidden`` workspaces are left out.
     """
@@ -185,7 +186,7 @@ def collect_rejections(using: str, hidden: Collection[str] = ()) -> Rejections:
     rows = OutboxRejection.objects.using(using)
     ids = rows.order_by("-pk").values_list("pk", flat=True)
     oldest = next(iter(ids[MAX_REJECTIONS - 1 : MAX_REJECTIONS]), 0)
-    newest = rows.filter(pk__gte=oldest, record__closed_as=RecordState.REJECTED)
+    newest = rows.filter(is_last_rejection(), pk__gte=oldest, record__closed_as=RecordState.REJECTED)
     groups = list(_group(newest.exclude(record__workspace__in=hidden)))
     examples = rows.in_bulk([group["latest"] for group in groups])
     is_partial = bool(oldest) and rows.filter(pk__lt=oldest).exists()

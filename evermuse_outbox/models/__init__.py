@@ -33,7 +33,7 @@ from .history import (
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
 from .record import OutboxRecord, PayloadDropped, RecordQuerySet
 from .record_states import FAILED_CODES, GIVEN_UP, RecordState
-from .rejection import OutboxRejection, signature_of
+from .rejection import OutboxRejection, is_last_rejection, signature_of
 from .search import OutboxSearchProgress, OutboxTerm
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
@@ -85,6 +85,7 @@ __all__ = [
     "group_key",
     "import_key",
     "is_after",
+    "is_last_rejection",
     "is_null_unindexed",
     "process_user",
     "signature_of",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from .batch import OutboxBatch
@@ -88,3 +89,9 @@ class OutboxRejection(models.Model):
     def local(cls, record_id: int, code: str, message: str, at: datetime) -> OutboxRejection:
         """Return a rejection that the outbox decides without a request; it is not saved yet."""
         return cls(record_id=record_id, code=code, message=message, rejected_at=at)
+
+
+def is_last_rejection() -> Q:
+    """Return the condition that a rejection is the last one of its record. A retry can lead to another one."""
+    later = OutboxRejection.objects.filter(record=OuterRef("record"), pk__gt=OuterRef("pk"))
+    return ~Q(Exists(later.order_by()))

@@ -223,12 +223,16 @@ def test_rejections_are_grouped_by_error_type_and_product(alias, one_workspace, 
     again = reject(alias, "other", "Product 17 does not exist", now)
     rows, message = OutboxRejection.objects.using(alias), "Product 9 does not exist"
     rows.create(record=again, code="BAD", message=message, rejected_at=now)
+    changed = reject(alias, "third", "Product 17 does not exist", now)
+    rows.create(
+        record=changed, code="BAD", message="Name is missing", rejected_at=now
+    )  # the retry found more
     retried = reject(alias, "legacy", "Product 1 does not exist", now)
     OutboxRecord.rows.using(alias).filter(pk=retried.pk).update(closed_as=None)
     figures = figures_of(alias).rejections
-    assert (figures.total, figures.is_partial) == (Count(4), False)
+    assert (figures.total, figures.is_partial) == (Count(5), False)
     counts = sorted((row.product_id, row.count) for row in figures.groups)
-    assert counts == [("legacy", 1), ("legacy", 2), ("other", 1)]
+    assert counts == [("legacy", 1), ("legacy", 2), ("other", 1), ("third", 1)]
     largest = figures.groups[0]
     assert (largest.count, largest.example) == (2, newest.pk)
     assert largest.message == "BAD: Product 18 does not exist"

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
-from ...models import OutboxBatch, OutboxRejection, RecordState
+from ...models import OutboxBatch, OutboxRejection, RecordState, is_last_rejection
 from .bounds import MAX_SKEW, bounded_title, first_id_since, is_narrowed, newest, with_closed_state
 
 MAX_REJECTIONS = 50_000
@@ -109,7 +109,7 @@ class ErrorCodeFilter(InputFilter):
 
 
 class SignatureFilter(InputFilter):
-    """Filter records by the signature of a rejection, through an index; shown only if a link has set it."""
+    """Filter records by the signature of their last rejection, through an index; shown only if a link has set it."""
 
     title = _("error signature")
     parameters: ClassVar[dict[str, Any]] = {"signature": _("signature")}
@@ -119,8 +119,9 @@ class SignatureFilter(InputFilter):
         return bool(self.value())
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Rows:
-        """Return the records with a rejection with that signature."""
-        return _with_rejection(queryset, signature=self.value()) if self.value() else queryset
+        """Return the records whose last rejection has that signature."""
+        signature = self.value()
+        return _with_rejection(queryset, is_last_rejection(), signature=signature) if signature else queryset
 
 
 class ErrorTextFilter(InputFilter):
@@ -220,8 +221,8 @@ def was_rejected_again() -> Exists:
     return Exists(rejections.filter(Exists(earlier)))
 
 
-def _with_rejection(rows: Any, **conditions: Any) -> Rows:
-    rejections = OutboxRejection.objects.using(rows.db).filter(**conditions)
+def _with_rejection(rows: Any, *conditions: Q, **columns: Any) -> Rows:
+    rejections = OutboxRejection.objects.using(rows.db).filter(*conditions, **columns)
     rejected: Rows = rows.filter(pk__in=rejections.values("record_id"))
     return rejected
 
