@@ -32,7 +32,7 @@ def pictured(chromium: Chromium, live_server, transactional_db: None, admin_clie
 def pages() -> dict[str, str]:
     """Return the name of each picture and the address of its page."""
     return {
-        "overview": "",
+        "overview": "outboxoverview/",
         "records": "outboxrecord/?state=rejected",
         "record": f"outboxrecord/{story.rejected_record().pk}/change/",
         "batch": f"outboxbatch/{story.recovered_batch().pk}/change/",

@@ -5,6 +5,7 @@ Foreign text is Greek, so that a test of translations can tell it from the texts
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
 from django.apps import apps
@@ -221,7 +222,8 @@ def _create_records() -> None:
     correction = rows.record(corrected.batch, identity=corrected.identity)
     type(rejected).rows.filter(pk=corrected.pk).update(closed_as="superseded", superseded_by=correction.pk)
     OutboxBatch.objects.filter(pk=corrected.batch_id).update(state=BatchState.COMPLETE, remote_id="remote-0")
-    without_reason = rows.rejected(payload="{" + '"a": 1,' * 40_000 + '"b": 2}')
+    valid = json.loads(rows.line("T-1", "α" * 100_001)) | {"_project_id": "proj"}
+    without_reason = rows.rejected(payload=json.dumps(valid, ensure_ascii=False))
     without_reason.rejections.all().delete()
     OutboxBatch.objects.filter(errors__isnull=False).update(
         errors=[{"index": 0, "code": "BAD", "message": GREEK}]
