@@ -10,6 +10,7 @@ from .batch import BatchQuerySet, OutboxBatch
 from .batch_states import BatchState
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
 from .history import (
+    OUTCOME_LABELS,
     UNCONFIRMED,
     UNFINISHED,
     ActionKind,
@@ -43,6 +44,7 @@ __all__ = [
     "FAILED_CODES",
     "GIVEN_UP",
     "MAX_READ_INTERVAL",
+    "OUTCOME_LABELS",
     "UNCONFIRMED",
     "UNFINISHED",
     "ActionKind",

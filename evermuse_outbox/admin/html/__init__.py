@@ -7,7 +7,6 @@ This package formats values. It makes no query and does not depend on a page. Pa
 
 from .tags import (
     EMPTY,
-    OUTCOME_LABELS,
     OUTCOME_TONES,
     hidden,
     link_to,
@@ -23,7 +22,6 @@ from .units import NBSP, byte_size, duration
 __all__ = [
     "EMPTY",
     "NBSP",
-    "OUTCOME_LABELS",
     "OUTCOME_TONES",
     "byte_size",
     "duration",

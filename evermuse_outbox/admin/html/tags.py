@@ -11,11 +11,9 @@ from typing import Any
 
 from django.db import models
 from django.urls import NoReverseMatch, reverse
-from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from ...insight import to_local_time
 from ...models import BatchState, GroupState, OperationState, RecordState, WorkspaceState
@@ -87,22 +85,6 @@ OUTCOME_TONES = {
     "lost": "care",
 }
 """The colour of each outcome of an attempt."""
-
-OUTCOME_LABELS: dict[str, str | Promise] = {
-    "accepted": gettext_lazy("accepted"),
-    "read": gettext_lazy("read"),
-    "refused": gettext_lazy("refused"),
-    "too_large": gettext_lazy("too large"),
-    "key_refused": gettext_lazy("key refused"),
-    "no_credits": gettext_lazy("no credits"),
-    "throttled": gettext_lazy("throttled"),
-    "in_doubt": gettext_lazy("in doubt"),
-    "unavailable": gettext_lazy("unavailable"),
-    "lost": gettext_lazy("lost"),
-    "skipped": gettext_lazy("skipped"),
-    "not_found": gettext_lazy("not found"),
-}
-"""The name of each outcome of an attempt."""
 
 
 def state_chip(state: models.TextChoices, *, tone: str = "") -> SafeString:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from ...database_clock import database_now
-from ...models import IncidentKind, OutboxAttempt, OutboxIncident, OutboxWorker
+from ...models import OUTCOME_LABELS, IncidentKind, OutboxAttempt, OutboxIncident, OutboxWorker
 from ...monitoring import MISSING_AFTER
 from .. import html
 from ..lists import ReadOnlyAdmin, WorkspaceFilter
@@ -81,7 +81,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the choices."""
-        return [(name, name) for name in html.OUTCOME_TONES]
+        return OUTCOME_LABELS.items()
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         """Return the attempts with that outcome, among the newest ones."""
@@ -242,15 +242,29 @@ class OutboxIncidentAdmin(ReadOnlyAdmin):
 class OutboxAttemptAdmin(ReadOnlyAdmin):
     """The HTTP calls: time, duration, status and answer."""
 
-    list_display = ("id", "started", "call", "http_status", "outcome", "seconds", "workspace", "of_batch")
+    list_display = (
+        "id",
+        "started",
+        "call",
+        "http_status",
+        "outcome_label",
+        "seconds",
+        "workspace",
+        "of_batch",
+    )
     list_filter = (StartedFilter, CallFilter, OutcomeFilter, StatusFilter, WorkspaceFilter)
-    fields = ("call", "started", "http_status", "outcome", "seconds", "workspace", "of_batch", "detail")
-    readonly_fields = ("started", "http_status", "of_batch")
+    fields = ("call", "started", "http_status", "outcome_label", "seconds", "workspace", "of_batch", "detail")
+    readonly_fields = ("started", "http_status", "outcome_label", "of_batch")
 
     @admin.display(description=_("time"))
     def started(self, row: OutboxAttempt) -> SafeString | str:
         """Return the time of the call."""
         return html.time_tag(row.started_at)
+
+    @admin.display(description=_("outcome"))
+    def outcome_label(self, row: OutboxAttempt) -> str:
+        """Return the outcome in words."""
+        return row.outcome_label
 
     @admin.display(description=_("HTTP status"))
     def http_status(self, row: OutboxAttempt) -> str:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from ...conf import get_settings
 from ...insight import Overview, Problem, WorkspaceFigures, collect_overview
 from ...models import (
+    OUTCOME_LABELS,
     BatchState,
     OperationState,
     OutboxAttempt,
@@ -212,7 +213,7 @@ def _workspace(row: WorkspaceFigures, at: datetime, links: Links, has_several: b
             (
                 count,
                 OutboxAttempt.Call(count.call).label,
-                html.OUTCOME_LABELS.get(count.outcome, count.outcome),
+                OUTCOME_LABELS.get(count.outcome, count.outcome),
                 html.OUTCOME_TONES.get(count.outcome, "calm"),
                 links.list_of(
                     OutboxAttempt,

@@ -101,7 +101,7 @@ def _draw_bar(
 def _describe_outcome(attempt: OutboxAttempt) -> str:
     if attempt.outcome == "in_doubt" and attempt.call != OutboxAttempt.Call.INGEST:
         return _("not read")  # a read that fails leaves no doubt about the batch
-    return str(html.OUTCOME_LABELS.get(attempt.outcome, attempt.outcome))
+    return attempt.outcome_label
 
 
 def _format_seconds(seconds: float) -> str:

@@ -4,7 +4,7 @@ The package decides nothing. Its interface is one model for each log, and the co
 """
 
 from .action import ActionKind, Decision, OutboxAction, describe_records, process_user
-from .attempt import OutboxAttempt
+from .attempt import OUTCOME_LABELS, OutboxAttempt
 from .imported import OutboxImport, import_key
 from .incident import IncidentKind, OutboxIncident
 from .operation import (
@@ -20,6 +20,7 @@ from .operation import (
 from .worker import OutboxWorker
 
 __all__ = [
+    "OUTCOME_LABELS",
     "UNCONFIRMED",
     "UNFINISHED",
     "ActionKind",

@@ -7,9 +7,25 @@ worker that died.
 from __future__ import annotations
 
 from django.db import models
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from ..columns import ForeignTextField
+
+OUTCOME_LABELS: dict[str, str | Promise] = {
+    "accepted": _("accepted"),
+    "read": _("read"),
+    "refused": _("refused"),
+    "too_large": _("too large"),
+    "key_refused": _("key refused"),
+    "no_credits": _("no credits"),
+    "throttled": _("throttled"),
+    "in_doubt": _("in doubt"),
+    "unavailable": _("unavailable"),
+    "lost": _("lost"),
+    "skipped": _("skipped"),
+}
+"""The name of each outcome of an attempt."""
 
 
 class OutboxAttempt(models.Model):
@@ -50,4 +66,9 @@ class OutboxAttempt(models.Model):
         ordering = ["pk"]
 
     def __str__(self) -> str:
-        return f"{self.get_call_display()} → {self.outcome}"
+        return f"{self.get_call_display()} → {self.outcome_label}"
+
+    @property
+    def outcome_label(self) -> str:
+        """The outcome in the language of the person."""
+        return str(OUTCOME_LABELS.get(self.outcome, self.outcome))

@@ -27,6 +27,7 @@ from evermuse_outbox.models import (
     OutboxIncident,
     OutboxOperation,
     OutboxOperationMember,
+    OutboxRecord,
     OutboxWorker,
     OutboxWorkspace,
     RecordState,
@@ -222,9 +223,11 @@ def _create_records() -> None:
     correction = rows.record(corrected.batch, identity=corrected.identity)
     type(rejected).rows.filter(pk=corrected.pk).update(closed_as="superseded", superseded_by=correction.pk)
     OutboxBatch.objects.filter(pk=corrected.batch_id).update(state=BatchState.COMPLETE, remote_id="remote-0")
-    valid = json.loads(rows.line("T-1", "α" * 100_001)) | {"_project_id": "proj"}
-    without_reason = rows.rejected(payload=json.dumps(valid, ensure_ascii=False))
+    without_reason = rows.rejected(payload=rows.line("T-1", "ß" * 100_001))
     without_reason.rejections.all().delete()
+    for row in OutboxRecord.rows.rejected():  # they can be edited, so they are complete
+        payload = json.dumps(json.loads(row.payload) | {"_project_id": "proj"}, ensure_ascii=False)
+        OutboxRecord.rows.filter(pk=row.pk).update(payload=payload)
     OutboxBatch.objects.filter(errors__isnull=False).update(
         errors=[{"index": 0, "code": "BAD", "message": GREEK}]
     )

@@ -43,12 +43,16 @@ VALUES = (
 OF_DJANGO = "Search", "Support desk", "Conversations", "Emails", "Messages"
 """Texts of Django and of the example project."""
 
-STORED = r"\b(?:batch|records?|workspace|group) #?\d+|A person gave up the batch\.|all records with state = rejected"
+STORED = (
+    r"\b(?:batch|records?|workspace|group) #?\d+|A person gave up the batch\.|all records with state = rejected"
+    r"|Evermuse sent a retryAfter before the workspace was held\.|Its group was paused; its records are pending again\."
+    r'|\{"batchId":"x"\}'
+)
 """What the log of actions and the messages of batches keep. They are English, for readers of any language."""
 
 WORDS = "|".join(map(re.escape, (*UNITS, *VALUES, *OF_DJANGO)))
 IDS = r"\b(?:prod|remote)\b[-\w]*|[xyr]{20,}|T-\w+|\b[0-9a-f]{8}(?:[0-9a-f]{4,}|-[-0-9a-f]+)\b|https?://\S+"
-NAMES = re.compile(rf"\b(?:{WORDS})\b|{STORED}|{IDS}", re.IGNORECASE)
+NAMES = re.compile(rf"{STORED}|\b(?:{WORDS})\b|{IDS}", re.IGNORECASE)
 """What need not be marked."""
 
 
