@@ -281,4 +281,4 @@ class OutboxAttemptAdmin(ReadOnlyAdmin):
 
     def get_page_context(self, request: HttpRequest, obj: OutboxAttempt) -> dict[str, Any]:
         """Return the call in one sentence."""
-        return {"explanation": f"{obj.get_call_display()} → {obj.outcome}"}
+        return {"explanation": f"{obj.get_call_display()} → {obj.outcome_label}"}
