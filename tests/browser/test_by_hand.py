@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evermuse_outbox.models import BatchState, OutboxAction, OutboxBatch, OutboxRecord
+from evermuse_outbox.models import BatchState, OperationState, OutboxAction, OutboxBatch, OutboxOperation
 
 from .chromium import Chromium
 
@@ -67,11 +67,13 @@ def test_records_are_selected_and_retried_without_scripts(browser: Chromium, liv
     browser.allow_scripts(False)
     browser.open(page_of(live_server, "record") + "?state=rejected")
     browser.run("document.querySelector('input[name=_selected_action]').click()")
-    browser.run("document.querySelector('select[name=action]').value = 'retry_selected'")
+    browser.run("document.querySelector('select[name=action]').value = 'start_retry'")
     browser.submit("document.querySelector('button[name=index]').click()")
-    browser.submit("document.querySelector('#content-main form [type=submit]').click()")
-    assert OutboxRecord.rows.rejected().count() == 1
-    assert browser.run("document.querySelectorAll('.messagelist .success').length") == 1
+    assert OutboxOperation.objects.latest("pk").state == OperationState.READY
+    browser.submit(
+        "document.querySelector('[name=action][value=confirm]').form.querySelector('button').click()"
+    )
+    assert OutboxOperation.objects.latest("pk").state == OperationState.RUNNING
 
 
 def test_attempts_open_without_scripts(browser: Chromium, live_server, waiting: OutboxBatch) -> None:
