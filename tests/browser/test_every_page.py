@@ -32,10 +32,15 @@ SEEN: list[Seen] = []
 """The result of the only visit of all pages. The tests only read it."""
 
 
+IS_COMPLETE: list[bool] = []
+"""Not empty when all pages were visited: a visit that failed half-way must not pass."""
+
+
 @pytest.fixture
 def seen(browser: Chromium, live_server, admin_client: Client) -> list[Seen]:
     """Open every page once, and return what the browser found."""
-    if not SEEN:
+    if not SEEN or not IS_COMPLETE:
+        SEEN.clear()
         for address in chosen(walk(admin_client)):
             SEEN.append(look_at(browser, live_server.url + address))
         for address, action in actions(browser, live_server.url):
@@ -43,6 +48,7 @@ def seen(browser: Chromium, live_server, admin_client: Client) -> list[Seen]:
             browser.open(live_server.url + address)
             browser.submit(choose_action(action))
             SEEN.append(measure(browser, Seen(f"{address} {action}")))
+        IS_COMPLETE.append(True)
     return SEEN
 
 

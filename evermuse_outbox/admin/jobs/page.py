@@ -114,7 +114,11 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
             "not_changed": self._not_changed(obj),
             "examples": self._examples(request, obj),
             "refresh_seconds": REFRESH_SECONDS.get(OperationState(obj.state)),
-            "can_collect": can_change and is_mine and obj.state == OperationState.COLLECTING,
+            # A command collects its own jobs. Their page would submit its form again and again.
+            "can_collect": can_change
+            and is_mine
+            and obj.state == OperationState.COLLECTING
+            and bool(obj.options.get("list")),
             "can_confirm": can_change and is_mine and obj.state == OperationState.READY,
             "can_pause": can_change and obj.state == OperationState.RUNNING,
             "can_proceed": can_change and obj.state in (OperationState.PAUSED, OperationState.FAILED),
