@@ -13,7 +13,14 @@ from typing import Any
 from celery import shared_task
 
 from .conf import get_settings
-from .delivery.context import isolate_database_errors, open_context, queue_keys, statement_deadlines
+from .delivery.context import (
+    Clock,
+    isolate_database_errors,
+    open_context,
+    queue_keys,
+    retry_on_database_error,
+    statement_deadlines,
+)
 from .delivery.loop import poll as poll_until
 from .delivery.loop import relay_run
 from .delivery.polling import has_due_poll, poll_due_batch
@@ -66,7 +73,7 @@ def tick(self: Any) -> None:
     for using in get_settings().databases:
         beat(using, "tick")
         with isolate_database_errors(using):
-            if has_running_job(using):
+            if retry_on_database_error(using, Clock.of(using), has_running_job, using):
                 request_run(operate, using)
     for using, workspace in queue_keys():
         with isolate_database_errors(f"{using}/{workspace}"):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.db import Error as DatabaseError
+from django.db import connections
 
 from ..database_clock import database_now
 from ..foreign_text import get_logger, log_ids, summarise_error
@@ -44,7 +45,8 @@ _beats: dict[tuple[int, str], _Beat] = {}
 def beat(using: str, activity: str) -> bool:
     """Store that this process works, at most every ``BEAT_INTERVAL`` seconds. Return whether it was stored.
 
-    A database error is logged and not raised, because the work does not depend on the heartbeat.
+    A database error is logged and not raised, because the work does not depend on the heartbeat. If the error
+    lasts, the work reports it as a warning.
 
     Args:
         using: Database alias.
@@ -60,7 +62,8 @@ def beat(using: str, activity: str) -> bool:
         _store(using, current.pk, activity)
     except DatabaseError as error:
         ids = log_ids(database=using)
-        logger.warning("the heartbeat of this process was not stored (%s)", summarise_error(error), extra=ids)
+        logger.info("the heartbeat of this process was not stored (%s)", summarise_error(error), extra=ids)
+        connections[using].close_if_unusable_or_obsolete()  # so that the work itself meets no lost connection
         return False
     return True
 

@@ -33,7 +33,7 @@ SEEN: list[Seen] = []
 
 
 IS_COMPLETE: list[bool] = []
-"""Not empty when all pages were visited: a visit that failed half-way must not pass."""
+"""Not empty when all pages were visited: a walk that failed half-way must not pass."""
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def test_a_database_error_does_not_stop_the_work(alias, monkeypatch, caplog):
         raise DatabaseError("disk full")
 
     monkeypatch.setattr(heartbeats, "_store", fail)
+    caplog.set_level("INFO", logger="evermuse_outbox")
     assert not beat(alias, "tick")
     assert "was not stored" in caplog.text
 

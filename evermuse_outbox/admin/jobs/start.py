@@ -38,9 +38,9 @@ class JobAdmin(ReadOnlyAdmin):
         """Return whether the user may start a kind of job."""
         return may_start(request, kind)
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Add one action for each kind of job that the user may start."""
-        actions: dict[str, Any] = dict(super().get_actions(request))
+    def get_actions(self, request: HttpRequest, *args: Any, **options: Any) -> dict[str, Any]:
+        """Add one action for each kind of job that the user may start. Django 6.1 has more arguments than 5.2."""
+        actions: dict[str, Any] = dict(super().get_actions(request, *args, **options))
         for name in self._known_kinds():
             if self.has_job_permission(request, name):
                 actions[f"start_{name}"] = (_start(name), f"start_{name}", jobs.get_kind(name).label)

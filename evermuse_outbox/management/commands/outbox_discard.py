@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from ...operations import RecordFilter
-from .. import EXIT_CODES, RepairCommand, read_selection
+from .. import EXIT_CODES
+from ..repairs import RepairCommand, read_selection
 
 
 class Command(RepairCommand):

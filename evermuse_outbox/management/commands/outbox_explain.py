@@ -12,7 +12,8 @@ from django.core.management.base import CommandError
 from ...delivery.context import statement_deadlines
 from ...insight import explain_batch, explain_group, explain_record, explain_workspace
 from ...models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
-from .. import USAGE, CommandWithExamples, add_database, databases_of, read_id
+from .. import USAGE, CommandWithExamples, add_database, databases_of
+from ..repairs import read_id
 
 
 class Command(CommandWithExamples):

@@ -7,7 +7,8 @@ from typing import Any
 
 from ... import jobs
 from ...operations import RecordFilter
-from .. import EXIT_CODES, RepairCommand
+from .. import EXIT_CODES
+from ..repairs import RepairCommand
 
 EXAMPLES = 3
 """Records of which the preview shows the changes."""

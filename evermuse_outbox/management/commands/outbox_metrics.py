@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
+from ...delivery.context import statement_deadlines
 from ...metrics import NEEDS_CLIENT, expose
 from .. import CommandWithExamples, add_database, databases_of
 
@@ -28,6 +29,7 @@ class Command(CommandWithExamples):
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_database(parser)
 
+    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             text = expose(tuple(databases_of(options))).decode()

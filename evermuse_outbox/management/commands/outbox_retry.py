@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .. import EXIT_CODES, RepairCommand
+from .. import EXIT_CODES
+from ..repairs import RepairCommand
 
 
 class Command(RepairCommand):

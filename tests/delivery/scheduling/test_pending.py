@@ -26,7 +26,7 @@ def has_resume_point(query):
 def page_queries(captured):
     """Return the queries that read pages of pending records."""
     return [
-        query["sql"] for query in captured if "payload" in query["sql"] and "UPDATE" not in query["sql"][:6]
+        query["sql"] for query in captured if "payload" in query["sql"] and query["sql"].startswith("SELECT")
     ]
 
 

@@ -39,6 +39,7 @@ NOT_FOREIGN = {
     "scope": "made by this package",
     "open_key": "made by this package",
     "version": "a constant",
+    "trace_context": "hexadecimal digits that the tracing library has made",
     "result": "a constant",
     "expected": "reasons that the kinds of jobs name, and numbers",
     "options": "what a command or page has made of its own options",

@@ -13,9 +13,9 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from ..database_clock import database_now
-from ..operations import RecordFilter
-from .exit_codes import USAGE
+from ...database_clock import database_now
+from ...operations import RecordFilter
+from .. import USAGE
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 """Seconds of each unit of an age."""

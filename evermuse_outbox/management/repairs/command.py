@@ -16,15 +16,13 @@ from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
-from .. import jobs
-from ..conf import get_settings
-from ..delivery.context import statement_deadlines
-from ..models import OperationState, OutboxOperation
-from ..operations import NotPossible, RecordFilter
-from ..wakeup import wake_workers
-from .databases import add_database, add_reason, databases_of
-from .exit_codes import REFUSED, USAGE
-from .help_with_examples import CommandWithExamples
+from ... import jobs
+from ...conf import get_settings
+from ...delivery.context import statement_deadlines
+from ...models import OperationState, OutboxOperation
+from ...operations import NotPossible, RecordFilter
+from ...wakeup import wake_workers
+from .. import REFUSED, USAGE, CommandWithExamples, add_database, add_reason, databases_of
 from .selecting import add_selection, read_selection
 
 COLLECT_SECONDS = 1.0
