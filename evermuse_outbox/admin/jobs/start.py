@@ -38,9 +38,16 @@ class JobAdmin(ReadOnlyAdmin):
         """Return whether the user may start a kind of job."""
         return may_start(request, kind)
 
-    def get_actions(self, request: HttpRequest, *args: Any, **options: Any) -> dict[str, Any]:
-        """Add one action for each kind of job that the user may start. Django 6.1 has more arguments than 5.2."""
-        actions: dict[str, Any] = dict(super().get_actions(request, *args, **options))
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Add one action to the list for each kind of job that the user may start.
+
+        Since Django 6.1, ``action_location`` tells whether the actions are for a list or for the page of a row. A page
+        has buttons of its own.
+        """
+        options = {} if action_location is None else {"action_location": action_location}
+        actions: dict[str, Any] = dict(super().get_actions(request, **options))
+        if getattr(action_location, "name", "") == "CHANGE_FORM":
+            return actions
         for name in self._known_kinds():
             if self.has_job_permission(request, name):
                 actions[f"start_{name}"] = (_start(name), f"start_{name}", jobs.get_kind(name).label)

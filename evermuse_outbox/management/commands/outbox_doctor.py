@@ -44,7 +44,6 @@ class Command(CommandWithExamples):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         add_database(parser)
 
-    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         findings = [*_examine(options)]
         if options["json"]:
