@@ -98,7 +98,7 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
         """Return the preview, the progress and the buttons of a job."""
         kind, can_change = kind_of(obj), self._may_change(request, obj)
         is_mine = obj.by == request.user.get_username()
-        left = obj.seconds_left
+        left, cost = obj.seconds_left, jobs.estimate(obj) if kind else None
         return {
             "title": label_of(obj),
             "explanation": explain_job(obj),
@@ -106,8 +106,8 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
             "kind": kind,
             "bar": html.progress_bar(obj.changed, obj.refused + obj.failed, obj.total),
             "size": html.byte_size(obj.bytes),
-            "estimate": jobs.estimate(obj) if kind else None,
-            "estimated_time": html.duration(timedelta(seconds=jobs.estimate(obj).seconds)) if kind else "",
+            "estimate": cost,
+            "estimated_time": html.duration(timedelta(seconds=cost.seconds)) if cost else "",
             "time_left": html.duration(timedelta(seconds=left)) if left and left >= 1 else "",
             "expected": [(translate_reason(reason), entry) for reason, entry in obj.expected.items()],
             "will_change": obj.total - sum(entry["count"] for entry in obj.expected.values()),

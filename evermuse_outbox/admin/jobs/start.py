@@ -48,7 +48,7 @@ class JobAdmin(ReadOnlyAdmin):
         actions: dict[str, Any] = dict(super().get_actions(request, **options))
         if getattr(action_location, "name", "") == "CHANGE_FORM":
             return actions
-        for name in self._known_kinds():
+        for name in self.jobs_of_list:
             if self.has_job_permission(request, name):
                 actions[f"start_{name}"] = (_start(name), f"start_{name}", jobs.get_kind(name).label)
         return actions | self._fixes(request)
@@ -73,7 +73,7 @@ class JobAdmin(ReadOnlyAdmin):
         """Start a job for one row, and show its page."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        if kind not in self._known_kinds():
+        if kind not in self.jobs_of_list:
             raise Http404
         if not self.has_job_permission(request, kind):
             raise PermissionDenied
@@ -106,10 +106,6 @@ class JobAdmin(ReadOnlyAdmin):
             return redirect(page)
         return redirect(page_of_job(self.admin_site.name, job))
 
-    def _known_kinds(self) -> list[str]:
-        """Return the kinds of jobs of this list that are registered."""
-        return [name for name in self.jobs_of_list if name in jobs.kinds()]
-
     def job_buttons(self, request: HttpRequest, row: Any, *kinds: str) -> list[tuple[str, Any]]:
         """Return the address and the label of each button that starts a job for a row."""
         return [
@@ -117,7 +113,7 @@ class JobAdmin(ReadOnlyAdmin):
                 reverse(self.url_name("start"), args=[row.pk, name], current_app=self.admin_site.name),
                 jobs.get_kind(name).label,
             )
-            for name in self._known_kinds()
+            for name in self.jobs_of_list
             if name in kinds and self.has_job_permission(request, name)
         ]
 
