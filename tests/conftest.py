@@ -12,7 +12,10 @@ from django.db import connections
 from evermuse_outbox.delivery.context import Clock, open_context
 from evermuse_outbox.ratelimit import Admission, Reservation
 from tests.models.state_changes import illegal_changes, start_recording, stop_recording
+from tests.refusing_router import refuse_loads_at_first_use
 from tests.services import HOW_TO_START, missing_services
+
+refuse_loads_at_first_use()
 
 ALIASES = ("default", "postgres", "mariadb")
 

@@ -27,6 +27,7 @@ if MARIADB_URL:
         # Without this, each connection reads all certificates of this machine, although it does not use TLS.
         DATABASES["mariadb"]["OPTIONS"]["ssl_disabled"] = True
 
+DATABASE_ROUTERS = ["tests.refusing_router.RefusingRouter"]
 MIDDLEWARE = ["tests.strict_policy.strict_policy", *MIDDLEWARE]  # noqa: F405
 CELERY_BROKER_URL = "memory://"
 EVERMUSE_OUTBOX = {

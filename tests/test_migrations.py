@@ -288,7 +288,7 @@ def test_a_database_of_a_prerelease_gets_the_same_schema_and_keeps_its_rows(alia
     ]
     north, south = OutboxWorkspace.objects.using(alias).order_by("pk")
     assert (north.state, north.seal_count, north.run_queue) == ("active", 7, {"a": 1})
-    assert north.known_arrival_rates() == {("message", "Prod "): 2.5}
+    assert OutboxWorkspace.objects.using(alias).read_arrival_rates("north") == {("message", "Prod "): 2.5}
     assert north.typical_completion_seconds == 12.5
     assert (south.state, south.blocked_until, south.reason) == ("paused", now, "HTTP 401")
     group = OutboxGroup.objects.using(alias).get()

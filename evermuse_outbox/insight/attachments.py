@@ -10,13 +10,13 @@ from ..models import OutboxRecord
 
 def has_failed_attachments(record: OutboxRecord) -> bool:
     """Return whether attachments of the record may be missing: some of its batch could not be fetched."""
-    batch = record.batch
+    batch = record.read_batch()
     return bool(record.attachments and batch and batch.attachment_failed)
 
 
 def explain_attachments(record: OutboxRecord) -> str:
     """Return what is known about the attachments of a record; an empty text if there is nothing to say."""
-    batch = record.batch
+    batch = record.read_batch()
     if not record.attachments or batch is None or batch.attachment_total is None:
         return ""
     this_record = ngettext("This record has %(count)s.", "This record has %(count)s.", record.attachments) % {

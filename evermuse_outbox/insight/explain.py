@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -24,6 +24,7 @@ from ..models import (
     OutboxBatch,
     OutboxGroup,
     OutboxRecord,
+    OutboxRejection,
     OutboxWorkspace,
     RecordState,
     WorkspaceState,
@@ -40,12 +41,12 @@ def explain_record(record: OutboxRecord) -> str:
     match record.state:
         case RecordState.PENDING:
             return _explain_pending(record)
-        case RecordState.IN_FLIGHT if record.batch:
-            return _join(_("In batch #%(batch)s.") % {"batch": record.batch.pk}, explain_batch(record.batch))
-        case RecordState.DELIVERED if record.batch:
+        case RecordState.IN_FLIGHT if batch := record.read_batch():
+            return _join(_("In batch #%(batch)s.") % {"batch": batch.pk}, explain_batch(batch))
+        case RecordState.DELIVERED if batch := record.read_batch():
             text = _("Delivered with batch #%(batch)s; Evermuse completed it at %(time)s.") % {
-                "batch": record.batch.pk,
-                "time": format_time(record.batch.finished_at),
+                "batch": batch.pk,
+                "time": format_time(batch.finished_at),
             }
             return _join(text, explain_attachments(record))
         case RecordState.REJECTED:
@@ -235,7 +236,7 @@ def _batch_with_older_version(record: OutboxRecord) -> OutboxBatch | None:
 
 def _explain_rejected(record: OutboxRecord) -> str:
     advice = _("Correct the cause, then retry it.")
-    rejection = record.rejections.order_by("-pk").first()
+    rejection = _rejections_of(record).order_by("-pk").first()
     if rejection is None:
         return _join(_("Rejected; no reason was recorded."), advice)
     values = {"batch": rejection.batch_id, "time": format_time(rejection.rejected_at)}
@@ -245,6 +246,10 @@ def _explain_rejected(record: OutboxRecord) -> str:
         text = _("Rejected at %(time)s.") % values
     error = _sentence(f"{rejection.code}: {rejection.message}")
     return _join(text, error, *_explain_older_versions(record), advice)
+
+
+def _rejections_of(record: OutboxRecord) -> QuerySet[OutboxRejection]:
+    return OutboxRejection.objects.using(record._state.db).filter(record=record.pk)
 
 
 def _explain_older_versions(record: OutboxRecord) -> Iterator[str]:
@@ -261,7 +266,7 @@ def _explain_older_versions(record: OutboxRecord) -> Iterator[str]:
 def _explain_superseded(record: OutboxRecord) -> str:
     values = {"record": record.superseded_by}
     text = _("Superseded by a newer version, record #%(record)s.") % values
-    if record.rejections.exists():
+    if _rejections_of(record).exists():
         text = (
             _("It was rejected, and a newer version corrected it: record #%(record)s. Nothing is left to do.")
             % values
@@ -278,7 +283,7 @@ def _explain_superseded(record: OutboxRecord) -> str:
 
 def _explain_isolating(batch: OutboxBatch) -> str:
     test = IsolationTest.from_json(batch.isolation)
-    part = batch.parts.order_by("-pk").first()
+    part = OutboxBatch.objects.using(batch._state.db).filter(parent=batch.pk).order_by("-pk").first()
     tried = _("Batch #%(batch)s is tried now, and the other records wait here.")
     return _join(
         _(
@@ -369,7 +374,8 @@ def _explain_failed(batch: OutboxBatch) -> str:
 
 def _parts_of(batch: OutboxBatch) -> str:
     """Return the numbers of the later batches with records of this batch."""
-    return ", ".join(f"#{pk}" for pk in batch.parts.values_list("pk", flat=True))
+    parts = OutboxBatch.objects.using(batch._state.db).filter(parent=batch.pk)
+    return ", ".join(f"#{pk}" for pk in parts.values_list("pk", flat=True))
 
 
 def _join(*sentences: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connections, models, router, transaction
-from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models import Exists, OuterRef, Q, Subquery
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
@@ -21,33 +21,21 @@ from .batch_states import BatchState
 from .columns import Sha256
 from .history import ActionKind, Decision, OutboxAction, describe_records
 from .indexes import PartialIndex
-from .query_hints import by_id, is_null_unindexed
-from .record_states import CLOSING, FAILED_CODES, TRANSITIONS, RecordState
+from .query_hints import by_id
+from .record_states import (
+    CLOSING,
+    FAILED_CODES,
+    NO_BATCH,
+    PENDING,
+    REJECTED,
+    SOURCE_CONDITIONS,
+    STATE,
+    STILL_OPEN,
+    TRANSITIONS,
+    RecordState,
+)
 from .rejection import OutboxRejection
 from .settled import notify_rejected
-
-STATE = Case(
-    When(closed_as__isnull=False, then=F("closed_as")),
-    When(batch__isnull=True, then=Value(RecordState.PENDING.value)),
-    When(batch__state=BatchState.COMPLETE, then=Value(RecordState.DELIVERED.value)),
-    default=Value(RecordState.IN_FLIGHT.value),
-    output_field=models.CharField(choices=RecordState.choices),
-)
-
-# The two conditions of pending(), written so that no partial index matches. For rows that are found by id or identity.
-NO_BATCH, STILL_OPEN = is_null_unindexed("batch_id", never=0), is_null_unindexed("closed_as", never="")
-
-PENDING = Q(batch__isnull=True, closed_as__isnull=True)
-REJECTED = Q(closed_as=RecordState.REJECTED)
-
-SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
-    (RecordState.PENDING,): NO_BATCH & STILL_OPEN,
-    (RecordState.IN_FLIGHT,): STILL_OPEN,  # each of these changes names the batch, too
-    (RecordState.PENDING, RecordState.IN_FLIGHT): STILL_OPEN,
-    (RecordState.PENDING, RecordState.REJECTED): PENDING | REJECTED,
-    (RecordState.REJECTED,): REJECTED,
-}
-"""Source states of a transition → their condition. A record has no column ``state``."""
 
 ROWS_PER_STATEMENT = 500
 """Maximum number of rows in one statement. Old versions of SQLite allow 999 parameters."""
@@ -205,7 +193,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
             count = OutboxRecord.rows.using(using).discard_by_id(pks)
             actions = OutboxAction.objects.using(using)
             if action:
-                actions.add_records(action, count)
+                actions.add_records(action.pk, count)
             elif count:
                 workspaces = {workspace for _, workspace in members}
                 actions.log(
@@ -364,15 +352,26 @@ class OutboxRecord(models.Model):
         """Return the label of the state."""
         return str(RecordState(self.state).label)
 
-    def refresh_from_db(self, *args: Any, **options: Any) -> None:
-        """Reload as Django does, and derive the state again."""
+    def refresh_from_db(self, using: str | None = None, *args: Any, **options: Any) -> None:
+        """Reload from the database of this row, not from the router's choice, and derive the state again.
+
+        Django also calls this at the first use of a deferred column.
+        """
         self.__dict__.pop("_annotated_state", None)
-        super().refresh_from_db(*args, **options)
+        super().refresh_from_db(using or self._state.db, *args, **options)
 
     @property
     def is_payload_dropped(self) -> bool:
         """Whether only the hash and the size of the line are left; see the setting PAYLOAD_RETENTION_DAYS."""
         return self.payload_sha256 is not None
+
+    def read_batch(self) -> OutboxBatch | None:
+        """Return the batch. If this row was read without it, read it from the same database, not by the router."""
+        relation: Any = self._meta.get_field("batch")
+        if self.batch_id is not None and not relation.is_cached(self):
+            batch = OutboxBatch.objects.using(self._state.db).filter(pk=self.batch_id).first()
+            relation.set_cached_value(self, batch)
+        return None if self.batch_id is None else self.batch
 
     def envelope(self) -> dict[str, Any]:
         """Return the envelope that the stored line contains.
@@ -388,7 +387,8 @@ class OutboxRecord(models.Model):
     def _derive_state(self) -> str:
         if self.closed_as:
             return self.closed_as
-        if self.batch is None:
+        batch = self.read_batch()
+        if batch is None:
             return RecordState.PENDING
-        is_delivered = self.batch.state == BatchState.COMPLETE
+        is_delivered = batch.state == BatchState.COMPLETE
         return RecordState.DELIVERED if is_delivered else RecordState.IN_FLIGHT

@@ -1,10 +1,13 @@
-"""The states of a record, and the changes between them that are legal."""
+"""The states of a record as conditions, and the changes between them that are legal."""
 
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Case, F, Q, Value, When
 from django.utils.translation import gettext_lazy as _
 
+from .batch_states import BatchState
+from .query_hints import is_null_unindexed
 from .transitions import Transition
 
 
@@ -39,3 +42,26 @@ TRANSITIONS = {
     "reopen": Transition((RecordState.REJECTED,), RecordState.PENDING),
     "replace": Transition((RecordState.REJECTED,), RecordState.SUPERSEDED),
 }
+
+STATE = Case(
+    When(closed_as__isnull=False, then=F("closed_as")),
+    When(batch__isnull=True, then=Value(RecordState.PENDING.value)),
+    When(batch__state=BatchState.COMPLETE, then=Value(RecordState.DELIVERED.value)),
+    default=Value(RecordState.IN_FLIGHT.value),
+    output_field=models.CharField(choices=RecordState.choices),
+)
+
+# The two conditions of pending(), written so that no partial index matches. For rows that are found by id or identity.
+NO_BATCH, STILL_OPEN = is_null_unindexed("batch_id", never=0), is_null_unindexed("closed_as", never="")
+
+PENDING = Q(batch__isnull=True, closed_as__isnull=True)
+REJECTED = Q(closed_as=RecordState.REJECTED)
+
+SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
+    (RecordState.PENDING,): NO_BATCH & STILL_OPEN,
+    (RecordState.IN_FLIGHT,): STILL_OPEN,  # each of these changes names the batch, too
+    (RecordState.PENDING, RecordState.IN_FLIGHT): STILL_OPEN,
+    (RecordState.PENDING, RecordState.REJECTED): PENDING | REJECTED,
+    (RecordState.REJECTED,): REJECTED,
+}
+"""Source states of a transition → their condition. A record has no column ``state``."""

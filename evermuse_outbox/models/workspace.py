@@ -102,6 +102,14 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         rows.update(seal_count=F("seal_count"))  # SQLite has no row locks; a write locks the database
         return rows.first()
 
+    def read_arrival_rates(self, name: str) -> dict[tuple[str, str], float]:
+        """Return records per second by ``_type`` and ``_product_id``; empty if the column is not readable."""
+        stored = self.filter(pk=name).values_list("arrival_rates", flat=True).first()
+        try:
+            return {(kind, product): float(rate) for kind, product, rate in stored or ()}
+        except (TypeError, ValueError):
+            return {}
+
     # --- changes of state -------------------------------------------------------------------------
     # If a `retryAfter` of Evermuse ends later than the new block, it is kept: no request may be sent before.
 
@@ -331,13 +339,6 @@ class OutboxWorkspace(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    def known_arrival_rates(self) -> dict[tuple[str, str], float]:
-        """Return records per second by ``_type`` and ``_product_id``; empty if the column is not readable."""
-        try:
-            return {(kind, product): float(rate) for kind, product, rate in self.arrival_rates}
-        except (TypeError, ValueError):
-            return {}
 
     def remember_arrival_rates(self, arrival_rates: Mapping[tuple[str, str], float]) -> None:
         """Set ``arrival_rates`` to the highest of the given rates; the row is not saved."""

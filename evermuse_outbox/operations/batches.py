@@ -203,7 +203,7 @@ def _reject(using: str, batch: OutboxBatch, now: datetime, message: str) -> list
         records.filter(batch=batch, closed_as__isnull=True).order_by("pk").values_list("pk", flat=True)
     )
     records.reject(
-        OutboxRejection(record_id=pk, batch=batch, code=GIVEN_UP, message=message, rejected_at=now)
+        OutboxRejection(record_id=pk, batch_id=batch.pk, code=GIVEN_UP, message=message, rejected_at=now)
         for pk in pks
     )
     return pks
@@ -213,7 +213,7 @@ def skip_listing(using: str, batches: Sequence[OutboxBatch], now: datetime) -> N
     """Note in the attempt log that the listing is not read before the next attempt of these batches."""
     OutboxAttempt.objects.using(using).bulk_create(
         OutboxAttempt(
-            batch=batch,
+            batch_id=batch.pk,
             workspace=batch.workspace,
             call=OutboxAttempt.Call.LISTING,
             started_at=now,

@@ -45,7 +45,7 @@ def rescue_batches(using: str, clock: Clock, limit: int = 100) -> int:
 def _save_lost_attempt(using: str, batch: OutboxBatch, leased_at: datetime) -> None:
     """Log the attempt of the lost worker. It is only known that it began when the batch was leased, or later."""
     OutboxAttempt(
-        batch=batch,
+        batch_id=batch.pk,
         workspace=batch.workspace,
         call="ingest",
         started_at=leased_at,

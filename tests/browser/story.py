@@ -106,8 +106,8 @@ def _fail_and_recover(now: datetime) -> None:
     incident = OutboxIncident(
         kind=IncidentKind.WORKSPACE, workspace="default", started_at=start, reason="HTTP 503: maintenance."
     )
-    OutboxIncident.objects.begin(incident, start)
-    OutboxIncident.objects.end(incident.pk, start + timedelta(minutes=4))
+    OutboxIncident.objects.using("default").begin(incident, start)
+    OutboxIncident.objects.using("default").end(incident.pk, start + timedelta(minutes=4))
 
 
 def _repair(now: datetime) -> None:

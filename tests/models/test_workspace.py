@@ -162,14 +162,16 @@ def test_only_a_decision_ends_restored(alias, state):
     assert stored.epoch != stale.epoch
 
 
-def test_the_highest_arrival_rates_are_remembered():
+def test_the_highest_arrival_rates_are_remembered(alias):
     row = OutboxWorkspace(name="default")
     row.remember_arrival_rates({("message", str(number)): number for number in range(MAX_ARRIVAL_RATES + 5)})
-    rates = row.known_arrival_rates()
+    row.save(using=alias)
+    rates = workspaces(alias).read_arrival_rates("default")
     assert len(rates) == MAX_ARRIVAL_RATES
     assert min(rates.values()) == 5
-    row.arrival_rates = {"not": "readable"}
-    assert row.known_arrival_rates() == {}
+    workspaces(alias).update(arrival_rates={"not": "readable"})
+    assert workspaces(alias).read_arrival_rates("default") == {}
+    assert workspaces(alias).read_arrival_rates("another") == {}
 
 
 @pytest.mark.commits

@@ -194,7 +194,7 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
         stored = job.options.get("list")
         if stored and job.state == OperationState.COLLECTING:
             rows = Selection.from_json(stored).rows(self.admin_site, request, jobs.get_kind(job.kind).model)
-            jobs.collect(job, rows)
+            jobs.collect(job, rows.using(job.using))
         return self._back_to(job)
 
     def job_view(self, request: HttpRequest, pk: int) -> HttpResponse:

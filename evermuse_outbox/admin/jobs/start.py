@@ -86,12 +86,13 @@ class JobAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, kind: str, selection: Selection, options: Mapping[str, Any] | None = None
     ) -> HttpResponse:
         """Insert a job, collect its members for a moment, and show its page."""
-        rows = selection.rows(self.admin_site, request, jobs.get_kind(kind).model)
+        # The router's database for reads may be behind, and a job must not miss rows.
+        using = router.db_for_write(OutboxRecord)
+        rows = selection.rows(self.admin_site, request, jobs.get_kind(kind).model).using(using)
         page = reverse(self.url_name("changelist"), current_app=self.admin_site.name)
         if not rows.exists():
             self.message_user(request, _("The selection is empty; nothing was done."), messages.WARNING)
             return redirect(page)
-        using = str(getattr(rows, "_db", None) or router.db_for_write(OutboxRecord))
         try:
             job = jobs.create(
                 using,

@@ -29,7 +29,7 @@ from .inputs import (
     SignatureFilter,
     TimeFilter,
 )
-from .read_only import ReadOnlyAdmin, posted_reason, redirect_back
+from .read_only import ReadOnlyAdmin, choose_database, posted_reason, redirect_back
 from .search import search_records, search_result
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "TimeFilter",
     "TypeFilter",
     "WorkspaceFilter",
+    "choose_database",
     "posted_reason",
     "redirect_back",
     "search_records",

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import models
+from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import translation
@@ -59,6 +59,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return _("Payloads are hidden: to view them needs the permission %(permission)s.") % {
             "permission": self.payload_permission
         }
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        """Return the rows of the page; see :func:`choose_database`."""
+        return choose_database(request, super().get_queryset(request))
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Allow only the filters of the list, because any other lookup could read the entire table."""
@@ -122,6 +126,17 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return the template variables of a row's page, besides its fields."""
         return {}
+
+
+def choose_database(request: HttpRequest, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+    """Return the rows of the router's database: that for writes if the request can change something.
+
+    A page may show a replica that is behind. A change must start from the current state. The router is asked only once,
+    because filters and searches add queries, and a router may choose another replica each time.
+    """
+    # Not `request.method`: a job reads its list with a copy of the request whose method is GET.
+    is_read = request.META.get("REQUEST_METHOD", "GET") in ("GET", "HEAD")
+    return rows.using(rows.db if is_read else router.db_for_write(rows.model))
 
 
 MAX_REASON = 1_000

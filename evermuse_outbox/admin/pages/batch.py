@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -34,6 +35,7 @@ from ..lists import (
     BatchTimeFilter,
     TypeFilter,
     WorkspaceFilter,
+    choose_database,
 )
 from .errors import batch_errors, members_of
 from .timeline import timeline_of
@@ -67,6 +69,15 @@ STOP_POLLING = Exit(
     _("The records are delivered. Do not follow the attachments of the batch any more."),
     is_final=True,
 )
+
+
+class BatchChangeList(ChangeList):
+    """A list without the long texts that it does not show."""
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
+        """Return Django's queryset without these columns."""
+        rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
+        return rows.defer("errors", "message")
 
 
 @admin.register(OutboxBatch)
@@ -132,8 +143,12 @@ class OutboxBatchAdmin(ExitAdmin, JobAdmin):
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxBatch]:
-        """Return the batches without the long texts that the list does not show."""
-        return OutboxBatch.objects.defer("errors", "message").order_by("-pk")
+        """Return the batches, the newest first."""
+        return choose_database(request, OutboxBatch.objects.order_by("-pk"))
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        """Return the class that reads the list."""
+        return BatchChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -36,6 +36,7 @@ from ..lists import (
     RecordWorkspaceFilter,
     SignatureFilter,
     TimeFilter,
+    choose_database,
     search_records,
     search_result,
 )
@@ -127,7 +128,8 @@ class OutboxRecordAdmin(EditAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxRecord]:
         """Return the records without their payloads, because these can be large."""
-        return OutboxRecord.rows.select_related("batch").defer("payload").order_by("-pk")
+        rows = OutboxRecord.rows.select_related("batch").defer("payload").order_by("-pk")
+        return choose_database(request, rows)
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the order, the newest record first; for records of one closed state, as their index has it."""

@@ -65,7 +65,7 @@ class Attempt:
     def save(self, context: DeliveryContext, batch: OutboxBatch | None) -> None:
         """Insert the row. ``batch`` is None for a listing, which covers many batches."""
         OutboxAttempt(
-            batch=batch,
+            batch_id=batch.pk if batch else None,
             workspace=context.workspace_name,
             call=self.call,
             started_at=self.started_at,

@@ -34,7 +34,7 @@ def reject_located(
     OutboxRecord.rows.using(context.using).reject(
         OutboxRejection(
             record_id=members[position],
-            batch=batch,
+            batch_id=batch.pk,
             position=position,
             code=error.code,
             message=error.message,
@@ -48,7 +48,7 @@ def reject_open_members(context: DeliveryContext, batch: OutboxBatch, code: str,
     """Reject every open member of ``batch`` for the same reason."""
     now = context.clock.now()
     OutboxRecord.rows.using(context.using).reject(
-        OutboxRejection(record_id=pk, batch=batch, code=code, message=message, rejected_at=now)
+        OutboxRejection(record_id=pk, batch_id=batch.pk, code=code, message=message, rejected_at=now)
         for pk in open_members(context, batch)
     )
 

@@ -127,7 +127,7 @@ def seal_next(context: DeliveryContext, *, excluded: Collection[Group] = ()) -> 
         sealed = seal(entry for entry in queue.drain() if entry.group not in excluded)
         if sealed is None:
             resting = groups_without_probe(context, paused).union(excluded)
-            scan = scan_groups(context, workspace, queue, excluded=resting)
+            scan = scan_groups(context, queue, excluded=resting)
             choose_groups(context, queue, scan)
             sealed = seal(queue.drain()) or seal(spare_groups(context, queue, scan))
         if sealed:

@@ -52,22 +52,16 @@ class PendingCount(NamedTuple):
     enqueued_at: datetime | None
 
 
-def scan_groups(
-    context: DeliveryContext,
-    workspace: OutboxWorkspace,
-    queue: RunQueue,
-    *,
-    excluded: Collection[Group],
-) -> GroupScan:
+def scan_groups(context: DeliveryContext, queue: RunQueue, *, excluded: Collection[Group]) -> GroupScan:
     """Scan the groups of the workspace and learn their arrival rates. Needs the sealing lock.
 
     Args:
         context: the delivery context.
-        workspace: the locked row of the workspace, which stores the arrival rates.
         queue: the run queue; its resume points, arrival rates and scan position are used and updated.
         excluded: groups that must not be sealed now.
     """
-    queue.arrival_rates = workspace.known_arrival_rates()
+    workspaces = OutboxWorkspace.objects.using(context.using)
+    queue.arrival_rates = workspaces.read_arrival_rates(context.workspace_name)
     started, now = context.clock.monotonic(), context.clock.now()
     oldest = {row.group: row.at for row in _read_oldest(context, queue) if row.group not in excluded}
     ages = {group: (now - at.enqueued_at) / timedelta(seconds=1) for group, at in oldest.items()}

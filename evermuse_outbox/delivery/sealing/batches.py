@@ -116,7 +116,7 @@ def write_batch(
         record_count=len(lines),
         byte_count=len(body),
         attachment_count=sum(record.attachments for record in records),
-        parent=parent,
+        parent_id=parent.pk if parent else None,
         resends=resends,
         sealed_at=now,
         due_at=due_at or now,

@@ -26,7 +26,7 @@ def check_stored_lines(context: DeliveryContext, batch: OutboxBatch) -> None:
             rejections.append(
                 OutboxRejection(
                     record_id=record.pk,
-                    batch=batch,
+                    batch_id=batch.pk,
                     code="NOT_SENDABLE",
                     message=message,
                     rejected_at=context.clock.now(),

@@ -79,9 +79,9 @@ class ActionQuerySet(models.QuerySet["OutboxAction"]):
             result=result,
         )
 
-    def add_records(self, action: OutboxAction, count: int) -> None:
+    def add_records(self, pk: int, count: int) -> None:
         """Add to the number of records of an action that is done in several steps."""
-        self.filter(pk=action.pk).update(records=F("records") + count)
+        self.filter(pk=pk).update(records=F("records") + count)
 
 
 class OutboxAction(models.Model):

@@ -126,7 +126,7 @@ def _log(
     """Insert the row of the action, or add to the row that an earlier call inserted."""
     actions = OutboxAction.objects.using(using)
     if action:
-        actions.add_records(action, len(lines))
+        actions.add_records(action.pk, len(lines))
         return action
     workspaces = {line.workspace for line in lines}
     return actions.log(

@@ -143,7 +143,7 @@ def _write_chunk(job: Import, progress: OutboxImport, chunk: Chunk, bad_bytes: i
             return
         if chunk.envelopes:
             insert_many(job.using, job.workspace, job.contract, chunk.envelopes)
-            stored.action = _log(job, stored, len(chunk.envelopes))
+            stored.action_id = _log(job, stored, len(chunk.envelopes))
         rows.advance(
             stored,
             clock.now(),
@@ -153,20 +153,21 @@ def _write_chunk(job: Import, progress: OutboxImport, chunk: Chunk, bad_bytes: i
             records=stored.records + len(chunk.envelopes),
             bad_lines=stored.bad_lines + len(chunk.bad),
             bad_bytes=bad_bytes,
-            action=stored.action,
+            action_id=stored.action_id,
             finished_at=None,  # a file that has grown since its end was reached
         )
     _copy(stored, progress)
 
 
-def _log(job: Import, progress: OutboxImport, count: int) -> OutboxAction:
-    """Insert the row of the action log with the first records, and add to it later."""
+def _log(job: Import, progress: OutboxImport, count: int) -> int:
+    """Insert the row of the action log with the first records, and add to it later. Return its id."""
     actions = OutboxAction.objects.using(job.using)
-    if progress.action:
-        actions.add_records(progress.action, count)
-        return progress.action
+    if progress.action_id:
+        actions.add_records(progress.action_id, count)
+        return progress.action_id
     target = f"file {job.name}"
-    return actions.log(ActionKind.IMPORT, job.decision, workspace=job.workspace, target=target, records=count)
+    decision, workspace = job.decision, job.workspace
+    return actions.log(ActionKind.IMPORT, decision, workspace=workspace, target=target, records=count).pk
 
 
 def _copy(stored: OutboxImport, progress: OutboxImport) -> None:

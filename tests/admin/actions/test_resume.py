@@ -18,7 +18,7 @@ RESUME = {"action": "resume", "reason": "the key was corrected"}
 
 
 def test_resume_a_workspace(changer: Client) -> None:
-    OutboxWorkspace.objects.pause("default", rows.timezone.now(), "HTTP 401")
+    OutboxWorkspace.objects.using("default").pause("default", rows.timezone.now(), "HTTP 401")
     done = changer.post(url("workspace", "exit", "default"), RESUME)
     assert done["Location"] == url("workspace", "change", "default")
     assert OutboxWorkspace.objects.get().state == WorkspaceState.ACTIVE
@@ -32,7 +32,7 @@ def test_resume_a_workspace(changer: Client) -> None:
 
 def test_a_retry_after_ends_only_with_a_confirmation(changer: Client, monkeypatch) -> None:
     until = rows.timezone.now() + timedelta(minutes=30)
-    OutboxWorkspace.objects.throttle("default", until, "HTTP 429")
+    OutboxWorkspace.objects.using("default").throttle("default", until, "HTTP 429")
     page = changer.get(url("workspace", "change", "default")).content.decode()
     assert "Resume before the end of retryAfter" in page
     data = {"action": "force", "reason": "it was in milliseconds"}
@@ -45,7 +45,7 @@ def test_a_retry_after_ends_only_with_a_confirmation(changer: Client, monkeypatc
 
 def test_resume_workspaces_from_the_list(changer: Client) -> None:
     for name in ("north", "south"):
-        OutboxWorkspace.objects.back_off_uncounted(name, rows.timezone.now(), "HTTP 503")
+        OutboxWorkspace.objects.using("default").back_off_uncounted(name, rows.timezone.now(), "HTTP 503")
     data = {"action": "resume_selected", "_selected_action": ["north", "south"], "index": 0}
     changer.post(url("workspace", "changelist"), data)
     assert set(OutboxWorkspace.objects.values_list("state", flat=True)) == {WorkspaceState.ACTIVE}

@@ -73,7 +73,9 @@ def create_rows() -> None:
         _create_incident(kind, an_hour_ago)
     for kind in ActionKind:
         decision = Decision("anna", GREEK)
-        OutboxAction.objects.log(kind, decision, workspace="default", target="batch #1234567", records=12_345)
+        OutboxAction.objects.using("default").log(
+            kind, decision, workspace="default", target="batch #1234567", records=12_345
+        )
 
 
 def heartbeat(at: datetime) -> None:
@@ -182,9 +184,9 @@ def _create_incident(kind: IncidentKind, at: datetime) -> None:
             ended_at=ended_at,
             peak=7.5,
         )
-        OutboxIncident.objects.begin(row, at)
+        OutboxIncident.objects.using("default").begin(row, at)
         if ended_at:
-            OutboxIncident.objects.end(row.pk, ended_at)
+            OutboxIncident.objects.using("default").end(row.pk, ended_at)
 
 
 def _remote_columns(state: BatchState) -> dict[str, object]:

@@ -53,9 +53,9 @@ def worker(seconds_ago: float = 0) -> OutboxWorker:
 def incident(kind: str, hours: float, ended: float | None = None, **fields: str) -> OutboxIncident:
     now = timezone.now()
     row = OutboxIncident(kind=kind, started_at=now - timedelta(hours=hours), **fields)
-    OutboxIncident.objects.begin(row, row.started_at)
+    OutboxIncident.objects.using("default").begin(row, row.started_at)
     if ended is not None:
-        OutboxIncident.objects.end(row.pk, now - timedelta(hours=ended))
+        OutboxIncident.objects.using("default").end(row.pk, now - timedelta(hours=ended))
     return row
 
 

@@ -97,7 +97,7 @@ def test_a_record_whose_batch_does_not_exist(viewer: Client) -> None:
 def test_a_dropped_payload_leaves_its_hash(viewer: Client) -> None:
     row = rows.record(rows.batch(BatchState.COMPLETE, remote_id="r"))
     expected = hashlib.sha256(row.payload.encode()).hexdigest()
-    OutboxRecord.rows.filter(pk=row.pk).drop_payloads()
+    OutboxRecord.rows.using("default").filter(pk=row.pk).drop_payloads()
     text = page_text(viewer, url("record", "change", row.pk))
     assert expected in text
     assert "The payload was dropped after the delivery." in text
@@ -112,7 +112,7 @@ def test_the_list_reads_no_dropped_payload_again(viewer: Client) -> None:
     page_text(viewer, url("record", "changelist"))
     with CaptureQueriesContext(connection) as before:
         page_text(viewer, url("record", "changelist"))
-    OutboxRecord.rows.drop_payloads()
+    OutboxRecord.rows.using("default").drop_payloads()
     with CaptureQueriesContext(connection) as after:
         page_text(viewer, url("record", "changelist"))
     assert len(after) == len(before)

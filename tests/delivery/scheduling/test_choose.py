@@ -187,7 +187,7 @@ def test_a_run_queue_is_longer_after_a_slow_scan(small_requests, alias):
     with sealing_lock(small_requests) as workspace:
         queue = load_run_queue(small_requests, workspace)
         queue.lifetime = 2.5
-        scan = scan_groups(small_requests, workspace, queue, excluded=())
+        scan = scan_groups(small_requests, queue, excluded=())
         choose_groups(small_requests, queue, scan)
     assert len(queue.entries) == 25
 

@@ -118,13 +118,13 @@ def test_storage_parameters_that_are_missing(problems, alias):
 
 def test_a_migration_that_is_not_applied(problems, alias):
     MigrationRecorder(connections[alias]).migration_qs.filter(
-        app="evermuse_outbox", name="0007_trace_context"
+        app="evermuse_outbox", name="0009_stored_values"
     ).delete()
     found = problems("--offline")
     assert found == [
         (
             "migrations",
-            "Migrations are not applied: 0007_trace_context. The tables were not compared.",
+            "Migrations are not applied: 0009_stored_values. The tables were not compared.",
         )
     ]
 
