@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import shared_task
 
 from .conf import get_settings
+from .delivery.connections import close_thread_connections, share_connections
 from .delivery.context import (
     Clock,
     isolate_database_errors,
@@ -104,8 +107,8 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
         _request_later((using, workspace), min(linger, MAX_LINGER))
         return 0
     sent = 0
-    beat(using, f"relay of workspace {workspace}")
-    with isolate_database_errors(f"{using}/{workspace}"):
+    with _shared_connections(relay), isolate_database_errors(f"{using}/{workspace}"):
+        beat(using, f"relay of workspace {workspace}")
         context = open_context(using, workspace)
         with relay_run(context, RUN_SECONDS) as run:
             if run.sent and has_work(context):
@@ -124,8 +127,8 @@ def poll(using: str, workspace: str) -> int:
     Returns:
         The number of batches polled.
     """
-    beat(using, f"poll of workspace {workspace}")
-    with isolate_database_errors(f"{using}/{workspace}"):
+    with _shared_connections(poll), isolate_database_errors(f"{using}/{workspace}"):
+        beat(using, f"poll of workspace {workspace}")
         return poll_until(open_context(using, workspace), RUN_SECONDS)
     return 0
 
@@ -196,6 +199,18 @@ def _is_repeated(task: Any) -> bool:
         _last_run[task.name] = now
         return False
     return True
+
+
+@contextmanager
+def _shared_connections(task: Any) -> Iterator[None]:
+    """Share the database connections of a worker's process between its threads; see ``delivery/connections``.
+
+    A task that runs in a process of the host keeps the host's connection.
+    """
+    if not (task.request.called_directly or task.request.is_eager):
+        close_thread_connections()  # an earlier task may have changed the session of an open connection
+    with share_connections():
+        yield
 
 
 def _request_later(queue_key: tuple[str, str], linger: float) -> None:

@@ -40,6 +40,7 @@ LAYERS = [
 """What stands directly below the package, from the lowest layer to the highest. A layer imports only lower ones."""
 
 DELIVERY = [
+    "connections",
     "context",
     "gates",
     "scheduling",

@@ -8,7 +8,7 @@ import threading
 from health_check.base import HealthCheck
 from health_check.exceptions import ServiceUnavailable
 
-from ..delivery.context import close_thread_connections
+from ..delivery.connections import close_thread_connections
 from .view import read_health
 
 

@@ -8,7 +8,7 @@ the classification of database errors, ``statement_deadlines``, the backoff func
 from .attempt_log import Attempt
 from .backoff import equal_jitter, full_jitter, poll_delay, typical_completion_time
 from .clock import Clock
-from .context import DeliveryContext, QueueKey, close_thread_connections, open_context, queue_keys
+from .context import DeliveryContext, QueueKey, open_context, queue_keys
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
 from .deadlines import SlowStatement, statement_deadlines, take_slow_statements
 from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
@@ -28,7 +28,6 @@ __all__ = [
     "QueueKey",
     "SlowStatement",
     "classify_database_error",
-    "close_thread_connections",
     "epoch_name",
     "equal_jitter",
     "full_jitter",

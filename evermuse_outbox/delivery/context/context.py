@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from django.db import connections
-
 from ...conf import Settings, Workspace, get_settings
 from ...evermuse.api import Client
 from ...foreign_text import log_ids
@@ -82,11 +80,6 @@ def queue_keys() -> list[QueueKey]:
     """Return every queue of the settings: each workspace on each database."""
     settings = get_settings()
     return [QueueKey(using, name) for using in settings.databases for name in settings.workspaces]
-
-
-def close_thread_connections() -> None:
-    """Close this thread's database connections. Django does it only for threads that it knows."""
-    connections.close_all()
 
 
 _local = threading.local()

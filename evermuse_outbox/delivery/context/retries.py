@@ -8,7 +8,6 @@ transaction, the step runs only once, because then the complete transaction must
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from ...foreign_text import get_logger, log_ids
+from ..connections import drop_connections, release_connections, release_other_pools
 from .backoff import full_jitter
 from .clock import Clock
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
@@ -101,6 +101,7 @@ class _Attempts:
     def run(self, step: Callable[[], T]) -> T:
         if _is_in_transaction(connections[self.using]):
             return step()
+        release_other_pools(self.using)
         attempt = 0
         while True:
             attempt += 1
@@ -111,13 +112,14 @@ class _Attempts:
                 if not self._may_repeat(error, attempt, pause):
                     raise
                 self._log(error, attempt)
+            release_connections()
             self.clock.sleep(pause)
 
     def _may_repeat(self, error: DatabaseError, attempt: int, pause: float) -> bool:
         kind = classify_database_error(error)
         if kind in (DatabaseErrorKind.CONNECTION, DatabaseErrorKind.READ_ONLY):
             # A new connection may lead to a restarted server or to the one that took over.
-            _close_connection(self.using)
+            drop_connections(self.using)
         is_transient = kind in (DatabaseErrorKind.CONFLICT, DatabaseErrorKind.CONNECTION)
         is_waited_for = kind is DatabaseErrorKind.READ_ONLY and self.limit is None
         has_time = self.clock.monotonic() + pause <= self.deadline
@@ -133,8 +135,3 @@ class _Attempts:
 def _is_in_transaction(connection: Any) -> bool:
     is_manual = connection.connection is not None and not connection.autocommit
     return connection.in_atomic_block or is_manual
-
-
-def _close_connection(using: str) -> None:
-    with contextlib.suppress(DatabaseError):  # closing a lost connection may fail, too
-        connections[using].close()

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from ...foreign_text import get_logger
 from ...models import OutboxWorkspace, WorkspaceQuerySet
+from ..connections import release_connections
 from ..context import CLOSED, DeliveryContext, epoch_name
 
 logger = get_logger(__name__)
@@ -69,6 +70,7 @@ def _hold_if_behind(context: DeliveryContext, epoch: UUID, latest: int) -> bool:
     """Hold the workspace and return True if its row has counted fewer batches than ``latest``."""
     count = 0
     for pause in CONFIRMATION_PAUSES:
+        release_connections()
         context.clock.sleep(pause)
         row = context.run_with_retries(_rows(context).ensure_row, context.workspace_name)
         count = row.batch_count

@@ -3,7 +3,8 @@
 A permit is the right to make one request now. A caller first reserves the next free time slot and waits for it, then it
 acquires the permit. Without permits, the requests of all processes together would exceed the limit of the key.
 
-A caller that waits for a permit holds no transaction and no row lock, only the lease of its batch.
+A caller that waits for a permit or an answer holds no transaction, no row lock and no database connection, only the
+lease of its batch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ...conf import MAX_PERMIT_WAIT
 from ...evermuse.api import Answer, read_retry_after
 from ...foreign_text import get_logger
 from ...ratelimit import ThrottleUnavailable
+from ..connections import release_connections
 from ..context import DeliveryContext
 
 logger = get_logger(__name__)
@@ -40,7 +42,9 @@ def acquire_permit(context: DeliveryContext) -> str | None:
     if not reservation.taken:
         return None
     while clock.monotonic() + wait <= deadline:
-        clock.sleep(wait)
+        if wait > 0:
+            release_connections()
+            clock.sleep(wait)
         wait, permit = context.throttle.acquire()
         if permit:
             return permit
@@ -54,6 +58,7 @@ def call_with_permit(
 
     A 429 blocks the throttle before anything else happens, because other senders may be about to start.
     """
+    release_connections()
     try:
         answer = request()
         if (retry_after := read_retry_after(answer)) is not None:

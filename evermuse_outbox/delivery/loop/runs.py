@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..connections import release_connections
 from ..context import DeliveryContext
 from ..polling import is_database_known, poll_due_batch
 from ..scheduling import has_work
@@ -54,6 +55,7 @@ def relay(
                 pool.note_sent(waiting_share=(context.client.seconds - waited_before) / (now - started))
                 pool.grow_if_permits_are_unused(context, seconds_per_batch=(now - started) / sent)
         elif step is Step.CROWDED and (sent or is_patient) and now < last_sent_at + MAX_SECONDS_WITHOUT_BATCH:
+            release_connections()
             clock.sleep(CROWDED_PAUSE)
         else:
             break

@@ -22,10 +22,10 @@ from typing import ClassVar
 from ...evermuse.api import Client
 from ...foreign_text import get_logger, log_ids
 from ...ratelimit import ThrottleUnavailable
+from ..connections import close_thread_connections, release_connections, share_connections
 from ..context import (
     DeliveryContext,
     QueueKey,
-    close_thread_connections,
     isolate_database_errors,
     open_context,
     statement_deadlines,
@@ -126,6 +126,7 @@ class SenderPool:
         """
         with self._lock:
             self._runs -= 1
+        release_connections()
         # A run that starts meanwhile keeps the senders at work. This one stops waiting then.
         while thread := self._thread_to_wait_for():
             thread.join(CHECK_INTERVAL)
@@ -217,7 +218,7 @@ class SenderPool:
 
     def _run_thread(self) -> None:
         try:
-            with isolate_database_errors(str(self._key)), statement_deadlines():
+            with isolate_database_errors(str(self._key)), statement_deadlines(), share_connections():
                 while (seconds := self._until - time.monotonic()) > 0:
                     if not (sent := self._run_sender(open_context(*self._key), seconds, self)):
                         break
@@ -262,12 +263,13 @@ class SenderPool:
 
     def _run_monitor(self, stop: threading.Event) -> None:
         try:
-            with isolate_database_errors(str(self._key)), statement_deadlines():
+            with isolate_database_errors(str(self._key)), statement_deadlines(), share_connections():
                 while not stop.wait(CHECK_INTERVAL):
                     if self._is_no_sender_sealing() and has_unused_permits(
                         open_context(*self._key), within=CHECK_INTERVAL
                     ):
                         self.start_senders(self._senders + 1)
+                    release_connections()
         except Exception:
             logger.exception("the monitor of %s ended with an error", self._key, extra=self._log_ids())
         finally:

@@ -26,6 +26,7 @@ from ...models import (
     WorkspaceQuerySet,
     WorkspaceState,
 )
+from ..connections import release_connections
 from ..context import BEGIN, DeliveryContext, epoch_name
 from ..gates import acquire_permit, hold_restored, workspace_circuit
 from .reads import Listing, get_listing
@@ -195,6 +196,7 @@ def _read(context: DeliveryContext, cursor: str | None, permit_attempts: int = P
     listing = Listing(None, None)
     for attempt in range(READ_ATTEMPTS):
         if attempt:
+            release_connections()
             context.clock.sleep(READ_PAUSE)
         permit = None
         for _ in range(permit_attempts):

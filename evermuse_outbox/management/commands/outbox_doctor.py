@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage
 
 from ... import checks
 from ...conf import find_problems, get_settings
+from ...delivery.connections import share_connections
 from ...delivery.context import open_context, statement_deadlines
 from ...insight.doctor import Finding, examine_api, examine_database, is_relay_at_work
 from ...schedule import beat_schedule
@@ -68,7 +69,7 @@ def _examine(options: dict[str, Any]) -> Iterator[Finding]:
     """Yield the findings. If the settings are not valid, nothing else can be examined."""
     yield from map(_finding_of, _unsilenced(checks.check_settings()))
     if not any(find_problems()):
-        with statement_deadlines():
+        with statement_deadlines(), share_connections():
             yield from _examine_everything(options)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from tqdm import tqdm
 
+from ...delivery.connections import release_connections, share_connections
 from ...delivery.context import statement_deadlines
 from ...insight import count_records, count_unfinished, paused_groups, workspace_states
 from .. import CommandWithExamples, add_database, databases_of
@@ -40,6 +41,7 @@ class Command(CommandWithExamples):
         add_database(parser)
 
     @statement_deadlines()
+    @share_connections()
     def handle(self, *args: Any, **options: Any) -> None:
         databases = databases_of(options)
         timeout = options["timeout"]
@@ -50,6 +52,7 @@ class Command(CommandWithExamples):
                 if time.monotonic() > deadline:
                     raise CommandError(_describe_rest(databases, left, timeout))
                 _update_bar(bar, left)
+                release_connections()
                 time.sleep(CHECK_INTERVAL)
                 left = _add_up(count_unfinished, databases)
             _update_bar(bar, left)

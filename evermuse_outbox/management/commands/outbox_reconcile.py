@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
 from ...conf import get_settings
+from ...delivery.connections import share_connections
 from ...delivery.context import DeliveryContext, open_context, statement_deadlines
 from ...delivery.polling import ListingUnreadable, UnknownBatches, find_unknown, walk_listing
 from ...evermuse.api import Status
@@ -78,6 +79,7 @@ class Command(CommandWithExamples):
         )
 
     @statement_deadlines()
+    @share_connections()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["hold"] and (options["discard"] or options["release"]):
             raise CommandError("--hold cannot be combined with --discard or --release.")

@@ -12,9 +12,9 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from ...conf import get_settings
+from ...delivery.connections import close_thread_connections, release_connections, share_connections
 from ...delivery.context import (
     DeliveryContext,
-    close_thread_connections,
     open_context,
     queue_keys,
     statement_deadlines,
@@ -111,6 +111,7 @@ def _maintain() -> int:
 
 
 @statement_deadlines()
+@share_connections()
 def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> None:
     """Run ``step`` again and again until ``stop`` is set. After an error, continue with new database connections.
 
@@ -132,6 +133,7 @@ def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> Non
             logger.exception("%s failed and will be tried again", threading.current_thread().name)
             count = _recover(stop)
         if not count:
+            release_connections()
             stop.wait(pause)
     close_thread_connections()
 
