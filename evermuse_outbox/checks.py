@@ -6,6 +6,7 @@ host can silence a check with ``SILENCED_SYSTEM_CHECKS``.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from .evermuse import limits
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009.
+    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009 and W010.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -45,6 +46,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_visibility_timeout(settings),
         *_check_task_time_limit(settings),
         *_check_payload_retention(settings),
+        *_check_environment_proxies(settings),
     ]
 
 
@@ -173,6 +175,24 @@ def _check_payload_retention(settings: Settings) -> Iterator[CheckMessage]:
             hint="Lower PAYLOAD_RETENTION_DAYS, or raise RETENTION_DAYS.",
             id="evermuse_outbox.W009",
         )
+
+
+def _check_environment_proxies(settings: Settings) -> Iterator[CheckMessage]:
+    """Check proxies of the environment. One in the setting ``PROXY`` that cannot be used is E001."""
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return
+    # Imported here, because it loads the HTTP client and every start of the host imports this module.
+    from .evermuse.api import find_route
+
+    for workspace in settings.workspaces.values():
+        route = find_route(workspace.api_url, workspace.proxy)
+        if route.problem:
+            yield Warning(
+                f"The workspace {workspace.name!r} cannot send: the environment variable {route.source} names a proxy "
+                f"that cannot be used, because {route.problem}",
+                hint=f"{route.hint} Or set {_path_of(workspace)}['PROXY'] to another proxy, or to \"\" for none.",
+                id="evermuse_outbox.W010",
+            )
 
 
 def _check_autovacuum(using: str) -> Iterator[CheckMessage]:

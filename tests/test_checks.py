@@ -150,3 +150,17 @@ def test_a_workspace_that_is_missing_in_the_settings(alias):
 )
 def test_w009_payloads_that_are_kept_longer_than_their_records(check, days, retention, expected):
     assert ids(check(PAYLOAD_RETENTION_DAYS=days, RETENTION_DAYS=retention)) == expected
+
+
+def test_w010_names_a_proxy_of_the_environment_that_cannot_be_used(check, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:some-password@proxy.example:1080")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    ((name, message),) = check()
+    assert name == "W010"
+    assert "ALL_PROXY" in message.msg
+    assert "SOCKS" in message.msg
+    assert "['PROXY']" in message.hint
+    assert "some-password" not in message.msg + message.hint
+    assert check(PROXY="") == check(API_URL="http://127.0.0.1:8787") == []
+    monkeypatch.setenv("NO_PROXY", "api.evermuse.com")
+    assert check() == []

@@ -16,6 +16,7 @@ from .readers import (
     read_fixes,
     read_flag,
     read_format_hints,
+    read_proxy,
     read_queue,
     read_redis_url,
     read_secret,
@@ -49,6 +50,12 @@ WORKSPACE_OPTIONS = {
         read_secret,
         None,
         "The API key, `em_sk_…`, with `api:write` to send and `api:read` to poll. Read it from the environment.",
+    ),
+    "PROXY": Option(
+        read_proxy,
+        None,
+        "URL of an HTTP proxy, `http://user:password@proxy.example:3128`. None: the environment variables decide. "
+        "Empty or `False`: no proxy. See [behind a proxy](../how-to/proxy.md).",
     ),
     "CONTRACT": Option(
         Choice(CONTRACTS), "reference", "The published contract that Evermuse applies to this API key."

@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from ..evermuse import InvalidProxy, Proxy, parse_proxy
 from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
 
@@ -48,6 +49,23 @@ def read_url(value: Any) -> str:
     if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
         raise InvalidValue("plain http would send the API key in clear text.", "Use https.")
     return str(value).rstrip("/")
+
+
+def read_proxy(value: Any) -> Proxy | Literal[False] | None:
+    """Return the proxy with this URL; False for no proxy, None if the environment variables decide."""
+    if value is None:
+        return None
+    if value is False or value == "":
+        return False
+    if not isinstance(value, str):
+        raise InvalidValue(
+            f"the value must be the URL of a proxy, not {type_name(value)}.",
+            'Use for instance "http://proxy.example:3128", or "" for no proxy.',
+        )
+    try:
+        return parse_proxy(value)
+    except InvalidProxy as error:
+        raise InvalidValue(error.message, error.hint) from None
 
 
 def read_redis_url(value: Any) -> str | None:

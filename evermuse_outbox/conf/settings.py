@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from ..evermuse import Proxy
 from ..foreign_text import safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, raw_settings
 from .problems import find_problems
@@ -28,14 +29,16 @@ It is not a setting, because hosts need not change it. The check of ``LEASE`` ad
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One API key with its base URL, its contract and its rate limit.
+    """One API key with its base URL, its proxy, its contract and its rate limit.
 
-    ``rate_limit`` is the number of requests in any sliding second.
+    ``proxy`` is False for none, and None if the environment variables decide. ``rate_limit`` is the number of requests
+    in any sliding second.
     """
 
     name: str
     api_url: str
     api_key: Secret
+    proxy: Proxy | Literal[False] | None
     contract: str
     rate_limit: float
 
@@ -117,10 +120,10 @@ def _read_workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
     """Return the default workspace from the top level of the dict, and the workspaces in ``WORKSPACES``.
 
     There is no default workspace if other workspaces exist and neither the top level nor ``WORKSPACES`` defines it.
-    A named workspace inherits URL, contract and rate limit from the top level. It never inherits the API key. If the
-    key were forgotten, its records would go to the wrong workspace of Evermuse without notice.
+    A named workspace inherits URL, proxy, contract and rate limit from the top level. It never inherits the API key. If
+    the key were forgotten, its records would go to the wrong workspace of Evermuse without notice.
     """
-    shared = {name: raw[name] for name in ("API_URL", "CONTRACT", "RATE_LIMIT") if name in raw}
+    shared = {name: raw[name] for name in ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT") if name in raw}
     workspaces = {name: dict(keys) for name, keys in raw.get("WORKSPACES", {}).items()}
     if DEFAULT_WORKSPACE in workspaces or raw.get("API_KEY") or not workspaces:
         default = {"API_KEY": raw.get("API_KEY")} | workspaces.pop(DEFAULT_WORKSPACE, {})
@@ -134,6 +137,7 @@ def _read_workspace(name: str, keys: Mapping[str, Any]) -> Workspace:
         name=name,
         api_url=values["API_URL"],
         api_key=values["API_KEY"],
+        proxy=values["PROXY"],
         contract=values["CONTRACT"],
         rate_limit=float(values["RATE_LIMIT"]),
     )

@@ -1,8 +1,8 @@
 """Describe Evermuse: its published limits, the errors about it, and the body of a request.
 
 The package must not use the database, the settings or Celery. This module must import quickly, because each process of
-the host imports it. Its interface is the errors, :class:`BodyFormat` and the module :mod:`.limits`. The sub-packages
-``api`` (HTTP) and ``records`` (validation) have interfaces of their own.
+the host imports it. Its interface is the errors, :class:`BodyFormat`, the address of a :class:`Proxy` and the module
+:mod:`.limits`. The sub-packages ``api`` (HTTP) and ``records`` (validation) have interfaces of their own.
 """
 
 from . import limits
@@ -17,18 +17,23 @@ from .errors import (
     Unreachable,
     Untranslatable,
 )
+from .proxies import InvalidProxy, Proxy, is_loopback, parse_proxy
 
 __all__ = [
     "FORMATS",
     "BodyFormat",
     "EvermuseError",
     "FieldError",
+    "InvalidProxy",
     "InvalidRecord",
+    "Proxy",
     "RecordTooLarge",
     "TransportError",
     "Unanswered",
     "Unreachable",
     "Untranslatable",
     "fingerprint",
+    "is_loopback",
     "limits",
+    "parse_proxy",
 ]

@@ -148,3 +148,49 @@ def test_a_key_must_be_a_string():
 def test_the_password_of_redis_is_masked_from_now_on():
     read_redis_url("redis://user:pass%2Fword-1@127.0.0.1:6379/0")
     assert clean_text("pass%2Fword-1 and pass/word-1") == "… and …"
+
+
+def test_a_proxy_is_a_url_or_nothing(typed):
+    assert typed().workspace("default").proxy is None
+    assert typed(PROXY=None).workspace("default").proxy is None
+    for value in ("", False):
+        assert typed(PROXY=value).workspace("default").proxy is False
+    proxy = typed(PROXY="http://user:long-secret@proxy.example:3128").workspace("default").proxy
+    assert proxy.url == "http://proxy.example:3128"
+    assert "long-secret" not in repr(typed(PROXY="http://user:long-secret@proxy.example:3128"))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("proxy.example:3128", "not the URL of an HTTP proxy"),
+        ("http://user:long-secret@proxy.example", "no port"),
+        ("http://user:long-secret@proxy.example:3128/x", "more than"),
+        (" http://user:long-secret@proxy.example:3128", "white space"),
+        ("socks5://user:long-secret@proxy.example:1080", "SOCKS"),
+        (True, "not bool"),
+        (0, "not int"),
+        (["http://proxy.example:3128"], "not list"),
+    ],
+)
+def test_a_bad_proxy_is_named_without_its_credentials(value, reason):
+    (problem,) = errors_in(PROXY=value)
+    assert problem.startswith("EVERMUSE_OUTBOX['PROXY']: ")
+    assert reason in problem
+    assert "long-secret" not in problem
+
+
+def test_a_workspace_inherits_the_proxy_or_has_another(typed):
+    settings = typed(
+        PROXY="http://a:1",
+        WORKSPACES={
+            "emea": {"API_KEY": KEY},
+            "apac": {"API_KEY": KEY, "PROXY": "http://b:1"},
+            "us": {"PROXY": ""},
+        },
+    )
+    assert [str(settings.workspace(name).proxy) for name in ("emea", "apac", "us")] == [
+        "http://a:1",
+        "http://b:1",
+        "False",
+    ]

@@ -88,7 +88,7 @@ _local = threading.local()
 def _thread_client(workspace: Workspace, timeout: float) -> Client:
     """Return this thread's client for the key and address, so that its connections stay open between runs."""
     clients: dict[Any, Client] = _local.__dict__.setdefault("clients", {})
-    key = (workspace.api_url, workspace.api_key, timeout)
+    key = (workspace.api_url, workspace.api_key, timeout, workspace.proxy)
     if key not in clients:
-        clients[key] = Client(workspace.api_url, workspace.api_key.reveal, timeout)
+        clients[key] = Client(workspace.api_url, workspace.api_key.reveal, timeout, workspace.proxy)
     return clients[key]

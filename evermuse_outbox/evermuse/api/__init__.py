@@ -24,6 +24,7 @@ from .outcomes import (
     read_error_envelope,
     read_retry_after,
 )
+from .routes import ProxySetting, Route, find_route
 from .statuses import Page, Status, read_page, read_status
 
 __all__ = [
@@ -35,8 +36,10 @@ __all__ = [
     "NoCredits",
     "Outcome",
     "Page",
+    "ProxySetting",
     "RecordError",
     "Refused",
+    "Route",
     "Status",
     "Throttled",
     "TooLarge",
@@ -46,6 +49,7 @@ __all__ = [
     "classify_transport_error",
     "describe_cause_of_failures",
     "describe_likely_cause",
+    "find_route",
     "make_error_signature",
     "read_error_envelope",
     "read_page",

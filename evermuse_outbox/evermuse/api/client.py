@@ -2,14 +2,12 @@
 
 Every call has one deadline for the complete answer and a maximum size for its body. Without them, a slow or broken
 server could block a sender for longer than its lease, or fill its memory. A call follows no redirect, because that
-would send the API key to another address. It does not retry, and it requests no compression.
+would send the API key to another address. It does not retry, and it requests no compression. All of that is the same
+directly and through a proxy.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 import time
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
@@ -17,14 +15,14 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from ...foreign_text import describe_error, gate_logs_of
 from ...version import VERSION
 from .. import Unanswered, Unreachable
 from .answers import Answer
+from .connections import Watch, WatchedAdapter
+from .routes import ProxySetting, find_ca_bundle, find_route
 
 MAX_ANSWER_BYTES = 8_000_000
 """Maximum bytes of an answer. The largest documented one has 100 batches with 20 errors of 2,048 characters each:
@@ -38,7 +36,7 @@ READ_BYTES = 65_536
 
 
 class _Key(AuthBase):
-    """Set the API key on a request last, so that no entry of a netrc file replaces it."""
+    """Set the API key on a request last, so that nothing replaces it."""
 
     def __init__(self, reveal: Callable[[], str]) -> None:
         self._reveal = reveal
@@ -64,17 +62,22 @@ class Client:
     Args:
         api_url: the base URL, without a slash at its end.
         reveal: returns the API key; it is called for each request.
-        timeout: the maximum seconds of a call, from the connection to the end of the body.
+        timeout: the maximum seconds of a call, from the name lookup to the end of the body.
+        proxy: the proxy; False for none, None if the environment variables decide. See :func:`find_route`.
 
     Attributes:
+        route: how requests reach the API.
         seconds: the total seconds spent in calls.
         asked_at: the start of the current call in seconds on the monotonic clock; None between calls. Other threads
             may read it.
     """
 
-    def __init__(self, api_url: str, reveal: Callable[[], str], timeout: float) -> None:
+    def __init__(
+        self, api_url: str, reveal: Callable[[], str], timeout: float, proxy: ProxySetting = None
+    ) -> None:
         self._root = f"{api_url}/api/v1/ingest"
         self._timeout = timeout
+        self.route = find_route(api_url, proxy)
         self.seconds = 0.0
         self.asked_at: float | None = None
         self._session = _Session()
@@ -87,9 +90,15 @@ class Client:
                 "Accept-Encoding": "identity",
             }
         )
-        self._socket = _Socket()
+        # The environment is read here, so that requests does not read it in its own way: with netrc files, with proxies
+        # for loopback hosts, and again for each request.
+        self._session.trust_env = False
+        self._session.verify = find_ca_bundle() or True
+        if self.route.proxy is not None:
+            self._session.proxies = {"all": self.route.proxy.url}
+        self._watch = Watch()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, _Adapter(self._socket))
+            self._session.mount(scheme, WatchedAdapter(self._watch, self.route.proxy))
 
     def ingest(self, body: bytes, *, content_type: str, key: str, format_hint: str = "") -> Answer:
         """POST the body of a batch with its Idempotency-Key.
@@ -125,26 +134,26 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self._session.close()
+        self._watch.release()
 
     def _call(self, method: str, url: str, **options: Any) -> Answer:
+        if self.route.problem:
+            raise Unreachable(f"{self.route.source}: {self.route.problem} {self.route.hint}")
         self.asked_at = started = time.monotonic()
-        # The timeout of a socket applies to each read, so an answer that arrives byte by byte would never time out.
-        # The timer ends it.
-        self._socket.was_shut = False
-        deadline = threading.Timer(self._timeout, self._socket.shut)
-        deadline.daemon = True
-        deadline.start()
         try:
-            with gate_logs_of(*LOGGERS), self._request(method, url, options) as response:
+            with (
+                self._watch.limit(self._timeout),
+                gate_logs_of(*LOGGERS),
+                self._request(method, url, options) as response,
+            ):
                 answer = Answer(response.status_code, _read(response), time.monotonic() - started)
         except Exception as error:
             # Every exception, because after an unknown one the request may have been sent.
             raise self._as_transport_error(error) from error
         finally:
-            deadline.cancel()
             self.asked_at = None
             self.seconds += time.monotonic() - started
-        if self._socket.was_shut:
+        if self._watch.was_shut:
             raise self._timed_out()
         return answer
 
@@ -154,68 +163,21 @@ class Client:
         )
 
     def _as_transport_error(self, error: Exception) -> Unreachable | Unanswered:
-        """Return ``Unanswered`` if there was a connection, because the request may have been sent over it."""
+        """Return ``Unreachable`` only if no byte of the request can have been sent, to a proxy or to the API."""
         if isinstance(error, Unanswered):
             return error
-        if self._socket.is_open and self._socket.was_shut:
+        if self._watch.is_over:
             return self._timed_out()
         message = describe_error(_root_cause(error))
-        return Unanswered(message) if self._socket.is_open else Unreachable(message)
+        if self.route.proxy is not None:
+            message = f"{message} ({self.route})"
+        return Unanswered(message) if self._watch.is_sent else Unreachable(message)
 
-    def _timed_out(self) -> Unanswered:
-        return Unanswered(f"no complete answer within {self._timeout:g} s")
-
-
-class _Socket:
-    """The socket of a client's connection, so that the timer of the deadline can shut it from another thread.
-
-    ``is_open`` is True from the end of the TLS handshake until a new connection is started.
-    """
-
-    def __init__(self) -> None:
-        self.current: socket.socket | None = None
-        self.is_open = False
-        self.was_shut = False
-
-    def shut(self) -> None:
-        """End every read and write on the socket."""
-        self.was_shut = True
-        if self.current is not None:
-            with contextlib.suppress(OSError):
-                self.current.shutdown(socket.SHUT_RDWR)
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter with one connection and no retries, which puts its socket into ``watched``."""
-
-    def __init__(self, watched: _Socket) -> None:
-        self._watched = watched
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": _watching(urllib3.HTTPConnectionPool, self._watched),
-            "https": _watching(urllib3.HTTPSConnectionPool, self._watched),
-        }
-
-
-def _watching(pool: Any, watched: _Socket) -> Any:
-    """Return a subclass of ``pool`` that puts the socket of each connection into ``watched``."""
-
-    class Connection(pool.ConnectionCls):  # type: ignore[misc]
-        def connect(self) -> None:
-            watched.is_open = False
-            super().connect()
-            watched.current = self.sock
-            if watched.was_shut:
-                # The name lookup or the handshake took too long. The timer has fired already, so it cannot end the
-                # request any more.
-                self.close()
-                raise TimeoutError("no connection in time")
-            watched.is_open = True
-
-    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": Connection})
+    def _timed_out(self) -> Unreachable | Unanswered:
+        way = f" ({self.route})" if self.route.proxy is not None else ""
+        if self._watch.is_sent:
+            return Unanswered(f"no complete answer within {self._timeout:g} s{way}")
+        return Unreachable(f"no connection in time, within {self._timeout:g} s{way}")
 
 
 def _read(response: requests.Response) -> bytes:

@@ -15,6 +15,7 @@ from ... import checks
 from ...conf import find_problems, get_settings
 from ...delivery.connections import share_connections
 from ...delivery.context import open_context, statement_deadlines
+from ...evermuse.api import find_route
 from ...insight.doctor import Finding, examine_api, examine_database, is_relay_at_work
 from ...schedule import beat_schedule
 from .. import CommandWithExamples, add_database, databases_of
@@ -29,8 +30,8 @@ class Command(CommandWithExamples):
     help = (
         "Find what is wrong with the installation: settings, migrations that are not applied, columns, indexes and "
         "constraints that are missing, altered or not valid, storage parameters, missing workers, wrong clocks. One "
-        "read from the API of each workspace proves its key and its address; it costs one permit of the rate limit. "
-        "Nothing is changed. The exit status is 0 if everything is right, and 1 if something is wrong."
+        "read from the API of each workspace proves its key, its address and its proxy; it costs one permit of the "
+        "rate limit. Nothing is changed. The exit status is 0 if everything is right, and 1 if something is wrong."
     )
 
     examples = (
@@ -48,8 +49,11 @@ class Command(CommandWithExamples):
     def handle(self, *args: Any, **options: Any) -> None:
         findings = [*_examine(options)]
         if options["json"]:
-            self.stdout.write(json.dumps({"findings": [finding.to_json() for finding in findings]}))
+            listed = [finding.to_json() for finding in findings]
+            self.stdout.write(json.dumps({"findings": listed, "routes": _routes()}))
         else:
+            for name, route in _routes().items():
+                self.stdout.write(f"The workspace {name} reaches Evermuse {route}.")
             self._print(findings)
         if findings:
             sys.exit(1)
@@ -71,6 +75,14 @@ def _examine(options: dict[str, Any]) -> Iterator[Finding]:
     if not any(find_problems()):
         with statement_deadlines(), share_connections():
             yield from _examine_everything(options)
+
+
+def _routes() -> dict[str, str]:
+    """Return how each workspace reaches Evermuse, without credentials; nothing if the settings are not valid."""
+    if any(find_problems()):
+        return {}
+    workspaces = get_settings().workspaces.values()
+    return {workspace.name: str(find_route(workspace.api_url, workspace.proxy)) for workspace in workspaces}
 
 
 def _examine_everything(options: dict[str, Any]) -> Iterator[Finding]:

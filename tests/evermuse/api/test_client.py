@@ -1,33 +1,67 @@
-"""The client against a scripted server on a socket: every call is bounded, and no doubtful call looks unsent."""
+"""The client against a scripted server: every call is bounded, and no doubtful call looks unsent, on every route."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
 from evermuse_outbox.evermuse import Unanswered, Unreachable
-from evermuse_outbox.evermuse.api import Client
+from evermuse_outbox.evermuse.api import Client, InDoubt, classify_send
 from evermuse_outbox.evermuse.api import client as module
+from tests.tls import ca_file
 
-KEY = "em_sk_very_secret"
+from .routes import KEY, ROUTES, Route, ingest
+
+DIRECT = ROUTES[0]
+
+KINDS = ("forwarded", "tunnel", "tunnel over tls")
+"""One route of each kind, for tests that wait for a deadline."""
+
+
+over = functools.partial(pytest.mark.parametrize, "route", ids=lambda route: route.id)
+over_all_routes = over(ROUTES)
+over_tls = over([route for route in ROUTES if route.tls])
+over_direct_routes = over([route for route in ROUTES if route.proxy is None])
+over_each_kind_of_route = over([route for route in ROUTES if route.id in ("ipv4", *KINDS)])
+
+
+@pytest.fixture(autouse=True)
+def ca_bundle(monkeypatch):
+    """Trust the certificates of the tests."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file())
 
 
 @contextlib.contextmanager
-def server(*pieces, pause=None):
-    """Answer one connection with these bytes; wait for ``pause`` between the pieces."""
+def server(
+    *pieces,
+    route: Route = DIRECT,
+    wrapped_as=None,
+    pause=None,
+    timeout=5.0,
+    on_request=lambda: None,
+    **options,
+):
+    """Answer one connection with these bytes; wait for ``pause`` between the pieces. Yield a client and requests.
+
+    ``options`` are those of ``Route.client``.
+    """
     requests = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with route.listen() as listener:
         listener.settimeout(10)
 
         def serve():
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                accepted = stack.enter_context(listener.accept()[0])
+                connection = stack.enter_context((wrapped_as or route).wrap(accepted))
                 connection.settimeout(10)
                 requests.append(_whole_request(connection))
+                on_request()
                 for piece in pieces:
                     connection.sendall(piece)
                     if pause:
@@ -35,7 +69,9 @@ def server(*pieces, pause=None):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests
+        with route.client(listener.getsockname(), timeout, **options) as client:
+            yield client, requests
+        listener.shutdown(socket.SHUT_RDWR)  # if nothing has connected
         thread.join(15)
 
 
@@ -47,17 +83,13 @@ def _whole_request(connection):
     return read
 
 
-def ingest(url, timeout=5.0):
-    client = Client(url, lambda: KEY, timeout)
-    try:
-        return client.ingest(b"{}\n", content_type="application/x-ndjson", key="k1")
-    finally:
-        client.close()
+COMPLETE = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def test_a_request_has_its_headers_and_returns_the_answer():
-    with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}") as (url, requests):
-        answer = ingest(url)
+@over_all_routes
+def test_a_request_has_its_headers_and_returns_the_answer(route):
+    with server(COMPLETE, route=route) as (client, requests):
+        answer = ingest(client)
     assert (answer.status, answer.body) == (202, b"{}")
     head = requests[0].decode()
     assert head.startswith("POST /api/v1/ingest HTTP/1.1\r\n")
@@ -66,34 +98,53 @@ def test_a_request_has_its_headers_and_returns_the_answer():
     assert "gzip" not in head
 
 
-def test_a_netrc_entry_does_not_replace_the_key(tmp_path, monkeypatch):
+@over_all_routes
+def test_a_netrc_entry_does_not_replace_the_key(route, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login user password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}") as (url, requests):
-        ingest(url)
+    with server(COMPLETE, route=route) as (client, requests):
+        ingest(client)
     assert f"x-api-key: {KEY}" in requests[0].decode()
     assert "Authorization" not in requests[0].decode()
 
 
-def test_a_redirect_is_not_followed():
+@over_all_routes
+def test_a_redirect_is_not_followed(route):
     reply = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/steal\r\nContent-Length: 0\r\n\r\n"
-    with server(reply) as (url, _):
-        assert ingest(url).status == 302
+    with server(reply, route=route) as (client, _):
+        assert ingest(client).status == 302
 
 
 NEVER_SENT = {"refused": "http://127.0.0.1:1", "no such host": "http://nowhere.invalid"}
 
 
 @pytest.mark.parametrize("url", NEVER_SENT.values(), ids=NEVER_SENT.keys())
-def test_a_server_without_a_connection_is_unreachable(url):
-    with pytest.raises(Unreachable):
-        ingest(url)
+def test_a_server_without_a_connection_is_unreachable_and_no_error_shows_the_key(url):
+    with contextlib.closing(Client(url, lambda: KEY, 5.0)) as client, pytest.raises(Unreachable) as caught:
+        ingest(client)
+    assert KEY not in repr(caught.value) + repr(caught.value.__cause__)
 
 
-def test_a_server_without_tls_is_unreachable():
-    with server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (url, _), pytest.raises(Unreachable):
-        ingest(url.replace("http:", "https:"))
+@over_tls
+def test_a_server_without_tls_is_unreachable(route):
+    without_tls = replace(route, tls=False)
+    with (
+        server(b"HTTP/1.1 400 Bad Request\r\n\r\n", route=route, wrapped_as=without_tls) as (client, _),
+        pytest.raises(Unreachable),
+    ):
+        ingest(client)
+
+
+@over_tls
+def test_a_server_with_an_unknown_certificate_is_unreachable(route, monkeypatch):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with (
+        server(COMPLETE, route=route) as (client, requests),
+        pytest.raises(Unreachable, match=r"(?i)certificate"),
+    ):
+        ingest(client)
+    assert requests == []
 
 
 UNCLEAR = {
@@ -104,17 +155,20 @@ UNCLEAR = {
 }
 
 
+@over_all_routes
 @pytest.mark.parametrize("reply", UNCLEAR.values(), ids=UNCLEAR.keys())
-def test_an_incomplete_answer_is_unanswered(reply):
-    with server(reply) as (url, _), pytest.raises(Unanswered):
-        ingest(url)
+def test_an_incomplete_answer_is_unanswered(route, reply):
+    with server(reply, route=route) as (client, _), pytest.raises(Unanswered):
+        ingest(client)
 
 
-def test_a_silent_server_is_cut_at_the_timeout():
+@over_all_routes
+def test_a_silent_server_is_cut_at_the_timeout(route):
     silence = threading.Event()
-    with server(b"HTTP/1.1 202", *[b"" for _ in range(8)], pause=silence) as (url, _):
+    pieces = [b"HTTP/1.1 202", *[b"" for _ in range(40)]]
+    with server(*pieces, route=route, pause=silence, timeout=0.6) as (client, _):
         with pytest.raises(Unanswered):
-            ingest(url, timeout=0.2)
+            ingest(client)
         silence.set()
 
 
@@ -132,50 +186,82 @@ SLOW_ANSWERS = {
 }
 
 
+@over_each_kind_of_route
 @pytest.mark.parametrize("pieces", SLOW_ANSWERS.values(), ids=SLOW_ANSWERS.keys())
-def test_an_answer_in_small_pieces_is_cut_at_the_deadline(pieces):
+def test_an_answer_in_small_pieces_is_cut_at_the_deadline(route, pieces):
     enough = threading.Event()
-    with server(*pieces, pause=enough) as (url, _):
+    with server(*pieces, route=route, pause=enough, timeout=0.6) as (client, _):
         with pytest.raises(Unanswered, match="within"):
-            ingest(url, timeout=0.2)
+            ingest(client)
         enough.set()
 
 
-def test_a_slow_handshake_is_cut_and_unreachable():
+@over_tls
+def test_a_slow_handshake_is_cut_and_unreachable(route):
     enough = threading.Event()
-    with server(b"\x16\x03\x03\x40\x00", *[b"\x02"] * 200, pause=enough) as (url, _):
-        with pytest.raises(Unreachable):
-            ingest(url.replace("http:", "https:"), timeout=0.2)
+    pieces = [b"\x16\x03\x03\x40\x00", *[b"\x02"] * 200]
+    without_tls = replace(route, tls=False)
+    with server(*pieces, route=route, wrapped_as=without_tls, pause=enough, timeout=0.6) as (client, _):
+        with pytest.raises(Unreachable, match="within"):
+            ingest(client)
         enough.set()
 
 
-def test_nothing_is_sent_on_a_connection_from_after_the_deadline(monkeypatch):
-    getaddrinfo = socket.getaddrinfo
-    with server() as (url, requests):
-        client = Client(url, lambda: KEY, 5.0)
+def test_a_name_lookup_that_takes_too_long_is_cut_and_nothing_is_sent(monkeypatch):
+    enough = threading.Event()
 
-        def slow_name_server(*arguments, **options):
-            client._socket.shut()  # what the deadline does
-            return getaddrinfo(*arguments, **options)
+    def slow_name_server(*_arguments, **_options):
+        enough.wait(30)
+        raise OSError("no answer")
 
-        monkeypatch.setattr(socket, "getaddrinfo", slow_name_server)
+    monkeypatch.setattr(socket, "getaddrinfo", slow_name_server)
+    client = Client("http://api.test:1", lambda: KEY, 0.2, False)
+    with contextlib.closing(client), pytest.raises(Unreachable, match="in time"):
+        client.batch("b1")
+    enough.set()
+
+
+@over_direct_routes
+def test_nothing_is_sent_on_a_connection_from_after_the_deadline(route, monkeypatch):
+    with server(route=route) as (client, requests):
+        connect = client._watch.take
+
+        def take_late(connection):
+            connect(connection)
+            client._watch._shut(client._watch._calls)  # what the timer does
+
+        monkeypatch.setattr(client._watch, "take", take_late)
         with pytest.raises(Unreachable, match="in time"):
             client.batch("b1")
-    assert requests == [b""]
+    assert b"".join(requests) == b""
 
 
-def test_a_long_answer_is_cut_at_the_maximum_size(monkeypatch):
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_name_with_two_addresses_is_reached_at_the_one_that_answers(monkeypatch, address):
+    getaddrinfo = socket.getaddrinfo
+
+    def both_addresses(host, port, *arguments, **options):
+        assert host == "localhost"
+        found = [getaddrinfo(each, port, *arguments, **options) for each in ("::1", "127.0.0.1")]
+        return [entry for entries in found for entry in entries]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both_addresses)
+    with server(COMPLETE, route=Route("localhost", "localhost", address)) as (client, _):
+        assert ingest(client).status == 202
+
+
+@over_all_routes
+@pytest.mark.parametrize(
+    "head", [b"200 OK", b"302 Found\r\nLocation: /elsewhere"], ids=["answer", "redirect"]
+)
+def test_a_long_answer_is_cut_at_the_maximum_size(route, monkeypatch, head):
     monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
-    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"
-    with server(reply, *[b"x" * 50_000] * 10) as (url, _), pytest.raises(Unanswered, match="more than"):
-        ingest(url)
-
-
-def test_a_long_redirect_is_cut_at_the_maximum_size(monkeypatch):
-    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
-    reply = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 10000000\r\n\r\n"
-    with server(reply, *[b"x" * 50_000] * 10) as (url, _), pytest.raises(Unanswered, match="more than"):
-        ingest(url)
+    reply = b"HTTP/1.1 " + head + b"\r\nContent-Length: 10000000\r\n\r\n"
+    with (
+        server(reply, *[b"x" * 50_000] * 10, route=route) as (client, _),
+        pytest.raises(Unanswered, match="more than"),
+    ):
+        ingest(client)
 
 
 LONG_HEADS = {
@@ -187,76 +273,87 @@ LONG_HEADS = {
 }
 
 
+@over_all_routes
 @pytest.mark.parametrize("pieces", LONG_HEADS.values(), ids=LONG_HEADS.keys())
-def test_a_long_head_is_unanswered(pieces):
-    with server(*pieces) as (url, _), pytest.raises(Unanswered) as caught:
-        ingest(url)
+def test_a_long_head_is_unanswered(route, pieces):
+    with server(*pieces, route=route) as (client, _), pytest.raises(Unanswered) as caught:
+        ingest(client)
     assert len(str(caught.value)) < 400
 
 
-def test_a_compressed_answer_is_not_decompressed():
+@over_all_routes
+def test_a_compressed_answer_is_not_decompressed(route):
     body = gzip.compress(b"0" * 1_000_000)
     head = b"HTTP/1.1 202 Accepted\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with server(head, body) as (url, _):
-        assert ingest(url).body == body
+    with server(head, body, route=route) as (client, _):
+        assert ingest(client).body == body
 
 
 @contextlib.contextmanager
-def scripted_server(*answers):
-    """Answer complete requests one after the other, on any number of connections."""
-    requests, left = [], list(answers)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def scripted_server(route, *answers):
+    """Answer complete requests one after the other, on any number of connections. Yield also the connections."""
+    requests, connections, left = [], [], list(answers)
+    with route.listen() as listener:
         listener.settimeout(10)
 
         def serve():
             while left:
                 connection, _ = listener.accept()
-                with connection:
-                    connection.settimeout(10)
-                    while left and (request := _whole_request(connection)):
+                with contextlib.suppress(OSError), route.wrap(connection) as wrapped:
+                    connections.append(wrapped)
+                    wrapped.settimeout(10)
+                    while left and (request := _whole_request(wrapped)):
                         requests.append(request)
-                        connection.sendall(left.pop(0))
+                        wrapped.sendall(left.pop(0))
 
         thread = threading.Thread(target=serve)
         thread.start()
-        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: KEY, 5.0)
-        yield client, requests
-        client.close()
+        with route.client(listener.getsockname()) as client:
+            yield client, requests, connections
         thread.join(15)
 
 
-def test_a_final_answer_after_an_interim_one_is_not_the_answer_to_the_next_request():
+@over_all_routes
+def test_a_final_answer_after_an_interim_one_is_not_the_answer_to_the_next_request(route):
     interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     # On the same connection, the second request would read the answer to the first.
-    late = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}"
-    with scripted_server(interim, late) as (client, requests):
+    with scripted_server(route, interim, COMPLETE) as (client, requests, connections):
         with pytest.raises(Unanswered, match="103"):
             client.batch("first")
-        first_socket = client._socket.current
         assert client.batch("second").status == 202
-        assert client._socket.current is not first_socket
-    assert len(requests) == 2
+    assert (len(requests), len(connections)) == (2, 2)
 
 
-def test_cookies_are_not_sent_back():
+@over_all_routes
+def test_a_connection_is_used_again(route):
+    with scripted_server(route, *[COMPLETE] * 3) as (client, requests, connections):
+        for name in ("first", "second", "third"):
+            assert client.batch(name).status == 202
+    assert (len(requests), len(connections)) == (3, 1)
+
+
+@over_all_routes
+def test_a_connection_that_the_server_closed_is_not_used_again(route):
+    closing = b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    with scripted_server(route, closing, closing) as (client, requests, connections):
+        for name in ("first", "second"):
+            assert client.batch(name).body == b"{}"
+            assert client._watch._connection is None
+    assert (len(requests), len(connections)) == (2, 2)
+
+
+@over_all_routes
+def test_cookies_are_not_sent_back(route):
     reply = b"HTTP/1.1 202 Accepted\r\nSet-Cookie: fat=%s; Path=/\r\nContent-Length: 2\r\n\r\n{}" % (
         b"x" * 9_000
     )
-    with scripted_server(reply, reply) as (client, requests):
+    with scripted_server(route, reply, reply) as (client, requests, _):
         client.batch("first")
         client.batch("second")
     assert b"Cookie" not in requests[1]
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nowhere.invalid"])
-def test_no_error_shows_the_key(url):
-    with pytest.raises(Unreachable) as caught:
-        ingest(url)
-    assert KEY not in repr(caught.value) + repr(caught.value.__cause__)
-
-
-def test_an_incomplete_head_stays_in_doubt():
-    from evermuse_outbox.evermuse.api import InDoubt, classify_send
-
-    with server(b"HTTP/1.1 202 Acc") as (url, _):
-        assert isinstance(classify_send(ingest(url), 1), InDoubt)
+@over_all_routes
+def test_an_incomplete_head_stays_in_doubt(route):
+    with server(b"HTTP/1.1 202 Acc", route=route) as (client, _):
+        assert isinstance(classify_send(ingest(client), 1), InDoubt)

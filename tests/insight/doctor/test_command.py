@@ -68,7 +68,7 @@ def test_an_installation_that_is_right(problems, alias, sandbox):
     assert problems() == []
     (read,) = sandbox.arrivals
     assert (read.method, read.path.partition("?")[0]) == ("GET", "/api/v1/ingest/batches")
-    assert run(alias)[1] == "Everything is right.\n"
+    assert run(alias)[1] == "The workspace default reaches Evermuse directly.\nEverything is right.\n"
 
 
 def test_offline_makes_no_request(problems, sandbox):
@@ -230,6 +230,21 @@ def test_the_text_says_what_to_do(problems, worker, alias):
     status, output = run(alias, "--offline")
     assert status == 1
     lines = output.splitlines()
-    assert lines[0].startswith(f"workers · {alias}: No worker was seen")
-    assert lines[1].startswith("  What to do: Start a Celery worker")
+    assert lines[1].startswith(f"workers · {alias}: No worker was seen")
+    assert lines[2].startswith("  What to do: Start a Celery worker")
     assert lines[-1] == "1 thing is wrong."
+
+
+def test_the_route_of_each_workspace_is_printed_without_credentials(context, alias, worker, outbox_settings):
+    proxy = "http://user:some-password@proxy.example:3128"
+    outbox_settings(
+        API_KEY=KEY, WORKSPACES={"emea": {"API_KEY": KEY, "API_URL": "https://api.test", "PROXY": proxy}}
+    )
+    _, output = run(alias, "--offline")
+    assert (
+        "The workspace emea reaches Evermuse through the proxy http://proxy.example:3128 (PROXY)." in output
+    )
+    assert "some-password" not in output
+    _, output = run(alias, "--offline", "--json")
+    assert json.loads(output)["routes"]["emea"] == "through the proxy http://proxy.example:3128 (PROXY)"
+    assert "some-password" not in output
