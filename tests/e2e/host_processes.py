@@ -45,19 +45,26 @@ class HostProcesses:
         started = len(list(self.home.glob("worker-*.log")))  # counts killed workers, too
         log = self.home / f"worker-{started}.log"
         name = f"worker{started}@{uuid.uuid4().hex[:8]}"
-        command = ["-m", "celery", "-A", "example_project", "worker", "-l", "INFO", "-n", name, *arguments]
+        worker = self._start_celery(log, "worker", "-n", name, *arguments)
+        wait_until(lambda: "ready." in log.read_text(errors="replace"), f"{name} ready; see {log}")
+        return worker
+
+    def start_beat(self) -> subprocess.Popen:
+        """Start the scheduler of the settings."""
+        return self._start_celery(self.home / "beat.log", "beat", "--pidfile", str(self.home / "beat.pid"))
+
+    def _start_celery(self, log: Path, *arguments: str) -> subprocess.Popen:
         with log.open("wb") as output:
-            worker = subprocess.Popen(
-                [sys.executable, *command],
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "example_project", *arguments, "-l", "INFO"],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that the worker and all its children can be killed at once
+                start_new_session=True,  # so that the process and all its children can be killed at once
             )
-        self.workers.append(worker)
-        wait_until(lambda: "ready." in log.read_text(errors="replace"), f"{name} ready; see {log}")
-        return worker
+        self.workers.append(process)
+        return process
 
     def kill_worker(self, worker: subprocess.Popen) -> None:
         """Send SIGKILL to a worker and all its children."""

@@ -117,10 +117,25 @@ class Deadline:
             # The server takes several statements in one message only if they have no parameters.
             sql, params = connection.ops.compose_sql(sql, params), None
         milliseconds = max(int(self.seconds * 1000), 1)
-        result = execute(f"SET LOCAL statement_timeout = {milliseconds}; {sql}", params, False, context)
+        with _without_preparing(connection.connection):
+            result = execute(f"SET LOCAL statement_timeout = {milliseconds}; {sql}", params, False, context)
         if _has_result_of_each_statement():
             context["cursor"].nextset()
         return result
+
+
+@contextmanager
+def _without_preparing(connection: Any) -> Iterator[None]:
+    """Let psycopg 3 prepare no statement inside the ``with`` block: a prepared one cannot be two statements."""
+    threshold = getattr(connection, "prepare_threshold", None)
+    if threshold is None:
+        yield
+        return
+    connection.prepare_threshold = None
+    try:
+        yield
+    finally:
+        connection.prepare_threshold = threshold
 
 
 def _has_result_of_each_statement() -> bool:

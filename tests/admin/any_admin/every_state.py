@@ -57,7 +57,7 @@ OUTCOMES = (
 
 def create_rows() -> None:
     """Create the rows of every state, in the database ``default``, which must be SQLite."""
-    _start_ids_high()
+    start_ids_high()
     for workspace in WorkspaceState:
         _create_workspace(workspace)
     for batch in BatchState:
@@ -91,7 +91,8 @@ def heartbeat(at: datetime) -> None:
     )
 
 
-def _start_ids_high() -> None:
+def start_ids_high() -> None:
+    """Let the ids of each table start at ``FIRST_ID``, in the database ``default``, which must be SQLite."""
     with connection.cursor() as cursor:
         for model in apps.get_app_config("evermuse_outbox").get_models():
             if isinstance(model._meta.pk, models.AutoField):

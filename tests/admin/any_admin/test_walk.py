@@ -10,19 +10,11 @@ from django.test import Client
 
 import evermuse_outbox
 
-from .walk import Elements, Page, submit_forms, walk
+from .walk import INLINE, SEPARATED_ID, Elements, Page, submit_forms, walk
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("every_state")]
 
 PACKAGE = Path(evermuse_outbox.__file__).parent
-
-INLINE = re.compile(
-    r"""<style|\bstyle\s*=\s*["']|<script(?![^>]*\bsrc=)|\bon[a-z]+\s*=\s*["']|javascript:|<base\b"""
-)
-"""Styles and scripts inside a page. The policies ``style-src 'self'`` and ``script-src 'self'`` block them."""
-
-SEPARATED_ID = re.compile(r"1[.,'’\s\xa0\u202f]234[.,'’\s\xa0\u202f]\d{3}(?!\d)")
-
 
 PAGES: list[Page] = []
 """The pages of the default site, those after forms included. The tests only read them, so one walk is enough."""

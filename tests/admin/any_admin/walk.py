@@ -5,6 +5,7 @@ Nothing here names a page, so a new page is walked as soon as another page links
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -21,6 +22,14 @@ MAX_ROWS = 60
 
 MAX_ALIKE = 6
 """Pages of the same view whose queries have the same names, such as ``?state=``."""
+
+INLINE = re.compile(
+    r"""<style|\bstyle\s*=\s*["']|<script(?![^>]*\bsrc=)|\bon[a-z]+\s*=\s*["']|javascript:|<base\b"""
+)
+"""Styles and scripts inside a page. The policies ``style-src 'self'`` and ``script-src 'self'`` block them."""
+
+SEPARATED_ID = re.compile(r"1[.,'’\s\xa0\u202f]234[.,'’\s\xa0\u202f]\d{3}(?!\d)")
+"""An id from ``FIRST_ID`` of ``every_state`` on with thousand separators."""
 
 
 class Page(NamedTuple):

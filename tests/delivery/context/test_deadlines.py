@@ -126,13 +126,16 @@ def test_statements_return_the_same_as_without_a_deadline(alias, vendor, short_l
         assert not rows.exists()
 
 
-@pytest.fixture
-def server_side_binding(alias):
-    """Connections on which the server binds the parameters."""
+@pytest.fixture(params=[None, 0])
+def server_side_binding(alias, request):
+    """Connections on which the server binds the parameters, without and with prepared statements."""
     connection = connections[alias]
     connection.close()
     options = connection.settings_dict["OPTIONS"]
-    connection.settings_dict["OPTIONS"] = options | {"server_side_binding": True}
+    connection.settings_dict["OPTIONS"] = options | {
+        "server_side_binding": True,
+        "prepare_threshold": request.param,
+    }
     yield
     connection.close()
     connection.settings_dict["OPTIONS"] = options

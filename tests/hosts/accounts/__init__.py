@@ -1,0 +1,1 @@
+"""An app with another model of users than Django's."""

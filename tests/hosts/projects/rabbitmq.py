@@ -1,0 +1,5 @@
+"""RabbitMQ as the broker, with PostgreSQL."""
+
+from tests.hosts.base import *  # noqa: F403
+
+NEEDS = ["postgres", "rabbitmq"]
