@@ -126,7 +126,7 @@ def main() -> None:
             answer = {"result": STEPS[name](*arguments)}
         except (Exception, SystemExit):
             answer = {"error": traceback.format_exc()}
-        print(json.dumps(answer), file=answers, flush=True)  # noqa: T201 -- stdout is the pipe
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,5 +11,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a message as a line of JSON."""
-        values = {name: value for name, value in vars(record).items() if name not in ("args", "exc_info", "msg")}
+        values = {
+            name: value for name, value in vars(record).items() if name not in ("args", "exc_info", "msg")
+        }
         return json.dumps({**values, "message": record.getMessage(), "error": bool(record.exc_info)})

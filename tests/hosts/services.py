@@ -116,7 +116,9 @@ default_pool_size = 3
             process = subprocess.Popen([program, str(config)], stdout=log, stderr=log, user=user)
         try:
             wait_until(lambda: answers(port), "PgBouncer listens")
-            yield {"DATABASE_URL": urlunsplit(database._replace(netloc=f"{database.username}@127.0.0.1:{port}"))}
+            yield {
+                "DATABASE_URL": urlunsplit(database._replace(netloc=f"{database.username}@127.0.0.1:{port}"))
+            }
         finally:
             processes.end([process])
 

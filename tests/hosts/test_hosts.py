@@ -7,14 +7,16 @@ import json
 import pytest
 
 from tests.e2e.host_processes import wait_until
-from tests.hosts.host import Host, find_hosts, running
+from tests.hosts.declarations import Host, find_hosts
+from tests.hosts.running_host import running
+from tests.hosts.services import missing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.hosts]
 
 
 def host_param(host: Host):
     """Return the pytest parameter of a host, skipped if this machine lacks something."""
-    reasons = host.reasons_to_skip()
+    reasons = [reason for need in host.needs if (reason := missing(need))]
     marks = [pytest.mark.skip(reason=f"{host.name}: {'; '.join(reasons)}")] if reasons else []
     return pytest.param(host, id=host.name, marks=marks)
 
