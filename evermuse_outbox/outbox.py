@@ -27,7 +27,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 
 from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
-from .evermuse import FieldError, InvalidRecord
+from .evermuse import FieldError, InvalidRecord, limits
 from .evermuse.records import Envelope, Record, validate
 from .foreign_text import safe_repr
 from .models import OutboxRecord
@@ -95,8 +95,9 @@ def enqueue_many(
         The number of records inserted.
 
     Raises:
-        InvalidRecord: A record is invalid. The error names all wrong fields of that record and of the next 1,000
-            records. Each path starts with the position of the record: ``[17]._type``.
+        InvalidRecord: A record is invalid. The error names the wrong fields of that record and of the next 1,000
+            records, at most 100 of each record and 1,000 in total. Each path starts with the position of the record:
+            ``[17]._type``.
         ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
         DatabaseError: An INSERT failed.
     """
@@ -167,14 +168,19 @@ def _with_later_errors(
     contract: str,
     workspace: str,
 ) -> InvalidRecord:
-    """Return ``first`` with the errors of the next :data:`CHUNK` records added."""
-    errors = _with_position(first, position)
+    """Return ``first`` with the errors of the next :data:`CHUNK` records added, as many as a call lists."""
+    errors, is_cut = _with_position(first, position), first.is_cut
     for number, record in islice(rest, CHUNK):
+        if len(errors) >= limits.MAX_CALL_ERRORS:
+            is_cut = True
+            break
         try:
             validate(record, contract=contract, workspace=workspace)
         except InvalidRecord as error:
             errors += _with_position(error, number)
-    return type(first)(errors)
+            is_cut = is_cut or error.is_cut
+    is_cut = is_cut or len(errors) > limits.MAX_CALL_ERRORS
+    return type(first)(errors[: limits.MAX_CALL_ERRORS], is_cut)
 
 
 def _with_position(error: InvalidRecord, position: int) -> list[FieldError]:

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
-from evermuse_outbox.evermuse import InvalidRecord, RecordTooLarge
+from evermuse_outbox.evermuse import InvalidRecord, RecordTooLarge, limits
 from evermuse_outbox.evermuse.records import Record, validate
 from evermuse_outbox.models import OutboxRecord, RecordState
 from tests.records import record
@@ -389,7 +389,16 @@ def test_the_search_for_more_errors_is_bounded(alias):
 
     with pytest.raises(InvalidRecord) as caught:
         outbox.enqueue_many(generate(), using=alias)
-    assert validated == len(caught.value.errors) == 1_001
+    assert validated == len(caught.value.errors) + 1 == limits.MAX_CALL_ERRORS + 1
+    assert caught.value.is_cut
+    assert str(caught.value).endswith("only the first 1,000 errors are listed.")
+
+
+def test_the_error_says_only_if_it_stopped_that_it_did(alias):
+    with pytest.raises(InvalidRecord) as caught:
+        outbox.enqueue_many([INVALID] * limits.MAX_CALL_ERRORS, using=alias)
+    assert len(caught.value.errors) == limits.MAX_CALL_ERRORS
+    assert not caught.value.is_cut
 
 
 # --- async --------------------------------------------------------------------------------------------

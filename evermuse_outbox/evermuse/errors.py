@@ -15,7 +15,7 @@ MAX_SENTENCE = 1_000
 """Maximum characters of the message and of the allowed values. The longest of ours has half of that."""
 
 MAX_PRINTED_ERRORS = 20
-"""Maximum number of errors in the text of an exception. Its attribute ``errors`` has all of them."""
+"""Maximum number of errors in the text of an exception. Its attribute ``errors`` has more of them."""
 
 
 class EvermuseError(Exception):
@@ -52,29 +52,42 @@ class FieldError:
 
 
 class InvalidRecord(EvermuseError, ValidationError):
-    """The record has errors, so Evermuse would refuse it; ``errors`` has all of them.
+    """The record has errors, so Evermuse would refuse it; ``errors`` has the first of them.
+
+    At most 100 errors of a record are listed, and at most 1,000 of one call of ``enqueue_many``. The check then stops.
+    If it stopped early, ``is_cut`` is True, and the text and ``NON_FIELD_ERRORS`` say so.
 
     It is also a Django ``ValidationError``. Its ``message_dict`` has the messages by path, and the messages about the
     entire record under ``NON_FIELD_ERRORS``.
     """
 
     errors: tuple[FieldError, ...]
+    is_cut: bool
 
-    def __init__(self, errors: Iterable[FieldError]) -> None:
+    def __init__(self, errors: Iterable[FieldError], is_cut: bool = False) -> None:
         self.errors = tuple(errors)
-        ValidationError.__init__(self, _by_path(self.errors))
+        self.is_cut = is_cut
+        messages = _by_path(self.errors)
+        if is_cut:
+            messages.setdefault(NON_FIELD_ERRORS, []).append(self._cut_notice)
+        ValidationError.__init__(self, messages)
 
     def __str__(self) -> str:
         text = "\n".join(map(str, self.errors[:MAX_PRINTED_ERRORS]))
         more = len(self.errors) - MAX_PRINTED_ERRORS
-        return f"{text}\n… and {more:,} more" if more > 0 else text
+        text = f"{text}\n… and {more:,} more" if more > 0 else text
+        return f"{text}\n{self._cut_notice}" if self.is_cut else text
+
+    @property
+    def _cut_notice(self) -> str:
+        return f"The check stopped here: only the first {len(self.errors):,} errors are listed."
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery pickles exceptions. By default, pickle would pass Django's `args` to __init__, which needs `errors`.
-        return type(self), (self.errors,)
+        return type(self), (self.errors, self.is_cut)
 
 
 class RecordTooLarge(InvalidRecord):

@@ -40,3 +40,8 @@ MAX_URL = 2_048  # OpenAPI Attachment.vendor_url
 
 # The maximum nesting of `data`. Evermuse publishes none. Many JSON parsers have a limit between 100 and 1,000 levels.
 MAX_DEPTH = 100
+
+# An invalid record. These limits are of this package: without them, each of millions of errors would be an object.
+MAX_RECORD_ERRORS = 100  # errors that are listed for one record
+MAX_CALL_ERRORS = 1_000  # errors that are listed for one call of enqueue_many
+MAX_INT_DIGITS = 4_300  # digits of an int: few JSON parsers read a longer one, and Python by default does not

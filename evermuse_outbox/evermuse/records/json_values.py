@@ -6,21 +6,22 @@ would need several times the CPU time. Both ways give the same JSON.
 """
 
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cache, reduce
 from itertools import chain
-from math import isfinite
+from math import isfinite, log2
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
-from ...foreign_text import clean_text, safe_repr, type_name
+from ...foreign_text import MAX_REPR, clean_text, safe_repr, type_name
 from .. import FieldError, limits
 
 ALLOWED_VALUES = (
@@ -28,7 +29,7 @@ ALLOWED_VALUES = (
     "naive time, timedelta, finite Decimal, UUID, enums of these"
 )
 ALLOWED_TEXT = "text without NUL characters and without lone surrogates"
-TOO_LONG_AN_INT = "An int of more digits than Python converts (sys.get_int_max_str_digits): write it as text."
+TOO_LONG_AN_INT = "An int of more digits than JSON parsers read: write it as text."
 
 # Placeholder for a refused value. The items after it keep their positions, and a list keeps its length.
 REFUSED = object()
@@ -39,39 +40,81 @@ _ATOMS = frozenset({str, int, float, bool, type(None)})
 _MAPPING = frozenset({dict})
 _CONTAINERS = frozenset({dict, list, tuple})
 _TEXT_ONLY = frozenset({str})
-_MAX_WIDTH = (
-    100_000  # containers on one level; with more, a value may contain itself, which Normaliser detects
-)
-_MAX_CONTAINERS = limits.MAX_RECORD_BYTES // 2  # the smallest containers, [] and {}, take two bytes
+_MAX_VALUES = (
+    limits.MAX_RECORD_BYTES // 2
+)  # the smallest value takes one byte, and the comma after it another
+_MAX_LONG_INTS = 10_000  # with as many of the longest ints, a record takes 43 MB until it is refused
+_SHORT_INT = 2**64
+_MAX_BITS = int(limits.MAX_INT_DIGITS * log2(10)) + 1
+_SHORT_TEXT = 200  # characters; a longer one is counted when it is converted
+_MAX_SHOWN = 1_000  # characters of a refused text that its repr needs
 
-_MAX_DIGITS = 4_300
-"""Digits of the longest int that Python converts by default. Few JSON parsers read a longer one."""
+MAX_READ = 2 * limits.MAX_RECORD_BYTES
+"""Characters of all texts up to which a record is read. JSON with escapes can have six bytes for a character."""
+
+_SAFE_BITS = 2_000  # fewer than the 640 digits that Python always converts
 
 _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 
 
-def is_plain(data: Any) -> bool:
-    """Return whether ``data`` has only JSON's types, text keys and at most 100 levels, so that ``encode`` can take it.
+def is_plain(data: Any, max_depth: int = limits.MAX_DEPTH) -> bool:  # noqa: C901, PLR0912
+    """Return whether ``data`` has only JSON's types, text keys and few levels, so that ``encode`` can take it.
 
     Lone surrogates, NUL characters, NaN and infinity are not detected here. ``encode`` rejects lone surrogates, and
     ``looks_plain`` detects the others.
+
+    Raises:
+        TooLarge: it has more values or text than a record. A text or list that stands in many places counts once for
+            each place, because ``encode`` writes it that often.
     """
     # One step for each level, not for each value: the expressions below loop in C, which is faster.
     level = [data]
-    for _ in range(limits.MAX_DEPTH):
-        types = {*map(type, level)}
-        if not _CONTAINERS.issuperset(types) or len(level) > _MAX_WIDTH:
+    count = len(data) if type(data) in _CONTAINERS else 0
+    if count > _MAX_VALUES:
+        raise TooLarge
+    size = 0
+    types = {type(data)}
+    for _ in range(max_depth):
+        if not _CONTAINERS.issuperset(types):
             return False
         mappings = level if types == _MAPPING else [each for each in level if type(each) is dict]
         lists = () if types == _MAPPING else [each for each in level if type(each) is not dict]
+        if len(level) > 1:
+            count += sum(map(len, level))
+            if count > _MAX_VALUES:
+                raise TooLarge
+            size += sum(map(len, chain.from_iterable(mappings)))
         if not _TEXT_ONLY.issuperset(map(type, chain.from_iterable(mappings))):
             return False
         items = [*chain.from_iterable(map(dict.values, mappings)), *chain.from_iterable(lists)]
-        if _ATOMS.issuperset(map(type, items)):
+        texts = [item for item in items if type(item) is str]
+        size += sum(map(len, texts))
+        if size > MAX_READ:
+            raise TooLarge
+        if len(texts) == len(items):
             return True
-        level = [item for item in items if type(item) not in _ATOMS]
+        others = [item for item in items if type(item) is not str] if texts else items
+        types = {*map(type, others)}
+        if int in types and len(others) > _MAX_LONG_INTS and not _has_short_ints(others):
+            return False
+        if _ATOMS.issuperset(types):
+            return _is_int_limit_set()
+        if not _ATOMS.isdisjoint(types):
+            others = [item for item in others if type(item) not in _ATOMS]
+            types = {*map(type, others)}
+        level = others
     return False
+
+
+def _has_short_ints(items: list[Any]) -> bool:
+    numbers = [item for item in items if type(item) is int]
+    return not numbers or (max(numbers) < _SHORT_INT and min(numbers) > -_SHORT_INT)
+
+
+def _is_int_limit_set() -> bool:
+    """Return whether ``encode`` raises for an int of millions of digits. To convert it takes quadratic time."""
+    return 0 < sys.get_int_max_str_digits() <= limits.MAX_INT_DIGITS
 
 
 def encode(value: Any) -> bytes:
@@ -102,13 +145,13 @@ def looks_plain(line: bytes) -> bool:
         (b"\\" in line and b"\\u0000" in line)
         or (b"N" in line and b"NaN" in line)
         or (b"I" in line and b"Infinity" in line)
-        or (len(line) > _MAX_DIGITS and _may_have_long_int(line))
+        or (len(line) > limits.MAX_INT_DIGITS and _may_have_long_int(line))
     )
 
 
 def _may_have_long_int(line: bytes) -> bool:
-    # An int of more than _MAX_DIGITS digits contains one of these blocks completely. Most blocks end the test at once.
-    block = _MAX_DIGITS // 2
+    # An int of more than MAX_INT_DIGITS digits contains one of these blocks completely. Most end the test at once.
+    block = limits.MAX_INT_DIGITS // 2
     return any(line[start : start + block].isdigit() for start in range(0, len(line), block))
 
 
@@ -116,7 +159,7 @@ def join_path(path: str, step: str | int) -> str:
     """Return an item's path: ``data.items``, ``data[2]``, or ``data['odd key']`` if the key is not a simple name."""
     if isinstance(step, int):
         return f"{path}[{step}]"
-    if _SIMPLE_KEY.fullmatch(step):
+    if len(step) <= MAX_REPR and _SIMPLE_KEY.fullmatch(step):
         return f"{path}.{step}" if path else step
     return f"{path}[{safe_repr(step)}]"
 
@@ -134,28 +177,67 @@ def _path(location: Location) -> str:
     return reduce(join_path, reversed(steps), "")
 
 
+class TooManyErrors(Exception):
+    """More errors were found than one record lists."""
+
+
+class ErrorList(list[FieldError]):
+    """The errors of one record. It is never longer than one record lists."""
+
+    def append(self, error: FieldError) -> None:
+        """Add an error.
+
+        Raises:
+            TooManyErrors: the list is full. The error is not added.
+        """
+        if len(self) == limits.MAX_RECORD_ERRORS:
+            raise TooManyErrors
+        super().append(error)
+
+
+class TooLarge(Exception):
+    """The record is larger than what is read. Raised by ``Normaliser`` before it reads the rest."""
+
+
 class Normaliser:
     """Convert values to JSON's types, and collect in ``errors`` the values that have no form in JSON.
 
     Subclasses of ``str``, ``int`` and ``float`` become that type. Lazy text is resolved, and an enum member becomes its
     value. The types that ``DjangoJSONEncoder`` supports are converted as it converts them.
+
+    A list that contains a second list twice, which contains a third one twice, and so on, grows exponentially. So the
+    values are counted before they are visited.
     """
 
-    def __init__(self) -> None:
-        self.errors: list[FieldError] = []
+    def __init__(self, errors: ErrorList | None = None) -> None:
+        self.errors = ErrorList() if errors is None else errors
         self._open_containers: set[int] = set()
-        self._container_count = 0
+        self._values_left = _MAX_VALUES
+        self._characters_left = MAX_READ
 
-    def convert(self, value: Any, location: Location = None, depth: int = 0) -> Any:
+    @property
+    def has_few_values(self) -> bool:
+        """Whether so few values were converted that the short texts, which are not counted, cannot be too large."""
+        return self._values_left > _MAX_VALUES - MAX_READ // _SHORT_TEXT // 5
+
+    def convert(self, value: Any, location: Location = None, depth: int = 0) -> Any:  # noqa: C901
         """Return ``value`` in JSON's types, or add an error to ``errors`` and return ``REFUSED``.
 
         Args:
             value: any object.
             location: its location in the record, for the path of an error.
             depth: the number of containers around it.
+
+        Raises:
+            TooManyErrors: ``errors`` is full.
+            TooLarge: the values do not fit into a record.
         """
         kind = type(value)  # not value.__class__, because a lazy object returns the class of its result
-        if value is None or kind is bool or (kind is str and not _UNSENDABLE.search(value)):
+        if (
+            value is None
+            or kind is bool
+            or (kind is str and len(value) <= _SHORT_TEXT and not _UNSENDABLE.search(value))
+        ):
             return value
         try:
             if issubclass(kind, Enum):
@@ -170,6 +252,8 @@ class Normaliser:
                 return self._convert_container(value, location, depth + 1)
             if issubclass(kind, _DJANGO_TYPES):
                 return self._convert_django_type(value, location)
+        except (TooManyErrors, TooLarge, MemoryError):
+            raise
         except Exception as error:
             # The class of the value may be the host's, so each of its methods may raise.
             return self._refuse(
@@ -181,26 +265,41 @@ class Normaliser:
         self.errors.append(FieldError(_path(location), message, safe_repr(value), allowed))
         return REFUSED
 
+    def _count_characters(self, number: int) -> None:
+        self._characters_left -= number
+        if self._characters_left < 0:
+            raise TooLarge
+
+    def _count_values(self, number: int) -> None:
+        self._values_left -= number
+        if self._values_left < 0:
+            raise TooLarge
+
     def _convert_text(self, text: str, location: Location) -> Any:
+        self._count_characters(len(text))
         bad = _UNSENDABLE.search(text)
         if bad is None:
             return text
         name = "NUL character" if bad[0] == "\0" else "lone surrogate"
         return self._refuse(
-            location, text[bad.start() :], f"A {name} at position {bad.start()}.", ALLOWED_TEXT
+            location, text[bad.start() :][:_MAX_SHOWN], f"A {name} at position {bad.start()}.", ALLOWED_TEXT
         )
 
     def _convert_int(self, value: int, location: Location) -> Any:
-        return (
-            int.__int__(value)
-            if _has_digits(value)
-            else self._refuse(location, "a long int", TOO_LONG_AN_INT)
-        )
+        bits = int.bit_length(value)
+        if bits > _MAX_BITS or (bits > _SAFE_BITS and not _has_digits(value)):
+            return self._refuse(location, "a long int", TOO_LONG_AN_INT)
+        self._count_characters(bits // 3)
+        return int.__int__(value)
 
     def _convert_fractional(self, value: float | Decimal, location: Location) -> Any:
         if not (isfinite(value) if isinstance(value, float) else value.is_finite()):
             return self._refuse(location, value, "JSON has no infinity and no NaN.")
-        return float.__float__(value) if isinstance(value, float) else _as_django_does(value)
+        return (
+            float.__float__(value)
+            if isinstance(value, float)
+            else self._convert_text(_as_django_does(value), location)
+        )
 
     def _convert_django_type(self, value: Any, location: Location) -> Any:
         try:
@@ -209,32 +308,24 @@ class Normaliser:
             return self._refuse(location, value, f"{clean_text(error).rstrip('.')}.")
 
     def _convert_container(self, value: Any, location: Location, depth: int) -> Any:
-        self._container_count += 1
         if id(value) in self._open_containers:
             return self._refuse(location, type_name(value), "It contains itself.")
         if depth > limits.MAX_DEPTH:
             return self._refuse(
                 location, type_name(value), f"Nested more than {limits.MAX_DEPTH} levels deep."
             )
-        if self._container_count > _MAX_CONTAINERS:
-            return self._give_up(value, location)
         self._open_containers.add(id(value))
         try:
             return self._convert_members(value, location, depth)
         finally:
             self._open_containers.discard(id(value))
 
-    def _give_up(self, value: Any, location: Location) -> Any:
-        # A list that contains a second list twice, which contains a third one twice, and so on, grows exponentially.
-        if self._container_count == _MAX_CONTAINERS + 1:
-            self._refuse(location, type_name(value), "More lists and mappings than fit into a record.")
-        return REFUSED
-
     def _convert_members(self, value: Any, location: Location, depth: int) -> Any:
         if not isinstance(value, Mapping):
-            return [self.convert(item, (location, index), depth) for index, item in enumerate(value)]
+            items = enumerate(self._counted(value, value))
+            return [self.convert(item, (location, index), depth) for index, item in items]
         members: dict[str, Any] = {}
-        for key, item in value.items():
+        for key, item in self._counted(value, value.items()):
             name = self._convert_key(key, location)
             if name in members:
                 self._refuse(
@@ -242,6 +333,18 @@ class Normaliser:
                 )
             members[name] = self.convert(item, (location, name), depth)
         return members
+
+    def _counted(self, container: Any, members: Iterable[Any]) -> Iterable[Any]:
+        """Return the members of a container, counted in advance if its length can be trusted."""
+        if type(container) in _CONTAINERS:
+            self._count_values(len(container))
+            return members
+        return self._count_each(members)
+
+    def _count_each(self, members: Iterable[Any]) -> Iterator[Any]:
+        for member in members:
+            self._count_values(1)
+            yield member
 
     def _convert_key(self, key: Any, location: Location) -> str:
         plain = key.value if isinstance(key, Enum) else key
@@ -260,6 +363,7 @@ def _resolve_text(value: Any) -> str:
 
 
 def _has_digits(value: int) -> bool:
+    """Return whether Python converts an int to text. It has a limit, which the host can change."""
     try:
         int.__repr__(value)
     except ValueError:

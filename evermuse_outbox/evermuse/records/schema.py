@@ -1,8 +1,8 @@
 """The record of Evermuse's OpenAPI document, as rules for pydantic's core.
 
 Import this module inside functions: pydantic_core takes long to load, and only a process that validates needs it. The
-core alone loads in a quarter of the time of pydantic's classes. ``validation.py`` checks the maximum lengths of lists,
-because the core would not report the errors inside a list that is too long.
+core alone loads in a quarter of the time of pydantic's classes. The core stops at the first error in a list, so that a
+list with a million errors costs no more than one with one. ``find_errors`` then looks for as many as are listed.
 
 E-mail addresses and URIs are checked with regular expressions, because the libraries differ from the published
 formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, and email-validator rejects ``ann@host``.
@@ -10,7 +10,7 @@ With email-validator, ``validate`` would also check only 13,000 records per seco
 (``python -m benchmarks formats``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
@@ -109,9 +109,15 @@ def fraction() -> Rule:
 
 
 def list_of(item: Rule, *, min_items: int | None = None, max_items: int | None = None) -> Rule:
-    """Return the rule for a list. ``max_items`` is only for the message; ``validation.py`` checks the maximum."""
+    """Return the rule for a list. ``validation.py`` reports a list of more than ``max_items`` items."""
     count = f"at least {min_items}" if min_items else f"at most {max_items:,}" if max_items else "any number"
-    schema = core.list_schema(item.schema, min_length=min_items, strict=True)
+    schema = core.list_schema(
+        item.schema,
+        min_length=min_items,
+        max_length=max_items,
+        fail_fast=True,  # `find_errors` looks for the others
+        strict=True,
+    )
     return Rule(schema, f"a list ({count}) of: {item.allowed}", item=item)
 
 
@@ -153,7 +159,9 @@ PII = closed(
 
 VENDOR_ID = text(min_length=1)
 VENDOR_IDS = Rule(
-    core.dict_schema(core.str_schema(strict=True), VENDOR_ID.schema, min_length=1, strict=True),
+    core.dict_schema(
+        core.str_schema(strict=True), VENDOR_ID.schema, min_length=1, fail_fast=True, strict=True
+    ),
     "a mapping of at least one name to an id, both text, the id not empty",
     item=VENDOR_ID,
 )
@@ -193,13 +201,58 @@ def checker(contract: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     return SchemaValidator(rules(contract).schema).validate_python
 
 
-def field_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
-    """Return every error that the check for ``contract`` finds in ``fields``."""
+def find_errors(fields: Mapping[str, Any], contract: str) -> Iterator[FieldError]:
+    """Yield every error of ``fields``, in canonical order. The caller takes as many as it lists.
+
+    The core itself would keep all of them as objects, which takes hundreds of bytes for each.
+    """
+    for error in _errors_in(fields, rules(contract), ()):
+        yield _field_error(error, contract)
+
+
+def _errors_in(value: Any, rule: Rule, location: tuple[str | int, ...]) -> Iterator[dict[str, Any]]:
+    if rule.members and isinstance(value, Mapping):
+        yield from _errors_in_fields(value, rule, location)
+    elif rule.item and value and isinstance(value, list | dict) and _has_kind_of(value, rule):
+        steps = value.items() if isinstance(value, dict) else enumerate(value)
+        for step, item in steps:
+            yield from _errors_in(item, rule.item, (*location, step))
+    else:
+        for error in _core_errors(value, rule):
+            yield {**error, "loc": (*location, *error["loc"])}
+
+
+def _errors_in_fields(
+    value: Mapping[str, Any], rule: Rule, location: tuple[str | int, ...]
+) -> Iterator[dict[str, Any]]:
+    for name, member in rule.members.items():
+        if name in value:
+            yield from _errors_in(value[name], member, (*location, name))
+        elif member.required:
+            yield {"type": "missing", "loc": (*location, name), "input": value}
+    for name in value:
+        if name not in rule.members:
+            yield {"type": "extra_forbidden", "loc": (*location, name), "input": value[name]}
+
+
+def _has_kind_of(value: Any, rule: Rule) -> bool:
+    return isinstance(value, dict) == (rule.schema["type"] == "dict")
+
+
+def _core_errors(value: Any, rule: Rule) -> list[Any]:
+    """Return the errors of a value that is not looked into: few, because it is no container or has the wrong kind."""
+    validator = _validators.get(id(rule))
+    if validator is None:
+        validator = _validators[id(rule)] = SchemaValidator(rule.schema)
     try:
-        checker(contract)(fields)
+        validator.validate_python(value)
     except ValidationError as failure:
-        return [_field_error(error, contract) for error in failure.errors(include_url=False)]
+        return list(failure.errors(include_url=False))
     return []
+
+
+_validators: dict[int, SchemaValidator] = {}
+"""The validator of each rule by its ``id``. Rules are never deleted."""
 
 
 def _field_error(error: Mapping[str, Any], contract: str) -> FieldError:
@@ -234,9 +287,13 @@ def _unknown_value(value: Any, rule: Rule, contract: str) -> str:
 
 
 def _suggestion(value: str, known: Any) -> str:
+    if len(value) > _LONGEST_NAME:
+        return ""
     matches = get_close_matches(value.lower(), list(known), n=1)
     return f" Did you mean {matches[0]}?" if matches else ""
 
+
+_LONGEST_NAME = 64  # characters; a longer text is no misspelled name, and the search takes quadratic time
 
 _NOT_A_NUMBER = "Not a number: write float(value) if that is meant."
 

@@ -13,7 +13,12 @@ _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?)(Z|z|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
 )
+_IN_UTC = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII)  # the result itself
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+_MAX_LENGTH = 100
+"""Characters of the longest text that is read as a time. A fraction of a second can have any number of digits."""
 
 
 class InvalidTimestamp(ValueError):
@@ -29,6 +34,8 @@ def to_utc_timestamp(value: Any) -> str:
     Raises:
         InvalidTimestamp: the value is not a time, has no time zone, or is outside the years 1 to 9999 in UTC.
     """
+    if type(value) is str and _IN_UTC.fullmatch(value) and _is_time(value):
+        return value
     time = _parse(value) if isinstance(value, str) else value
     if not isinstance(time, datetime):
         raise InvalidTimestamp(_NO_TIME if isinstance(time, date) else "Not a datetime and not text.")
@@ -41,6 +48,14 @@ def to_utc_timestamp(value: Any) -> str:
     return datetime.isoformat(_in_utc(time), timespec="seconds") + "Z"
 
 
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _in_utc(time: datetime) -> datetime:
     try:
         return datetime.replace(datetime.astimezone(time, UTC), tzinfo=None)
@@ -49,7 +64,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 def _parse(text: str) -> datetime:
-    match = _ISO.fullmatch(text)
+    match = _ISO.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None:
         raise InvalidTimestamp(_NO_TIME if _DATE.fullmatch(text) else "Not ISO 8601.")
     day, clock, zone = match.groups("")

@@ -7,10 +7,11 @@ Without the fast path, each record would cost several times the CPU time.
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from django.utils.functional import Promise
@@ -19,7 +20,16 @@ from ...foreign_text import safe_repr, type_name
 from .. import FieldError, InvalidRecord, RecordTooLarge, limits
 from . import timestamps
 from .identity import make_identity
-from .json_values import REFUSED, Normaliser, encode, is_plain, looks_plain
+from .json_values import (
+    REFUSED,
+    ErrorList,
+    Normaliser,
+    TooLarge,
+    TooManyErrors,
+    encode,
+    is_plain,
+    looks_plain,
+)
 from .record import CONTRACTS, Record
 from .timestamps import InvalidTimestamp, to_utc_timestamp
 
@@ -48,7 +58,7 @@ def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: st
         workspace: the name of the workspace; it is part of the identity.
 
     Raises:
-        InvalidRecord: the record has errors; the exception names all of them.
+        InvalidRecord: the record has errors; the exception names the first 100 of them.
         RecordTooLarge: the line is longer than 4,999,999 bytes, so it fits no request.
         ValueError: the contract is unknown.
     """
@@ -57,7 +67,7 @@ def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: st
     try:
         fields, line = _check(_as_mapping(record), contract)
         if len(line) > limits.MAX_RECORD_BYTES:
-            raise _too_large(len(line))
+            raise _too_large(f"{len(line):,} bytes")
         return _envelope(fields, line, workspace)
     except (InvalidRecord, MemoryError):
         raise
@@ -72,8 +82,10 @@ def _check(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], byt
         return _fast_path(given, contract)
     except MemoryError:
         raise
-    except Exception:  # also the exceptions of pydantic's core, and those of the classes of the host
-        return _full_check(given, contract)
+    except Exception:  # noqa: S110 - also the exceptions of pydantic's core, and those of the classes of the host
+        pass
+    # Not above, because the error of the fast path would then stay in memory with its values.
+    return _full_check(given, contract)
 
 
 def _envelope(fields: dict[str, Any], line: bytes, workspace: str) -> Envelope:
@@ -100,7 +112,9 @@ class _Unusual(Exception):
 
 
 def _fast_path(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
-    fields = {name: value for name, value in given.items() if value is not None}
+    fields = {name: value for name, value in islice(given.items(), _MANY) if value is not None}
+    if not _is_small(fields):
+        raise _Unusual
     fields["_type"] = str.lower(fields["_type"])
     fields["_event_at"] = to_utc_timestamp(fields["_event_at"])
     fields = _checker(contract)(fields)
@@ -114,24 +128,92 @@ def _fast_path(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any],
     return fields, line
 
 
+def _is_small(fields: Mapping[str, Any]) -> bool:
+    """Return whether pydantic's core can check the fields at once, because it finds few errors and little text.
+
+    The core keeps every error of a mapping as an object. It has no maximum for the fields that are counted here.
+    """
+    get = fields.get
+    ids, projects, pii, people = fields["_vendor_ids"], get("_project_ids"), get("_pii"), get("_participants")
+    files = get("_attachments")
+    return (
+        len(fields) < _MANY
+        and len(ids) <= _MANY
+        and sum(map(len, ids.values())) <= _MUCH_TEXT
+        and (projects is None or len(projects) <= _MANY)
+        and (pii is None or len(pii) + len(pii.get("detected_entities") or ()) <= _MANY)
+        and len(fields["_type"]) <= _MANY
+        and (not people or max(map(len, people)) <= _MANY)
+        and (not files or max(map(len, files)) <= _MANY)
+    )
+
+
+_MANY = 200
+"""Fields of a mapping, and items of a list without a published maximum. More are unusual, or more than can be valid."""
+
+_MUCH_TEXT = 1_000_000
+"""Characters of all vendor ids. More are unusual."""
+
+
 def _normalise_data(data: Any) -> Any:
     normaliser = Normaliser()
     converted = normaliser.convert(data, (None, "data"))
     if normaliser.errors:
         raise _Unusual
+    _check_size(normaliser, converted)
     return converted
 
 
+def _check_size(normaliser: Normaliser, converted: Any) -> None:
+    if not normaliser.has_few_values:
+        is_plain(converted, limits.MAX_DEPTH + 1)  # only for its TooLarge: the values are plain now
+
+
 def _full_check(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
-    fields, errors = _normalise(given)
-    # A value that JSON cannot represent has its error already. The schema would add an error about its placeholder.
-    paths = {error.path for error in errors}
-    errors += [error for error in _field_errors(fields, contract) if error.path not in paths]
-    errors += _record_errors(fields, contract)
+    errors = ErrorList()
+    try:
+        fields = _find_errors(given, contract, errors)
+    except TooManyErrors:
+        raise InvalidRecord(errors, is_cut=True) from None
+    except TooLarge:
+        raise _too_large(f"more than {limits.MAX_RECORD_BYTES:,} bytes") from None
     if errors:
-        raise InvalidRecord(errors) from None  # the error of the fast path says less
+        raise InvalidRecord(errors)
     fields = _checker(contract)(fields)
     return fields, encode(_with_project_form(fields, contract))
+
+
+def _find_errors(given: Mapping[str, Any], contract: str, errors: ErrorList) -> dict[str, Any]:
+    """Return the fields in JSON's types, and add to ``errors`` what is wrong with them."""
+    fields = _normalise(_cut(_read_fields(given, contract), errors), errors)
+    # A value that JSON cannot represent has its error already. The schema would add an error about its placeholder.
+    paths = {error.path for error in errors}
+    for error in _field_errors(fields, contract):
+        if error.path not in paths:
+            errors.append(error)
+    for error in _record_errors(fields, contract):
+        errors.append(error)
+    return fields
+
+
+def _read_fields(given: Mapping[str, Any], contract: str) -> dict[str, Any]:
+    """Return the fields of a record; not all if there are many, but those that Evermuse has."""
+    fields = dict(islice(given.items(), _MANY))
+    if len(fields) < _MANY:
+        return fields
+    from .schema import rules
+
+    return {name: given[name] for name in rules(contract).members if name in given} | fields
+
+
+def _cut(fields: dict[str, Any], errors: ErrorList) -> dict[str, Any]:
+    """Return the fields with no more items of a list than are allowed, so that no others are visited."""
+    for name, max_items in limits.MAX_ITEMS.items():
+        items = fields.get(name)
+        if isinstance(items, list | tuple) and len(items) > max_items:
+            errors.append(FieldError(name, "Too many.", f"{len(items):,}", f"at most {max_items:,}"))
+            fields[name] = [*islice(items, max_items)]
+    return fields
 
 
 @cache
@@ -141,10 +223,16 @@ def _checker(contract: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     return checker(contract)
 
 
-def _field_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
-    from .schema import field_errors
+def _field_errors(fields: Mapping[str, Any], contract: str) -> Iterable[FieldError]:
+    from .schema import find_errors
 
-    return field_errors(fields, contract)
+    try:
+        if _is_small(fields):
+            _checker(contract)(fields)
+            return ()
+    except Exception:  # noqa: S110
+        pass
+    return find_errors(fields, contract)
 
 
 def _with_project_form(fields: dict[str, Any], contract: str) -> dict[str, Any]:
@@ -169,31 +257,34 @@ _PROJECT_FIELDS = {
 }
 
 
-def _normalise(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
-    normaliser = Normaliser()
+def _normalise(given: Mapping[str, Any], errors: ErrorList) -> dict[str, Any]:
+    normaliser = Normaliser(errors)
     rest = {name: value for name, value in given.items() if name != "_event_at"}
     fields = normaliser.convert(rest)
+    if not errors:
+        _check_size(normaliser, fields)
     for name in fields.keys() - {"data", "_vendor_ids"}:
         fields[name] = _without_none(fields[name])
     fields = {name: value for name, value in fields.items() if value is not None}
     if isinstance(fields.get("_type"), str):
         fields["_type"] = fields["_type"].lower()
-    return fields, normaliser.errors + _set_event_at(fields, given.get("_event_at"))
+    _set_event_at(fields, given.get("_event_at"), errors)
+    return fields
 
 
-def _set_event_at(fields: dict[str, Any], value: Any) -> list[FieldError]:
-    """Set ``_event_at`` in ``fields`` unless ``value`` is None; return the errors."""
+def _set_event_at(fields: dict[str, Any], value: Any, errors: ErrorList) -> None:
+    """Set ``_event_at`` in ``fields`` unless ``value`` is None."""
     if value is None:
-        return []
+        return
     fields["_event_at"] = REFUSED
     try:
         fields["_event_at"] = to_utc_timestamp(_resolve(value))
-        return []
+        return
     except InvalidTimestamp as error:
         message = str(error)
     except Exception as error:  # a class or a time zone of the host
         message = f"It cannot be read, because this raises {type_name(error)}."
-    return [FieldError("_event_at", message, safe_repr(value), timestamps.ALLOWED)]
+    errors.append(FieldError("_event_at", message, safe_repr(value), timestamps.ALLOWED))
 
 
 def _resolve(value: Any) -> Any:
@@ -210,18 +301,10 @@ def _without_none(value: Any) -> Any:
 def _record_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
     """Return the errors that no rule for a single field can detect. Fields that already have an error are ignored."""
     data = fields.get("data")
-    errors = _length_errors(fields) + _project_errors(fields, contract)
+    errors = _project_errors(fields, contract)
     if data is not None and data is not REFUSED and not isinstance(data, dict):
         errors.append(FieldError("data", "Not a mapping.", safe_repr(data), "a mapping with text keys"))
     return errors
-
-
-def _length_errors(fields: Mapping[str, Any]) -> list[FieldError]:
-    return [
-        FieldError(name, "Too many.", f"{len(fields[name]):,}", f"at most {max_items:,}")
-        for name, max_items in limits.MAX_ITEMS.items()
-        if name in fields and isinstance(fields[name], list) and len(fields[name]) > max_items
-    ]
 
 
 def _project_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]:
@@ -241,8 +324,6 @@ def _project_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError
     return []
 
 
-def _too_large(size: int) -> RecordTooLarge:
+def _too_large(size: str) -> RecordTooLarge:
     message = "Too large for any request, even alone: shorten data, or send the large part as an attachment."
-    return RecordTooLarge(
-        [FieldError("", message, f"{size:,} bytes", f"at most {limits.MAX_RECORD_BYTES:,} bytes")]
-    )
+    return RecordTooLarge([FieldError("", message, size, f"at most {limits.MAX_RECORD_BYTES:,} bytes")])

@@ -21,7 +21,14 @@ from django.db.models import TextChoices
 from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
-from evermuse_outbox.evermuse.records.json_values import Normaliser, encode, is_plain, join_path, looks_plain
+from evermuse_outbox.evermuse.records.json_values import (
+    Normaliser,
+    TooLarge,
+    encode,
+    is_plain,
+    join_path,
+    looks_plain,
+)
 
 LONE_SURROGATE = "\ud83d"
 
@@ -146,7 +153,8 @@ def test_a_hundred_levels_are_allowed_and_no_more():
 def test_a_value_that_contains_itself_several_times_is_reported_at_once():
     value = {}
     value["here"] = [value, value]
-    assert not is_plain(value)
+    with pytest.raises(TooLarge):
+        is_plain(value)
     assert refusals(value) == {
         "data.here[0]": "It contains itself.",
         "data.here[1]": "It contains itself.",

@@ -32,7 +32,7 @@ def test_the_check_returns_fields_in_canonical_order(contract):
 
 @both_contracts
 def test_a_valid_record_has_no_field_errors(contract):
-    assert schema.field_errors(sample(contract), contract) == []
+    assert list(schema.find_errors(sample(contract), contract)) == []
 
 
 def test_a_rule_of_an_unknown_field_is_the_rule_itself():
