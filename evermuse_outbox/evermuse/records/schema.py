@@ -236,7 +236,7 @@ def _errors_in_fields(
 
 
 def _has_kind_of(value: Any, rule: Rule) -> bool:
-    return isinstance(value, dict) == (rule.schema["type"] == "dict")
+    return bool(isinstance(value, dict) == (rule.schema["type"] == "dict"))
 
 
 def _core_errors(value: Any, rule: Rule) -> list[Any]:
