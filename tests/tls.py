@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 HOSTS = "DNS:api.test,DNS:proxy.test,DNS:localhost,IP:127.0.0.1,IP:::1,IP:2001:db8::1"
@@ -60,3 +63,41 @@ def _keep():
 def _openssl(directory, *arguments):
     command = ["openssl", *(part for group in arguments for part in group)]
     subprocess.run(command, cwd=directory, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def tls_in_front_of(address):
+    """Accept TLS connections and pass their bytes on to the server at ``address``. Yield the address to connect to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as opened:
+
+        def serve():
+            while True:
+                try:
+                    connection = opened.enter_context(listener.accept()[0])
+                except OSError:
+                    return
+                threading.Thread(target=handle, args=[connection], daemon=True).start()
+
+        def handle(accepted):
+            with (
+                contextlib.suppress(OSError),
+                server_context().wrap_socket(accepted, server_side=True) as connection,
+                socket.create_connection(address) as server,
+            ):
+                back = threading.Thread(target=copy, args=[server, connection], daemon=True)
+                back.start()
+                copy(connection, server)
+                back.join(10)
+
+        def copy(source, target):
+            with contextlib.suppress(OSError):
+                while data := source.recv(65_536):
+                    target.sendall(data)
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)

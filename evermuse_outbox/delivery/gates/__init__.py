@@ -8,7 +8,7 @@ a restored database.
 """
 
 from .epochs import hold_restored, is_current, record_sealed
-from .evidence import judge_failure, read_failing
+from .evidence import judge_failure, read_failing, was_unanswered
 from .group_breaker import (
     CLEARED_FOR,
     Suspicion,
@@ -60,6 +60,7 @@ __all__ = [
     "read_failing",
     "record_sealed",
     "resume_workspace",
+    "was_unanswered",
     "withdraw_batches",
     "workspace_circuit",
 ]

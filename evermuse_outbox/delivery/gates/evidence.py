@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.db.models import Max, Min, QuerySet
+from django.db.models import Max, Min, Q, QuerySet
 
-from ...evermuse.api import KeyRefused, NoCredits, Outcome
+from ...evermuse.api import InDoubt, KeyRefused, NoCredits, Outcome
 from ...models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord
 from ..context import DeliveryContext
 from .group_breaker import paused_groups
@@ -43,8 +43,21 @@ def judge_failure(context: DeliveryContext, batch: OutboxBatch, outcome: Outcome
         count=batch.failures + 1,
         records=batch.record_count,
         is_part=_is_tried_part(context, batch),
+        is_unclear=isinstance(outcome, InDoubt),
+        is_in_doubt=was_unanswered(context, batch),
     )
     return judge(failure, _read_evidence(context, batch, failure))
+
+
+def was_unanswered(context: DeliveryContext, batch: OutboxBatch) -> bool:
+    """Return whether a POST of the batch had no answer, so that Evermuse may have accepted it.
+
+    A later failure does not change that: a 403 of a firewall, for example, says nothing about the earlier request.
+    """
+    no_answer = (
+        Q(outcome="lost") | Q(outcome="in_doubt", status=None) | Q(outcome="in_doubt", status__in=(502, 504))
+    )
+    return batch.in_doubt and _posts(context, batch.pk).filter(no_answer).exists()
 
 
 def read_failing(context: DeliveryContext) -> Failing:

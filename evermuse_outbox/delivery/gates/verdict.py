@@ -50,8 +50,8 @@ class FailureKind(Enum):
     ANSWERED = 3
     """An HTTP answer: 4xx or 5xx."""
     UNANSWERED = 6
-    """A timeout, a closed connection or a 504, by which a proxy reports a timeout. The network may be the cause, so it
-    counts later than an answer. Evermuse may process the request late."""
+    """A timeout, a closed connection, or a 502 or 504, by which a proxy reports the same. The network may be the cause,
+    so it counts later than an answer. Evermuse may process the request late."""
     THROTTLED = 7
     """A 429. Another user of the key may be the cause."""
 
@@ -183,6 +183,8 @@ class Failure:
         count: Failures of the batch while other batches passed, with this one.
         records: Number of its records.
         is_part: Whether it is the part that is tried of a batch that is isolated because of failures.
+        is_unclear: Whether Evermuse may have the batch according to this failure: a 5xx, or no answer.
+        is_in_doubt: Whether an earlier POST of the batch had no answer.
     """
 
     batch: int
@@ -193,6 +195,15 @@ class Failure:
     count: int
     records: int
     is_part: bool
+    is_unclear: bool = False
+    is_in_doubt: bool = False
+
+    @property
+    def may_be_accepted(self) -> bool:
+        """Whether Evermuse may have accepted the batch. A 5xx that is repeated says that it has not."""
+        is_repeated = self.count >= FailureKind.ANSWERED.value
+        has_answer = self.kind is not FailureKind.UNANSWERED
+        return self.is_in_doubt or not has_answer or (self.is_unclear and not is_repeated)
 
     @property
     def max_chance(self) -> float:
@@ -203,7 +214,7 @@ class Failure:
 def failure_kind(outcome: Outcome) -> FailureKind | None:
     """Return how a POST failed; None if it did not fail, or if no server was reached."""
     match outcome:
-        case InDoubt(status=None) | InDoubt(status=504):
+        case InDoubt(status=None | 502 | 504):
             return FailureKind.UNANSWERED
         case Unavailable(status=None):
             return None
@@ -229,8 +240,10 @@ def judge(failure: Failure, evidence: Evidence) -> Judgement:
 
 def _verdict(failure: Failure, evidence: Evidence) -> Verdict:
     if failure.group in evidence.paused_groups:
-        # A probe of the group failed again. An answer is clear; without one, the same batch is sent again.
-        return Verdict.ISOLATE if failure.kind is FailureKind.ANSWERED else Verdict.BATCH
+        # A probe of the group failed again, or a batch from before the pause. If Evermuse may have accepted it, it is
+        # sent again under its key. In another batch, its records could arrive twice, and late.
+        is_clear = failure.kind is FailureKind.ANSWERED and not failure.may_be_accepted
+        return Verdict.ISOLATE if is_clear else Verdict.BATCH
     has_other_passed = evidence.has_passed_since(evidence.first_failure)
     newly_failing = evidence.newly_failing(failure.batch)
     if failure.is_part and has_other_passed and len(newly_failing) <= MAX_FAILING_PARTS:

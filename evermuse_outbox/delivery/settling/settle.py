@@ -41,6 +41,7 @@ from ..gates import (
     pause_without_credits,
     pause_workspace,
     resume_workspace,
+    was_unanswered,
 )
 from ..isolation import (
     IsolationTest,
@@ -155,9 +156,10 @@ def _apply_outcome(
 ) -> bool:
     """Write the outcome into the batch and its records. Return False if the lease was lost."""
     if verdict in (Verdict.ISOLATE, Verdict.SAMPLE):
-        return refuse_batch(
-            context, sealed, _refusal_of_failure(outcome, is_sample=verdict is Verdict.SAMPLE)
+        refusal = _refusal_of_failure(
+            outcome, is_sample=verdict is Verdict.SAMPLE, is_in_doubt=was_unanswered(context, sealed.batch)
         )
+        return refuse_batch(context, sealed, refusal)
     match outcome:
         case Accepted(accepted=0):
             return _refuse_all(context, sealed, outcome)
@@ -265,8 +267,11 @@ def _goes_on_alone(parent: OutboxBatch, verdict: Verdict | None) -> bool:
     return test.by_failures and (verdict is Verdict.BATCH or test.is_sample)
 
 
-def _refusal_of_failure(outcome: Outcome, *, is_sample: bool) -> Refusal:
-    """Return the refusal of a batch that failed again and again while others passed."""
+def _refusal_of_failure(outcome: Outcome, *, is_sample: bool, is_in_doubt: bool) -> Refusal:
+    """Return the refusal of a batch that failed again and again while others passed.
+
+    ``is_in_doubt`` says whether an earlier POST of it had no answer.
+    """
     match outcome:
         case KeyRefused(status=status, message=message):
             code = f"HTTP_{status}"
@@ -278,8 +283,9 @@ def _refusal_of_failure(outcome: Outcome, *, is_sample: bool) -> Refusal:
             code = f"HTTP_{status}" if status else "NO_ANSWER"
         case _:
             raise ValueError(f"not a failure: {outcome!r}")
-    # After a timeout, Evermuse may process the request late.
-    columns = {} if failure_kind(outcome) is FailureKind.UNANSWERED else {"in_doubt": False}
+    # After a timeout, Evermuse may process the request late. An answer to another request does not change that.
+    is_in_doubt = is_in_doubt or failure_kind(outcome) is FailureKind.UNANSWERED
+    columns = {} if is_in_doubt else {"in_doubt": False}
     return Refusal(code, message, columns=columns, is_failure=True, is_sample=is_sample)
 
 

@@ -93,5 +93,5 @@ def test_a_group_that_another_contract_paused_is_not_paused(context, alias, is_c
         state=GroupState.PAUSED,
         contract=batch.contract if is_current else "another",
     )
-    expected = Verdict.ISOLATE if is_current else Verdict.UNKNOWN
+    expected = Verdict.BATCH if is_current else Verdict.UNKNOWN
     assert judge_failure(context, batch, FAILURE).verdict is expected

@@ -219,6 +219,21 @@ def test_the_probe_of_a_paused_group_never_concerns_the_workspace(kind, verdict)
     assert judge(replace(BATCH, kind=kind), evidence).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"is_unclear": True}, Verdict.BATCH),
+        ({"is_unclear": True, "count": FailureKind.ANSWERED.value}, Verdict.ISOLATE),
+        ({"is_in_doubt": True}, Verdict.BATCH),
+        ({"is_in_doubt": True, "count": 100}, Verdict.BATCH),
+    ],
+    ids=["5xx", "5xx again and again", "403 after a timeout", "many 403 after a timeout"],
+)
+def test_a_batch_that_evermuse_may_have_keeps_its_key_while_its_group_is_paused(changes, verdict):
+    evidence = replace(log(), paused_groups=frozenset({GROUP}))
+    assert judge(replace(BATCH, **changes), evidence).verdict is verdict
+
+
 # --- nothing else to send -----------------------------------------------------------------------------
 
 
