@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ... import jobs
 from ...conf import get_settings
 from ...delivery.context import statement_deadlines
-from ...models import OperationState, OutboxOperation
+from ...models import OperationState, OutboxOperation, OutboxOperationMember
 from ...operations import NotPossible, RecordFilter
 from ...wakeup import wake_workers
 from .. import REFUSED, USAGE, CommandWithExamples, add_database, add_reason, databases_of
@@ -214,7 +214,7 @@ def describe_preview(job: OutboxOperation) -> Iterator[str]:
 def to_json(job: OutboxOperation) -> dict[str, Any]:
     """Return a job as ``--json`` prints it."""
     cost = jobs.estimate(job)
-    members = job.members.not_changed(job)[:SHOWN]
+    members = OutboxOperationMember.objects.using(job.using).not_changed(job)[:SHOWN]
     return {
         "job": job.pk,
         "kind": job.kind,
