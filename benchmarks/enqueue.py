@@ -249,6 +249,7 @@ def _rows(items: list) -> list:
             payload=envelope.line,
             size=envelope.size,
             attachments=envelope.attachments,
+            checksum=envelope.checksum,
             enqueued_at=timezone.now(),
         )
         for envelope in envelopes

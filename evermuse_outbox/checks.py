@@ -51,7 +51,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Check that PostgreSQL vacuums and analyzes the tables often enough: W007. Check for missing workspaces: W008.
+    """Check the databases: W007 (vacuum), W008 (missing workspaces), W020 (characters), W021 (mode), W022 (tables).
 
     Django runs this check with ``check --database ALIAS`` and before ``migrate``, because it queries the database.
     """
@@ -61,7 +61,14 @@ def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[Chec
     return [
         message
         for alias in aliases
-        for message in (*_check_autovacuum(alias), *_check_missing_workspaces(alias))
+        for check in (
+            _check_tables,
+            _check_characters,
+            _check_sql_mode,
+            _check_autovacuum,
+            _check_missing_workspaces,
+        )
+        for message in check(alias)
     ]
 
 
@@ -193,6 +200,57 @@ def _check_environment_proxies(settings: Settings) -> Iterator[CheckMessage]:
                 hint=f"{route.hint} Or set {_path_of(workspace)}['PROXY'] to another proxy, or to \"\" for none.",
                 id="evermuse_outbox.W010",
             )
+
+
+def _check_tables(using: str) -> Iterator[CheckMessage]:
+    from .models.columns import hidden_tables
+
+    if hidden := hidden_tables(using, _table_names()):
+        yield Warning(
+            f"The connection {using!r} does not see the tables {', '.join(hidden)}. Nothing is delivered from it.",
+            hint=f"Run: manage.py migrate evermuse_outbox --database {using}. If the tables exist, they are in another "
+            "schema or database: correct search_path in OPTIONS, or NAME.",
+            id="evermuse_outbox.W022",
+        )
+
+
+def _check_characters(using: str) -> Iterator[CheckMessage]:
+    from .models.columns import find_wrong_tables, wrong_encoding
+
+    if encoding := wrong_encoding(using):
+        yield Warning(
+            f"The connection {using!r} has the encoding {encoding}, which lacks characters of Unicode.",
+            hint='On MySQL and MariaDB, set OPTIONS = {"charset": "utf8mb4"}. On PostgreSQL, create the database with '
+            "ENCODING 'UTF8'.",
+            id="evermuse_outbox.W020",
+        )
+    for table in find_wrong_tables(using, _table_names()):
+        yield Warning(
+            f"The table {table.name!r} of the database {using!r} has the character set {table.character_set} in "
+            f"{', '.join(table.columns)}. It lacks characters of Unicode, such as emoji: the database rejects records "
+            "with them, or alters them if it is not strict.",
+            hint=f"Run: {table.remedy}",
+            id="evermuse_outbox.W020",
+        )
+
+
+def _check_sql_mode(using: str) -> Iterator[CheckMessage]:
+    from .models.columns import is_lenient
+
+    if is_lenient(using):
+        yield Warning(
+            f"The SQL mode of the connection {using!r} is not strict: the database alters values that do not fit, "
+            "without an error. A record that it has altered is rejected and not sent.",
+            hint='Set OPTIONS = {"init_command": "SET sql_mode = \'STRICT_TRANS_TABLES\'"} on the connection.',
+            id="evermuse_outbox.W021",
+        )
+
+
+def _table_names() -> list[str]:
+    from django.apps import apps
+
+    models = apps.get_app_config("evermuse_outbox").get_models()
+    return sorted(model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy)
 
 
 def _check_autovacuum(using: str) -> Iterator[CheckMessage]:

@@ -6,6 +6,7 @@ from collections.abc import Container
 from typing import Any
 
 from evermuse_outbox import outbox
+from evermuse_outbox.evermuse.records import make_checksum
 from evermuse_outbox.models import OutboxRecord
 
 
@@ -43,5 +44,12 @@ def make_invalid(*rows: OutboxRecord) -> None:
     for row in rows:
         payload = row.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"')
         assert payload != row.payload
-        row.payload, row.size = payload, len(payload.encode())
-        row.save(update_fields=["payload", "size"])
+        store_line(row, payload)
+
+
+def store_line(row: OutboxRecord, line: str) -> None:
+    """Change the stored line of a record as if it had been enqueued like that."""
+    encoded = line.encode()
+    row.payload, row.size = line, len(encoded)
+    row.checksum = make_checksum(encoded, row.workspace, row.type, row.product_id)
+    row.save(update_fields=["payload", "size", "checksum"])

@@ -225,7 +225,7 @@ def lose_connection_in_settlement(context, faults, during_pauses, patch):
 
 def change_rows_in_settlement(context, faults, during_pauses, patch):
     faults.use_strict_snapshot()
-    call_before_first(patch, SETTLE, "reject_located", lambda: faults.change_rows(RECORDS, "size = size + 1"))
+    call_before_first(patch, SETTLE, "reject_located", lambda: faults.change_rows(RECORDS, "attachments = 1"))
     return context
 
 
@@ -308,7 +308,7 @@ def test_sealing_and_polling_are_repeated_after_a_lock_timeout_or_a_conflict(
             faults.use_strict_snapshot()
             enqueue(alias, *range(3))
             call_before_first(
-                monkeypatch, seal, "_seal_group", lambda: faults.change_rows(RECORDS, "size = size + 1")
+                monkeypatch, seal, "_seal_group", lambda: faults.change_rows(RECORDS, "attachments = 1")
             )
             sandbox.reset()
             assert relay(context, 1) == 1

@@ -114,7 +114,8 @@ class _RowCopier:
         number = f"({template.pk} + {self.i})"
         minute = MINUTE[self.connection.vendor].format(number, FIRST.isoformat(" "))
         columns["identity"] = IDENTITY[self.connection.vendor].format(number, minute=minute)
-        self._copy(template, count, payload=f"concat({head}, 'message-', {number}, {tail})", **columns)
+        line = f"concat({head}, 'message-', {number}, {tail})"
+        self._copy(template, count, payload=line, size=f"octet_length({line})", checksum="NULL", **columns)
         OutboxRecord.rows.using(self.connection.alias).filter(pk=template.pk).delete()
 
     def _copy(self, row: Any, count: int, **columns: str) -> None:

@@ -19,6 +19,7 @@ from ..conf import get_settings
 from ..database_clock import database_now
 from ..delivery.isolation import IsolationTest
 from ..models import (
+    ALTERED,
     BatchState,
     GroupState,
     OutboxBatch,
@@ -228,24 +229,23 @@ def _explain_blocked_workspace(row: OutboxRecord | OutboxBatch) -> str:
 def _batch_with_older_version(record: OutboxRecord) -> OutboxBatch | None:
     """Return the unfinished batch with an older version of a record, for which the record must wait."""
     row = OutboxRecord.rows.using(record._state.db).filter(pk=record.pk).with_versions().first()
-    batch_id = row.older_batch if row else None
-    if not batch_id:
-        return None
-    return OutboxBatch.objects.using(record._state.db).open().filter(pk=batch_id).first()
+    open_batches = OutboxBatch.objects.using(record._state.db).open()
+    return open_batches.filter(pk=row.older_batch).first() if row and row.older_batch else None
 
 
 def _explain_rejected(record: OutboxRecord) -> str:
-    advice = _("Correct the cause, then retry it.")
     rejection = _rejections_of(record).order_by("-pk").first()
+    advice = _("Correct the cause, then retry it.")
     if rejection is None:
         return _join(_("Rejected; no reason was recorded."), advice)
+    if rejection.code == ALTERED:
+        advice = _("A retry does not help: enqueue the record again, or edit it.")
     values = {"batch": rejection.batch_id, "time": format_time(rejection.rejected_at)}
-    if rejection.batch_id:
-        text = _("Rejected in batch #%(batch)s at %(time)s.") % values
-    else:
-        text = _("Rejected at %(time)s.") % values
+    text = (
+        _("Rejected in batch #%(batch)s at %(time)s.") if rejection.batch_id else _("Rejected at %(time)s.")
+    )
     error = _sentence(f"{rejection.code}: {rejection.message}")
-    return _join(text, error, *_explain_older_versions(record), advice)
+    return _join(text % values, error, *_explain_older_versions(record), advice)
 
 
 def _rejections_of(record: OutboxRecord) -> QuerySet[OutboxRejection]:

@@ -1,7 +1,12 @@
-"""Output of the commands: each text passes the gate for foreign text, so that it cannot control the terminal."""
+"""Output of the commands: each text passes the gate for foreign text, so that it cannot control the terminal.
+
+A terminal or a pipe may have another encoding than UTF-8. Characters that it lacks are escaped.
+"""
 
 from __future__ import annotations
 
+import codecs
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,5 +25,24 @@ class GatedOutput(OutputWrapper):
         self, msg: Any = "", style_func: Callable[[str], str] | None = None, ending: str | None = None
     ) -> None:
         """Write one line."""
-        text = clean_text(str(msg).removesuffix("\n"))
+        text = escape(clean_text(str(msg).removesuffix("\n")), getattr(self._out, "encoding", None))
         super().write(text, style_func, ending)
+
+
+def escape(text: str, encoding: str | None) -> str:
+    """Return the text with escapes, as JSON has them, for the characters that the encoding of the output lacks."""
+    try:
+        return text.encode(encoding, ESCAPE).decode(encoding) if encoding else text
+    except LookupError:  # Python does not know the encoding
+        return text
+
+
+def _escape_characters(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+ESCAPE = "evermuse_outbox.escape"
+"""Name of the handler of encoding errors, for ``str.encode`` and for streams."""
+
+codecs.register_error(ESCAPE, _escape_characters)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 from django.core.management.base import (
@@ -14,7 +16,7 @@ from django.core.management.base import (
 from django.utils import translation
 
 from ..foreign_text import clean_text
-from .gated_output import GatedOutput
+from .gated_output import ESCAPE, GatedOutput
 
 
 class _KeepLineBreaks(DjangoHelpFormatter):
@@ -43,6 +45,13 @@ class CommandWithExamples(BaseCommand):
     @stdout.setter
     def stdout(self, output: Any) -> None:
         self._stdout = GatedOutput(getattr(output, "_out", output))
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command as a process; the help, which argparse prints, also fits the encoding of the terminal."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors=ESCAPE)
+        super().run_from_argv(argv)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command in English. Clean the text of its error."""

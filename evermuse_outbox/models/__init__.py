@@ -33,7 +33,7 @@ from .history import (
 )
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
 from .record import OutboxRecord, PayloadDropped, RecordQuerySet
-from .record_states import FAILED_CODES, GIVEN_UP, RecordState
+from .record_states import ALTERED, FAILED_CODES, GIVEN_UP, NOT_SENDABLE, RecordState
 from .rejection import OutboxRejection, is_last_rejection, signature_of
 from .search import OutboxSearchProgress, OutboxTerm
 from .throttle import OutboxThrottle
@@ -41,9 +41,11 @@ from .transitions import UnexpectedState
 from .workspace import MAX_READ_INTERVAL, OutboxOverview, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
 
 __all__ = [
+    "ALTERED",
     "FAILED_CODES",
     "GIVEN_UP",
     "MAX_READ_INTERVAL",
+    "NOT_SENDABLE",
     "OUTCOME_LABELS",
     "UNCONFIRMED",
     "UNFINISHED",

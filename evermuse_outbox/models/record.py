@@ -260,6 +260,13 @@ class OutboxRecord(models.Model):
     payload = models.TextField(_("payload"), help_text=_("The exact JSON line, without the newline."))
     size = models.PositiveIntegerField(_("size"), help_text=_("Bytes of the line in UTF-8."))
     attachments = models.PositiveSmallIntegerField(_("attachments"), default=0)
+    checksum = models.BigIntegerField(
+        _("checksum"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("CRC-32 of what was enqueued. Rows of earlier versions have none."),
+    )
     enqueued_at = models.DateTimeField(_("enqueued at"))
     # No foreign key in the database: a thousand checks a batch would cost more than taking the records.
     # The batch is written in the same transaction as the reference, and purged after its records.
@@ -353,10 +360,7 @@ class OutboxRecord(models.Model):
         return str(RecordState(self.state).label)
 
     def refresh_from_db(self, using: str | None = None, *args: Any, **options: Any) -> None:
-        """Reload from the database of this row, not from the router's choice, and derive the state again.
-
-        Django also calls this at the first use of a deferred column.
-        """
+        """Reload from this row's database, not the router's, also for a deferred column. Derive the state again."""
         self.__dict__.pop("_annotated_state", None)
         super().refresh_from_db(using or self._state.db, *args, **options)
 

@@ -28,7 +28,13 @@ CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
 GIVEN_UP = "GIVEN_UP"
 """Code of records whose batch a person gave up."""
 
-FAILED_CODES = ("FAILED", "NOT_SENDABLE", GIVEN_UP)
+ALTERED = "ALTERED"
+"""Code of records that were never sent, because the database does not have what was enqueued."""
+
+NOT_SENDABLE = "NOT_SENDABLE"
+"""Code of records of a sealed batch that cannot be sent again."""
+
+FAILED_CODES = ("FAILED", NOT_SENDABLE, GIVEN_UP)
 """Codes that the outbox gives to rejected records of a batch that ended without a clear result. Evermuse may have
 accepted these records."""
 

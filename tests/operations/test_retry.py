@@ -9,7 +9,7 @@ from evermuse_outbox.operations import retry_records
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep import purge_old_rows
 from tests.delivery.helpers import state_of
-from tests.records import make_invalid, record
+from tests.records import make_invalid, record, store_line
 
 
 def rejected(context, alias, number, **changes):
@@ -29,9 +29,7 @@ def work(context, clock):
 
 def test_a_retried_record_is_pending_and_then_delivered(context, alias, sandbox, clock):
     row = rejected(context, alias, 1)
-    OutboxRecord.rows.using(alias).filter(pk=row.pk).update(
-        payload=row.payload.replace("nonsense", "evidence"), size=row.size
-    )
+    store_line(row, row.payload.replace("nonsense", "evidence"))
     assert retry_records(alias, [row.pk]).reopened == (row.pk,)
     assert state_of(row) == "pending"
     relay(context, 60)

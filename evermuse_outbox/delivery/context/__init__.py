@@ -12,7 +12,7 @@ from .context import DeliveryContext, QueueKey, open_context, queue_keys
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
 from .deadlines import SlowStatement, statement_deadlines, take_slow_statements
 from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
-from .retries import isolate_database_errors, retry_on_database_error, retry_until
+from .retries import isolate_database_errors, log_database_error, retry_on_database_error, retry_until
 from .throttles import DatabaseThrottle, open_redis, open_throttle
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "equal_jitter",
     "full_jitter",
     "isolate_database_errors",
+    "log_database_error",
     "open_context",
     "open_redis",
     "open_throttle",

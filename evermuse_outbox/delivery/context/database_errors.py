@@ -1,4 +1,4 @@
-"""Classify a database error as transient or not. Pure.
+"""Classify a database error. Pure.
 
 Django wraps the error of the driver, and the driver's error has a code. It is a SQLSTATE for PostgreSQL, a number for
 MariaDB and MySQL, and a name for SQLite.
@@ -20,7 +20,7 @@ _QUOTE = re.compile("[\"'`]")
 
 
 class DatabaseErrorKind(Enum):
-    """A transient cause, which is not in the statement or its rows.
+    """A cause that is not in the statement or its rows, so the same work succeeds later.
 
     The transaction has changed nothing, unless the connection was lost during its COMMIT.
     """
@@ -35,13 +35,21 @@ class DatabaseErrorKind(Enum):
     READ_ONLY = auto()
     """The database is read-only or its disk is full. Nothing can be written until that is repaired."""
 
+    NO_TABLES = auto()
+    """The tables or a column are not there, or not visible for this user: a migration was forgotten, or the connection
+    has another schema or database. It lasts until an operator corrects that."""
+
 
 SQLSTATES = {
     "08": DatabaseErrorKind.CONNECTION,
     "25006": DatabaseErrorKind.READ_ONLY,  # read_only_sql_transaction
     "25P03": DatabaseErrorKind.CONNECTION,  # idle_in_transaction_session_timeout
     "25P04": DatabaseErrorKind.CONNECTION,  # transaction_timeout
+    "3F000": DatabaseErrorKind.NO_TABLES,  # invalid_schema_name
     "40": DatabaseErrorKind.CONFLICT,
+    "42501": DatabaseErrorKind.NO_TABLES,  # insufficient_privilege
+    "42703": DatabaseErrorKind.NO_TABLES,  # undefined_column
+    "42P01": DatabaseErrorKind.NO_TABLES,  # undefined_table
     "53100": DatabaseErrorKind.READ_ONLY,  # disk_full
     "53200": DatabaseErrorKind.READ_ONLY,  # out_of_memory
     "53300": DatabaseErrorKind.CONNECTION,  # too_many_connections
@@ -100,6 +108,13 @@ MYSQL_ERROR_NUMBERS = {
         1792,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
         1836,  # ER_READ_ONLY_MODE
     },
+    DatabaseErrorKind.NO_TABLES: {
+        1044,  # ER_DBACCESS_DENIED_ERROR
+        1049,  # ER_BAD_DB_ERROR: unknown database
+        1054,  # ER_BAD_FIELD_ERROR: unknown column
+        1142,  # ER_TABLEACCESS_DENIED_ERROR
+        1146,  # ER_NO_SUCH_TABLE
+    },
 }
 """Error numbers of MariaDB and MySQL: the server uses 1000 and above, the client library 2000 and above."""
 
@@ -113,14 +128,19 @@ SQLITE_ERROR_NAMES = {
 }
 """Primary result code of SQLite → kind. An extended code begins with its primary code."""
 
+SQLITE_NO_TABLES = ("no such table", "no such column", "has no column named")
+"""Texts of SQLite for a table or column that is missing. It has no code for that."""
+
 
 def classify_database_error(error: BaseException) -> DatabaseErrorKind | None:
-    """Return the kind of a Django database error; None if it is not a transient error of the database."""
+    """Return the kind of a Django database error; None if the statement or its rows are at fault."""
     cause = error.__cause__ or error
     number = cause.args[0] if cause.args else None
     if isinstance(number, int):  # PyMySQL has SQLSTATEs, too, but they are less precise
         return next((kind for kind, numbers in MYSQL_ERROR_NUMBERS.items() if number in numbers), None)
     if name := getattr(cause, "sqlite_errorname", ""):
+        if any(text in str(cause) for text in SQLITE_NO_TABLES):
+            return DatabaseErrorKind.NO_TABLES
         return _by_prefix(SQLITE_ERROR_NAMES, name)
     for attribute in ("sqlstate", "pgcode"):  # psycopg 3, psycopg 2
         if hasattr(cause, attribute):

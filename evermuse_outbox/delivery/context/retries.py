@@ -9,6 +9,7 @@ transaction, the step runs only once, because then the complete transaction must
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from .clock import Clock
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
 
 logger = get_logger(__name__)
+
+NO_TABLES_INTERVAL = 60.0
+"""Seconds between two logs of missing tables."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -76,16 +80,46 @@ def isolate_database_errors(name: str) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        # An error of an unknown kind is a defect of ours or of the installation: show where it happened.
-        database, _, workspace = name.partition("/")
-        is_unknown = classify_database_error(error) is None
-        logger.warning(
-            "%s: skipped until the next run: %s",
-            name,
-            summarise_error(error),
-            exc_info=is_unknown,
-            extra=log_ids(database=database, workspace=workspace or None),
-        )
+        log_database_error(error, name)
+
+
+def log_database_error(error: DatabaseError, name: str) -> None:
+    """Log an error that ended a run. ``name`` is a database alias or a queue key, ``alias/workspace``.
+
+    Missing tables are logged once a minute for each database, because every run meets them until a person acts.
+    """
+    database, _, workspace = name.partition("/")
+    ids = log_ids(database=database, workspace=workspace or None)
+    kind = classify_database_error(error)
+    if kind is DatabaseErrorKind.NO_TABLES:
+        if _is_due(database):
+            logger.error(
+                "The connection %s does not see the tables of the outbox as this version needs them, so nothing is "
+                "delivered from it. Run manage.py migrate evermuse_outbox --database %s. If they exist, correct the "
+                "schema (search_path), the database or the privileges of the connection. Workers go on when they see "
+                "the tables (%s).",
+                database,
+                database,
+                summarise_error(error),
+                extra=ids,
+            )
+        return
+    # An error of an unknown kind is a defect of ours or of the installation: show where it happened.
+    logger.warning(
+        "%s: skipped until the next run: %s", name, summarise_error(error), exc_info=kind is None, extra=ids
+    )
+
+
+_reported: dict[str, float] = {}
+"""Database alias → when this process last logged that the tables are missing, on the monotonic clock."""
+
+
+def _is_due(database: str) -> bool:
+    now = time.monotonic()
+    is_due = now - _reported.get(database, float("-inf")) >= NO_TABLES_INTERVAL
+    if is_due:
+        _reported[database] = now
+    return is_due
 
 
 @dataclass(frozen=True, slots=True)

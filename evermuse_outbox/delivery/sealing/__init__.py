@@ -3,21 +3,18 @@
 This package must not send anything and must not choose groups. It changes records, batches and the run queue only under
 the sealing lock, which ``lock.py`` explains.
 Its public interface is ``sealing_lock`` with ``lock_for_sealing``, ``seal_first``, ``open_sealed`` and, for batches
-that are sealed again, ``check_stored_lines``, ``reseal_parts``, ``reseal_in_doubt``, ``reseal_part`` and
-``prepare_members``.
+that are sealed again, ``reseal_parts``, ``reseal_in_doubt``, ``reseal_part`` and ``prepare_members``.
 """
 
 from .batches import BodyChanged, SealedBatch, SealRaced, open_sealed
 from .lock import lock_for_sealing, sealing_lock
 from .reseal import prepare_members, reseal_in_doubt, reseal_part, reseal_parts
 from .seal import seal_first
-from .stored_lines import check_stored_lines
 
 __all__ = [
     "BodyChanged",
     "SealRaced",
     "SealedBatch",
-    "check_stored_lines",
     "lock_for_sealing",
     "open_sealed",
     "prepare_members",

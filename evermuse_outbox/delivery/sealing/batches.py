@@ -19,7 +19,6 @@ from ...models import (
     OutboxBatch,
     OutboxRecord,
     RecordQuerySet,
-    by_id,
 )
 from ...tracing import SpanContext
 from ..context import DeliveryContext
@@ -41,6 +40,7 @@ class PendingRecord(NamedTuple):
     contract: str
     size: int
     attachments: int
+    checksum: int | None
     line: str | None
 
 
@@ -92,7 +92,7 @@ def write_batch(
 
     Args:
         context: the delivery context.
-        records: the members. All have the same ``_type`` and ``_product_id``.
+        records: the members, with their lines. All have the same ``_type`` and ``_product_id``.
         parent: the batch that the records are moved from; None if they are pending.
         resends: how often these records were sent again after Evermuse reported FAILED.
         due_at: when the batch may be sent; None for now.
@@ -100,7 +100,7 @@ def write_batch(
 
     Raise ``SealRaced`` if another transaction has changed a record, so that not all could become members.
     """
-    lines = _lines(context, records)
+    lines = {record.pk: record.line or "" for record in sorted(records)}
     body_format = _body_format_name(context, records)
     body = FORMATS[body_format].join(lines.values())
     now = context.clock.now()
@@ -154,15 +154,6 @@ def request_limits(context: DeliveryContext) -> Limits:
 def body_format(context: DeliveryContext) -> BodyFormat:
     """Return the body format of the settings."""
     return FORMATS[context.settings.body_format]
-
-
-def _lines(context: DeliveryContext, records: list[PendingRecord]) -> dict[int, str]:
-    """Return the payloads by record id, in the order of the ids; read those that were too large for their page."""
-    lines = {record.pk: record.line for record in records}
-    if unread := [pk for pk, line in lines.items() if line is None]:
-        rows = OutboxRecord.rows.using(context.using).filter(by_id(unread))
-        lines |= dict(rows.values_list("pk", "payload"))
-    return {pk: line for pk in sorted(lines) if (line := lines[pk]) is not None}
 
 
 def _body_format_name(context: DeliveryContext, records: list[PendingRecord]) -> str:

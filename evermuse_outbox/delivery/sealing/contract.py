@@ -7,10 +7,11 @@ in the contract of its enqueueing. If the setting CONTRACT has changed since, it
 from __future__ import annotations
 
 from ...evermuse import Untranslatable
-from ...evermuse.records import translate
+from ...evermuse.records import make_checksum, translate
 from ...models import OutboxRecord, OutboxRejection
 from ..context import DeliveryContext
 from .batches import PendingRecord
+from .stored_lines import read_intact
 
 
 def translate_or_reject(context: DeliveryContext, records: list[PendingRecord]) -> list[PendingRecord]:
@@ -28,13 +29,16 @@ def translate_or_reject(context: DeliveryContext, records: list[PendingRecord]) 
 def _translate_or_reject(context: DeliveryContext, record: PendingRecord) -> PendingRecord | None:
     contract, nature = context.workspace.contract, context.settings.default_nature
     rows = OutboxRecord.rows.using(context.using)
-    row = rows.filter(pk=record.pk)
+    if not (intact := read_intact(context, [record])):
+        return None
     try:
-        line = translate(row.values_list("payload", flat=True).get(), to=contract, default_nature=nature)
+        line = translate(intact[0].line or "", to=contract, default_nature=nature)
     except Untranslatable as error:
         rejection = OutboxRejection.local(record.pk, "UNTRANSLATABLE", str(error), context.clock.now())
         rows.reject([rejection])
         return None
-    size = len(line.encode())
-    row.update(payload=line, size=size, contract=contract)
-    return record._replace(size=size, contract=contract, line=line)
+    encoded = line.encode()
+    checksum = make_checksum(encoded, context.workspace_name, record.type, record.product_id)
+    record = record._replace(line=line, size=len(encoded), contract=contract, checksum=checksum)
+    rows.filter(pk=record.pk).update(payload=line, size=record.size, contract=contract, checksum=checksum)
+    return record

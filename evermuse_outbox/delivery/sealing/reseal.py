@@ -13,6 +13,7 @@ from .batches import PendingRecord, body_format, read_records, request_limits, w
 from .contract import translate_or_reject
 from .lock import lock_for_sealing
 from .packing import pack
+from .stored_lines import read_intact
 from .versions import supersede_older
 
 
@@ -85,12 +86,15 @@ def prepare_members(
 def _lock_members(
     context: DeliveryContext, batch: OutboxBatch, pks: Sequence[int] | None = None
 ) -> list[PendingRecord]:
-    """Lock the open members of ``batch`` and return them in order. The host can delete none of them meanwhile."""
+    """Lock the open members of ``batch`` and return them in order; reject those whose line was altered.
+
+    The host can delete none of them meanwhile.
+    """
     rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     members = rows if pks is None else rows.filter(pk__in=pks)
     if connections[context.using].features.has_select_for_update:
         members = members.select_for_update()
-    return read_records(members.order_by("pk"))
+    return read_intact(context, read_records(members.order_by("pk")), batch)
 
 
 def _packed(context: DeliveryContext, records: list[PendingRecord]) -> Iterator[list[PendingRecord]]:

@@ -25,6 +25,7 @@ from ..scheduling import Entry, Group, ResumePoint, RunQueue, pending_records
 from .batches import PendingRecord, SealedBatch, body_format, read_records, request_limits, write_batch
 from .contract import translate_or_reject
 from .packing import pack
+from .stored_lines import read_intact
 from .versions import supersede_and_select_sendable, supersede_duplicates
 
 MAX_PAGES, PAGE_GROWTH = 5, 4
@@ -80,11 +81,13 @@ def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group) -> Seal
         sendable = supersede_duplicates(context, sendable + selected) if sendable else selected
         if len(sendable) >= request.records:
             break
-    packed = pack(sendable, request, body_format(context))
-    if not packed:
-        return None
-    _save_resume_point(context, queue, group, read, packed)
-    return write_batch(context, packed, state=BatchState.SENDING)
+    while packed := pack(sendable, request, body_format(context)):
+        if intact := read_intact(context, packed):
+            _save_resume_point(context, queue, group, read, packed)
+            return write_batch(context, intact, state=BatchState.SENDING)
+        altered = {record.pk for record in packed}
+        sendable = [record for record in sendable if record.pk not in altered]
+    return None
 
 
 def _seal_probe(context: DeliveryContext, row: OutboxGroup, group: Group) -> SealedBatch | None:
@@ -94,7 +97,7 @@ def _seal_probe(context: DeliveryContext, row: OutboxGroup, group: Group) -> Sea
     newest = pending_records(context, group).order_by("-enqueued_at", "-pk")
     position = row.probes % PROBED_RECORDS
     page = read_records(newest[position : position + 1]) or read_records(newest[:1])
-    sendable = supersede_and_select_sendable(context, _exactly_of(group, page))
+    sendable = supersede_and_select_sendable(context, read_intact(context, _exactly_of(group, page)))
     records = translate_or_reject(context, sendable)
     return write_batch(context, records, state=BatchState.SENDING) if records else None
 

@@ -1,57 +1,73 @@
-"""Check stored lines before they are sealed again: a host can alter them with SQL of its own."""
+"""Compare stored lines with what was enqueued, before they are sealed. A line that differs is not sent.
+
+A database may alter text without an error: a MariaDB that is not strict stores ``?`` for a character that the character
+set of the table lacks. A host may alter it with SQL of its own.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Sequence
 
-from ...evermuse.records import make_identity
-from ...models import OutboxBatch, OutboxRecord, OutboxRejection
+from ...evermuse.records import make_checksum
+from ...models import ALTERED, NOT_SENDABLE, OutboxBatch, OutboxRecord, OutboxRejection, by_id
 from ..context import DeliveryContext
+from .batches import PendingRecord
 
-MESSAGE = "The stored line was altered after the record was enqueued, and it cannot be sent: {reason}."
+MESSAGE = (
+    "The database does not have what was enqueued, so the record was not sent: the line or a name of the group was "
+    "altered. The line had {given:,} bytes and has {stored:,} now. Look for the cause with manage.py check --database "
+    "{database}, then enqueue the record again or edit it."
+)
 
 
-def check_stored_lines(context: DeliveryContext, batch: OutboxBatch) -> None:
-    """Reject the open members of ``batch`` whose line cannot be sent; store the size of lines that were altered.
+def read_intact(
+    context: DeliveryContext, records: Sequence[PendingRecord], batch: OutboxBatch | None = None
+) -> list[PendingRecord]:
+    """Return the records whose stored line is what was enqueued, with their lines; reject the others.
 
-    The hash of a batch does not show which of its lines were altered. So each line is checked.
+    Args:
+        context: the delivery context.
+        records: records of one request, because all their lines are in memory then.
+        batch: the batch that the records are in; None if they are pending.
     """
-    rows = OutboxRecord.rows.using(context.using)
-    rejections = []
-    for record in rows.filter(batch=batch, closed_as__isnull=True).order_by("pk"):
-        size = len(record.payload.encode())
-        if reason := _find_fault(record, is_altered=size != record.size):
-            message = MESSAGE.format(reason=reason)
-            rejections.append(
-                OutboxRejection(
-                    record_id=record.pk,
-                    batch_id=batch.pk,
-                    code="NOT_SENDABLE",
-                    message=message,
-                    rejected_at=context.clock.now(),
-                )
-            )
-        elif size != record.size:
-            rows.filter(pk=record.pk).update(size=size)
+    intact, rejections = [], []
+    for record in _with_lines(context, records):
+        line = (record.line or "").encode()
+        if _is_intact(context, record, line):
+            intact.append(record)
+        else:
+            rejections.append(_rejection(context, record, len(line), batch))
     if rejections:
-        rows.reject(rejections)
+        OutboxRecord.rows.using(context.using).reject(rejections)
+    return intact
 
 
-def _find_fault(record: OutboxRecord, *, is_altered: bool) -> str:
-    """Return why the line cannot be sent; an empty text if it can. Its group and its identity must be the record's."""
-    try:
-        envelope = json.loads(record.payload)
-        if "\n" in record.payload or "\r" in record.payload:
-            return "it has several lines"
-        if (envelope["_type"], envelope["_product_id"]) != (record.type, record.product_id):
-            return "it belongs to another group"
-        if is_altered and _identity(record, envelope) != record.identity:
-            return "it is about another record"
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return "it is no envelope in JSON"
-    return ""
+def _is_intact(context: DeliveryContext, record: PendingRecord, line: bytes) -> bool:
+    if len(line) != record.size:
+        return False
+    checksum = make_checksum(line, context.workspace_name, record.type, record.product_id)
+    return record.checksum in (checksum, None)  # a row of an earlier version has no checksum
 
 
-def _identity(record: OutboxRecord, envelope: dict[str, Any]) -> Any:
-    return make_identity(record.workspace, record.type, envelope["_event_at"], envelope["_vendor_ids"])
+def _rejection(
+    context: DeliveryContext, record: PendingRecord, stored: int, batch: OutboxBatch | None
+) -> OutboxRejection:
+    message = MESSAGE.format(given=record.size, stored=stored, database=context.using)
+    code = NOT_SENDABLE if batch else ALTERED
+    rejection = OutboxRejection.local(record.pk, code, message, context.clock.now())
+    rejection.batch_id = batch.pk if batch else None
+    return rejection
+
+
+def _with_lines(context: DeliveryContext, records: Sequence[PendingRecord]) -> list[PendingRecord]:
+    """Return the records with their lines; read those that were too large for their page."""
+    unread = [record.pk for record in records if record.line is None]
+    if not unread:
+        return list(records)
+    rows = OutboxRecord.rows.using(context.using).filter(by_id(unread))
+    lines = dict(rows.values_list("pk", "payload"))
+    # A row that was deleted meanwhile has no line, so it is left out as an altered one is.
+    return [
+        record if record.line is not None else record._replace(line=lines.get(record.pk, ""))
+        for record in records
+    ]

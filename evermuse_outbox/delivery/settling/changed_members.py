@@ -13,14 +13,14 @@ from django.db import transaction
 from ...models import OutboxBatch
 from ..context import DeliveryContext
 from ..isolation import continue_after_named, lock_isolating_parent, open_members
-from ..sealing import check_stored_lines, lock_for_sealing, reseal_in_doubt, reseal_parts
+from ..sealing import lock_for_sealing, reseal_in_doubt, reseal_parts
 
 
 def split_changed_batch(context: DeliveryContext, batch: OutboxBatch) -> None:
     """Seal the remaining records of a leased batch in new batches with new keys, and end the batch.
 
-    A record whose line was altered goes on if the line can be sent; otherwise only that record is rejected. If the
-    batch was in doubt, the new ones are in doubt instead. Change nothing if the lease was lost.
+    A record whose line was altered is rejected: the sealing compares each line with its checksum. If the batch was in
+    doubt, the new ones are in doubt instead. Change nothing if the lease was lost.
     """
     batch = copy(batch)  # after a rollback, the caller's batch is still leased
     with transaction.atomic(using=context.using):
@@ -31,7 +31,6 @@ def split_changed_batch(context: DeliveryContext, batch: OutboxBatch) -> None:
         ended = {"in_doubt": False, "finished_at": now, "message": _describe(removed, batch.record_count)}
         if not OutboxBatch.objects.using(context.using).split_changed(batch, **ended):
             return
-        check_stored_lines(context, batch)
         if was_in_doubt:
             reseal_in_doubt(context, batch)
         else:

@@ -1,10 +1,11 @@
 """Convert a record of the host to the exact bytes that Evermuse accepts, or list everything that is wrong with it.
 
 The package must not use the database, the network or the clock. It loads pydantic only at the first validation.
-Its interface is :class:`Record` with the types of its fields, :func:`validate`, :func:`make_identity` and
-:func:`translate`.
+Its interface is :class:`Record` with the types of its fields, :func:`validate`, :func:`make_identity`,
+:func:`make_checksum` and :func:`translate`.
 """
 
+from .checksum import make_checksum
 from .identity import make_identity
 from .record import (
     CONTRACTS,
@@ -29,6 +30,7 @@ __all__ = [
     "Pii",
     "PiiEntity",
     "Record",
+    "make_checksum",
     "make_identity",
     "translate",
     "validate",

@@ -19,6 +19,7 @@ from django.utils.functional import Promise
 from ...foreign_text import safe_repr, type_name
 from .. import FieldError, InvalidRecord, RecordTooLarge, limits
 from . import timestamps
+from .checksum import make_checksum
 from .identity import make_identity
 from .json_values import (
     REFUSED,
@@ -38,7 +39,8 @@ from .timestamps import InvalidTimestamp, to_utc_timestamp
 class Envelope:
     """A valid record. ``line`` is its JSON without a newline, and ``size`` the length of the line in UTF-8 bytes.
 
-    ``attachments`` is the number of its attachments. ``identity`` is the same for every version of one record.
+    ``attachments`` is the number of its attachments. ``identity`` is the same for every version of one record, and
+    ``checksum`` is that of :func:`~.checksum.make_checksum`.
     """
 
     type: str
@@ -47,6 +49,7 @@ class Envelope:
     line: str
     size: int
     attachments: int
+    checksum: int
 
 
 def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: str = "default") -> Envelope:
@@ -96,6 +99,7 @@ def _envelope(fields: dict[str, Any], line: bytes, workspace: str) -> Envelope:
         line=line.decode(),
         size=len(line),
         attachments=len(fields.get("_attachments", ())),
+        checksum=make_checksum(line, workspace, fields["_type"], fields["_product_id"]),
     )
 
 

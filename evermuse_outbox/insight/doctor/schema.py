@@ -10,6 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.db import connections, models
 
+from ...models.columns import exact_collation
 from ...models.indexes import PartialIndex
 from .catalogue import Entry, Table, read_table
 from .finding import Finding
@@ -122,7 +123,7 @@ class _Examined:
         return field.column in EXACT.get(self.model.__name__, ("workspace",))
 
     def _exact_collation(self) -> str:
-        return "utf8mb4_nopad_bin" if self.connection.mysql_is_mariadb else "utf8mb4_0900_bin"
+        return exact_collation(self.using)
 
     def _alter(self) -> str:
         return f"ALTER TABLE {self.model._meta.db_table}"

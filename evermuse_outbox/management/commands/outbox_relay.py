@@ -15,10 +15,10 @@ from ...conf import get_settings
 from ...delivery.connections import close_thread_connections, release_connections, share_connections
 from ...delivery.context import (
     DeliveryContext,
+    log_database_error,
     open_context,
     queue_keys,
     statement_deadlines,
-    summarise_error,
 )
 from ...delivery.loop import poll, relay_with_pool
 from ...foreign_text import get_logger
@@ -124,9 +124,7 @@ def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> Non
         try:
             count = step()
         except DatabaseError as error:
-            logger.warning(
-                "%s will be tried again: %s", threading.current_thread().name, summarise_error(error)
-            )
+            log_database_error(error, threading.current_thread().name.rpartition(" ")[2])
             count = _recover(stop)
         except Exception:
             # If the error ended the thread, this step would not run again until the process is restarted.

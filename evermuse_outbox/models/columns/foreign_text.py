@@ -11,6 +11,7 @@ from typing import Any
 from django.db import models
 
 from ...foreign_text import clean_text
+from .stored_text import storable
 
 
 class _Gated:
@@ -24,6 +25,13 @@ class _Gated:
         if not isinstance(text, str):
             return text
         return clean_text(text, self.max_length, keep_lines=self.max_length is None)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        """Return the text without characters that the column cannot store, because an answer must not be lost."""
+        text = super().get_db_prep_value(value, connection, prepared)  # type: ignore[misc]
+        if connection.vendor != "mysql" or not isinstance(text, str) or text.isascii():
+            return text
+        return storable(text, connection.alias, self.model._meta.db_table, self.column)  # type: ignore[attr-defined]
 
     def deconstruct(self) -> tuple[str, str, Any, Any]:
         """Return Django's field for migrations."""

@@ -1,6 +1,6 @@
 """INSERT statements for PostgreSQL.
 
-Why not the ORM: ``bulk_create`` sends nine parameters for each row. This statement sends eight parameters for all rows:
+Why not the ORM: ``bulk_create`` sends ten parameters for each row. This statement sends nine parameters for all rows:
 two shared values, and one text for each other column. PostgreSQL splits the texts into rows. It is nearly as fast as
 COPY. It works with psycopg 2 and 3 and behind a pooler, because the driver only has to quote text.
 """
@@ -17,13 +17,14 @@ from ...evermuse.records import Envelope
 from .rows import Row, adapt_row, insert_into, placeholders
 
 SELECT_FROM_COLUMNS = """
-    SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int,
+    SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int, checksum::bigint,
            statement_timestamp(){trace_context}
     FROM ROWS FROM (
         json_array_elements_text(%s::json), json_array_elements_text(%s::json),
         unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, E'\\n')),
-        unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, ','))
-    ) WITH ORDINALITY AS given (kind, product_id, identity, line, size, attachments, position)
+        unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, ',')),
+        unnest(string_to_array(%s::text, ','))
+    ) WITH ORDINALITY AS given (kind, product_id, identity, line, size, attachments, checksum, position)
     ORDER BY position"""
 """The rows of :func:`_columns`, in their order."""
 
@@ -58,6 +59,7 @@ def _columns(envelopes: Sequence[Envelope]) -> tuple[str, ...]:
         "\n".join([envelope.line for envelope in envelopes]),
         ",".join([str(envelope.size) for envelope in envelopes]),
         ",".join([str(envelope.attachments) for envelope in envelopes]),
+        ",".join([str(envelope.checksum) for envelope in envelopes]),
     )
 
 

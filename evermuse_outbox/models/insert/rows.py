@@ -21,6 +21,7 @@ COLUMNS = (
     "payload",
     "size",
     "attachments",
+    "checksum",
     "enqueued_at",
 )
 """The columns of a new record in the order of the model. The others stay NULL until it is sealed or closed.
@@ -31,7 +32,7 @@ The database's clock gives the last one, ``enqueued_at``: a host with a wrong cl
 TRACED_COLUMNS = (*COLUMNS, "trace_context")
 """The columns if a trace is active. It is rare for a host to have one, and a NULL in an INSERT costs time, too."""
 
-Row = tuple[str, str, str, UUID, str, str, int, int]
+Row = tuple[str, str, str, UUID, str, str, int, int, int]
 """One value for each of ``COLUMNS`` but the last."""
 
 
@@ -46,6 +47,7 @@ def make_row(workspace: str, contract: str, envelope: Envelope) -> Row:
         envelope.line,
         envelope.size,
         envelope.attachments,
+        envelope.checksum,
     )
 
 

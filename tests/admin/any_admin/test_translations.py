@@ -36,7 +36,7 @@ UNITS = ("ms", "min", "kB", "MB")
 
 VALUES = (
     *WORKSPACES, *OPENAPI_TYPES, "full", "gone", "admin", "anna", "HTTP", "HTTPS", "JSON", "Evermuse", "BAD", "UTC",
-    "LANDED", "IN_PROGRESS", "reference", "openapi", "ndjson", "em_sk_test", "ticket", "account",
+    "ALTERED", "LANDED", "IN_PROGRESS", "reference", "openapi", "ndjson", "em_sk_test", "ticket", "account",
 )  # fmt: skip
 """Values of the test's rows and settings, and names that are the same in every language."""
 
@@ -73,6 +73,8 @@ def test_every_explanation_can_be_translated(monkeypatch, outbox_settings) -> No
     OutboxWorkspace.objects.filter(state=WorkspaceState.BACKING_OFF).update(blocked_until=None)
     OutboxBatch.objects.filter(state=BatchState.IN_DOUBT).update(due_at=timezone.now() + timedelta(hours=1))
     OutboxRejection.objects.update(batch=None)
+    texts += explanations()
+    OutboxRejection.objects.update(code="ALTERED")
     OutboxWorkspace.objects.filter(state=WorkspaceState.HELD).update(reason="")
     texts += explanations()
     outbox_settings(WORKSPACES=WORKSPACES, LINGER=600)

@@ -46,7 +46,7 @@ def wrap(driver_error, error_class=OperationalError):
         ("53100", READ_ONLY),
         ("23505", None),  # unique_violation
         ("25P02", None),  # in_failed_sql_transaction: an earlier statement failed
-        ("42P01", None),  # undefined_table
+        ("42P01", DatabaseErrorKind.NO_TABLES),  # undefined_table
     ],
 )
 def test_postgresql_errors_are_classified_by_sqlstate(state, kind):
@@ -91,7 +91,7 @@ def test_psycopg2_stores_the_sqlstate_in_another_attribute():
         (1792, READ_ONLY),
         (1836, READ_ONLY),
         (1062, None),  # ER_DUP_ENTRY
-        (1146, None),  # ER_NO_SUCH_TABLE
+        (1146, DatabaseErrorKind.NO_TABLES),  # ER_NO_SUCH_TABLE
     ],
 )
 def test_mariadb_errors_are_classified_by_number(number, kind):

@@ -124,46 +124,28 @@ def test_a_batch_without_records_ends(context, alias, sandbox, clock, was_sent):
 # --- lines that were altered ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("Hello", "Goodbye"), ("Hello", "Howdy")],
-    ids=["another size", "the same size"],
-)
-def test_an_altered_line_goes_on_with_the_others_under_a_new_key(context, alias, sandbox, clock, old, new):
-    rows = enqueue(alias, 1, 2, 3)
-    put_in_doubt(context, sandbox, clock)
-    rewrite(alias, rows[0], rows[0].payload.replace(old, new))
-    deliver(context, clock)
-    assert states(alias) == ["delivered"] * 3
-    rows[0].refresh_from_db()
-    assert rows[0].size == len(rows[0].payload.encode())
-    assert len(set(sent_keys(sandbox))) == 2
-    assert batches(alias)[0].message == "Stored lines were altered after the batch was sealed."
-
-
-UNSENDABLE = {
-    "no JSON": lambda line: line[:-1],
-    "no object": lambda line: "[]",
+ALTERED = {
+    "the same size": lambda line: line.replace("Hello", "Howdy"),
+    "another size": lambda line: line.replace("Hello", "Goodbye"),
+    "cut off": lambda line: line[:-1],
     "empty": lambda line: "",
-    "too deep": lambda line: "[" * 100_000,
     "two lines": lambda line: line.replace(":", ":\n", 1),
-    "another type": lambda line: line.replace('"_type":"message"', '"_type":"call"'),
     "another record": lambda line: line.replace('"_vendor_ids":{', '"_vendor_ids":{"other":"1",'),
 }
 
 
-@pytest.mark.parametrize("change", UNSENDABLE.values(), ids=UNSENDABLE)
-def test_only_a_line_that_cannot_be_sent_is_rejected(context, alias, sandbox, clock, change):
+@pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
+def test_only_the_record_with_an_altered_line_is_rejected(context, alias, sandbox, clock, change):
     rows = enqueue(alias, 1, 2, 3)
     put_in_doubt(context, sandbox, clock)
-    altered = change(rows[1].payload)
-    assert altered != rows[1].payload
-    rewrite(alias, rows[1], altered)
+    rewrite(alias, rows[1], change(rows[1].payload))
     deliver(context, clock)
     assert states(alias) == ["delivered", "rejected", "delivered"]
     rejection = rows[1].rejections.get()
     assert rejection.code == "NOT_SENDABLE"
-    assert rejection.message.startswith("The stored line was altered after the record was enqueued")
+    assert rejection.message.startswith("The database does not have what was enqueued")
+    assert len(set(sent_keys(sandbox))) == 2
+    assert batches(alias)[0].message == "Stored lines were altered after the batch was sealed."
 
 
 # --- while the batch is on its way, or accepted -----------------------------------------------------------
