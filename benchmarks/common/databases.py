@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 
@@ -30,16 +31,39 @@ def fresh_database(url: str, home: Path, purpose: str = "benchmark") -> Iterator
         _execute(url, f"DROP DATABASE {name}" + (" WITH (FORCE)" if url.startswith("postgres") else ""))
 
 
+def count_connections(url: str) -> int:
+    """Return how many connections the server has to the database of a URL. SQLite has no server."""
+    name = urlsplit(url).path.lstrip("/")
+    if url.startswith("postgres"):
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        maintenance = urlunsplit(urlsplit(url)._replace(path="/postgres"))
+    else:
+        statement = "SELECT count(*) FROM information_schema.processlist WHERE db = %s"
+        maintenance = url
+    return int(_query(maintenance, statement, name))
+
+
 def _execute(url: str, statement: str) -> None:
+    with _connect(url) as connection:
+        connection.cursor().execute(statement)
+
+
+def _query(url: str, statement: str, *parameters: str) -> Any:
+    """Return the only value of the result."""
+    with _connect(url) as connection:
+        cursor = connection.cursor()
+        cursor.execute(statement, parameters)
+        return cursor.fetchone()[0]
+
+
+def _connect(url: str) -> Any:
+    """Connect to the server, not to a database of MariaDB."""
     if url.startswith("postgres"):
         import psycopg
 
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(statement)
-        return
+        return psycopg.connect(url, autocommit=True)
     import pymysql
 
     server = urlsplit(url)
     user = {"user": unquote(server.username or ""), "password": unquote(server.password or "")}
-    with pymysql.connect(host=server.hostname, port=server.port or 3306, **user) as connection:
-        connection.cursor().execute(statement)
+    return pymysql.connect(host=server.hostname, port=server.port or 3306, **user)
