@@ -201,6 +201,12 @@ OPTIONS = WORKSPACE_OPTIONS | {
         "Maximum number of threads with which one relay sends. If an answer takes L seconds, a little more than "
         "`RATE_LIMIT` × L are needed.",
     ),
+    "HIDE_VALUES": Option(
+        read_flag,
+        False,
+        "Show only the type of a wrong value in `InvalidRecord`, in the file of bad lines and in the admin, so that no "
+        "personal data reach logs and error trackers. Paths, which contain keys of `data`, are still shown.",
+    ),
     "WAKE_ON_COMMIT": Option(
         read_flag, True, "Wake the Celery workers on commit. Use `False` if only `outbox_relay` runs."
     ),

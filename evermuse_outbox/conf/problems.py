@@ -51,13 +51,21 @@ def find_problems(raw: Any = None) -> Iterator[Problem]:
 
 def _in_workspace(name: Any, keys: Any) -> Iterator[Problem]:
     path = f"{SETTING}['WORKSPACES'][{safe_repr(name)}]"
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not is_clean(name):
-        message = f"the name must be a string of 1 to {MAX_NAME} characters, without control characters."
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not _is_name(name):
+        message = (
+            f"the name must be a string of 1 to {MAX_NAME} characters, without control characters, "
+            "without spaces at its ends and without a slash."
+        )
         yield Problem(path, message, "Rename the workspace.")
     if not isinstance(keys, Mapping):
         yield Problem(path, "the value must be a dict.", 'Write {"API_KEY": …}.')
         return
     yield from _in_options(keys, WORKSPACE_OPTIONS, path)
+
+
+def _is_name(name: str) -> bool:
+    """Return whether a name is the same in a log, in a URL of the admin and as an argument of a command."""
+    return is_clean(name) and name == name.strip() and not name.startswith("-") and "/" not in name
 
 
 def _in_options(

@@ -7,12 +7,13 @@ even if the key is in the wrong setting, because errors appear in logs and on er
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from ..evermuse import InvalidProxy, Proxy, parse_proxy
 from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
@@ -39,16 +40,33 @@ class InvalidValue(ValueError):
 
 def read_url(value: Any) -> str:
     """Return the base URL of the API without a trailing slash."""
+    _check_characters(value)
     parts = _split(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidValue("the value is not an http(s) URL.", 'Use for instance "https://api.evermuse.com".')
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in value or "#" in value:
         raise InvalidValue(
             "the URL contains more than scheme, host and path.", "Put the key into API_KEY, not into the URL."
         )
     if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
         raise InvalidValue("plain http would send the API key in clear text.", "Use https.")
+    if not _PATH.fullmatch(parts.path):
+        raise InvalidValue(
+            "the path of the URL is not plain: the client would change it.",
+            "Use letters, digits and - . _ ~ between single slashes, without . or .. as a part.",
+        )
     return str(value).rstrip("/")
+
+
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)*/?")
+
+
+def _check_characters(value: Any) -> None:
+    """Refuse a URL with white space or control characters. ``urlsplit`` removes a part of them without an error."""
+    if isinstance(value, str) and (not value.isascii() or not value.isprintable() or " " in value):
+        raise InvalidValue(
+            "the URL contains characters that a URL cannot contain.", "Look for a space or a line break."
+        )
 
 
 def read_proxy(value: Any) -> Proxy | Literal[False] | None:
@@ -68,20 +86,22 @@ def read_proxy(value: Any) -> Proxy | Literal[False] | None:
         raise InvalidValue(error.message, error.hint) from None
 
 
-def read_redis_url(value: Any) -> str | None:
-    """Return the URL of a Redis server; None if it is empty."""
+def read_redis_url(value: Any) -> Secret | None:
+    """Return the URL of a Redis server as a :class:`Secret`, because it can have a password; None if it is empty."""
     if value in (None, ""):
         return None
+    _check_characters(value)
     parts = _split(value)
     if parts is None or parts.scheme not in ("redis", "rediss", "unix"):
         raise InvalidValue(
             "the value is not a Redis URL.",
             'Use for instance "redis://127.0.0.1:6379/0", or remove the setting.',
         )
-    if parts.password:
-        hide_secret(parts.password)
-        hide_secret(unquote(parts.password))
-    return str(value)
+    for password in (parts.password, *parse_qs(parts.query).get("password", ())):
+        if password:
+            hide_secret(password)
+            hide_secret(unquote(password))
+    return Secret(str(value), is_masked=False)
 
 
 def _split(value: Any) -> SplitResult | None:

@@ -8,13 +8,17 @@ from ..foreign_text import hide_secret
 
 
 class Secret:
-    """Hide a string from ``repr``, ``str``, tracebacks and every foreign text; :meth:`reveal` returns it."""
+    """Hide a string from ``repr``, ``str``, tracebacks and every foreign text; :meth:`reveal` returns it.
+
+    With ``is_masked=False``, foreign text is not searched for it: for a string that is secret only in a part.
+    """
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, *, is_masked: bool = True) -> None:
         self._value = value
-        hide_secret(value)
+        if is_masked:
+            hide_secret(value)
 
     def reveal(self) -> str:
         """Return the string itself."""

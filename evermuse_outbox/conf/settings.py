@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..evermuse import Proxy
-from ..foreign_text import safe_repr
+from ..foreign_text import hide_values, safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, raw_settings
 from .problems import find_problems
 from .retention import Retention
@@ -52,7 +52,7 @@ class Settings:
 
     workspaces: Mapping[str, Workspace]
     databases: tuple[str, ...]
-    redis_url: str | None
+    redis_url: Secret | None
     epoch_directory: str | None
     listing_is_exclusive: bool
     max_batch_records: int
@@ -76,6 +76,7 @@ class Settings:
     payload_retention_days: float | None
     search_index: bool
     senders: int
+    hide_values: bool
     wake_on_commit: bool
     celery_queue: str | None
 
@@ -113,6 +114,7 @@ def get_settings() -> Settings:
         for name, option in OPTIONS.items()
         if name in names
     }
+    hide_values(values["hide_values"])
     return Settings(workspaces=_read_workspaces(raw), **values)
 
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..foreign_text import HiddenBytes
+
 
 @dataclass(frozen=True, slots=True)
 class BodyFormat:
@@ -26,8 +28,8 @@ class BodyFormat:
         return self.overhead + sum(sizes) + len(self.between) * (len(sizes) - 1)
 
     def join(self, lines: Iterable[str]) -> bytes:
-        """Return the body in UTF-8."""
-        return (self.before + self.between.join(lines) + self.after).encode()
+        """Return the body in UTF-8. Its ``repr`` has no content."""
+        return HiddenBytes((self.before + self.between.join(lines) + self.after).encode())
 
 
 FORMATS = {

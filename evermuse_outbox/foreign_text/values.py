@@ -31,6 +31,23 @@ def safe_repr(value: object) -> str:
     return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 1]}{MASK}"
 
 
+def show_value(value: object) -> str:
+    """Return the repr of a value of a record; only its type if the host hides values."""
+    return f"a value of type {type_name(value)}" if _hidden.is_on else safe_repr(value)
+
+
+def hide_values(is_on: bool) -> None:
+    """Show from now on only the types of values in errors about a record, or their repr again."""
+    _hidden.is_on = is_on
+
+
+class _Hidden:
+    is_on = False
+
+
+_hidden = _Hidden()
+
+
 def type_name(value: object) -> str:
     """Return the name of a value's type, even if its metaclass has another ``__name__``."""
     return clean_text(type.__dict__["__name__"].__get__(type(value)), _MAX_NAME)

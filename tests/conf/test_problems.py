@@ -61,3 +61,18 @@ def test_invalid_workspaces(workspaces, reason):
     (problem,) = errors_in(WORKSPACES=workspaces)
     assert reason in problem
     assert KEY not in problem
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "eu ", " eu", "e\nu", "e\x00u", "e\x1bu", "e\u2028u", "a/b", "-eu", "x" * 65, 3, None]
+)
+def test_names_of_workspaces_are_safe_in_logs_urls_and_commands(name):
+    (problem,) = errors_in(WORKSPACES={name: {"API_KEY": KEY}})
+    assert "the name must be a string" in problem
+    assert "\n" not in problem
+    assert "\x00" not in problem
+
+
+@pytest.mark.parametrize("name", ["eu", "Kunden EMEA", "größe", "a.b-c_d", "x" * 64])
+def test_other_names_of_workspaces_are_allowed(name):
+    assert errors_in(WORKSPACES={name: {"API_KEY": KEY}}) == []

@@ -77,6 +77,20 @@ def test_valid_urls(url, typed):
         (f"https://api.evermuse.com/?key={KEY}", "more than scheme, host and path"),
         ("https://api.evermuse.com/#here", "more than scheme, host and path"),
         ("http://api.evermuse.com", "clear text"),
+        ("https://api.evermuse.com ", "characters"),
+        (" https://api.evermuse.com", "characters"),
+        ("https://api.ever\nmuse.com", "characters"),
+        ("https://api.evermuse.com\t", "characters"),
+        ("https://api.evermuse.com/\x00", "characters"),
+        ("https://api.evermüse.com", "characters"),
+        ("https://api.evermuse.com?", "more than scheme, host and path"),
+        ("https://api.evermuse.com#", "more than scheme, host and path"),
+        ("https://@api.evermuse.com", "more than scheme, host and path"),
+        ("https://api.evermuse.com/a//b", "not plain"),
+        ("https://api.evermuse.com/a/../b", "not plain"),
+        ("https://api.evermuse.com/.", "not plain"),
+        ("https://api.evermuse.com/a%2Fb", "not plain"),
+        ("https://api.evermuse.com/a;b", "not plain"),
         ("http://localhost.example.com", "clear text"),
     ],
 )
@@ -88,7 +102,9 @@ def test_invalid_urls(url, reason):
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "rediss://host", "unix:///run/redis.sock"])
 def test_redis_urls(url, typed):
-    assert typed(REDIS_URL=url).redis_url == url
+    read = typed(REDIS_URL=url).redis_url
+    assert read.reveal() == url
+    assert url not in repr(typed(REDIS_URL=url))
 
 
 @pytest.mark.parametrize("empty", ["", None])

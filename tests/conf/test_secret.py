@@ -13,7 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from evermuse_outbox import conf
 from evermuse_outbox.conf import Secret
-from tests.conf.errors import KEY
+from evermuse_outbox.foreign_text import clean_text
+from tests.conf.errors import KEY, errors_in
 
 CONF = str(Path(conf.__file__).parent)
 
@@ -56,3 +57,34 @@ def test_no_error_report_shows_a_key(typed, wrong):
     assert frames
     assert KEY not in "".join(report.format())
     assert KEY not in str(caught.value)
+
+
+REDIS_URL = "redis://user:hunter2%2Fsecret@127.0.0.1:6379/0"
+
+
+def test_the_password_of_redis_is_in_no_repr(typed):
+    from evermuse_outbox.delivery.context import open_redis
+
+    settings = typed(REDIS_URL=REDIS_URL)
+    client = open_redis(settings)
+    pool = client.connection_pool
+    connection = pool.make_connection()
+    shown = repr((settings, client, pool, pool.connection_kwargs, connection, vars(connection)))
+    assert "hunter2" not in shown
+    assert connection.credential_provider.get_credentials() == ("user", "hunter2/secret")
+
+
+def test_a_password_in_the_query_of_a_redis_url_is_hidden(typed):
+    from evermuse_outbox.delivery.context import open_redis
+
+    client = open_redis(typed(REDIS_URL="redis://127.0.0.1/0?password=hunter2secret"))
+    assert "hunter2" not in repr((client, client.connection_pool.connection_kwargs))
+    assert "hunter2secret" not in clean_text("WRONGPASS hunter2secret")
+    assert client.connection_pool.connection_kwargs["credential_provider"].get_credentials() == (
+        "hunter2secret",
+    )
+
+
+@pytest.mark.parametrize("url", ["redis://h/0 ", "redis://h\n/0", "redis://h/\x00"])
+def test_a_redis_url_has_no_white_space(url):
+    assert "characters that a URL cannot contain" in errors_in(REDIS_URL=url)[0]

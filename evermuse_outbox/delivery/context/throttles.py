@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.db import Error as DatabaseError
 
-from ...conf import Settings, Workspace
+from ...conf import Secret, Settings, Workspace
 from ...models import OutboxThrottle
 from ...ratelimit import (
     Admission,
@@ -91,7 +91,25 @@ class DatabaseThrottle:
 
 
 @cache
-def _redis_client(url: str) -> Any:
+def _redis_client(url: Secret) -> Any:
+    """Return the client. Its ``repr`` shows the arguments of its connections, so the password is not one of them."""
     import redis
+    from redis.connection import parse_url
 
-    return redis.Redis.from_url(url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
+    parsed = parse_url(url.reveal())  # type: ignore[no-untyped-call]
+    options = {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT} | parsed
+    del parsed
+    user, password = options.pop("username", None), Secret(options.pop("password", None) or "")
+    if user or password:
+        options["credential_provider"] = _credentials(user, password)
+    return redis.Redis(connection_pool=redis.ConnectionPool(**options))
+
+
+def _credentials(user: str | None, password: Secret) -> Any:
+    from redis import CredentialProvider
+
+    class Credentials(CredentialProvider):
+        def get_credentials(self) -> tuple[str] | tuple[str, str]:
+            return (user, password.reveal()) if user else (password.reveal(),)
+
+    return Credentials()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from django.db.models import Case, F, TextField, When
 
 from ...evermuse import FORMATS, BodyFormat, fingerprint, limits
+from ...foreign_text import HiddenText
 from ...models import (
     BatchState,
     OutboxBatch,
@@ -43,6 +44,9 @@ class PendingRecord(NamedTuple):
     checksum: int | None
     line: str | None
 
+    def __repr__(self) -> str:
+        return f"PendingRecord(pk={self.pk})"
+
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
@@ -54,7 +58,7 @@ class SealedBatch:
 
     batch: OutboxBatch
     members: tuple[int, ...]
-    body: bytes
+    body: bytes = field(repr=False)
     epoch: uuid.UUID | None = field(default=None, compare=False)
     number: int = field(default=0, compare=False)
     trace: SpanContext = field(default=None, compare=False)
@@ -100,7 +104,7 @@ def write_batch(
 
     Raise ``SealRaced`` if another transaction has changed a record, so that not all could become members.
     """
-    lines = {record.pk: record.line or "" for record in sorted(records)}
+    lines = {record.pk: HiddenText(record.line or "") for record in sorted(records)}
     body_format = _body_format_name(context, records)
     body = FORMATS[body_format].join(lines.values())
     now = context.clock.now()
@@ -138,7 +142,8 @@ def open_sealed(context: DeliveryContext, batch: OutboxBatch) -> SealedBatch:
     Raise ``BodyChanged`` if the stored payloads no longer give the bytes that were sealed.
     """
     rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
-    lines = dict(rows.order_by("pk").values_list("pk", "payload"))
+    payloads = rows.order_by("pk").values_list("pk", "payload")
+    lines = {pk: HiddenText(payload) for pk, payload in payloads}
     body = FORMATS[batch.body_format].join(lines.values())
     if fingerprint(body) != batch.sha256:
         raise BodyChanged(f"the records of batch #{batch.pk} no longer give the bytes that were sealed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...evermuse.records import make_checksum
+from ...foreign_text import HiddenBytes, HiddenText
 from ...models import ALTERED, NOT_SENDABLE, OutboxBatch, OutboxRecord, OutboxRejection, by_id
 from ..context import DeliveryContext
 from .batches import PendingRecord
@@ -32,7 +33,7 @@ def read_intact(
     """
     intact, rejections = [], []
     for record in _with_lines(context, records):
-        line = (record.line or "").encode()
+        line = HiddenBytes((record.line or "").encode())
         if _is_intact(context, record, line):
             intact.append(record)
         else:
@@ -65,7 +66,7 @@ def _with_lines(context: DeliveryContext, records: Sequence[PendingRecord]) -> l
     if not unread:
         return list(records)
     rows = OutboxRecord.rows.using(context.using).filter(by_id(unread))
-    lines = dict(rows.values_list("pk", "payload"))
+    lines = {pk: HiddenText(payload) for pk, payload in rows.values_list("pk", "payload")}
     # A row that was deleted meanwhile has no line, so it is left out as an altered one is.
     return [
         record if record.line is not None else record._replace(line=lines.get(record.pk, ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...foreign_text import clean_text, is_clean
@@ -19,7 +19,7 @@ class Answer:
     """An answer: its HTTP status, its body, and the seconds from the start of the request to the end of the body."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     seconds: float
 
 

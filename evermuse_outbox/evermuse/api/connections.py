@@ -16,6 +16,7 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.poolmanager import pool_classes_by_scheme
 
+from ...foreign_text import HiddenBytes
 from .. import Proxy
 
 
@@ -152,6 +153,8 @@ def _watched(pool: Any, watch: Watch) -> Any:
                 self._is_connecting = False
 
         def send(self, data: Any) -> None:
+            if type(data) is bytes:
+                data = HiddenBytes(data)  # the headers: an error tracker stores the `repr` of local variables
             if self.sock is None:
                 self.connect()
             if not self._is_connecting:

@@ -21,7 +21,7 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
-from ...foreign_text import MAX_REPR, clean_text, safe_repr, type_name
+from ...foreign_text import MAX_REPR, clean_text, safe_repr, show_value, type_name
 from .. import FieldError, limits
 
 ALLOWED_VALUES = (
@@ -262,7 +262,7 @@ class Normaliser:
         return self._refuse(location, value, f"JSON has no {type_name(value)}: {_suggest_conversion(value)}")
 
     def _refuse(self, location: Location, value: Any, message: str, allowed: str = ALLOWED_VALUES) -> Any:
-        self.errors.append(FieldError(_path(location), message, safe_repr(value), allowed))
+        self.errors.append(FieldError(_path(location), message, show_value(value), allowed))
         return REFUSED
 
     def _count_characters(self, number: int) -> None:

@@ -4,7 +4,7 @@ Source of all names and values: OpenAPI document, IngestRecord and the schemas b
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
@@ -88,22 +88,23 @@ class Record:
 
     ``event_at`` is an aware datetime, or ISO 8601 text with ``Z`` or an offset. Give the project as ``project_id`` or
     as ``project_ids``; it is sent in the form that the contract requires. None and empty sequences are not sent.
+    Its ``repr`` has no content, because error trackers store it.
     """
 
     type: str
     event_at: datetime | str
-    vendor_ids: Mapping[str, str]
+    vendor_ids: Mapping[str, str] = field(repr=False)
     product_id: str
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] = field(repr=False)
     project_id: str | None = None
     project_ids: Sequence[str] | None = None
     nature: Nature | None = None
     schema_version: str = SCHEMA_VERSION
-    thread_id: str | None = None
-    participants: Sequence[Participant] = ()
-    attachments: Sequence[Attachment] = ()
-    tags: Sequence[str] = ()
-    pii: Pii | None = None
+    thread_id: str | None = field(default=None, repr=False)
+    participants: Sequence[Participant] = field(default=(), repr=False)
+    attachments: Sequence[Attachment] = field(default=(), repr=False)
+    tags: Sequence[str] = field(default=(), repr=False)
+    pii: Pii | None = field(default=None, repr=False)
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the record as a dict with Evermuse's field names (``_type`` … ``data``), without unset fields."""

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as core
 
-from ...foreign_text import safe_repr
+from ...foreign_text import show_value
 from .. import FieldError, limits
 from . import record, timestamps
 from .json_values import ALLOWED_VALUES, join_path
@@ -261,7 +261,7 @@ def _field_error(error: Mapping[str, Any], contract: str) -> FieldError:
     for step in error["loc"]:
         path = join_path(path, step)
         parent, rule = rule, rule.rule_of(step)
-    got = "nothing" if error["type"] == "missing" else safe_repr(error["input"])
+    got = "nothing" if error["type"] == "missing" else show_value(error["input"])
     if error["type"] == "extra_forbidden":
         message = f"No such field.{_suggestion(error['loc'][-1], parent.members)}"
         return FieldError(path, message, got, ", ".join(parent.members))

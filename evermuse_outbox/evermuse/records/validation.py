@@ -8,7 +8,7 @@ Without the fast path, each record would cost several times the CPU time.
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import Any
 
 from django.utils.functional import Promise
 
-from ...foreign_text import safe_repr, type_name
+from ...foreign_text import show_value, type_name
 from .. import FieldError, InvalidRecord, RecordTooLarge, limits
 from . import timestamps
 from .checksum import make_checksum
@@ -46,7 +46,7 @@ class Envelope:
     type: str
     product_id: str
     identity: uuid.UUID
-    line: str
+    line: str = field(repr=False)
     size: int
     attachments: int
     checksum: int
@@ -77,7 +77,7 @@ def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: st
     except Exception as error:
         # A class of the host may raise anything when it is read. The host gets the only error that is documented.
         message = f"It cannot be read, because this raises {type_name(error)}."
-        raise InvalidRecord([FieldError("", message, safe_repr(record), "a mapping or a Record")]) from error
+        raise InvalidRecord([FieldError("", message, show_value(record), "a mapping or a Record")]) from error
 
 
 def _check(given: Mapping[str, Any], contract: str) -> tuple[dict[str, Any], bytes]:
@@ -108,7 +108,7 @@ def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:
         return record.as_mapping()
     if isinstance(record, Mapping):
         return record
-    raise InvalidRecord([FieldError("", "Not a record.", safe_repr(record), "a mapping or a Record")])
+    raise InvalidRecord([FieldError("", "Not a record.", show_value(record), "a mapping or a Record")])
 
 
 class _Unusual(Exception):
@@ -247,11 +247,11 @@ def _with_project_form(fields: dict[str, Any], contract: str) -> dict[str, Any]:
     projects = fields.get("_project_ids") or [fields["_project_id"]]
     project = projects if contract == "openapi" else projects[0]
     converted = {}
-    for field, value in fields.items():
-        if field == other_name:
+    for each, value in fields.items():
+        if each == other_name:
             converted[name] = project
         else:
-            converted[field] = value
+            converted[each] = value
     return converted
 
 
@@ -288,7 +288,7 @@ def _set_event_at(fields: dict[str, Any], value: Any, errors: ErrorList) -> None
         message = str(error)
     except Exception as error:  # a class or a time zone of the host
         message = f"It cannot be read, because this raises {type_name(error)}."
-    errors.append(FieldError("_event_at", message, safe_repr(value), timestamps.ALLOWED))
+    errors.append(FieldError("_event_at", message, show_value(value), timestamps.ALLOWED))
 
 
 def _resolve(value: Any) -> Any:
@@ -307,7 +307,7 @@ def _record_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]
     data = fields.get("data")
     errors = _project_errors(fields, contract)
     if data is not None and data is not REFUSED and not isinstance(data, dict):
-        errors.append(FieldError("data", "Not a mapping.", safe_repr(data), "a mapping with text keys"))
+        errors.append(FieldError("data", "Not a mapping.", show_value(data), "a mapping with text keys"))
     return errors
 
 
@@ -319,12 +319,12 @@ def _project_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError
     if not isinstance(projects, list) or not all(isinstance(each, str) for each in projects):
         return []
     if isinstance(project, str) and projects != [project]:
-        message = f"Not the project of _project_id ({safe_repr(project)}): give one of the two."
-        allowed = f"[{safe_repr(project)}], or _project_ids alone"
-        return [FieldError("_project_ids", message, safe_repr(projects), allowed)]
+        message = f"Not the project of _project_id ({show_value(project)}): give one of the two."
+        allowed = f"[{show_value(project)}], or _project_ids alone"
+        return [FieldError("_project_ids", message, show_value(projects), allowed)]
     if contract == "reference" and len(projects) > 1:
         message = 'The contract "reference" allows one project a record; "openapi" allows several.'
-        return [FieldError("_project_ids", message, safe_repr(projects), "one project")]
+        return [FieldError("_project_ids", message, show_value(projects), "one project")]
     return []
 
 
