@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
@@ -26,7 +27,7 @@ from .evermuse import limits
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009 and W010.
+    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009, W010 and W015.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -47,6 +48,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_task_time_limit(settings),
         *_check_payload_retention(settings),
         *_check_environment_proxies(settings),
+        *_check_scheduler(),
     ]
 
 
@@ -251,6 +253,29 @@ def _table_names() -> list[str]:
 
     models = apps.get_app_config("evermuse_outbox").get_models()
     return sorted(model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy)
+
+
+def _check_scheduler() -> Iterator[CheckMessage]:
+    from django.conf import settings as project
+
+    scheduler = str(getattr(project, "CELERY_BEAT_SCHEDULER", None) or "")
+    # It stores local times and reads them as UTC. So a task has run "in the future", for as long as the zone is ahead.
+    if scheduler.startswith("django_celery_beat.") and not project.USE_TZ and _is_ahead_of_utc():
+        yield Warning(
+            f"USE_TZ is False and TIME_ZONE is {project.TIME_ZONE!r}. After each start, the scheduler of "
+            "django-celery-beat sends no tick for as many hours as this zone is ahead of UTC.",
+            hint="Set USE_TZ = True, or use another scheduler, such as Celery's own.",
+            id="evermuse_outbox.W015",
+        )
+
+
+def _is_ahead_of_utc() -> bool:
+    """Return whether local time is ahead of UTC in winter or in summer."""
+    from django.utils import timezone
+
+    zone = timezone.get_default_timezone()
+    offsets = (datetime(2026, month, 1, tzinfo=zone).utcoffset() for month in (1, 7))
+    return any(offset > timedelta(0) for offset in offsets if offset)
 
 
 def _check_autovacuum(using: str) -> Iterator[CheckMessage]:

@@ -164,3 +164,20 @@ def test_w010_names_a_proxy_of_the_environment_that_cannot_be_used(check, monkey
     assert check(PROXY="") == check(API_URL="http://127.0.0.1:8787") == []
     monkeypatch.setenv("NO_PROXY", "api.evermuse.com")
     assert check() == []
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "use_tz", "zone", "expected"),
+    [
+        ("django_celery_beat.schedulers:DatabaseScheduler", False, "Asia/Tokyo", ["W015"]),
+        ("django_celery_beat.schedulers.DatabaseScheduler", False, "Europe/London", ["W015"]),
+        ("django_celery_beat.schedulers:DatabaseScheduler", False, "America/New_York", []),
+        ("django_celery_beat.schedulers:DatabaseScheduler", True, "Asia/Tokyo", []),
+        ("redbeat.RedBeatScheduler", False, "Asia/Tokyo", []),
+        (None, False, "Asia/Tokyo", []),
+    ],
+)
+def test_w015_a_scheduler_that_reads_local_times_as_utc(check, settings, scheduler, use_tz, zone, expected):
+    settings.CELERY_BEAT_SCHEDULER = scheduler
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
+    assert ids(check()) == expected

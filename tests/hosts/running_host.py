@@ -59,12 +59,12 @@ class RunningHost:
         """Return the log of a process."""
         return (self.home / f"{name}.log").read_text("utf-8", errors="replace")
 
-    def problems(self) -> list[str]:
-        """Return the lines of all logs that need attention."""
+    def problems(self, logs: str = "*") -> list[str]:
+        """Return the lines of these logs that need attention."""
         expected = re.compile("|".join(filter(None, (ALWAYS_EXPECTED, self.host.expected_log))))
         return [
             f"{log.stem}: {line}"
-            for log in sorted(self.home.glob("*.log"))
+            for log in sorted(self.home.glob(f"{logs}.log"))
             for line in log.read_text("utf-8", errors="replace").splitlines()
             if PROBLEM.search(line) and not expected.search(line)
         ]

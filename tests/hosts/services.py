@@ -20,7 +20,10 @@ from redis import Redis
 from benchmarks.common import processes
 from benchmarks.common.databases import fresh_database
 from tests.e2e.host_processes import wait_until
+from tests.hosts.tls_server import tls_in_front_of
+from tests.http_proxy import HttpProxy
 from tests.services import HOW_TO_START, MARIADB_URL, POSTGRES_URL, RABBITMQ_URL, REDIS_URL
+from tests.tls import ca_file
 
 Variables = dict[str, str]
 
@@ -123,6 +126,23 @@ default_pool_size = 3
             processes.end([process])
 
 
+@contextlib.contextmanager
+def http_proxy(home: Path, variables: Variables) -> Iterator[Variables]:
+    """Start a proxy, which alone knows the name of the API. It opens tunnels, and TLS ends in front of the sandbox."""
+    sandbox = urlsplit(variables["EVERMUSE_API_URL"])
+    with (
+        tls_in_front_of((sandbox.hostname or "", sandbox.port or 0)) as server,
+        HttpProxy({"api.test:443": server}) as proxy,
+    ):
+        yield {
+            "EVERMUSE_API_URL": "https://api.test",
+            "HTTPS_PROXY": proxy.url,
+            "REQUESTS_CA_BUNDLE": ca_file(),
+        }
+        assert all(head.startswith("CONNECT api.test:443 ") for head in proxy.heads)
+        assert proxy.heads
+
+
 def free_port() -> int:
     """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -140,6 +160,7 @@ SERVICES = {
     "postgres": Service(postgres, ("postgres",)),
     "mariadb": Service(mariadb, ("mariadb",)),
     "pgbouncer": Service(pgbouncer, programs=("pgbouncer",)),
+    "http_proxy": Service(http_proxy, programs=("openssl",)),
     "redis": Service(redis, ("redis",)),
     "redis_user": Service(redis_user, ("redis",)),
     "rabbitmq": Service(rabbitmq, ("rabbitmq",)),

@@ -43,7 +43,10 @@ def test_the_host_delivers_rejects_and_repairs(host: Host, tmp_path):
         arrived = project.sandbox.records()
         assert len(arrived) == 2
         assert project.sandbox.violations == []
-    assert project.problems() == []
+        assert project.problems() == []
+    assert (
+        project.problems("worker-*") == []
+    )  # the end of the scheduler may interrupt a message that it sends
 
 
 def count_posts(project):
