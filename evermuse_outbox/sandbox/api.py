@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
@@ -31,6 +31,7 @@ from .ingest import (
 from .rate_limit import SlidingWindow
 from .responses import RequestRefused, Response, encode_json, error_code
 from .store import (
+    MAX_ARRIVALS,
     READ,
     WRITE,
     ApiKey,
@@ -135,7 +136,7 @@ class Api:
         # State, which the lock protects.
         self.keys = dict(options.keys)
         self.faults = FaultQueue(options.fail_percent, options.seed)
-        self.arrivals: list[Arrival] = []
+        self.arrivals: deque[Arrival] = deque(maxlen=MAX_ARRIVALS)
         self.workspaces: defaultdict[str, Workspace] = defaultdict(Workspace)
         self._windows: defaultdict[str, SlidingWindow] = defaultdict(
             lambda: SlidingWindow(options.rate_limit, options.window)
@@ -270,7 +271,7 @@ class Api:
         workspace.add_batch(batch, result.accepted, self.options.keep_records)
         response = IdempotentResponse(digest, encode_json(batch.accepted_content()), batch.id)
         if arrival.idempotency_key:
-            workspace.idempotent_responses[arrival.idempotency_key] = response
+            workspace.add_response(arrival.idempotency_key, response)
         return response
 
     def _new_batch(self, arrival: Arrival, result: ValidationResult) -> Batch:
@@ -342,9 +343,6 @@ def find_first_response(workspace: Workspace, arrival: Arrival, digest: bytes) -
         raise RequestRefused(409, "This Idempotency-Key was used before with a different body.")
     arrival.replayed = True
     return first
-
-
-# --- Result of a request ------------------------------------------------------------------------
 
 
 def error_of(arrival: Arrival) -> str:

@@ -8,10 +8,12 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
+from ipaddress import ip_address
 from typing import Any
 
 from .api import Api, Arrival
@@ -22,6 +24,19 @@ from .responses import RequestRefused, Response
 # would reset the connection, and the client would not receive the response.
 LINGER_BYTES = 16 * MAX_BODY_BYTES  # maximum bytes that are read
 LINGER_SECONDS = 2.0  # maximum pause of the client
+
+LINGER_TOTAL_SECONDS = 10.0  # time for all of it
+
+MAX_CONNECTIONS = 500
+"""Open connections. Each has a thread. A further one is closed at once."""
+
+IDLE_SECONDS = 120.0
+"""Pause of a client after which its connection is closed, also in the middle of a request."""
+
+MAX_HEADER_BYTES = 65_536
+"""Bytes of all headers of a request. They are kept with the arrival."""
+
+MAX_TRAILERS = 100
 
 SHUTDOWN_POLL_SECONDS = 0.02
 """Seconds between two checks whether the server must stop. The default of 0.5 would slow down tests."""
@@ -37,7 +52,24 @@ class RequestHandler(BaseHTTPRequestHandler):
     server_version = "EvermuseSandbox"
     disable_nagle_algorithm = True  # TCP_NODELAY: send small responses without delay
     wbufsize = -1  # buffered: send the headers and the body of a response in one packet
+    timeout = IDLE_SECONDS
     server: Server
+
+    def parse_request(self) -> bool:
+        """Read the request line and the headers; refuse them if they are too long or for another host."""
+        if not super().parse_request():
+            return False
+        if sum(len(name) + len(value) for name, value in self.headers.items()) > MAX_HEADER_BYTES:
+            self.send_error(431, "The headers are too long.")
+            return False
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) > 1 or not is_own_host("".join(hosts), self.server.server_name):
+            # A web page can make a browser send requests here, under a name of its own that points to this machine.
+            self.send_error(
+                421, "The Host header must be localhost, an IP address or the address of the sandbox."
+            )
+            return False
+        return True
 
     def serve_request(self) -> None:
         """Process one request and send its response."""
@@ -84,8 +116,8 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(LINGER_SECONDS)
-        remaining = LINGER_BYTES
-        while remaining > 0 and (read := len(self.rfile.read1(65_536))):
+        remaining, end = LINGER_BYTES, time.monotonic() + LINGER_TOTAL_SECONDS
+        while remaining > 0 and time.monotonic() < end and (read := len(self.rfile.read1(65_536))):
             remaining -= read
 
     def handle_expect_100(self) -> bool:
@@ -118,8 +150,26 @@ def read_body(stream: BufferedIOBase, headers: Message[str, str]) -> bytes:
     length = headers.get("Content-Length", "0").strip()
     if not re.fullmatch(r"[0-9]+", length):
         raise RequestRefused(400, "Content-Length must be a number.", closes_connection=True)
-    check_size(int(length))
-    return read_exactly(stream, int(length))
+    size = int(length[:MAX_DIGITS])
+    check_size(size)
+    return read_exactly(stream, size)
+
+
+MAX_DIGITS = 18
+"""Digits of a length that are read: Python refuses to convert thousands, and all that are longer are too large."""
+
+
+def is_own_host(host: str, address: str) -> bool:
+    """Return whether a Host header names this machine: localhost, the address of the server, or any IP address."""
+    name = host.rpartition(":")[0] if re.search(r":[0-9]*\Z", host) and not host.endswith("]") else host
+    name = name.lower().rstrip(".")
+    if name in ("localhost", address.lower()) or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def read_chunks(stream: BufferedIOBase) -> bytes:
@@ -129,9 +179,10 @@ def read_chunks(stream: BufferedIOBase) -> bytes:
         check_size(len(body) + size)
         body += read_exactly(stream, size)
         stream.readline(3)  # the line end after a chunk
-    while stream.readline(65_536).strip():  # trailers, up to the empty line that ends them
-        pass
-    return bytes(body)
+    for _ in range(MAX_TRAILERS):
+        if not stream.readline(1_024).strip():  # the empty line that ends the trailers
+            return bytes(body)
+    raise RequestRefused(400, "The chunked body has too many trailers.", closes_connection=True)
 
 
 def read_exactly(stream: BufferedIOBase, size: int) -> bytes:
@@ -224,8 +275,13 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Register a new connection and serve it in a thread."""
         with self._connections_lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
+            is_full = len(self._connections) >= MAX_CONNECTIONS
+            if not is_full:
+                self._connections.add(request)
+        if is_full:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Unregister a connection that has ended."""

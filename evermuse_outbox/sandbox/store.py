@@ -6,6 +6,7 @@ The module does not depend on HTTP and takes no lock. ``api.py`` holds a lock wh
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ class StoredRecord:
     Attributes:
         identity: The identity of the record.
         times: Number of accepted records with this identity.
-        batch_ids: The batches of these records, in order of acceptance.
+        batch_ids: The last batches of these records, in order of acceptance.
         line: The bytes of the latest version, without newline, if it was sent as NDJSON. None without
             ``keep_records``.
     """
@@ -103,6 +104,8 @@ class StoredRecord:
         """Replace the stored version with a newer one and count it."""
         self.times += 1
         self.batch_ids.append(batch_id)
+        if len(self.batch_ids) > 2 * MAX_BATCH_IDS:
+            del self.batch_ids[:-MAX_BATCH_IDS]
         if keep_records:
             self.line = received.line
             # Store only the bytes of a line, which halves the memory of a long demo. They are parsed when needed.
@@ -234,14 +237,42 @@ class IdempotentResponse:
     batch_id: str
 
 
+MAX_ARRIVALS = 100_000
+"""Requests in the log of the sandbox. The oldest is forgotten first."""
+
+MAX_BATCHES = 100_000
+MAX_RECORDS_KEPT = 1_000_000
+MAX_IDEMPOTENCY_KEYS = 100_000
+MAX_BATCH_IDS = 1_000
+"""What is kept of one workspace, and of one record. The oldest is forgotten first, so that a long run needs no more
+memory. A record is as old as its first version."""
+
+
 class Workspace:
     """Batches, records and idempotency keys that the API keys of one workspace share."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.by_id: dict[str, Batch] = {}
-        self.records: dict[Identity, StoredRecord] = {}
-        self.idempotent_responses: dict[str, IdempotentResponse] = {}
+        self.records: OrderedDict[Identity, StoredRecord] = OrderedDict()
+        self.idempotent_responses: OrderedDict[str, IdempotentResponse] = OrderedDict()
+        self._forgotten = 0
+
+    def add_response(self, key: str, response: IdempotentResponse) -> None:
+        """Store the first response to an Idempotency-Key."""
+        self.idempotent_responses[key] = response
+        if len(self.idempotent_responses) > MAX_IDEMPOTENCY_KEYS:
+            self.idempotent_responses.popitem(last=False)
+
+    def _forget_oldest_batches(self) -> None:
+        # Many at once, because the deletion at the beginning of a list moves all the others.
+        if len(self.batches) <= MAX_BATCHES:
+            return
+        count = max(1, MAX_BATCHES // 10)
+        for batch in self.batches[:count]:
+            del self.by_id[batch.id]
+        del self.batches[:count]
+        self._forgotten += count
 
     def add_batch(self, batch: Batch, records: Iterable[ReceivedRecord], keep_records: bool) -> None:
         """Store a batch and overwrite the earlier versions of its records.
@@ -250,6 +281,7 @@ class Workspace:
         """
         self.batches.append(batch)
         self.by_id[batch.id] = batch
+        self._forget_oldest_batches()
         if batch.fails:
             return
         for received in records:
@@ -257,6 +289,8 @@ class Workspace:
             stored = self.records.get(identity)
             if stored is None:
                 stored = self.records[identity] = StoredRecord(identity)
+                if len(self.records) > MAX_RECORDS_KEPT:
+                    self.records.popitem(last=False)
             stored.overwrite(received, batch.id, keep_records)
 
     def list_batches(self, limit: int, before: int | None) -> tuple[list[Batch], int | None]:
@@ -269,9 +303,11 @@ class Workspace:
         Returns:
             The batches, and the ``before`` of the next page. It is None on the last page.
         """
-        end = len(self.batches) if before is None else min(before, len(self.batches))
+        # A position counts the batches that were forgotten, so that it means the same batch on every page.
+        newest = len(self.batches) if before is None else before - self._forgotten
+        end = max(0, min(newest, len(self.batches)))
         start = max(0, end - limit)
-        return self.batches[start:end][::-1], start or None
+        return self.batches[start:end][::-1], self._forgotten + start if start else None
 
 
 def new_batch_id() -> str:

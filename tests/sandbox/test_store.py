@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from evermuse_outbox.sandbox import Fault
+from evermuse_outbox.sandbox import Fault, api, store
 
-from .conftest import Client
+from .conftest import BATCHES, Client
 from .published import MEETING, record
 
 URL = "https://example.com/file"
@@ -169,3 +169,30 @@ def test_only_attachments_with_a_url_are_downloaded(openapi):
     uploaded = {**MEETING, "_attachments": [{"type": "file", "upload_intent_id": "u-1"}]}
     batch_id = openapi.post([MEETING, {**uploaded, "_vendor_ids": {"meeting_id": "2"}}]).json()["batchId"]
     assert openapi.status(batch_id)["attachmentDownloadTotal"] == 1
+
+
+def test_the_oldest_batches_keys_and_records_are_forgotten(monkeypatch, client):
+    monkeypatch.setattr(store, "MAX_BATCHES", 10)
+    monkeypatch.setattr(store, "MAX_IDEMPOTENCY_KEYS", 10)
+    monkeypatch.setattr(store, "MAX_RECORDS_KEPT", 10)
+    for number in range(30):
+        headers = {"Idempotency-Key": f"k{number}"}
+        assert client.post([record(_vendor_ids={"id": f"r{number}"})], headers=headers).status_code == 202
+    sandbox = client.sandbox
+    assert [len(sandbox.batches()), len(sandbox.records())] == [10, 10]
+    assert sandbox.records()[0].identity.vendor_ids == (("id", "r20"),)
+    first = client.page(limit=4)
+    client.post([record(_vendor_ids={"id": "new"})])
+    second = client.page(limit=4, cursor=first["nextCursor"])
+    listed = [batch["batchId"] for page in (first, second) for batch in page["batches"]]
+    assert listed == [batch.id for batch in sandbox.batches()][-2:0:-1][:8]
+    assert client.page(limit=100)["nextCursor"] is None
+
+
+def test_the_oldest_requests_are_forgotten(monkeypatch, serve):
+    monkeypatch.setattr(api, "MAX_ARRIVALS", 5)
+    sandbox = serve()
+    client = Client(sandbox)
+    for number in range(8):
+        client.send("GET", f"{BATCHES}/{number}")
+    assert [arrival.path[-1] for arrival in sandbox.arrivals] == ["3", "4", "5", "6", "7"]
