@@ -9,7 +9,8 @@ directly and through a proxy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from ...foreign_text import describe_error, gate_logs_of
 from ...version import VERSION
 from .. import Unanswered, Unreachable
 from .answers import Answer
+from .budget import SMALL_ANSWER, take_place
 from .connections import Watch, WatchedAdapter
 from .routes import ProxySetting, find_ca_bundle, find_route
 
@@ -146,7 +148,7 @@ class Client:
                 gate_logs_of(*LOGGERS),
                 self._request(method, url, options) as response,
             ):
-                answer = Answer(response.status_code, _read(response), time.monotonic() - started)
+                answer = self._read(response, started)
         except Exception as error:
             # Every exception, because after an unknown one the request may have been sent.
             raise self._as_transport_error(error) from error
@@ -161,6 +163,24 @@ class Client:
         return self._session.request(
             method, url, timeout=self._timeout, allow_redirects=False, stream=True, **options
         )
+
+    def _read(self, response: requests.Response, started: float) -> Answer:
+        """Read the answer. A large one keeps its place in the memory budget until nothing uses it any more."""
+        give_back: Callable[[], None] | None = None
+        try:
+            body = bytearray()
+            for chunk in _chunks(response):
+                body += chunk
+                if give_back is None and len(body) > SMALL_ANSWER:
+                    give_back = take_place(self._watch.remaining())
+            answer = Answer(response.status_code, bytes(body), time.monotonic() - started)
+        except BaseException:
+            if give_back is not None:
+                give_back()
+            raise
+        if give_back is not None:
+            weakref.finalize(answer, give_back).atexit = False
+        return answer
 
     def _as_transport_error(self, error: Exception) -> Unreachable | Unanswered:
         """Return ``Unreachable`` only if no byte of the request can have been sent, to a proxy or to the API."""
@@ -180,18 +200,18 @@ class Client:
         return Unreachable(f"no connection in time, within {self._timeout:g} s{way}")
 
 
-def _read(response: requests.Response) -> bytes:
+def _chunks(response: requests.Response) -> Iterator[bytes]:
     if response.status_code < 200:
         # The final answer may still come. On a reused connection it would look like the answer to the next request.
         raise Unanswered(f"HTTP {response.status_code} without a final answer")
-    body = bytearray()
+    size = 0
     while chunk := response.raw.read1(READ_BYTES):
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
             raise Unanswered(
                 f"HTTP {response.status_code} with an answer of more than {MAX_ANSWER_BYTES:,} bytes"
             )
-    return bytes(body)
+        yield chunk
 
 
 def _root_cause(error: BaseException) -> BaseException:
