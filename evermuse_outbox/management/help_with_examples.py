@@ -57,7 +57,7 @@ class CommandWithExamples(BaseCommand):
         """Run the command in English. Clean the text of its error."""
         try:
             with translation.override(None):
-                return super().execute(*args, **options)
+                return super().execute(*args, **{name: _read(name, value) for name, value in options.items()})
         except CommandError as error:
             error.args = tuple(map(clean_text, error.args))
             raise
@@ -66,3 +66,28 @@ class CommandWithExamples(BaseCommand):
         """Return Django's parser with the examples."""
         options |= {"formatter_class": _KeepLineBreaks, "epilog": self.examples}
         return super().create_parser(prog_name, subcommand, **options)
+
+
+PATHS = ("file", "bad_lines", "report")
+"""Options with the path of a file. It stays as the operating system gave it."""
+
+
+def _read(name: str, value: Any) -> Any:
+    """Return the value of an option as Unicode.
+
+    If the locale is not UTF-8, Python hides bytes of arguments in surrogates, which no database stores.
+
+    Raises:
+        CommandError: The value contains NUL, or its bytes are not UTF-8.
+    """
+    if isinstance(value, list):
+        return [_read(name, item) for item in value]
+    if not isinstance(value, str) or name in PATHS:
+        return value
+    try:
+        text = value.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        text = "\0"
+    if "\0" in text:
+        raise CommandError(f"The value of {name} is not a text in UTF-8.")
+    return text

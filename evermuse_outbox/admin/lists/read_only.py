@@ -9,13 +9,14 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.utils import translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ...conf import get_settings
+from .clean_input import NUL, with_clean_input
 from .paginator import BoundedPaginator
 
 
@@ -31,6 +32,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     payload_permission = "evermuse_outbox.view_payload_outboxrecord"
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        """The addresses of the pages, also those of subclasses; their views get no NUL."""
+        return [with_clean_input(pattern) for pattern in self.get_urls()]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row of an address, or None."""
+        return super().get_object(request, object_id.replace(NUL, ""), from_field)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: only the host's code creates records."""
