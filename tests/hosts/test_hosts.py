@@ -26,7 +26,7 @@ def test_the_host_delivers_rejects_and_repairs(host: Host, tmp_path):
     with running(host, tmp_path) as project:
         project.run("migrate")
         messages = project.run("check")
-        assert sorted(id_ for id_, _text in messages) == sorted(host.expected_checks), messages
+        assert {id_ for id_, _text in messages} == set(host.expected_checks), messages
         project.start()
         _valid, invalid = project.run("enqueue")
         wait_for_states(project, "delivered", "rejected")
