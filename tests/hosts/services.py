@@ -30,6 +30,10 @@ Variables = dict[str, str]
 URLS = {"postgres": POSTGRES_URL, "mariadb": MARIADB_URL, "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}
 
 
+API_ADDRESS = "[2001:db8::1]"
+"""An address for documentation (RFC 3849), so no machine has it. The sandbox accepts addresses in the Host header."""
+
+
 class Service(NamedTuple):
     """Something that a host needs: how it is started for a host, and the servers and programs that it needs itself.
 
@@ -128,18 +132,18 @@ default_pool_size = 3
 
 @contextlib.contextmanager
 def http_proxy(home: Path, variables: Variables) -> Iterator[Variables]:
-    """Start a proxy, which alone knows the name of the API. It opens tunnels, and TLS ends in front of the sandbox."""
+    """Start a proxy, which alone reaches the address of the API. It opens tunnels, and TLS ends in front of the sandbox."""
     sandbox = urlsplit(variables["EVERMUSE_API_URL"])
     with (
         tls_in_front_of((sandbox.hostname or "", sandbox.port or 0)) as server,
-        HttpProxy({"api.test:443": server}) as proxy,
+        HttpProxy({f"{API_ADDRESS}:443": server}) as proxy,
     ):
         yield {
-            "EVERMUSE_API_URL": "https://api.test",
+            "EVERMUSE_API_URL": f"https://{API_ADDRESS}",
             "HTTPS_PROXY": proxy.url,
             "REQUESTS_CA_BUNDLE": ca_file(),
         }
-        assert all(head.startswith("CONNECT api.test:443 ") for head in proxy.heads)
+        assert all(head.startswith(f"CONNECT {API_ADDRESS}:443 ") for head in proxy.heads)
         assert proxy.heads
 
 
