@@ -132,7 +132,7 @@ default_pool_size = 3
 
 @contextlib.contextmanager
 def http_proxy(home: Path, variables: Variables) -> Iterator[Variables]:
-    """Start a proxy, which alone reaches the address of the API. It opens tunnels, and TLS ends in front of the sandbox."""
+    """Start a proxy, which alone reaches the API. It opens tunnels, and TLS ends in front of the sandbox."""
     sandbox = urlsplit(variables["EVERMUSE_API_URL"])
     with (
         tls_in_front_of((sandbox.hostname or "", sandbox.port or 0)) as server,
