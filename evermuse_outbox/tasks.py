@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import shared_task
+from django.db import connections
 
 from .conf import get_settings
 from .delivery.connections import close_thread_connections, share_connections
@@ -30,6 +31,7 @@ from .delivery.polling import has_due_poll, poll_due_batch
 from .delivery.scheduling import has_work
 from .foreign_text import get_logger, log_ids
 from .jobs import has_running_job, run_operations
+from .messages import OutboxTask, Publication, publish, take_late
 from .monitoring import beat
 from .upkeep import maintain_all
 
@@ -37,13 +39,6 @@ logger = get_logger(__name__)
 
 RUN_SECONDS = 5.0
 """Seconds after which a task starts nothing new and ends, so that other tasks can use its worker process."""
-
-MESSAGE_TTL = 30.0
-"""Seconds after which the broker drops a message that no worker has read. Later ticks have requested the same run.
-
-RabbitMQ counts them on its clock. Celery's ``expires`` and ``countdown`` would compare the clocks of two machines, so
-a worker with a clock that is ahead would drop each message. Other brokers keep the messages; see ``IDLE_SECONDS``.
-"""
 
 IDLE_SECONDS = 0.5
 """Seconds of this process in which a repeated message is dropped: a tick that follows a tick.
@@ -54,40 +49,37 @@ So a backlog of messages, after a time without workers, costs no statement for e
 MAX_LINGER = 1.0
 """Seconds that a wake-up waits at most for records that linger. A later tick finds the others."""
 
-RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-"""Publish again once, without a pause, if the broker has closed the connection since the last message.
 
-``retry=False`` is no alternative: then kombu waits six seconds for a broker that refuses connections, and the request
-of the host waits with it.
-"""
-
-
-@shared_task(name="evermuse_outbox.tick", ignore_result=True, bind=True)
+@shared_task(name="evermuse_outbox.tick", ignore_result=True, bind=True, base=OutboxTask)
 @statement_deadlines()
 def tick(self: Any) -> None:
     """Request a run of :func:`relay` and :func:`poll` for each database and workspace where they have work.
 
     Request a run of :func:`operate` for each database with a job that a person has confirmed.
 
-    Do nothing if this process did the same a moment ago.
+    Do nothing if this process did the same a moment ago. If the message of a relay has waited for long, run that relay
+    here: then the queue is long, and the delivery must not depend on its end.
     """
     if _is_repeated(self):
         return
+    late: tuple[str, str] | None = None
     for using in get_settings().databases:
         beat(using, "tick")
         with isolate_database_errors(using):
             if retry_on_database_error(using, Clock.of(using), has_running_job, using):
-                request_run(operate, using)
+                _request_another(operate, using)
     for using, workspace in queue_keys():
         with isolate_database_errors(f"{using}/{workspace}"):
             context = open_context(using, workspace)
-            if has_work(context):
-                request_run(relay, using, workspace)
+            if has_work(context) and _request_another(relay, using, workspace) is Publication.LATE:
+                late = late or (using, workspace)
             if has_due_poll(context):
-                request_run(poll, using, workspace)
+                _request_another(poll, using, workspace)
+    if late and take_late(relay.name, *late):
+        relay(*late)
 
 
-@shared_task(name="evermuse_outbox.relay", ignore_result=True)
+@shared_task(name="evermuse_outbox.relay", ignore_result=True, base=OutboxTask)
 @statement_deadlines()
 def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     """Seal and send batches for up to 5 seconds. If it sent any and records are left, request another run.
@@ -103,6 +95,8 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     Returns:
         The number of batches sent.
     """
+    if relay.is_copy():
+        return 0
     if linger and not (relay.request.called_directly or relay.request.is_eager):
         _request_later((using, workspace), min(linger, MAX_LINGER))
         return 0
@@ -112,14 +106,14 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
         context = open_context(using, workspace)
         with relay_run(context, RUN_SECONDS) as run:
             if run.sent and has_work(context):
-                request_run(relay, using, workspace)
+                _request_another(relay, using, workspace)
         sent = run.sent
         # Relays can occupy all worker processes for a long time. Without this call, no batch would be polled then.
         poll_due_batch(context)
     return sent
 
 
-@shared_task(name="evermuse_outbox.poll", ignore_result=True)
+@shared_task(name="evermuse_outbox.poll", ignore_result=True, base=OutboxTask)
 @statement_deadlines()
 def poll(using: str, workspace: str) -> int:
     """Poll accepted batches that are due, for up to 5 seconds: ask Evermuse for their status, and store it.
@@ -127,13 +121,15 @@ def poll(using: str, workspace: str) -> int:
     Returns:
         The number of batches polled.
     """
+    if poll.is_copy():
+        return 0
     with _shared_connections(poll), isolate_database_errors(f"{using}/{workspace}"):
         beat(using, f"poll of workspace {workspace}")
         return poll_until(open_context(using, workspace), RUN_SECONDS)
     return 0
 
 
-@shared_task(name="evermuse_outbox.operate", ignore_result=True)
+@shared_task(name="evermuse_outbox.operate", ignore_result=True, base=OutboxTask)
 @statement_deadlines()
 def operate(using: str) -> int:
     """Execute chunks of confirmed jobs for up to 5 seconds. If any are left, request another run.
@@ -144,16 +140,18 @@ def operate(using: str) -> int:
     Returns:
         The number of records or batches handled.
     """
+    if operate.is_copy():
+        return 0
     handled = 0
     beat(using, "jobs")
     with isolate_database_errors(using):
         handled = run_operations(using, RUN_SECONDS)
         if handled and has_running_job(using):
-            request_run(operate, using)
+            _request_another(operate, using)
     return handled
 
 
-@shared_task(name="evermuse_outbox.maintain", ignore_result=True, bind=True)
+@shared_task(name="evermuse_outbox.maintain", ignore_result=True, bind=True, base=OutboxTask)
 @statement_deadlines()
 def maintain(self: Any) -> None:
     """Rescue batches with an expired lease, purge rows that are older than the retention, and update statistics.
@@ -165,22 +163,37 @@ def maintain(self: Any) -> None:
     maintain_all()
 
 
-def request_run(task: Any, using: str, workspace: str = "", linger: float = 0) -> None:
-    """Publish a message that starts ``task`` for a database and a workspace.
+def request_run(
+    task: Any, using: str, workspace: str = "", linger: float = 0, *, is_host: bool = False
+) -> Publication:
+    """Publish a message that starts ``task`` for a database and a workspace, unless one waits in the queue.
 
     Args:
         task: :func:`relay`, :func:`poll` or :func:`operate`.
         using: Database alias.
         workspace: Name of the workspace; empty for a task that has none.
         linger: Seconds that the task waits for records that linger.
+        is_host: Whether a process of the host publishes.
+
+    Raises:
+        Exception: The broker did not take the message; see :func:`evermuse_outbox.messages.publish`.
     """
-    task.apply_async(
-        args=tuple(value for value in (using, workspace, linger) if value),
-        expiration=MESSAGE_TTL,
-        queue=get_settings().celery_queue,
-        retry=True,
-        retry_policy=RETRY_POLICY,
-    )
+    arguments = tuple(value for value in (using, workspace, linger) if value)
+    return publish(task, arguments, is_host=is_host, queue=get_settings().celery_queue)
+
+
+def _request_another(task: Any, using: str, workspace: str = "") -> Publication | None:
+    """Request a run as :func:`request_run` does. If the broker fails, log a warning and return None."""
+    try:
+        return request_run(task, *((using, workspace) if workspace else (using,)))
+    except Exception as error:
+        logger.warning(
+            "no run of %s could be requested; the next tick requests it (%s)",
+            task.name,
+            type(error).__name__,
+            extra=log_ids(database=using, workspace=workspace),
+        )
+        return None
 
 
 _last_run: dict[str, float] = {}
@@ -193,7 +206,9 @@ _lingering_lock = threading.Lock()
 
 
 def _is_repeated(task: Any) -> bool:
-    """Return whether a worker's process began the same task less than ``IDLE_SECONDS`` ago."""
+    """Return whether the message is a copy, or a worker's process began the same task in the last ``IDLE_SECONDS``."""
+    if task.is_copy():
+        return True
     now = time.monotonic()
     if task.request.called_directly or now - _last_run.get(task.name, float("-inf")) >= IDLE_SECONDS:
         _last_run[task.name] = now
@@ -226,9 +241,16 @@ def _request_later(queue_key: tuple[str, str], linger: float) -> None:
 
 
 def _start_timer(queue_key: tuple[str, str], seconds: float) -> None:
-    timer = threading.Timer(seconds, _end_linger, (queue_key,))
+    timer = threading.Timer(seconds, _run_timer, (queue_key,))
     timer.daemon = True
     timer.start()
+
+
+def _run_timer(queue_key: tuple[str, str]) -> None:
+    try:
+        _end_linger(queue_key)
+    finally:
+        connections.close_all()  # those of this thread
 
 
 def _end_linger(queue_key: tuple[str, str]) -> None:
@@ -239,11 +261,4 @@ def _end_linger(queue_key: tuple[str, str]) -> None:
             del _lingering[queue_key]
     if left > 0:
         _start_timer(queue_key, left)
-    try:
-        request_run(relay, *queue_key)
-    except Exception as error:
-        logger.warning(
-            "no relay could be requested; the next tick requests it (%s)",
-            type(error).__name__,
-            extra=log_ids(database=queue_key[0], workspace=queue_key[1]),
-        )
+    _request_another(relay, *queue_key)

@@ -46,14 +46,33 @@ def wake_workers_on_commit(using: str, workspace: str) -> None:
         return
     # Register one callback for each transaction. Django replaces the list of callbacks at the end of a transaction
     # and at a rollback to a savepoint. So if the list is the same object as before, our callback is still in it.
-    callbacks, registered = getattr(connection, "_evermuse_outbox_wakeups", (None, set()))
-    if callbacks is not connection.run_on_commit:
+    transaction_key = _transaction_key(connection)
+    callbacks, key, registered = getattr(connection, "_evermuse_outbox_wakeups", (None, None, set()))
+    if callbacks is not connection.run_on_commit or key != transaction_key or transaction_key is None:
         registered = set()
     if workspace in registered:
         return
     # Not functools.partial: Django logs the __qualname__ of a robust callback that fails, and a partial has none.
     transaction.on_commit(lambda: wake_workers(using, workspace), using=using, robust=True)
-    connection._evermuse_outbox_wakeups = (connection.run_on_commit, registered | {workspace})
+    connection._evermuse_outbox_wakeups = (
+        connection.run_on_commit,
+        transaction_key,
+        registered | {workspace},
+    )
+
+
+def _transaction_key(connection: Any) -> str | None:
+    """Return what tells transactions of the host apart within the transaction of a ``TestCase``; None outside of any.
+
+    Such a test is one transaction, and Django's ``captureOnCommitCallbacks`` sees only callbacks that are registered
+    inside of it. There the host's transactions are savepoints. The name of a savepoint is used only once.
+    """
+    blocks = connection.atomic_blocks
+    of_test = sum(1 for block in blocks if getattr(block, "_from_testcase", False))
+    if not of_test:
+        return ""
+    names = connection.savepoint_ids[of_test - 1 :]
+    return names[0] if names else None
 
 
 def wake_workers(using: str, workspace: str) -> bool:
@@ -67,21 +86,28 @@ def wake_workers(using: str, workspace: str) -> bool:
         workspace: Name of the workspace.
 
     Returns:
-        True if a message was published.
+        True if a message was published or waits in the queue already.
     """
     try:
         settings = get_settings()
         if not settings.wake_on_commit or not _start_linger((using, workspace), settings.linger):
             return False
         # Imported here, so that a host that only enqueues does not import Celery.
+        from .messages import Publication
         from .tasks import relay, request_run
 
-        request_run(relay, using, workspace, linger=settings.linger)
+        publication = request_run(relay, using, workspace, linger=settings.linger, is_host=True)
     except Exception as error:
         _pause_wakeups(ALL_QUEUES, BROKER_PAUSE)
         logger.warning(
             "No wake-up for new records could be published; the next tick finds them (%s)",
             type(error).__name__,
+            extra=log_ids(database=using, workspace=workspace),
+        )
+        return False
+    if publication is Publication.SKIPPED:
+        logger.info(
+            "Celery's task_always_eager is on, so a commit starts no delivery; a test calls testing.deliver()",
             extra=log_ids(database=using, workspace=workspace),
         )
         return False
@@ -98,11 +124,11 @@ def wake_operations_on_commit(using: str) -> None:
 
 def _request_operations(using: str) -> None:
     try:
-        if get_settings().wake_on_commit:
+        if get_settings().wake_on_commit and not _is_broker_paused():
             # Imported here, so that a host that only enqueues does not import Celery.
             from .tasks import operate, request_run
 
-            request_run(operate, using)
+            request_run(operate, using, is_host=True)
     except Exception as error:
         _pause_wakeups(ALL_QUEUES, BROKER_PAUSE)
         logger.warning(
@@ -120,6 +146,11 @@ def _start_linger(queue_key: tuple[str, str], linger: float) -> bool:
             return False
         _silent_until[queue_key] = now + linger
         return True
+
+
+def _is_broker_paused() -> bool:
+    now = time.monotonic()
+    return now < _silent_until.get(ALL_QUEUES, now)
 
 
 def _pause_wakeups(queue_key: tuple[str, str], seconds: float) -> None:

@@ -32,6 +32,7 @@ LAYERS = [
     {"jobs"},
     {"insight"},
     {"metrics"},
+    {"messages"},
     {"tasks"},
     {"wakeup"},
     {"outbox", "schedule", "checks", "testing", "health"},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from types import SimpleNamespace
 
 import pytest
 from celery import Celery
 from django.db import connections, transaction
+from django.test import TestCase
 
 from evermuse_outbox import outbox, tasks, wakeup
 from evermuse_outbox.models import OutboxRecord
@@ -32,7 +34,7 @@ def published(monkeypatch):
     monkeypatch.setattr(
         tasks,
         "request_run",
-        lambda task, *queue_key, linger=0: calls.append((task.name, *queue_key, linger)),
+        lambda task, *queue_key, linger=0, is_host=False: calls.append((task.name, *queue_key, linger)),
     )
     return calls
 
@@ -244,3 +246,59 @@ def test_other_callbacks_of_the_host_run_even_if_the_wake_up_raises(alias, monke
         outbox.enqueue(record(1), using=alias)
         transaction.on_commit(lambda: ran.append("after"), using=alias)
     assert ran == ["after"]
+
+
+# --- tests of the host --------------------------------------------------------------------------------
+
+
+class HostTests(TestCase):
+    """A host's test that enqueues in ``setUp`` and captures the callbacks of its view."""
+
+    databases = {"default"}
+
+    def setUp(self):
+        outbox.enqueue(record(1))
+        with transaction.atomic():
+            outbox.enqueue(record(2))
+
+    def test_the_wake_up_of_a_view_is_seen_each_time(self):
+        for number in range(3):
+            with self.captureOnCommitCallbacks() as callbacks:
+                outbox.enqueue(record(number))
+            assert len(callbacks) == 1
+            with self.captureOnCommitCallbacks() as callbacks, transaction.atomic():
+                for again in range(5):
+                    outbox.enqueue(record(again))
+            assert len(callbacks) == 1
+            with self.captureOnCommitCallbacks() as callbacks:
+                outbox.enqueue_many([record(1), record(2)])
+            assert len(callbacks) == 1
+
+    @transaction.atomic
+    def view(self):
+        with transaction.atomic():
+            outbox.enqueue(record(3))
+        outbox.enqueue(record(4))
+
+    def test_a_decorated_view_is_seen_each_time(self):
+        for _ in range(3):
+            with self.captureOnCommitCallbacks() as callbacks:
+                self.view()
+            assert len(callbacks) == 1
+
+    def test_after_a_rollback_to_a_savepoint_the_wake_up_is_registered_again(self):
+        with self.captureOnCommitCallbacks() as callbacks, transaction.atomic():
+            with contextlib.suppress(RuntimeError), transaction.atomic():
+                outbox.enqueue(record(3))
+                raise RuntimeError
+            outbox.enqueue(record(4))
+        assert len(callbacks) == 1
+
+
+@pytest.mark.commits
+def test_many_records_of_a_transaction_register_one_callback(alias, published):
+    with transaction.atomic(using=alias):
+        for _ in range(10_000):
+            wake_workers_on_commit(alias, "default")
+        assert len(connections[alias].run_on_commit) == 1
+    assert len(published) == 1

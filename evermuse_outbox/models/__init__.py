@@ -31,6 +31,7 @@ from .history import (
     process_user,
     start_operation,
 )
+from .messages import OutboxMessage
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
 from .record import OutboxRecord, PayloadDropped, RecordQuerySet
 from .record_states import ALTERED, FAILED_CODES, GIVEN_UP, NOT_SENDABLE, RecordState
@@ -67,6 +68,7 @@ __all__ = [
     "OutboxGroup",
     "OutboxImport",
     "OutboxIncident",
+    "OutboxMessage",
     "OutboxOperation",
     "OutboxOperationMember",
     "OutboxOverview",
