@@ -7,9 +7,11 @@ host can silence a check with ``SILENCED_SYSTEM_CHECKS``.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
@@ -25,9 +27,12 @@ from .conf import (
 )
 from .evermuse import limits
 
+OLDEST_DATABASE_SCHEDULER = (2, 8)
+"""Oldest release of django-celery-beat that declares support for Django 5.2."""
+
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009, W010 and W015.
+    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009, W010, W015 and W030.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -49,6 +54,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_payload_retention(settings),
         *_check_environment_proxies(settings),
         *_check_scheduler(),
+        *_check_database_scheduler(),
     ]
 
 
@@ -276,6 +282,21 @@ def _is_ahead_of_utc() -> bool:
     zone = timezone.get_default_timezone()
     offsets = (datetime(2026, month, 1, tzinfo=zone).utcoffset() for month in (1, 7))
     return any(offset > timedelta(0) for offset in offsets if offset)
+
+
+def _check_database_scheduler() -> Iterator[CheckMessage]:
+    from django.apps import apps
+
+    if not apps.is_installed("django_celery_beat"):
+        return
+    installed = version("django-celery-beat")
+    if tuple(int(part) for part in re.findall(r"\d+", installed)[:2]) < OLDEST_DATABASE_SCHEDULER:
+        yield Warning(
+            f"django-celery-beat {installed} is installed. pip chooses such an old release if no later one supports "
+            "the installed Django.",
+            hint="Run: pip install 'django-celery-beat>=2.8.1,<3'. If that fails, use Celery's beat.",
+            id="evermuse_outbox.W030",
+        )
 
 
 def _check_autovacuum(using: str) -> Iterator[CheckMessage]:

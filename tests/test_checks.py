@@ -6,6 +6,7 @@ import pytest
 from django.conf import settings as project
 from django.core import checks as django_checks
 
+from evermuse_outbox import checks
 from evermuse_outbox.checks import check_settings, check_storage
 from evermuse_outbox.models import OutboxRecord
 from tests.rows import record_in
@@ -181,3 +182,12 @@ def test_w015_a_scheduler_that_reads_local_times_as_utc(check, settings, schedul
     settings.CELERY_BEAT_SCHEDULER = scheduler
     settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
     assert ids(check()) == expected
+
+
+@pytest.mark.parametrize(("installed", "is_old"), [("2.1.0", True), ("2.8.1", False), ("2.9.0", False)])
+def test_a_django_celery_beat_that_pip_chose_for_want_of_a_limit_is_named(monkeypatch, installed, is_old):
+    monkeypatch.setattr("django.apps.apps.is_installed", lambda name: True)
+    monkeypatch.setattr(checks, "version", lambda name: installed)
+    found = [entry for entry in checks._check_database_scheduler() if entry.id == "evermuse_outbox.W030"]
+    assert bool(found) is is_old
+    assert all(installed in entry.msg and ">=2.8.1" in entry.hint for entry in found)
