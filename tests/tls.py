@@ -11,7 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-HOSTS = "DNS:api.test,DNS:proxy.test,DNS:localhost,IP:127.0.0.1,IP:::1,IP:2001:db8::1"
+HOSTS = "DNS:api.test,DNS:proxy.test,DNS:localhost,IP:127.0.0.1,IP:::1,IP:2001:db8::1,IP:192.0.2.1"
 
 LEAF = f"""
 subjectAltName={HOSTS}

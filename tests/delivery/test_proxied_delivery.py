@@ -38,7 +38,7 @@ def proxied(request, monkeypatch, context, clock):
             def is_first_answer():
                 return bool(posts(sandbox)) and not cuts and not cuts.append(True)
 
-            host = f"api.test:{address[1]}"
+            host = f"192.0.2.1:{address[1]}"  # the sandbox answers only to addresses
             proxy = stack.enter_context(HttpProxy({host: address}, cut_if=is_first_answer))
             client = Client(f"{scheme}://{host}", lambda: "em_sk_sandbox", 10, parse_proxy(proxy.url))
             stack.callback(client.close)
