@@ -54,10 +54,15 @@ def small(outbox_settings, reopen, sandbox):
     return reopen()
 
 
-def test_a_batch_whose_connection_was_cut_is_sent_again_under_its_key(alias, small, clock, proxied):
+def test_a_batch_whose_connection_was_cut_is_sent_again_under_its_key(
+    alias, small, clock, proxied, monkeypatch
+):
     with proxied(small) as (context, sandbox):
         enqueue(alias, *range(10))
+        permits, acquire = [], context.throttle.acquire
+        monkeypatch.setattr(context.throttle, "acquire", lambda: permits.append(True) or acquire())
         relay(context, 1)
+        assert len(permits) == len(posts(sandbox)) == 1  # none for the tunnel
         batch = OutboxBatch.objects.using(alias).get()
         assert (batch.state, batch.in_doubt) == (BatchState.IN_DOUBT, True)
         clock.move(context.settings.backoff_cap)
