@@ -68,6 +68,12 @@ def _find_url(check, variable: str, *default_urls: str) -> str | None:
     return None
 
 
+def _redis_number() -> int:
+    """Return the number of this process's Redis database: tests that run at once share no rate limit."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return 15 - int(worker) % 15
+
+
 POSTGRES_URL = _find_url(
     _postgres,
     "TEST_POSTGRES_URL",
@@ -80,7 +86,7 @@ MARIADB_URL = _find_url(
     "mysql://root:@127.0.0.1:3306/mysql",
     "mysql://root:evermuse@127.0.0.1:3306/mysql",
 )
-REDIS_URL = _find_url(_redis, "TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+REDIS_URL = _find_url(_redis, "TEST_REDIS_URL", f"redis://127.0.0.1:6379/{_redis_number()}")
 RABBITMQ_URL = _find_url(_rabbitmq, "TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 
