@@ -29,6 +29,7 @@ from .records import refusals_to_send_again
 UNCHANGED = gettext_noop("The function leaves it as it is")
 RAISES = gettext_noop("The function raises an exception")
 INVALID = gettext_noop("Its new version would be rejected")
+NOT_JSON = gettext_noop("Its stored line is not JSON any more: edit it by hand, or enqueue it again")
 NO_WORKSPACE = gettext_noop("Its workspace is not in the settings")
 
 MAX_DIFF_LINES, MAX_DIFF_CHARACTERS = 100, 10_000
@@ -108,12 +109,12 @@ def preview_fix(rows: QuerySet[OutboxRecord], name: str, limit: int = 10) -> lis
     fix = load_fix(name)
     examples = []
     for record in rows.order_by("pk")[:limit]:
-        before = record.envelope()
         result = _fix_one(record, fix)
         if isinstance(result, Refusal):
             examples.append(Example(record.pk, "", result))
         else:
-            examples.append(Example(record.pk, _diff(before, json.loads(result.envelope.line)), None))
+            diff = _diff(record.envelope(), json.loads(result.envelope.line))
+            examples.append(Example(record.pk, diff, None))
     return examples
 
 
@@ -133,7 +134,10 @@ def _apply(using: str, pks: Sequence[int], options: Options) -> tuple[list[Versi
 
 def _fix_one(record: OutboxRecord, fix: Fix) -> Version | Refusal:
     """Return the new version of a record, or why there is none."""
-    envelope = record.envelope()
+    try:
+        envelope = record.envelope()
+    except ValueError:
+        return Refusal(NOT_JSON)  # the database or a person has altered the line
     try:
         changed = fix(copy.deepcopy(envelope))
     except Exception as error:

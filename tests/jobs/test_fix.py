@@ -67,6 +67,16 @@ def test_fixed_records_are_sent_as_new_versions(context, alias, sandbox, clock, 
     assert (action.kind, action.by, action.records) == ("fix", "anna", 2)
 
 
+def test_a_record_whose_line_was_cut_off_is_refused_and_the_others_are_fixed(context, alias, sandbox, fixes):
+    cut, whole = rejected(context, alias, 1, 2)
+    OutboxRecord.rows.using(alias).filter(pk=cut.pk).update(payload='{"_type": "mess')
+    examples = jobs.preview_fix(OutboxRecord.rows.using(alias).rejected(), "nature")
+    assert [bool(each.refusal) for each in examples] == [True, False]
+    job = fixed(alias, [cut, whole])
+    assert (job.changed, job.refused) == (1, 1)
+    assert [state_of(row) for row in (cut, whole)] == ["rejected", "superseded"]
+
+
 def test_a_fix_that_the_settings_do_not_have_is_refused_and_a_job_with_it_fails(
     alias, fixes, context, outbox_settings
 ):

@@ -53,9 +53,7 @@ class EditAdmin(JobAdmin):
             self.message_user(request, _("Only rejected records can be edited."), messages.WARNING)
             return redirect(page)
         if request.method != "POST":
-            return self._form(
-                request, record, json.dumps(record.envelope(), indent=2, ensure_ascii=False), []
-            )
+            return self._form(request, record, _editable_text(record), [])
         text = request.POST.get("envelope", "")
         try:
             newer = self._save(request, record, text)
@@ -93,6 +91,14 @@ class EditAdmin(JobAdmin):
         status = 422 if errors else 200
         template = "admin/evermuse_outbox/outboxrecord/edit.html"
         return TemplateResponse(request, template, context, status=status)
+
+
+def _editable_text(record: OutboxRecord) -> str:
+    """Return the JSON of a record with indents; its line as it is if the line was altered and is not JSON any more."""
+    try:
+        return json.dumps(record.envelope(), indent=2, ensure_ascii=False)
+    except ValueError:
+        return record.payload
 
 
 def _describe(error: FieldError) -> str:

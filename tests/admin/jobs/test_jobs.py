@@ -215,6 +215,13 @@ def test_edit_and_retry(changer: Client) -> None:
     assert changer.post(page, {"envelope": json.dumps(envelope)}).status_code == 302  # it is over
 
 
+def test_a_record_whose_line_was_cut_off_can_be_edited(changer: Client) -> None:
+    row = rows.rejected()
+    OutboxRecord.rows.filter(pk=row.pk).update(payload='{"_type": "mess')
+    shown = changer.get(url("record", "edit", row.pk))
+    assert shown.context["text"] == '{"_type": "mess'
+
+
 def test_editing_needs_both_permissions(person: Callable[..., Client]) -> None:
     row = rows.rejected()
     for permissions in (["retry_outboxrecord"], ["view_payload_outboxrecord"]):
