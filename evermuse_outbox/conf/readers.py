@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from ..evermuse import InvalidProxy, Proxy, parse_proxy
+from ..evermuse import InvalidProxy, Proxy, is_host, parse_proxy
 from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
 
@@ -42,7 +42,7 @@ def read_url(value: Any) -> str:
     """Return the base URL of the API without a trailing slash."""
     _check_characters(value)
     parts = _split(value)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts is None or parts.scheme not in ("http", "https") or not is_host(parts.hostname or ""):
         raise InvalidValue("the value is not an http(s) URL.", 'Use for instance "https://api.evermuse.com".')
     if "@" in parts.netloc or "?" in value or "#" in value:
         raise InvalidValue(

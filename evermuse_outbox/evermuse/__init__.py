@@ -17,7 +17,7 @@ from .errors import (
     Unreachable,
     Untranslatable,
 )
-from .proxies import InvalidProxy, Proxy, is_loopback, parse_proxy
+from .proxies import InvalidProxy, Proxy, is_host, is_loopback, parse_proxy
 
 __all__ = [
     "FORMATS",
@@ -33,6 +33,7 @@ __all__ = [
     "Unreachable",
     "Untranslatable",
     "fingerprint",
+    "is_host",
     "is_loopback",
     "limits",
     "parse_proxy",

@@ -18,7 +18,8 @@ from ..foreign_text import hide_secret
 SCHEMES = {"http": 80, "https": 443}
 """Schemes of a proxy, and the port of each if an environment variable names none."""
 
-_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?", re.IGNORECASE)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.IGNORECASE)
 
 
 class InvalidProxy(ValueError):
@@ -70,7 +71,7 @@ def parse_proxy(text: str, *, is_strict: bool = True) -> Proxy:
             "the proxy is a SOCKS proxy, which is not supported.",
             'Name an HTTP proxy that allows CONNECT, for instance "http://proxy.example:3128".',
         )
-    if parts is None or parts.scheme not in SCHEMES or not _is_host(parts.hostname or ""):
+    if parts is None or parts.scheme not in SCHEMES or not is_host(parts.hostname or ""):
         raise InvalidProxy(
             "the value is not the URL of an HTTP proxy.",
             'Use for instance "http://proxy.example:3128". Percent-encode special characters in user and password.',
@@ -86,6 +87,16 @@ def parse_proxy(text: str, *, is_strict: bool = True) -> Proxy:
         )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return Proxy(f"{parts.scheme}://{host}:{parts.port or SCHEMES[parts.scheme]}", _authorization(parts))
+
+
+def is_host(host: str) -> bool:
+    """Return whether ``host`` is the name of a host or an address, without brackets."""
+    if ":" in host:
+        try:
+            return ipaddress.ip_address(host).version == 6
+        except ValueError:
+            return False
+    return _HOST_NAME.fullmatch(host) is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -109,15 +120,6 @@ def _split(text: str) -> SplitResult | None:
         return None if parts.port == 0 or parts.netloc.endswith(":") else parts
     except ValueError:
         return None
-
-
-def _is_host(host: str) -> bool:
-    if ":" in host:
-        try:
-            return ipaddress.ip_address(host).version == 6
-        except ValueError:
-            return False
-    return _HOST_NAME.fullmatch(host) is not None
 
 
 def _authorization(parts: SplitResult) -> str:

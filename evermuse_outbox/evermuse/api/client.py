@@ -18,7 +18,7 @@ from urllib.parse import quote
 import requests
 from requests.auth import AuthBase
 
-from ...foreign_text import describe_error, gate_logs_of
+from ...foreign_text import HiddenText, describe_error, gate_logs_of
 from ...version import VERSION
 from .. import Unanswered, Unreachable
 from .answers import Answer
@@ -44,7 +44,8 @@ class _Key(AuthBase):
         self._reveal = reveal
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["x-api-key"] = self._reveal()
+        # Hidden, because error trackers store the `repr` of the local variables of requests and urllib3, too.
+        request.headers["x-api-key"] = HiddenText(self._reveal())
         return request
 
 
