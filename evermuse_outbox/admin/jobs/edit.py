@@ -95,6 +95,9 @@ class EditAdmin(JobAdmin):
 
 def _editable_text(record: OutboxRecord) -> str:
     """Return the JSON of a record with indents; its line as it is if the line was altered and is not JSON any more."""
+    record.refresh_from_db(
+        using=record._state.db, fields=["payload"]
+    )  # the page reads it from its own database
     try:
         return json.dumps(record.envelope(), indent=2, ensure_ascii=False)
     except ValueError:

@@ -14,7 +14,7 @@ from evermuse_outbox.models import BatchState, OutboxBatch, OutboxGroup, OutboxR
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep import forget_groups
 from tests.delivery.helpers import deliver, posts, serve
-from tests.records import enqueue, make_invalid
+from tests.records import enqueue, make_invalid, store_line
 
 ANSWERS = {
     "accepted in part, named in details": {},
@@ -40,8 +40,7 @@ def open_small(outbox_settings, reopen, sandbox):
 def correct_payloads(alias):
     """Correct the stored lines that ``make_invalid`` changed."""
     for row in OutboxRecord.rows.using(alias).filter(payload__contains="nonsense"):
-        row.payload = row.payload.replace('"_nature":"nonsense"', '"_nature":"evidence"')
-        row.save(update_fields=["payload"])
+        store_line(row, row.payload.replace('"_nature":"nonsense"', '"_nature":"evidence"'))
 
 
 def relay_often(context):
@@ -172,8 +171,7 @@ def test_different_refusals_are_not_added_up(context, alias, open_small, clock):
     rows = enqueue(alias, *range(30))
     for position, row in enumerate(rows):
         field = ("_nature", "_schema_version", "_event_at")[position % 3]
-        row.payload = row.payload.replace(f'"{field}":', f'"{field}":"x","_{field}":')
-        row.save(update_fields=["payload"])
+        store_line(row, row.payload.replace(f'"{field}":', f'"{field}":"x","_{field}":'))
     with serve(open_small(MAX_BATCH_RECORDS=1), clock) as (context, sandbox):
         deliver(context, clock)
         assert states(alias) == {"rejected"}
@@ -259,10 +257,8 @@ def test_after_a_day_the_same_error_may_pause_the_group_again(context, alias, op
 
 def test_an_error_list_that_is_cut_within_a_record_rejects_no_record(context, alias, open_small, clock):
     for row in enqueue(alias, *range(150)):
-        row.payload = row.payload.replace(
-            '"_nature":"evidence"', '"_nature":"nonsense","_tags":3,"_participants":4'
-        )
-        row.save(update_fields=["payload"])
+        line = row.payload.replace('"_nature":"evidence"', '"_nature":"nonsense","_tags":3,"_participants":4')
+        store_line(row, line)
     with serve(open_small(MAX_BATCH_RECORDS=30), clock, strict=True) as (context, sandbox):
         relay_often(context)
         assert OutboxGroup.objects.using(alias).get().state == "paused"

@@ -24,7 +24,7 @@ from evermuse_outbox.models import (
 from evermuse_outbox.ratelimit import ThrottleUnavailable
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep import purge_old_rows, rescue_batches
-from tests.records import enqueue, record
+from tests.records import enqueue, record, store_line
 
 DAY = 86_400
 
@@ -127,8 +127,7 @@ def test_a_lost_worker_leaves_a_batch_in_doubt(context, alias, sandbox, clock):
 def test_rejected_records_are_located_in_the_listing(context, alias, sandbox, clock):
     enqueue(alias, *range(3))
     bad = OutboxRecord.rows.using(alias).first()
-    bad.payload = bad.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"')
-    bad.save(update_fields=["payload"])
+    store_line(bad, bad.payload.replace('"_nature":"evidence"', '"_nature":"nonsense"'))
     sandbox.fail_next(Fault.drop_after())
     relay(context, 1)
     pass_a_day(sandbox, clock)

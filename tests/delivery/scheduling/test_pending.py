@@ -94,7 +94,7 @@ def test_there_is_work_while_a_record_is_pending_or_a_batch_is_due(context, alia
     assert not has_work(context), "the batch is not due yet"
 
 
-@pytest.mark.parametrize("similar_name", ["Shop", "shöp", "shop "])
+@pytest.mark.parametrize("similar_name", ["Shop", "shöp"])
 def test_a_workspace_seals_no_record_of_one_with_a_similar_name(alias, outbox_settings, similar_name):
     outbox_settings(WORKSPACES={"shop": {"API_KEY": "em_sk_1"}, similar_name: {"API_KEY": "em_sk_2"}})
     row = outbox.enqueue(record(1), using=alias, workspace=similar_name)
