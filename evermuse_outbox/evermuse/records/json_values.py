@@ -6,7 +6,6 @@ would need several times the CPU time. Both ways give the same JSON.
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -43,7 +42,6 @@ _TEXT_ONLY = frozenset({str})
 _MAX_VALUES = (
     limits.MAX_RECORD_BYTES // 2
 )  # the smallest value takes one byte, and the comma after it another
-_MAX_LONG_INTS = 10_000  # with as many of the longest ints, a record takes 43 MB until it is refused
 _SHORT_INT = 2**64
 _MAX_BITS = int(limits.MAX_INT_DIGITS * log2(10)) + 1
 _SHORT_TEXT = 200  # characters; a longer one is counted when it is converted
@@ -58,7 +56,7 @@ _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 
 
-def is_plain(data: Any, max_depth: int = limits.MAX_DEPTH) -> bool:  # noqa: C901, PLR0912
+def is_plain(data: Any, max_depth: int = limits.MAX_DEPTH) -> bool:  # noqa: C901
     """Return whether ``data`` has only JSON's types, text keys and few levels, so that ``encode`` can take it.
 
     Lone surrogates, NUL characters, NaN and infinity are not detected here. ``encode`` rejects lone surrogates, and
@@ -88,33 +86,28 @@ def is_plain(data: Any, max_depth: int = limits.MAX_DEPTH) -> bool:  # noqa: C90
         if not _TEXT_ONLY.issuperset(map(type, chain.from_iterable(mappings))):
             return False
         items = [*chain.from_iterable(map(dict.values, mappings)), *chain.from_iterable(lists)]
-        texts = [item for item in items if type(item) is str]
-        size += sum(map(len, texts))
+        types = {*map(type, items)}
+        size += _count_characters(items, types)
         if size > MAX_READ:
             raise TooLarge
-        if len(texts) == len(items):
-            return True
-        others = [item for item in items if type(item) is not str] if texts else items
-        types = {*map(type, others)}
-        if int in types and len(others) > _MAX_LONG_INTS and not _has_short_ints(others):
-            return False
+        if int in types and not _has_short_ints(items, types):
+            return False  # `encode` would take quadratic time for an int of millions of digits
         if _ATOMS.issuperset(types):
-            return _is_int_limit_set()
-        if not _ATOMS.isdisjoint(types):
-            others = [item for item in others if type(item) not in _ATOMS]
-            types = {*map(type, others)}
-        level = others
+            return True
+        level = [item for item in items if type(item) not in _ATOMS]
+        types = {*map(type, level)}
     return False
 
 
-def _has_short_ints(items: list[Any]) -> bool:
-    numbers = [item for item in items if type(item) is int]
-    return not numbers or (max(numbers) < _SHORT_INT and min(numbers) > -_SHORT_INT)
+def _count_characters(items: list[Any], types: set[type]) -> int:
+    if str not in types:
+        return 0
+    return sum(map(len, items if types == _TEXT_ONLY else [item for item in items if type(item) is str]))
 
 
-def _is_int_limit_set() -> bool:
-    """Return whether ``encode`` raises for an int of millions of digits. To convert it takes quadratic time."""
-    return 0 < sys.get_int_max_str_digits() <= limits.MAX_INT_DIGITS
+def _has_short_ints(items: list[Any], types: set[type]) -> bool:
+    numbers = items if len(types) == 1 else [item for item in items if type(item) is int]
+    return max(numbers) < _SHORT_INT and min(numbers) > -_SHORT_INT
 
 
 def encode(value: Any) -> bytes:
