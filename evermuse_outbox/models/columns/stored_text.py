@@ -102,13 +102,17 @@ def is_lenient(using: str) -> bool:
 
 
 def hidden_tables(using: str, tables: Iterable[str]) -> list[str]:
-    """Return those of the tables that the connection does not see; none if the database is new."""
+    """Return those of the tables that the connection does not see; none before the first migration of the app."""
     connection = connections[using]
     with connection.cursor() as cursor:
         visible = set(connection.introspection.table_names(cursor))
     hidden = [table for table in tables if table not in visible]
-    is_in_use = "django_migrations" in visible or bool(visible & set(tables))
+    is_in_use = bool(visible & set(tables)) or ("django_migrations" in visible and _is_migrated(using))
     return hidden if is_in_use or _are_in_another_schema(using, hidden) else []
+
+
+def _is_migrated(using: str) -> bool:
+    return bool(_fetch(using, "SELECT 1 FROM django_migrations WHERE app = 'evermuse_outbox' LIMIT 1"))
 
 
 def _are_in_another_schema(using: str, tables: list[str]) -> bool:
