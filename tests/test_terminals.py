@@ -17,6 +17,8 @@ from tests.admin.any_admin.every_state import GREEK, create_rows
 from tests.rows import record_in
 from tests.test_import_command import environment
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = sorted(path.stem for path in (ROOT / "evermuse_outbox/management/commands").glob("*_*.py"))
 

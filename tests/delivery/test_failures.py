@@ -19,6 +19,8 @@ from tests.conftest import FreeThrottle
 from tests.delivery.helpers import posts, serve
 from tests.records import enqueue
 
+pytestmark = pytest.mark.long
+
 POISON = "<script>poison</script>"
 
 FAILURES = {

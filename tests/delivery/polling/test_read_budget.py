@@ -10,6 +10,8 @@ from evermuse_outbox.models import OutboxWorkspace
 from tests.delivery.polling.load import MAX_REQUESTS_PER_BATCH, BusyWorkspace, make_rng
 from tests.delivery.polling.test_poll import accept_batches
 
+pytestmark = pytest.mark.long
+
 
 def test_a_claim_excludes_other_readers_and_ends_with_the_lease(context, alias, sandbox, clock):
     accept_batches(context, alias, 1)

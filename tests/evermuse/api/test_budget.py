@@ -18,6 +18,8 @@ from evermuse_outbox.evermuse.api.answers import MAX_VALUES, Answer, parse_objec
 from .routes import ROUTES, ingest
 from .test_client import server
 
+pytestmark = pytest.mark.long
+
 LARGE = b"x" * (budget.SMALL_ANSWER + 1)
 
 

@@ -23,6 +23,8 @@ from evermuse_outbox.evermuse.records.json_values import Normaliser
 from evermuse_outbox.evermuse.records.schema import checker, find_errors
 from tests.evermuse.records.samples import LONE_SURROGATE, sample
 
+pytestmark = pytest.mark.long
+
 MEGABYTE = 1_000_000
 
 
