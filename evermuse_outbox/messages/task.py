@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from celery import Task
@@ -71,6 +71,12 @@ def take_late(task: str, using: str, workspace: str) -> bool:
     return take(MessageKey(using, task, workspace))
 
 
+@cache
+def _load_transport(app: Any) -> None:
+    """Import the code that Celery needs for its broker, without a connection. It takes 0.1 s or more, once."""
+    _ = app.connection_for_write().transport_cls
+
+
 class _Request:
     """The request to publish a message of a task."""
 
@@ -82,6 +88,7 @@ class _Request:
         self.options = options
         self.examine_after = examine_after
         self.key = MessageKey.of(task.name, arguments)
+        _load_transport(task.app)  # the time is for the broker, not for imports
         self.ends_at = time.monotonic() + PUBLISH_SECONDS
         self.result: Any = None
 
