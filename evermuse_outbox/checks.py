@@ -28,7 +28,7 @@ from .conf import (
 from .evermuse import limits
 
 OLDEST_DATABASE_SCHEDULER = (2, 8)
-"""Oldest release of django-celery-beat that declares support for Django 5.2."""
+"""Oldest release series of django-celery-beat that declares support for Django 5.2."""
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -53,8 +53,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_task_time_limit(settings),
         *_check_payload_retention(settings),
         *_check_environment_proxies(settings),
-        *_check_scheduler(),
-        *_check_database_scheduler(),
+        *_check_scheduler_time_zone(),
+        *_check_scheduler_version(),
     ]
 
 
@@ -261,7 +261,7 @@ def _table_names() -> list[str]:
     return sorted(model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy)
 
 
-def _check_scheduler() -> Iterator[CheckMessage]:
+def _check_scheduler_time_zone() -> Iterator[CheckMessage]:
     from django.conf import settings as project
 
     scheduler = str(getattr(project, "CELERY_BEAT_SCHEDULER", None) or "")
@@ -269,7 +269,7 @@ def _check_scheduler() -> Iterator[CheckMessage]:
     if scheduler.startswith("django_celery_beat.") and not project.USE_TZ and _is_ahead_of_utc():
         yield Warning(
             f"USE_TZ is False and TIME_ZONE is {project.TIME_ZONE!r}. After each start, the scheduler of "
-            "django-celery-beat sends no tick for as many hours as this zone is ahead of UTC.",
+            "django-celery-beat sends no tick for hours, because this zone is ahead of UTC.",
             hint="Set USE_TZ = True, or use another scheduler, such as Celery's own.",
             id="evermuse_outbox.W015",
         )
@@ -284,7 +284,7 @@ def _is_ahead_of_utc() -> bool:
     return any(offset > timedelta(0) for offset in offsets if offset)
 
 
-def _check_database_scheduler() -> Iterator[CheckMessage]:
+def _check_scheduler_version() -> Iterator[CheckMessage]:
     from django.apps import apps
 
     if not apps.is_installed("django_celery_beat"):

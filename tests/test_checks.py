@@ -188,6 +188,6 @@ def test_w015_a_scheduler_that_reads_local_times_as_utc(check, settings, schedul
 def test_a_django_celery_beat_that_pip_chose_for_want_of_a_limit_is_named(monkeypatch, installed, is_old):
     monkeypatch.setattr("django.apps.apps.is_installed", lambda name: True)
     monkeypatch.setattr(checks, "version", lambda name: installed)
-    found = [entry for entry in checks._check_database_scheduler() if entry.id == "evermuse_outbox.W030"]
+    found = [entry for entry in checks._check_scheduler_version() if entry.id == "evermuse_outbox.W030"]
     assert bool(found) is is_old
     assert all(installed in entry.msg and ">=2.8.1" in entry.hint for entry in found)
