@@ -16,6 +16,7 @@ from .readers import (
     read_fixes,
     read_flag,
     read_format_hints,
+    read_function,
     read_proxy,
     read_queue,
     read_redis_url,
@@ -117,6 +118,18 @@ OPTIONS = WORKSPACE_OPTIONS | {
         {},
         "Dict from a name to the dotted path of a function `fix(envelope: dict) -> dict | None`. `outbox_fix` and the "
         "admin change rejected records with it; see [repair many records](../how-to/repair.md).",
+    ),
+    "RENEW_URL": Option(
+        read_function,
+        None,
+        "Dotted path of a function `renew_url(attachment: dict, record: dict) -> str`. It returns a new `vendor_url` "
+        "for each attachment before a batch is sent; see [expiring URLs](../how-to/expiring-urls.md).",
+    ),
+    "RENEWED_URL_TTL": Option(
+        Number(1, 604_800, "seconds"),
+        300.0,
+        "Time for which a batch may wait with the URLs of `RENEW_URL`. Then they are renewed again, unless Evermuse "
+        "may have the batch.",
     ),
     "DEFAULT_NATURE": Option(
         Choice(NATURES),

@@ -216,6 +216,21 @@ def read_fixes(value: Any) -> Mapping[str, str]:
     return dict(value)
 
 
+def read_function(value: Any) -> str | None:
+    """Return the dotted path of a function; None if it is empty."""
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str) or not _DOTTED_PATH.fullmatch(value):
+        raise InvalidValue(
+            f"{safe_repr(value)} is not the dotted path of a function.",
+            'Use for instance "shop.storage.renew_url", or remove the setting.',
+        )
+    return value
+
+
+_DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+
+
 def read_queue(value: Any) -> str | None:
     """Return the name of a Celery queue; None for Celery's default queue."""
     if value is not None and (not isinstance(value, str) or not value):

@@ -61,6 +61,8 @@ class Settings:
     body_format: str
     format_hints: Mapping[str, str]
     fixes: Mapping[str, str]
+    renew_url: str | None
+    renewed_url_ttl: float
     default_nature: str
     linger: float
     max_wait: float

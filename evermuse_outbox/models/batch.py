@@ -92,6 +92,13 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         """Extend the lease. Return False if it was lost."""
         return bool(self.leased(batch).update(leased_until=until))
 
+    def renew(self, batch: OutboxBatch, **columns: Any) -> bool:
+        """Write another key and other bytes of a leased batch that Evermuse cannot have.
+
+        Return False, and change nothing, if the lease was lost or an attempt of the batch was unclear.
+        """
+        return bool(self.leased(batch).filter(in_doubt=False).update(**columns))
+
     def give_back(self, batch: OutboxBatch, **columns: Any) -> bool:
         """Change sending → sealed, or → in doubt if an earlier attempt of the batch was unclear.
 
@@ -272,6 +279,12 @@ class OutboxBatch(models.Model):
     accepted_at = models.DateTimeField(_("accepted at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
+    urls_renewed_at = models.DateTimeField(
+        _("URLs renewed at"),
+        null=True,
+        blank=True,
+        help_text=_("When the function of the setting RENEW_URL gave new URLs to its attachments."),
+    )
     payloads_dropped_at = models.DateTimeField(
         _("payloads dropped at"),
         null=True,
