@@ -16,7 +16,15 @@ The extra ``evermuse-outbox[sandbox]`` is required to validate records.
 
 from .api import Arrival
 from .contract import SandboxUnavailable
-from .faults import Fault
+from .faults import (
+    Fault,
+    FaultError,
+    FaultRequest,
+    RecordSelector,
+    ScriptedFault,
+    fault_from_json,
+    fault_from_text,
+)
 from .sandbox import DEFAULT_KEY, Sandbox
 from .store import ApiKey, Batch, Identity, StoredRecord
 
@@ -26,8 +34,14 @@ __all__ = [
     "Arrival",
     "Batch",
     "Fault",
+    "FaultError",
+    "FaultRequest",
     "Identity",
+    "RecordSelector",
     "Sandbox",
     "SandboxUnavailable",
+    "ScriptedFault",
     "StoredRecord",
+    "fault_from_json",
+    "fault_from_text",
 ]

@@ -6,7 +6,6 @@ slow upload therefore counts from its start. :meth:`Api.respond` gets the body a
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import threading
@@ -17,7 +16,7 @@ from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from .contract import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE, Contract
+from .contract import Contract
 from .faults import Fault, FaultQueue
 from .ingest import (
     ErrorPlacement,
@@ -25,9 +24,11 @@ from .ingest import (
     check_headers,
     count_downloads,
     read_records,
+    record_error,
     type_of,
     validate_records,
 )
+from .listing import format_cursor, parse_cursor, parse_limit
 from .rate_limit import SlidingWindow
 from .responses import RequestRefused, Response, encode_json, error_code
 from .store import (
@@ -38,6 +39,8 @@ from .store import (
     Batch,
     BatchLifecycle,
     IdempotentResponse,
+    ReceivedRecord,
+    RecordError,
     Workspace,
     new_batch_id,
 )
@@ -171,7 +174,7 @@ class Api:
             raise RequestRefused(429, "Too many requests for this key.", extra={"retryAfter": wait})
         if permission not in api_key.permissions:
             raise RequestRefused(403, f"This key lacks {permission}.")
-        arrival.fault = self.faults.take(arrival.method)
+        arrival.fault = self.faults.take(arrival.method, arrival.at)
 
     # --- Step 2: body and response ----------------------------------------------------------------
 
@@ -183,7 +186,10 @@ class Api:
         return response
 
     def _process_with_fault(self, arrival: Arrival, body: bytes) -> Response | None:
-        fault = arrival.fault = arrival.fault or self.faults.take_by_content(arrival.method, body)
+        with self.lock:
+            now = self.clock()
+            fault = arrival.fault or self.faults.take_by_content(arrival.method, body, now)
+            arrival.fault = fault
         if fault is None:
             return self._process(arrival, body)
         if not fault.after_handling:
@@ -258,11 +264,29 @@ class Api:
         records = read_records(arrival.headers.get("Content-Type", ""), body, contract)
         arrival.records = len(records)
         arrival.type = type_of(records)
-        result = validate_records(records, contract)
+        result = validate_records(records, contract, self._injected_errors(arrival, records, body))
         arrival.accepted, arrival.rejected = len(result.accepted), result.rejected
         if not result.accepted or (self.options.strict and result.rejected):
             raise result.refusal(self.options.errors_in)
         return result
+
+    def _injected_errors(
+        self, arrival: Arrival, records: list[ReceivedRecord], body: bytes
+    ) -> dict[int, list[RecordError]]:
+        """Return the errors that faults inject into records, by position."""
+        with self.lock:
+            waiting = self.faults.rejections(body, self.clock())
+        errors: dict[int, list[RecordError]] = {}
+        for scripted in waiting:  # without the lock, because a selector can be a function of the user
+            fault = scripted.fault
+            indexes = [index for index, record in enumerate(records) if fault.selects(index, record.value)]
+            with self.lock:
+                if not indexes or not self.faults.consume(scripted):
+                    continue
+            arrival.fault = arrival.fault or fault
+            for index in indexes:
+                errors.setdefault(index, []).append(record_error(index, fault.text, fault.code))
+        return errors
 
     def _accept(
         self, workspace: Workspace, arrival: Arrival, result: ValidationResult, digest: bytes
@@ -352,46 +376,3 @@ def error_of(arrival: Arrival) -> str:
     if arrival.refusal and arrival.refusal.status == arrival.status:
         return arrival.refusal.error
     return error_code(arrival.status)
-
-
-# --- Pages of the listing -----------------------------------------------------------------------
-
-
-def parse_limit(query: Mapping[str, str]) -> int:
-    """Return the page size in a query, or the published default of 20.
-
-    Raises:
-        RequestRefused: 400, if it is not a number from 1 to 100.
-    """
-    text = query.get("limit", str(DEFAULT_PAGE))
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_PAGE:
-        raise RequestRefused(400, f"limit must be an integer from 1 to {MAX_PAGE}.")
-    return int(text)
-
-
-def format_cursor(position: int) -> str:
-    """Return an opaque cursor for a position in the listing."""
-    return base64.urlsafe_b64encode(f"before:{position}".encode()).decode().rstrip("=")
-
-
-def parse_cursor(query: Mapping[str, str]) -> int | None:
-    """Return the position in the cursor of a query, or None if it has no cursor.
-
-    Raises:
-        RequestRefused: 400, if the cursor does not come from the listing.
-    """
-    cursor = query.get("cursor")
-    if cursor is None:
-        return None
-    match = re.fullmatch(rb"before:([0-9]{1,12})", decode_base64(cursor[: MAX_CURSOR + 1]))
-    if match is None:
-        raise RequestRefused(400, "cursor must be the nextCursor of an earlier page.")
-    return int(match[1])
-
-
-def decode_base64(text: str) -> bytes:
-    """Return the bytes of URL-safe Base64 without padding, or no bytes if it is not Base64."""
-    try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        return b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any, Literal, NoReturn
@@ -227,16 +227,30 @@ class ValidationResult:
         return RequestRefused(400, message, error=VALIDATION_ERROR, extra=extra)
 
 
-def validate_records(records: list[ReceivedRecord], contract: Contract) -> ValidationResult:
-    """Validate each record of a request against the contract."""
+def validate_records(
+    records: list[ReceivedRecord], contract: Contract, injected: Mapping[int, list[RecordError]] | None = None
+) -> ValidationResult:
+    """Validate each record of a request against the contract.
+
+    Args:
+        records: The records of the request.
+        contract: The contract.
+        injected: Further errors of records, by position. They come from faults.
+    """
     accepted: list[ReceivedRecord] = []
     errors: list[RecordError] = []
     for index, received in enumerate(records):
-        messages = validate_record(received, contract)
-        if not messages:
+        problems = [record_error(index, message) for message in validate_record(received, contract)]
+        problems += (injected or {}).get(index, [])
+        if not problems:
             accepted.append(received)
-        errors += [{"index": index, "code": VALIDATION_ERROR, "message": message} for message in messages]
+        errors += problems
     return ValidationResult(accepted, len(records) - len(accepted), errors)
+
+
+def record_error(index: int, message: str, code: str = VALIDATION_ERROR) -> RecordError:
+    """Return the published error of the record at a position of a request."""
+    return {"index": index, "code": code, "message": message[:MAX_MESSAGE]}
 
 
 def validate_record(received: ReceivedRecord, contract: Contract) -> list[str]:

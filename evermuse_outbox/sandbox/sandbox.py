@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, get_args
 
 from .api import Api, ApiOptions, Arrival
 from .contract import load_contract
-from .faults import Fault
+from .faults import Fault, RecordSelector, ScriptedFault
 from .ingest import ErrorPlacement
 from .rate_limit import max_count_in_window
 from .server import Server
@@ -142,8 +143,8 @@ class Sandbox:
 
     # --- Faults and keys --------------------------------------------------------------------------
 
-    def fail_next(self, fault: Fault | None = None, /, *, count: int | None = 1, **fields: Any) -> None:
-        """Inject a fault into the next admitted requests.
+    def fail_next(self, fault: Fault | None = None, /, *, count: int | None = 1, **fields: Any) -> int:
+        """Inject a fault into the next admitted requests that it affects.
 
         Examples: ``fail_next(Fault.drop_after())``, ``fail_next(status=500, count=3)``.
 
@@ -152,13 +153,73 @@ class Sandbox:
             count: Number of requests. None means every request until :meth:`clear_faults`.
             **fields: Attributes of a new :class:`Fault`, if ``fault`` is not given.
 
+        Returns:
+            The number of the fault, for :meth:`remove_fault`.
+
         Raises:
             ValueError: The count is below 1, or the attributes contradict each other.
         """
         if count is not None and count < 1:
             raise ValueError("count must be at least 1, or None for every request until clear_faults()")
         with self._api.lock:
-            self._api.faults.add(fault or Fault(**fields), count)
+            return self._api.faults.add(fault or Fault(**fields), count).id
+
+    def fail_for(self, seconds: float, fault: Fault | None = None, /, **fields: Any) -> int:
+        """Inject a fault into every request that it affects, for a number of seconds.
+
+        Examples: ``fail_for(5, status=429)``, ``fail_for(60, Fault.bad_gateway(on="any"))``.
+
+        Args:
+            seconds: Seconds of the sandbox's clock.
+            fault: The fault. A 429 without ``retry_after`` sends the rest of the time.
+            **fields: Attributes of a new :class:`Fault`, if ``fault`` is not given.
+
+        Returns:
+            The number of the fault, for :meth:`remove_fault`.
+
+        Raises:
+            ValueError: The seconds are not positive, or the attributes contradict each other.
+        """
+        if not seconds > 0:
+            raise ValueError("seconds must be more than 0")
+        with self._api.lock:
+            until = self._api.clock() + seconds
+            return self._api.faults.add(fault or Fault(**fields), None, until).id
+
+    def reject_record(
+        self, which: RecordSelector, message: str = "", *, count: int | None = None, **fields: Any
+    ) -> int:
+        """Reject the selected records as if they were invalid. The other records of the request are accepted.
+
+        Examples: ``reject_record(2)``, ``reject_record("mail-17", "The subject is not allowed.")``,
+        ``reject_record({"data.subject": "Hello"})``, ``reject_record(lambda record: "x" in record["data"])``.
+
+        Args:
+            which: A position in the request from 0, a vendor id, a mapping from paths to values, or a function.
+            message: Message of the error.
+            count: Number of requests with such a record. By default every request; for a position, the next one.
+            **fields: Further attributes of the :class:`Fault`: ``code``, ``type``, ``product_id``, ``containing``.
+
+        Returns:
+            The number of the fault, for :meth:`remove_fault`.
+
+        Raises:
+            ValueError: An attribute is not valid.
+        """
+        fault = Fault.rejected_record(which, message, **fields)
+        if count is None and not fault.is_permanent_by_default:
+            count = 1
+        return self.fail_next(fault, count=count)
+
+    def waiting_faults(self) -> list[ScriptedFault]:
+        """Return the injected faults that can still affect requests, in the order in which they were added."""
+        with self._api.lock:
+            return [replace(scripted) for scripted in self._api.faults.waiting(self._api.clock())]
+
+    def remove_fault(self, fault_id: int) -> bool:
+        """Remove an injected fault by its number. Return whether it was still waiting."""
+        with self._api.lock:
+            return self._api.faults.remove(fault_id)
 
     def clear_faults(self) -> None:
         """Remove the injected faults that no request has consumed yet."""

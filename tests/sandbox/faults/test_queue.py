@@ -9,8 +9,8 @@ import requests
 
 from evermuse_outbox.sandbox import Fault
 
-from .conftest import BATCHES, Client
-from .published import record
+from ..conftest import BATCHES, Client
+from ..published import record
 
 
 def test_an_error_replaces_the_response(sandbox, client):

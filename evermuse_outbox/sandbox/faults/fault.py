@@ -1,16 +1,25 @@
-"""Fault injection: failures that the sandbox produces for the next requests, by script or at random."""
+"""One fault: what happens to a request, and which requests it affects."""
 
 from __future__ import annotations
 
-import random
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .responses import Response, encode_json, error_code
+from ..responses import VALIDATION_ERROR, Response, encode_json, error_code
 
 Method = Literal["POST", "GET", "any"]
+
+RecordSelector = int | str | Mapping[str, Any] | Callable[[Mapping[str, Any]], object]
+"""What selects the records to reject.
+
+A number is a position in the request, from 0, as ``index`` in the published errors. A text is the value of any vendor
+id. A mapping has dotted paths and the values that the record must have there, as in ``{"data.subject": "Hello"}``. A
+function gets the record and returns whether to reject it.
+"""
+
+MAX_DELAY = 86_400.0
+"""Seconds of the longest delay: a day."""
 
 
 @dataclass(frozen=True)
@@ -18,20 +27,30 @@ class Fault:
     """A failure that happens to one admitted request.
 
     Set ``status`` to replace the response, or ``drop`` to send none. Without either, only the timing (``delay``) or the
-    batch (``batch_fails``, ``attachments_fail``) is affected. The class methods create the common faults. A request
-    that is refused because of its API key or the rate limit does not consume a fault.
+    batch (``batch_fails``, ``attachments_fail``) is affected. With ``reject``, the request is processed normally, but
+    the selected records are rejected as if they were invalid. The class methods create the common faults.
+
+    A request that is refused because of its API key or the rate limit does not consume a fault. A request that a fault
+    does not affect, because of ``on``, ``type``, ``product_id``, ``containing`` or ``reject``, does not consume it
+    either.
 
     Attributes:
         status: HTTP status of the replaced response.
         body: Body of the replaced response. A mapping is sent as JSON. ``None`` means the published error envelope.
         headers: Additional headers of the replaced response.
-        retry_after: Seconds, sent as ``retryAfter`` in the error envelope.
+        retry_after: Seconds, sent as ``retryAfter`` in the error envelope. A 429 that lasts for a number of seconds
+            sends the rest of them by default.
         drop: Close the connection without a response.
         after_handling: Process the request first, then drop, delay or replace its response.
         delay: Seconds to wait before the request is processed, or after it if ``after_handling`` is set.
         batch_fails: Let the batch end as FAILED.
         attachments_fail: Number of attachments of the batch that fail to download.
+        reject: Which records are rejected: see :data:`RecordSelector`.
+        message: Message of the replaced error envelope, or of the error of a rejected record.
+        code: Error code of a rejected record.
         on: HTTP method of the requests that are affected.
+        type: Only POST requests whose records have this ``_type`` are affected.
+        product_id: Only POST requests whose records have this ``_product_id`` are affected.
         containing: Text. If it is set, only requests whose body contains it are affected.
 
     Raises:
@@ -47,14 +66,40 @@ class Fault:
     delay: float = 0.0
     batch_fails: bool = False
     attachments_fail: int = 0
+    reject: RecordSelector | None = None
+    message: str = ""
+    code: str = VALIDATION_ERROR
     on: Method = "POST"
+    type: str = ""
+    product_id: str = ""
     containing: str = ""
 
     def __post_init__(self) -> None:
+        self._check_values()
         if self.drop and self.status is not None:
             raise ValueError("a fault cannot have both drop=True and a status")
         if self.affects_batch and not self.is_request_processed:
             raise ValueError("a batch can only fail if the request is processed: add after_handling=True")
+        if self.reject is not None and (self.replaces_response or self.affects_batch or self.delay):
+            raise ValueError(
+                "a fault that rejects records cannot also have a status, drop, delay or a failing batch"
+            )
+        if self.on == "GET" and (self.reject is not None or self.type or self.product_id):
+            raise ValueError("a GET has no records: use on='POST' with reject, type or product_id")
+
+    def _check_values(self) -> None:
+        if self.on not in get_args(Method):
+            raise ValueError(f"on must be POST, GET or any, not {self.on!r}")
+        if self.status is not None and not 200 <= self.status <= 599:
+            raise ValueError(f"status must be from 200 to 599, not {self.status!r}")
+        if not 0 <= self.delay <= MAX_DELAY:
+            raise ValueError(f"delay must be from 0 to {MAX_DELAY:.0f} seconds, not {self.delay!r}")
+        if self.retry_after is not None and not 0 <= self.retry_after <= MAX_DELAY:
+            raise ValueError(
+                f"retry_after must be from 0 to {MAX_DELAY:.0f} seconds, not {self.retry_after!r}"
+            )
+        if isinstance(self.reject, bool) or (isinstance(self.reject, int) and self.reject < 0):
+            raise ValueError("reject must be a position from 0, a vendor id, a mapping or a function")
 
     @classmethod
     def server_error(cls, **fields: Any) -> Fault:
@@ -112,6 +157,11 @@ class Fault:
         """Return a fault that accepts the request and fails the download of ``count`` attachments."""
         return cls(attachments_fail=count, **fields)
 
+    @classmethod
+    def rejected_record(cls, which: RecordSelector, message: str = "", **fields: Any) -> Fault:
+        """Return a fault that rejects the selected records of a request. The others are accepted."""
+        return cls(reject=which, message=message, **fields)
+
     @property
     def is_request_processed(self) -> bool:
         """Whether the request is processed in spite of the fault."""
@@ -141,64 +191,45 @@ class Fault:
         if self.body is not None:
             return encode_json(self.body)
         retry_after = {} if self.retry_after is None else {"retryAfter": self.retry_after}
-        message = "This error was injected by the sandbox."
-        return encode_json({"error": error_code(status), "message": message, **retry_after})
+        return encode_json({"error": error_code(status), "message": self.text, **retry_after})
+
+    @property
+    def text(self) -> str:
+        """The message of the error that the client receives."""
+        return self.message or "This error was injected by the sandbox."
+
+    @property
+    def is_permanent_by_default(self) -> bool:
+        """Whether it is natural that the fault lasts: a record that is bad is bad in each request."""
+        return self.reject is not None and not isinstance(self.reject, int)
+
+    @property
+    def depends_on_content(self) -> bool:
+        """Whether the body of a request decides if the fault affects it."""
+        return bool(self.containing or self.type or self.product_id)
+
+    def selects(self, index: int, record: object) -> bool:
+        """Return whether the fault rejects the record at the position ``index`` of a request."""
+        if isinstance(self.reject, int):
+            return index == self.reject
+        if not isinstance(record, Mapping):
+            return False
+        if isinstance(self.reject, str):
+            vendor_ids = record.get("_vendor_ids")
+            return isinstance(vendor_ids, Mapping) and self.reject in vendor_ids.values()
+        if isinstance(self.reject, Mapping):
+            return all(value_at(record, path) == value for path, value in self.reject.items())
+        return self.reject is not None and bool(self.reject(record))
 
 
-RANDOM_FAULTS = (
-    Fault.server_error(on="any"),
-    Fault.bad_gateway(on="any"),
-    Fault.too_many(on="any"),
-    Fault.drop_before(on="any"),
-    Fault.drop_after(on="any"),
-)
-"""The faults that random failures choose from, each with the same probability."""
-
-
-class FaultQueue:
-    """Scripted faults in the order in which they were added, and random faults if no scripted fault applies.
-
-    Args:
-        percent: Share of the requests that meet a random fault, from 0 to 100.
-        seed: Seed of the random numbers, to repeat a run.
-    """
-
-    def __init__(self, percent: float = 0.0, seed: int | None = None) -> None:
-        self.percent = percent
-        self._rng = random.Random(seed)  # noqa: S311 - not used for cryptography
-        self._queue: deque[tuple[Fault, int | None]] = deque()
-
-    def add(self, fault: Fault, count: int | None) -> None:
-        """Apply ``fault`` to the next ``count`` requests. None means every request until :meth:`clear`."""
-        self._queue.append((fault, count))
-
-    def clear(self) -> None:
-        """Remove every scripted fault."""
-        self._queue.clear()
-
-    def take(self, method: str) -> Fault | None:
-        """Remove and return the fault for the next request with ``method``, or return None if there is none."""
-        for position, (fault, count) in enumerate(self._queue):
-            if fault.on in (method, "any") and not fault.containing:
-                self._consume(position, fault, count)
-                return fault
-        return self._choose_random()
-
-    def take_by_content(self, method: str, body: bytes) -> Fault | None:
-        """Remove and return the fault for a request with this text in its body, or return None if there is none."""
-        for position, (fault, count) in enumerate(self._queue):
-            if fault.on in (method, "any") and fault.containing and fault.containing.encode() in body:
-                self._consume(position, fault, count)
-                return fault
-        return None
-
-    def _consume(self, position: int, fault: Fault, count: int | None) -> None:
-        if count == 1:
-            del self._queue[position]
-        elif count is not None:
-            self._queue[position] = (fault, count - 1)
-
-    def _choose_random(self) -> Fault | None:
-        if self._rng.random() * 100 >= self.percent:
+def value_at(record: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path such as ``data.subject``, or None. A number is a position in an array."""
+    value: Any = record
+    for step in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
             return None
-        return self._rng.choice(RANDOM_FAULTS)
+    return value
