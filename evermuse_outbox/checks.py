@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
 
 from .conf import (
     DEFAULT_WORKSPACE,
@@ -32,7 +33,7 @@ OLDEST_DATABASE_SCHEDULER = (2, 8)
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E003 and warnings W001 to W006, W009, W010, W015 and W030.
+    """Check the settings: errors E001 to E004 and warnings W001 to W006, W009, W010, W015 and W030.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -46,6 +47,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return [
         *_check_lease(settings),
         *_check_databases(settings),
+        *_check_renew_url(settings),
         *_check_keys_are_set(settings),
         *_check_keys_differ(settings),
         *_check_rate_limits(settings),
@@ -109,6 +111,21 @@ def _check_databases(settings: Settings) -> Iterator[CheckMessage]:
                 hint='Set OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 30} on it.',
                 id="evermuse_outbox.W003",
             )
+
+
+def _check_renew_url(settings: Settings) -> Iterator[CheckMessage]:
+    if not settings.renew_url:
+        return
+    from .delivery.sending import load_renew_url  # late, because it loads the HTTP client
+
+    try:
+        load_renew_url(settings.renew_url)
+    except ImproperlyConfigured as error:
+        yield Error(
+            f"{error} Until it can be called, batches with attachments are not sent.",
+            hint='Use the dotted path of a function, for instance "shop.storage.renew_url".',
+            id="evermuse_outbox.E004",
+        )
 
 
 def _locks_late(database: dict[str, Any]) -> bool:

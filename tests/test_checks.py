@@ -191,3 +191,11 @@ def test_a_django_celery_beat_that_pip_chose_for_want_of_a_limit_is_named(monkey
     found = [entry for entry in checks._check_scheduler_version() if entry.id == "evermuse_outbox.W030"]
     assert bool(found) is is_old
     assert all(installed in entry.msg and ">=2.8.1" in entry.hint for entry in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("json.dumps", []), ("json.no_such", ["E004"]), ("no_such.function", ["E004"]), ("os.sep", ["E004"])],
+)
+def test_e004_a_function_that_cannot_be_imported(check, path, expected):
+    assert ids(check(RENEW_URL=path)) == expected

@@ -34,7 +34,7 @@ from .history import (
 from .messages import OutboxMessage
 from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
 from .record import OutboxRecord, PayloadDropped, RecordQuerySet
-from .record_states import ALTERED, FAILED_CODES, GIVEN_UP, NOT_SENDABLE, RecordState
+from .record_states import ALTERED, FAILED_CODES, GIVEN_UP, NOT_RENEWED, NOT_SENDABLE, RecordState
 from .rejection import OutboxRejection, is_last_rejection, signature_of
 from .search import OutboxSearchProgress, OutboxTerm
 from .throttle import OutboxThrottle
@@ -46,6 +46,7 @@ __all__ = [
     "FAILED_CODES",
     "GIVEN_UP",
     "MAX_READ_INTERVAL",
+    "NOT_RENEWED",
     "NOT_SENDABLE",
     "OUTCOME_LABELS",
     "UNCONFIRMED",

@@ -136,11 +136,6 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """
         return self._in_source("release").filter(batch=batch).update(batch=None)
 
-    def rewrite(self, records: Iterable[OutboxRecord]) -> int:
-        """Write other lines of records in flight, with their size and checksum. The state stays. Return how many."""
-        columns = ["payload", "size", "checksum"]
-        return self.filter(STILL_OPEN).bulk_update(records, columns, batch_size=ROWS_PER_STATEMENT)
-
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:
         """Change pending, in flight → rejected, and store the message of each. Return how many records.
 

@@ -31,6 +31,9 @@ GIVEN_UP = "GIVEN_UP"
 ALTERED = "ALTERED"
 """Code of records that were never sent, because the database does not have what was enqueued."""
 
+NOT_RENEWED = "URL_NOT_RENEWED"
+"""Code of records that were not sent, because the function of the setting RENEW_URL gave no URL for an attachment."""
+
 NOT_SENDABLE = "NOT_SENDABLE"
 """Code of records of a sealed batch that cannot be sent again."""
 

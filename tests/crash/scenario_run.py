@@ -209,7 +209,7 @@ class ScenarioRun:
         assert set(sent_keys) <= {batch.key for batch in batches.values()}, "sent before it was sealed"
         for batch in batches.values():
             parent = batches.get(batch.parent_id)
-            if parent is None or batch.key not in sent_keys:
+            if parent is None or batch.key not in sent_keys or parent.key not in sent_keys:
                 continue
             assert parent.state in DECIDED
             assert not parent.in_doubt

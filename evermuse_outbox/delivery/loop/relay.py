@@ -43,6 +43,7 @@ from ..sending import (
     lease_due,
     lease_first,
     read_probe_candidates,
+    renew_urls,
     waiting_groups,
 )
 from ..settling import settle_batch
@@ -59,6 +60,8 @@ class Step(Enum):
     """No batch is due and nothing can be sealed."""
     BLOCKED = auto()
     """The circuit is open, or no permit was free in time."""
+    RESEALED = auto()
+    """A batch could not be sent as it was, so its records are in other batches now."""
     CROWDED = auto()
     """Enough other senders wait for the next permits."""
 
@@ -81,6 +84,9 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
             return Step.BLOCKED
         if sealed is None:
             return Step.IDLE
+        sealed = renew_urls(context, sealed)
+        if sealed is None:
+            return Step.RESEALED
         if not _is_database_current(context, circuit, sealed):
             return Step.BLOCKED
         return send(context, sealed, failures=circuit.failures)

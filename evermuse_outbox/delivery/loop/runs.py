@@ -54,6 +54,8 @@ def relay(
             if pool and now > started:
                 pool.note_sent(waiting_share=(context.client.seconds - waited_before) / (now - started))
                 pool.grow_if_permits_are_unused(context, seconds_per_batch=(now - started) / sent)
+        elif step is Step.RESEALED:
+            continue
         elif step is Step.CROWDED and (sent or is_patient) and now < last_sent_at + MAX_SECONDS_WITHOUT_BATCH:
             release_connections()
             clock.sleep(CROWDED_PAUSE)

@@ -115,12 +115,13 @@ def write_batch(
         contract=context.workspace.contract,
         body_format=body_format,
         format_hint=context.settings.format_hints.get(records[0].type, ""),
-        key=f"eob-{uuid.uuid4().hex}",
+        key=new_key(),
         sha256=fingerprint(body),
         record_count=len(lines),
         byte_count=len(body),
         attachment_count=sum(record.attachments for record in records),
         parent_id=parent.pk if parent else None,
+        urls_renewed_at=parent.urls_renewed_at if parent else None,
         resends=resends,
         sealed_at=now,
         due_at=due_at or now,
@@ -141,13 +142,23 @@ def open_sealed(context: DeliveryContext, batch: OutboxBatch) -> SealedBatch:
 
     Raise ``BodyChanged`` if the stored payloads no longer give the bytes that were sealed.
     """
+    sealed = read_members(context, batch)
+    if fingerprint(sealed.body) != batch.sha256:
+        raise BodyChanged(f"the records of batch #{batch.pk} no longer give the bytes that were sealed")
+    return sealed
+
+
+def read_members(context: DeliveryContext, batch: OutboxBatch) -> SealedBatch:
+    """Read the open members of a batch and join their lines, without a comparison with what was sealed."""
     rows = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
     payloads = rows.order_by("pk").values_list("pk", "payload")
     lines = {pk: HiddenText(payload) for pk, payload in payloads}
-    body = FORMATS[batch.body_format].join(lines.values())
-    if fingerprint(body) != batch.sha256:
-        raise BodyChanged(f"the records of batch #{batch.pk} no longer give the bytes that were sealed")
-    return SealedBatch(batch, tuple(lines), body)
+    return SealedBatch(batch, tuple(lines), FORMATS[batch.body_format].join(lines.values()))
+
+
+def new_key() -> str:
+    """Return a new idempotency key."""
+    return f"eob-{uuid.uuid4().hex}"
 
 
 def request_limits(context: DeliveryContext) -> Limits:

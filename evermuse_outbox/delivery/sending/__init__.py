@@ -7,13 +7,16 @@ Its public interface is ``lease_due``, ``lease_first`` with what a probe is chos
 
 from .lease import give_back, has_time_to_send, lease_due, lease_first, read_probe_candidates, waiting_groups
 from .post import post
+from .renewal import load_renew_url, renew_urls
 
 __all__ = [
     "give_back",
     "has_time_to_send",
     "lease_due",
     "lease_first",
+    "load_renew_url",
     "post",
     "read_probe_candidates",
+    "renew_urls",
     "waiting_groups",
 ]

@@ -16,11 +16,12 @@ from ..isolation import continue_after_named, lock_isolating_parent, open_member
 from ..sealing import lock_for_sealing, reseal_in_doubt, reseal_parts
 
 
-def split_changed_batch(context: DeliveryContext, batch: OutboxBatch) -> None:
+def split_changed_batch(context: DeliveryContext, batch: OutboxBatch, message: str = "") -> None:
     """Seal the remaining records of a leased batch in new batches with new keys, and end the batch.
 
     A record whose line was altered is rejected: the sealing compares each line with its checksum. If the batch was in
-    doubt, the new ones are in doubt instead. Change nothing if the lease was lost.
+    doubt, the new ones are in doubt instead. Change nothing if the lease was lost. ``message`` says why the batch
+    ended, if it was for another reason.
     """
     batch = copy(batch)  # after a rollback, the caller's batch is still leased
     with transaction.atomic(using=context.using):
@@ -28,7 +29,11 @@ def split_changed_batch(context: DeliveryContext, batch: OutboxBatch) -> None:
         parent = lock_isolating_parent(context, batch)
         removed = batch.record_count - len(open_members(context, batch))
         was_in_doubt, now = batch.in_doubt, context.clock.now()
-        ended = {"in_doubt": False, "finished_at": now, "message": _describe(removed, batch.record_count)}
+        ended = {
+            "in_doubt": False,
+            "finished_at": now,
+            "message": message or _describe(removed, batch.record_count),
+        }
         if not OutboxBatch.objects.using(context.using).split_changed(batch, **ended):
             return
         if was_in_doubt:

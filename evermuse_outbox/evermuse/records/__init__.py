@@ -2,7 +2,7 @@
 
 The package must not use the database, the network or the clock. It loads pydantic only at the first validation.
 Its interface is :class:`Record` with the types of its fields, :func:`validate`, :func:`make_identity`,
-:func:`make_checksum` and :func:`translate`.
+:func:`make_checksum`, :func:`translate` and :func:`replace_urls`.
 """
 
 from .checksum import make_checksum
@@ -17,7 +17,7 @@ from .record import (
     PiiEntity,
     Record,
 )
-from .translation import translate
+from .translation import replace_urls, translate
 from .validation import Envelope, validate
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Record",
     "make_checksum",
     "make_identity",
+    "replace_urls",
     "translate",
     "validate",
 ]

@@ -251,6 +251,13 @@ def _core_errors(value: Any, rule: Rule) -> list[Any]:
     return []
 
 
+def check_url(value: Any) -> None:
+    """Raise ``ValueError`` with the reason if an attachment cannot have ``value`` as its ``vendor_url``."""
+    rule = ATTACHMENT.members["vendor_url"]
+    for error in _core_errors(value, rule):
+        raise ValueError(f"{_message(error, rule, 'openapi')} Allowed: {rule.allowed}.")
+
+
 _validators: dict[int, SchemaValidator] = {}
 """The validator of each rule by its ``id``. Rules are never deleted."""
 

@@ -1,11 +1,12 @@
-"""Translation of a stored record to the other contract, for records that wait while the host changes ``CONTRACT``.
+"""Changes of a stored line: its translation to the other contract, and new URLs of its attachments.
 
-Without it, Evermuse would refuse every record that was enqueued under the earlier contract. A *line* is the JSON of one
-record, as ``validate`` returns it.
+A *line* is the JSON of one record, as ``validate`` returns it. Without the translation, Evermuse would refuse every
+record that was enqueued before the host changed ``CONTRACT``.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from .. import Untranslatable, limits
 from .json_values import encode
@@ -58,6 +59,31 @@ def translate(line: str, *, to: str, default_nature: str = "evidence") -> str:
     return _write(members)
 
 
+def replace_urls(line: str, new_url: Callable[[dict[str, Any]], Any]) -> str:
+    """Return a line with other URLs of its attachments. All other fields keep their bytes.
+
+    Args:
+        line: a line from :func:`~.validation.validate`.
+        new_url: returns the new ``vendor_url`` of an attachment. It is called for each attachment that has one.
+
+    Raises:
+        ValueError: a returned value is not a URL that Evermuse accepts.
+        Untranslatable: the record becomes too large, or ``validate`` did not write the line.
+        Exception: whatever ``new_url`` raises.
+    """
+    from .schema import check_url
+
+    members = _members(line)
+    attachments = json.loads(members["_attachments"])
+    for attachment in attachments:
+        if "vendor_url" in attachment:
+            url = new_url(dict(attachment))
+            check_url(url)
+            attachment["vendor_url"] = str(url)
+    members["_attachments"] = encode(attachments).decode()
+    return _write(members)
+
+
 def _to_reference(members: dict[str, str]) -> None:
     record_type = json.loads(members["_type"])
     if record_type not in REFERENCE_TYPES:
@@ -106,7 +132,7 @@ def _write(members: dict[str, str]) -> str:
     size = len(line.encode())
     if size > limits.MAX_RECORD_BYTES:
         raise Untranslatable(
-            f"In the other form, it has {size:,} bytes; at most {limits.MAX_RECORD_BYTES:,} are allowed. "
-            "Keep CONTRACT as it was until it is sent, or discard it and enqueue it shortened."
+            f"In its new form, it has {size:,} bytes; at most {limits.MAX_RECORD_BYTES:,} are allowed. "
+            "Discard it and enqueue it shortened."
         )
     return line

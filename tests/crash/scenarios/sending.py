@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 import redis
+from django.core.exceptions import ImproperlyConfigured
 
 from evermuse_outbox.delivery.loop import seal_next, send_next
 from evermuse_outbox.delivery.sending import lease_due
@@ -261,3 +263,57 @@ def prepare_other_contract(env):
 def other_contract(env):
     """Lines of another contract are translated at sealing; a line that cannot be translated is rejected."""
     env.relay()
+
+
+def renew_url(attachment, record):
+    """Return a new URL, or raise for one of the files."""
+    if attachment["filename"] == "gone":
+        raise FileNotFoundError("the object is gone")
+    if attachment["filename"] == "slow":
+        for clock in CLOCKS[-1:]:  # a process that starts after the crash has none
+            clock.move(100)
+    return f"https://storage.example/{attachment['filename']}?signature=new"
+
+
+CLOCKS = []
+"""The clock of the process, for the function above."""
+
+
+def prepare_files(env, *names):
+    CLOCKS.append(env.clock)
+    for number, name in enumerate(names, start=1):
+        url = f"https://storage.example/{name}?signature=old"
+        env.enqueue(number, _attachments=[{"type": "file", "filename": name, "vendor_url": url}])
+
+
+RENEWING = {"RENEW_URL": f"{__name__}.renew_url"}
+
+
+@scenario(prepare=lambda env: prepare_files(env, "a", "b", "c"), settings=RENEWING)
+def urls_renewed(env):
+    """The URLs of attachments are renewed before the batch is sent."""
+    env.relay()
+
+
+def check_gone(env, states):
+    """Check that the good records arrived. After a crash, the batch may have been sent: then its bytes stay."""
+    assert states in (["delivered", "rejected", "delivered"], ["delivered"] * 3)
+
+
+@scenario(prepare=lambda env: prepare_files(env, "a", "gone", "c"), settings=RENEWING, expected=check_gone)
+def url_not_renewed(env):
+    """The function fails for one record: it is rejected, and the others are sealed again."""
+    env.relay()
+
+
+@scenario(prepare=lambda env: prepare_files(env, "slow", "slow", "c"), settings=RENEWING)
+def slow_renewal(env):
+    """The function is slow, so the lease is extended."""
+    env.relay()
+
+
+@scenario(prepare=lambda env: prepare_files(env, "a", "b", "c"), settings=RENEWING)
+def no_function(env):
+    """The function cannot be imported: the batch is given back."""
+    with env.with_settings(RENEW_URL="tests.no_module.renew_url"), suppress(ImproperlyConfigured):
+        env.relay()

@@ -14,6 +14,7 @@ from evermuse_outbox.evermuse import (
 )
 from evermuse_outbox.evermuse.records import (
     CONTRACTS,
+    replace_urls,
     translate,
     validate,
 )
@@ -73,3 +74,27 @@ def test_an_unknown_contract_or_nature_is_a_value_error():
         translate("{}", to="other")
     with pytest.raises(ValueError, match="nature"):
         translate("{}", to="openapi", default_nature="other")
+
+
+FILES = [
+    {"type": "file", "filename": "a", "vendor_url": "https://a.example/1"},
+    {"type": "file", "filename": "b"},
+]
+
+
+def test_only_the_urls_of_a_line_are_replaced():
+    data = {"number": 1.50, "text": "https://a.example/1"}
+    line = validate(sample("reference", data=data, _attachments=FILES), contract="reference").line
+    seen = []
+    replaced = replace_urls(line, lambda attachment: seen.append(attachment) or "https://b.example/2")
+    assert replaced == line.replace(
+        '"vendor_url":"https://a.example/1"', '"vendor_url":"https://b.example/2"'
+    )
+    assert seen == FILES[:1]
+
+
+@pytest.mark.parametrize("url", [None, "a", "https://a b", 5, b"https://a.example"])
+def test_what_is_no_url_is_refused(url):
+    line = validate(sample("reference", data={}, _attachments=FILES), contract="reference").line
+    with pytest.raises(ValueError, match="Allowed: an absolute URI"):
+        replace_urls(line, lambda attachment: url)
