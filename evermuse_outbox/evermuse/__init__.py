@@ -1,11 +1,12 @@
 """Describe Evermuse: its published limits, the errors about it, and the body of a request.
 
 The package must not use the database, the settings or Celery. This module must import quickly, because each process of
-the host imports it. Its interface is the errors, :class:`BodyFormat`, the address of a :class:`Proxy` and the module
-:mod:`.limits`. The sub-packages ``api`` (HTTP) and ``records`` (validation) have interfaces of their own.
+the host imports it. Its interface is the errors, :class:`BodyFormat`, the address of a :class:`Proxy` and the modules
+:mod:`.formats` and :mod:`.limits`. The sub-packages ``api`` (HTTP) and ``records`` (validation) have interfaces of
+their own.
 """
 
-from . import limits
+from . import formats, limits
 from .body import FORMATS, BodyFormat, fingerprint
 from .errors import (
     EvermuseError,
@@ -33,6 +34,7 @@ __all__ = [
     "Unreachable",
     "Untranslatable",
     "fingerprint",
+    "formats",
     "is_host",
     "is_loopback",
     "limits",

@@ -17,6 +17,9 @@ MAX_SENTENCE = 1_000
 MAX_PRINTED_ERRORS = 20
 """Maximum number of errors in the text of an exception. Its attribute ``errors`` has more of them."""
 
+_CODE = "invalid_record"
+"""The ``code`` of each error, for ``Form.has_error`` and for the answers of Django REST framework."""
+
 
 class EvermuseError(Exception):
     """Base class of all exceptions about Evermuse."""
@@ -57,8 +60,15 @@ class InvalidRecord(EvermuseError, ValidationError):
     At most 100 errors of a record are listed, and at most 1,000 of one call of ``enqueue_many``. The check then stops.
     If it stopped early, ``is_cut`` is True, and the text and ``NON_FIELD_ERRORS`` say so.
 
-    It is also a Django ``ValidationError``. Its ``message_dict`` has the messages by path, and the messages about the
-    entire record under ``NON_FIELD_ERRORS``.
+    It is also a Django ``ValidationError``, so ``Form.clean()``, ``Model.clean()`` and a serializer of Django REST
+    framework can raise it: the form then has one error for each wrong field of the record. The errors are about the
+    form, not about one of its fields, because a form rarely has a field of the name ``_participants[0].email``.
+
+    Attributes:
+        errors: the errors, with path, message, value and allowed values.
+        is_cut: whether the check stopped early.
+        messages: the errors in words, each with its path.
+        message_dict: the same in words without the path, by path; under ``NON_FIELD_ERRORS`` those about the record.
     """
 
     errors: tuple[FieldError, ...]
@@ -67,10 +77,19 @@ class InvalidRecord(EvermuseError, ValidationError):
     def __init__(self, errors: Iterable[FieldError], is_cut: bool = False) -> None:
         self.errors = tuple(errors)
         self.is_cut = is_cut
-        messages = _by_path(self.errors)
+        # A list, not a dict: forms refuse a dict with names that are not fields of the form.
+        messages = [ValidationError(str(error), code=_CODE) for error in self.errors]
         if is_cut:
-            messages.setdefault(NON_FIELD_ERRORS, []).append(self._cut_notice)
+            messages.append(ValidationError(self._cut_notice, code=_CODE))
         ValidationError.__init__(self, messages)
+
+    @property
+    def message_dict(self) -> dict[str, list[str]]:
+        """The errors in words, by path. Changing it has no effect."""
+        messages = _by_path(self.errors)
+        if self.is_cut:
+            messages.setdefault(NON_FIELD_ERRORS, []).append(self._cut_notice)
+        return messages
 
     def __str__(self) -> str:
         text = "\n".join(map(str, self.errors[:MAX_PRINTED_ERRORS]))

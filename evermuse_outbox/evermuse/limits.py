@@ -4,6 +4,8 @@
 Lengths of text are in characters (code points), as in JSON Schema. Sizes are in bytes, other numbers are counts.
 """
 
+from sys import float_info
+
 # One request
 MAX_BATCH_RECORDS = 1_000  # reference; OpenAPI IngestRequest.maxItems
 MAX_BODY_BYTES = 5_000_000  # reference: "5 MB". MB is read as 10^6 bytes, because 5 MiB might be too much.
@@ -44,4 +46,6 @@ MAX_DEPTH = 100
 # An invalid record. These limits are of this package: without them, each of millions of errors would be an object.
 MAX_RECORD_ERRORS = 100  # errors that are listed for one record
 MAX_CALL_ERRORS = 1_000  # errors that are listed for one call of enqueue_many
-MAX_INT_DIGITS = 4_300  # digits of an int: few JSON parsers read a longer one, and Python by default does not
+
+# Numbers: most JSON parsers read a double. They may refuse a request with all its records for one larger number.
+MAX_NUMBER = int(float_info.max)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache, reduce
 from itertools import chain
-from math import isfinite, log2
+from math import isfinite
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -27,8 +27,13 @@ ALLOWED_VALUES = (
     "text, bool, int, finite float, None, mappings with text keys, lists, tuples, datetime, date, "
     "naive time, timedelta, finite Decimal, UUID, enums of these"
 )
-ALLOWED_TEXT = "text without NUL characters and without lone surrogates"
-TOO_LONG_AN_INT = "An int of more digits than JSON parsers read: write it as text."
+ALLOWED_TEXT = "text without lone surrogates"
+ALLOWED_INTS = "an int of at most 308 digits"
+
+_TOO_LARGE_AN_INT = (
+    "Too large for a JSON parser that reads numbers as double: write it as text, with str(value)."
+)
+_CURE_OF_SURROGATES = 'replace it with text.encode("utf-8", "replace").decode().'
 
 # Placeholder for a refused value. The items after it keep their positions, and a list keeps its length.
 REFUSED = object()
@@ -43,24 +48,21 @@ _MAX_VALUES = (
     limits.MAX_RECORD_BYTES // 2
 )  # the smallest value takes one byte, and the comma after it another
 _SHORT_INT = 2**64
-_MAX_BITS = int(limits.MAX_INT_DIGITS * log2(10)) + 1
 _SHORT_TEXT = 200  # characters; a longer one is counted when it is converted
 _MAX_SHOWN = 1_000  # characters of a refused text that its repr needs
 
 MAX_READ = 2 * limits.MAX_RECORD_BYTES
 """Characters of all texts up to which a record is read. JSON with escapes can have six bytes for a character."""
 
-_SAFE_BITS = 2_000  # fewer than the 640 digits that Python always converts
-
-_UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 
 
 def is_plain(data: Any, max_depth: int = limits.MAX_DEPTH) -> bool:  # noqa: C901
     """Return whether ``data`` has only JSON's types, text keys and few levels, so that ``encode`` can take it.
 
-    Lone surrogates, NUL characters, NaN and infinity are not detected here. ``encode`` rejects lone surrogates, and
-    ``looks_plain`` detects the others.
+    Lone surrogates, NaN and infinity are not detected here. ``encode`` rejects lone surrogates, and ``looks_plain``
+    detects the others.
 
     Raises:
         TooLarge: it has more values or text than a record. A text or list that stands in many places counts once for
@@ -129,23 +131,12 @@ def _to_json() -> Callable[[Any], bytes]:
 
 
 def looks_plain(line: bytes) -> bool:
-    """Return True if a line of JSON has no NUL character, NaN, infinity or very long int. ``encode`` takes them.
+    """Return True if a line of JSON has no NaN and no infinity. ``encode`` takes them.
 
     False means that it may have one, because text can contain these words, too. Then only ``Normaliser`` can decide.
     """
     # Search for one byte first, because this is much faster than a search for several. Most lines lack this byte.
-    return not (
-        (b"\\" in line and b"\\u0000" in line)
-        or (b"N" in line and b"NaN" in line)
-        or (b"I" in line and b"Infinity" in line)
-        or (len(line) > limits.MAX_INT_DIGITS and _may_have_long_int(line))
-    )
-
-
-def _may_have_long_int(line: bytes) -> bool:
-    # An int of more than MAX_INT_DIGITS digits contains one of these blocks completely. Most end the test at once.
-    block = limits.MAX_INT_DIGITS // 2
-    return any(line[start : start + block].isdigit() for start in range(0, len(line), block))
+    return not ((b"N" in line and b"NaN" in line) or (b"I" in line and b"Infinity" in line))
 
 
 def join_path(path: str, step: str | int) -> str:
@@ -229,7 +220,7 @@ class Normaliser:
         if (
             value is None
             or kind is bool
-            or (kind is str and len(value) <= _SHORT_TEXT and not _UNSENDABLE.search(value))
+            or (kind is str and len(value) <= _SHORT_TEXT and not _LONE_SURROGATE.search(value))
         ):
             return value
         try:
@@ -270,20 +261,18 @@ class Normaliser:
 
     def _convert_text(self, text: str, location: Location) -> Any:
         self._count_characters(len(text))
-        bad = _UNSENDABLE.search(text)
+        bad = _LONE_SURROGATE.search(text)
         if bad is None:
             return text
-        name = "NUL character" if bad[0] == "\0" else "lone surrogate"
-        return self._refuse(
-            location, text[bad.start() :][:_MAX_SHOWN], f"A {name} at position {bad.start()}.", ALLOWED_TEXT
-        )
+        message = f"A lone surrogate at position {bad.start()}: {_CURE_OF_SURROGATES}"
+        return self._refuse(location, text[bad.start() :][:_MAX_SHOWN], message, ALLOWED_TEXT)
 
     def _convert_int(self, value: int, location: Location) -> Any:
-        bits = int.bit_length(value)
-        if bits > _MAX_BITS or (bits > _SAFE_BITS and not _has_digits(value)):
-            return self._refuse(location, "a long int", TOO_LONG_AN_INT)
-        self._count_characters(bits // 3)
-        return int.__int__(value)
+        plain = int.__int__(value)
+        if not -limits.MAX_NUMBER <= plain <= limits.MAX_NUMBER:
+            return self._refuse(location, plain, _TOO_LARGE_AN_INT, ALLOWED_INTS)
+        self._count_characters(int.bit_length(plain) // 3)
+        return plain
 
     def _convert_fractional(self, value: float | Decimal, location: Location) -> Any:
         if not (isfinite(value) if isinstance(value, float) else value.is_finite()):
@@ -353,15 +342,6 @@ class Normaliser:
 
 def _resolve_text(value: Any) -> str:
     return str.__str__(value) if isinstance(value, str) else str(value)
-
-
-def _has_digits(value: int) -> bool:
-    """Return whether Python converts an int to text. It has a limit, which the host can change."""
-    try:
-        int.__repr__(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _suggest_conversion(value: Any) -> str:

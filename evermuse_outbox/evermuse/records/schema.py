@@ -4,9 +4,9 @@ Import this module inside functions: pydantic_core takes long to load, and only 
 core alone loads in a quarter of the time of pydantic's classes. The core stops at the first error in a list, so that a
 list with a million errors costs no more than one with one. ``find_errors`` then looks for as many as are listed.
 
-E-mail addresses and URIs are checked with regular expressions, because the libraries differ from the published
-formats: pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, and email-validator rejects ``ann@host``.
-With email-validator, ``validate`` would also check only 13,000 records per second of CPU time, not 72,000
+E-mail addresses and URIs are checked by :mod:`..formats`, because the libraries differ from the published formats:
+pydantic's ``AnyUrl`` takes unescaped spaces and line breaks, and email-validator rejects ``ann@host``. With
+email-validator, ``validate`` would also check only 13,000 records per second of CPU time, not 72,000
 (``python -m benchmarks formats``).
 """
 
@@ -16,37 +16,13 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from pydantic_core import SchemaValidator, ValidationError
+from pydantic_core import PydanticCustomError, SchemaValidator, ValidationError
 from pydantic_core import core_schema as core
 
 from ...foreign_text import show_value
-from .. import FieldError, limits
+from .. import FieldError, formats, limits
 from . import record, timestamps
 from .json_values import ALLOWED_VALUES, join_path
-
-# Source: RFC 5321, section 4.1.2: a dot-string at a domain name. Quoted names and address literals ([192.0.2.1]) are
-# rejected. The participant's `id` takes any text, so a host can write such an address there.
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-EMAIL = rf"^{_ATEXT}(?:\.{_ATEXT})*@{_LABEL}(?:\.{_LABEL})*$"
-
-# Source: RFC 3986, appendix A: a URI with or without an authority, but not a relative reference.
-_HEX = r"%[0-9A-Fa-f]{2}"
-_REG = rf"(?:[A-Za-z0-9._~!$&'()*+,;=-]|{_HEX})"
-_PCHAR = rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|{_HEX})"
-_H16 = r"[0-9A-Fa-f]{1,4}"
-_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_LS32 = rf"(?:{_H16}:{_H16}|{_OCTET}(?:\.{_OCTET}){{3}})"
-_SHORTENED = [
-    rf"(?:(?:{_H16}:){{0,{before}}}{_H16})?::{after}"
-    for before, after in enumerate(
-        [*(rf"(?:{_H16}:){{{count}}}{_LS32}" for count in (4, 3, 2, 1, 0)), _H16, ""]
-    )
-]
-_IPV6 = rf"\[(?:{'|'.join([rf'(?:{_H16}:){{6}}{_LS32}', rf'::(?:{_H16}:){{5}}{_LS32}', *_SHORTENED])})\]"
-_AUTHORITY = rf"//(?:(?:{_REG}|:)*@)?(?:{_IPV6}|{_REG}*)(?::[0-9]*)?(?:/{_PCHAR}*)*"
-_PATH = rf"(?:/?{_PCHAR}+(?:/{_PCHAR}*)*|/)"
-URI = rf"^[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|{_PATH})(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +55,32 @@ def text(max_length: int | None = None, *, min_length: int | None = None) -> Rul
     return Rule(core.str_schema(min_length=min_length, max_length=max_length, strict=True), allowed)
 
 
-def matching(pattern: str, max_length: int, *, error: str, allowed: str) -> Rule:
-    """Return the rule for text that matches ``pattern``.
+def email() -> Rule:
+    """Return the rule for an e-mail address."""
+    usual = core.str_schema(pattern=formats.USUAL_EMAIL, max_length=formats.MAX_USUAL_EMAIL)
+    other = core.no_info_plain_validator_function(_check_unusual_email)
+    form = core.union_schema([usual, other], mode="left_to_right")
+    return _formatted("email", form, formats.MAX_EMAIL, "an e-mail address such as ann@example.com")
 
-    Args:
-        pattern: a regular expression.
-        max_length: the maximum number of characters.
-        error: the key of the error message in :data:`_MESSAGES`.
-        allowed: the allowed text, in words.
-    """
-    form = core.custom_error_schema(
-        core.str_schema(pattern=pattern), custom_error_type=error, custom_error_message=error
+
+def _check_unusual_email(text: str) -> str:
+    if problem := formats.find_email_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def uri() -> Rule:
+    """Return the rule for an absolute URI."""
+    return _formatted(
+        "uri", core.str_schema(pattern=formats.URI), limits.MAX_URL, "an absolute URI (RFC 3986)"
     )
-    schema = core.chain_schema([text(max_length).schema, form])
-    return Rule(schema, f"{allowed}, at most {max_length:,} characters")
+
+
+def _formatted(name: str, form: core.CoreSchema, max_length: int, allowed: str) -> Rule:
+    """Return the rule for text of a form. Its errors have the type ``name``, so that they hold no inner errors."""
+    schema = core.custom_error_schema(form, custom_error_type=name, custom_error_message=name)
+    words = f"{allowed}, at most {max_length:,} characters"
+    return Rule(core.chain_schema([text(max_length).schema, schema]), words)
 
 
 def one_of(values: tuple[str, ...]) -> Rule:
@@ -101,11 +89,17 @@ def one_of(values: tuple[str, ...]) -> Rule:
 
 
 def fraction() -> Rule:
-    """Return the rule for a number from 0 to 1."""
-    schema = core.float_schema(ge=0, le=1, allow_inf_nan=False, strict=True)
+    """Return the rule for a number from 0 to 1. It is sent as it is given: ``1`` does not become ``1.0``."""
+    limit_schema = core.float_schema(ge=0, le=1, allow_inf_nan=False, strict=True)
+    return Rule(core.no_info_wrap_validator_function(_check_number, limit_schema), "a number from 0 to 1")
+
+
+def _check_number(value: Any, check: Callable[[Any], Any]) -> Any:
     # The core's strict float would also take a Decimal. Everywhere else in a record, a Decimal becomes text.
-    number = core.is_instance_schema((int, float), cls_repr="number")
-    return Rule(core.chain_schema([number, schema]), "a number from 0 to 1")
+    if type(value) is not int and type(value) is not float:
+        raise PydanticCustomError("float_type", "not a number")
+    check(value)
+    return value
 
 
 def list_of(item: Rule, *, min_items: int | None = None, max_items: int | None = None) -> Rule:
@@ -133,7 +127,7 @@ def closed(**members: Rule) -> Rule:
 PARTICIPANT = closed(
     id=required(text(256)),
     name=text(256),
-    email=matching(EMAIL, 320, error="email", allowed="an e-mail address such as ann@example.com"),
+    email=email(),
     role=required(one_of(record.ROLES)),
     type=one_of(record.PARTICIPANT_TYPES),
 )
@@ -141,11 +135,11 @@ PARTICIPANT = closed(
 ATTACHMENT = closed(
     type=required(one_of(record.ATTACHMENT_TYPES)),
     filename=text(512),
-    size=Rule(core.int_schema(ge=0, strict=True), "a whole number of bytes, 0 or more"),
+    size=Rule(core.int_schema(ge=0, le=limits.MAX_NUMBER, strict=True), "a whole number of bytes, 0 or more"),
     mime_type=text(256),
     sha1=text(128),
     md5=text(128),
-    vendor_url=matching(URI, limits.MAX_URL, error="uri", allowed="an absolute URI (RFC 3986)"),
+    vendor_url=uri(),
     upload_intent_id=text(256),
 )
 
@@ -278,7 +272,7 @@ def _field_error(error: Mapping[str, Any], contract: str) -> FieldError:
 def _message(error: Mapping[str, Any], rule: Rule, contract: str) -> str:
     message = _MESSAGES.get(error["type"])
     if message is not None:
-        return message
+        return message if isinstance(message, str) else message(error["input"])
     if error["type"] == "literal_error":
         return _unknown_value(error["input"], rule, contract)
     length = len(error["input"]) if error["type"] in _LENGTHS else 0
@@ -302,11 +296,9 @@ def _suggestion(value: str, known: Any) -> str:
 
 _LONGEST_NAME = 64  # characters; a longer text is no misspelled name, and the search takes quadratic time
 
-_NOT_A_NUMBER = "Not a number: write float(value) if that is meant."
-
 _LENGTHS = {"string_too_long": "Too many characters"}
 
-_MESSAGES = {
+_MESSAGES: dict[str, str | Callable[[Any], str]] = {
     "missing": "Required.",
     "string_type": "Not text: write it as a string. Values are not converted automatically.",
     "string_too_short": "Empty.",
@@ -314,12 +306,11 @@ _MESSAGES = {
     "list_type": "Not a list.",
     "dict_type": "Not a mapping.",
     "int_type": "Not a whole number.",
-    "is_instance_of": _NOT_A_NUMBER,
-    "float_type": _NOT_A_NUMBER,
+    "float_type": "Not a number: write float(value) if that is meant.",
     "bool_type": "Not a bool.",
     "greater_than_equal": "Too small.",
     "less_than_equal": "Too large.",
     "finite_number": "Not a finite number.",
-    "email": "Not an e-mail address.",
-    "uri": "Not an absolute URI: begin with https://, and percent-encode special characters (urllib.parse.quote).",
+    "email": formats.find_email_problem,
+    "uri": formats.describe_uri_problem,
 }

@@ -306,6 +306,10 @@ def _record_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]
     """Return the errors that no rule for a single field can detect. Fields that already have an error are ignored."""
     data = fields.get("data")
     errors = _project_errors(fields, contract)
+    product = fields.get("_product_id")
+    if isinstance(product, str) and "\0" in product:
+        # The name of the product is a column, and PostgreSQL stores no NUL. In a line it is written as an escape.
+        errors.append(FieldError("_product_id", "A NUL character.", show_value(product), "text without NUL"))
     if data is not None and data is not REFUSED and not isinstance(data, dict):
         errors.append(FieldError("data", "Not a mapping.", show_value(data), "a mapping with text keys"))
     return errors

@@ -123,7 +123,7 @@ SHARED_OR_LARGE = {
     "a large text many times": {"x": ["a" * 10_000] * 5_000},
     "a large key many times": {"x": [{"a" * 10_000: 1}] * 5_000},
     "a large lazy text many times": {"x": [lazystr("a" * 10_000)] * 5_000},
-    "a large int many times": {"x": [10**4_000] * 15_000},
+    "a large int many times": {"x": [10**308] * 15_000},
     "large texts and a value that is converted": {"x": ["a" * 10_000] * 5_000, "at": datetime.now(UTC)},
     "short texts and a value that is converted": {"x": ["a" * 190] * 5_000, "at": datetime.now(UTC)},
     "one text": {"x": "a" * MEGABYTE},
@@ -167,7 +167,7 @@ def test_a_long_int_is_refused_also_if_python_would_convert_it():
     try:
         error, _ = refused(data={"x": 1 << 1_000_000})
         assert [each.path for each in error.errors] == ["data.x"]
-        validate(sample(data={"x": 10**4_000}), contract="openapi")
+        validate(sample(data={"x": 10**308}), contract="openapi")
     finally:
         sys.set_int_max_str_digits(before)
 

@@ -21,6 +21,7 @@ from django.db.models import TextChoices
 from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
+from evermuse_outbox.evermuse import limits
 from evermuse_outbox.evermuse.records.json_values import (
     Normaliser,
     TooLarge,
@@ -75,9 +76,11 @@ def test_data_with_a_long_int_is_not_plain(data):
     assert not is_plain(data), "the encoder would take quadratic time for its digits"
 
 
-def test_a_long_int_that_parsers_read_is_kept():
-    converted, errors = normalise({"n": 10**30})
-    assert (converted, errors) == ({"n": 10**30}, [])
+@pytest.mark.parametrize("number", [10**30, limits.MAX_NUMBER, -limits.MAX_NUMBER])
+def test_a_long_int_in_the_range_of_a_double_is_kept(number):
+    converted, errors = normalise({"n": number})
+    assert (converted, errors) == ({"n": number}, [])
+    assert abs(float(json.loads(encode(converted))["n"])) < float("inf")
 
 
 @pytest.mark.parametrize(
@@ -133,13 +136,13 @@ def test_subclasses_become_plain_values(value, plain):
         ({"a": object()}, "data.a", "no object"),
         ({"a": (n for n in [1])}, "data.a", "list(value)"),
         ({"a": 1j}, "data.a", "no complex"),
-        ({"a": 10**5000}, "data.a", "digits"),
+        ({"a": 10**5000}, "data.a", "str(value)"),
+        ({"a": [-(10**309)]}, "data.a[0]", "double"),
+        ({"a": limits.MAX_NUMBER + 1}, "data.a", "double"),
         ({"a": time(1, tzinfo=UTC)}, "data.a", "timezone-aware"),
         ({"a": {1: 2}}, "data.a['1']", "str(key)"),
         ({"a": {None: 2}}, "data.a.None", "str(key)"),
-        ({"a": "x\0"}, "data.a", "NUL character at position 1"),
         ({"a": LONE_SURROGATE}, "data.a", "lone surrogate at position 0"),
-        ({"n\0": 1}, r"data['n\x00']", "NUL"),
         ({LONE_SURROGATE: 1}, r"data['\ud83d']", "lone surrogate"),
         ({"red": 1, Shade.RED: 2}, "data.red", "same text"),
         ({"odd key.x": b""}, "data['odd key.x']", "base64"),
@@ -196,14 +199,14 @@ def test_only_the_exact_types_of_json_are_plain(value):
     assert not is_plain(value)
 
 
-@pytest.mark.parametrize("value", ["\0", float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_values_that_json_lacks_never_look_plain(value):
     assert not looks_plain(encode({"a": [value]}))
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-leaves |= st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+leaves |= st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(texts, inner))
 
 

@@ -228,9 +228,9 @@ def entity(**changes):
     return {"_pii": {"detected_entities": [{"type": "email"} | changes]}}
 
 
-def long_email(length):
-    host = ".".join(["b" * 63] * 4)
-    return "a" * (length - len(host) - 1) + "@" + host
+def email(before, after):
+    """Return an address with this many characters before and after the @."""
+    return "a" * before + "@" + (".".join(["b" * 63] * 5))[-after:]
 
 
 URL = "https://example.com/"
@@ -238,7 +238,11 @@ URL = "https://example.com/"
 EDGES = [
     (participant, "id", "i" * 256, "i" * 257),
     (participant, "name", "n" * 256, "n" * 257),
-    (participant, "email", long_email(320), long_email(321)),
+    (participant, "email", email(64, 10), email(65, 10)),
+    (participant, "email", email(1, 253), email(1, 254)),
+    (participant, "email", email(64, 253), email(64, 256)),
+    (participant, "email", "a@xn--nn-xka.example", "a@xn--a.example"),
+    (participant, "email", "a@b--c.d", "a@bc--d.e"),
     (participant, "email", "ann.o'neil+x@mail.example.com", "ann@@example.com"),
     (participant, "email", "a@b", "a@"),
     (participant, "email", "a.b@c.d", ".a@c.d"),
@@ -250,6 +254,7 @@ EDGES = [
     (attachment, "filename", "f" * 512, "f" * 513),
     (attachment, "size", 0, -1),
     (attachment, "size", 2**70, True),
+    (attachment, "size", 10**308, 10**309),
     (attachment, "size", 1, 1.0),
     (attachment, "mime_type", "m" * 256, "m" * 257),
     (attachment, "sha1", "s" * 128, "s" * 129),
@@ -323,19 +328,44 @@ def test_lazy_text_and_choices_become_plain_text():
     assert type(on_fast_path.type) is type(on_fast_path.product_id) is str
 
 
-@pytest.mark.parametrize("bad", ["\0", LONE_SURROGATE])
-@pytest.mark.parametrize(
-    ("changes", "path"),
-    [
-        (lambda bad: {"_product_id": bad}, "_product_id"),
-        (lambda bad: {"_vendor_ids": {"a": bad}}, "_vendor_ids.a"),
-        (lambda bad: {"_tags": ["x", bad]}, "_tags[1]"),
-        (lambda bad: {"_participants": [{"id": bad, "role": "unknown"}]}, "_participants[0].id"),
-        (lambda bad: {"data": {"a": [bad]}}, "data.a[0]"),
-    ],
-)
-def test_nul_and_lone_surrogates_are_rejected_everywhere(bad, changes, path):
-    assert only_error(**changes(bad)).path == path
+TEXTS = {
+    "_product_id": lambda text: {"_product_id": text},
+    "_vendor_ids.a": lambda text: {"_vendor_ids": {"a": text}},
+    "_tags[1]": lambda text: {"_tags": ["x", text]},
+    "_participants[0].id": lambda text: {"_participants": [{"id": text, "role": "unknown"}]},
+    "data.a[0]": lambda text: {"data": {"a": [text]}},
+}
+"""Texts of a record by their paths."""
+
+
+@pytest.mark.parametrize("path", TEXTS)
+def test_a_lone_surrogate_is_rejected_everywhere(path):
+    assert only_error(**TEXTS[path](LONE_SURROGATE)).path == path
+
+
+@pytest.mark.parametrize("path", TEXTS.keys() - {"_product_id"})
+@both_contracts
+def test_nul_is_sent_as_an_escape(path, contract):
+    changes = TEXTS[path]("a\0")
+    line = validate(sample(contract, **changes), contract=contract).line
+    assert "a\\u0000" in line
+    assert "\0" not in line
+    [name] = changes
+    assert sent(contract, **changes)[name] == changes[name]
+
+
+@pytest.mark.parametrize("within", [{}, {"_tags": (lazystr("t"),)}])
+def test_a_product_has_no_nul_because_its_name_is_a_column(within):
+    assert only_error(_product_id="a\0", **within).path == "_product_id"
+
+
+@pytest.mark.parametrize("number", [0, 1, 0.0, 1.0, -0.0, 0.5, 1e-300])
+@pytest.mark.parametrize("within", [{}, {"_tags": (lazystr("t"),)}])
+def test_a_number_is_sent_as_it_is_given(number, within):
+    line = validate(sample(**entity(confidence=number), **within), contract="openapi").line
+    [got] = json.loads(line)["_pii"]["detected_entities"]
+    assert repr(got["confidence"]) == repr(number)
+    assert f'"confidence":{number}' in line
 
 
 @pytest.mark.parametrize("within", [{}, {"_tags": (lazystr("t"),)}])
