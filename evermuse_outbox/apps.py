@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.checks import Tags, register
+from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 
@@ -15,8 +16,9 @@ class EvermuseOutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and import the module ``outbox_records`` of each app, which declares records."""
         from .checks import check_settings, check_storage
 
         register(check_settings)
         register(check_storage, Tags.database)
+        autodiscover_modules("outbox_records")

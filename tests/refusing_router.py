@@ -22,8 +22,15 @@ DJANGO = Path(django.__file__).parent
 MAY_ROUTE = (PACKAGE / "admin",)
 """Folders of the package whose queries may use the router."""
 
-CHOICES = {("outbox.py", "_database_alias"), ("record.py", "discard")}
-"""File and function that ask the router on behalf of the host, if the host named no database."""
+CHOICES = {
+    ("outbox.py", "_database_alias"),
+    ("record.py", "discard"),
+    ("registry.py", "save_base_in_transaction"),
+    ("declaration.py", "read_path"),
+}
+"""File and function that ask the router on behalf of the host, if the host named no database.
+
+The last two save and read a row of the host, as its declaration says."""
 
 
 class RoutedQuery(AssertionError):

@@ -36,6 +36,8 @@ LAYERS = [
     {"tasks"},
     {"wakeup"},
     {"outbox", "schedule", "checks", "testing", "health"},
+    {"model_records"},
+    {"backfill"},
     {"admin", "management", "apps"},
 ]
 """What stands directly below the package, from the lowest layer to the highest. A layer imports only lower ones."""

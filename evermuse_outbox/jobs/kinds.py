@@ -50,6 +50,7 @@ class Kind:
         page: members that one transaction collects and checks.
         sends: whether the changed records are sent, so that the job costs requests.
         is_final: whether it cannot be undone.
+        has_members: whether it changes stored rows, which its page lists.
         hides_selection: whether the stored selection must not show texts that were searched for.
     """
 
@@ -62,6 +63,7 @@ class Kind:
     page: ClassVar[int] = 1_000
     sends: ClassVar[bool] = False
     is_final: ClassVar[bool] = False
+    has_members: ClassVar[bool] = True
     hides_selection: ClassVar[bool] = False
 
     def prepare(self, using: str, options: Options) -> None:

@@ -10,6 +10,7 @@ from .batch import BatchQuerySet, OutboxBatch
 from .batch_states import BatchState
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
 from .history import (
+    BACKFILL,
     OUTCOME_LABELS,
     UNCONFIRMED,
     UNFINISHED,
@@ -43,6 +44,7 @@ from .workspace import MAX_READ_INTERVAL, OutboxOverview, OutboxWorkspace, Works
 
 __all__ = [
     "ALTERED",
+    "BACKFILL",
     "FAILED_CODES",
     "GIVEN_UP",
     "MAX_READ_INTERVAL",

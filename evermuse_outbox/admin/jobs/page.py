@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ... import jobs
+from ...backfill import Backfill
 from ...models import OperationState, OutboxOperation, OutboxOperationMember, OutboxRecord
 from ...operations import NotPossible
 from ...wakeup import wake_operations_on_commit
@@ -158,7 +159,7 @@ class OutboxOperationAdmin(ReadOnlyAdmin):
     def _list_url(self, job: OutboxOperation) -> str:
         """Return the address of the list with the members of a job; empty if they are no records."""
         kind = kind_of(job)
-        if kind is None or kind.model is not OutboxRecord:
+        if kind is None or kind.model is not OutboxRecord or not kind.has_members:
             return ""
         records = f"admin:{self.opts.app_label}_outboxrecord_changelist"
         return f"{reverse(records, current_app=self.admin_site.name)}?job={job.pk}"
@@ -258,6 +259,16 @@ def label_of(job: OutboxOperation) -> str:
     return f"{label}: {name}" if name else label
 
 
+def explain_running(job: OutboxOperation) -> str:
+    """Return what executes a running job."""
+    if job.kind == Backfill.name:
+        text = gettext(
+            "The command outbox_backfill executes it. If that has ended, start the same command again."
+        )
+        return f"{text} {job.message}".strip()
+    return gettext("Workers execute it in chunks. It can be paused or cancelled at any time.")
+
+
 def explain_job(job: OutboxOperation) -> str:
     """Return what a job has done, what it does next, and what it waits for."""
     match OperationState(job.state):
@@ -266,7 +277,7 @@ def explain_job(job: OutboxOperation) -> str:
         case OperationState.READY:
             return gettext("It waits for a confirmation. Nothing has been changed.")
         case OperationState.RUNNING:
-            return gettext("Workers execute it in chunks. It can be paused or cancelled at any time.")
+            return explain_running(job)
         case OperationState.PAUSED:
             text = gettext("Paused. What it has changed stays so; the rest waits until it is continued.")
         case OperationState.FINISHED:

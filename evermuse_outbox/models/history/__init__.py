@@ -8,6 +8,7 @@ from .attempt import OUTCOME_LABELS, OutboxAttempt
 from .imported import OutboxImport, import_key
 from .incident import IncidentKind, OutboxIncident
 from .operation import (
+    BACKFILL,
     UNCONFIRMED,
     UNFINISHED,
     MemberResult,
@@ -20,6 +21,7 @@ from .operation import (
 from .worker import OutboxWorker
 
 __all__ = [
+    "BACKFILL",
     "OUTCOME_LABELS",
     "UNCONFIRMED",
     "UNFINISHED",

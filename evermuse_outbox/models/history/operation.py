@@ -38,6 +38,9 @@ UNCONFIRMED = (OperationState.COLLECTING, OperationState.READY)
 UNFINISHED = (*UNCONFIRMED, OperationState.RUNNING, OperationState.PAUSED)
 """States from which a job can be cancelled."""
 
+BACKFILL = "backfill"
+"""Kind of the jobs that a command executes, and no worker: it waits for live traffic between two chunks."""
+
 TRANSITIONS = {
     "complete_collecting": Transition((OperationState.COLLECTING,), OperationState.READY),
     "confirm": Transition((OperationState.READY,), OperationState.RUNNING),
@@ -56,7 +59,7 @@ class OperationQuerySet(StateQuerySet["OutboxOperation"]):
 
     def running(self) -> OperationQuerySet:
         """Return the jobs that workers execute, the oldest first."""
-        return self.filter(state=OperationState.RUNNING).order_by("pk")
+        return self.filter(state=OperationState.RUNNING).exclude(kind=BACKFILL).order_by("pk")
 
     def lock(self, pk: int, *, skip_locked: bool = False) -> OutboxOperation | None:
         """Lock the row of a job until the transaction ends, and return it.

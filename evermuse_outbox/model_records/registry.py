@@ -1,0 +1,158 @@
+"""The declarations of this process, by model, and the transaction that each save of such a model gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+from django.core.checks import register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models, router, transaction
+from django.db.models.signals import post_save
+
+from .. import outbox
+from .checks import check_declaration
+from .declaration import ModelRecord
+
+R = TypeVar("R", bound=type[ModelRecord[Any]])
+
+_declarations: dict[type[models.Model], ModelRecord[Any]] = {}
+
+UID = "evermuse_outbox.model_records"
+"""Id of the signal handler and of the check, so that each is registered once."""
+
+
+def record_of(model: type[models.Model]) -> Callable[[R], R]:
+    """Register a declaration for a model: from now on, its saves enqueue records. Use it as a decorator.
+
+    A model that inherits from ``model``, also a proxy, uses the same declaration unless it has one of its own.
+
+    Raises:
+        ImproperlyConfigured: The model has a declaration already, or it has no table.
+    """
+    if model._meta.abstract or model._meta.swapped:
+        raise ImproperlyConfigured(
+            f"{model.__name__} has no table. Declare a record for each model that has one."
+        )
+
+    def decorate(declaration: R) -> R:
+        if model in _declarations:
+            other = type(_declarations[model]).__qualname__
+            raise ImproperlyConfigured(f"{model._meta.label} has a declaration already: {other}.")
+        instance = declaration()
+        instance.model = model
+        _declarations[model] = instance
+        _give_saves_a_transaction(model)
+        post_save.connect(_enqueue_saved, dispatch_uid=UID)
+        register(check_declarations)
+        return declaration
+
+    return decorate
+
+
+def forget(model: type[models.Model]) -> None:
+    """Remove the declaration of a model. Only tests need it."""
+    del _declarations[model]
+
+
+def declared() -> list[ModelRecord[Any]]:
+    """Return all declarations, in the order of their registration."""
+    return list(_declarations.values())
+
+
+def declaration_of(model: type[models.Model]) -> ModelRecord[Any] | None:
+    """Return the declaration of a model, or that of its nearest parent; None if there is none."""
+    return next((_declarations[each] for each in model.__mro__ if each in _declarations), None)
+
+
+def record_for(instance: models.Model) -> Mapping[str, Any]:
+    """Return the record of a row as its declaration makes it, for a call of ``enqueue``.
+
+    Use it after a change that saves no row of the model, for instance of a many-to-many relation.
+
+    Raises:
+        LookupError: The model has no declaration.
+    """
+    declaration = declaration_of(type(instance))
+    if declaration is None:
+        raise LookupError(f"{instance._meta.label} has no declaration of a record.")
+    return declaration.record(instance)
+
+
+def enqueue_rows(declaration: ModelRecord[Any], rows: Iterable[models.Model], using: str) -> int:
+    """Enqueue the records of rows that the declaration selects. Return how many."""
+    wanted = (row for row in rows if declaration.should_record(row))
+    return outbox.enqueue_many(
+        (declaration.record(row) for row in wanted), using=using, workspace=declaration.workspace
+    )
+
+
+def check_declarations(app_configs: Any = None, **kwargs: Any) -> list[Any]:  # noqa: ARG001 - Django's signature
+    """Check every declaration against its model and the settings."""
+    return [message for declaration in declared() for message in check_declaration(declaration)]
+
+
+def _enqueue_saved(
+    sender: type[models.Model],
+    instance: models.Model,
+    *,
+    created: bool,
+    raw: bool,
+    using: str,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,  # noqa: ARG001 - a handler must accept what Django adds
+) -> None:
+    """Enqueue the record of a row that was saved. Rows of ``loaddata`` are skipped: they are raw."""
+    declaration = declaration_of(sender)
+    if declaration is None or raw or ("create" if created else "update") not in declaration.on:
+        return
+    if not created and not declaration.concerns(update_fields):
+        return
+    if declaration.should_record(row := with_stored_values(instance, using)):
+        outbox.enqueue(declaration.record(row), using=using, workspace=declaration.workspace)
+
+
+def with_stored_values(instance: models.Model, using: str) -> models.Model:
+    """Return the instance; read it again if a field still holds an expression, whose value the database knows."""
+    values = instance.__dict__
+    fields = instance._meta.concrete_fields
+    if not any(hasattr(values.get(field.attname), "resolve_expression") for field in fields):
+        return instance
+    return type(instance)._base_manager.using(using).get(pk=instance.pk)
+
+
+def _give_saves_a_transaction(model: type[models.Model]) -> None:
+    """Run each save of the model in a transaction, which ends after ``post_save``.
+
+    Django sends ``post_save`` after the transaction of a save. Without an open transaction, a crash between the two
+    would keep the row and lose its record. The savepoint undoes the row if its record is invalid, so that a caller that
+    catches the error can go on.
+    """
+    save_base = model.save_base
+    if getattr(save_base, "_is_recorded", False):
+        return
+
+    @wraps(save_base)
+    def save_base_in_transaction(
+        self: models.Model,
+        raw: bool = False,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Any = None,
+    ) -> None:
+        using = using or router.db_for_write(type(self), instance=self)
+        was_adding, pk = self._state.adding, self.pk
+        try:
+            with transaction.atomic(using=using):
+                save_base(self, raw, force_insert, force_update, using, update_fields)
+        except Exception:
+            # The row is not stored, so a corrected instance must be inserted by the next save.
+            self._state.adding = was_adding
+            if was_adding and pk is None:
+                self.pk = None
+            raise
+
+    save_base_in_transaction._is_recorded = True  # type: ignore[attr-defined]
+    model.save_base = save_base_in_transaction  # type: ignore[method-assign]
