@@ -104,18 +104,18 @@ class Pace:
     def _look(self) -> str:
         """Return which live records wait, in words; empty if none waits for longer than usual."""
         using, workspace = self.context.using, self.context.workspace_name
-        mine = self._pending_records()
+        pending = self._pending_records()
         paused = set(OutboxGroup.objects.using(using).paused(workspace).values_list("type", "product_id"))
         latest = self.clock.now() - timedelta(seconds=self.context.settings.linger + GRACE)
         for group, at in read_oldest_of_groups(using, workspace, MAX_GROUPS):
-            if group not in mine and group not in paused and at.enqueued_at < latest:
+            if group not in pending and group not in paused and at.enqueued_at < latest:
                 return f"live records of {group[0]}, {group[1]} wait"
         full = self.context.settings.max_batch_records
         counts = count_pending_of_groups(
-            using, workspace, {group: count + full for group, count in mine.items()}, {}
+            using, workspace, {group: count + full for group, count in pending.items()}, {}
         )
         for group, count in counts.items():
-            if group not in paused and count.records >= mine[group] + full:
+            if group not in paused and count.records >= pending[group] + full:
                 return f"live records of {group[0]}, {group[1]} wait"
         return ""
 
