@@ -10,7 +10,7 @@ import hashlib
 import re
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
@@ -25,7 +25,7 @@ from .ingest import (
     count_downloads,
     read_records,
     record_error,
-    type_of,
+    shared_value,
     validate_records,
 )
 from .listing import format_cursor, parse_cursor, parse_limit
@@ -59,7 +59,7 @@ class Arrival:
         headers: Headers of the request. Empty without ``keep_records`` after the response.
         size: Length of the body in bytes.
         records: Number of records in the body.
-        type: ``_type`` that the records share.
+        type, product_id: ``_type`` and ``_product_id`` that the records share.
         accepted, rejected: Numbers of valid and of invalid records in the body.
         batch_id: The batch that a POST created or that a GET requested.
         ignores_retry_after: It arrived before the ``retryAfter`` of an earlier 429 to the same key was over.
@@ -71,6 +71,7 @@ class Arrival:
         breaks_contract: It was refused for something that a correct client never does. Examples are too many records,
             too many requests, an unreadable body, and one Idempotency-Key for two bodies.
         refusal: The first reason to refuse it.
+        errors: Errors of the records. They are kept until the response is sent.
     """
 
     at: float
@@ -95,6 +96,8 @@ class Arrival:
     answered_at: float | None = None
     refusal: RequestRefused | None = field(default=None, repr=False)
     idempotency_key: str = ""
+    product_id: str = ""
+    errors: Sequence[RecordError] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self.idempotency_key = self.headers.get("Idempotency-Key", "")
@@ -263,9 +266,11 @@ class Api:
         contract = self.options.contract
         records = read_records(arrival.headers.get("Content-Type", ""), body, contract)
         arrival.records = len(records)
-        arrival.type = type_of(records)
+        arrival.type = shared_value("_type", records)
+        arrival.product_id = shared_value("_product_id", records)
         result = validate_records(records, contract, self._injected_errors(arrival, records, body))
         arrival.accepted, arrival.rejected = len(result.accepted), result.rejected
+        arrival.errors = result.errors
         if not result.accepted or (self.options.strict and result.rejected):
             raise result.refusal(self.options.errors_in)
         return result

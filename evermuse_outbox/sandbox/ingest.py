@@ -179,10 +179,10 @@ def has_string(value: Any, name: str) -> bool:
     return isinstance(value, dict) and isinstance(value.get(name), str)
 
 
-def type_of(records: list[ReceivedRecord]) -> str:
-    """Return the ``_type`` that the records share, or an empty string if no record has one."""
-    types = (received.value["_type"] for received in records if has_string(received.value, "_type"))
-    return next(types, "")
+def shared_value(name: str, records: list[ReceivedRecord]) -> str:
+    """Return the text in a field that the records share, or an empty text if no record has one."""
+    values = (received.value[name] for received in records if has_string(received.value, name))
+    return next(values, "")
 
 
 def attachments_of(received: ReceivedRecord) -> list[Any]:

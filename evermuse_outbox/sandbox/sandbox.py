@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -11,7 +12,8 @@ from typing import Any, Self, get_args
 
 from .api import Api, ApiOptions, Arrival
 from .contract import load_contract
-from .faults import Fault, RecordSelector, ScriptedFault
+from .control import Control, History, is_loopback
+from .faults import Fault, FaultRequest, RecordSelector, ScriptedFault
 from .ingest import ErrorPlacement
 from .rate_limit import max_count_in_window
 from .server import Server
@@ -51,6 +53,12 @@ class Sandbox:
             thread of the connection.
         clock: Function that returns the time in seconds. The rate limit and the batches use it. The ``delay`` of a
             fault is real time.
+        allowed_hosts: Names that the Host header of a request may contain, beside those of this machine.
+        control: Serve the page at ``/`` and the control below ``/sandbox/``, and keep the bodies of requests for it.
+        control_token: Token that the control requires. A sandbox that other machines can reach always requires a
+            token: by default a random one.
+        history_requests: Requests that the control keeps: as many POSTs, and as many reads.
+        history_bytes: Bytes of requests that the control keeps.
 
     Raises:
         ValueError: An argument has an unknown value.
@@ -75,6 +83,11 @@ class Sandbox:
         keep_records: bool = True,
         on_event: Callable[[Arrival], object] | None = None,
         clock: Callable[[], float] | None = None,
+        allowed_hosts: Collection[str] = (),
+        control: bool = False,
+        control_token: str = "",
+        history_requests: int = 2_000,
+        history_bytes: int = 64_000_000,
     ) -> None:
         if errors_in not in get_args(ErrorPlacement):
             raise ValueError(f"errors_in must be details, errors or nowhere, not {errors_in!r}")
@@ -101,6 +114,13 @@ class Sandbox:
             sleep=self._stopping.wait,  # a stop ends the delay of a fault
         )
         self._api = Api(self._options)
+        self._allowed_hosts = allowed_hosts
+        self.control_token = control_token
+        self._control: Control | None = None
+        if control:
+            if not control_token and not is_loopback(host):
+                self.control_token = secrets.token_urlsafe(16)
+            self._control = Control(self, History(history_requests, history_bytes), self.control_token)
 
     # --- Start and stop ---------------------------------------------------------------------------
 
@@ -117,7 +137,9 @@ class Sandbox:
         """
         if self._server is None:
             self._stopping.clear()
-            self._server = Server((self.host, self.port), lambda: self._api, self._on_event)
+            self._server = Server(
+                (self.host, self.port), lambda: self._api, self._on_event, self._allowed_hosts, self._control
+            )
             self.port = self._server.server_port
             self._server.start()
         return self
@@ -211,6 +233,21 @@ class Sandbox:
             count = 1
         return self.fail_next(fault, count=count)
 
+    def inject(self, request: FaultRequest) -> ScriptedFault:
+        """Inject a fault that was read from JSON or text.
+
+        Raises:
+            ValueError: Too many faults wait.
+        """
+        with self._api.lock:
+            until = None if request.seconds is None else self._api.clock() + request.seconds
+            return replace(self._api.faults.add(request.fault, request.count, until))
+
+    def set_fail_percent(self, percent: float) -> None:
+        """Set the share of the admitted requests that meet a random fault, from 0 to 100."""
+        with self._api.lock:
+            self._api.faults.percent = percent
+
     def waiting_faults(self) -> list[ScriptedFault]:
         """Return the injected faults that can still affect requests, in the order in which they were added."""
         with self._api.lock:
@@ -291,6 +328,37 @@ class Sandbox:
         """Return every batch, in the order of acceptance."""
         with self._api.lock:
             return list(self._api.workspaces[workspace].batches)
+
+    @property
+    def now(self) -> float:
+        """The time of the sandbox's clock, in seconds."""
+        return self._options.clock()
+
+    def overview(self) -> dict[str, Any]:
+        """Return figures about the sandbox as JSON."""
+        options = self._options
+        with self._api.lock:
+            workspaces = list(self._api.workspaces.values())
+            return {
+                "contract": options.contract.name,
+                "rate_limit": options.rate_limit,
+                "batch_seconds": options.lifecycle.seconds,
+                "strict": options.strict,
+                "random_faults": self._api.faults.percent,
+                "batches": sum(len(workspace.batches) for workspace in workspaces),
+                "identities": sum(len(workspace.records) for workspace in workspaces),
+            }
+
+    def batch_states(self, batch_ids: set[str]) -> dict[str, str]:
+        """Return the status of those batches that are known, by id."""
+        with self._api.lock:
+            now, lifecycle = self._api.clock(), self._api.lifecycle
+            return {
+                batch.id: lifecycle.status(now - batch.created_at, batch.fails)
+                for workspace in self._api.workspaces.values()
+                for batch_id in batch_ids
+                if (batch := workspace.by_id.get(batch_id)) is not None
+            }
 
 
 def with_workspaces(keys: Keys) -> dict[str, ApiKey]:

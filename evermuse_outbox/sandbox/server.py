@@ -9,7 +9,7 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
@@ -18,6 +18,7 @@ from typing import Any
 
 from .api import Api, Arrival
 from .contract import MAX_BODY_BYTES
+from .control import Control, ControlRequest
 from .responses import RequestRefused, Response
 
 # Limits of a lingering close: after a refusal, the server reads and discards the rest of the body. An immediate close
@@ -63,24 +64,53 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.send_error(431, "The headers are too long.")
             return False
         hosts = self.headers.get_all("Host", [])
-        if len(hosts) > 1 or not is_own_host("".join(hosts), self.server.server_name):
+        if len(hosts) > 1 or not is_own_host(
+            "".join(hosts), {self.server.server_name, *self.server.allowed_hosts}
+        ):
             # A web page can make a browser send requests here, under a name of its own that points to this machine.
             self.send_error(
-                421, "The Host header must be localhost, an IP address or the address of the sandbox."
+                421,
+                "The Host header must be localhost, an IP address or the address of the sandbox. "
+                "The option --allow-host adds a name.",
             )
             return False
         return True
 
     def serve_request(self) -> None:
         """Process one request and send its response."""
-        api = self.server.current_api()
-        arrival = api.receive(self.command, self.path, self.headers)
-        response = api.respond(arrival, self._read_body(arrival))
-        self.server.on_event(arrival)
+        control = self.server.control
+        if control is not None and control.handles(self.path):
+            self._send(self._control(control))
+            return
+        response = self._call_api()
         if response is None:
             self.close_connection = True
         else:
             self._send(response)
+
+    def _call_api(self) -> Response | None:
+        """Process a request to the API. Keep it in the history, also if its body or its client is lost."""
+        api, history = self.server.current_api(), self.server.history
+        arrival = api.receive(self.command, self.path, self.headers)
+        entry = history.begin(arrival) if history else None
+        body, response = b"", None
+        try:
+            body = self._read_body(arrival)
+            response = api.respond(arrival, body)
+        finally:
+            if history and entry:
+                history.finish(entry, body, response.body if response else b"")
+            arrival.errors = ()
+        self.server.on_event(arrival)
+        return response
+
+    def _control(self, control: Control) -> Response:
+        try:
+            body = read_body(self.rfile, self.headers)
+        except RequestRefused as refusal:
+            self.close_connection = True
+            return refusal.to_response()
+        return control.respond(ControlRequest(self.command, self.path, self.headers, body))
 
     # BaseHTTPRequestHandler calls a method of this name for each HTTP method.
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = serve_request  # noqa: N815
@@ -159,11 +189,11 @@ MAX_DIGITS = 18
 """Digits of a length that are read: Python refuses to convert thousands, and all that are longer are too large."""
 
 
-def is_own_host(host: str, address: str) -> bool:
-    """Return whether a Host header names this machine: localhost, the address of the server, or any IP address."""
+def is_own_host(host: str, names: Collection[str]) -> bool:
+    """Return whether a Host header names this machine: localhost, a name of the server, or any IP address."""
     name = host.rpartition(":")[0] if re.search(r":[0-9]*\Z", host) and not host.endswith("]") else host
     name = name.lower().rstrip(".")
-    if name in ("localhost", address.lower()) or name.endswith(".localhost"):
+    if name in {"localhost", *(allowed.lower() for allowed in names)} or name.endswith(".localhost"):
         return True
     try:
         ip_address(name.removeprefix("[").removesuffix("]"))
@@ -231,6 +261,8 @@ class Server(ThreadingHTTPServer):
         address: Host and port to listen on. Port 0 means any free port.
         current_api: Function that returns the :class:`Api` for the next request.
         on_event: Function that is called with each arrival after its response is known.
+        allowed_hosts: Names in the Host header that are accepted beside those of this machine.
+        control: The control of the sandbox, or None to serve only the API.
     """
 
     daemon_threads = True
@@ -241,7 +273,12 @@ class Server(ThreadingHTTPServer):
         address: tuple[str, int],
         current_api: Callable[[], Api],
         on_event: Callable[[Arrival], object],
+        allowed_hosts: Collection[str] = (),
+        control: Control | None = None,
     ) -> None:
+        self.allowed_hosts = allowed_hosts
+        self.control = control
+        self.history = control.history if control else None
         self.current_api = current_api
         self.on_event = on_event
         self._connections: set[socket.socket] = set()

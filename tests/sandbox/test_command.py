@@ -83,7 +83,8 @@ def test_it_prints_a_line_for_each_request_and_a_summary(run, number):
     client.post([record(data=5)])
     client.send("GET", BATCHES)
     lines = stop(process, number).splitlines()
-    posted, refused, read = lines[1:4]
+    assert lines[0] == f"Page with requests, records and faults: {address.url}/"
+    posted, refused, read = lines[2:5]
     assert re.match(r"\d\d:\d\d:\d\d  POST /api/v1/ingest  message . 2  [\d,]+ bytes  202 batch_", posted)
     assert posted.endswith("  1 rejected")
     assert "400 VALIDATION_ERROR: " in refused
@@ -109,7 +110,7 @@ def test_its_options_reach_the_sandbox(run):
     client = Client(address)
     assert client.post([record("openapi")]).status_code == 202
     assert client.post([record("openapi")]).status_code == 429
-    assert len(stop(process, signal.SIGTERM).splitlines()) == 2
+    assert len(stop(process, signal.SIGTERM).splitlines()) == 3
 
 
 def test_with_fail_100_every_request_meets_a_fault(run):
@@ -135,6 +136,59 @@ def test_invalid_arguments_are_reported(arguments):
     _, err = process.communicate(timeout=10)
     assert process.returncode == 2
     assert arguments[0] in err
+
+
+def run_command(*arguments: str) -> tuple[int, str, str]:
+    """Run the command to its end and return its exit status and its output."""
+    process = start_command(*arguments)
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out, err
+
+
+def test_faults_are_injected_at_the_start_and_from_a_second_terminal(run):
+    _, address, _ = run("--fault", "status=503", "count=1", "--fault", "reject=m-1", "message=not allowed")
+    client = Client(address)
+    assert client.post([record()]).status_code == 503
+    rejected = client.post([record(_vendor_ids={"id": "m-1"})])
+    assert rejected.json()["details"]["errors"][0]["message"] == "not allowed"
+    status, out, err = run_command(
+        "--to", address.url, "--clear-faults", "--fail", "0", "--fault", "status=402", "type=message"
+    )
+    assert (status, err) == (0, "")
+    assert out == "Random faults: 0 %\n3: answer 402 (POST, type message); 1 requests\n"
+    assert client.post([record()], has_published_shape=False).status_code == 402
+
+
+def test_the_token_and_the_api_key_come_from_files(run, tmp_path):
+    token, key = tmp_path / "token", tmp_path / "key"
+    token.write_text("a-token-for-the-test\n")
+    key.write_text("em_sk_from_a_file\n")
+    arguments = ("--control-token-file", str(token))
+    process, address, _ = run(*arguments, "--key-file", str(key), "--allow-host", "sandbox")
+    client = Client(address, "em_sk_from_a_file")
+    assert client.send("GET", BATCHES, headers={"Host": "sandbox:8787"}).status_code == 200
+    status, _, err = run_command("--to", address.url, "--clear-faults")
+    assert (status, err) == (1, "CommandError: The sandbox requires its token: use --control-token-file.\n")
+    assert run_command("--to", address.url, *arguments)[0] == 0
+    output = stop(process, signal.SIGTERM)
+    assert "a-token" not in output
+    assert "from_a_file" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fault", "statuss=500"], "did you mean status?"),
+        (["--fault", "status"], "must be field=value"),
+        (["--key-file", "/nonexistent"], "Cannot read /nonexistent: FileNotFoundError"),
+        (["--key-file", "/dev/null"], "/dev/null is empty"),
+        (["--to", "http://127.0.0.1:1"], "No sandbox answers at http://127.0.0.1:1"),
+    ],
+)
+def test_a_wrong_option_says_what_to_change(arguments, message):
+    status, _, err = run_command(*arguments)
+    assert status == 1
+    assert message in err
 
 
 def test_help_ends_with_examples():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import threading
 import time
@@ -14,7 +13,16 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from evermuse_outbox.management import CommandWithExamples
-from evermuse_outbox.sandbox import DEFAULT_KEY, ApiKey, Arrival, Sandbox, SandboxUnavailable
+from evermuse_outbox.management.sandbox import SandboxClient, add_options, read_assignment, read_secret
+from evermuse_outbox.sandbox import (
+    DEFAULT_KEY,
+    ApiKey,
+    Arrival,
+    FaultError,
+    Sandbox,
+    SandboxUnavailable,
+    fault_from_text,
+)
 
 HELP = """\
 Serve a local Evermuse API for development: the published endpoints with their limits, their validation and the
@@ -29,6 +37,25 @@ examples:
       Apply the stricter contract. A batch takes 10 seconds to complete.
   manage.py evermuse_sandbox --fail 20
       Answer 20 % of the requests with an error, or close their connections.
+  manage.py evermuse_sandbox --fault status=503 count=3 --fault reject=mail-17 message="not allowed"
+      Answer the first three POSTs with 503. Reject each record with the vendor id mail-17.
+
+control a sandbox that runs, from a second terminal:
+  manage.py evermuse_sandbox --to http://127.0.0.1:8787 --fault status=429 seconds=10
+      Answer every POST with 429 for 10 seconds, and list the faults that wait.
+  manage.py evermuse_sandbox --to http://127.0.0.1:8787 --clear-faults --fail 0
+      End all faults.
+
+fields of a fault:
+  status=N [message=TEXT] [retry_after=SECONDS]   answer with this status
+  delay=SECONDS [after_handling=true]             wait before or after the processing
+  drop=before, drop=after                         close the connection before or after the processing
+  reject=3, reject=ID, reject='{"data.subject": "Hello"}' [message=TEXT]
+                                                  reject a record by position, vendor id or values
+  batch_fails=true, attachments_fail=N            let the batch, or its downloads, fail later
+  on=POST, GET or any; type=TYPE; product_id=ID; containing=TEXT
+                                                  only these requests
+  count=N, count=all, seconds=N                   how often, or how long
 
 try it:
   curl -X POST http://127.0.0.1:8787/api/v1/ingest -H 'x-api-key: em_sk_sandbox' \\
@@ -37,8 +64,6 @@ try it:
        "_project_id": "proj-1", "data": {"text": "hello"}}'
   curl http://127.0.0.1:8787/api/v1/ingest/batches -H 'x-api-key: em_sk_sandbox'
 """
-
-"""Start of every API key of Evermuse, which is not secret. Source: OpenAPI document, security scheme IngestApiKey."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -55,15 +80,20 @@ class Command(CommandWithExamples):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options, in the groups that ``--help`` shows."""
-        add_server_arguments(parser)
-        add_api_arguments(parser)
-        add_failure_arguments(parser)
+        add_options(parser, DEFAULT_KEY)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serve requests until SIGINT or SIGTERM, then print a summary."""
+        """Serve requests until SIGINT or SIGTERM, then print a summary. With ``--to``, control another sandbox."""
         self._write_lock = threading.Lock()
-        self._keys = options["keys"] or []
-        sandbox = self._create_sandbox(options)
+        token = read_secret(options["control_token_file"])
+        if options["to"]:
+            self._control(options, token)
+            return
+        self._keys = options["keys"] = [
+            *(options["keys"] or []),
+            *map(read_secret, options["key_files"] or []),
+        ]
+        sandbox = self._create_sandbox(options, token)
         with stop_event() as stopped, running(sandbox):
             self._greet(sandbox, options)
             # With a timeout, because on some platforms no signal interrupts an endless wait.
@@ -71,28 +101,51 @@ class Command(CommandWithExamples):
                 pass
         self._write_line(summarise(sandbox))
 
-    def _create_sandbox(self, options: dict[str, Any]) -> Sandbox:
+    def _control(self, options: dict[str, Any], token: str) -> None:
+        """Change the faults of a sandbox that runs elsewhere, and print those that wait."""
+        with SandboxClient(options["to"], token) as client:
+            if options["clear_faults"]:
+                client.clear_faults()
+            if options["fail"] is not None:
+                client.set_random_faults(options["fail"])
+            for assignments in options["faults"] or []:
+                client.add_fault(dict(read_assignment(text) for text in assignments))
+            for line in client.describe_faults():
+                self._write_line(line)
+
+    def _create_sandbox(self, options: dict[str, Any], token: str) -> Sandbox:
         keys = options["keys"] or [DEFAULT_KEY]
         try:
-            return Sandbox(
+            sandbox = Sandbox(
                 options["host"],
                 options["port"],
                 contract=options["contract"],
                 keys={key: ApiKey() for key in keys},
                 rate_limit=options["rate_limit"],
                 batch_seconds=options["batch_seconds"],
-                fail_percent=options["fail"],
+                fail_percent=options["fail"] or 0.0,
                 errors_in=options["errors_in"],
                 strict=options["strict"],
-                keep_records=False,  # the command cannot show records, and a demo may send millions
+                keep_records=False,  # a demo may send millions: the page shows those that its history keeps
                 on_event=None if options["quiet"] else self._print_arrival,
+                allowed_hosts=options["allowed_hosts"] or [],
+                control=True,
+                control_token=token,
+                history_requests=options["keep_requests"],
+                history_bytes=options["keep_megabytes"] * 1_000_000,
             )
-        except SandboxUnavailable as error:
+            for assignments in options["faults"] or []:
+                sandbox.inject(fault_from_text(assignments))
+        except (SandboxUnavailable, FaultError) as error:
             raise CommandError(str(error)) from error
+        return sandbox
 
     def _greet(self, sandbox: Sandbox, options: dict[str, Any]) -> None:
         keys = f"API keys: {len(options['keys'])}" if options["keys"] else "the default API key (see --help)"
         self._write_line(f"Evermuse sandbox ({options['contract']} contract) on {sandbox.url}, {keys}")
+        is_generated = sandbox.control_token and not options["control_token_file"]
+        fragment = f"#token={sandbox.control_token}" if is_generated else ""
+        self._write_line(f"Page with requests, records and faults: {sandbox.url}/{fragment}")
         self._write_line("Press Ctrl-C to stop.")
 
     def _print_arrival(self, arrival: Arrival) -> None:
@@ -102,104 +155,6 @@ class Command(CommandWithExamples):
         with self._write_lock:  # because each connection has a thread, and lines must not mix
             self.stdout.write(text)
             self.stdout.flush()
-
-
-# --- Options --------------------------------------------------------------------------------------
-
-
-def add_server_arguments(parser: CommandParser) -> None:
-    """Add the options about the server and its output."""
-    group = parser.add_argument_group("server")
-    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    group.add_argument(
-        "--port", type=int, default=8787, help="port to listen on, 0 for any free port (default: %(default)s)"
-    )
-    group.add_argument("--quiet", action="store_true", help="print no line for each request")
-
-
-def add_api_arguments(parser: CommandParser) -> None:
-    """Add the options about the API and its limits."""
-    group = parser.add_argument_group("API")
-    group.add_argument(
-        "--contract",
-        choices=["reference", "openapi"],
-        default="reference",
-        help="published contract to apply (default: %(default)s)",
-    )
-    group.add_argument(
-        "--key",
-        action="append",
-        dest="keys",
-        metavar="KEY",
-        help=f"API key to accept, may be repeated (default: {DEFAULT_KEY})",
-    )
-    group.add_argument(
-        "--rate-limit",
-        type=positive_integer,
-        default=10,
-        metavar="N",
-        help="maximum requests of one API key in any second (default: %(default)s)",
-    )
-    group.add_argument(
-        "--batch-seconds",
-        type=seconds,
-        default=2.0,
-        metavar="SECONDS",
-        help="seconds until a batch is COMPLETE (default: %(default)s)",
-    )
-
-
-def add_failure_arguments(parser: CommandParser) -> None:
-    """Add the options about injected faults and invalid records."""
-    group = parser.add_argument_group("failures")
-    group.add_argument(
-        "--fail",
-        type=percentage,
-        default=0.0,
-        metavar="PERCENT",
-        help="share of the requests that meet a random fault, 0 to 100 (default: none)",
-    )
-    group.add_argument(
-        "--errors-in",
-        choices=["details", "errors", "nowhere"],
-        default="details",
-        help="field of the error response that names the invalid records (default: %(default)s)",
-    )
-    group.add_argument(
-        "--strict", action="store_true", help="refuse a request if one of its records is invalid"
-    )
-
-
-def positive_integer(text: str) -> int:
-    """Parse an integer of 1 or more from the command line."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be an integer of 1 or more")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Parse a duration of 0 to 86,400 seconds (a day) from the command line."""
-    return parse_number(text, 0, 86_400)
-
-
-def percentage(text: str) -> float:
-    """Parse a percentage from 0 to 100 from the command line."""
-    return parse_number(text, 0, 100)
-
-
-def parse_number(text: str, low: float, high: float) -> float:
-    """Parse a number from ``low`` to ``high`` from the command line.
-
-    Raises:
-        ArgumentTypeError: The text is not such a number.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not low <= number <= high:
-        raise argparse.ArgumentTypeError(f"must be a number from {low} to {high}")
-    return number
 
 
 # --- Running --------------------------------------------------------------------------------------

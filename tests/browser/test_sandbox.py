@@ -1,0 +1,82 @@
+"""The page of the sandbox: foreign text, faults by keyboard, and the widths and colours of screens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from evermuse_outbox.sandbox import DEFAULT_KEY, Sandbox
+from tests.sandbox.published import record
+
+from .chromium import Chromium
+
+pytestmark = pytest.mark.long
+
+SHOWN = """
+new Promise((resolve, reject) => {
+  const end = Date.now() + 15000;
+  const look = () => {
+    if (EXPRESSION) resolve(true);
+    else if (Date.now() > end) reject(new Error(document.body.innerText));
+    else setTimeout(look, 20);
+  };
+  look();
+})
+"""
+
+HOSTILE = "<img src=x onerror=\"document.title='attacked'\"><script>document.title='attacked'</script>"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(control=True, rate_limit=1_000, batch_seconds=0) as sandbox:
+        yield sandbox
+
+
+def post(sandbox: Sandbox, *ids: str) -> requests.Response:
+    """Post records with hostile text."""
+    records = [record(_vendor_ids={"id": name}, _product_id=HOSTILE, data={"text": HOSTILE}) for name in ids]
+    headers = {"x-api-key": DEFAULT_KEY, "Content-Type": "application/json"}
+    return requests.post(f"{sandbox.url}/api/v1/ingest", data=json.dumps(records), headers=headers, timeout=5)
+
+
+def wait_for(browser: Chromium, expression: str) -> None:
+    """Wait until a JavaScript expression is true."""
+    browser.run(SHOWN.replace("EXPRESSION", expression))
+
+
+def test_foreign_text_stays_text_and_faults_are_set_by_keyboard(chromium: Chromium, sandbox: Sandbox) -> None:
+    chromium.resize(1280)
+    chromium.prefer("dark")
+    assert post(sandbox, "m-0", HOSTILE).status_code == 202
+    chromium.open(f"{sandbox.url}/")
+    wait_for(chromium, "document.querySelector('#rows button')")
+    chromium.run("document.querySelector('#rows button').focus()")
+    chromium.press("Enter", 13, "\r")
+    wait_for(chromium, "document.querySelector('dialog[open] pre')")
+    assert HOSTILE in chromium.run("document.querySelector('#detail').textContent").replace('\\"', '"')
+    assert DEFAULT_KEY not in chromium.run("document.documentElement.innerHTML")
+    chromium.press("Escape", 27)
+    wait_for(chromium, "!document.querySelector('dialog[open]')")
+
+    chromium.run("document.getElementById('effect').value = 'reject'")
+    chromium.run("document.getElementById('effect').dispatchEvent(new Event('change'))")
+    chromium.run("document.getElementById('reject').value = 'm-1'")
+    chromium.run("document.getElementById('reject').focus()")
+    chromium.press("Enter", 13, "\r")
+    wait_for(chromium, "document.querySelector('#waiting').textContent.includes('vendor id m-1')")
+    assert post(sandbox, "m-0", "m-1").json()["rejectedCount"] == 1
+    wait_for(chromium, "document.querySelector('#rows tr td.bad').textContent === '1'")
+    chromium.run("document.querySelector('#waiting button').click()")
+    wait_for(chromium, "!document.querySelector('#waiting button')")
+    assert chromium.run("document.title") == "Evermuse sandbox"
+    assert chromium.complaints() == []
+
+    chromium.resize(390)
+    assert chromium.run("document.documentElement.scrollWidth") == 390
+    chromium.open("about:blank")
+    chromium.resize(1280)
+    chromium.prefer("light")
