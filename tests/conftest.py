@@ -12,6 +12,7 @@ from django.db import connections
 from evermuse_outbox.delivery.context import Clock, open_context
 from evermuse_outbox.ratelimit import Admission, Reservation
 from tests.models.state_changes import illegal_changes, start_recording, stop_recording
+from tests.process_state import restored_process_state
 from tests.refusing_router import refuse_loads_at_first_use
 from tests.services import HOW_TO_START, missing_services
 
@@ -31,6 +32,13 @@ def pytest_generate_tests(metafunc):
     if "alias" in metafunc.fixturenames:
         transaction = metafunc.definition.get_closest_marker("commits") is not None
         metafunc.parametrize("alias", [database_param(alias, transaction) for alias in ALIASES])
+
+
+@pytest.fixture(autouse=True)
+def process_state():
+    """Leave to the next test of this process what this test has found: known secrets, timers, environment, language."""
+    with restored_process_state():
+        yield
 
 
 def database_param(alias, transaction):
