@@ -38,7 +38,7 @@ LAYERS = [
     {"outbox", "schedule", "checks", "testing", "health"},
     {"model_records"},
     {"backfill"},
-    {"admin", "management", "apps"},
+    {"admin", "management", "apps", "pytest_plugin"},
 ]
 """What stands directly below the package, from the lowest layer to the highest. A layer imports only lower ones."""
 

@@ -25,7 +25,7 @@ from .faults import (
     fault_from_json,
     fault_from_text,
 )
-from .sandbox import DEFAULT_KEY, Sandbox
+from .sandbox import DEFAULT_KEY, Sandbox, create_monotonic_clock
 from .store import ApiKey, Batch, Identity, StoredRecord
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "SandboxUnavailable",
     "ScriptedFault",
     "StoredRecord",
+    "create_monotonic_clock",
     "fault_from_json",
     "fault_from_text",
 ]

@@ -1,33 +1,49 @@
-"""Read what was enqueued, and deliver it to a local Evermuse within the process of the test."""
+"""Deliver the outbox within the process of the test, without workers and without waiting."""
 
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Protocol
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Max
 
-from ..conf import DEFAULT_WORKSPACE, Secret, get_settings
+from ..conf import Secret, Settings, get_settings
 from ..database_clock import database_now
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop import poll, relay
 from ..evermuse.api import Client
 from ..jobs import run_operations
-from ..models import OutboxRecord
+from ..models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace, RecordState
 from ..ratelimit import Admission, Reservation
+from .databases import usable_databases
+from .live import LocalEvermuse, find_sandbox, refuse_other_hosts
+from .report import Delivery, collect_result
 
-if TYPE_CHECKING:
-    from ..sandbox import Sandbox
+__unittest = True  # unittest leaves the frames of this module out of a failure
 
-ROUND = timedelta(seconds=400)
-"""Time by which the clock advances in each round: more than the default ``BACKOFF_CAP``, so all retries are due."""
+ROUND = 400.0
+"""Seconds by which the clock advances in each round: more than the default ``BACKOFF_CAP``, so all retries are due."""
 
 RELAY_SECONDS = 3_600
 """Time limit of the relay in each round, in seconds. It ends earlier if nothing is due."""
 
 POLL_SECONDS = 1
 """Time limit of polling in each round, in seconds."""
+
+IDLE_ROUNDS = 3
+"""Rounds in a row without a request after which the delivery ends: something waits for a person."""
+
+STUCK_ROUNDS = 25
+"""Rounds in a row without a change after which the delivery ends: the server is down, or the API key is wrong.
+
+It is more than the failures that a test usually scripts. Each round is a failed request, and a warning in the log.
+"""
+
+WAITING = (RecordState.PENDING, RecordState.IN_FLIGHT)
 
 
 class Server(Protocol):
@@ -36,6 +52,23 @@ class Server(Protocol):
     @property
     def url(self) -> str:
         """Return the base URL, without a slash at the end."""
+        ...
+
+
+class Deliver(Protocol):
+    """The type of :func:`deliver` and of the pytest fixture of this name."""
+
+    def __call__(
+        self,
+        sandbox: Server | None = None,
+        *,
+        using: str | None = None,
+        workspace: str | None = None,
+        api_key: str | None = None,
+        check: bool = True,
+        rounds: int = 100,
+    ) -> Delivery:
+        """Send and poll everything in the outbox now; see :func:`deliver`."""
         ...
 
 
@@ -64,90 +97,185 @@ class Unpaced:
         """Do nothing: there is no block."""
 
 
-def local_evermuse(workspace: str = DEFAULT_WORKSPACE, **options: Any) -> Sandbox:
-    """Return a sandbox with the contract of a workspace, without a rate limit and without a delay.
-
-    Use it as a context manager. It needs the extra ``evermuse-outbox[sandbox]``.
-
-    Args:
-        workspace: Name of the workspace in the settings. The sandbox applies its contract.
-        options: Arguments of :class:`~evermuse_outbox.sandbox.Sandbox` that replace these defaults.
-
-    Raises:
-        ImproperlyConfigured: The settings have no such workspace.
-        SandboxUnavailable: The extra is not installed.
-    """
-    from ..sandbox import Sandbox
-
-    contract = get_settings().workspace(workspace).contract
-    defaults: dict[str, Any] = {"contract": contract, "rate_limit": 100_000, "batch_seconds": 0}
-    return Sandbox(**defaults | options)
-
-
-def enqueued(using: str = DEFAULT_DB_ALIAS, **filters: Any) -> list[dict[str, Any]]:
-    """Return the records in the outbox as Evermuse would receive them, the oldest first.
-
-    Args:
-        using: Database alias.
-        filters: Lookups as for ``QuerySet.filter``, for instance ``state="pending"``.
-    """
-    rows = OutboxRecord.objects.using(using).filter(**filters).order_by("pk")
-    return [record.envelope() for record in rows]
-
-
 def deliver(
-    sandbox: Server,
+    sandbox: Server | None = None,
     *,
-    using: str = DEFAULT_DB_ALIAS,
-    workspace: str = DEFAULT_WORKSPACE,
-    api_key: str = "em_sk_sandbox",
+    using: str | None = None,
+    workspace: str | None = None,
+    api_key: str | None = None,
+    check: bool = True,
     rounds: int = 100,
-) -> int:
+) -> Delivery:
     """Send and poll everything in the outbox now, without workers. Jobs that were confirmed are executed first.
 
-    This runs in rounds and never sleeps. ``LINGER`` is ignored, and a simulated clock advances by 400 seconds in each
-    round, so the next retries and polls are due at once. Requests are sent without a rate limit, so the server must not
-    have one. The sandbox of :func:`local_evermuse` has none.
+    This runs in rounds and never sleeps. ``LINGER`` is ignored, and a simulated clock advances in each round until the
+    next retries and polls are due. Requests are sent without a rate limit, so the server must not have one. It works
+    inside of the transaction of a ``TestCase``.
 
     Args:
-        sandbox: The server to send to.
-        using: Database alias.
-        workspace: Name of the workspace.
-        api_key: Key that the server accepts.
-        rounds: Maximum number of rounds. After it, records may be left.
+        sandbox: The server to send to: a :func:`local_evermuse`. By default, the address in the settings, to which
+            :func:`use_sandbox` and the fixture ``evermuse_sandbox`` let them point.
+        using: Database alias. By default, every database of the outbox that the test may use.
+        workspace: Name of a workspace. By default, all workspaces.
+        api_key: Key that the server accepts. By default that of the settings, and the sandbox's default key if
+            ``sandbox`` is given.
+        check: Whether to raise an error if a record was rejected or is still waiting. Use ``False`` to test what your
+            code does then.
+        rounds: Maximum number of rounds. After it, records may be left. After 25 rounds in a row without a change, the
+            delivery ends, too.
 
     Returns:
-        The number of requests that sent a batch.
+        What became of each record that was waiting.
 
     Raises:
+        NotDelivered: A record was rejected, or is still waiting: for instance because the server is down, the API key
+            is wrong or the workspace is held. It is an ``AssertionError`` that names each reason.
+        AssertionError: The server is not on this machine. Nothing was sent.
         ImproperlyConfigured: The settings have no such workspace.
     """
-    clock, sent = _AdvancingClock(using), 0
-    context = _context_for(sandbox.url, using, workspace, api_key, clock)
-    for _ in range(rounds):
+    __tracebackhide__ = True
+    result = _deliver(_targets(sandbox, workspace, api_key), usable_databases(using), workspace, rounds)
+    return result.check() if check else result
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Target:
+    """Where the records of a workspace are sent."""
+
+    workspace: str
+    url: str
+    api_key: str
+
+
+def _targets(sandbox: Server | None, workspace: str | None, api_key: str | None) -> list[_Target]:
+    __tracebackhide__ = True
+    settings = get_settings()
+    names = [settings.workspace(workspace).name] if workspace else list(settings.workspaces)
+    targets = []
+    for name in names:
+        url = sandbox.url if sandbox else settings.workspace(name).api_url
+        refuse_other_hosts(url)
+        default = "em_sk_sandbox" if sandbox else settings.workspace(name).api_key.reveal()
+        targets.append(_Target(name, url, default if api_key is None else api_key))
+    return targets
+
+
+def _deliver(targets: list[_Target], aliases: list[str], workspace: str | None, rounds: int) -> Delivery:
+    for using in aliases:
         run_operations(using, RELAY_SECONDS)
-        sent_in_round = relay(context, RELAY_SECONDS)
-        clock.ahead += ROUND
-        sent += sent_in_round
-        if not sent_in_round and not poll(context, POLL_SECONDS):
+    before = {using: _waiting(using, workspace) for using in aliases}
+    time_machine = _SimulatedTime(targets)
+    with _contexts(targets, aliases, time_machine) as contexts:
+        requests = _run_rounds(
+            contexts, time_machine, rounds, lambda: [_waiting(a, workspace) for a in aliases]
+        )
+    result = Delivery(requests=requests)
+    for using, pks in before.items():
+        collect_result(using, pks, result)
+    return result
+
+
+def _run_rounds(
+    contexts: list[DeliveryContext],
+    time_machine: _SimulatedTime,
+    rounds: int,
+    read_waiting: Callable[[], list[set[int]]],
+) -> int:
+    """Run rounds until nothing waits or nothing changes. Return how many requests sent a batch."""
+    requests = idle = stuck = 0
+    last: object = None
+    for _ in range(rounds):
+        sent, polled = _run_round(contexts, time_machine)
+        waiting = read_waiting()
+        state = (
+            waiting,
+            [set(OutboxBatch.objects.using(c.using).values_list("pk", "state")) for c in contexts],
+        )
+        requests += sent
+        idle = 0 if sent or polled else idle + 1
+        stuck = stuck + 1 if state == last else 0
+        last = state
+        if not any(waiting) or idle == IDLE_ROUNDS or stuck == STUCK_ROUNDS:
             break
-    context.client.close()
-    return sent
+    return requests
 
 
-class _AdvancingClock:
-    """A clock that is ``ahead`` of the database's time and does not sleep."""
-
-    def __init__(self, using: str) -> None:
-        self.using = using
-        self.ahead = timedelta(0)
-
-    def clock(self) -> Clock:
-        return Clock(now=lambda: database_now(self.using) + self.ahead, sleep=lambda _: None)
+def _run_round(contexts: list[DeliveryContext], time_machine: _SimulatedTime) -> tuple[int, int]:
+    """Send what is due, advance the clock, and poll. Return how many requests sent a batch and how many were polled."""
+    sent = sum(relay(context, RELAY_SECONDS) for context in contexts)
+    time_machine.advance(contexts)
+    return sent, sum(poll(context, POLL_SECONDS) for context in contexts)
 
 
-def _context_for(url: str, using: str, name: str, api_key: str, clock: _AdvancingClock) -> DeliveryContext:
+def _waiting(using: str, workspace: str | None) -> set[int]:
+    rows = OutboxRecord.objects.using(using).filter(state__in=WAITING)
+    rows = rows if workspace is None else rows.filter(workspace=workspace)
+    return set(rows.values_list("pk", flat=True))
+
+
+class _SimulatedTime:
+    """A time that advances when something is due, for the delivery and for the sandboxes of this process."""
+
+    def __init__(self, targets: Iterable[_Target]) -> None:
+        self._ahead = 0.0
+        sandboxes = {target.url: find_sandbox(target.url) for target in targets}
+        self._sandboxes: list[LocalEvermuse] = [sandbox for sandbox in sandboxes.values() if sandbox]
+
+    def clock(self, using: str) -> Clock:
+        """Return the clock of a database. Its sleep advances the time."""
+        return Clock(lambda: self._now(using), self._move, lambda: time.monotonic() + self._ahead)
+
+    def advance(self, contexts: Iterable[DeliveryContext]) -> None:
+        """Advance by a round, and further if anything is due later."""
+        latest = [
+            (due - self._now(context.using)).total_seconds() + 1.0
+            for context in contexts
+            for due in _due_times(context.using, context.workspace_name)
+        ]
+        self._move(max([ROUND, *latest]))
+
+    def _now(self, using: str) -> datetime:
+        return database_now(using) + timedelta(seconds=self._ahead)
+
+    def _move(self, seconds: float) -> None:
+        self._ahead += seconds
+        for sandbox in self._sandboxes:
+            sandbox.advance(seconds)
+
+
+def _due_times(using: str, workspace: str) -> Iterator[datetime]:
+    """Yield until when the workspace, a group or a batch waits at the latest."""
+    workspaces = OutboxWorkspace.objects.using(using).filter(pk=workspace)
+    groups = OutboxGroup.objects.using(using).filter(workspace=workspace)
+    batches = OutboxBatch.objects.using(using).open().filter(workspace=workspace)
+    for latest in (
+        workspaces.aggregate(at=Max("blocked_until")),
+        groups.aggregate(at=Max("blocked_until")),
+        batches.aggregate(due=Max("due_at"), poll=Max("next_poll_at"), lease=Max("leased_until")),
+    ):
+        yield from (at for at in latest.values() if at is not None)
+
+
+@contextmanager
+def _contexts(
+    targets: list[_Target], aliases: list[str], time_machine: _SimulatedTime
+) -> Iterator[list[DeliveryContext]]:
     settings = dataclasses.replace(get_settings(), linger=0)
-    workspace = dataclasses.replace(settings.workspace(name), api_url=url, api_key=Secret(api_key))
-    client = Client(url, lambda: api_key, settings.timeout)
-    return DeliveryContext(using, workspace, settings, client, Unpaced(), clock.clock())
+    contexts = [
+        _context_for(target, using, settings, time_machine.clock(using))
+        for using in aliases
+        for target in targets
+    ]
+    try:
+        yield contexts
+    finally:
+        for context in contexts:
+            context.client.close()
+
+
+def _context_for(target: _Target, using: str, settings: Settings, clock: Clock) -> DeliveryContext:
+    workspace = dataclasses.replace(
+        settings.workspace(target.workspace), api_url=target.url, api_key=Secret(target.api_key)
+    )
+    client = Client(target.url, lambda: target.api_key, settings.timeout)
+    return DeliveryContext(using, workspace, settings, client, Unpaced(), clock)

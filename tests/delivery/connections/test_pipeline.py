@@ -100,7 +100,8 @@ def test_a_batch_that_is_polled_alone_and_one_that_is_forgotten(evermuse, alias,
     OutboxBatch.objects.using(alias).update(
         remote_id="unknown",
         state=BatchState.ACCEPTED,
-        next_poll_at=timezone.now() - timedelta(minutes=1),  # the clock of the database may be a little behind
+        next_poll_at=timezone.now()
+        - timedelta(minutes=1),  # the clock of the database may be a little behind
         accepted_at=timezone.now() - timedelta(hours=1),
         unknown_since=timezone.now() - timedelta(minutes=10),
     )
