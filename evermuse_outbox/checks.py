@@ -21,6 +21,8 @@ from .conf import (
     DEFAULT_WORKSPACE,
     MAX_PERMIT_WAIT,
     SETTING,
+    KeyFile,
+    KeyUnavailable,
     Settings,
     Workspace,
     find_problems,
@@ -33,7 +35,7 @@ OLDEST_DATABASE_SCHEDULER = (2, 8)
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E004 and warnings W001 to W006, W009, W010, W015 and W030.
+    """Check the settings: errors E001 to E005 and warnings W001 to W006, W009 to W012, W015 and W030.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -49,6 +51,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_databases(settings),
         *_check_renew_url(settings),
         *_check_keys_are_set(settings),
+        *_check_keys_are_usable(settings),
         *_check_keys_differ(settings),
         *_check_rate_limits(settings),
         *_check_visibility_timeout(settings),
@@ -136,11 +139,35 @@ def _locks_late(database: dict[str, Any]) -> bool:
 
 def _check_keys_are_set(settings: Settings) -> Iterator[CheckMessage]:
     for workspace in settings.workspaces.values():
-        if not workspace.api_key:
+        if not workspace.has_key:
             yield Warning(
                 f"The workspace {workspace.name!r} has no API_KEY, so its records stay pending.",
-                hint=f"Set {_path_of(workspace)}['API_KEY'] from the environment.",
+                hint=f"Set {_path_of(workspace)}['API_KEY'] from the environment, or {_path_of(workspace)}"
+                "['API_KEY_FILE'] to the path of a file.",
                 id="evermuse_outbox.W001",
+            )
+
+
+def _check_keys_are_usable(settings: Settings) -> Iterator[CheckMessage]:
+    """Check the keys of the settings and of files. A function is not called: a check must not depend on a server."""
+    for workspace in settings.workspaces.values():
+        key = workspace.api_key
+        if isinstance(workspace.key_source, KeyFile):
+            try:
+                key = workspace.key_source.read()
+            except KeyUnavailable as error:
+                yield Warning(
+                    f"The workspace {workspace.name!r} cannot send from here. {error}",
+                    hint="Only processes that send need the file, such as workers. See docs/how-to/api-keys.md.",
+                    id="evermuse_outbox.W012",
+                )
+        refusal = workspace.find_refusal(key) if workspace.has_key else None
+        if refusal:
+            is_error = refusal.kind == "sandbox_key"
+            yield (Error if is_error else Warning)(
+                f"The workspace {workspace.name!r} does not send: {refusal.message}",
+                hint=f"{refusal.hint} The settings are in {_path_of(workspace)}.",
+                id="evermuse_outbox.E005" if is_error else "evermuse_outbox.W011",
             )
 
 

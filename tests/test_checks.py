@@ -70,9 +70,52 @@ def test_e003_a_database_that_is_not_there(check):
     assert message.hint == "Known: default."
 
 
+@pytest.mark.parametrize("url", [{}, {"API_URL": "https://api.evermuse.com"}])
+def test_e005_the_key_of_the_sandbox_at_evermuse(check, url):
+    ((name, message),) = check(API_KEY="em_sk_sandbox", **url)
+    assert name == "E005"
+    assert message.level == django_checks.ERROR
+    assert "API_URL" in message.hint
+    assert check(API_KEY="em_sk_sandbox", API_URL="http://127.0.0.1:8787") == []
+
+
+def test_w011_debug_without_an_address(check, settings):
+    settings.DEBUG = True
+    ((name, message),) = check()
+    assert name == "W011"
+    assert "http://127.0.0.1:8787" in message.hint
+    assert check(API_URL="https://api.evermuse.com") == []
+    assert ids(check(API_URL="http://127.0.0.1:1", WORKSPACES={"eu": {"API_KEY": f"{KEY}_eu"}})) == []
+    assert ids(check(WORKSPACES={"eu": {"API_KEY": f"{KEY}_eu", "API_URL": "http://127.0.0.1:1"}})) == [
+        "W011"
+    ]
+
+
+def test_w012_a_file_that_cannot_be_read(check, tmp_path):
+    path = tmp_path / "key"
+    ((name, message),) = check(API_KEY="", API_KEY_FILE=str(path))
+    assert name == "W012"
+    assert str(path) in message.msg
+    assert "No such file" in message.msg
+    path.write_text(f"{KEY}\n")
+    assert check(API_KEY="", API_KEY_FILE=str(path)) == []
+    path.write_text("em_sk_sandbox\n")
+    assert ids(check(API_KEY="", API_KEY_FILE=str(path))) == ["E005"]
+
+
+def test_a_function_for_the_key_is_not_called_by_a_check(check):
+    def read_key():
+        raise AssertionError("called")
+
+    assert check(API_KEY=read_key) == []
+
+
 def test_w001_a_workspace_without_a_key(check):
     ((name, message),) = check(API_KEY="")
-    assert (name, message.hint) == ("W001", "Set EVERMUSE_OUTBOX['API_KEY'] from the environment.")
+    assert name == "W001"
+    assert message.hint == (
+        "Set EVERMUSE_OUTBOX['API_KEY'] from the environment, or EVERMUSE_OUTBOX['API_KEY_FILE'] to the path of a file."
+    )
     ((name, message),) = check(WORKSPACES={"eu": {}})
     assert "'eu'" in message.msg
     assert message.hint.startswith("Set EVERMUSE_OUTBOX['WORKSPACES']['eu']['API_KEY']")

@@ -5,6 +5,7 @@ imported and knows nothing of the database or of delivery. Call :func:`get_setti
 :func:`find_problems` for every error in the dict; :data:`OPTIONS` lists all settings.
 """
 
+from .keys import KeyFile, KeyUnavailable
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
 from .retention import Retention
@@ -23,6 +24,8 @@ __all__ = [
     "OPTIONS",
     "SETTING",
     "WORKSPACE_OPTIONS",
+    "KeyFile",
+    "KeyUnavailable",
     "Option",
     "Problem",
     "Retention",

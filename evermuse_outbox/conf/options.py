@@ -17,13 +17,15 @@ from .readers import (
     read_flag,
     read_format_hints,
     read_function,
+    read_key,
+    read_path,
     read_proxy,
     read_queue,
     read_redis_url,
-    read_secret,
     read_url,
 )
 from .retention import DEFAULT_DAYS, read_payload_retention, read_retention
+from .targets import PRODUCTION_URL
 
 SETTING = "EVERMUSE_OUTBOX"
 """Name of the dict in the settings of the project."""
@@ -45,12 +47,23 @@ class Option:
 
 WORKSPACE_OPTIONS = {
     "API_URL": Option(
-        read_url, "https://api.evermuse.com", "Base URL of the API: https, or http on a loopback address."
+        read_url,
+        PRODUCTION_URL,
+        "Base URL of the API: https, or http on a loopback address or with the key of the sandbox. With "
+        "`DEBUG = True`, nothing is sent unless it is set; "
+        "see [API keys](../how-to/api-keys.md#no-test-data-in-production).",
     ),
     "API_KEY": Option(
-        read_secret,
+        read_key,
         None,
-        "The API key, `em_sk_…`, with `api:write` to send and `api:read` to poll. Read it from the environment.",
+        "The API key, `em_sk_…`, with `api:write` to send and `api:read` to poll. Read it from the environment. Or a "
+        "function without arguments that returns it; see [API keys](../how-to/api-keys.md#where-a-key-comes-from).",
+    ),
+    "API_KEY_FILE": Option(
+        read_path,
+        None,
+        "Absolute path of a file that contains the API key, in place of `API_KEY`. A new key in it takes effect "
+        "without a restart; see [API keys](../how-to/api-keys.md#where-a-key-comes-from).",
     ),
     "PROXY": Option(
         read_proxy,

@@ -9,6 +9,10 @@ from typing import Any
 from ..foreign_text import is_clean, safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option, raw_settings
 from .readers import InvalidValue, suggest
+from .targets import is_plain_http, is_sandbox_key
+
+KEY_OPTIONS = ("API_KEY", "API_KEY_FILE")
+"""Settings of which a workspace needs exactly one. It inherits none of them."""
 
 MAX_NAME = 64
 """Characters of a workspace's name: the length of its database column."""
@@ -47,6 +51,10 @@ def find_problems(raw: Any = None) -> Iterator[Problem]:
         return
     for name, keys in workspaces.items():
         yield from _in_workspace(name, keys)
+        if isinstance(keys, Mapping):
+            yield from _in_combination(raw, keys, f"{SETTING}['WORKSPACES'][{safe_repr(name)}]")
+    if has_key(raw) or not workspaces:
+        yield from _in_combination(raw, raw, SETTING)
 
 
 def _in_workspace(name: Any, keys: Any) -> Iterator[Problem]:
@@ -61,6 +69,32 @@ def _in_workspace(name: Any, keys: Any) -> Iterator[Problem]:
         yield Problem(path, "the value must be a dict.", 'Write {"API_KEY": …}.')
         return
     yield from _in_options(keys, WORKSPACE_OPTIONS, path)
+
+
+def has_key(raw: Mapping[str, Any]) -> bool:
+    """Return whether a dict of settings has a key or names its file."""
+    return any(raw.get(name) for name in KEY_OPTIONS)
+
+
+def _in_combination(raw: Mapping[str, Any], keys: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Yield what is wrong between the values of a workspace, if each of them is valid."""
+    if all(keys.get(name) for name in KEY_OPTIONS):
+        yield Problem(f"{path}['API_KEY_FILE']", "API_KEY is set, too.", "Remove one of the two settings.")
+    url, key = keys.get("API_URL", raw.get("API_URL")), keys.get("API_KEY")
+    is_known = isinstance(key, str | None) and not keys.get("API_KEY_FILE")
+    if (
+        isinstance(url, str)
+        and _is_valid(url)
+        and is_plain_http(url)
+        and is_known
+        and not is_sandbox_key(key or "")
+    ):
+        where = path if "API_URL" in keys else SETTING
+        yield Problem(f"{where}['API_URL']", "plain http would send the API key in clear text.", "Use https.")
+
+
+def _is_valid(url: str) -> bool:
+    return not list(_in_value(WORKSPACE_OPTIONS["API_URL"], url, ""))
 
 
 def _is_name(name: str) -> bool:

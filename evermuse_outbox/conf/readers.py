@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,9 +18,6 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from ..evermuse import InvalidProxy, Proxy, is_host, parse_proxy
 from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
-
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
-"""Hosts to which plain http is allowed, because such a request does not leave the machine."""
 
 FORMAT_HINTS = ("text", "audio", "video", "file")
 """Values of the ``format`` hint of a request. Source: OpenAPI document, query parameter ``format``."""
@@ -48,8 +45,6 @@ def read_url(value: Any) -> str:
         raise InvalidValue(
             "the URL contains more than scheme, host and path.", "Put the key into API_KEY, not into the URL."
         )
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
-        raise InvalidValue("plain http would send the API key in clear text.", "Use https.")
     if not _PATH.fullmatch(parts.path):
         raise InvalidValue(
             "the path of the URL is not plain: the client would change it.",
@@ -121,14 +116,22 @@ def read_secret(value: Any) -> Secret:
         return Secret("")
     if not isinstance(value, str):
         raise InvalidValue(
-            f"the value must be a string, not {type_name(value)}.", "Read it from the environment."
+            f"the value must be a string or a function, not {type_name(value)}.",
+            "Read it from the environment.",
         )
+    if value.startswith(("/", "./", "file:")):
+        raise InvalidValue("the value is the path of a file, not a key.", "Use API_KEY_FILE for a path.")
     if value != value.strip() or not value.isascii() or not value.isprintable():
         raise InvalidValue(
             "the key contains characters that an HTTP header cannot contain.",
             "Look for a space or a line break.",
         )
     return Secret(value)
+
+
+def read_key(value: Any) -> Secret | Callable[[], Any]:
+    """Return an API key as a :class:`Secret`, or the function that returns it later."""
+    return value if callable(value) else read_secret(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +250,18 @@ def read_directory(value: Any) -> str | None:
     if not isinstance(value, str | PathLike) or not Path(value).is_absolute():
         raise InvalidValue(
             f"{safe_repr(value)} is not an absolute path.", 'Use for instance "/var/lib/evermuse-outbox".'
+        )
+    return str(value)
+
+
+def read_path(value: Any) -> str | None:
+    """Return the absolute path of a file; None if it is empty."""
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str | PathLike) or not Path(value).is_absolute():
+        raise InvalidValue(
+            f"{safe_repr(value)} is not an absolute path.",
+            'Use for instance "/run/secrets/evermuse_api_key".',
         )
     return str(value)
 

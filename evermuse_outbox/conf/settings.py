@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
@@ -12,10 +13,12 @@ from django.core.signals import setting_changed
 
 from ..evermuse import Proxy
 from ..foreign_text import hide_values, safe_repr
+from .keys import KeyFile, KeyFunction, KeySource, KeyUnavailable
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, raw_settings
-from .problems import find_problems
+from .problems import KEY_OPTIONS, find_problems, has_key
 from .retention import Retention
 from .secret import Secret
+from .targets import Refusal, find_refusal
 
 DEFAULT_WORKSPACE = "default"
 """The workspace of records that are enqueued without ``workspace=``."""
@@ -31,8 +34,13 @@ It is not a setting, because hosts need not change it. The check of ``LEASE`` ad
 class Workspace:
     """One API key with its base URL, its proxy, its contract and its rate limit.
 
-    ``proxy`` is False for none, and None if the environment variables decide. ``rate_limit`` is the number of requests
-    in any sliding second.
+    Attributes:
+        api_key: the key; empty if there is none, or if it has to be read from ``key_source``.
+        proxy: False for none, None if the environment variables decide.
+        rate_limit: the number of requests in any sliding second.
+        key_source: the file or the function from which :meth:`with_key` reads the key.
+        is_url_set: whether the project has set the URL. If not, it is that of production.
+        problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
     """
 
     name: str
@@ -41,6 +49,54 @@ class Workspace:
     proxy: Proxy | Literal[False] | None
     contract: str
     rate_limit: float
+    key_source: KeySource | None = None
+    is_url_set: bool = True
+    problem: str = ""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the settings have a key or name a place to read it from."""
+        return bool(self.api_key) or self.key_source is not None
+
+    def with_key(self) -> Workspace:
+        """Return this workspace with the key that it has now, or with the ``problem`` that prevents its use."""
+        key = self.api_key
+        try:
+            key = self.key_source.read() if self.key_source else key
+        except KeyUnavailable as error:
+            return replace(self, api_key=Secret(""), problem=str(error))
+        if not key:
+            return replace(self, problem=f"no API_KEY is set for the workspace {self.name!r}")
+        refusal = self.find_refusal(key, is_test_run=_is_test_run())
+        return replace(self, api_key=key, problem=str(refusal or ""))
+
+    def find_refusal(self, key: Secret, *, is_test_run: bool = False) -> Refusal | None:
+        """Return why ``key`` must not be used at the URL of this workspace; None if it may."""
+        from django.conf import settings
+
+        return find_refusal(
+            self.api_url,
+            key.reveal(),
+            is_url_set=self.is_url_set,
+            is_debug=bool(settings.DEBUG),
+            is_test_run=is_test_run,
+        )
+
+    def reveal_key(self) -> str:
+        """Return the key for a request.
+
+        Raises:
+            KeyUnavailable: The key must not be used. So no request is made, whatever calls the client.
+        """
+        if self.problem:
+            raise KeyUnavailable(self.problem)
+        return self.api_key.reveal()
+
+
+def _is_test_run() -> bool:
+    """Return whether Django's test environment is set up. Test runners do that, pytest-django included."""
+    utils = sys.modules.get("django.test.utils")
+    return hasattr(getattr(utils, "_TestState", None), "saved_data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +185,35 @@ def _read_workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
     """
     shared = {name: raw[name] for name in ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT") if name in raw}
     workspaces = {name: dict(keys) for name, keys in raw.get("WORKSPACES", {}).items()}
-    if DEFAULT_WORKSPACE in workspaces or raw.get("API_KEY") or not workspaces:
-        default = {"API_KEY": raw.get("API_KEY")} | workspaces.pop(DEFAULT_WORKSPACE, {})
+    if DEFAULT_WORKSPACE in workspaces or has_key(raw) or not workspaces:
+        default = {name: raw[name] for name in KEY_OPTIONS if name in raw} | workspaces.pop(
+            DEFAULT_WORKSPACE, {}
+        )
         workspaces = {DEFAULT_WORKSPACE: default} | workspaces
     return {name: _read_workspace(name, shared | keys) for name, keys in workspaces.items()}
 
 
 def _read_workspace(name: str, keys: Mapping[str, Any]) -> Workspace:
-    values = {key: option.read(keys.get(key, option.default)) for key, option in WORKSPACE_OPTIONS.items()}
+    values: dict[str, Any] = {
+        key: option.read(keys.get(key, option.default)) for key, option in WORKSPACE_OPTIONS.items()
+    }
+    source = _read_source(values["API_KEY"], values["API_KEY_FILE"])
     return Workspace(
         name=name,
         api_url=values["API_URL"],
-        api_key=values["API_KEY"],
+        api_key=Secret("") if source else values["API_KEY"],
         proxy=values["PROXY"],
         contract=values["CONTRACT"],
         rate_limit=float(values["RATE_LIMIT"]),
+        key_source=source,
+        is_url_set="API_URL" in keys,
     )
+
+
+def _read_source(key: Any, path: str | None) -> KeySource | None:
+    if path:
+        return KeyFile(path)
+    return None if isinstance(key, Secret) else KeyFunction(key)
 
 
 def _clear_cache(*, setting: str, **_: Any) -> None:

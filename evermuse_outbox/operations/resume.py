@@ -188,7 +188,7 @@ def _log_pause(using: str, workspace: str, target: str, decision: Decision) -> N
 def _unblock_throttle(name: str) -> None:
     settings = get_settings()
     try:
-        open_throttle(settings.workspace(name), settings).unblock()
+        open_throttle(settings.workspace(name).with_key(), settings).unblock()
     except ThrottleUnavailable as error:
         text = _("%(error)s. Nothing was changed; try again when it answers.")
         raise NotPossible(text % {"error": summarise_error(error)}) from error

@@ -77,7 +77,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
     def api_key(self, row: OutboxWorkspace) -> str:
         """Return only whether the settings have an API key, never the key."""
         workspace = _settings_of(row)
-        return gettext("set") if workspace and workspace.api_key else gettext("not set")
+        return gettext("set") if workspace and workspace.has_key else gettext("not set")
 
     @admin.display(description=_("run queue"))
     def next_groups(self, row: OutboxWorkspace) -> str:

@@ -70,7 +70,8 @@ def open_context(using: str, workspace_name: str) -> DeliveryContext:
     Raise ``ImproperlyConfigured`` if the settings do not name the workspace.
     """
     settings = get_settings()
-    workspace = settings.workspace(workspace_name)
+    # The key is read once for a context, so that its requests count for the rate limit of the key that they carry.
+    workspace = settings.workspace(workspace_name).with_key()
     client, throttle = _thread_client(workspace, settings.timeout), open_throttle(workspace, settings)
     epochs = open_epoch_store(settings, open_redis(settings))
     return DeliveryContext(using, workspace, settings, client, throttle, Clock.of(using), epochs)
@@ -86,9 +87,16 @@ _local = threading.local()
 
 
 def _thread_client(workspace: Workspace, timeout: float) -> Client:
-    """Return this thread's client for the key and address, so that its connections stay open between runs."""
-    clients: dict[Any, Client] = _local.__dict__.setdefault("clients", {})
-    key = (workspace.api_url, workspace.api_key, timeout, workspace.proxy)
-    if key not in clients:
-        clients[key] = Client(workspace.api_url, workspace.api_key.reveal, timeout, workspace.proxy)
-    return clients[key]
+    """Return this thread's client of the workspace, so that its connections stay open between runs.
+
+    After a change of the key or of the address, the former client is closed.
+    """
+    clients: dict[str, tuple[Any, Client]] = _local.__dict__.setdefault("clients", {})
+    version = (workspace.api_url, workspace.api_key, workspace.problem, timeout, workspace.proxy)
+    former, client = clients.get(workspace.name, (None, None))
+    if client is None or former != version:
+        if client is not None:
+            client.close()
+        client = Client(workspace.api_url, workspace.reveal_key, timeout, workspace.proxy)
+        clients[workspace.name] = (version, client)
+    return client

@@ -24,6 +24,10 @@ CROWDED = 0.3
 """Seconds. If the next free slot is further away, enough senders are waiting already."""
 
 
+UNAUTHORIZED = 401
+"""HTTP status for a key that is not known. It may have been replaced."""
+
+
 def is_crowded(context: DeliveryContext) -> bool:
     """Return whether so many senders wait for a permit that another one would only wait, too."""
     return context.throttle.wait() > CROWDED
@@ -63,6 +67,8 @@ def call_with_permit(
         answer = request()
         if (retry_after := read_retry_after(answer)) is not None:
             _block_throttle(context, retry_after)
+        if answer.status == UNAUTHORIZED and (source := context.workspace.key_source):
+            source.forget(context.workspace.api_key)
         return answer
     finally:
         try:

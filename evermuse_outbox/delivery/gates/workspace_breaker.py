@@ -32,6 +32,9 @@ logger = get_logger(__name__)
 PROBE_INTERVAL = 60.0
 """Seconds between two probes of a refused API key or of a paused group."""
 
+SETTINGS_INTERVAL = 10.0
+"""Seconds until a key that is missing or must not be used is looked at again. That makes no request."""
+
 THROTTLE_RETRY = 5.0
 """Seconds until an unavailable throttle backend is tried again."""
 
@@ -135,9 +138,8 @@ def _check(context: DeliveryContext, is_read: bool) -> Circuit:
         return Circuit(CircuitState.OPEN)
     if row.blocked_until and row.blocked_until > context.clock.now():
         return Circuit(CircuitState.OPEN)
-    if not context.workspace.api_key:
-        reason = f"no API_KEY is set for the workspace {context.workspace_name!r}"
-        _block(context, WorkspaceState.PAUSED, PROBE_INTERVAL, reason)
+    if problem := context.workspace.problem:
+        _block(context, WorkspaceState.PAUSED, SETTINGS_INTERVAL, problem)
         return Circuit(CircuitState.OPEN)
     if row.state in (WorkspaceState.ACTIVE, WorkspaceState.HELD):
         return Circuit(CircuitState.CLOSED, row.failures, row.epoch)

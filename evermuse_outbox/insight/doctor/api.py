@@ -13,6 +13,7 @@ from ...ratelimit import ThrottleUnavailable
 from .finding import Finding
 
 CHECK_KEY = "Check the API_KEY and the API_URL of the workspace. The key needs the right api:read."
+CHECK_SETTINGS = "Correct the settings. See docs/how-to/api-keys.md."
 CHECK_NETWORK = "Check the API_URL, DNS, firewalls and proxies between this host and Evermuse."
 CHECK_ANSWER = "Check that the API_URL leads to Evermuse, and look at the status page of Evermuse."
 
@@ -20,8 +21,10 @@ CHECK_ANSWER = "Check that the API_URL leads to Evermuse, and look at the status
 def examine_api(context: DeliveryContext) -> list[Finding]:
     """Read the newest batches of a workspace; return what is wrong. No row and no state is changed."""
     name = context.workspace_name
-    if not context.workspace.api_key:
+    if not context.workspace.has_key:
         return [Finding("api", name, "The workspace has no API_KEY.", "Set it from the environment.")]
+    if problem := context.workspace.problem:
+        return [Finding("api", name, f"The API key is not used: {problem}", CHECK_SETTINGS)]
     try:
         permit = acquire_permit(context)
         if permit is None:
