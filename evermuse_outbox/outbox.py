@@ -18,7 +18,7 @@ delivery. If it is lost, the next *tick* finds the record: a task that looks for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -125,9 +125,18 @@ async def aenqueue(
 
 
 async def aenqueue_many(
-    records: Iterable[AnyRecord], *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+    records: Iterable[AnyRecord] | AsyncIterable[AnyRecord],
+    *,
+    using: str | None = None,
+    workspace: str = DEFAULT_WORKSPACE,
 ) -> int:
-    """Call :func:`enqueue_many` from async code."""
+    """Call :func:`enqueue_many` from async code, also with an async iterator.
+
+    An async iterator is read to its end before the first INSERT. So no transaction waits for it, and if it raises an
+    error, nothing is inserted. Its records are in memory meanwhile: enqueue millions of them in parts.
+    """
+    if isinstance(records, AsyncIterable) and not isinstance(records, Iterable):
+        records = [record async for record in records]
     return await sync_to_async(enqueue_many)(records, using=using, workspace=workspace)
 
 

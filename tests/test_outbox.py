@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import DatabaseError, connections, transaction
 from django.test.utils import CaptureQueriesContext
@@ -420,3 +421,52 @@ def test_async_errors_are_the_same(alias, enqueue, argument):
     with pytest.raises(ImproperlyConfigured):
         async_to_sync(enqueue)(argument, using=alias, workspace="eu")
     assert numbers(alias) == []
+
+
+async def records_of(*numbers, error=None, seen=None):
+    """Yield records one by one, as a client of an API does that reads page by page."""
+    for number in numbers:
+        await asyncio.sleep(0)
+        if seen is not None:
+            seen.append(await sync_to_async(lambda: connections["default"].in_atomic_block)())
+        yield record(number)
+    if error:
+        raise error
+
+
+def test_async_iterators(alias):
+    count = async_to_sync(outbox.aenqueue_many)(records_of(*range(5)), using=alias)
+    assert count == len(numbers(alias)) == 5
+    assert async_to_sync(outbox.aenqueue_many)(records_of(), using=alias) == 0
+
+
+def test_an_async_iterator_enqueues_all_or_nothing(alias):
+    with pytest.raises(ZeroDivisionError):
+        async_to_sync(outbox.aenqueue_many)(records_of(1, 2, error=ZeroDivisionError()), using=alias)
+
+    async def with_an_invalid_record():
+        yield record(1)
+        yield INVALID
+
+    with pytest.raises(InvalidRecord, match=r"\[1\]"):
+        async_to_sync(outbox.aenqueue_many)(with_an_invalid_record(), using=alias)
+    assert numbers(alias) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_open_while_an_async_iterator_is_read():
+    seen = []
+    async_to_sync(outbox.aenqueue_many)(records_of(1, 2, seen=seen))
+    assert seen == [False, False]
+    assert numbers("default") == ["msg-1", "msg-2"]
+
+
+@pytest.mark.django_db
+def test_an_async_iterator_may_query_the_database():
+    outbox.enqueue(record("stored"))
+
+    async def copies():
+        async for row in OutboxRecord.objects.all():
+            yield record(f"copy of {row.envelope()['data']['text']}")
+
+    assert async_to_sync(outbox.aenqueue_many)(copies()) == 1
