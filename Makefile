@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXIT ?= 0
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -q -n auto --dist loadfile --no-loadscope-reorder
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help

@@ -12,6 +12,7 @@ from django.db import connections
 from evermuse_outbox.delivery.context import Clock, open_context
 from evermuse_outbox.ratelimit import Admission, Reservation
 from tests.models.state_changes import illegal_changes, start_recording, stop_recording
+from tests.partition import mark_and_sort
 from tests.process_state import restored_process_state
 from tests.refusing_router import refuse_loads_at_first_use
 from tests.services import HOW_TO_START, missing_services
@@ -25,6 +26,11 @@ def pytest_terminal_summary(terminalreporter):
     """Report each service that this machine does not have, in a line of its own."""
     for line in missing_services():
         terminalreporter.write_line(line, yellow=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what one version proves for all, and begin with the longest files."""
+    mark_and_sort(items)
 
 
 def pytest_generate_tests(metafunc):
