@@ -1,7 +1,7 @@
 """Which tests one version of Python and Django proves for all, and in which order the tests begin.
 
-``.ci/run`` runs the suite on the oldest and on the newest version. Two markers, set here by rule, say what need not run on
-both:
+``.ci/run`` runs the suite on the oldest and on the newest version. Two markers, set here by rule, say what need not run
+on both:
 
 * ``servers``: the test uses PostgreSQL or MariaDB. It runs on the oldest version only.
 * ``once``: the test uses neither, and is in no folder of ``REPEATED``. It runs on the newest version only.
