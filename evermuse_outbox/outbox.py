@@ -27,9 +27,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 
 from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
-from .evermuse import FieldError, InvalidRecord, limits
+from .evermuse import FieldError, InvalidRecord, advice, limits
 from .evermuse.records import Envelope, Record, validate
-from .foreign_text import safe_repr
+from .foreign_text import safe_repr, show_value
 from .models import OutboxRecord
 from .models.insert import insert, insert_many
 from .wakeup import wake_workers_on_commit
@@ -103,6 +103,7 @@ def enqueue_many(
     """
     alias = _database_alias(using)
     contract = _contract_of(workspace)
+    _refuse_single(records)
     count = 0
     with transaction.atomic(using=alias):
         for chunk in _split_into_chunks(_validate_all(records, contract, workspace)):
@@ -153,6 +154,13 @@ def _database_alias(using: str | None) -> str:
 
 def _contract_of(workspace: str) -> str:
     return get_settings().workspace(workspace).contract
+
+
+def _refuse_single(records: Any) -> None:
+    """Raise ``InvalidRecord`` for one record or text, because iterating over it would give names or characters."""
+    if isinstance(records, Mapping | Record | str | bytes):
+        message = advice.describe_single(records)
+        raise InvalidRecord([FieldError("", message, show_value(records), "an iterable of records")])
 
 
 def _validate_all(records: Iterable[AnyRecord], contract: str, workspace: str) -> Iterator[Envelope]:

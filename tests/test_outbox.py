@@ -379,6 +379,14 @@ def test_errors_name_the_position_of_the_record(alias):
     assert "[17]._type" in caught.value.message_dict
 
 
+@pytest.mark.parametrize("single", [{"_type": "email"}, '{"_type": "email"}', b"[]", {}])
+def test_a_single_record_or_text_is_refused_before_it_is_iterated(single):
+    with pytest.raises(InvalidRecord) as caught:
+        outbox.enqueue_many(single)
+    [error] = caught.value.errors
+    assert error.allowed == "an iterable of records"
+
+
 def test_the_search_for_more_errors_is_bounded(alias):
     validated = 0
 

@@ -2,11 +2,11 @@
 
 The package must not use the database, the settings or Celery. This module must import quickly, because each process of
 the host imports it. Its interface is the errors, :class:`BodyFormat`, the address of a :class:`Proxy` and the modules
-:mod:`.formats` and :mod:`.limits`. The sub-packages ``api`` (HTTP) and ``records`` (validation) have interfaces of
-their own.
+:mod:`.advice`, :mod:`.formats` and :mod:`.limits`. The sub-packages ``api`` (HTTP) and ``records`` (validation) have
+interfaces of their own.
 """
 
-from . import formats, limits
+from . import advice, formats, limits
 from .body import FORMATS, BodyFormat, fingerprint
 from .errors import (
     EvermuseError,
@@ -33,6 +33,7 @@ __all__ = [
     "Unanswered",
     "Unreachable",
     "Untranslatable",
+    "advice",
     "fingerprint",
     "formats",
     "is_host",

@@ -7,7 +7,6 @@ would need several times the CPU time. Both ways give the same JSON.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -20,8 +19,8 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
-from ...foreign_text import MAX_REPR, clean_text, safe_repr, show_value, type_name
-from .. import FieldError, limits
+from ...foreign_text import MAX_REPR, safe_repr, show_value, type_name
+from .. import FieldError, advice, limits
 
 ALLOWED_VALUES = (
     "text, bool, int, finite float, None, mappings with text keys, lists, tuples, datetime, date, "
@@ -243,7 +242,7 @@ class Normaliser:
             return self._refuse(
                 location, value, f"It cannot be read, because this raises {type_name(error)}."
             )
-        return self._refuse(location, value, f"JSON has no {type_name(value)}: {_suggest_conversion(value)}")
+        return self._refuse(location, value, advice.describe_non_json(value))
 
     def _refuse(self, location: Location, value: Any, message: str, allowed: str = ALLOWED_VALUES) -> Any:
         self.errors.append(FieldError(_path(location), message, show_value(value), allowed))
@@ -276,7 +275,7 @@ class Normaliser:
 
     def _convert_fractional(self, value: float | Decimal, location: Location) -> Any:
         if not (isfinite(value) if isinstance(value, float) else value.is_finite()):
-            return self._refuse(location, value, "JSON has no infinity and no NaN.")
+            return self._refuse(location, value, "JSON has no infinity and no NaN: write None or text.")
         return (
             float.__float__(value)
             if isinstance(value, float)
@@ -286,8 +285,8 @@ class Normaliser:
     def _convert_django_type(self, value: Any, location: Location) -> Any:
         try:
             return _as_django_does(value)
-        except ValueError as error:
-            return self._refuse(location, value, f"{clean_text(error).rstrip('.')}.")
+        except ValueError:  # a time with a zone, but without a date
+            return self._refuse(location, value, "JSON has no time with a zone: write value.isoformat().")
 
     def _convert_container(self, value: Any, location: Location, depth: int) -> Any:
         if id(value) in self._open_containers:
@@ -342,28 +341,3 @@ class Normaliser:
 
 def _resolve_text(value: Any) -> str:
     return str.__str__(value) if isinstance(value, str) else str(value)
-
-
-def _suggest_conversion(value: Any) -> str:
-    """Return what to do with a value of a type that JSON lacks."""
-    try:
-        return _conversion_of(type(value))
-    except Exception:  # a metaclass of the host may raise
-        return _AS_TEXT
-
-
-_AS_TEXT = "convert it to text or to a mapping."
-
-
-def _conversion_of(kind: type) -> str:
-    if issubclass(kind, bytes | bytearray | memoryview):
-        return "decode it, or write it as base64."
-    if issubclass(kind, set | frozenset):
-        return "a set has no order; convert it with sorted(value)."
-    if hasattr(kind, "_meta"):
-        return "select the fields of the model, or use django.forms.models.model_to_dict."
-    if is_dataclass(kind):
-        return "use dataclasses.asdict(value)."
-    if hasattr(kind, "model_dump"):
-        return "use value.model_dump()."
-    return "use list(value)." if hasattr(kind, "__iter__") else _AS_TEXT

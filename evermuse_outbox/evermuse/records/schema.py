@@ -12,7 +12,6 @@ email-validator, ``validate`` would also check only 13,000 records per second of
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -20,7 +19,7 @@ from pydantic_core import PydanticCustomError, SchemaValidator, ValidationError
 from pydantic_core import core_schema as core
 
 from ...foreign_text import show_value
-from .. import FieldError, formats, limits
+from .. import FieldError, advice, formats, limits
 from . import record, timestamps
 from .json_values import ALLOWED_VALUES, join_path
 
@@ -156,7 +155,7 @@ VENDOR_IDS = Rule(
     core.dict_schema(
         core.str_schema(strict=True), VENDOR_ID.schema, min_length=1, fail_fast=True, strict=True
     ),
-    "a mapping of at least one name to an id, both text, the id not empty",
+    'a mapping of names to ids, such as {"message_id": "17"}; at least one, all of them text that is not empty',
     item=VENDOR_ID,
 )
 
@@ -264,7 +263,7 @@ def _field_error(error: Mapping[str, Any], contract: str) -> FieldError:
         parent, rule = rule, rule.rule_of(step)
     got = "nothing" if error["type"] == "missing" else show_value(error["input"])
     if error["type"] == "extra_forbidden":
-        message = f"No such field.{_suggestion(error['loc'][-1], parent.members)}"
+        message = advice.describe_unknown_field(error["loc"][-1], error["input"], parent.members)
         return FieldError(path, message, got, ", ".join(parent.members))
     return FieldError(path, _message(error, rule, contract), got, rule.allowed)
 
@@ -280,34 +279,23 @@ def _message(error: Mapping[str, Any], rule: Rule, contract: str) -> str:
 
 
 def _unknown_value(value: Any, rule: Rule, contract: str) -> str:
-    if not isinstance(value, str):
-        return "Not one of the known values."
     if contract == "reference" and rule is rules(contract).members["_type"] and value in record.OPENAPI_TYPES:
         return 'Only the contract "openapi" has this type.'
-    return f"Not one of the known values.{_suggestion(value, rule.allowed.split(', '))}"
+    return advice.describe_unknown_value(value, rule.allowed.split(", "))
 
-
-def _suggestion(value: str, known: Any) -> str:
-    if len(value) > _LONGEST_NAME:
-        return ""
-    matches = get_close_matches(value.lower(), list(known), n=1)
-    return f" Did you mean {matches[0]}?" if matches else ""
-
-
-_LONGEST_NAME = 64  # characters; a longer text is no misspelled name, and the search takes quadratic time
 
 _LENGTHS = {"string_too_long": "Too many characters"}
 
 _MESSAGES: dict[str, str | Callable[[Any], str]] = {
     "missing": "Required.",
-    "string_type": "Not text: write it as a string. Values are not converted automatically.",
+    "string_type": advice.describe_non_text,
     "string_too_short": "Empty.",
     "too_short": "Empty.",
-    "list_type": "Not a list.",
-    "dict_type": "Not a mapping.",
-    "int_type": "Not a whole number.",
+    "list_type": advice.describe_non_list,
+    "dict_type": advice.describe_non_mapping,
+    "int_type": advice.describe_non_int,
     "float_type": "Not a number: write float(value) if that is meant.",
-    "bool_type": "Not a bool.",
+    "bool_type": "Not a bool: write True or False.",
     "greater_than_equal": "Too small.",
     "less_than_equal": "Too large.",
     "finite_number": "Not a finite number.",

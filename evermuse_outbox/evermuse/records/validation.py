@@ -17,7 +17,7 @@ from typing import Any
 from django.utils.functional import Promise
 
 from ...foreign_text import show_value, type_name
-from .. import FieldError, InvalidRecord, RecordTooLarge, limits
+from .. import FieldError, InvalidRecord, RecordTooLarge, advice, limits
 from . import timestamps
 from .checksum import make_checksum
 from .identity import make_identity
@@ -108,7 +108,10 @@ def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:
         return record.as_mapping()
     if isinstance(record, Mapping):
         return record
-    raise InvalidRecord([FieldError("", "Not a record.", show_value(record), "a mapping or a Record")])
+    from .schema import rules
+
+    message = advice.describe_non_record(record, rules(CONTRACTS[0]).members)
+    raise InvalidRecord([FieldError("", message, show_value(record), "a mapping or a Record")])
 
 
 class _Unusual(Exception):
@@ -309,9 +312,12 @@ def _record_errors(fields: Mapping[str, Any], contract: str) -> list[FieldError]
     product = fields.get("_product_id")
     if isinstance(product, str) and "\0" in product:
         # The name of the product is a column, and PostgreSQL stores no NUL. In a line it is written as an escape.
-        errors.append(FieldError("_product_id", "A NUL character.", show_value(product), "text without NUL"))
+        errors.append(
+            FieldError("_product_id", "A NUL character: remove it.", show_value(product), "text without NUL")
+        )
     if data is not None and data is not REFUSED and not isinstance(data, dict):
-        errors.append(FieldError("data", "Not a mapping.", show_value(data), "a mapping with text keys"))
+        message = advice.describe_non_mapping(data)
+        errors.append(FieldError("data", message, show_value(data), "a mapping with text keys"))
     return errors
 
 

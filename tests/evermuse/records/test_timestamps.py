@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from time import gmtime
 
 import pytest
 from django.utils.functional import lazystr
@@ -44,7 +46,17 @@ def test_a_time_becomes_utc_cut_to_the_second(value, timestamp):
         ("yesterday", "Not ISO 8601"),
         ("0001-01-01T00:00:00+14:00", "outside the years"),
         (datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-2))), "outside the years"),
-        (1771936496, "Not a datetime"),
+        (1771936496, "datetime.fromtimestamp(value, tz=UTC)"),
+        (1771936496123, "datetime.fromtimestamp(value / 1000, tz=UTC)"),
+        (Decimal("1771936496.5"), "datetime.fromtimestamp(value, tz=UTC)"),
+        ("1771936496", "datetime.fromtimestamp(int(value), tz=UTC)"),
+        ("1771936496123", "datetime.fromtimestamp(int(value) / 1000, tz=UTC)"),
+        (True, "Not a datetime"),
+        (gmtime(0), "datetime(*value[:6], tzinfo=UTC)"),
+        ("Tue, 24 Feb 2026 12:34:56 +0000", "email.utils.parsedate_to_datetime"),
+        ("24.02.2026 12:34", "datetime.strptime"),
+        (" ", "Empty."),
+        ("2026-02-24T12:34:60Z", "a second at 59"),
     ],
 )
 def test_an_inexact_or_unreadable_time_is_rejected(value, words):

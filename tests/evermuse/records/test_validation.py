@@ -149,7 +149,7 @@ def test_the_schema_version_is_the_published_one():
 def test_vendor_ids_are_text():
     assert only_error(_vendor_ids={}).path == "_vendor_ids"
     assert only_error(_vendor_ids={"a": ""}).path == "_vendor_ids.a"
-    assert "write it as a string" in only_error(_vendor_ids={"a": 1}).message
+    assert "str(value)" in only_error(_vendor_ids={"a": 1}).message
     assert only_error(_vendor_ids={"a": None}).path == "_vendor_ids.a"
     assert only_error(_vendor_ids={1: "a"}).path == "_vendor_ids['1']"
     assert only_error(_vendor_ids=["a"]).message == "Not a mapping."
@@ -209,7 +209,7 @@ def test_the_maximum_length_of_each_list(name, item, maximum):
     assert len(sent(**{name: [item] * maximum})[name]) == maximum
     error = only_error(**{name: [item] * (maximum + 1)})
     assert (error.path, error.message, error.got) == (name, "Too many.", f"{maximum + 1:,}")
-    assert only_error(**{name: item}).message == "Not a list."
+    assert "write [value]" in only_error(**{name: item}).message
 
 
 def participant(**changes):
