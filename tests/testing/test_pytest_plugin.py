@@ -19,6 +19,7 @@ SETTINGS = """
 SECRET_KEY = "x"
 USE_TZ = True
 INSTALLED_APPS = ["evermuse_outbox"]
+ROOT_URLCONF = "tickets"
 DATABASES = {
     name: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"} for name in ("default", "other")
 }
@@ -32,18 +33,41 @@ filterwarnings = error
 addopts = --strict-markers -p no:cacheprovider
 """
 
-RECORD = """
-def record(number, **changes):
+TICKETS = """
+from itertools import count
+from django.http import HttpResponse
+from django.urls import path
+from evermuse_outbox import outbox
+
+numbers = count(1)
+
+def record(number, **data):
     return {
         "_type": "message",
         "_schema_version": "1.0.0",
         "_event_at": "2026-02-24T12:34:56Z",
-        "_vendor_ids": {"message_id": f"m{number}"},
+        "_vendor_ids": {"message_id": f"ticket-{number}"},
         "_product_id": "p1",
         "_project_id": "q1",
         "_nature": "evidence",
-        "data": {"text": f"Hello {number}"},
-    } | changes
+        "data": {"text": f"Hello {number}"} | data,
+    }
+
+def add_ticket(request):
+    outbox.enqueue(record(next(numbers), text=request.POST["text"]))
+    return HttpResponse()
+
+urlpatterns = [path("tickets/", add_ticket)]
+"""
+
+CONFTEST = """
+import pytest
+from evermuse_outbox import outbox
+from tickets import record
+
+@pytest.fixture
+def enqueue_ticket():
+    return lambda text, using: outbox.enqueue(record(text, text=text), using=using)
 """
 
 USES = """
@@ -53,7 +77,7 @@ from django.conf import settings
 from django.test import TestCase
 from evermuse_outbox import outbox
 from evermuse_outbox.testing import OutboxAssertions, deliver as deliver_now, use_sandbox
-from records import record
+from tickets import record
 
 def test_records_without_a_marker(outbox_records):
     outbox.enqueue(record(1))
@@ -63,7 +87,7 @@ def test_records_without_a_marker(outbox_records):
 def test_delivery(deliver, evermuse_sandbox, outbox_records, number):
     assert evermuse_sandbox.records() == []
     outbox.enqueue_many([record(number), record("bad")])
-    evermuse_sandbox.reject_record("mbad", "No.")
+    evermuse_sandbox.reject_record("ticket-bad", "No.")
     assert [bad.message for bad in deliver(check=False).rejected] == ["No."]
     outbox_records.assert_enqueued(data__text=f"Hello {number}")
     worker = os.environ.get("PYTEST_XDIST_WORKER")
@@ -165,16 +189,27 @@ def run(tmp_path):
     return run_pytest
 
 
+def documented_tests() -> dict[str, str]:
+    """Return each Python block of the guide as a module of tests."""
+    guide = (ROOT / "docs/how-to/testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
+    return {f"test_guide_{number}": block for number, block in enumerate(blocks)}
+
+
 def test_a_project_uses_the_fixtures_in_parallel_and_each_failure_is_clear(run):
+    """The tests of the guide are among those that pass."""
+    guide = documented_tests()
+    passed = USES.count("def test_") + sum(block.count("def test_") for block in guide.values())
     output = run(
-        "-q", "-n2", "-p", "evermuse_outbox.pytest_plugin", settings=SETTINGS, records=RECORD, test_uses=USES
+        *("-q", "-n2", "-p", "evermuse_outbox.pytest_plugin"),
+        settings=SETTINGS, tickets=TICKETS, conftest=CONFTEST, test_uses=USES, **guide,
     )  # fmt: skip
     assert set(re.findall(r"^FAILED test_uses.py::(\S+)", output, re.M)) == {
         "test_a_failure",
         "test_the_real_api",
         "test_without_delivery",
     }, output
-    assert "3 failed, 11 passed" in output, output
+    assert f"3 failed, {passed} passed" in output, output
     assert "No record with type='call' was enqueued. Nothing was enqueued." in output
     assert "would send its records to api.evermuse.com, so nothing was sent" in output
     assert "the workspace 'default' is backing off: ConnectionRefusedError" in output
@@ -192,7 +227,7 @@ def test_a_project_without_django_loads_nothing_and_the_fixtures_say_what_is_mis
 
 
 def test_the_fixtures_are_documented(run):
-    output = run("--fixtures", settings=SETTINGS)
+    output = run("--fixtures", settings=SETTINGS, conftest="")
     for fixture in FIXTURES:
         assert re.search(rf"^{fixture} -- .*pytest_plugin/__init__.py:\d+\n    [A-Z].*\.$", output, re.M), (
             output
