@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError
 
 from evermuse_outbox.models import OutboxRecord
+from evermuse_outbox.testing import assert_enqueued
 from example_project.support import importer
 from example_project.support.models import Email
 
@@ -38,13 +39,14 @@ def run(file: str, **options) -> str:
     return out.getvalue()
 
 
-def test_every_mail_is_imported_once(write):
+def test_every_mail_is_imported_once(write, outbox_records):
     file = write(mbox(*THREE))
     output = run(file)
     assert "3 mails read: 3 imported, 0 already there, 0 refused." in output
     assert "outbox_status" in output
     assert "3 mails read: 0 imported, 3 already there, 0 refused." in run(file)
-    assert Email.objects.count() == OutboxRecord.objects.filter(type="email").count() == 3
+    assert Email.objects.count() == 3
+    outbox_records.assert_enqueued(type="email", count=3)
     assert Email.objects.order_by("pk")[1].subject == "no. 1"
 
 
@@ -145,11 +147,18 @@ def test_the_progress_bar_is_shown_on_a_terminal_or_if_requested(write, capsys):
 
 def test_the_record_has_the_fields_of_the_mail(write):
     run(write(mbox(sample_mail(b"Hello", List_Id="<talk.acme.example>", Cc="bob@acme.example"))))
-    record = OutboxRecord.objects.get().envelope()
-    assert record["_event_at"] == "2026-03-03T09:22:17Z"
-    assert record["_vendor_ids"] == {"message_id": "<1@acme.example>"}
-    assert record["_nature"] == "evidence"
-    assert record["data"]["cc"] == ["bob@acme.example"]
+    assert_enqueued(
+        event_at="2026-03-03T09:22:17Z",
+        vendor_ids={"message_id": "<1@acme.example>"},
+        nature="evidence",
+        data__cc=["bob@acme.example"],
+        count=1,
+    )
+
+
+def test_evermuse_accepts_the_mails(write, deliver, evermuse_sandbox):
+    run(write(mbox(*THREE)))
+    assert len(deliver().delivered) == len(evermuse_sandbox.records()) == 3
 
 
 # --- patches by git format-patch ---------------------------------------------------------------------

@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 
 from evermuse_outbox import outbox
 from evermuse_outbox.models import OutboxRecord
+from evermuse_outbox.testing import capture_records
 from example_project.support import desk
 from example_project.support.models import Conversation, Message
 
@@ -23,10 +24,6 @@ OPENING = {
 @pytest.fixture
 def conversation():
     return desk.open_conversation(**OPENING)
-
-
-def envelopes(type_: str) -> list[dict]:
-    return [record.envelope() for record in OutboxRecord.objects.filter(type=type_).order_by("pk")]
 
 
 def refuse_second(monkeypatch, error: Exception) -> None:
@@ -53,13 +50,32 @@ def test_a_desk_without_conversations(client):
     assert b"Nobody has written yet" in page.content
 
 
-def test_opening_a_conversation(client):
+def test_opening_a_conversation(client, outbox_records):
     response = client.post("/", OPENING)
     conversation = Conversation.objects.get()
     assert response.headers["Location"] == f"/conversations/{conversation.pk}/"
     assert [message.body for message in conversation.messages.all()] == [OPENING["body"]]
-    assert envelopes("message")[0]["data"]["text"] == OPENING["body"]
-    assert envelopes("conversation")[0]["_vendor_ids"] == {"conversation_id": str(conversation.pk)}
+    outbox_records.assert_enqueued(type="message", data__text=OPENING["body"], count=1)
+    outbox_records.assert_enqueued(
+        type="conversation", vendor_ids={"conversation_id": str(conversation.pk)}, count=1
+    )
+
+
+def test_evermuse_accepts_the_records_of_the_pages(client, conversation, deliver, evermuse_sandbox):
+    client.post(f"/conversations/{conversation.pk}/", {"body": "Which version?", "from_desk": "on"})
+    result = deliver()
+    assert [record["_type"] for record in result.superseded] == ["conversation"]
+    texts = {stored.record["data"].get("text") for stored in evermuse_sandbox.records()}
+    assert texts == {OPENING["body"], "Which version?", None}
+    page = client.get(f"/conversations/{conversation.pk}/").content.decode()
+    assert page.count(">delivered</span>") == 2
+
+
+def test_the_page_shows_a_message_that_evermuse_rejects(client, conversation, deliver, evermuse_sandbox):
+    evermuse_sandbox.reject_record({"data.text": OPENING["body"]}, "Too odd for Evermuse.")
+    (rejected,) = deliver(check=False).rejected
+    assert rejected.message == "Too odd for Evermuse."
+    assert ">rejected</span>" in client.get(f"/conversations/{conversation.pk}/").content.decode()
 
 
 def test_the_list_shows_counts_and_escapes_html(client, conversation):
@@ -69,15 +85,14 @@ def test_the_list_shows_counts_and_escapes_html(client, conversation):
     assert 'href="/admin/"' in page
 
 
-def test_a_message_enqueues_a_new_version_of_the_conversation(client, conversation):
+def test_a_message_enqueues_a_new_version_of_the_conversation(client, conversation, outbox_records):
     client.post(f"/conversations/{conversation.pk}/", {"body": "Which version?", "from_desk": "on"})
-    first, second = envelopes("conversation")
+    first, second = outbox_records.assert_enqueued(type="conversation", count=2)
     assert [first[name] == second[name] for name in ("_vendor_ids", "_event_at")] == [True, True]
     assert [entry["sender"] for entry in second["data"]["messages"]] == ["customer", "agent"]
-    assert len(envelopes("message")) == 2
-    assert {record["_thread_id"] for record in envelopes("message")} == {second["_thread_id"]}
+    outbox_records.assert_enqueued(type="message", thread_id=second["_thread_id"], count=2)
     assert [person["role"] for person in second["_participants"]] == ["external", "internal"]
-    assert OutboxRecord.objects.filter(type="conversation").values("identity").distinct().count() == 1
+    assert first.row.identity == second.row.identity
 
 
 def test_the_page_shows_the_state_of_each_record(client, conversation):
@@ -91,22 +106,23 @@ def test_the_page_works_without_records(client, conversation):
     assert 'class="badge"' not in client.get(f"/conversations/{conversation.pk}/").content.decode()
 
 
-def test_a_crash_between_two_records_saves_nothing(client, monkeypatch):
+def test_a_crash_between_two_records_saves_nothing(client, monkeypatch, outbox_records):
     refuse_second(monkeypatch, RuntimeError("on purpose"))
     client.raise_request_exception = False
     assert client.post("/", OPENING).status_code == 500
     assert not Conversation.objects.exists()
     assert not Message.objects.exists()
-    assert not OutboxRecord.objects.exists()
+    outbox_records.refute_enqueued()
 
 
 def test_a_refused_record_is_shown_and_saves_nothing(client, conversation, monkeypatch):
     refuse_second(monkeypatch, ValidationError("Too odd for Evermuse."))
-    page = client.post(f"/conversations/{conversation.pk}/", {"body": "my message"})
+    with capture_records() as records:
+        page = client.post(f"/conversations/{conversation.pk}/", {"body": "my message"})
     assert b"Too odd for Evermuse." in page.content
     assert b"my message" in page.content
     assert Message.objects.count() == 1
-    assert OutboxRecord.objects.count() == 2
+    records.refute_enqueued()
 
 
 def test_a_record_refused_by_validation(client, settings):
@@ -136,7 +152,7 @@ def test_pages_of_conversations(client):
     assert client.get("/?page=nonsense").status_code == 200
 
 
-def test_a_long_conversation_keeps_its_newest_messages(conversation):
+def test_a_long_conversation_keeps_its_newest_messages(conversation, outbox_records):
     long = Message(
         conversation=conversation, author_name="A", author_email="a@b.example", body="\x01" * 20_000
     )
@@ -144,9 +160,8 @@ def test_a_long_conversation_keeps_its_newest_messages(conversation):
         [Message(conversation=conversation, author_name="A", author_email="a@b.example", body=long.body)] * 50
     )
     desk.write_message(conversation.pk, "the newest")
-    data = envelopes("conversation")[-1]["data"]
-    assert data["truncated"] is True
-    assert data["messages"][-1]["text"] == "the newest"
+    record = outbox_records.assert_enqueued(type="conversation", data__truncated=True)
+    assert record["data"]["messages"][-1]["text"] == "the newest"
 
 
 def test_admin_lists(admin_client, conversation):
