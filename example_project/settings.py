@@ -1,10 +1,12 @@
 """Settings of the example project.
 
 Values that differ between machines come from environment variables, or from a file ``.env`` beside
-``manage.py``. Without any of them the project needs no server: it uses SQLite, a Celery broker that stores
-messages as files, and the local Evermuse API of ``manage.py evermuse_sandbox``.
+``manage.py``. A variable such as ``SECRET_KEY_FILE`` names a file that contains the value, for secrets of containers.
+Without any of them the project needs no server: it uses SQLite, a Celery broker that stores messages as files, and
+the local Evermuse API of ``manage.py evermuse_sandbox``.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ import environ
 from evermuse_outbox.schedule import beat_schedule
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-environ.Env.read_env(BASE_DIR / ".env")
+env = environ.FileAwareEnv()
+environ.FileAwareEnv.read_env(BASE_DIR / ".env")
 
 VAR_DIR = Path(env.str("EXAMPLE_VAR_DIR", default=str(BASE_DIR / "var")))
 VAR_DIR.mkdir(parents=True, exist_ok=True)
@@ -36,6 +38,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    # Without DEBUG, Django does not serve the files of the admin.
+    *(["whitenoise.middleware.WhiteNoiseMiddleware"] if not DEBUG and find_spec("whitenoise") else []),
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -89,13 +93,22 @@ def database(url_name: str, default: str) -> dict[str, Any]:
     return config
 
 
-DATABASES = {"default": database("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'example.sqlite3'}")}
+def with_password(config: dict[str, Any]) -> dict[str, Any]:
+    """Return ``config`` with ``DATABASE_PASSWORD``, if it is set. Then the password is in no URL."""
+    password = env.str("DATABASE_PASSWORD", default="").strip()
+    return config | ({"PASSWORD": password} if password else {})
+
+
+DATABASES = {
+    "default": with_password(database("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'example.sqlite3'}"))
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
 
 # --- Celery -----------------------------------------------------------------------------------
 
@@ -126,9 +139,17 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
 
 # --- Evermuse ---------------------------------------------------------------------------------
 
+# The outbox reads a file again while it runs, so a new key needs no restart.
+API_KEY_FILE = env.str("EVERMUSE_API_KEY_FILE", default="")
+API_KEY = (
+    {"API_KEY_FILE": API_KEY_FILE}
+    if API_KEY_FILE
+    else {"API_KEY": env.str("EVERMUSE_API_KEY", default="em_sk_sandbox")}
+)
+
 EVERMUSE_OUTBOX = {
+    **API_KEY,
     "API_URL": env.str("EVERMUSE_API_URL", default="http://127.0.0.1:8787"),
-    "API_KEY": env.str("EVERMUSE_API_KEY", default="em_sk_sandbox"),
     "CONTRACT": env.str("EVERMUSE_CONTRACT", default="reference"),
     "REDIS_URL": REDIS_URL,
 }

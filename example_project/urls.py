@@ -1,7 +1,7 @@
 """URLs of the example project: the support desk, its health check and the admin."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from .support import views
 
@@ -9,5 +9,6 @@ urlpatterns = [
     path("", views.conversation_list, name="conversations"),
     path("conversations/<int:pk>/", views.conversation_detail, name="conversation"),
     path("health/", views.health, name="health"),
+    path("health/outbox/", include("evermuse_outbox.health")),
     path("admin/", admin.site.urls),
 ]
