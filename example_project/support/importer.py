@@ -1,71 +1,175 @@
 """Import mails: save them in the table of mails and enqueue their records, one transaction per chunk.
 
-The same mail is imported only once. A mail that the outbox refuses does not affect the others.
+The same mail is imported only once, in whatever order or file it comes again. Mails with the same Message-ID and
+different content are different mails. A mail that the outbox refuses does not affect the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from evermuse_outbox import outbox
 
 from . import mail, records
-from .mail import Mail
-from .mbox import RawMail, separator_date
-from .models import Email, fingerprint
+from .mail import Context, Mail
+from .mbox import RawMail, separator_date, unquote
+from .models import Email, fingerprint, id_prefix
 
 CHUNK_BYTES = 8_000_000  # a chunk also ends at this size, which limits memory and the length of a statement
 ATTEMPTS = 5  # per chunk; an attempt fails only if a concurrent import saves one of the mails first
+PREFIXES_PER_QUERY = 100  # of Message-IDs; SQLite allows expressions of a depth of 1,000
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A mail that the outbox refused. ``number`` is its position in the file, from 1."""
+class Fate(Enum):
+    """What became of a mail. ``DIFFERENT``: imported beside another mail with the same Message-ID."""
+
+    IMPORTED = "imported"
+    DIFFERENT = "different"
+    SAME = "same"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class Entry:
+    """A mail and what became of it. ``number`` is its position among all mails of the import, from 1."""
 
     number: int
-    message_id: str
-    reason: str
+    raw: RawMail
+    mail: Mail
+    record: dict[str, Any] = field(default_factory=dict)
+    fate: Fate = Fate.IMPORTED
+    reason: str = ""
 
-    def __str__(self) -> str:
-        return f"mail {self.number} {self.message_id}: {self.reason}"
+    @property
+    def key(self) -> str:
+        """Return the fingerprint of the mail."""
+        return fingerprint(self.mail.message_id, self.mail.digest)
+
+    @property
+    def prefix(self) -> str:
+        """Return the part of the fingerprint that depends on the Message-ID only."""
+        return id_prefix(self.mail.message_id)
+
+    @property
+    def is_imported(self) -> bool:
+        """Return whether the mail is saved by this import."""
+        return self.fate in (Fate.IMPORTED, Fate.DIFFERENT)
+
+    @property
+    def shortened(self) -> list[str]:
+        """Return the names of the shortened fields."""
+        return self.record.get("data", {}).get("shortened", [])
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of the mails read, imported, already present and refused."""
+    """Counts of the mails. Each mail is in exactly one of ``imported``, ``different``, ``same`` and ``refused``.
 
-    read: int = 0
-    imported: int = 0
-    present: int = 0
-    refused: list[Refusal] = field(default_factory=list)
-
-    def add(self, other: Tally) -> None:
-        """Add the counts of another tally to this one."""
-        self.read += other.read
-        self.imported += other.imported
-        self.present += other.present
-        self.refused += other.refused
-
-
-def import_mails(
-    raw_mails: Iterable[RawMail], *, chunk: int, on_chunk: Callable[[Tally, int], None] | None = None
-) -> Tally:
-    """Save and enqueue every mail that has not been imported yet, ``chunk`` mails per transaction.
-
-    After each chunk, ``on_chunk`` is called with the tally so far and the position in the file in bytes.
-    The tally lists the mails that the outbox refused. The other mails are imported.
+    ``guessed`` and ``shortened`` count mails that are imported, too.
     """
-    total = Tally()
-    for raws in _chunks(raw_mails, chunk):
-        mails = [_read(raw) for raw in raws]
-        total.add(_import_chunk(list(enumerate(mails, total.read + 1))))
-        if on_chunk:
-            on_chunk(total, raws[-1].end)
-    return total
+
+    imported: int = 0
+    different: int = 0
+    same: int = 0
+    refused: int = 0
+    guessed: int = 0
+    shortened: int = 0
+
+    @property
+    def read(self) -> int:
+        """Return the number of all mails."""
+        return self.imported + self.different + self.same + self.refused
+
+    def add(self, entry: Entry) -> None:
+        """Count a mail."""
+        setattr(self, entry.fate.value, getattr(self, entry.fate.value) + 1)
+        if entry.is_imported:
+            self.guessed += bool(entry.mail.date_guess)
+            self.shortened += bool(entry.shortened)
+
+
+class Importer:
+    """An import of mails from any number of files.
+
+    ``chunk`` is the number of mails in each transaction. ``on_mail`` is called with each mail after its transaction.
+    ``is_dry_run`` means that every transaction is rolled back. ``is_quoted`` means that the files are in the format
+    "mboxrd", so that the quoting of lines that begin with ``From `` is undone.
+    """
+
+    def __init__(
+        self,
+        *,
+        chunk: int,
+        now: datetime,
+        on_mail: Callable[[Entry], None] | None = None,
+        is_dry_run: bool = False,
+        is_quoted: bool = False,
+    ) -> None:
+        self.chunk, self.now, self.is_dry_run, self.is_quoted = chunk, now, is_dry_run, is_quoted
+        self.on_mail = on_mail or (lambda _entry: None)
+        self.tally = Tally()
+        self._previous_date: datetime | None = None
+        self._seen: set[str] = set()  # keys and prefixes of a dry run, which leaves nothing in the table
+
+    def import_mails(self, raw_mails: Iterable[RawMail]) -> None:
+        """Save and enqueue every mail of a file that has not been imported yet."""
+        self._previous_date = None
+        for raws in _chunks(raw_mails, self.chunk):
+            entries = [self._read(number, raw) for number, raw in enumerate(raws, self.tally.read + 1)]
+            self._import_chunk(entries)
+            for entry in entries:
+                self.tally.add(entry)
+                self.on_mail(entry)
+
+    def _read(self, number: int, raw: RawMail) -> Entry:
+        content = unquote(raw.content) if self.is_quoted else raw.content
+        context = Context(separator_date(raw.separator), self._previous_date, self.now, raw.is_cut)
+        raw.pieces.clear()  # the parsed mail is enough from here on
+        parsed = mail.read(content, context)
+        self._previous_date = parsed.sent_at
+        return Entry(number, raw, parsed)
+
+    def _import_chunk(self, entries: list[Entry]) -> None:
+        """Import a chunk, and try again if a concurrent import saves one of its mails first."""
+        for attempt in range(ATTEMPTS):
+            try:
+                with transaction.atomic():
+                    self._import_once(entries)
+                    if self.is_dry_run:
+                        transaction.set_rollback(True)
+                return
+            except IntegrityError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+    def _import_once(self, entries: list[Entry]) -> None:
+        self._find_fates(entries)
+        _enqueue([entry for entry in entries if entry.is_imported])
+        refused = {entry.key: entry.reason for entry in entries if entry.fate is Fate.REFUSED}
+        for entry in entries:  # copies of a refused mail
+            if entry.fate is Fate.SAME and entry.key in refused:
+                entry.fate, entry.reason = Fate.REFUSED, refused[entry.key]
+        Email.objects.bulk_create(_row(entry) for entry in entries if entry.is_imported)
+
+    def _find_fates(self, entries: list[Entry]) -> None:
+        """Say of each mail whether the same mail, or another one with its Message-ID, came before."""
+        seen = _present(entries) | self._seen
+        for entry in entries:
+            entry.reason = ""
+            entry.fate = (
+                Fate.SAME if entry.key in seen else Fate.DIFFERENT if entry.prefix in seen else Fate.IMPORTED
+            )
+            seen |= {entry.key, entry.prefix}
+        if self.is_dry_run:
+            self._seen |= {value for entry in entries for value in (entry.key, entry.prefix)}
 
 
 def _chunks(raw_mails: Iterable[RawMail], limit: int) -> Iterator[list[RawMail]]:
@@ -81,67 +185,49 @@ def _chunks(raw_mails: Iterable[RawMail], limit: int) -> Iterator[list[RawMail]]
         yield chunk
 
 
-def _read(raw: RawMail) -> Mail:
-    return mail.read(raw.content, envelope_date=separator_date(raw.separator), truncated=raw.is_cut)
+def _present(entries: list[Entry]) -> set[str]:
+    """Return the fingerprints in the table that have the Message-ID of one of the mails, and their prefixes."""
+    prefixes = sorted({entry.prefix for entry in entries})
+    present: set[str] = set()
+    for start in range(0, len(prefixes), PREFIXES_PER_QUERY):
+        condition = Q()
+        for prefix in prefixes[start : start + PREFIXES_PER_QUERY]:
+            condition |= Q(
+                fingerprint__gte=prefix, fingerprint__lt=prefix + "g"
+            )  # a range, which the index serves
+        present.update(Email.objects.filter(condition).values_list("fingerprint", flat=True))
+    return present | {key[: len(prefixes[0])] for key in present}
 
 
-def _import_chunk(mails: list[tuple[int, Mail]]) -> Tally:
-    """Import a chunk, and try again if a concurrent import saves one of its mails first."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return _import_once(mails)
-        except IntegrityError:
-            continue
-    return _import_once(mails)
-
-
-@transaction.atomic
-def _import_once(mails: list[tuple[int, Mail]]) -> Tally:
-    missing = _missing(mails)
-    refused = _enqueue(list(missing.values()))
-    numbers = {refusal.number for refusal in refused}
-    rows = [_row(key, mail_) for key, (number, mail_) in missing.items() if number not in numbers]
-    Email.objects.bulk_create(rows)
-    return Tally(len(mails), len(rows), len(mails) - len(missing), refused)
-
-
-def _missing(mails: list[tuple[int, Mail]]) -> dict[str, tuple[int, Mail]]:
-    """Return {fingerprint: (number, mail)} of the mails that are not in the table, without duplicates."""
-    by_key: dict[str, tuple[int, Mail]] = {}
-    for number, mail_ in mails:
-        by_key.setdefault(fingerprint(mail_.message_id), (number, mail_))
-    present = set(Email.objects.filter(fingerprint__in=list(by_key)).values_list("fingerprint", flat=True))
-    return {key: numbered for key, numbered in by_key.items() if key not in present}
-
-
-def _enqueue(mails: list[tuple[int, Mail]]) -> list[Refusal]:
-    """Enqueue the records of the mails and return the refusals.
+def _enqueue(entries: list[Entry]) -> None:
+    """Enqueue the records of the mails, and mark the mails that the outbox refuses.
 
     One call for all mails is the fastest way. If it refuses a record, the mails are enqueued one by one, so
     that only the refused ones are left out.
     """
+    for entry in entries:
+        entry.record = records.email_record(entry.mail)
     try:
-        outbox.enqueue_many(records.email_record(mail_) for _, mail_ in mails)
-        return []
+        outbox.enqueue_many(entry.record for entry in entries)
     except ValidationError:
-        return list(filter(None, (_enqueue_one(number, mail_) for number, mail_ in mails)))
+        for entry in entries:
+            _enqueue_one(entry)
 
 
-def _enqueue_one(number: int, mail_: Mail) -> Refusal | None:
+def _enqueue_one(entry: Entry) -> None:
     # The outbox validates a record before it writes anything, so the transaction is still usable after a refusal.
     try:
-        outbox.enqueue(records.email_record(mail_))
+        outbox.enqueue(entry.record)
     except ValidationError as error:
-        return Refusal(number, mail_.message_id, str(error))
-    return None
+        entry.fate, entry.reason = Fate.REFUSED, str(error)
 
 
-def _row(key: str, mail_: Mail) -> Email:
+def _row(entry: Entry) -> Email:
     return Email(
-        fingerprint=key,
-        message_id=mail_.message_id,
-        subject=mail_.subject,
-        sender=mail_.sender,
-        sent_at=mail_.sent_at,
-        body=mail_.body,
+        fingerprint=entry.key,
+        message_id=entry.mail.message_id,
+        subject=entry.mail.subject,
+        sender=entry.mail.sender,
+        sent_at=entry.mail.sent_at,
+        body=entry.mail.body,
     )

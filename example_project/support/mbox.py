@@ -1,42 +1,73 @@
 """Split a stream in mbox format into mails. Only one mail is in memory at a time.
 
-The standard library treats every line that begins with ``From `` as the start of a mail. Such lines also
-occur in mails, for example in commit messages. So a separator must also end with a date and follow an
-empty line. Some programs quote such a line as ``>From ``. These lines are left unchanged, because they
-cannot be distinguished from quoted text.
+Every line that begins with ``From `` is either taken as a separator or reported with the reason. ``separators.py``
+decides it. A mail whose header has a correct ``Content-Length`` is taken as long as that header says.
+
+Some programs quote such a line as ``>From ``. These lines are left unchanged, because they cannot be distinguished from
+quoted text. If it is known that the writer of the file quoted them all (the format "mboxrd"), ``unquote`` undoes it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import BinaryIO
 
-READ_BYTES = 65_536  # a longer line is read in several pieces
-KEEP_BYTES = 64_000_000  # kept of one mail; the rest is read and dropped
-
-_SEPARATOR = re.compile(
-    rb"From (?:\S.*?)??\s*"
-    rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),?\s+"
-    rb"(?P<month>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\s+(?P<day>\d{1,2})\s+"
-    rb"(?P<time>\d{1,2}:\d\d(?::\d\d)?)\s+"
-    rb"(?:(?P<zone>[A-Z]{1,5}|[+-]\d{4})\s+)?(?P<year>\d{4})(?:\s+(?P<zone_after_year>[+-]\d{4}))?\s*$"
+from .separators import (
+    LINE_BYTES,
+    LOOKAHEAD_BYTES,
+    NO_STYLE,
+    Verdict,
+    is_separator,
+    judge,
+    learn_style,
+    line_at,
+    next_candidate,
+    separator_date,
 )
-_EMPTY_LINES = (b"\n", b"\r\n")
+
+__all__ = ["FromLine", "NotAnMbox", "RawMail", "is_separator", "separator_date", "split", "unquote"]
+
+READ_BYTES = 1_000_000  # read at once
+SAMPLE_BYTES = 4_000_000  # the first part of a file, from which its style is learned
+KEEP_BYTES = 64_000_000  # kept of one mail; the rest is read and dropped
+SHOWN_BYTES = 100  # of a line in a report
+
+_LINE_BREAKS = b"\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_VIRTUAL = b"\n\n"  # stands before the file, so that its first line follows an empty line
+_CONTENT_LENGTH = re.compile(rb"(?im)^content-length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?$")
+_HEADER_END = re.compile(rb"\n\r?\n")
+_AFTER_CONTENT = re.compile(rb"(?:\r?\n){0,3}(?=From )|\s{0,1000}\Z")
+_QUOTED_FROM = re.compile(rb"(?m)^>(>*From )")
 
 
 class NotAnMbox(ValueError):
-    """The stream is not empty and does not begin with a separator. The argument is its first line."""
+    """The stream contains no mail, and it is not empty. The argument is its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromLine:
+    """A line that begins with ``From `` and was not taken as a separator.
+
+    ``line`` is its number in the file, from 1, and ``position`` its first byte, from 0. ``mail`` is the number of the
+    mail that contains it; 0 means that it stands before the first mail. ``is_doubtful`` means that it may begin a mail.
+    """
+
+    line: int
+    position: int
+    mail: int
+    text: str
+    reason: str
+    is_doubtful: bool
 
 
 @dataclass(slots=True)
 class RawMail:
     """A mail as it is in the file.
 
+    ``separator`` is empty if the file begins with the header of a mail. ``line`` and ``position`` say where it begins.
     ``size`` is its length in bytes. ``end`` is the position in the file after it, in bytes.
     """
 
@@ -44,6 +75,8 @@ class RawMail:
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
     end: int = 0
+    line: int = 1
+    position: int = 0
 
     @property
     def is_cut(self) -> bool:
@@ -53,59 +86,203 @@ class RawMail:
     @property
     def content(self) -> bytes:
         """Return the mail without its separator and without the empty lines at its end."""
-        return b"".join(self.pieces).rstrip(b"\r\n")
+        return b"".join(self.pieces).removeprefix(_BYTE_ORDER_MARK).rstrip(_LINE_BREAKS)
 
     def add(self, piece: bytes) -> None:
         """Append a piece of the mail, up to ``KEEP_BYTES`` of the mail in all."""
-        if self.size < KEEP_BYTES:
+        if piece and self.size < KEEP_BYTES:
             self.pieces.append(piece[: KEEP_BYTES - self.size])
         self.size += len(piece)
 
 
-def split(stream: BinaryIO) -> Iterator[RawMail]:
-    """Yield the mails of a stream in order. Raises ``NotAnMbox`` if it does not begin with a separator."""
-    mail: RawMail | None = None
-    position, may_separate = 0, True
-    for piece, is_line in _pieces(stream):
-        if may_separate and is_separator(piece):
-            if mail is not None:
-                yield mail
-            mail = RawMail(piece)
-        elif mail is not None:
-            mail.add(piece)
-        elif piece not in _EMPTY_LINES:
-            raise NotAnMbox(piece[:80])
-        position += len(piece)
-        if mail is not None:
-            mail.end = position
-        may_separate = (is_line and piece in _EMPTY_LINES) or mail is None
-    if mail is not None:
-        yield mail
+def split(
+    stream: BinaryIO, on_line: Callable[[FromLine], None] | None = None, *, is_single: bool = False
+) -> Mbox:
+    """Return an iterator over the mails of a stream, in order.
+
+    ``on_line`` gets every line that begins with ``From `` and was not taken as a separator. ``is_single`` says that the
+    stream is one mail, with or without a separator. Raises ``NotAnMbox`` if there is no mail in the stream.
+    """
+    return Mbox(stream, on_line or (lambda _line: None), is_single)
 
 
-def _pieces(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Yield the lines of a stream, long ones in several pieces, and whether each piece is a complete line."""
-    at_line_start = True
-    while piece := stream.readline(READ_BYTES):
-        at_line_end = piece.endswith(b"\n")
-        yield piece, at_line_start and at_line_end
-        at_line_start = at_line_end
+def unquote(content: bytes) -> bytes:
+    """Remove one ``>`` from each line that begins with ``>From ``, ``>>From `` and so on."""
+    return _QUOTED_FROM.sub(rb"\1", content) if b">From " in content else content
 
 
-def is_separator(line: bytes) -> bool:
-    """Return whether a line looks like ``From ada@acme.example Mon Sep 17 00:00:00 2001``."""
-    line = line.removeprefix(_BYTE_ORDER_MARK)
-    return line.startswith(b"From ") and len(line) < 1_000 and _SEPARATOR.match(line) is not None
+class Mbox:
+    """The mails of a stream.
 
+    ``skipped`` is the number of bytes before the first mail that belong to no mail.
+    """
 
-def separator_date(line: bytes) -> datetime | None:
-    """Return the date in a separator, or None if it is not a date. It is naive if it has no time zone."""
-    match = _SEPARATOR.match(line.removeprefix(_BYTE_ORDER_MARK))
-    if match is None:
-        return None
-    day, month, year, time = (match[name].decode() for name in ("day", "month", "year", "time"))
-    zone = (match["zone_after_year"] or match["zone"] or b"-0000").decode()
-    try:
-        return parsedate_to_datetime(f"{day} {month} {year} {time} {zone}")
-    except (ValueError, OverflowError):
-        return None
+    def __init__(self, stream: BinaryIO, on_line: Callable[[FromLine], None], is_single: bool) -> None:
+        self.stream, self.on_line, self.is_single = stream, on_line, is_single
+        self.data = _VIRTUAL
+        self.offset = -len(_VIRTUAL)  # position in the file of the first byte in memory
+        self.start = len(_VIRTUAL)  # first byte in memory that does not belong to a mail yet
+        self.line = 1  # number of the line at ``start``
+        self.is_end = False
+        self.number = 0  # of the current mail
+        self.style = NO_STYLE
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[RawMail]:
+        self._fill(self.start, SAMPLE_BYTES)
+        if not self.is_single:
+            self.style = learn_style(self.data)
+        mail = self._first_mail()
+        while mail is not None:
+            self.number += 1
+            following = self._read_mail(mail)
+            yield mail
+            mail = following
+
+    # --- memory ---
+
+    def _fill(self, position: int, length: int) -> None:
+        """Read until ``length`` bytes from a position in memory are there, or the file ends."""
+        missing = position + length - len(self.data)
+        pieces = [self.data]
+        while missing > 0 and not self.is_end:
+            piece = self.stream.read(max(READ_BYTES, missing))
+            self.is_end = not piece
+            pieces.append(piece)
+            missing -= len(piece)
+        if len(pieces) > 1:
+            self.data = b"".join(pieces)
+
+    def _advance(self, position: int) -> bytes:
+        """Move ``start`` to a position and return the bytes between."""
+        piece = self.data[self.start : position]
+        self.line += piece.count(b"\n")
+        self.start = position
+        return piece
+
+    def _forget(self) -> int:
+        """Drop what is no longer needed: all but the last line before ``start``. Return the number of bytes."""
+        surplus = self.start - LINE_BYTES
+        if surplus <= READ_BYTES:
+            return 0
+        self.data, self.start = self.data[surplus:], LINE_BYTES
+        self.offset += surplus
+        return surplus
+
+    # --- mails ---
+
+    def _first_mail(self) -> RawMail | None:
+        """Return the first mail, without its content, or None if the file is empty."""
+        while self.start < len(self.data) and self.data[self.start] in _LINE_BREAKS:
+            self._advance(self.start + 1)
+        if self.start == len(self.data):
+            return None
+        is_from_line = next_candidate(self.data, self.start) == self.start
+        if is_from_line and (self.is_single or self._begins_with_separator()):
+            return self._begin()
+        if self.is_single or (not is_from_line and self._begins_with_header()):
+            return RawMail(b"", line=self.line, position=self.offset + self.start)
+        return self._skip_to_first_mail()
+
+    def _skip_to_first_mail(self) -> RawMail:
+        beginning, skipped = self.data[self.start : self.start + 80], RawMail(b"")
+        mail = self._read_mail(skipped)
+        if mail is None:
+            raise NotAnMbox(beginning)
+        self.skipped = skipped.size
+        return mail
+
+    def _begins_with_separator(self) -> bool:
+        verdict = judge(self.data, self.start, self.style, is_end=self.is_end)
+        return verdict.is_separator or is_separator(line_at(self.data, self.start))
+
+    def _begins_with_header(self) -> bool:
+        probe = b"\n\nFrom \n" + self.data[self.start : self.start + LOOKAHEAD_BYTES].removeprefix(
+            _BYTE_ORDER_MARK
+        )
+        return judge(probe, 2, NO_STYLE, is_end=self.is_end).is_separator
+
+    def _begin(self) -> RawMail:
+        """Return a new mail whose separator stands at ``start``, and move behind the separator."""
+        mail = RawMail(b"", line=self.line, position=self.offset + self.start)
+        mail.separator = self._advance(self.start + len(line_at(self.data, self.start)))
+        return mail
+
+    def _read_mail(self, mail: RawMail) -> RawMail | None:
+        """Read the content of a mail, and return the next mail without its content, or None at the end."""
+        self._forget()
+        length_end = self._content_end()
+        first = position = self.start
+        while True:
+            candidate = next_candidate(self.data, position)
+            reach = len(self.data) if self.is_end else len(self.data) - LOOKAHEAD_BYTES
+            if 0 <= candidate < reach:
+                mail.add(self._advance(candidate))
+                mail.end = self.offset + candidate
+                verdict = self._verdict(candidate, length_end, is_first=candidate == first)
+                if verdict.is_separator:
+                    return self._begin()
+                self._report(verdict)
+                position = candidate + 1
+            elif self.is_end:
+                mail.add(self._advance(len(self.data)))
+                mail.end = self.offset + len(self.data)
+                return None
+            else:
+                mail.add(self._advance(max(self.start, candidate if candidate >= 0 else reach)))
+                moved = self._forget()
+                first, length_end = first - moved, length_end - moved
+                position = max(self.start, position - moved)
+                self._fill(self.start, 2 * LOOKAHEAD_BYTES)
+
+    def _verdict(self, candidate: int, length_end: int, *, is_first: bool) -> Verdict:
+        if self.is_single:
+            return Verdict(False, "the file is a single mail")
+        if candidate < length_end:
+            return Verdict(False, "it is within the Content-Length of the mail")
+        if is_first and self.number:
+            return Verdict(False, "it follows a separator directly")
+        if candidate == length_end:
+            return Verdict(True)
+        return judge(self.data, candidate, self.style, is_end=self.is_end)
+
+    def _report(self, verdict: Verdict) -> None:
+        text = self.data[self.start : self.start + SHOWN_BYTES].partition(b"\n")[0].strip(b"\0\r\xef\xbb\xbf")
+        if self.data[self.start : self.start + 5].strip(b"\r\n") == b"From":
+            return  # without a space it is a word, not the form that an mbox reserves
+        self.on_line(
+            FromLine(
+                line=self.line,
+                position=self.offset + self.start,
+                mail=self.number,
+                text=text.decode("utf-8", "replace"),
+                reason=verdict.reason,
+                is_doubtful=verdict.is_doubtful,
+            )
+        )
+
+    def _content_end(self) -> int:
+        """Return the position in memory where the mail ends by its Content-Length, or -1 if that is not plausible."""
+        if self.is_single:
+            return -1
+        self._fill(self.start, LOOKAHEAD_BYTES)
+        end = _HEADER_END.search(self.data, self.start, self.start + LOOKAHEAD_BYTES)
+        match = end and _CONTENT_LENGTH.search(self.data[self.start : end.start() + 1])
+        if not end or not match or int(match[1]) > KEEP_BYTES:
+            return -1
+        content_end = end.end() + int(match[1])
+        self._fill(content_end, LOOKAHEAD_BYTES)
+        return self._plausible_end(content_end)
+
+    def _plausible_end(self, position: int) -> int:
+        """Return the position of the separator that follows a content, or -1 if none follows it."""
+        if position > len(self.data):
+            return -1
+        following = _AFTER_CONTENT.match(self.data, position)
+        if following is None or (following.end() == len(self.data) and not self.is_end):
+            return -1
+        if following.end() == len(self.data):
+            return following.end()
+        is_line = self.data[following.end() - 1 : following.end()] == b"\n"
+        verdict = judge(self.data, following.end(), self.style, is_end=self.is_end)
+        return following.end() if is_line and verdict.is_separator else -1

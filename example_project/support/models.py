@@ -57,8 +57,8 @@ class Message(models.Model):
 class Email(models.Model):
     """An imported mail.
 
-    Message-IDs are case-sensitive, but some databases compare text without regard to case. So the unique
-    column is ``fingerprint``, the SHA-256 of the Message-ID.
+    Message-IDs are case-sensitive, but some databases compare text without regard to case. Besides, different mails can
+    have the same Message-ID. So the unique column is ``fingerprint``, made from the Message-ID and the content.
     """
 
     fingerprint = models.CharField(max_length=64, unique=True, editable=False)
@@ -73,6 +73,11 @@ class Email(models.Model):
         return self.subject or self.message_id
 
 
-def fingerprint(message_id: str) -> str:
-    """Return the value of ``Email.fingerprint`` for a Message-ID: 64 hexadecimal digits."""
-    return hashlib.sha256(message_id.encode()).hexdigest()
+def id_prefix(message_id: str) -> str:
+    """Return the first half of ``Email.fingerprint``, common to all mails with a Message-ID: 32 hexadecimal digits."""
+    return hashlib.sha256(message_id.encode()).hexdigest()[:32]
+
+
+def fingerprint(message_id: str, digest: str) -> str:
+    """Return the value of ``Email.fingerprint`` for a Message-ID and the SHA-256 of a content: 64 digits."""
+    return id_prefix(message_id) + digest[:32]

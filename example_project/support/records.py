@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
-from .mail import Contact, Mail
+from .headers import Contact
 from .models import Conversation, Message
 from .text import within
+
+if TYPE_CHECKING:
+    from .mail import Mail  # it needs an HTML parser, which only the import of mails needs
 
 # Limits of Evermuse, in items and characters (OpenAPI document, schemas IngestRecord and Participant).
 PARTICIPANTS, PARTICIPANT_LENGTH, EMAIL_LENGTH, TAG_LENGTH = 5_000, 256, 320, 64
@@ -57,12 +60,18 @@ def conversation_record(conversation: Conversation) -> dict[str, Any]:
 def email_record(mail: Mail) -> dict[str, Any]:
     """Return the record of an imported mail.
 
-    Attachments are listed in ``data`` and not in ``_attachments``, because they have no URL.
+    Attachments are listed in ``data`` and not in ``_attachments``, because they have no URL. The identity contains a
+    digest of the content, because there are different mails with the same Message-ID.
     """
-    record = _envelope("email", mail.sent_at, {"message_id": mail.message_id}) | {
+    people = list(_people(mail))
+    participants = _participants(people)
+    is_crowd_cut = len(participants) < len({contact.address.lower() for contact, _ in people})
+    record = _envelope(
+        "email", mail.sent_at, {"message_id": mail.message_id, "content_sha256": mail.digest}
+    ) | {
         "_thread_id": mail.thread_id,
-        "_participants": _participants(_people(mail)),
-        "data": _email_data(mail),
+        "_participants": participants,
+        "data": _email_data(mail, ["participants"] if is_crowd_cut else []),
     }
     return record | ({"_tags": [mail.list_id[:TAG_LENGTH]]} if mail.list_id else {})
 
@@ -93,18 +102,38 @@ def _transcript_entry(message: Message) -> dict[str, Any]:
     }
 
 
-def _email_data(mail: Mail) -> dict[str, Any]:
+def _email_data(mail: Mail, shortened: list[str]) -> dict[str, Any]:
     files = [{"filename": f.filename, "mime_type": f.mime_type, "size": f.size} for f in mail.files]
-    data = {
+    lists = {
+        "to": ([contact.address for contact in mail.to], ADDRESSES_JSON),
+        "cc": ([contact.address for contact in mail.cc], ADDRESSES_JSON),
+        "attachments": (files, FILES_JSON),
+    }
+    kept = {name: within(items, limit) for name, (items, limit) in lists.items()}
+    shortened = [
+        *mail.shortened,
+        *(name for name in lists if len(kept[name]) < len(lists[name][0])),
+        *shortened,
+    ]
+    return {
         "subject": mail.subject,
         "from": mail.sender,
-        "to": within((contact.address for contact in mail.to), ADDRESSES_JSON),
-        "cc": within((contact.address for contact in mail.cc), ADDRESSES_JSON),
+        **kept,
         "body": mail.body,
         "in_reply_to": mail.in_reply_to or None,
-        "attachments": within(files, FILES_JSON),
+        **_marks(mail, shortened),
     }
-    return data | ({"truncated": True} if mail.truncated else {})
+
+
+def _marks(mail: Mail, shortened: list[str]) -> dict[str, Any]:
+    """Return what a reader must know before trusting the record: each mark is there only if it applies."""
+    marks = {
+        "truncated": mail.truncated,
+        "shortened": shortened,
+        "date_guessed_from": mail.date_guess,
+        "date_zone_assumed": "UTC" if mail.is_zone_assumed else "",
+    }
+    return {name: mark for name, mark in marks.items() if mark}
 
 
 # --- participants ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Convert the bytes and the HTML of a mail to text that a database stores and that JSON in UTF-8 can carry."""
+"""Convert the bytes of a mail to text that a database stores and that JSON in UTF-8 can carry."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import codecs
 import json
 import re
 from collections.abc import Iterable
-from html.parser import HTMLParser
 from typing import Any
+
+import charset_normalizer
 
 REPLACEMENT = "\ufffd"
 # Mail programs often declare a charset and use characters of its superset. The superset decodes both.
@@ -18,15 +19,64 @@ SUPERSETS = {
     "gbk": "gb18030",
     "euc_kr": "cp949",
     "shift_jis": "cp932",
+    "iso8859-9": "cp1254",
 }
 # Python codecs that are not charsets of mail. Some take quadratic time, and "undefined" always fails.
 NON_MAIL_CODECS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs", "oem"}
 
+# Names of charsets that mails use and Python does not know.
+ALIASES = {
+    "x-sjis": "cp932",
+    "x-gbk": "gb18030",
+    "x-big5": "big5",
+    "x-euc-jp": "euc_jp",
+    "x-mac-roman": "mac_roman",
+    "x-mac-cyrillic": "mac_cyrillic",
+    "ks_c_5601": "cp949",
+    "iso-8859-8-i": "iso8859-8",
+    "iso-8859-8-e": "iso8859-8",
+    "unicode-1-1-utf-7": "utf-7",
+    "unicode-1-1-utf-8": "utf-8",
+    "utf8mb4": "utf-8",
+    "visual": "iso8859-8",
+}
+# Charsets that are tried if text has characters that are not in the declared one.
+EXTENSIONS = {
+    "iso2022_jp": ("iso2022_jp_ext", "iso2022_jp_3", "iso2022_jp_2004"),
+    "big5": ("cp950", "big5hkscs"),
+    "euc_jp": ("euc_jis_2004",),
+}
+SINGLE_BYTE = {"cp1252", "utf-8"} | {f"iso8859-{number}" for number in (2, 3, 4, 9, 10, 13, 14, 15, 16)}
+SINGLE_BYTE |= {"cp1250", "cp1254", "cp1257"}
+ASCII_COMPATIBLE = SINGLE_BYTE | {
+    "koi8-r",
+    "koi8-u",
+    "cp1251",
+    "iso8859-5",
+    "gb18030",
+    "cp949",
+    "big5",
+    "euc_jp",
+}
+GUESSED = [
+    "koi8_r",
+    "cp1251",
+    "gb18030",
+    "big5",
+    "cp949",
+    "cp932",
+    "euc_jp",
+    "cp1252",
+    "cp1250",
+    "cp1253",
+    "cp1255",
+]
+GUESS_BYTES = 20_000  # examined to guess a charset
+GUESS_MIN = 40  # bytes above 127; fewer do not show a charset
+
+_CHARSET_END = re.compile(r"[;\s,\"']")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_TAG = re.compile(r"<[^<>]*>?")
-_LINE_END = re.compile(r"\r\n?")
-_SPACES = re.compile(r"[ \t\f\v\xa0]+")
-_EMPTY_LINES = re.compile(r"\n\s*\n")
+_LINE_END = re.compile(r"\r{1,3}\n|\r")
 
 
 def clean(text: str) -> str:
@@ -37,25 +87,54 @@ def clean(text: str) -> str:
 def decode(content: bytes, charset: str | None) -> str:
     """Decode bytes to clean text.
 
-    The declared charset is tried first, then UTF-8. If both fail, undecodable bytes are replaced.
+    The declared charset is tried first, then UTF-8. Bytes that are valid in UTF-8 are read as UTF-8 even if a charset
+    with one byte for each character is declared: other text is practically never valid UTF-8. Without a usable charset,
+    a long text is read in the charset that fits its statistics. What cannot be decoded is replaced.
     """
     declared = _codec(charset)
-    for codec in filter(None, (declared, "utf-8")):
+    if content.isascii() and (declared in ASCII_COMPATIBLE or declared is None):
+        return clean(content.decode("ascii"))
+    for codec in _candidates(declared):
         try:
             return clean(content.decode(codec))
         except (UnicodeError, ValueError):
             continue
-    return clean(_decode_with_replacement(content, declared or "cp1252"))
+    if declared in (None, "utf-8") and _is_mainly_utf_8(content):
+        return clean(content.decode("utf-8", "replace"))
+    return clean(_decode_with_replacement(content, declared or _guessed_codec(content)))
+
+
+def _candidates(declared: str | None) -> tuple[str, ...]:
+    if declared is None or declared in SINGLE_BYTE:
+        return ("utf-8", declared) if declared else ("utf-8",)
+    return (declared, *EXTENSIONS.get(declared, ()), "utf-8")
 
 
 def _codec(charset: str | None) -> str | None:
     """Return Python's name of a charset, or None if it is unknown or not a charset of mail."""
+    label = _CHARSET_END.split((charset or "").strip("\"' "), maxsplit=1)[0].lower()
     try:
-        name = codecs.lookup((charset or "").strip("\"' ")).name
+        name = codecs.lookup(ALIASES.get(label, label)).name
         b"a".decode(name, "ignore")  # raises LookupError for codecs that decode bytes to bytes, such as hex
     except (LookupError, ValueError):
         return None
     return None if name.replace("_", "-") in NON_MAIL_CODECS else SUPERSETS.get(name, name)
+
+
+def _is_mainly_utf_8(content: bytes) -> bool:
+    """Return whether bytes are text in UTF-8 with a few wrong bytes, and not text in another charset."""
+    decoded = content.decode("utf-8", "replace")
+    wrong = decoded.count(REPLACEMENT)
+    return sum(character > "\x7f" for character in decoded) >= 2 * wrong
+
+
+def _guessed_codec(content: bytes) -> str:
+    """Return the charset that fits the statistics of a text, or cp1252 if there is too little to judge."""
+    sample = content[:GUESS_BYTES]
+    if sum(byte > 0x7F for byte in sample) < GUESS_MIN:
+        return "cp1252"
+    best = charset_normalizer.from_bytes(sample, cp_isolation=GUESSED).best()
+    return SUPERSETS.get(best.encoding.replace("_", "-"), best.encoding) if best else "cp1252"
 
 
 def _decode_with_replacement(content: bytes, codec: str) -> str:
@@ -64,56 +143,6 @@ def _decode_with_replacement(content: bytes, codec: str) -> str:
         return content.decode(codec, "replace")
     except (UnicodeError, ValueError):
         return content.decode("cp1252", "replace")
-
-
-class _TextOfHtml(HTMLParser):
-    """Collect the text that a browser would show, with a line break for each block element."""
-
-    HIDDEN = {"script", "style", "title", "template"}
-    BLOCKS = {"br", "p", "div", "li", "tr", "table", "ul", "ol", "blockquote", "pre", "hr", "section"}
-    BLOCKS |= {f"h{level}" for level in range(1, 7)}
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.pieces: list[str] = []
-        self.hidden: str | None = None  # the open element of HIDDEN, if any
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        """Start a line at a block element, and note the start of a hidden element."""
-        if tag in self.HIDDEN:
-            self.hidden = self.hidden or tag
-        elif tag in self.BLOCKS:
-            self.pieces.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        """End the line at a block element, and note the end of a hidden element."""
-        if tag == self.hidden:
-            self.hidden = None
-        elif tag in self.BLOCKS:
-            self.pieces.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        """Collect text outside of hidden elements."""
-        if self.hidden is None:
-            self.pieces.append(data)
-
-
-def text_of_html(markup: str) -> str:
-    """Return the visible text of an HTML page, also if its markup is broken."""
-    parser = _TextOfHtml()
-    try:
-        parser.feed(markup)
-    except Exception:  # html.parser fails with an AssertionError at some broken declarations
-        parser.rawdata = _TAG.sub(" ", parser.rawdata)
-    # Do not call parser.close(): it takes quadratic time if a tag is unfinished.
-    if parser.hidden is None:
-        parser.pieces.append(_TAG.sub(" ", parser.rawdata))
-    return _tidy("".join(parser.pieces))
-
-
-def _tidy(text: str) -> str:
-    lines = (_SPACES.sub(" ", line).strip() for line in unix_lines(text).split("\n"))
-    return _EMPTY_LINES.sub("\n\n", "\n".join(lines)).strip()
 
 
 def unix_lines(text: str) -> str:

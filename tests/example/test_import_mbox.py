@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -37,6 +40,15 @@ def run(file: str, **options) -> str:
     out = io.StringIO()
     call_command("import_mbox", file, stdout=out, stderr=out, **options)
     return out.getvalue()
+
+
+def run_to_report(file: str, *, status: int = 0, **options) -> list[dict]:
+    """Return the lines of the report, after checking the exit status."""
+    report = Path(file).with_suffix(".report")
+    with pytest.raises(CommandError) if status else nullcontext() as error:
+        run(file, report=str(report), **options)
+    assert status == 0 or error.value.returncode == status
+    return [json.loads(line) for line in report.read_text("utf-8").splitlines()]
 
 
 def test_every_mail_is_imported_once(write, outbox_records):
@@ -79,7 +91,12 @@ def test_broken_mails_are_imported_too(write):
         b"no header at all",
         sample_mail(b"a\0b", Message_ID=None, Date="x", Content_Type=";;;"),
     ]
-    assert "5 imported" in run(write(mbox(THREE[0], *broken, THREE[1])))
+    report = run_to_report(write(mbox(THREE[0], *broken, THREE[1])), status=3)
+    assert [entry["fate"] for entry in report if entry["kind"] == "mail"] == ["imported"] * 4
+    [line] = [entry for entry in report if entry["kind"] == "from_line"]
+    assert line[
+        "is_doubtful"
+    ]  # it is like the separators of the file, but the line after it is no header field
 
 
 def test_a_refused_mail_does_not_affect_the_others(write, monkeypatch):
@@ -109,23 +126,23 @@ def test_an_error_rolls_the_chunk_back(write, monkeypatch):
 
 
 def test_a_chunk_is_retried_if_a_concurrent_import_saves_one_of_its_mails(write, monkeypatch):
-    find_missing, calls = importer._missing, []
+    find_present, calls = importer._present, []
 
-    def conflict_at_first_call(mails):
-        calls.append(mails)
-        missing = find_missing(mails)
+    def conflict_at_first_call(entries):
+        calls.append(entries)
+        present = find_present(entries)
         if len(calls) == 1:
             raise IntegrityError
-        return missing
+        return present
 
-    monkeypatch.setattr(importer, "_missing", conflict_at_first_call)
+    monkeypatch.setattr(importer, "_present", conflict_at_first_call)
     assert "3 imported" in run(write(mbox(*THREE)))
     assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty"), (b"\n\n", "is empty"), (b"Subject: x\n\ny\n", "is not an mbox")],
+    [(b"", "is empty"), (b"\n\n", "is empty"), (b"PK\x03\x04 x\n\ny\n", "is not an mbox")],
 )
 def test_files_that_are_not_an_mbox(write, content, message):
     with pytest.raises(CommandError, match=message):
@@ -149,7 +166,7 @@ def test_the_record_has_the_fields_of_the_mail(write):
     run(write(mbox(sample_mail(b"Hello", List_Id="<talk.acme.example>", Cc="bob@acme.example"))))
     assert_enqueued(
         event_at="2026-03-03T09:22:17Z",
-        vendor_ids={"message_id": "<1@acme.example>"},
+        vendor_ids__message_id="<1@acme.example>",
         nature="evidence",
         data__cc=["bob@acme.example"],
         count=1,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from evermuse_outbox.evermuse.records import validate
 from example_project.support import mail, records
-from example_project.support.mail import FALLBACK_DATE, read
-from example_project.support.text import REPLACEMENT, clean, decode, text_of_html
+from example_project.support.html_text import text_of_html
+from example_project.support.mail import FALLBACK_DATE, Context, read
+from example_project.support.text import REPLACEMENT, clean, decode
 
 from .sample_mails import email_message, sample_mail
 
@@ -124,11 +125,13 @@ def test_attachments_are_listed():
     assert data["body"].strip() == "see below"
 
 
-def test_an_enclosed_mail_is_an_attachment():
+def test_an_enclosed_mail_is_text_and_an_attachment():
     message = email_message("forwarded")
     message.add_attachment(email_message("the original"))
     parsed = read(message.as_bytes())
-    assert parsed.body.strip() == "forwarded"
+    assert parsed.body.startswith("forwarded\n")
+    assert "From: Ada Okafor <ada@acme.example>\n" in parsed.body
+    assert parsed.body.endswith("Subject: Hello\nMessage-ID: <composed@acme.example>\n\nthe original\n")
     assert parsed.files[0].mime_type == "message/rfc822"
     assert parsed.files[0].size > 100
 
@@ -200,10 +203,10 @@ def test_other_sources_of_the_date(date):
     last_hop = b"Received: from a by b; Wed, 4 Mar 2026 00:00:00 +0000\n"
     received = last_hop + b"Received: by a; Tue, 3 Mar 2026 23:59:59 +0000\n"
     separator = datetime(2026, 3, 5)
-    assert read(received + content, envelope_date=separator).sent_at == datetime(
+    assert read(received + content, Context(separator_date=separator)).sent_at == datetime(
         2026, 3, 3, 23, 59, 59, tzinfo=UTC
     )
-    assert read(content, envelope_date=separator).sent_at == datetime(2026, 3, 5, tzinfo=UTC)
+    assert read(content, Context(separator_date=separator)).sent_at == datetime(2026, 3, 5, tzinfo=UTC)
     assert read(content).sent_at == FALLBACK_DATE
 
 
@@ -366,7 +369,7 @@ def test_if_both_parsers_fail_the_mail_becomes_its_body(monkeypatch):
     def fail(*_args, **_options):
         raise IndexError
 
-    monkeypatch.setattr(mail, "message_from_bytes", fail)
+    monkeypatch.setattr(mail, "parse", fail)
     assert "The export stops" in record_of(sample_mail())["data"]["body"]
 
 
