@@ -48,7 +48,7 @@ lock:  ## Update requirements.lock (needs uv)
 		--no-annotate --no-header --no-emit-index-url --upgrade -o requirements.lock
 
 screenshots: $(VENV)/.ready  ## Take the pictures of the admin for the documentation (needs Chromium)
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_screenshots.py
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_screenshots.py tests/browser/test_sandbox.py
 
 messages: $(VENV)/.ready  ## Update and compile the German catalogue (needs the GNU gettext tools)
 	cd evermuse_outbox && $(abspath $(BIN))/python -m django makemessages --locale de --no-wrap --no-location --no-obsolete

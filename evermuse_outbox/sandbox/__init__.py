@@ -24,6 +24,7 @@ from .faults import (
     ScriptedFault,
     fault_from_json,
     fault_from_text,
+    text_to_json,
 )
 from .sandbox import DEFAULT_KEY, Sandbox, create_monotonic_clock
 from .store import ApiKey, Batch, Identity, StoredRecord
@@ -45,4 +46,5 @@ __all__ = [
     "create_monotonic_clock",
     "fault_from_json",
     "fault_from_text",
+    "text_to_json",
 ]

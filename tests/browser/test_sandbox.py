@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -80,3 +82,27 @@ def test_foreign_text_stays_text_and_faults_are_set_by_keyboard(chromium: Chromi
     chromium.open("about:blank")
     chromium.resize(1280)
     chromium.prefer("light")
+
+
+def test_the_picture_of_the_documentation(chromium: Chromium, sandbox: Sandbox, tmp_path: Path) -> None:
+    """``make screenshots`` writes it to ``docs/images``."""
+    sandbox.reject_record("mail-17", "The subject is not allowed.")
+    sandbox.fail_next(status=503, type="call", count=5)
+    for number in range(12):
+        mails = [
+            record(
+                _vendor_ids={"id": f"mail-{number * 3 + index}"}, _type="email", _product_id="prod-support"
+            )
+            for index in range(3)
+        ]
+        if number == 9:
+            sandbox.fail_next(status=429, retry_after=1)
+        headers = {"x-api-key": DEFAULT_KEY, "Content-Type": "application/json"}
+        requests.post(f"{sandbox.url}/api/v1/ingest", data=json.dumps(mails), headers=headers, timeout=5)
+    chromium.resize(1280, 860)
+    chromium.prefer("light")
+    chromium.open(f"{sandbox.url}/")
+    wait_for(chromium, "document.querySelectorAll('#rows tr').length === 12")
+    path = Path(os.environ.get("SCREENSHOTS", tmp_path)) / "sandbox.png"
+    chromium.screenshot(path, is_full=False)
+    assert path.stat().st_size > 10_000

@@ -146,10 +146,10 @@ def run_command(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_faults_are_injected_at_the_start_and_from_a_second_terminal(run):
-    _, address, _ = run("--fault", "status=503", "count=1", "--fault", "reject=m-1", "message=not allowed")
+    _, address, _ = run("--fault", "status=503", "count=1", "--fault", "reject=id:1", "message=not allowed")
     client = Client(address)
     assert client.post([record()]).status_code == 503
-    rejected = client.post([record(_vendor_ids={"id": "m-1"})])
+    rejected = client.post([record(_vendor_ids={"id": "1"})])
     assert rejected.json()["details"]["errors"][0]["message"] == "not allowed"
     status, out, err = run_command(
         "--to", address.url, "--clear-faults", "--fail", "0", "--fault", "status=402", "type=message"

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from evermuse_outbox.management import CommandWithExamples
-from evermuse_outbox.management.sandbox import SandboxClient, add_options, read_assignment, read_secret
+from evermuse_outbox.management.sandbox import SandboxClient, add_options, read_secret
 from evermuse_outbox.sandbox import (
     DEFAULT_KEY,
     ApiKey,
@@ -22,6 +22,7 @@ from evermuse_outbox.sandbox import (
     Sandbox,
     SandboxUnavailable,
     fault_from_text,
+    text_to_json,
 )
 
 HELP = """\
@@ -37,8 +38,8 @@ examples:
       Apply the stricter contract. A batch takes 10 seconds to complete.
   manage.py evermuse_sandbox --fail 20
       Answer 20 % of the requests with an error, or close their connections.
-  manage.py evermuse_sandbox --fault status=503 count=3 --fault reject=mail-17 message="not allowed"
-      Answer the first three POSTs with 503. Reject each record with the vendor id mail-17.
+  manage.py evermuse_sandbox --fault status=503 count=3 --fault reject=id:17 message="not allowed"
+      Answer the first three POSTs with 503. Reject each record with the vendor id 17.
 
 control a sandbox that runs, from a second terminal:
   manage.py evermuse_sandbox --to http://127.0.0.1:8787 --fault status=429 seconds=10
@@ -50,8 +51,8 @@ fields of a fault:
   status=N [message=TEXT] [retry_after=SECONDS]   answer with this status
   delay=SECONDS [after_handling=true]             wait before or after the processing
   drop=before, drop=after                         close the connection before or after the processing
-  reject=3, reject=ID, reject='{"data.subject": "Hello"}' [message=TEXT]
-                                                  reject a record by position, vendor id or values
+  reject=3, reject=id:ID, reject='{"data.subject": "Hello"}' [message=TEXT]
+                                                  reject a record by position from 0, vendor id or values
   batch_fails=true, attachments_fail=N            let the batch, or its downloads, fail later
   on=POST, GET or any; type=TYPE; product_id=ID; containing=TEXT
                                                   only these requests
@@ -109,9 +110,15 @@ class Command(CommandWithExamples):
             if options["fail"] is not None:
                 client.set_random_faults(options["fail"])
             for assignments in options["faults"] or []:
-                client.add_fault(dict(read_assignment(text) for text in assignments))
+                client.add_fault(self._read_fault(assignments))
             for line in client.describe_faults():
                 self._write_line(line)
+
+    def _read_fault(self, assignments: Sequence[str]) -> dict[str, Any]:
+        try:
+            return text_to_json(assignments)
+        except FaultError as error:
+            raise CommandError(str(error)) from error
 
     def _create_sandbox(self, options: dict[str, Any], token: str) -> Sandbox:
         keys = options["keys"] or [DEFAULT_KEY]

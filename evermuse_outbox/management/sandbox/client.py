@@ -39,7 +39,7 @@ class SandboxClient:
     ) -> None:
         self._session.close()
 
-    def add_fault(self, fields: Mapping[str, str]) -> None:
+    def add_fault(self, fields: Mapping[str, Any]) -> None:
         """Inject a fault."""
         self._send("POST", "faults", fields)
 
@@ -70,18 +70,6 @@ class SandboxClient:
         if response.status_code >= 400:
             raise CommandError(f"The sandbox answered {response.status_code}: {answer.get('message')}")
         return answer
-
-
-def read_assignment(text: str) -> tuple[str, str]:
-    """Return the name and the value of ``field=value``.
-
-    Raises:
-        CommandError: It has no equals sign.
-    """
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise CommandError(f"{text!r} must be field=value, as in status=503")
-    return name.replace("-", "_"), value
 
 
 def describe(fault: Mapping[str, Any]) -> str:

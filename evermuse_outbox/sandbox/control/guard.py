@@ -28,7 +28,8 @@ def check_origin(method: str, headers: Message[str, str]) -> None:
         RequestRefused: 403 or 415.
     """
     origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")
-    if site not in ("same-origin", "none") or origin not in (None, f"http://{headers.get('Host', '')}"):
+    host = headers.get("Host", "")
+    if site not in ("same-origin", "none") or origin not in (None, f"http://{host}", f"https://{host}"):
         raise RequestRefused(403, "A page of another origin must not use the control of the sandbox.")
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if method in ("POST", "PUT") and media_type != "application/json":

@@ -6,7 +6,7 @@ faults as JSON and as text.
 """
 
 from .fault import Fault, Method, RecordSelector
-from .forms import FaultError, FaultRequest, fault_from_json, fault_from_text, fault_to_json
+from .forms import FaultError, FaultRequest, fault_from_json, fault_from_text, fault_to_json, text_to_json
 from .queue import FaultQueue, RequestContent, ScriptedFault
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "fault_from_json",
     "fault_from_text",
     "fault_to_json",
+    "text_to_json",
 ]

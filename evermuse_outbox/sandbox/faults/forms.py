@@ -83,14 +83,7 @@ def read_headers(value: Any) -> dict[str, str]:
 
 
 def read_selector(value: Any) -> int | str | dict[str, Any]:
-    """Return what selects records: a position, a vendor id, or a mapping from paths to values.
-
-    On the command line, digits are a position, and a text that begins with ``{`` is JSON.
-    """
-    if isinstance(value, str) and value.startswith("{"):
-        value = json.loads(value)
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 5:
-        return int(value)
+    """Return what selects records: a number is a position, a text a vendor id, a mapping has paths and values."""
     if isinstance(value, bool) or not isinstance(value, int | str | dict) or value in ("", {}):
         raise ValueError("must be a position from 0, a vendor id, or an object of paths and values")
     return value
@@ -175,13 +168,40 @@ def fault_from_text(assignments: Iterable[str]) -> FaultRequest:
     Raises:
         FaultError: As :func:`fault_from_json`, or a text is no assignment.
     """
-    content = {}
+    return fault_from_json(text_to_json(assignments))
+
+
+def text_to_json(assignments: Iterable[str]) -> dict[str, Any]:
+    """Return the object for :func:`fault_from_json` that texts of the form ``field=value`` mean.
+
+    Raises:
+        FaultError: A text is no assignment.
+    """
+    content: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, value = assignment.partition("=")
         if not separator:
             raise FaultError(f"{assignment!r} must be field=value, as in status=503")
         content[name.replace("-", "_")] = value
-    return fault_from_json(content)
+    if "reject" in content:
+        content["reject"] = selector_of_text(content["reject"])
+    return content
+
+
+def selector_of_text(text: str) -> Any:
+    """Return the selector in a text: digits are a position, ``id:`` begins a vendor id, and ``{`` begins JSON.
+
+    Raises:
+        FaultError: It begins as JSON but is none.
+    """
+    if text.isascii() and text.isdecimal() and len(text) < 5:
+        return int(text)
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FaultError(f"reject must be JSON: {error}") from error
+    return text.removeprefix("id:")
 
 
 def read_field(name: str, value: Any) -> Any:

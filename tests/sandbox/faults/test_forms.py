@@ -29,6 +29,7 @@ from evermuse_outbox.sandbox.faults import fault_to_json
         ("drop=after product-id=p", FaultRequest(Fault.drop_after(product_id="p"), 1)),
         ("delay=1.5 after_handling=true", FaultRequest(Fault.slow(1.5), 1)),
         ("reject=3 message=no", FaultRequest(Fault.rejected_record(3, "no"), 1)),
+        ("reject=id:3", FaultRequest(Fault.rejected_record("3"), None)),
         ("reject=m-3", FaultRequest(Fault.rejected_record("m-3"), None)),
         ('reject={"data.text":"x"}', FaultRequest(Fault.rejected_record({"data.text": "x"}), None)),
         ("batch_fails=yes", FaultRequest(Fault.failed_batch(), 1)),
@@ -59,7 +60,7 @@ def test_a_text_is_read(text, expected):
         ({"drop": True}, "drop must be before or after"),
         ({"drop": "after", "status": 500}, "cannot have both"),
         ({"reject": []}, "reject must be a position"),
-        ({"reject": "{"}, "reject must be JSON"),
+        ({"reject": True}, "reject must be a position"),
         ({"status": 500, "headers": {"A": "b\r\nC: d"}}, "headers must have printable"),
         ({"status": 500, "headers": {"A b": "c"}}, "headers must have printable"),
         ({"status": 500, "message": 5}, "message must be a text"),
@@ -72,9 +73,17 @@ def test_a_wrong_description_says_what_to_change(content, message):
         fault_from_json(content)
 
 
-def test_a_text_without_a_value_is_an_error():
-    with pytest.raises(FaultError, match="must be field=value"):
-        fault_from_text(["drop"])
+@pytest.mark.parametrize(
+    ("text", "message"), [("drop", "must be field=value"), ("reject={", "reject must be JSON")]
+)
+def test_a_text_that_cannot_be_read_is_an_error(text, message):
+    with pytest.raises(FaultError, match=message):
+        fault_from_text([text])
+
+
+def test_a_vendor_id_of_digits_is_no_position():
+    assert fault_from_json({"reject": "17"}).fault.reject == "17"
+    assert fault_from_json({"reject": 17}).fault.reject == 17
 
 
 @pytest.mark.parametrize(
