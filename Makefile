@@ -5,22 +5,35 @@ VENV ?= .venv
 EXIT ?= 0
 PYTEST_ARGS ?= -q -n auto --dist loadfile --no-loadscope-reorder
 BIN = $(VENV)/bin
+# The demo needs a tenth of the packages. It uses the environment of the other targets if that is ready.
+DEMO_VENV ?= $(if $(wildcard $(VENV)/.ready),$(VENV),.venv-demo)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types migrations docs dist lock messages screenshots clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required. Choose one with: make PYTHON=python3.12")'
+
+.venv-demo/.ready: requirements-demo.lock
+	@$(CHECK_PYTHON)
+	@echo "Installing the $$(grep -c '==' $<) packages of the demo into .venv-demo, once …"
+	@$(PYTHON) -m venv .venv-demo
+	@.venv-demo/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r $< \
+		| awk '/^(Collecting|Processing) / { parts = split($$2, path, "/"); print "  " path[parts]; fflush() } /^Installing/ { print "Unpacking …"; fflush() }'
+	@.venv-demo/bin/python -c 'import celery, django, environ, jsonschema_rs, pydantic'  # pip failed if one is missing
+	@touch $@
 
 $(VENV)/.ready: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required. Choose one with: make PYTHON=python3.12")'
+	@$(CHECK_PYTHON)
 	@echo 'Installing the dependencies into $(VENV), once. This can take two minutes …'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-demo: $(VENV)/.ready  ## Run the example project without any server; EXIT=1 stops when everything is delivered
-	$(BIN)/python manage.py demo $(if $(filter-out 0,$(EXIT)),--exit)
+demo: $(DEMO_VENV)/.ready  ## Run the example project without any server; EXIT=1 stops when everything is delivered
+	@$(DEMO_VENV)/bin/python manage.py demo $(if $(filter-out 0,$(EXIT)),--exit)
 
 test: $(VENV)/.ready  ## Run all tests, on every database and broker that answers
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -43,9 +56,11 @@ docs: $(VENV)/.ready  ## Build the documentation into site/, with warnings as er
 dist: $(VENV)/.ready  ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build
 
-lock:  ## Update requirements.lock (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-header --no-emit-index-url --upgrade -o requirements.lock
+lock:  ## Update requirements.lock and requirements-demo.lock (needs uv)
+	$(COMPILE) --group dev --upgrade -o requirements.lock
+	$(COMPILE) --group demo --constraint requirements.lock -o requirements-demo.lock
+
+COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 screenshots: $(VENV)/.ready  ## Take the pictures of the admin for the documentation (needs Chromium)
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_screenshots.py tests/browser/test_sandbox.py

@@ -118,11 +118,16 @@ class Command(BaseCommand):
             )
 
     def _summary(self, processes: DemoProcesses) -> str:
+        records = processes.count_records()
+        delivered, superseded = records["delivered"], records["superseded"]
+        total = delivered + superseded
         return (
             f"\n"
-            f"Each message enqueued two records: the message and a new version of its conversation.\n"
-            f"  Delivered     Evermuse has processed the record: its batch is COMPLETE.\n"
-            f"  Superseded    The record was not sent, because a newer version of its conversation was enqueued.\n"
+            f"{total // 2:,} committed messages × 2 records = {total:,} records: the message, and a new version of\n"
+            f"its conversation. A transaction that was rolled back has enqueued nothing.\n"
+            f"  {delivered:>6,} delivered    Evermuse has processed the record: its batch is COMPLETE.\n"
+            f"  {superseded:>6,} superseded   The record was not sent, because a newer version of its conversation\n"
+            f"                      was enqueued first. The faster the delivery, the fewer there are.\n"
             f"\n"
             f"  Logs          {processes.home}/*.log\n"
         )
@@ -179,8 +184,8 @@ class DemoProcesses:
             time.sleep(0.5)
             self._check_alive()
 
-    def undelivered(self) -> str:
-        """Return the counts of records that were not delivered, as text, or "" if all were delivered."""
+    def count_records(self) -> dict[str, int]:
+        """Return the number of records by state."""
         output = subprocess.run(
             [sys.executable, "manage.py", "outbox_status", "--json"],
             cwd=settings.BASE_DIR,
@@ -188,12 +193,18 @@ class DemoProcesses:
             stdout=subprocess.PIPE,
             check=True,
         ).stdout
-        records = json.loads(output)["records"]
-        expected = {"delivered", "superseded"}
+        counts: dict[str, int] = json.loads(output)["records"]
+        return counts
+
+    def undelivered(self) -> str:
+        """Return the counts of records that were not delivered, as text, or "" if all were delivered."""
+        records = self.count_records()
         if not records["delivered"]:
             return "no record was delivered"
         return ", ".join(
-            f"{count} {state}" for state, count in records.items() if count and state not in expected
+            f"{count} {state}"
+            for state, count in records.items()
+            if count and state not in ("delivered", "superseded")
         )
 
     def _start(self, name: str, *arguments: str) -> None:
