@@ -217,6 +217,12 @@ function selector() {
   return { [path]: rest.join("=") };
 }
 
+function duration() {
+  const value = find("duration").value;
+  if (value.endsWith("s")) return { seconds: parseInt(value, 10) };
+  return { count: value === "all" ? null : Number(value) };
+}
+
 function fault_of_form() {
   const effect = find("effect").value;
   const is_after = find("when").value === "after";
@@ -229,7 +235,7 @@ function fault_of_form() {
     batch_fails: () => ({ batch_fails: true }),
   }[effect]();
   if (!find("on").disabled) fault.on = find("on").value;
-  if (!find("duration").disabled) fault.count = find("duration").value === "all" ? null : Number(find("duration").value);
+  if (!find("duration").disabled) Object.assign(fault, duration());
   if (find("fault-type").value) fault.type = find("fault-type").value;
   if (find("fault-product").value) fault.product_id = find("fault-product").value;
   return fault;
