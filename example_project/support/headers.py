@@ -20,6 +20,7 @@ from .text import clean, decode
 
 HEADER_LENGTH = 998  # characters kept of a header
 ID_LENGTH = 256  # characters; a longer Message-ID is replaced by its SHA-256
+PARTS = 20  # that are searched for a charset
 RAW_LENGTH = 1_000_000  # characters of a header field that are examined
 
 _ENCODED_WORD = re.compile(
@@ -30,7 +31,7 @@ _WHITESPACE = re.compile(r"\s+")
 _MESSAGE_ID = re.compile(r"<\s*([^<>]+?)\s*>")
 _OBFUSCATED = re.compile(r"(\S+) at (\S+\.\S+)")
 _ADDRESS_TOKEN = re.compile(
-    r'"(?:\\.|[^"\\])*"|=\?[^?\s]+\?[bBqQ]\?[^?]*\?=|<[^<>]*>|[(),;:]|[^"(),;:<=]+|.', re.DOTALL
+    r'"(?:\\.|[^"\\]){0,300}"|=\?[^?\s]+\?[bBqQ]\?[^?]*\?=|<[^<>]*>|[(),;:]|[^"(),;:<=]+|.', re.DOTALL
 )
 _ROUTE = re.compile(r"^@[^:]*:")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -46,13 +47,34 @@ class Contact:
 
 def raw_values(message: Message, name: str) -> list[str]:
     """Return the header fields of a name, unfolded but not decoded."""
-    return [raw_text(value) for key, value in message.raw_items() if key.lower() == name]
+    values = [value for key, value in message.raw_items() if key.lower() == name]
+    charset = None if "".join(map(str, values)).isascii() else _declared_charset(message)
+    return [raw_text(value, charset) for value in values]
 
 
-def raw_text(value: Any) -> str:
-    """Return a header unfolded but not decoded. Bytes above 127 are read as UTF-8, else as Windows-1252."""
-    stored = str(value)[:RAW_LENGTH].encode("utf-8", "surrogateescape")
-    return decode(stored.replace(b"\r", b"").replace(b"\n", b""), "utf-8")
+def raw_text(value: Any, charset: str | None = None) -> str:
+    """Return a header unfolded but not decoded.
+
+    Bytes above 127 are not allowed in it. They are read as UTF-8, else in the given charset, else as Windows-1252.
+    """
+    stored = (
+        str(value)[:RAW_LENGTH].encode("utf-8", "surrogateescape").replace(b"\r", b"").replace(b"\n", b"")
+    )
+    try:
+        return clean(stored.decode())
+    except UnicodeError:
+        return decode(stored, charset or "cp1252")
+
+
+def _declared_charset(message: Message) -> str | None:
+    """Return the first charset that a part of the mail declares. Programs use it for their wrong headers, too."""
+    for part, _ in zip(message.walk(), range(PARTS), strict=False):
+        try:
+            if charset := part.get_content_charset():
+                return charset
+        except Exception:  # noqa: S112 - a broken charset is like a missing one
+            continue
+    return None
 
 
 def header(message: Message, name: str) -> str:

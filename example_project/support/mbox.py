@@ -39,7 +39,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _VIRTUAL = b"\n\n"  # stands before the file, so that its first line follows an empty line
 _CONTENT_LENGTH = re.compile(rb"(?im)^content-length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?$")
 _HEADER_END = re.compile(rb"\n\r?\n")
-_AFTER_CONTENT = re.compile(rb"(?:\r?\n){0,3}(?=From )|\s{0,1000}\Z")
+_AFTER_CONTENT = re.compile(rb"(?:\r?\n){0,3}(?=From(?: |\r?\n))|\s{0,1000}\Z")
 _QUOTED_FROM = re.compile(rb"(?m)^>(>*From )")
 
 
@@ -270,6 +270,8 @@ class Mbox:
         match = end and _CONTENT_LENGTH.search(self.data[self.start : end.start() + 1])
         if not end or not match or int(match[1]) > KEEP_BYTES:
             return -1
+        if 0 <= next_candidate(self.data, self.start) < end.start():
+            return -1  # the header has no end, and the length belongs to another mail
         content_end = end.end() + int(match[1])
         self._fill(content_end, LOOKAHEAD_BYTES)
         return self._plausible_end(content_end)

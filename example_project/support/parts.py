@@ -105,13 +105,11 @@ def _joined(texts: Iterator[str]) -> str:
 
 
 def _best_version(children: list[Message], depth: int) -> str:
-    """Return the plain version if it has text, else the last version that has text."""
-    plain = [child for child in children if _first_kind(child) == "text/plain"]
-    for child in (*plain, *reversed(children)):
-        text = _shown(child, depth + 1)
-        if text.strip():
-            return text
-    return ""
+    """Return the plain versions if they have text, else the last version that has text."""
+    kinds = [(child, _first_kind(child)) for child in children]
+    versions = (_shown(child, depth + 1) for child, kind in reversed(kinds) if kind != "text/plain")
+    text = _joined(_shown(child, depth + 1) for child, kind in kinds if kind == "text/plain")
+    return text if text.strip() else next(filter(str.strip, versions), "")
 
 
 def _first_kind(part: Message) -> str:

@@ -27,7 +27,7 @@ _LINE_PREFIX = (
 )
 _FIELD = re.compile(rb"([!-9;-~]{1,100})[ \t]*:")
 _PARTIAL_FIELD = re.compile(rb"[!-9;-~]*(?::|\Z)")
-_FROM_LINE = re.compile(rb">?From ")
+_QUOTED_FROM_LINE = re.compile(rb">From ")
 _TEXT_BYTES = re.compile(rb"[ -~]")
 _WEEKDAY = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _MONTH = rb"(?P<month>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -191,7 +191,7 @@ def _is_empty_before(data: bytes, start: int) -> bool:
 
 
 def _fields(data: bytes, start: int) -> Fields:
-    """Examine the header fields that begin at a position. A second ``From`` line before them is skipped."""
+    """Examine the header fields that begin at a position. A quoted ``From`` line before them is skipped."""
     position, end = start, min(len(data), start + LOOKAHEAD_BYTES)
     count, names = 0, set()
     while position < end and count < FIELD_LIMIT:
@@ -199,9 +199,7 @@ def _fields(data: bytes, start: int) -> Fields:
         if field := _FIELD.match(data, position, stop):
             count += 1
             names.add(field[1].lower())
-        elif not (count and data[position] in b" \t") and not (
-            not count and _FROM_LINE.match(data, position, stop)
-        ):
+        elif not _may_stand_in_header(data, position, stop, is_first=not count):
             break
         position = stop
     rest = data[position : min(end, position + 3)]
@@ -212,6 +210,11 @@ def _fields(data: bytes, start: int) -> Fields:
         is_complete=count == FIELD_LIMIT or rest in (b"", b"\r") or rest.lstrip(b"\r")[:1] == b"\n",
         next_line=line_at(data, start),
     )
+
+
+def _may_stand_in_header(data: bytes, position: int, stop: int, *, is_first: bool) -> bool:
+    """Return whether a line that is no field belongs to a header: a folded line, or first a quoted ``From`` line."""
+    return bool(_QUOTED_FROM_LINE.match(data, position, stop)) if is_first else data[position] in b" \t"
 
 
 def _form(line: bytes) -> tuple[Form, str]:
@@ -243,7 +246,8 @@ def learn_style(data: bytes) -> Style:
         if fields.is_header and form is not Form.TEXT:
             formats.add(format_)
             counts["headers"] += 1
-            counts["after an empty line" if at_start else "after text"] += not is_first
+            weight = 2 if fields.is_technical or form is Form.DATED else 1
+            counts["after an empty line" if at_start else "after text"] += 0 if is_first else weight
         elif form is Form.DATED and is_first:
             formats.add(format_)
         elif form is not Form.DATED and not fields.usual and at_start:
@@ -251,7 +255,7 @@ def learn_style(data: bytes) -> Style:
         start, is_first = next_candidate(data, start + 1), False
     return Style(
         formats=frozenset(formats),
-        without_empty_line=counts["after text"] > counts["after an empty line"],
+        without_empty_line=counts["after text"] > max(1, counts["after an empty line"]),
         has_headers=counts["headers"] > 0,
         has_text_lines=counts["text"] > 0,
     )

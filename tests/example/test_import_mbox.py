@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+import random
 import shutil
 import subprocess
 from contextlib import nullcontext
@@ -12,7 +16,9 @@ from types import SimpleNamespace
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.testing import assert_enqueued
@@ -226,3 +232,137 @@ def test_patches_are_imported_once(patches):
     assert "From now on every line counts." in mails[1].body
     assert "Björn Lindqvist" in mails[0].sender
     assert all(mail.message_id.startswith("<sha256-") for mail in mails)
+
+
+# --- every mail has a fate ---------------------------------------------------------------------------
+
+A = sample_mail(b"one", Message_ID="<same@acme.example>")
+B = sample_mail(b"two", Message_ID="<same@acme.example>")
+NO_DATE = sample_mail(b"three", Message_ID="<3@acme.example>", Date=None)
+NO_ID = sample_mail(b"four", Message_ID=None)
+LONG = sample_mail(b"five", Message_ID="<5@acme.example>", Subject="x" * 2_000)
+SIX = [A, B, NO_DATE, NO_ID, LONG, THREE[0]]
+
+
+def fates(report: list[dict]) -> list[str]:
+    return [entry["fate"] for entry in report if entry["kind"] == "mail"]
+
+
+def test_different_mails_with_the_same_message_id_are_told_apart(write, outbox_records):
+    file = write(mbox(A, B, A))
+    assert fates(run_to_report(file)) == ["imported", "different", "same"]
+    assert fates(run_to_report(file)) == ["same"] * 3
+    first, second = (record.envelope() for record in OutboxRecord.objects.order_by("pk"))
+    assert first["_vendor_ids"]["message_id"] == second["_vendor_ids"]["message_id"]
+    assert first["_vendor_ids"] != second["_vendor_ids"]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mails=st.lists(st.sampled_from(SIX), min_size=1, max_size=8), data=st.data())
+def test_another_order_and_two_files_give_the_same_mails(mails, data, write):
+    with transaction.atomic():
+        first = run_to_report(write(mbox(*mails)))
+        identities = {line["content_sha256"] for line in first}
+        assert fates(first).count("same") == len(mails) - len(set(mails))
+        assert len(identities) == len(set(mails)) == Email.objects.count() == OutboxRecord.objects.count()
+        again = data.draw(st.permutations(mails))
+        half = data.draw(st.integers(0, len(mails)))
+        for part in filter(None, (again[:half], again[half:])):
+            assert set(fates(run_to_report(write(mbox(*part))))) == {"same"}
+        transaction.set_rollback(True)
+
+
+def test_copies_of_a_mail_are_the_same_mail(write):
+    run(write(mbox(THREE[0])))
+    received = b"Received: from a by b; Tue, 3 Mar 2026 09:00:00 +0000\nStatus: RO\nX-Mozilla-Status: 0001\n"
+    for copy in (received + THREE[0], THREE[0].replace(b"\n", b"\r\n"), THREE[0] + b"\n\n"):
+        assert "0 imported, 1 already there" in run(write(mbox(copy)))
+
+
+def test_the_numbers_add_up_and_each_mark_is_counted(write):
+    output = run(write(mbox(*SIX, A)))
+    assert "7 mails read: 6 imported, 1 already there, 0 refused." in output
+    assert (
+        "1 differ from another mail with their Message-ID, 1 have a guessed date, 1 are shortened." in output
+    )
+
+
+def test_guessed_and_shortened_are_marked_in_the_record(write, outbox_records):
+    run(write(mbox(NO_DATE, LONG)))
+    no_date, long = (record.envelope()["data"] for record in OutboxRecord.objects.order_by("pk"))
+    assert no_date["date_guessed_from"] == "separator"
+    assert "shortened" not in no_date
+    assert long["shortened"] == ["subject"]
+    assert "date_guessed_from" not in long
+
+
+def test_a_dry_run_saves_nothing_and_reports_the_same(write, outbox_records):
+    file = write(mbox(*SIX, A))
+    report = run_to_report(file, dry_run=True, chunk=2)
+    assert not Email.objects.exists()
+    assert not OutboxRecord.objects.exists()
+    assert report == run_to_report(file, chunk=2)
+
+
+def test_each_line_that_is_no_separator_is_reported(write):
+    content = mbox(sample_mail(b"From now on it works.\n\nFrom here, too."), THREE[1])
+    output = run(write(content))
+    assert "line 10: no separator, because no header fields after it. 'From here, too.'" in output
+    assert '2 lines begin with "From " and are text, 0 of them doubtful.' in output
+    lines = [entry for entry in run_to_report(write(content)) if entry["kind"] == "from_line"]
+    assert [(line["line"], line["mail"]) for line in lines] == [(8, 1), (10, 1)]
+
+
+def test_a_doubtful_line_is_an_error(write):
+    report = run_to_report(
+        write(mbox(sample_mail(b"text\nFrom bob@acme.example\nFrom: Bob\nSubject: x\n\ny"))), status=3
+    )
+    assert fates(report) == ["imported"]
+
+
+# --- files and directories ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_files(write, compress):
+    assert "3 imported" in run(write(compress(mbox(*THREE))))
+
+
+def test_a_truncated_archive_is_imported_as_far_as_possible(write):
+    mails = [
+        sample_mail(random.Random(n).randbytes(3_000), Message_ID=f"<{n}@acme.example>") for n in range(50)
+    ]
+    report = run_to_report(write(gzip.compress(mbox(*mails))[:-60_000]), status=1)
+    assert len(fates(report)) > 20
+    assert report[-1]["kind"] == "error"
+
+
+def test_files_of_other_systems(write):
+    content = mbox(*THREE)
+    assert "3 imported" in run(write(content.replace(b"\n", b"\r")))
+    utf_16 = content.decode().encode("utf-16")
+    assert "0 imported, 3 already there" in run(write(utf_16))
+
+
+def test_a_directory_of_mails_and_mboxes(tmp_path, write):
+    for name in ("cur", "new", "tmp"):
+        (tmp_path / "Maildir" / name).mkdir(parents=True)
+    (tmp_path / "Maildir" / "cur" / "1:2,S").write_bytes(THREE[0])
+    (tmp_path / "Maildir" / "new" / "2").write_bytes(b"Return-Path: <x>\n" + sample_mail(mbox(THREE[1])))
+    (tmp_path / "three.eml").write_bytes(THREE[2])
+    (tmp_path / ".hidden").write_bytes(b"no mail")
+    write(mbox(*THREE))
+    assert "6 mails read: 4 imported, 2 already there, 0 refused." in run(str(tmp_path))
+
+
+def test_a_file_that_is_no_mail_does_not_stop_the_others(tmp_path):
+    (tmp_path / "1.txt").write_bytes(b"PK\x03\x04")
+    (tmp_path / "2.mbox").write_bytes(mbox(*THREE))
+    report = run_to_report(str(tmp_path), status=1)
+    assert [entry["kind"] for entry in report] == ["error", "mail", "mail", "mail"]
+
+
+def test_the_quoting_of_mboxrd(write):
+    file = write(mbox(sample_mail(b">From now on\n>>From then on")))
+    run(file, mboxrd=True)
+    assert Email.objects.get().body == "From now on\n>From then on"

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example_project.support import mbox
-from example_project.support.mbox import NotAnMbox, is_separator, separator_date, split
+from example_project.support.mbox import (
+    FromLine,
+    NotAnMbox,
+    RawMail,
+    is_separator,
+    separator_date,
+    split,
+    unquote,
+)
 
+from .odd_mboxes import PROSE, SEPARATORS, SEPARATORS_IN_TEXT, WORDS, bodies, styles
 from .sample_mails import SEPARATOR
 
 
@@ -123,3 +134,114 @@ def test_other_content_is_refused():
 def test_any_bodies_are_preserved(bodies):
     stream = b"".join(SEPARATOR + body + b"\n\n" for body in bodies)
     assert contents(stream) == [body.rstrip(b"\r\n") for body in bodies]
+
+
+# --- files in any style ------------------------------------------------------------------------------
+
+
+def split_with_lines(content: bytes, **options) -> tuple[list[RawMail], list[FromLine], int]:
+    lines: list[FromLine] = []
+    box = split(io.BytesIO(content), lines.append, **options)
+    return list(box), lines, box.skipped
+
+
+@settings(max_examples=300, deadline=None)
+@given(styles(), bodies(*PROSE, *WORDS))
+def test_any_list_of_mails_in_any_style_gives_exactly_these_mails(style, texts):
+    mails, _, _ = split_with_lines(style.write(texts))
+    assert [mail.content.decode() for mail in mails] == [
+        style.stored(*numbered) for numbered in enumerate(texts)
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(styles(quotes=st.sampled_from(["o", "rd", "length"])), bodies(*PROSE, *SEPARATORS_IN_TEXT, *WORDS))
+def test_what_looks_like_a_separator_is_text_if_it_is_quoted_or_within_the_length(style, texts):
+    mails, lines, _ = split_with_lines(style.write(texts))
+    assert [mail.content.decode() for mail in mails] == [
+        style.stored(*numbered) for numbered in enumerate(texts)
+    ]
+    assert not any(line.is_doubtful for line in lines)
+
+
+@settings(max_examples=200, deadline=None)
+@given(styles(quotes=st.just("rd")), bodies(*PROSE, *SEPARATORS_IN_TEXT, *WORDS))
+def test_the_quoting_of_mboxrd_can_be_undone(style, texts):
+    mails, _, _ = split_with_lines(style.write(texts))
+    plain = replace(style, quotes="")
+    assert [unquote(mail.content).decode() for mail in mails] == [plain.stored(*n) for n in enumerate(texts)]
+
+
+ANY_LINES = st.lists(
+    st.sampled_from(
+        [
+            *SEPARATORS,
+            *PROSE,
+            *SEPARATORS_IN_TEXT,
+            *WORDS,
+            "Subject: x",
+            "Content-Length: 30",
+            "\r",
+            "\0From x",
+        ]
+    )
+    | st.text(max_size=5),
+    max_size=20,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(ANY_LINES.map("\n".join).map(lambda text: text.encode()))
+def test_every_line_that_begins_with_from_is_a_separator_or_reported(content):
+    try:
+        mails, lines, skipped = split_with_lines(content)
+    except NotAnMbox:
+        return
+    places = {mail.position for mail in mails if mail.separator} | {line.position for line in lines}
+    assert {
+        match.start(1) for match in re.finditer(rb"(?:\A|\n)((?:\0|\xef\xbb\xbf)*From )", content)
+    } <= places
+    assert len(places) == len(lines) + sum(bool(mail.separator) for mail in mails)
+    size = sum(len(mail.separator) + mail.size for mail in mails) + skipped
+    assert content.lstrip(b"\r\n")[-size:] == content.lstrip(b"\r\n")
+    for line in lines:
+        assert content[line.position :].lstrip(b"\0").startswith(line.text[:5].encode())
+        assert content.count(b"\n", 0, line.position) == line.line - 1
+
+
+@given(ANY_LINES.map("\n".join).map(lambda text: text.encode()))
+def test_the_size_of_the_pieces_read_changes_nothing(content):
+    class Slow(io.BytesIO):
+        def read(self, size: int = -1) -> bytes:
+            return super().read(min(size, 7))
+
+    assert list(split(Slow(content), is_single=True)) == list(split(io.BytesIO(content), is_single=True))
+
+
+def test_a_large_file_is_split_in_bounded_memory(monkeypatch):
+    monkeypatch.setattr(mbox, "READ_BYTES", 10_000)
+    monkeypatch.setattr(mbox, "SAMPLE_BYTES", 10_000)
+    monkeypatch.setattr(mbox, "LOOKAHEAD_BYTES", 1_000)
+    one_mail = SEPARATOR + b"Subject: x\nContent-Length: 2000\n\n" + b"y" * 1_999 + b"\n\n"
+    box = split(io.BytesIO(one_mail * 500))
+    sizes = [len(box.data) for _ in box]
+    assert len(sizes) == 500
+    assert max(sizes) < 50_000
+
+
+def test_a_single_mail_is_not_split():
+    content = b"Subject: x\n\n" + SEPARATOR + b"Subject: y\n"
+    mails, lines, _ = split_with_lines(content, is_single=True)
+    assert [mail.content for mail in mails] == [content.rstrip()]
+    assert [line.reason for line in lines] == ["the file is a single mail"]
+
+
+def test_a_file_can_begin_with_the_header_of_a_mail():
+    content = b"Subject: x\nFrom: ada@acme.example\n\none\n\n" + SEPARATOR + b"Subject: y\n\ntwo\n"
+    assert [mail[-3:] for mail in contents(content)] == [b"one", b"two"]
+
+
+def test_a_wrong_content_length_is_ignored():
+    head = b"Subject: x\nContent-Length: %d\n\none\n\n"
+    for length in (0, 3, 4, 7, 60, 100_000_000, 10**12):
+        assert len(contents((SEPARATOR + head % length) * 3)) == 3
