@@ -13,8 +13,6 @@ GROUPS = {
     "general": {name: option for name, option in OPTIONS.items() if name not in WORKSPACE_OPTIONS},
 }
 PLACEHOLDER = re.compile(r"<!-- settings: (\w+) -->")
-LARGE = re.compile(r"\d[\d.]*e\+\d+|\d{4,}")
-"""Numbers that are easier to read with commas: 5e+06, 86400."""
 
 HEAD = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
 
@@ -32,8 +30,7 @@ def table_of(options: Mapping[str, Option]) -> str:
 def row_of(name: str, option: Option) -> str:
     """Return the row of one option; its name is the anchor of the row."""
     anchor = f'<span id="{name.lower()}"></span>'
-    allowed = LARGE.sub(lambda match: f"{float(match[0]):,.0f}", option.allowed)
-    return f"| {anchor}`{name}` | {shown(option.default)} | {allowed or '–'} | {option.description} |"
+    return f"| {anchor}`{name}` | {shown(option.default)} | {option.allowed or '–'} | {option.description} |"
 
 
 def shown(default: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..foreign_text import is_clean, safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option, raw_settings
-from .readers import InvalidValue, suggest
+from .readers import InvalidValue, show_number, suggest
 from .targets import is_plain_http, is_sandbox_key
 
 KEY_OPTIONS = ("API_KEY", "API_KEY_FILE")
@@ -119,4 +119,11 @@ def _in_value(option: Option, value: Any, path: str) -> Iterator[Problem]:
     try:
         option.read(value)
     except InvalidValue as error:
-        yield Problem(path, error.message, error.hint)
+        yield Problem(path, error.message, error.hint or _use_default(option.default))
+
+
+def _use_default(default: Any) -> str:
+    if default is None:
+        return "Remove the setting."
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return f"Remove the setting to get its default, {show_number(default) if is_number else repr(default)}."

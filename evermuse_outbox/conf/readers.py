@@ -19,6 +19,9 @@ from ..evermuse import InvalidProxy, Proxy, is_host, parse_proxy
 from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
 
+FROM_ENVIRONMENT = "With django-environ, read it as env.int(…), env.float(…) or env.bool(…)."
+"""Hint for text in place of a number or a flag: usually it is the value of an environment variable."""
+
 FORMAT_HINTS = ("text", "audio", "video", "file")
 """Values of the ``format`` hint of a request. Source: OpenAPI document, query parameter ``format``."""
 
@@ -26,7 +29,7 @@ FORMAT_HINTS = ("text", "audio", "video", "file")
 class InvalidValue(ValueError):
     """A value that a setting does not accept.
 
-    ``message`` says what is wrong and ``hint`` how to correct it.
+    ``message`` says what is wrong and ``hint`` how to correct it. An empty hint stands for the default of the setting.
     """
 
     def __init__(self, message: str, hint: str) -> None:
@@ -40,7 +43,9 @@ def read_url(value: Any) -> str:
     _check_characters(value)
     parts = _split(value)
     if parts is None or parts.scheme not in ("http", "https") or not is_host(parts.hostname or ""):
-        raise InvalidValue("the value is not an http(s) URL.", 'Use for instance "https://api.evermuse.com".')
+        raise InvalidValue(
+            f"{_shown_url(value)} is not an http(s) URL.", 'Use for instance "https://api.evermuse.com".'
+        )
     if "@" in parts.netloc or "?" in value or "#" in value:
         raise InvalidValue(
             "the URL contains more than scheme, host and path.", "Put the key into API_KEY, not into the URL."
@@ -51,6 +56,11 @@ def read_url(value: Any) -> str:
             "Use letters, digits and - . _ ~ between single slashes, without . or .. as a part.",
         )
     return str(value).rstrip("/")
+
+
+def _shown_url(value: Any) -> str:
+    """Return a value for a message; not the value itself if it could contain a password or a key."""
+    return "the value" if any(character in str(value) for character in "@?#") else safe_repr(value)
 
 
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)*/?")
@@ -143,9 +153,8 @@ class Choice:
     def __call__(self, value: Any) -> str:
         """Return the value, or raise InvalidValue."""
         if value not in self.names:
-            raise InvalidValue(
-                f"{safe_repr(value)} is not one of {', '.join(self.names)}.", suggest(value, self.names)
-            )
+            known = ", ".join(self.names)
+            raise InvalidValue(f"{safe_repr(value)} is not one of {known}.", _closest(value, self.names))
         return str(value)
 
     @property
@@ -167,20 +176,27 @@ class Number:
         """Return the value, or raise InvalidValue."""
         types = int if self.is_integer else (int, float)
         if isinstance(value, bool) or not isinstance(value, types) or not self.low <= value <= self.high:
-            raise InvalidValue(f"{safe_repr(value)} is not {self.allowed}.", "Change the value.")
+            hint = f"Write it without quotes. {FROM_ENVIRONMENT}" if isinstance(value, str) else ""
+            raise InvalidValue(f"{safe_repr(value)} is not {self.allowed}.", hint)
         return value
 
     @property
     def allowed(self) -> str:
         """Return the allowed values in words, for messages and for the documentation."""
         kind = "a whole number" if self.is_integer else "a number"
-        return f"{kind} of {self.unit} from {self.low:g} to {self.high:g}"
+        return f"{kind} of {self.unit} from {show_number(self.low)} to {show_number(self.high)}"
+
+
+def show_number(value: float) -> str:
+    """Return a number as a reader expects it: 86,400 and 0.05."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def read_flag(value: Any) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
-        raise InvalidValue(f"{safe_repr(value)} is not True or False.", "Use True or False.")
+        hint = f"Write it without quotes. {FROM_ENVIRONMENT}" if isinstance(value, str) else ""
+        raise InvalidValue(f"{safe_repr(value)} is not True or False.", hint)
     return value
 
 
@@ -268,6 +284,11 @@ def read_path(value: Any) -> str | None:
 
 def suggest(value: Any, known: Collection[str]) -> str:
     """Return a hint with the known name that is most like ``value``, or with all known names."""
+    return _closest(value, known) or f"Known: {', '.join(known)}."
+
+
+def _closest(value: Any, known: Collection[str]) -> str:
+    """Return a hint with the known name that is most like ``value``; an empty text if none is."""
     by_upper = {name.upper(): name for name in known}
     matches = difflib.get_close_matches(clean_text(value, 100).upper(), list(by_upper), n=1)
-    return f"Did you mean {by_upper[matches[0]]!r}?" if matches else f"Known: {', '.join(known)}."
+    return f"Did you mean {by_upper[matches[0]]!r}?" if matches else ""

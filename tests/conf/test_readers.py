@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evermuse_outbox.conf import Secret
-from evermuse_outbox.conf.readers import read_redis_url
+from evermuse_outbox.conf.readers import read_redis_url, show_number
 from evermuse_outbox.foreign_text import clean_text
 from tests.conf.errors import KEY, errors_in
 
@@ -34,7 +34,16 @@ def test_a_number_must_be_within_its_bounds(name, low, high):
     for value in (*beyond, float("nan"), float("inf"), "5", None, True):
         (problem,) = errors_in(**{name: value})
         assert problem.startswith(f"EVERMUSE_OUTBOX['{name}']: {value!r} is not a")
-        assert f"from {low:g} to {high:g}" in problem
+        assert f"from {show_number(low)} to {show_number(high)}" in problem
+
+
+def test_numbers_are_shown_as_a_reader_expects_them():
+    assert [show_number(value) for value in (86_400, 5e6, 0.05, 31_536_000.0)] == [
+        "86,400",
+        "5,000,000",
+        "0.05",
+        "31,536,000",
+    ]
 
 
 @pytest.mark.parametrize("name", INTEGERS)

@@ -36,7 +36,7 @@ def test_a_number_or_a_dict_gives_days_for_each_state(outbox_settings, value, ex
             "'pending' is not a final state of a record. Known: delivered, superseded, discarded, ",
         ),
         ({7: 1}, "7 is not a final state of a record."),
-        ({"delivered": 0}, "delivered: 0 is not a number of days from 0.0416667 to 36500."),
+        ({"delivered": 0}, "delivered: 0 is not a number of days from 0.0416667 to 36,500."),
         ({"delivered": None}, "delivered: None is not a number of days"),
         ({"rejected": "90"}, "rejected: '90' is not a number of days"),
         ({"superseded": True}, "superseded: True is not a number of days"),
@@ -59,4 +59,4 @@ def test_payloads_are_kept_with_their_records_unless_days_are_given(outbox_setti
         outbox_settings(PAYLOAD_RETENTION_DAYS=days)
         assert get_settings().payload_retention_days == days
     for wrong in (-1, "3", True, 36_501, {}):
-        assert "is not a number of days from 0 to 36500" in errors_in(PAYLOAD_RETENTION_DAYS=wrong)[0]
+        assert "is not a number of days from 0 to 36,500" in errors_in(PAYLOAD_RETENTION_DAYS=wrong)[0]
