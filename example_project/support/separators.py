@@ -94,12 +94,14 @@ class Style:
     """What is usual in a file: the formats of its dated separators, and what stands around its separators.
 
     ``has_text_lines`` means that lines of its texts begin with ``From ``. Then its writer does not quote them.
+    ``has_bare_names`` means that its first separator has neither an address nor a date, such as ``From ada``.
     """
 
     formats: frozenset[str] = frozenset()
     without_empty_line: bool = False
     has_headers: bool = False
     has_text_lines: bool = False
+    has_bare_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,8 @@ def judge(data: bytes, start: int, style: Style, *, is_end: bool) -> Verdict:
         )
     if _is_undated_separator(form, fields, style, at_start):
         return Verdict(True)
-    return Verdict(False, _reason(fields, at_start), fields.usual >= 2 and form is not Form.TEXT)
+    is_doubtful = fields.usual >= 2 and (fields.is_technical or form is not Form.TEXT)
+    return Verdict(False, _reason(fields, at_start), is_doubtful)
 
 
 def _judge_dated(fields: Fields, style: Style, *, at_start: bool, is_known: bool, is_last: bool) -> Verdict:
@@ -162,7 +165,7 @@ def _judge_dated(fields: Fields, style: Style, *, at_start: bool, is_known: bool
 
 def _is_undated_separator(form: Form, fields: Fields, style: Style, at_start: bool) -> bool:
     if form is Form.TEXT:
-        return at_start and fields.usual >= 2 and fields.is_technical
+        return (at_start or style.has_bare_names) and fields.usual >= 2 and fields.is_technical
     if at_start or style.without_empty_line:
         return fields.is_header
     return fields.usual >= 2 and fields.is_technical
@@ -237,12 +240,14 @@ def learn_style(data: bytes) -> Style:
     """Learn from the first part of a file what is usual in it."""
     formats: set[str] = set()
     counts: Counter[str] = Counter()
-    start, is_first = next_candidate(data, 1), True
+    start, is_first, has_bare_names = next_candidate(data, 1), True, False
     while start >= 0 and counts["all"] < SAMPLE_LINES:
         counts["all"] += 1
         form, format_ = _form(line_at(data, start))
         at_start = _is_empty_before(data, start)
         fields = _fields(data, start + len(line_at(data, start)))
+        if is_first and form is Form.TEXT:
+            has_bare_names = not data[:start].strip() and fields.is_header and fields.is_technical
         if fields.is_header and form is not Form.TEXT:
             formats.add(format_)
             counts["headers"] += 1
@@ -258,6 +263,7 @@ def learn_style(data: bytes) -> Style:
         without_empty_line=counts["after text"] > max(1, counts["after an empty line"]),
         has_headers=counts["headers"] > 0,
         has_text_lines=counts["text"] > 0,
+        has_bare_names=has_bare_names,
     )
 
 

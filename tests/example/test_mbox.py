@@ -245,3 +245,19 @@ def test_a_wrong_content_length_is_ignored():
     head = b"Subject: x\nContent-Length: %d\n\none\n\n"
     for length in (0, 3, 4, 7, 60, 100_000_000, 10**12):
         assert len(contents((SEPARATOR + head % length) * 3)) == 3
+
+
+BARE = b"".join(
+    b"From ada\nFrom: ada@acme.example\nSubject: %d\nMessage-ID: <%d@acme.example>\n\nText\n"
+    % (number, number)
+    for number in range(5)
+)
+
+
+def test_separators_without_address_date_and_empty_line_are_learned_from_the_first_one():
+    assert len(list(split(io.BytesIO(BARE)))) == 5
+
+
+def test_a_sentence_before_a_technical_header_is_doubtful():
+    mails, lines, _ = split_with_lines(BARE.replace(b"From ada\n", SEPARATOR, 1))
+    assert (len(mails), [line.is_doubtful for line in lines]) == (1, [True] * 4)
