@@ -72,7 +72,7 @@ def find_email_problem(text: str) -> str:
     """Return what is wrong with an e-mail address, and what to do; empty if a participant can have it."""
     local, _, domain = text.rpartition("@")
     if not _is_dot_string(local) or not _is_domain(domain):
-        return f"{_describe_form(text)} {_CURE}"
+        return _describe_form(text)
     if len(local) > _MAX_LOCAL:
         return f"More than {_MAX_LOCAL} characters before the @. {_CURE}"
     if len(domain) > _MAX_DOMAIN:
@@ -99,29 +99,45 @@ def describe_uri_problem(text: str) -> str:
 
 
 _CURE = "Leave email out; id is enough."
-_NOT_ENCODED = "The domain is not valid as an international name: write it as idna.encode(domain) returns it."
+_NOT_ENCODED = "The international name after the @ is not valid. idna.encode(domain) returns the valid form."
 
 
 def _describe_form(text: str) -> str:
     """Return the usual mistake in a text that has not the form of an address."""
+    if remedy := _remedy_of(text):
+        return f"{remedy}, or leave email out; id is enough."
+    local, _, domain = text.rpartition("@")
     if not text.strip():
-        return "Empty."
-    if text != text.strip():
-        return "It has spaces around it: use email.strip()."
-    if "<" in text:
-        return "An address with a display name: email.utils.parseaddr(value) splits it into name and email."
-    if text.lower().startswith("mailto:"):
-        return "A URI: remove mailto:."
-    if "@" not in text:
-        return "Not an e-mail address, because it has no @."
+        return f"Empty. {_CURE}"
+    if not domain or not local:
+        return f"Not an e-mail address, because it has no @ with text on both sides. {_CURE}"
     if text.startswith('"') or text.endswith("]"):
-        return "Quoted names and address literals ([192.0.2.1]) are not sent, because many validators refuse them."
-    if not text.isascii():
-        local_part = text.rpartition("@")[0]
-        return _NOT_ENCODED if local_part.isascii() else "Not ASCII before the @."
+        words = (
+            "Quoted names and address literals such as [192.0.2.1] are not sent: many validators refuse them."
+        )
+        return f"{words} {_CURE}"
+    return (
+        f"Not an e-mail address{'' if local.isascii() else ', because it is not ASCII before the @'}. {_CURE}"
+    )
+
+
+def _remedy_of(text: str) -> str:
+    """Return how to make an address of a text; empty if that is not known."""
+    if not text.strip():
+        return ""
+    if text != text.strip():
+        return "It has spaces around it: use email.strip()"
+    if "<" in text:
+        return "An address with a display name: email.utils.parseaddr(value) splits it into name and email"
+    if text.lower().startswith("mailto:"):
+        return "A URI: remove mailto:"
+    if text.startswith('"') or text.endswith("]"):
+        return ""
     if "," in text or ";" in text or text.count("@") > 1:
-        return "More than one address: add a participant for each."
-    return "Not an e-mail address."
+        return "More than one address: add a participant for each"
+    if text.rpartition("@")[0].isascii() and not text.isascii():
+        return "An international name after the @: write it as idna.encode(domain) returns it"
+    return ""
 
 
 def _is_dot_string(text: str) -> bool:

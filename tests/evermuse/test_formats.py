@@ -124,10 +124,11 @@ def test_an_accepted_uri_is_accepted_by_other_validators(text):
         ("Ann <ann@example.com>", "email.utils.parseaddr"),
         ("mailto:ann@example.com", "remove mailto:"),
         ("ann", "no @"),
+        ("ann@", "no @"),
         ('"ann b"@example.com', "Quoted names and address literals"),
         ("ann@[192.0.2.1]", "Quoted names and address literals"),
         ("ann@ünn.example", "idna.encode(domain)"),
-        ("ünn@example.com", "Not ASCII before the @"),
+        ("ünn@example.com", "not ASCII before the @"),
         ("ann@example.com,bob@example.com", "a participant for each"),
         ("ann@@example.com", "More than one address"),
         ("ann@b_c.example", "Not an e-mail address."),
@@ -140,7 +141,7 @@ def test_an_accepted_uri_is_accepted_by_other_validators(text):
 def test_the_advice_for_a_text_that_is_no_address(text, words):
     problem = formats.find_email_problem(text)
     assert words in problem
-    assert problem.endswith("Leave email out; id is enough.")
+    assert problem.lower().endswith("leave email out; id is enough.")
 
 
 def test_the_longest_address_is_shorter_than_the_published_maximum():

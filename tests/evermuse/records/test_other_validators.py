@@ -75,7 +75,7 @@ STRICTER = {
     ),
     "unknown field": lambda error: error.message.startswith("No such field.") and "." not in error.path,
     "project field": lambda error: error.path.startswith("_project_ids"),
-    "e-mail address": lambda error: error.path.endswith(".email") and "Leave email out" in error.message,
+    "e-mail address": lambda error: error.path.endswith(".email") and "eave email out" in error.message,
     "URI": lambda error: error.path.endswith(".vendor_url") and "URI" in error.message,
     "whole number": lambda error: error.path.endswith(".size") and "whole number" in error.message,
     "range of numbers": lambda error: "double" in error.message or error.message == "Too large.",
