@@ -168,7 +168,9 @@ def parse_addresses(raw: str) -> list[Contact]:
         else:
             parts.append(piece)
             has_at = has_at or "@" in piece
-    return people + (_contact(parts, comments, angle) if depth else [])
+    return (
+        parse_addresses(raw.replace("(", " ")) if depth else people
+    )  # a comment without an end hides an address
 
 
 def _contact(parts: list[str], comments: list[str], angle: str | None) -> list[Contact]:

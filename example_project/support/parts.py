@@ -198,9 +198,16 @@ def _is_file(part: Message) -> bool:
 
 def _filename(part: Message) -> str:
     try:
-        return one_line(decode_words(raw_text(part.get_filename() or "")))[:FILENAME_LENGTH]
+        return one_line(_decoded_filename(part))[:FILENAME_LENGTH]
     except Exception:  # a broken file name must not prevent the import of the mail
         return ""
+
+
+def _decoded_filename(part: Message) -> str:
+    value = part.get_param("filename", None, "content-disposition") or part.get_param("name", "")
+    if isinstance(value, tuple):  # RFC 2231; the parser returns each byte as a character
+        return decode(value[2].encode("latin-1", "replace"), value[0])
+    return decode_words(raw_text(value))
 
 
 # --- content -------------------------------------------------------------------------------------
