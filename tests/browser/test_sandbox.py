@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,37 @@ def test_foreign_text_stays_text_and_faults_are_set_by_keyboard(chromium: Chromi
     chromium.open("about:blank")
     chromium.resize(1280)
     chromium.prefer("light")
+
+
+@pytest.fixture
+def other_origin(tmp_path: Path) -> Iterator[str]:
+    """Return the address of an empty page on another port."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>Other</title>")
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://localhost:{server.server_port}/index.html"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Write no log."""
+
+
+def test_a_page_of_another_origin_sets_no_fault(
+    chromium: Chromium, sandbox: Sandbox, other_origin: str
+) -> None:
+    chromium.open(other_origin)
+    url = f"{sandbox.url}/sandbox/faults"
+    for content in ("'{\"status\": 500}'", "new Blob(['{\"status\": 500}'], {type: 'text/plain'})"):
+        # A simple request needs no permission, so the browser sends it.
+        sent = f"fetch('{url}', {{method: 'POST', mode: 'no-cors', body: {content}}})"
+        assert chromium.run(f"{sent}.then(() => 'answered', () => 'blocked')") == "blocked"
+    json_type = "headers: {'Content-Type': 'application/json'}, body: '{\"status\": 500}'"
+    sent = f"fetch('{url}', {{method: 'POST', {json_type}}})"
+    assert chromium.run(f"{sent}.then(() => 'answered', () => 'blocked')") == "blocked"
+    assert sandbox.waiting_faults() == []
 
 
 def test_the_picture_of_the_documentation(chromium: Chromium, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any, Protocol
+
+from ..faults import RequestContent
 
 HIDDEN_HEADERS = {"x-api-key", "authorization", "cookie", "proxy-authorization"}
 """Headers whose values are secret. Only their length is kept."""
@@ -41,6 +43,7 @@ class Entry:
         number: Position among all requests, from 1.
         arrival: The request and its result.
         headers: Names and values, without secret values.
+        type, product_id: What its records share, also if the request was refused before it was processed.
         errors: Errors of its records.
         size: Bytes that it counts for.
         is_finished: The response was sent, or the connection was closed.
@@ -50,6 +53,8 @@ class Entry:
     number: int
     arrival: Any
     headers: list[tuple[str, str]]
+    type: str = ""
+    product_id: str = ""
     body: bytes = b""
     response: bytes = b""
     response_size: int = 0
@@ -89,7 +94,12 @@ class History:
 
     def finish(self, entry: Entry, body: bytes, response: bytes) -> None:
         """Add the body and the response to a request, and forget the oldest requests above the limits."""
+        record: Mapping[str, Any] = (
+            {} if entry.arrival.type or not body else RequestContent(body).first_record
+        )
         with self._lock:
+            entry.type = entry.arrival.type or text_of(record.get("_type"))
+            entry.product_id = entry.arrival.product_id or text_of(record.get("_product_id"))
             entry.body, entry.response = body, response[:MAX_RESPONSE_BYTES]
             entry.response_size = len(response)
             entry.errors = list(entry.arrival.errors)
@@ -142,6 +152,11 @@ class History:
         entry.is_forgotten = True
         self.size -= entry.size
         self.forgotten += 1
+
+
+def text_of(value: object) -> str:
+    """Return a text, or an empty one if the value is none."""
+    return value if isinstance(value, str) else ""
 
 
 def mask(name: str, value: str) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .history import Entry
+from .history import Entry, text_of
 
 ARRAY_START = re.compile(r'\s*(?:\{\s*"records"\s*:\s*)?\[')
 
@@ -79,9 +79,9 @@ def summarise(line: bytes) -> dict[str, Any]:
         else line[:PREVIEW].decode("utf-8", "replace")
     )
     return {
-        "type": text_of(record.get("_type")),
-        "product": text_of(record.get("_product_id")),
-        "event_at": text_of(record.get("_event_at")),
+        "type": text_of(record.get("_type"))[:PREVIEW],
+        "product": text_of(record.get("_product_id"))[:PREVIEW],
+        "event_at": text_of(record.get("_event_at"))[:PREVIEW],
         "vendor_ids": ", ".join(f"{name}={value}" for name, value in ids.items())[:PREVIEW],
         "preview": preview[:PREVIEW],
     }
@@ -94,8 +94,3 @@ def parse(line: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def text_of(value: object) -> str:
-    """Return a short text, or an empty one if the value is none."""
-    return value[:PREVIEW] if isinstance(value, str) else ""

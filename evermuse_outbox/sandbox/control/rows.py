@@ -15,7 +15,7 @@ from .records import split_records, summarise_records
 def matches(entry: Entry, query: Mapping[str, str]) -> bool:
     """Return whether a request has the method, the type and the product of a query."""
     expected = (query.get("method"), query.get("type"), query.get("product"))
-    values = (entry.arrival.method, entry.arrival.type, entry.arrival.product_id)
+    values = (entry.arrival.method, entry.type, entry.product_id)
     return all(not wanted or wanted == value for wanted, value in zip(expected, values, strict=True))
 
 
@@ -45,8 +45,8 @@ def matching_records(entry: Entry, query: Mapping[str, str]) -> Iterator[dict[st
 def choices(entries: list[Entry], states: Mapping[int, str]) -> dict[str, list[str]]:
     """Return the values to filter by."""
     return {
-        "type": sorted({entry.arrival.type for entry in entries} - {""}),
-        "product": sorted({entry.arrival.product_id for entry in entries} - {""}),
+        "type": sorted({entry.type for entry in entries} - {""}),
+        "product": sorted({entry.product_id for entry in entries} - {""}),
         "state": sorted(set(states.values())),
     }
 
@@ -78,8 +78,8 @@ def summarise_request(entry: Entry, state: str) -> dict[str, Any]:
         "seconds": None if end is None else round(end - arrival.at, 3),
         "method": arrival.method,
         "path": arrival.path,
-        "type": arrival.type,
-        "product": arrival.product_id,
+        "type": entry.type,
+        "product": entry.product_id,
         "records": arrival.records,
         "accepted": arrival.accepted,
         "rejected": arrival.rejected,

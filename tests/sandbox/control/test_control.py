@@ -163,6 +163,22 @@ def test_a_dropped_and_an_incomplete_request_are_shown(browser, client, sandbox)
     assert [row["state"] for row in browser.get("requests")["requests"]] == ["dropped", "dropped"]
 
 
+def test_a_request_is_shown_while_it_waits(browser, sandbox):
+    sandbox.fail_next(delay=60)
+    headers = {"x-api-key": "em_sk_sandbox"}
+    with pytest.raises(requests.ReadTimeout):
+        requests.post(f"{sandbox.url}{INGEST}", json=[record()], headers=headers, timeout=0.2)
+    assert [row["state"] for row in browser.get("requests")["requests"]] == ["in progress"]
+
+
+def test_a_request_that_a_fault_refused_has_a_type(browser, client, sandbox):
+    sandbox.fail_next(status=503)
+    client.post_lines([mail(0)])
+    assert [row["type"] for row in browser.get("requests?type=message&product=prod-1")["requests"]] == [
+        "message"
+    ]
+
+
 def test_a_replay_shows_the_errors_of_the_first_response(browser, client, sandbox):
     sandbox.reject_record(1, "no")
     for _ in range(2):
