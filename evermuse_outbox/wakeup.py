@@ -75,7 +75,7 @@ def _transaction_key(connection: Any) -> str | None:
     return names[0] if names else None
 
 
-def wake_workers(using: str, workspace: str) -> bool:
+def wake_workers(using: str, workspace: str, *, lingers: bool = True) -> bool:
     """Publish a Celery message that starts a relay, which waits ``LINGER`` seconds before it seals.
 
     This process publishes no second message within that time, because the relay of the first finds later records
@@ -84,19 +84,21 @@ def wake_workers(using: str, workspace: str) -> bool:
     Args:
         using: Database alias.
         workspace: Name of the workspace.
+        lingers: Whether the relay waits. It need not if the records fill a request.
 
     Returns:
         True if a message was published or waits in the queue already.
     """
     try:
         settings = get_settings()
-        if not settings.wake_on_commit or not _start_linger((using, workspace), settings.linger):
+        linger = settings.linger if lingers else 0.0
+        if not settings.wake_on_commit or not _start_linger((using, workspace), linger):
             return False
         # Imported here, so that a host that only enqueues does not import Celery.
         from .messages import Publication
         from .tasks import relay, request_run
 
-        publication = request_run(relay, using, workspace, linger=settings.linger, is_host=True)
+        publication = request_run(relay, using, workspace, linger=linger, is_host=True)
     except Exception as error:
         _pause_wakeups(ALL_QUEUES, BROKER_PAUSE)
         logger.warning(

@@ -4,8 +4,8 @@ A backfill reads a model in the order of its primary key, in chunks. A chunk loc
 stores the progress in one transaction. So an interruption loses and repeats nothing, and a concurrent change of a row
 always comes later than the version that the backfill has read.
 
-The lane is a pace, not a second queue: at most about two requests of the backfill are pending at any time, and the next
-chunk waits while live traffic needs the rate limit. This package sends nothing. Its public interface is
+The lane is a pace, not a second queue: few requests of the backfill are under way at any time, and the next chunk waits
+while live traffic needs the rate limit. This package sends nothing. Its public interface is
 :class:`Plan` to describe a backfill, :func:`begin`, :func:`run` and :func:`check`. :class:`Backfill` is the kind of its
 job, which the admin shows.
 """

@@ -1,34 +1,27 @@
 """The low-priority lane: when the backfill may insert its next records, and how many.
 
-A second queue is not needed. The backfill keeps at most :data:`WINDOW` requests of its records pending, and inserts no
-more while live traffic needs the rate limit. So a live record waits behind that many requests at most. No new state,
-index or rule of the scheduler is needed. Each query is a look-up in an index with a fixed limit.
+A second queue is not needed. A live record waits ``LINGER`` seconds for others of its group anyway. So the backfill has
+only as many requests under way as leave within that time, and it inserts no more as soon as a live record is due. Then
+a live record waits for at most about one request of the backfill, and no new state, index or rule of the scheduler is
+needed. Each query is a look-up in an index with a fixed limit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ..delivery.context import Clock, DeliveryContext
-from ..delivery.scanning import count_pending_of_groups, read_oldest_of_groups
+from ..delivery.scanning import read_oldest_of_groups
 from ..models import OutboxGroup, OutboxRecord
 from ..ratelimit import ThrottleUnavailable
 from .rows import Chunk, Group
 
-WINDOW = 2
-"""Requests of the backfill that are pending at most. With one, the senders would be idle while the next is inserted."""
-
-BUSY_SLOTS = 1.5
-"""Slots of the rate limit. If the next free slot is further away, other requests wait already."""
-
-GRACE = 1.0
-"""Seconds after ``LINGER`` for which a live record may wait before the backfill makes way for it."""
-
 PATIENCE = 5.0
-"""Seconds. If live records wait for longer although the rate limit is free, they wait for something else, for instance
+"""Seconds. If a live record waits for longer although the rate limit is free, it waits for something else, for instance
 for an earlier version. Then the backfill goes on."""
 
 MAX_GROUPS = 200
@@ -37,6 +30,13 @@ MAX_GROUPS = 200
 LOOK_SHARE = 10
 """A look at live traffic is used for this many times its duration. So looks take at most a tenth of the time, also if
 an old snapshot on PostgreSQL makes them slow."""
+
+MAX_INSERT_SECONDS, SMOOTHING = 0.3, 4
+"""Seconds of an INSERT that count at most, and the number of chunks over which they are averaged."""
+
+NOTHING = ""
+
+FULL = "its earlier records wait to be sent"
 
 
 class Inserted(NamedTuple):
@@ -48,42 +48,68 @@ class Inserted(NamedTuple):
     requests: int
 
 
+class Live(NamedTuple):
+    """The live record that is due next: its group, and the seconds until it may be sealed, negative if it waits."""
+
+    group: Group
+    seconds: float
+
+
 @dataclass(slots=True)
 class Pace:
     """Decides when the next chunk is inserted, from what is pending and what live traffic needs."""
 
     context: DeliveryContext
     clock: Clock
+    reason: str = ""
+    """Why nothing may be inserted now; empty if something may."""
     _inserted: list[Inserted] = field(default_factory=list)
-    _live: str = ""
+    _live: Live | None = None
     _live_until: float = 0.0
-    _live_since: float | None = None
+    _idle_since: float | None = None
+    _insert_seconds: float = 0.0
 
-    def add(self, parts: Iterable[Inserted]) -> None:
-        """Note what was inserted."""
+    def add(self, parts: Iterable[Inserted], seconds: float) -> None:
+        """Note what was inserted, and how long that took."""
         self._inserted += parts
+        self._insert_seconds += (min(seconds, MAX_INSERT_SECONDS) - self._insert_seconds) / SMOOTHING
+        self._live_until = 0.0
 
     def free_requests(self) -> int:
-        """Return how many requests of the backfill may be added to those that are pending."""
+        """Return how many requests the records may fill that are inserted now; 0 if the backfill must wait."""
         self._forget_sealed()
-        return max(WINDOW - sum(part.requests for part in self._inserted), 0)
-
-    def reason_to_wait(self) -> str:
-        """Return why live traffic comes first now; empty if it leaves room."""
+        pending = sum(part.requests for part in self._inserted)
+        spacing = 1 / self.context.workspace.rate_limit
+        # The next chunk is seen only after its INSERT. Meanwhile, requests leave.
+        linger = max(self.context.settings.linger, spacing) + self._insert_seconds
+        if pending * spacing > linger:  # first, because this needs no other look-up
+            return self._wait(FULL)
         try:
             wait = self.context.throttle.wait()
         except ThrottleUnavailable as error:
-            return str(error)
-        if wait > BUSY_SLOTS / self.context.workspace.rate_limit:
-            return "other requests use the rate limit"
-        live = self._live_reason()
-        if not live:
-            self._live_since = None
-            return ""
+            return self._wait(str(error))
+        live = self._next_live()
+        seconds = linger
+        if live is not None and not self._is_live_stuck(live, wait):
+            seconds = min(live.seconds, linger)
+        free = math.floor((seconds + spacing - wait) / spacing + ROUNDING) - pending
+        if free > 0:
+            self.reason = NOTHING
+            return free
+        if live is not None and seconds < linger:
+            return self._wait(f"live records of {', '.join(live.group)} are due")
+        return self._wait(FULL if pending else "other requests use the rate limit")
+
+    def _wait(self, reason: str) -> int:
+        self.reason = reason
+        return 0
+
+    def _is_live_stuck(self, live: Live, wait: float) -> bool:
+        """Return whether a live record waits although the rate limit has been free for long."""
         now = self.clock.monotonic()
-        if self._live_since is None or wait > 0:
-            self._live_since = now
-        return live if now - self._live_since < PATIENCE else ""
+        if wait > 0 or live.seconds > 0 or self._idle_since is None:
+            self._idle_since = now
+        return now - self._idle_since > PATIENCE
 
     def _forget_sealed(self) -> None:
         if not self._inserted:
@@ -93,7 +119,8 @@ class Pace:
         pending = set(rows.filter(pk__in=pks).values_list("pk", flat=True))
         self._inserted = [part for part in self._inserted if part.last_pk in pending]
 
-    def _live_reason(self) -> str:
+    def _next_live(self) -> Live | None:
+        """Return the live record that is due next, from a look that is not too old."""
         started = self.clock.monotonic()
         if started >= self._live_until:
             self._live = self._look()
@@ -101,29 +128,39 @@ class Pace:
             self._live_until = ended + LOOK_SHARE * (ended - started)
         return self._live
 
-    def _look(self) -> str:
-        """Return which live records wait, in words; empty if none waits for longer than usual."""
+    def _look(self) -> Live | None:
+        """Read the live record that is due next. Paused groups do not count: nothing of them is sent."""
         using, workspace = self.context.using, self.context.workspace_name
-        pending = self._pending_records()
         paused = set(OutboxGroup.objects.using(using).paused(workspace).values_list("type", "product_id"))
-        latest = self.clock.now() - timedelta(seconds=self.context.settings.linger + GRACE)
-        for group, at in read_oldest_of_groups(using, workspace, MAX_GROUPS):
-            if group not in pending and group not in paused and at.enqueued_at < latest:
-                return f"live records of {group[0]}, {group[1]} wait"
-        full = self.context.settings.max_batch_records
-        counts = count_pending_of_groups(
-            using, workspace, {group: count + full for group, count in pending.items()}, {}
-        )
-        for group, count in counts.items():
-            if group not in paused and count.records >= pending[group] + full:
-                return f"live records of {group[0]}, {group[1]} wait"
-        return ""
+        pending = {part.group for part in self._inserted}
+        times: list[tuple[datetime, Group]] = [
+            (at.enqueued_at, group)
+            for group, at in read_oldest_of_groups(using, workspace, MAX_GROUPS)
+            if group not in paused and group not in pending
+        ]
+        times += [(at, group) for group in pending - paused if (at := self._live_beside(group)) is not None]
+        if not times:
+            return None
+        enqueued_at, group = min(times)
+        due_at = enqueued_at + timedelta(seconds=self.context.settings.linger)
+        return Live(group, (due_at - self.clock.now()) / timedelta(seconds=1))
 
-    def _pending_records(self) -> dict[Group, int]:
-        records: dict[Group, int] = {}
-        for part in self._inserted:
-            records[part.group] = records.get(part.group, 0) + part.records
-        return records
+    def _live_beside(self, group: Group) -> datetime | None:
+        """Return when a live record was enqueued in a group with pending records of the backfill; None if none was.
+
+        It is behind the first of those of the backfill, so the newest record of the group shows it.
+        """
+        rows = (
+            OutboxRecord.rows.using(self.context.using).pending().group(self.context.workspace_name, *group)
+        )
+        newest = rows.order_by("-enqueued_at", "-pk").values_list("pk", "enqueued_at").first()
+        if newest is None or newest[0] in {part.last_pk for part in self._inserted}:
+            return None
+        return newest[1]
+
+
+ROUNDING = 1e-6
+"""Requests. A result such as 0.9999999 is one request."""
 
 
 def parts_of(context: DeliveryContext, chunk: Chunk) -> list[Inserted]:

@@ -17,16 +17,15 @@ from .job import BackfillEnded, Plan, Progress, as_progress
 from .pace import Inserted, Pace, parts_of
 from .rows import BadRow, Chunk, build_chunk, drop_known, lock_rows, read_pks
 
-WINDOW_PAUSE = 0.02
-"""Seconds between two looks whether a request of the backfill was sealed: a fifth of a slot of the rate limit."""
+PACE_PAUSE = 0.01
+"""Seconds between two looks whether something may be inserted: a tenth of a slot of the rate limit."""
 
-LIVE_PAUSE = 0.05
-"""Seconds between two looks whether live traffic leaves room, and after a locked row."""
+LOCKED_PAUSE = 0.05
+"""Seconds until a locked row is tried again."""
 
 PERSON_PAUSE = 1.0
 """Seconds between two looks whether a person has continued a paused backfill."""
 
-FULL = "earlier records of the backfill wait to be sent"
 LOCKED = "another transaction has locked the next row"
 PAUSED = "a person has paused it"
 
@@ -90,6 +89,8 @@ class _Runner:
         self._run = job.options["run"]
         self._pace = Pace(context, context.clock)
         self._next_look = 0.0
+        self._pks: list[Any] = []
+        self._read_after: str | None = None
         self.is_finished = False
 
     def step(self) -> tuple[Progress, list[BadRow]]:
@@ -97,21 +98,19 @@ class _Runner:
         free = self._pace.free_requests()
         if not free:
             self._look_at_job()
-            return self._wait(FULL, WINDOW_PAUSE)
-        if reason := self._pace.reason_to_wait():
-            self._look_at_job()
-            return self._wait(reason, LIVE_PAUSE)
-        pks = self._next_pks()
+            self._next_pks()  # read ahead, so that the next chunk is quick
+            return self._wait(self._pace.reason, PACE_PAUSE)
+        pks, started = self._next_pks(), time.monotonic()
         chunk, parts = retry_on_database_error(
             self._plan.using, self._context.clock, self._write_chunk, pks, free
         )
         if self._job.state == OperationState.PAUSED:
             return self._wait(PAUSED, PERSON_PAUSE)
         if chunk.is_blocked:
-            return self._wait(LOCKED, LIVE_PAUSE)
-        self._pace.add(parts)
+            return self._wait(LOCKED, LOCKED_PAUSE)
+        self._pace.add(parts, time.monotonic() - started)
         if parts:
-            wake_workers(self._plan.using, self._context.workspace_name)
+            wake_workers(self._plan.using, self._context.workspace_name, lingers=False)
         self.is_finished = self._job.state == OperationState.FINISHED
         return as_progress(self._job), chunk.bad
 
@@ -131,11 +130,14 @@ class _Runner:
         return progress, []
 
     def _next_pks(self) -> list[Any]:
+        """Return the primary keys of the next rows. They are read once for each chunk."""
         after, until = self._job.options["after"], self._job.options["until"]
-        if not until:
-            return []
-        from_text = self._plan.pk_from_text
-        return read_pks(self._plan, from_text(after) if after else None, from_text(until), self._plan.batch)
+        if self._read_after != after:
+            from_text = self._plan.pk_from_text
+            first = from_text(after) if after else None
+            self._pks = read_pks(self._plan, first, from_text(until), self._plan.batch) if until else []
+            self._read_after = after
+        return self._pks
 
     def _write_chunk(self, pks: Sequence[Any], free: int) -> tuple[Chunk, list[Inserted]]:
         """Insert the records of the next rows and store the progress, in one transaction."""

@@ -14,7 +14,7 @@ from tests.model_records.test_saving import subjects
 
 @pytest.fixture(autouse=True)
 def _always_room(monkeypatch):
-    monkeypatch.setattr("evermuse_outbox.backfill.pace.WINDOW", 1_000)
+    monkeypatch.setattr("evermuse_outbox.backfill.pace.Pace.free_requests", lambda self: 1_000)
 
 
 def run_all(plan, job=None):
