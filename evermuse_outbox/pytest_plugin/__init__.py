@@ -9,6 +9,7 @@ plugin off.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,8 +64,8 @@ def _request_database(request: pytest.FixtureRequest) -> None:
 
 
 def _request_from_pytest_django(request: pytest.FixtureRequest, name: str) -> None:
-    try:
+    with suppress(pytest.FixtureLookupError):
         request.getfixturevalue(name)
-    except pytest.FixtureLookupError:
-        message = f"The fixture {request.fixturename} needs the plugin pytest-django, which is not loaded."
-        pytest.fail(f"{message} Install it: pip install pytest-django", pytrace=False)
+        return
+    message = f"The fixture {request.fixturename} needs the plugin pytest-django, which is not loaded."
+    pytest.fail(f"{message} Install it: pip install pytest-django", pytrace=False)

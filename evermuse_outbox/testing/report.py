@@ -23,8 +23,6 @@ from ..models import (
 )
 from .records import EnqueuedRecord, describe
 
-__unittest = True  # unittest leaves the frames of this module out of a failure
-
 MAX_LISTED = 10
 """Records that the message of :class:`NotDelivered` lists for each cause."""
 
@@ -103,8 +101,11 @@ class NotDelivered(AssertionError):
     """
 
     def __init__(self, delivery: Delivery) -> None:
-        super().__init__(f"Not every record was delivered. {delivery}")
+        super().__init__(delivery)  # not the message: parallel tests of Django pickle the arguments
         self.delivery = delivery
+
+    def __str__(self) -> str:
+        return f"Not every record was delivered. {self.delivery}"
 
 
 def collect_result(using: str, pks: set[int], result: Delivery) -> None:

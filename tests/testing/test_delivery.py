@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from django.core.management import call_command
 from django.test import TestCase, TransactionTestCase
@@ -104,6 +106,7 @@ def test_a_rejected_record_and_its_message(live):
     assert (rejected.record["data"]["text"], rejected.message) == ("Hello 2", "The subject is not allowed.")
     assert len(error.delivery.delivered) == 2
     assert "Rejected, VALIDATION_ERROR: The subject is not allowed." in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert deliver() == Delivery(), "the result of the next call has only its records"
 
 
