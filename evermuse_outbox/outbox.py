@@ -18,9 +18,10 @@ delivery. If it is lost, the next *tick* finds the record: a task that looks for
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -28,22 +29,20 @@ from django.db import router, transaction
 
 from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
 from .evermuse import FieldError, InvalidRecord, advice, limits
-from .evermuse.records import Envelope, Record, validate
+from .evermuse.records import AnyRecord, Envelope, Record
+from .evermuse.records import validate as make_envelope
 from .foreign_text import safe_repr, show_value
 from .models import OutboxRecord
 from .models.insert import insert, insert_many
 from .wakeup import wake_workers_on_commit
 
-__all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many"]
+__all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many", "validate"]
 
 CHUNK = 1_000
 """Maximum number of records in one INSERT of :func:`enqueue_many`."""
 
 CHUNK_BYTES = 8_000_000
 """Maximum bytes of the payloads in one INSERT, so that large records need little memory."""
-
-AnyRecord: TypeAlias = "Mapping[str, Any] | Record"
-"""A record as a mapping with the field names of the API, or as a typed :class:`Record`."""
 
 
 def enqueue(
@@ -71,7 +70,7 @@ def enqueue(
     """
     alias = _database_alias(using)
     contract = _contract_of(workspace)
-    envelope = validate(record, contract=contract, workspace=workspace)
+    envelope = make_envelope(record, contract=contract, workspace=workspace)
     row = insert(alias, workspace, contract, envelope)
     wake_workers_on_commit(alias, workspace)
     return row
@@ -141,6 +140,25 @@ async def aenqueue_many(
     return await sync_to_async(enqueue_many)(records, using=using, workspace=workspace)
 
 
+def validate(record: AnyRecord, *, workspace: str = DEFAULT_WORKSPACE) -> dict[str, Any]:
+    """Check a record as :func:`enqueue` does, without a database, and return what would be sent.
+
+    The returned dict has JSON's types only. It has the project in the form of the contract of the workspace,
+    ``_event_at`` in UTC and whole seconds, and no unset fields. It is a valid record, too.
+
+    Args:
+        record: The record, as a mapping or as a :class:`Record`.
+        workspace: Name of a workspace in the settings; it decides the contract.
+
+    Raises:
+        InvalidRecord: Evermuse would reject the record.
+        ImproperlyConfigured: The workspace is not in the settings, or the settings are not valid.
+    """
+    envelope = make_envelope(record, contract=_contract_of(workspace), workspace=workspace)
+    fields: dict[str, Any] = json.loads(envelope.line)
+    return fields
+
+
 def _database_alias(using: str | None) -> str:
     alias = using or router.db_for_write(OutboxRecord)
     aliases = get_settings().databases
@@ -172,7 +190,7 @@ def _validate_all(records: Iterable[AnyRecord], contract: str, workspace: str) -
     numbered = enumerate(records)
     for position, record in numbered:
         try:
-            envelope = validate(record, contract=contract, workspace=workspace)
+            envelope = make_envelope(record, contract=contract, workspace=workspace)
         except InvalidRecord as error:
             raise _with_later_errors(error, position, numbered, contract, workspace) from None
         yield envelope
@@ -192,7 +210,7 @@ def _with_later_errors(
             is_cut = True
             break
         try:
-            validate(record, contract=contract, workspace=workspace)
+            make_envelope(record, contract=contract, workspace=workspace)
         except InvalidRecord as error:
             errors += _with_position(error, number)
             is_cut = is_cut or error.is_cut

@@ -21,6 +21,7 @@ MAX_LINES = 400
 LAYERS = [
     {"version", "foreign_text"},
     {"evermuse", "sandbox"},
+    {"records"},
     {"ratelimit"},
     {"conf", "database_clock", "signals", "tracing"},
     {"models"},

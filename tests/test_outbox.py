@@ -478,3 +478,27 @@ def test_an_async_iterator_may_query_the_database():
             yield record(f"copy of {row.envelope()['data']['text']}")
 
     assert async_to_sync(outbox.aenqueue_many)(copies()) == 1
+
+
+# --- validate -----------------------------------------------------------------------------------------
+
+
+def test_validate_returns_what_enqueue_stores(alias):
+    given = record(_type="EMAIL", _event_at="2026-02-24T13:34:56.789+01:00", _tags=None)
+    checked = outbox.validate(given)
+    assert checked == json.loads(outbox.enqueue(given, using=alias).payload)
+    assert (checked["_type"], checked["_event_at"]) == ("email", "2026-02-24T12:34:56Z")
+    assert outbox.validate(checked) == checked
+
+
+def test_the_workspace_of_validate_decides_the_contract(outbox_settings):
+    outbox_settings(WORKSPACES={"other": {"API_KEY": "em_sk_other", "CONTRACT": "openapi"}})
+    assert outbox.validate(record())["_project_id"] == "proj-123"
+    assert outbox.validate(record(), workspace="other")["_project_ids"] == ["proj-123"]
+
+
+def test_validate_raises_the_errors_of_enqueue():
+    with pytest.raises(InvalidRecord, match="_nature"):
+        outbox.validate(record(_nature="proof"))
+    with pytest.raises(ImproperlyConfigured, match="nowhere"):
+        outbox.validate(record(), workspace="nowhere")

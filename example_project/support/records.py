@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
+
+from evermuse_outbox.records import is_email
 
 from .headers import Contact
 from .models import Conversation, Message
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .mail import Mail  # it needs an HTML parser, which only the import of mails needs
 
 # Limits of Evermuse, in items and characters (OpenAPI document, schemas IngestRecord and Participant).
-PARTICIPANTS, PARTICIPANT_LENGTH, EMAIL_LENGTH, TAG_LENGTH = 5_000, 256, 320, 64
+PARTICIPANTS, PARTICIPANT_LENGTH, TAG_LENGTH = 5_000, 256, 64
 # Limits of this project, in bytes of JSON. With a mail body of at most 4.3 MB they keep every record below
 # 5,000,000 bytes, the limit of a request.
 PARTICIPANTS_JSON, FILES_JSON, ADDRESSES_JSON = 250_000, 150_000, 100_000
@@ -180,18 +180,8 @@ def _participant(contact: Contact, role: str) -> dict[str, str]:
     participant = {
         "id": contact.address.lower()[:PARTICIPANT_LENGTH],
         "name": contact.name[:PARTICIPANT_LENGTH],
-        "email": contact.address if _is_email(contact.address) else "",
+        "email": contact.address if is_email(contact.address) else "",
         "role": role,
         "type": TYPE_OF_ROLE[role],
     }
     return {name: value for name, value in participant.items() if value}
-
-
-def _is_email(address: str) -> bool:
-    if len(address) > EMAIL_LENGTH or not address.isascii():
-        return False
-    try:
-        validate_email(address)
-    except ValidationError:
-        return False
-    return True

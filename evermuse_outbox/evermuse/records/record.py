@@ -6,9 +6,21 @@ Source of all names and values: OpenAPI document, IngestRecord and the schemas b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict, get_args
+from typing import Any, Final, Literal, NotRequired, TypeAlias, TypedDict, final, get_args
 
 Contract = Literal["reference", "openapi"]
+RecordType = Literal[
+    "email",
+    "call",
+    "meeting_notes",
+    "conversation",
+    "message",
+    "email_thread",
+    "call_transcription",
+    "document",
+    "spreadsheet",
+]
+SchemaVersion = Literal["1.0.0"]
 Nature = Literal["evidence", "guidance", "context"]
 Role = Literal["internal", "external", "unknown"]
 ParticipantType = Literal["user", "contact", "workspace_member", "bot", "system", "unknown"]
@@ -22,19 +34,11 @@ PARTICIPANT_TYPES: tuple[str, ...] = get_args(ParticipantType)
 ATTACHMENT_TYPES: tuple[str, ...] = get_args(AttachmentType)
 REDACTION_STATUSES: tuple[str, ...] = get_args(RedactionStatus)
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION: Final = "1.0.0"
 
-# Source: the API reference has seven types, the OpenAPI document has two more.
-REFERENCE_TYPES = (
-    "email",
-    "call",
-    "meeting_notes",
-    "conversation",
-    "message",
-    "email_thread",
-    "call_transcription",
-)
-OPENAPI_TYPES = (*REFERENCE_TYPES, "document", "spreadsheet")
+OPENAPI_TYPES: tuple[str, ...] = get_args(RecordType)
+# Source: the API reference has seven types, the OpenAPI document has these two more.
+REFERENCE_TYPES = tuple(name for name in OPENAPI_TYPES if name not in ("document", "spreadsheet"))
 TYPES: dict[str, tuple[str, ...]] = {"reference": REFERENCE_TYPES, "openapi": OPENAPI_TYPES}
 
 
@@ -48,11 +52,8 @@ class Participant(TypedDict):
     type: NotRequired[ParticipantType | None]
 
 
-class Attachment(TypedDict):
-    """A file. Evermuse downloads it from ``vendor_url``, or the host has uploaded it before (``upload_intent_id``).
-
-    ``size`` is in bytes.
-    """
+class FileFacts(TypedDict):
+    """What both kinds of attachments have; ``size`` is in bytes."""
 
     type: AttachmentType
     filename: NotRequired[str | None]
@@ -60,8 +61,20 @@ class Attachment(TypedDict):
     mime_type: NotRequired[str | None]
     sha1: NotRequired[str | None]
     md5: NotRequired[str | None]
-    vendor_url: NotRequired[str | None]
+
+
+class Attachment(FileFacts):
+    """A file that Evermuse downloads from ``vendor_url``."""
+
+    vendor_url: str
     upload_intent_id: NotRequired[str | None]
+
+
+class UploadedAttachment(FileFacts):
+    """A file that the host has uploaded to Evermuse before."""
+
+    upload_intent_id: str
+    vendor_url: NotRequired[str | None]
 
 
 class PiiEntity(TypedDict):
@@ -82,6 +95,28 @@ class Pii(TypedDict, total=False):
     redaction_status: RedactionStatus | None
 
 
+class RecordFields(TypedDict):
+    """A record as a mapping with the field names of the API, so that a type checker knows them.
+
+    At run time it is a plain dict. The project is required in either form, and ``_nature`` by the contract "openapi".
+    """
+
+    _type: RecordType
+    _schema_version: SchemaVersion
+    _event_at: datetime | str
+    _vendor_ids: Mapping[str, str]
+    _product_id: str
+    data: Mapping[str, Any]
+    _project_id: NotRequired[str | None]
+    _project_ids: NotRequired[Sequence[str] | None]
+    _nature: NotRequired[Nature | None]
+    _thread_id: NotRequired[str | None]
+    _participants: NotRequired[Sequence[Participant] | None]
+    _attachments: NotRequired[Sequence[Attachment | UploadedAttachment] | None]
+    _tags: NotRequired[Sequence[str] | None]
+    _pii: NotRequired[Pii | None]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """A record as a dataclass, so that editors and type checkers know its fields. ``enqueue`` checks the values.
@@ -91,7 +126,7 @@ class Record:
     Its ``repr`` has no content, because error trackers store it.
     """
 
-    type: str
+    type: RecordType
     event_at: datetime | str
     vendor_ids: Mapping[str, str] = field(repr=False)
     product_id: str
@@ -99,10 +134,10 @@ class Record:
     project_id: str | None = None
     project_ids: Sequence[str] | None = None
     nature: Nature | None = None
-    schema_version: str = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     thread_id: str | None = field(default=None, repr=False)
     participants: Sequence[Participant] = field(default=(), repr=False)
-    attachments: Sequence[Attachment] = field(default=(), repr=False)
+    attachments: Sequence[Attachment | UploadedAttachment] = field(default=(), repr=False)
     tags: Sequence[str] = field(default=(), repr=False)
     pii: Pii | None = field(default=None, repr=False)
 
@@ -122,3 +157,21 @@ def _is_unset(value: Any) -> bool:
 
 
 _WIRE_NAMES = tuple((name, name if name == "data" else f"_{name}") for name in Record.__dataclass_fields__)
+
+
+@final
+class UseRecordFields:
+    """A type without values, so that a type checker accepts only values of type ``Any`` in its place.
+
+    Its name is part of the message of a type checker: it says what to do.
+    """
+
+    def __init__(self) -> None:
+        raise TypeError("UseRecordFields has no instances")
+
+
+AnyRecord: TypeAlias = RecordFields | Record | Mapping[str, UseRecordFields]
+"""A record, for type checkers. They find a wrong field in a dict literal, but still accept a ``dict[str, Any]``.
+
+With ``Mapping[str, Any]``, they would accept each dict literal. A mapping is checked at run time in each case.
+"""

@@ -31,7 +31,7 @@ from .json_values import (
     is_plain,
     looks_plain,
 )
-from .record import CONTRACTS, Record
+from .record import CONTRACTS, AnyRecord, Record
 from .timestamps import InvalidTimestamp, to_utc_timestamp
 
 
@@ -52,7 +52,7 @@ class Envelope:
     checksum: int
 
 
-def validate(record: Mapping[str, Any] | Record, *, contract: str, workspace: str = "default") -> Envelope:
+def validate(record: AnyRecord, *, contract: str, workspace: str = "default") -> Envelope:
     """Validate a record and return it in the form of a contract.
 
     Args:
@@ -103,7 +103,7 @@ def _envelope(fields: dict[str, Any], line: bytes, workspace: str) -> Envelope:
     )
 
 
-def _as_mapping(record: Mapping[str, Any] | Record) -> Mapping[str, Any]:
+def _as_mapping(record: AnyRecord) -> Mapping[str, Any]:
     if isinstance(record, Record):
         return record.as_mapping()
     if isinstance(record, Mapping):
