@@ -20,6 +20,8 @@ from .text import clean, decode
 
 HEADER_LENGTH = 998  # characters kept of a header
 ID_LENGTH = 256  # characters; a longer Message-ID is replaced by its SHA-256
+ADDRESS_FIELDS = {"from", "to", "cc", "sender", "reply-to"}
+SPECIALS = frozenset('()<>@,:;.\\"[]')  # characters with a meaning in addresses (RFC 5322, section 3.2.3)
 PARTS = 20  # that are searched for a charset
 RAW_LENGTH = 1_000_000  # characters of a header field that are examined
 
@@ -34,6 +36,7 @@ _ADDRESS_TOKEN = re.compile(
     r'"(?:\\.|[^"\\]){0,300}"|=\?[^?\s]+\?[bBqQ]\?[^?]*\?=|<[^<>]*>|[(),;:]|[^"(),;:<=]+|.', re.DOTALL
 )
 _ROUTE = re.compile(r"^@[^:]*:")
+_TO_ESCAPE = re.compile(r'[\\"]')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -80,7 +83,7 @@ def _declared_charset(message: Message) -> str | None:
 def header(message: Message, name: str) -> str:
     """Return the first header of that name, decoded, on one line, or "" if there is none."""
     values = raw_values(message, name)
-    return one_line(decode_words(values[0])) if values else ""
+    return one_line(decode_words(values[0], is_quoting=name in ADDRESS_FIELDS)) if values else ""
 
 
 def one_line(text: str) -> str:
@@ -91,17 +94,25 @@ def one_line(text: str) -> str:
 # --- encoded words -------------------------------------------------------------------------------
 
 
-def decode_words(raw: str) -> str:
+def decode_words(raw: str, *, is_quoting: bool = False) -> str:
     """Decode the encoded words in a header (RFC 2047).
 
     The white space between two encoded words is dropped. Neighbours in the same charset are decoded together, because
-    some programs split a character between them.
+    some programs split a character between them. ``is_quoting`` puts decoded text in quotes if it has characters with a
+    meaning in addresses.
     """
     if "=?" not in raw:
         return raw
-    return "".join(
-        _decode_run(key, list(run)) for key, run in groupby(_tokens(raw), key=lambda token: token[0])
-    )
+    texts: list[str] = []
+    for is_encoded, words in groupby(_tokens(raw), key=lambda token: bool(token[0])):
+        text = "".join(_decode_run(key, list(run)) for key, run in groupby(words, key=lambda token: token[0]))
+        is_inside_quotes = bool(texts) and texts[-1].endswith('"')
+        texts.append(_quoted(text) if is_quoting and is_encoded and not is_inside_quotes else text)
+    return "".join(texts)
+
+
+def _quoted(text: str) -> str:
+    return text if SPECIALS.isdisjoint(text) else '"{}"'.format(_TO_ESCAPE.sub(r"\\\g<0>", text))
 
 
 def _tokens(raw: str) -> list[tuple[str, str | bytes]]:
@@ -110,7 +121,7 @@ def _tokens(raw: str) -> list[tuple[str, str | bytes]]:
     position = 0
     for match in _ENCODED_WORD.finditer(raw):
         between = raw[position : match.start()]
-        if between.strip() or not (tokens and tokens[-1][0]):
+        if between.strip() or not tokens:
             tokens.append(("", between))
         tokens.append((match["charset"].lower(), _payload(match["form"], match["payload"])))
         position = match.end()

@@ -26,6 +26,7 @@ PARAMETERS_LENGTH = (
 
 ENCLOSED = ("message/rfc822", "message/global", "message/news", "message/partial")
 NOTICES = ("message/delivery-status", "message/disposition-notification", "message/feedback-report")
+HEADERS = ("text/rfc822-headers", "message/rfc822-headers")
 SHOWN_FIELDS = ("from", "date", "to", "cc", "subject", "message-id")
 
 _BASE64_LINE = re.compile(rb"[A-Za-z0-9+/]{1,2000}={0,2}[ \t]*\Z")
@@ -55,6 +56,10 @@ class _Bounded(Compat32):
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
         return name, value[:PARAMETERS_LENGTH] if name.lower().startswith("content-") else value
+
+    def header_fetch_parse(self, name: str, value: Any) -> Any:
+        """Return the value as it stands in the mail. The legacy policy would replace bytes above 127."""
+        return value
 
 
 _BOUNDED = _Bounded()
@@ -91,13 +96,13 @@ def _shown(part: Message, depth: int) -> str:
     children = _payload(part)
     if kind in ENCLOSED:
         return _enclosed_text(part, depth)
-    if kind in NOTICES and isinstance(children, list):
+    if kind in (*NOTICES, *HEADERS) and isinstance(children, list):
         return "\n".join(_fields_text(child) + _shown(child, depth + 1) for child in children)
     if isinstance(children, list):
         if kind == "multipart/alternative":
             return _best_version(children, depth)
         return _joined(_shown(child, depth + 1) for child in children) + _epilogue(part)
-    return "" if _is_file(part) else _leaf_text(part)
+    return _leaf_text(part) if _is_shown(part) else ""
 
 
 def _joined(texts: Iterator[str]) -> str:
@@ -169,7 +174,7 @@ def files_of(message: Message) -> list[File]:
     return [
         File(_filename(part), one_line(part.get_content_type())[:ID_LENGTH], len(_content(part)))
         for part in _leaves(message)
-        if _is_file(part)
+        if _is_listed(part)
     ]
 
 
@@ -186,14 +191,20 @@ def _leaves(message: Message) -> list[Message]:
     return leaves
 
 
-def _is_file(part: Message) -> bool:
+def _is_listed(part: Message) -> bool:
     kind = part.get_content_type()
-    if kind in NOTICES:
-        return False
-    if part.get_content_disposition() == "attachment":
+    is_usual_text = kind in ("text/plain", "text/html") or kind.startswith("multipart/")
+    return not is_usual_text or part.get_content_disposition() == "attachment"
+
+
+def _is_shown(part: Message) -> bool:
+    """Return whether a part is text. Text with an unusual type is a file if it has a name."""
+    kind = part.get_content_type()
+    if kind in HEADERS:
         return True
-    is_text = kind.startswith(("text/", "multipart/"))
-    return not is_text or (kind not in ("text/plain", "text/html") and bool(_filename(part)))
+    if part.get_content_disposition() == "attachment" or not kind.startswith(("text/", "multipart/")):
+        return False
+    return not _is_listed(part) or not _filename(part)
 
 
 def _filename(part: Message) -> str:

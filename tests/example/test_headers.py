@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 from email.header import Header
+from email.message import Message
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from example_project.support.headers import Contact, decode_words, lenient_base64, parse_addresses
+from example_project.support.headers import Contact, decode_words, header, lenient_base64, parse_addresses
 
 LONG_NAME = "Дмитрий Александрович Константинопольский-Преображенский"
 
@@ -87,6 +88,14 @@ def test_every_header_of_the_standard_library_is_decoded(text):
 )
 def test_addresses(raw, contacts):
     assert parse_addresses(raw) == [Contact(*contact) for contact in contacts]
+
+
+def test_a_decoded_name_with_a_comma_is_quoted_in_the_header():
+    message = Message()
+    message["From"] = (
+        "=?utf-8?q?Okafor=2C?= =?iso-8859-1?q?_Ad=E9?= <ada@acme.example>, =?utf-8?q?B=C3=B6?= <b@c.example>"
+    )
+    assert header(message, "from") == '"Okafor, Adé" <ada@acme.example>, Bö <b@c.example>'
 
 
 def test_a_long_encoded_name_has_no_spaces_inside():
