@@ -116,12 +116,11 @@ class Importer:
         self.chunk, self.now, self.is_dry_run, self.is_quoted = chunk, now, is_dry_run, is_quoted
         self.on_mail = on_mail or (lambda _entry: None)
         self.tally = Tally()
-        self._previous_date: datetime | None = None
+        self._previous: tuple[str, datetime | None] = ("", None)  # file and date of the mail before
         self._seen: set[str] = set()  # keys and prefixes of a dry run, which leaves nothing in the table
 
     def import_mails(self, raw_mails: Iterable[RawMail]) -> None:
-        """Save and enqueue every mail of a file that has not been imported yet."""
-        self._previous_date = None
+        """Save and enqueue every mail that has not been imported yet."""
         for raws in _chunks(raw_mails, self.chunk):
             entries = [self._read(number, raw) for number, raw in enumerate(raws, self.tally.read + 1)]
             self._import_chunk(entries)
@@ -131,10 +130,12 @@ class Importer:
 
     def _read(self, number: int, raw: RawMail) -> Entry:
         content = unquote(raw.content) if self.is_quoted else raw.content
-        context = Context(separator_date(raw.separator), self._previous_date, self.now, raw.is_cut)
+        file, date = self._previous
+        previous_date = date if file == raw.file else None
+        context = Context(separator_date(raw.separator), previous_date, self.now, raw.is_cut)
         raw.pieces.clear()  # the parsed mail is enough from here on
         parsed = mail.read(content, context)
-        self._previous_date = parsed.sent_at
+        self._previous = (raw.file, parsed.sent_at)
         return Entry(number, raw, parsed)
 
     def _import_chunk(self, entries: list[Entry]) -> None:

@@ -68,7 +68,8 @@ class RawMail:
     """A mail as it is in the file.
 
     ``separator`` is empty if the file begins with the header of a mail. ``line`` and ``position`` say where it begins.
-    ``size`` is its length in bytes. ``end`` is the position in the file after it, in bytes.
+    ``size`` is its length in bytes. ``file`` is the name of the file, if the reader has set
+    it. ``end`` is the position in the file after it, in bytes.
     """
 
     separator: bytes
@@ -77,6 +78,7 @@ class RawMail:
     end: int = 0
     line: int = 1
     position: int = 0
+    file: str = ""
 
     @property
     def is_cut(self) -> bool:
@@ -86,7 +88,8 @@ class RawMail:
     @property
     def content(self) -> bytes:
         """Return the mail without its separator and without the empty lines at its end."""
-        return b"".join(self.pieces).removeprefix(_BYTE_ORDER_MARK).rstrip(_LINE_BREAKS)
+        content = b"".join(self.pieces).rstrip(_LINE_BREAKS)
+        return content if self.separator else content.removeprefix(_BYTE_ORDER_MARK)
 
     def add(self, piece: bytes) -> None:
         """Append a piece of the mail, up to ``KEEP_BYTES`` of the mail in all."""

@@ -334,7 +334,7 @@ def test_a_truncated_archive_is_imported_as_far_as_possible(write):
     ]
     report = run_to_report(write(gzip.compress(mbox(*mails))[:-60_000]), status=1)
     assert len(fates(report)) > 20
-    assert report[-1]["kind"] == "error"
+    assert [entry["kind"] for entry in report].count("error") == 1
 
 
 def test_files_of_other_systems(write):

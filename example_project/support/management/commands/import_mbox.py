@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
@@ -15,7 +16,7 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from example_project.support.importer import Entry, Fate, Importer
-from example_project.support.mbox import FromLine, Mbox, NotAnMbox, split
+from example_project.support.mbox import FromLine, Mbox, NotAnMbox, RawMail, split
 from example_project.support.sources import Source, find_files, is_in_maildir, open_source, size_of
 
 SHOWN = 20  # lines of each kind that are printed; the report has all
@@ -74,8 +75,8 @@ class Command(BaseCommand):
         paths = _paths([file] if isinstance(file, str) else file)
         with ExitStack() as stack:
             run = _Run(paths, options, stack)
-            for path in paths:
-                run.import_file(path)
+            run.importer.import_mails(islice(run.mails(paths), options["limit"]))
+            run.bar.update(max(0, run.finished - run.bar.n))
         self._print(run)
 
     def _print(self, run: _Run) -> None:
@@ -117,12 +118,10 @@ class Command(BaseCommand):
 
 
 class _Run:
-    """One run of the command: what it imports, and what it reports."""
+    """One run of the command: what it reads, and what it reports."""
 
     def __init__(self, paths: list[Path | None], options: dict[str, Any], stack: ExitStack) -> None:
-        self.remaining: int | None = options["limit"]
         self.report: IO[str] | None = _opened_report(options["report"], stack)
-        self.is_mboxrd = options["mboxrd"]
         self.importer = Importer(
             chunk=min(options["chunk"], 1_000),
             now=timezone.now(),
@@ -136,37 +135,41 @@ class _Run:
         self.refusals: list[str] = []
         self.lines: list[FromLine] = []
         self.line_count = self.doubtful = 0
-        self.name, self.number_before = "", 0
-        self.finished = 0  # bytes of the files before this one
-        self.source: Source | None = None
+        self.name = ""  # of the file that is read
+        self.count = self.count_before = 0  # mails read, and those in the files before this one
+        self.finished = 0  # bytes read
 
-    def import_file(self, path: Path | None) -> None:
-        """Import the mails of a file. A file that cannot be read is an error, and the next file is imported."""
-        if self.remaining == 0:
-            return
-        self.number_before = self.importer.tally.read
-        try:
-            with open_source(path, in_maildir=path is not None and is_in_maildir(path)) as source:
-                self.source, self.name = source, "-" if path is None else source.name
-                self._import_source(source)
-        except NotAnMbox as error:
-            self._add_error(
-                f"{self.name} is not an mbox: it begins with {error.args[0][:40]!r}, not with a line like "
-                "'From ada@example.org Mon Sep 17 00:00:00 2001' or with the header of a mail."
+    def mails(self, paths: list[Path | None]) -> Iterator[RawMail]:
+        """Yield the mails of the files. A file that cannot be read is an error, and the next file is read."""
+        for path in paths:
+            self.name, self.count_before, before = (
+                "-" if path is None else str(path),
+                self.count,
+                self.finished,
             )
-        except OSError as error:
-            self._add_error(f"Cannot read {self.name}: {error.strerror}.")
-        self.finished += size_of(path)
-        self._move_bar(self.finished)
+            try:
+                with open_source(path, in_maildir=path is not None and is_in_maildir(path)) as source:
+                    for mail in self._mails_of(source):
+                        self.finished = before + (source.raw.tell() if source.raw.seekable() else 0)
+                        yield mail
+            except NotAnMbox as error:
+                self._add_error(
+                    f"{self.name} is not an mbox: it begins with {error.args[0][:40]!r}, not with a line like "
+                    "'From ada@example.org Mon Sep 17 00:00:00 2001' or with the header of a mail."
+                )
+            except OSError as error:
+                self._add_error(f"Cannot read {self.name}: {error.strerror}.")
+            self.finished = before + size_of(path)
 
-    def _import_source(self, source: Source) -> None:
+    def _mails_of(self, source: Source) -> Iterator[RawMail]:
         mbox = split(source.stream, self._on_line, is_single=source.is_single)
-        self.importer.import_mails(islice(mbox, self.remaining))
-        number = self.importer.tally.read - self.number_before
-        self.remaining = None if self.remaining is None else self.remaining - number
+        for mail in mbox:
+            self.count += 1
+            mail.file = self.name
+            yield mail
         for error in source.errors:
             self._add_error(f"{self.name} cannot be read to its end: {error}. The mails before are imported.")
-        if number == 0 and not source.errors:
+        if self.count == self.count_before and not source.errors:
             self._add_error(f"{self.name} is empty: it contains no mail.")
         if mbox.skipped:
             self._add_skipped(mbox)
@@ -188,20 +191,16 @@ class _Run:
             self.notes.append(
                 f"{self.name}, line {line.line:,}: no separator, because {line.reason}.{doubt} {line.text!r}"
             )
-        values = {**asdict(line), "mail": line.mail and line.mail + self.number_before}
+        values = {**asdict(line), "mail": line.mail and line.mail + self.count_before}
         self._write({"kind": "from_line", "file": self.name, **values})
 
     def _on_mail(self, entry: Entry) -> None:
         if entry.fate is Fate.REFUSED and len(self.refusals) < SHOWN:
             self.refusals.append(f"mail {entry.number} {entry.mail.message_id}: {entry.reason}")
         if self.report:
-            self._write({"kind": "mail", "file": self.name, **_fate_of(entry)})
+            self._write({"kind": "mail", "file": entry.raw.file, **_fate_of(entry)})
         self.bar.set_description(f"{entry.number:,} mails", refresh=False)
-        if self.source and self.source.raw.seekable():
-            self._move_bar(self.finished + self.source.raw.tell())
-
-    def _move_bar(self, position: int) -> None:
-        self.bar.update(max(0, position - self.bar.n))
+        self.bar.update(max(0, self.finished - self.bar.n))
 
     def _write(self, values: dict[str, Any]) -> None:
         if self.report:
