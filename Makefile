@@ -9,10 +9,10 @@ BIN = $(VENV)/bin
 DEMO_VENV ?= $(if $(wildcard $(VENV)/.ready),$(VENV),.venv-demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types migrations docs dist lock messages screenshots clean
+.PHONY: help demo test check lint types migrations docs dist release-check lock messages screenshots clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required. Choose one with: make PYTHON=python3.12")'
 
@@ -56,6 +56,9 @@ docs: $(VENV)/.ready  ## Build the documentation into site/, with warnings as er
 dist: $(VENV)/.ready  ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build
 
+release-check: $(VENV)/.ready  ## Run the release checklist: version, changelog, tag, packages, upgrade; it changes only dist/
+	@$(BIN)/python .ci/release_check.py
+
 lock:  ## Update requirements.lock and requirements-demo.lock (needs uv)
 	$(COMPILE) --group dev --upgrade -o requirements.lock
 	$(COMPILE) --group demo --constraint requirements.lock -o requirements-demo.lock
@@ -70,4 +73,4 @@ messages: $(VENV)/.ready  ## Update and compile the German catalogue (needs the 
 	cd evermuse_outbox && $(abspath $(BIN))/python -m django compilemessages --locale de
 
 clean:  ## Remove everything that the targets have created
-	rm -rf $(VENV) build dist site var .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .venv-demo build dist site var .pytest_cache .ruff_cache .mypy_cache .hypothesis

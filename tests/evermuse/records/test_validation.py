@@ -343,7 +343,7 @@ def test_a_lone_surrogate_is_rejected_everywhere(path):
     assert only_error(**TEXTS[path](LONE_SURROGATE)).path == path
 
 
-@pytest.mark.parametrize("path", TEXTS.keys() - {"_product_id"})
+@pytest.mark.parametrize("path", sorted(TEXTS.keys() - {"_product_id"}))
 @both_contracts
 def test_nul_is_sent_as_an_escape(path, contract):
     changes = TEXTS[path]("a\0")
