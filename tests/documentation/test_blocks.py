@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import inspect
 import json
 import re
 import subprocess
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from types import SimpleNamespace
 
@@ -17,7 +19,9 @@ import pytest
 import sqlparse
 import yaml
 
+from evermuse_outbox import InvalidRecord
 from evermuse_outbox.conf import find_problems
+from evermuse_outbox.evermuse.records import CONTRACTS, validate
 from tests.documentation.blocks import Block, read_blocks, read_commands
 from tests.documentation.commands import ROOT, options_of, problem_of
 
@@ -32,6 +36,10 @@ ELIDED = re.compile(r"(?<=\{)(?:\.\.\.|…), ")
 """The beginning of a dict that a page leaves out. Python has no such syntax."""
 
 
+WITHOUT_EFFECTS = {"evermuse_outbox.records", "evermuse_outbox.schedule", "datetime", "decimal", "uuid"}
+"""Blocks that import nothing else are executed."""
+
+
 @cache
 def tree_of(block: Block) -> ast.Module:
     source = ELIDED.sub("", block.text)
@@ -43,7 +51,7 @@ def tree_of(block: Block) -> ast.Module:
 
 def check_python(block: Block) -> None:
     tree = tree_of(block)
-    compile(tree, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(tree, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -52,9 +60,43 @@ def check_python(block: Block) -> None:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "evermuse_outbox":
             for alias in node.names:
                 import_name(node.module or "", alias.name)
+        elif isinstance(node, ast.Dict):
+            check_record(literal_of(node))
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "EVERMUSE_OUTBOX":
             check_settings(node.value)
     check_attributes(tree)
+    if imported_modules(tree) <= WITHOUT_EFFECTS and not code.co_flags & inspect.CO_COROUTINE:
+        with suppress(NameError):  # a name of the host
+            exec(code, {"__name__": "page"})
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    found = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {*found, *(node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))}
+
+
+def literal_of(node: ast.Dict) -> object:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None  # it contains a variable
+
+
+def check_record(value: object) -> None:
+    """Check that a record which a page shows in full is valid in one of the contracts."""
+    if not isinstance(value, dict) or "_type" not in value:
+        return
+    errors = []
+    for contract in CONTRACTS:
+        try:
+            validate(value, contract=contract)
+        except InvalidRecord as error:
+            errors.append(f"{contract}: {error}")
+    assert len(errors) < len(CONTRACTS), errors
+
+
+def check_json(block: Block) -> None:
+    check_record(json.loads(block.text))
 
 
 def import_name(module: str, name: str) -> object:
@@ -155,7 +197,7 @@ CHECKS = {
     "console": check_console,
     "bash": check_shell,
     "sh": check_shell,
-    "json": lambda block: json.loads(block.text),
+    "json": check_json,
     "yaml": check_yaml,
     "toml": lambda block: tomllib.loads(block.text),
     "ini": check_ini,
@@ -207,6 +249,12 @@ WRONG = {
     "a target that does not exist": ("console", "$ make demos"),
     "an unknown program": ("console", "$ true && pyton manage.py check"),
     "output without a command": ("console", "Drained: 1 delivered."),
+    "an argument that does not exist": (
+        "python",
+        "from evermuse_outbox.records import Email\nEmail(mail='a')",
+    ),
+    "a record that is not valid": ("python", 'x = {"_type": "message", "data": {}}'),
+    "a record in JSON that is not valid": ("json", '{"_type": "message"}'),
     "JSON with a comment": ("json", "{} // nothing"),
     "YAML with a wrong indentation": ("yaml", "a: b: c"),
     "TOML without a value": ("toml", "a ="),
