@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import is_dataclass
-from difflib import get_close_matches
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -62,6 +61,8 @@ def suggest(value: str, known: Collection[str]) -> str:
         return ""
     word = value.lower()
     meant = [name for name in _MEANT.get(word, ()) if name in known]
+    from difflib import get_close_matches  # late, because each process of the host imports this module
+
     matches = meant or get_close_matches(word, list(known), n=1)
     return f" Did you mean {matches[0]}?" if matches else ""
 

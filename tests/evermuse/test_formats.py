@@ -5,7 +5,7 @@ from __future__ import annotations
 import jsonschema
 import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import SchemaValidator
 
@@ -93,6 +93,7 @@ urls = joined(*PARTS, *MORE_PARTS) | joined(*PARTS, *MORE_PARTS).map("https://h"
 
 
 @given(addresses)
+@settings(deadline=None)
 def test_an_accepted_address_is_accepted_by_other_validators(text):
     accepted = formats.is_email(text)
     assert core_accepts("email", text) == accepted
@@ -104,6 +105,7 @@ def test_an_accepted_address_is_accepted_by_other_validators(text):
 
 
 @given(urls)
+@settings(deadline=None)
 def test_an_accepted_uri_is_accepted_by_other_validators(text):
     accepted = formats.is_uri(text)
     assert core_accepts("uri", text) == accepted

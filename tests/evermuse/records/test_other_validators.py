@@ -15,7 +15,7 @@ from pathlib import Path
 import jsonschema
 import jsonschema_rs
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evermuse_outbox.evermuse import InvalidRecord
@@ -107,7 +107,8 @@ def assert_sent_as_given(sent, given):
     """Assert that values keep their types: ``1`` is not ``1.0``, and no text is changed."""
     for name in sent.keys() - {"_event_at", "_type"}:
         if name in given:
-            assert json.dumps(sent[name]) == json.dumps(given[name])
+            sort_keys = name != "data"  # the fields of Evermuse have a canonical order
+            assert json.dumps(sent[name], sort_keys=sort_keys) == json.dumps(given[name], sort_keys=sort_keys)
 
 
 @both_contracts
@@ -121,44 +122,34 @@ def test_the_schema_of_the_sandbox_has_what_is_published(contract):
 VALUES = st.sampled_from(
     [None, True, 0, 1, 1.0, -1, 0.5, -0.0, 2**53 + 1, 10**308, 10**309, "", " ", "a", "a\0", LONE_SURROGATE]
 ) | st.sampled_from(["é" * 64, "x" * 65, "x" * 129, "x" * 257, "x" * 513, [], {}, [None], ["a"], {"a": "b"}])
-EMAILS = [
-    "a@b",
-    "a" * 64 + "@b.c",
-    "a" * 65 + "@b.c",
-    '"a b"@c.d',
-    "a@[192.0.2.1]",
-    "a@b--c",
-    "a@bc--d",
-    "a@xn--a",
-]
-URLS = [
-    "https://h/a",
-    "s3://b/k",
-    "urn:a:b",
-    "x:",
-    "/a",
-    "https://h/a b",
-    "https://h/é",
-    "https://[::1]/",
-    "//h",
-]
-TIMES = ["2026-02-24T12:34:56Z", "2026-02-24T12:34:56.123Z", "2026-02-30T12:34:56Z", "2026-02-24T24:00:00Z"]
-MORE_TIMES = ["2026-02-24T12:34:60Z", "2026-02-24T12:34:56.1234Z", "2026-02-24", "0001-01-01T00:00:00Z"]
-TYPES = ["email", "call", "document", "spreadsheet", "message", "other"]
+GOOD_EMAILS = ["a@b", "a" * 64 + "@b.c", "a.b@c.example", "a@b--c", "a@xn--nn-xka.example"]
+EMAILS = ["a" * 65 + "@b.c", '"a b"@c.d', "a@[192.0.2.1]", "a@bc--d", "a@xn--a"]
+GOOD_URLS = ["https://h/a", "s3://b/k", "urn:a:b", "https://[::1]/?a=%20#b"]
+URLS = ["x:", "/a", "https://h/a b", "https://h/é", "//h", "https://[v1.a]/"]
+GOOD_TIMES = ["2026-02-24T12:34:56Z", "2026-02-24T12:34:56.123Z", "0001-01-01T00:00:00Z"]
+TIMES = ["2026-02-30T12:34:56Z", "2026-02-24T24:00:00Z", "2026-02-24T12:34:60Z", "2026-02-24T12:34:56.1234Z"]
 
 
-def often(usual):
-    """Return a strategy for a field: usual values, and sometimes any other."""
-    return st.one_of(usual, usual, usual, usual, usual, VALUES)
+def often(usual, *odd):
+    """Return a strategy for a field: usual values, and sometimes odd ones or any other. ``one_of`` has no weights."""
+    return st.integers(0, 19).flatmap(lambda number: st.one_of(VALUES, *odd) if number == 19 else usual)
+
+
+def one_of(usual, odd):
+    return often(st.sampled_from(usual), st.sampled_from(odd))
+
+
+def strategies_of(fields):
+    return {name: often(each) for name, each in fields.items()}
 
 
 def fields(**strategies):
     """Return a strategy for a mapping of which each field is optional."""
-    return st.fixed_dictionaries({}, optional={name: often(each) for name, each in strategies.items()})
+    return st.fixed_dictionaries({}, optional=strategies_of(strategies))
 
 
 def with_required(**strategies):
-    return st.fixed_dictionaries({name: often(each) for name, each in strategies.items()})
+    return st.fixed_dictionaries(strategies_of(strategies))
 
 
 def merged(*strategies):
@@ -166,15 +157,15 @@ def merged(*strategies):
 
 
 short = st.text(max_size=5)
-fractions = st.sampled_from([0, 1, 0.5, 1.0, -0.0, 1.5, -1, 1e-300])
+fractions = one_of([0, 1, 0.5, 1.0, -0.0, 1e-300], [1.5, -1])
 participants = merged(
-    with_required(id=short, role=st.sampled_from(["internal", "external", "unknown", "agent"])),
-    fields(name=short, email=st.sampled_from(EMAILS), type=st.sampled_from(["user", "bot", "agent"])),
+    with_required(id=short, role=one_of(["internal", "external", "unknown"], ["agent"])),
+    fields(name=short, email=one_of(GOOD_EMAILS, EMAILS), type=one_of(["user", "bot"], ["agent"])),
 )
 attachments = merged(
-    with_required(type=st.sampled_from(["audio", "file", "pdf"])),
+    with_required(type=one_of(["audio", "file"], ["pdf"])),
     fields(
-        size=st.sampled_from([0, 5, 5.0, -1]), vendor_url=st.sampled_from(URLS), filename=short, sha1=short
+        size=one_of([0, 5, 2**60], [5.0, -1]), vendor_url=one_of(GOOD_URLS, URLS), filename=short, sha1=short
     ),
 )
 entities = merged(with_required(type=short), fields(value=short, confidence=fractions))
@@ -182,70 +173,42 @@ pii = fields(
     contains_email=st.booleans(),
     sensitive_score=fractions,
     detected_entities=st.lists(entities, max_size=2),
-    redaction_status=st.sampled_from(["redacted", "none"]),
+    redaction_status=one_of(["redacted"], ["none"]),
 )
 envelopes = merged(
     with_required(
-        _type=st.sampled_from(TYPES),
+        _type=one_of(["email", "call", "message"], ["document", "other"]),
         _schema_version=st.just("1.0.0"),
-        _event_at=st.sampled_from(TIMES + MORE_TIMES),
+        _event_at=one_of(GOOD_TIMES, TIMES),
         _vendor_ids=st.dictionaries(short, short.filter(bool), min_size=1, max_size=2),
         _product_id=short.filter(bool),
         data=data_of_any_shape,
     ),
-    st.sampled_from([{"_project_id": "p"}, {"_project_ids": ["p"]}, {"_project_ids": ["p", "q"]}, {}]),
+    one_of(
+        [{"_project_id": "p", "_nature": "evidence"}, {"_project_ids": ["p", "q"], "_nature": "context"}],
+        [{"_project_ids": ["p"], "_project_id": "p"}, {}],
+    ).map(lambda value: value if isinstance(value, dict) else {}),
     fields(
-        _nature=st.sampled_from(["evidence", "context", "other"]),
         _thread_id=short,
         _participants=st.lists(participants, max_size=2),
         _attachments=st.lists(attachments, max_size=2),
         _tags=st.lists(short, max_size=3),
         _pii=pii,
-        extra=short,
     ),
 )
 
 
 @given(envelopes, st.sampled_from(CONTRACTS))
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_generated_envelopes(record, contract):
     compare(record, contract)
 
 
 # --- mutations of the published examples
 
-ANY = [
-    None,
-    True,
-    False,
-    0,
-    1,
-    -1,
-    0.5,
-    2.0,
-    2**64,
-    10**309,
-    "",
-    "a",
-    "a\0b",
-    "x" * 65,
-    "x" * 130,
-    "x" * 600,
-    [],
-    {},
-]
-ANY += [
-    ["a"],
-    [""],
-    {"a": "b"},
-    {"a": ""},
-    LONE_SURROGATE,
-    "evidence",
-    "user",
-    "1.0.1",
-    "2026-13-01T00:00:00Z",
-]
-ANY += [*EMAILS, *URLS, *TIMES, *MORE_TIMES]
+ANY = [None, True, False, 0, 1, -1, 0.5, 2.0, 2**64, 10**309, "", "a", "a\0b", "x" * 65, "x" * 130, "x" * 600]
+ANY += [[], {}, ["a"], [""], {"a": "b"}, {"a": ""}, LONE_SURROGATE, "evidence", "user", "1.0.1"]
+ANY += [*GOOD_EMAILS, *EMAILS, *GOOD_URLS, *URLS, *GOOD_TIMES, *TIMES]
 NAMES = [
     "_tags",
     "_pii",
