@@ -74,15 +74,24 @@ class OutboxRecords(Sequence[EnqueuedRecord]):
         ]
 
     @overload
-    def assert_enqueued(self, *, count: None = None, **lookups: Any) -> EnqueuedRecord: ...
-    @overload
-    def assert_enqueued(self, *, count: int, **lookups: Any) -> list[EnqueuedRecord]: ...
     def assert_enqueued(
-        self, *, count: int | None = None, **lookups: Any
+        self, *, count: None = None, using: str | None = None, workspace: str | None = None, **lookups: Any
+    ) -> EnqueuedRecord: ...
+    @overload
+    def assert_enqueued(
+        self, *, count: int, using: str | None = None, workspace: str | None = None, **lookups: Any
+    ) -> list[EnqueuedRecord]: ...
+    def assert_enqueued(
+        self,
+        *,
+        count: int | None = None,
+        using: str | None = None,
+        workspace: str | None = None,
+        **lookups: Any,
     ) -> EnqueuedRecord | list[EnqueuedRecord]:
         """Assert that a record with these values was enqueued; see :func:`assert_enqueued`."""
         __tracebackhide__ = True
-        conditions, records = read_lookups(lookups), list(self._read())
+        conditions, records = read_lookups(lookups), list(self._read(using, workspace))
         matches = [record for record in records if all(lookup.matches(record) for lookup in conditions)]
         if count is None and matches:
             return matches[-1]
@@ -90,18 +99,20 @@ class OutboxRecords(Sequence[EnqueuedRecord]):
             return matches
         raise AssertionError(_describe_failure(conditions, records, matches, count))
 
-    def refute_enqueued(self, **lookups: Any) -> None:
+    def refute_enqueued(
+        self, *, using: str | None = None, workspace: str | None = None, **lookups: Any
+    ) -> None:
         """Assert that no record with these values was enqueued; see :func:`refute_enqueued`."""
         __tracebackhide__ = True
-        self.assert_enqueued(count=0, **lookups)
+        self.assert_enqueued(count=0, using=using, workspace=workspace, **lookups)
 
-    def _read(self) -> Iterator[EnqueuedRecord]:
-        for alias in usable_databases(self._using):
+    def _read(self, using: str | None = None, workspace: str | None = None) -> Iterator[EnqueuedRecord]:
+        for alias in usable_databases(using or self._using):
             rows = OutboxRecord.objects.using(alias).order_by("pk").filter(pk__gt=self._after.get(alias, 0))
             if self._until is not None:
                 rows = rows.filter(pk__lte=self._until.get(alias, 0))
-            if self._workspace is not None:
-                rows = rows.filter(workspace=self._workspace)
+            for name in {self._workspace, workspace} - {None}:
+                rows = rows.filter(workspace=name)
             yield from (EnqueuedRecord(row) for row in rows)
 
     def _last_ids(self) -> dict[str, int]:
@@ -207,7 +218,7 @@ def capture_records(using: str | None = None, workspace: str | None = None) -> I
     records = OutboxRecords(using, workspace)
     records.start()
     yield records
-    records.stop()
+    records.stop()  # not after an error: the transaction may be broken, and a query would hide the error
 
 
 def describe(record: EnqueuedRecord) -> str:

@@ -83,6 +83,9 @@ def test_the_assertions_can_be_limited_to_a_workspace(outbox_settings):
     outbox.enqueue(record(1), workspace="sales")
     assert_enqueued(workspace="sales", count=1)
     refute_enqueued(workspace="default")
+    OutboxRecords().assert_enqueued(workspace="sales", using="default", count=1)
+    OutboxRecords().refute_enqueued(workspace="default")
+    OutboxRecords(workspace="default").refute_enqueued(workspace="sales")
     assert "workspace sales" in failure(refute_enqueued)
 
 
