@@ -57,7 +57,7 @@ _SPACES = re.compile(r"[ \t\r\n\f\v\xa0]+")
 _LINE_SPACES = re.compile(r"[ \f\v\xa0]+")
 _CELL_SPACES = re.compile(r" ?\t[ \t]*")
 _EMPTY_LINES = re.compile(r"\n[ \t\n]*\n")
-_LINK_SCHEMES = ("http://", "https://", "mailto:", "ftp://", "tel:")
+_NO_TARGETS = ("#", "javascript:", "cid:", "data:", "vbscript:")  # places in the mail, programs, and data
 _HELD_SPACE = "\x1f"  # stands for a space in <pre> until the other spaces are collapsed
 
 
@@ -115,19 +115,18 @@ def _leave(node: LexborNode, pieces: list[str], links: list[tuple[str, int]]) ->
     elif tag == "a" and links:
         target, start = links.pop()
         text = _SPACES.sub(" ", "".join(pieces[start:])).strip()
-        if target and _bare(target) != _bare(text):
+        if target and not _is_shown(target, text):
             pieces.append(f" <{target}>" if text else f"<{target}>")
 
 
 def _target(node: LexborNode) -> str:
-    target = (node.attributes.get("href") or "").strip()
-    return target if target.lower().startswith(_LINK_SCHEMES) and len(target) <= URL_LENGTH else ""
+    target = _SPACES.sub("", node.attributes.get("href") or "")
+    return "" if len(target) > URL_LENGTH or target.lower().startswith(_NO_TARGETS) else target
 
 
-def _bare(target: str) -> str:
-    """Return a target without what a reader can add, to see whether the text of the link shows it already."""
-    target = target.strip().lower().removeprefix("mailto:").removeprefix("tel:").removeprefix("ftp://")
-    return target.removeprefix("https://").removeprefix("http://").rstrip("/")
+def _is_shown(target: str, text: str) -> bool:
+    """Return whether the text of a link shows its target already."""
+    return target in text or re.sub("^(mailto|tel):", "", target.lower()) == text.lower()
 
 
 def _tidy(text: str) -> str:
