@@ -16,11 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from .mbox import NotAnMbox
+
 HEAD_BYTES = 65_536  # examined to find out the format of a file
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
-SINGLE_SUFFIXES = {".eml", ".emlx", ".msg-rfc822"}  # names of files with one mail
+SINGLE_SUFFIXES = {".eml"}  # names of files with one mail
+NOTE_SUFFIXES = {".msf", ".lock", ".idx"}  # names of files in which mail programs keep an index or a lock
 
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_ZIP = b"PK\x03\x04"
+_TAR_PLACE = slice(257, 262)
 _UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
@@ -47,12 +52,13 @@ def find_files(path: str) -> list[Path]:
     if not root.is_dir():
         root.open("rb").close()
         return [root]
-    return sorted(file for file in root.rglob("*") if file.is_file() and not _is_note(file.relative_to(root)))
-
-
-def _is_note(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts[-1:]) or path.name.startswith(
-        ("dovecot", "maildirfolder")
+    maildirs = {cur.parent for cur in root.rglob("cur") if (cur.parent / "new").is_dir()}
+    unused = maildirs | {
+        maildir / "tmp" for maildir in maildirs
+    }  # no mail, or no complete mail, stands there
+    files = (file for file in root.rglob("*") if file.is_file() and file.parent not in unused)
+    return sorted(
+        file for file in files if not file.name.startswith(".") and file.suffix not in NOTE_SUFFIXES
     )
 
 
@@ -76,7 +82,9 @@ def _source(name: str, raw: BinaryIO, *, is_single: bool) -> Source:
     stream, head = _peek(_buffered(_UntilError(raw, errors)))
     opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
     if opener:
-        stream = _buffered(_UntilError(cast(BinaryIO, opener(stream, "rb")), errors))
+        stream, head = _peek(_buffered(_UntilError(cast(BinaryIO, opener(stream, "rb")), errors)))
+    if head.startswith(_ZIP) or head[_TAR_PLACE].startswith(b"ustar"):
+        raise NotAnMbox(head[:80])  # the first mail in it would be skipped as if it were no text
     return Source(name, raw, _decoded(stream), is_single, errors)
 
 

@@ -337,6 +337,15 @@ def test_a_truncated_archive_is_imported_as_far_as_possible(write):
     assert [entry["kind"] for entry in report].count("error") == 1
 
 
+def test_an_archive_of_several_files_is_refused(tmp_path):
+    (tmp_path / "mails.mbox").write_bytes(mbox(*THREE))
+    for name in ("archive.tar", "archive.tar.gz", "archive.zip"):
+        form = {"tar": "tar", "gz": "gztar", "zip": "zip"}[name.rpartition(".")[2]]
+        path = shutil.make_archive(str(tmp_path / "archive"), form, tmp_path, "mails.mbox")
+        with pytest.raises(CommandError, match="is not an mbox"):
+            run(path)
+
+
 def test_files_of_other_systems(write):
     content = mbox(*THREE)
     assert "3 imported" in run(write(content.replace(b"\n", b"\r")))
@@ -349,8 +358,9 @@ def test_a_directory_of_mails_and_mboxes(tmp_path, write):
         (tmp_path / "Maildir" / name).mkdir(parents=True)
     (tmp_path / "Maildir" / "cur" / "1:2,S").write_bytes(THREE[0])
     (tmp_path / "Maildir" / "new" / "2").write_bytes(b"Return-Path: <x>\n" + sample_mail(mbox(THREE[1])))
+    for name in ("tmp/3", "dovecot.index", "cur/.hidden"):
+        (tmp_path / "Maildir" / name).write_bytes(b"no mail")
     (tmp_path / "three.eml").write_bytes(THREE[2])
-    (tmp_path / ".hidden").write_bytes(b"no mail")
     write(mbox(*THREE))
     assert "6 mails read: 4 imported, 2 already there, 0 refused." in run(str(tmp_path))
 
