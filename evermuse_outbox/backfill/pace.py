@@ -31,8 +31,8 @@ LOOK_SHARE = 10
 """A look at live traffic is used for this many times its duration. So looks take at most a tenth of the time, also if
 an old snapshot on PostgreSQL makes them slow."""
 
-MAX_INSERT_SECONDS, SMOOTHING = 0.3, 4
-"""Seconds of an INSERT that count at most, and the number of chunks over which they are averaged."""
+SMOOTHING = 4
+"""Number of chunks over which the time of an INSERT is averaged."""
 
 NOTHING = ""
 
@@ -72,7 +72,7 @@ class Pace:
     def add(self, parts: Iterable[Inserted], seconds: float) -> None:
         """Note what was inserted, and how long that took."""
         self._inserted += parts
-        self._insert_seconds += (min(seconds, MAX_INSERT_SECONDS) - self._insert_seconds) / SMOOTHING
+        self._insert_seconds += (seconds - self._insert_seconds) / SMOOTHING
         self._live_until = 0.0
 
     def free_requests(self) -> int:
@@ -80,8 +80,8 @@ class Pace:
         self._forget_sealed()
         pending = sum(part.requests for part in self._inserted)
         spacing = 1 / self.context.workspace.rate_limit
-        # The next chunk is seen only after its INSERT. Meanwhile, requests leave.
-        linger = max(self.context.settings.linger, spacing) + self._insert_seconds
+        # The next chunk is seen only after its INSERT. Meanwhile, a request leaves.
+        linger = max(self.context.settings.linger, spacing) + min(self._insert_seconds, spacing)
         if pending * spacing > linger:  # first, because this needs no other look-up
             return self._wait(FULL)
         try:
