@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NotRequired, Required, TypedDict, Unpack
 
-from ..evermuse.records import Attachment, Nature, Participant, Pii, Record, RecordType, UploadedAttachment
+from ..evermuse.records import (
+    Attachment,
+    Nature,
+    Participant,
+    Pii,
+    Record,
+    RecordType,
+    Texts,
+    UploadedAttachment,
+)
 
 
 class ThreadEnvelope(TypedDict, total=False):
@@ -15,11 +24,11 @@ class ThreadEnvelope(TypedDict, total=False):
     event_at: Required[datetime | str]
     product_id: Required[str]
     project_id: str | None
-    project_ids: Sequence[str] | None
+    project_ids: Texts | None
     nature: Nature | None
     participants: Sequence[Participant]
     attachments: Sequence[Attachment | UploadedAttachment]
-    tags: Sequence[str]
+    tags: Texts
     pii: Pii | None
     vendor_ids: Mapping[str, str]
     data: Mapping[str, Any]

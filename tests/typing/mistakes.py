@@ -30,6 +30,9 @@ Record(type="email", event_at=AT, vendor_ids=IDS, product_id="p", data={}, natur
 Record(type="email", event_at=AT, vendor_ids=IDS, product_id="p", data={}, schema_version="1.0")  # expect: arg-type / reportArgumentType
 Record(type="email", event_at=AT, vendor_ids=IDS, product_id="p", data={}).thread  # expect: attr-defined / reportAttributeAccessIssue
 
+Record(type="email", event_at=AT, vendor_ids=IDS, product_id="p", data={}, tags="enterprise")  # expect: arg-type / reportArgumentType
+Record(type="email", event_at=AT, vendor_ids=IDS, product_id="p", data={}, project_ids="proj-1")  # expect: arg-type / reportArgumentType
+
 # --- the parts of a record
 
 agent: Participant = {"id": "ann@example.com", "role": "agent"}  # expect: typeddict-item / reportAssignmentType

@@ -23,6 +23,7 @@ from .record import (
     Record,
     RecordFields,
     RecordType,
+    Texts,
     UploadedAttachment,
 )
 from .translation import replace_urls, translate
@@ -45,6 +46,7 @@ __all__ = [
     "Record",
     "RecordFields",
     "RecordType",
+    "Texts",
     "UploadedAttachment",
     "make_checksum",
     "make_identity",

@@ -95,6 +95,10 @@ class Pii(TypedDict, total=False):
     redaction_status: RedactionStatus | None
 
 
+Texts: TypeAlias = list[str] | tuple[str, ...]
+"""Several texts. Not ``Sequence[str]``, because a single text is one."""
+
+
 class RecordFields(TypedDict):
     """A record as a mapping with the field names of the API, so that a type checker knows them.
 
@@ -108,12 +112,12 @@ class RecordFields(TypedDict):
     _product_id: str
     data: Mapping[str, Any]
     _project_id: NotRequired[str | None]
-    _project_ids: NotRequired[Sequence[str] | None]
+    _project_ids: NotRequired[Texts | None]
     _nature: NotRequired[Nature | None]
     _thread_id: NotRequired[str | None]
     _participants: NotRequired[Sequence[Participant] | None]
     _attachments: NotRequired[Sequence[Attachment | UploadedAttachment] | None]
-    _tags: NotRequired[Sequence[str] | None]
+    _tags: NotRequired[Texts | None]
     _pii: NotRequired[Pii | None]
 
 
@@ -132,13 +136,13 @@ class Record:
     product_id: str
     data: Mapping[str, Any] = field(repr=False)
     project_id: str | None = None
-    project_ids: Sequence[str] | None = None
+    project_ids: Texts | None = None
     nature: Nature | None = None
     schema_version: SchemaVersion = SCHEMA_VERSION
     thread_id: str | None = field(default=None, repr=False)
     participants: Sequence[Participant] = field(default=(), repr=False)
     attachments: Sequence[Attachment | UploadedAttachment] = field(default=(), repr=False)
-    tags: Sequence[str] = field(default=(), repr=False)
+    tags: Texts = field(default=(), repr=False)
     pii: Pii | None = field(default=None, repr=False)
 
     def as_mapping(self) -> dict[str, Any]:
