@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from evermuse_outbox.evermuse import (
 )
 from evermuse_outbox.evermuse.records import (
     CONTRACTS,
+    record_schema,
     replace_urls,
     translate,
     validate,
@@ -98,3 +100,25 @@ def test_what_is_no_url_is_refused(url):
     line = validate(sample("reference", data={}, _attachments=FILES), contract="reference").line
     with pytest.raises(ValueError, match="Allowed: an absolute URI"):
         replace_urls(line, lambda attachment: url)
+
+
+THIRD_SHAPE = {**sample("reference"), "_nature": "context"}
+"""The third published shape: ``_nature`` of the OpenAPI document, and ``_project_id`` of the reference page."""
+
+
+@pytest.mark.parametrize(
+    ("contract", "project"),
+    [("reference", {"_project_id": "proj-1"}), ("openapi", {"_project_ids": ["proj-1"]})],
+)
+def test_nature_with_project_id_is_valid_under_both_contracts(contract, project):
+    line = validate(THIRD_SHAPE, contract=contract).line
+    sent_form = {name: value for name, value in THIRD_SHAPE.items() if name != "_project_id"} | project
+    assert json.loads(line) == sent_form
+    assert jsonschema_rs.is_valid(record_schema(contract), sent_form)
+    for other in CONTRACTS:
+        assert translate(line, to=other) == validate(THIRD_SHAPE, contract=other).line
+
+
+def test_both_forms_of_a_record_have_the_same_identity():
+    first, second = (validate(THIRD_SHAPE, contract=contract) for contract in CONTRACTS)
+    assert first.identity == second.identity
