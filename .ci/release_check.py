@@ -5,6 +5,7 @@ lines say what a person does then.
 """
 
 import datetime
+import os
 import re
 import subprocess
 import sys
@@ -31,7 +32,8 @@ class Failure(Exception):
 
 def output(*command: str) -> str:
     """Return what a command prints. Raise ``Failure`` with its last lines if it fails."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     if done.returncode:
         lines = (done.stdout + done.stderr).strip().splitlines()[-12:]
         raise Failure(f"`{' '.join(command)}` failed:\n      " + "\n      ".join(lines))

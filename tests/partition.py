@@ -36,6 +36,8 @@ REPEATED = (
 """Folders and files that depend on what Python and Django change: the ORM, the admin, commands, settings, typing."""
 
 FIRST = (
+    "tests/hosts/",
+    "tests/e2e/",
     "tests/browser/test_every_page.py",
     "tests/test_crash_points.py",
     "tests/admin/any_admin/",
