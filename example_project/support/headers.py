@@ -33,7 +33,7 @@ _WHITESPACE = re.compile(r"\s+")
 _MESSAGE_ID = re.compile(r"<\s*([^<>]+?)\s*>")
 _OBFUSCATED = re.compile(r"(\S+) at (\S+\.\S+)")
 _ADDRESS_TOKEN = re.compile(
-    r'"(?:\\.|[^"\\]){0,300}"|=\?[^?\s]+\?[bBqQ]\?[^?]*\?=|<[^<>]*>|[(),;:]|[^"(),;:<=]+|.', re.DOTALL
+    r'"(?:\\.|[^"\\]){0,150}"|=\?[^?\s]+\?[bBqQ]\?[^?]*\?=|<[^<>]*>|[(),;:]|[^"(),;:<=]+|.', re.DOTALL
 )
 _ROUTE = re.compile(r"^@[^:]*:")
 _TO_ESCAPE = re.compile(r'[\\"]')

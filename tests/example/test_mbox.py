@@ -145,6 +145,7 @@ def split_with_lines(content: bytes, **options) -> tuple[list[RawMail], list[Fro
     return list(box), lines, box.skipped
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(styles(), bodies(*PROSE, *WORDS))
 def test_any_list_of_mails_in_any_style_gives_exactly_these_mails(style, texts):
@@ -154,6 +155,7 @@ def test_any_list_of_mails_in_any_style_gives_exactly_these_mails(style, texts):
     ]
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(styles(quotes=st.sampled_from(["o", "rd", "length"])), bodies(*PROSE, *SEPARATORS_IN_TEXT, *WORDS))
 def test_what_looks_like_a_separator_is_text_if_it_is_quoted_or_within_the_length(style, texts):
@@ -164,6 +166,7 @@ def test_what_looks_like_a_separator_is_text_if_it_is_quoted_or_within_the_lengt
     assert not any(line.is_doubtful for line in lines)
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(styles(quotes=st.just("rd")), bodies(*PROSE, *SEPARATORS_IN_TEXT, *WORDS))
 def test_the_quoting_of_mboxrd_can_be_undone(style, texts):
@@ -190,6 +193,7 @@ ANY_LINES = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=500, deadline=None)
 @given(ANY_LINES.map("\n".join).map(lambda text: text.encode()))
 def test_every_line_that_begins_with_from_is_a_separator_or_reported(content):
