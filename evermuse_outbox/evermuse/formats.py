@@ -53,18 +53,25 @@ URI = rf"^[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|{_PATH})(?:\?(?:{_PCHAR}|[/?])
 """The pattern of an absolute URI; its length is limited, too."""
 
 
-def is_email(text: str) -> bool:
-    """Return whether a participant can have this e-mail address."""
-    return not find_email_problem(text)
+def is_email(value: object) -> bool:
+    """Return whether a participant can have this e-mail address. A value that is not text is none."""
+    return isinstance(value, str) and not find_email_problem(value)
 
 
-def is_uri(text: str) -> bool:
+def is_uri(value: object) -> bool:
     """Return whether an attachment can have this ``vendor_url``: an absolute URI of RFC 3986."""
-    return len(text) <= limits.MAX_URL and bool(re.fullmatch(URI[1:-1], text))
+    return (
+        isinstance(value, str) and len(value) <= limits.MAX_URL and bool(_compile(URI[1:-1]).fullmatch(value))
+    )
 
 
-def is_number(value: float) -> bool:
-    """Return whether a JSON parser with double precision can read a number: it is finite and in range."""
+def is_number(value: object) -> bool:
+    """Return whether a value is a JSON number that a parser with double precision can read.
+
+    An int or a finite float in the range of a double is; a bool, a Decimal and a text are not.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
     return -limits.MAX_NUMBER <= value <= limits.MAX_NUMBER
 
 

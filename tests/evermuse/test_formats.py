@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import jsonschema
 import jsonschema_rs
 import pytest
@@ -176,6 +178,17 @@ def test_the_length_of_a_uri():
 @pytest.mark.parametrize("number", [0, -0.0, 1.5, 10**308, limits.MAX_NUMBER, 5e-324])
 def test_numbers(number):
     assert formats.is_number(number)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"a@b", ["a@b"]])
+def test_a_value_that_is_not_text_has_no_format(value):
+    assert not formats.is_email(value)
+    assert not formats.is_uri(value)
+
+
+@pytest.mark.parametrize("value", [None, True, "5", Decimal(5), 5j])
+def test_a_value_of_another_type_is_no_number(value):
+    assert not formats.is_number(value)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 10**309, -(10**309), limits.MAX_NUMBER + 1])
