@@ -226,6 +226,7 @@ def test_the_number_of_statements_does_not_grow(admin_client: Client) -> None:
         return len(queries)
 
     fill()
+    count()  # the first page of a process also measures the clock of the database
     few = count()
     for _ in range(3):
         fill()
