@@ -51,7 +51,8 @@ def test_bad_rows_are_reported_by_kind_and_written_to_a_file(capsys, monkeypatch
         run("--bad-rows", str(file))
     assert error.value.returncode == outbox_backfill.HAS_BAD_ROWS
     assert "2 rows are bad" in str(error.value)
-    assert "2 rows: _project_id: " in capsys.readouterr().err
+    assert "\n2 rows: _project_id: " in str(error.value)
+    assert capsys.readouterr().err.startswith("row 1: _project_id: ")
     assert [json.loads(line)["error"].split(":")[0] for line in file.read_text().splitlines()] == [
         "_project_id"
     ] * 2

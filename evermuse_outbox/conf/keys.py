@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..foreign_text import describe_error, get_logger, safe_repr
+from ..foreign_text import clean_text, describe_error, get_logger, log_ids
 from .readers import InvalidValue, read_secret
 from .secret import Secret
 
@@ -24,6 +24,9 @@ each request. After a 401, the function is called at once."""
 
 RETRY_INTERVAL = 10.0
 """Seconds until a function that has failed is called again."""
+
+MAX_PATH = 500
+"""Characters of a path that are shown. The operator needs all of it to find the file."""
 
 MAX_FILE_BYTES = 4_096
 """Bytes that are read from a file. A longer one is not the file of a key."""
@@ -51,7 +54,7 @@ class KeyFile:
 
     def read(self) -> Secret:
         """Return the key without white space at its ends, or raise KeyUnavailable."""
-        name = f"API_KEY_FILE {safe_repr(self.path)}"
+        name = f"API_KEY_FILE {clean_text(repr(self.path), MAX_PATH)}"
         try:
             with Path(self.path).open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
@@ -111,7 +114,11 @@ class KeyFunction:
         self._error = message
         self._call_at = self._clock() + RETRY_INTERVAL
         if self._key is not None:
-            logger.warning("%s The last key remains in use.", message)
+            logger.warning(
+                "The function of API_KEY gave no key, so its last key remains in use: %s",
+                self._error,
+                extra=log_ids(),
+            )
 
 
 def _checked(value: Any, name: str) -> Secret:

@@ -53,9 +53,9 @@ class Lookup:
         if self.matches(envelope):
             return 1.0
         texts = (value_at(envelope, self.path), self.expected)
-        if not all(isinstance(text, str) for text in texts):
+        if not all(isinstance(value, str) for value in texts):
             return 0.0
-        return 0.5 * SequenceMatcher(None, *(text[:MAX_TEXT].lower() for text in texts)).ratio()
+        return 0.5 * SequenceMatcher(None, *(value[:MAX_TEXT].lower() for value in texts)).ratio()
 
     def difference(self, envelope: Mapping[str, Any]) -> str:
         """Return in words why the envelope does not fulfil the condition."""
@@ -111,8 +111,8 @@ def value_at(envelope: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 def shorten(value: Any) -> str:
     """Return the ``repr`` of a value, shortened."""
-    text = repr(value)
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+    shown = repr(value)
+    return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 1]}…"
 
 
 def _read(text: str, expected: Any) -> Lookup:

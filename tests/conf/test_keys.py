@@ -107,7 +107,7 @@ def test_the_last_key_remains_in_use_while_the_function_fails(caplog):
     vault.key, time.now = OSError("vault with em_sk_first_key is sealed"), CALL_INTERVAL
     with caplog.at_level(logging.WARNING, "evermuse_outbox"):
         assert source.read().reveal() == "em_sk_first_key"
-    assert "The last key remains in use" in caplog.text
+    assert "its last key remains in use" in caplog.text
     assert "first_key" not in caplog.text
     assert source.read()
     assert vault.calls == 2

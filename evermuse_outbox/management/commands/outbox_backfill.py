@@ -119,6 +119,7 @@ class Command(CommandWithExamples):
             help="database alias (default: the first in the setting DATABASES)",
         )
 
+    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         plan = _plan_of(options)
         if options["pause"] or options["status"]:
@@ -147,7 +148,7 @@ class Command(CommandWithExamples):
         job, last = begin(plan), Progress()
         start = job.done
         try:
-            with statement_deadlines(), _bar(job.total, job.done) as bar:
+            with _bar(job.total, job.done) as bar:
                 for last, bad in run(plan, job):
                     self._show(bar, last, bad, options)
         except KeyboardInterrupt:
@@ -173,7 +174,7 @@ class Command(CommandWithExamples):
     def _check(self, plan: Plan, options: dict[str, Any]) -> None:
         last = Progress()
         try:
-            with statement_deadlines(), _bar(None, 0) as bar:
+            with _bar(None, 0) as bar:
                 for last, bad in check(plan, options["sample"]):
                     bar.total = last.total
                     self._show(bar, last, bad, options)
@@ -206,11 +207,12 @@ class Command(CommandWithExamples):
     ) -> NoReturn:
         if options["json"]:
             self.stdout.write(_as_json(result, progress))
+        lines = []
         for kind, entry in progress.errors.items():
             more = ", …" if entry["count"] > SHOWN_ERRORS else ""
             pks = ", ".join(entry["ids"][:SHOWN_ERRORS])
-            self.stderr.write(clean_text(f"{entry['count']:,} rows: {kind} (rows {pks}{more})"))
-        raise CommandError(text, returncode=status)
+            lines.append(f"{entry['count']:,} rows: {kind} (rows {pks}{more})")
+        raise CommandError("\n".join([text, *lines]), returncode=status)
 
 
 def _plan_of(options: dict[str, Any]) -> Plan:
@@ -251,7 +253,7 @@ def _plan_of(options: dict[str, Any]) -> Plan:
     try:
         plan.rows().exists()
     except (FieldError, ValidationError, ValueError) as error:
-        text = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+        text = " ".join(error.messages) if isinstance(error, ValidationError) else clean_text(error)
         raise CommandError(f"--where or --since: {text}", returncode=USAGE) from error
     return plan
 

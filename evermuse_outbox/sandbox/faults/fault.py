@@ -21,6 +21,9 @@ function gets the record and returns whether to reject it.
 MAX_DELAY = 86_400.0
 """Seconds of the longest delay: a day."""
 
+MAX_RETRY_AFTER = 1e12
+"""Largest ``retryAfter``, in seconds. It is no limit of the API: a server may send milliseconds by mistake."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -94,9 +97,9 @@ class Fault:
             raise ValueError(f"status must be from 200 to 599, not {self.status!r}")
         if not 0 <= self.delay <= MAX_DELAY:
             raise ValueError(f"delay must be from 0 to {MAX_DELAY:.0f} seconds, not {self.delay!r}")
-        if self.retry_after is not None and not 0 <= self.retry_after <= MAX_DELAY:
+        if self.retry_after is not None and not 0 <= self.retry_after <= MAX_RETRY_AFTER:
             raise ValueError(
-                f"retry_after must be from 0 to {MAX_DELAY:.0f} seconds, not {self.retry_after!r}"
+                f"retry_after must be from 0 to {MAX_RETRY_AFTER:.0f} seconds, not {self.retry_after!r}"
             )
         if isinstance(self.reject, bool) or (isinstance(self.reject, int) and self.reject < 0):
             raise ValueError("reject must be a position from 0, a vendor id, a mapping or a function")
