@@ -51,8 +51,9 @@ def test_bad_rows_are_reported_by_kind_and_written_to_a_file(capsys, monkeypatch
         run("--bad-rows", str(file))
     assert error.value.returncode == outbox_backfill.HAS_BAD_ROWS
     assert "2 rows are bad" in str(error.value)
-    assert "\n2 rows: _project_id: " in str(error.value)
-    assert capsys.readouterr().err.startswith("row 1: _project_id: ")
+    out, err = capsys.readouterr()
+    assert out.startswith("2 rows: _project_id: ")
+    assert err.startswith("row 1: _project_id: ")
     assert [json.loads(line)["error"].split(":")[0] for line in file.read_text().splitlines()] == [
         "_project_id"
     ] * 2

@@ -207,12 +207,12 @@ class Command(CommandWithExamples):
     ) -> NoReturn:
         if options["json"]:
             self.stdout.write(_as_json(result, progress))
-        lines = []
+            raise CommandError(text, returncode=status)
         for kind, entry in progress.errors.items():
             more = ", …" if entry["count"] > SHOWN_ERRORS else ""
             pks = ", ".join(entry["ids"][:SHOWN_ERRORS])
-            lines.append(f"{entry['count']:,} rows: {kind} (rows {pks}{more})")
-        raise CommandError("\n".join([text, *lines]), returncode=status)
+            self.stdout.write(f"{entry['count']:,} rows: {kind} (rows {pks}{more})")
+        raise CommandError(text, returncode=status)
 
 
 def _plan_of(options: dict[str, Any]) -> Plan:
