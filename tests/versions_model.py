@@ -20,15 +20,11 @@ from evermuse_outbox.evermuse.api import Answer, Client
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from evermuse_outbox.ratelimit import Admission, Reservation
 from evermuse_outbox.sandbox import Fault, Sandbox
-from tests.records import record
+from tests.records import make_invalid, record
 
 GOOD, POISON, LARGE = "good", "poison", "large"
-KINDS = {
-    GOOD: {},
-    # Valid for the outbox; refused by Evermuse, which checks addresses more strictly.
-    POISON: {"_participants": [{"id": "x", "role": "external", "email": "someone@ab--1.example"}]},
-    LARGE: {},
-}
+"""The kinds of versions. The stored line of a poison one is changed, so that Evermuse refuses it."""
+
 LARGE_BYTES = 5_000
 """More than a proxy before Evermuse lets through: 413, also for the record alone."""
 
@@ -54,7 +50,7 @@ class Version:
     def record(self) -> dict[str, Any]:
         text = "x" * LARGE_BYTES if self.kind == LARGE else "x"
         data = {"serial": self.serial, "text": text}
-        return record(self.identity, _product_id=f"p{self.product}", data=data, **KINDS[self.kind])
+        return record(self.identity, _product_id=f"p{self.product}", data=data)
 
 
 @dataclass
@@ -355,13 +351,18 @@ class RolledBack(Exception):
 def enqueue_one_by_one(alias: str, versions: list[Version]) -> None:
     """Enqueue versions one by one, in the open transaction."""
     for version in versions:
-        version.pk = outbox.enqueue(version.record(), using=alias).pk
+        row = outbox.enqueue(version.record(), using=alias)
+        version.pk = row.pk
+        if version.kind == POISON:
+            make_invalid(row)
 
 
 def enqueue_together(alias: str, versions: list[Version]) -> None:
     """Enqueue versions with one call. The ids are read back, because MariaDB returns none from a bulk insert."""
     outbox.enqueue_many((version.record() for version in versions), using=alias)
     newest = OutboxRecord.rows.using(alias).order_by("-pk")[: len(versions)]
-    pks = {row.envelope()["data"]["serial"]: row.pk for row in newest}
+    rows = {row.envelope()["data"]["serial"]: row for row in newest}
     for version in versions:
-        version.pk = pks[version.serial]
+        version.pk = rows[version.serial].pk
+        if version.kind == POISON:
+            make_invalid(rows[version.serial])
