@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils.module_loading import import_string
@@ -45,6 +46,9 @@ RenewUrl = Callable[[dict[str, Any], dict[str, Any]], str]
 LEASE_SHARE = 0.5
 """The lease is extended when this share of it is over, so that many slow calls do not outlast it. The rest is longer
 than ``TIMEOUT``, because ``LEASE`` is at least twice as long."""
+
+IMPORT_PAUSE = 10.0
+"""Seconds for which a batch waits if the function cannot be imported."""
 
 LINES_PER_STATEMENT = 100
 """Lines that one UPDATE writes. A line may be large, and few requests have many attachments."""
@@ -79,11 +83,8 @@ class Renewal:
 def renew_urls(context: DeliveryContext, sealed: SealedBatch) -> SealedBatch | None:
     """Give new URLs to the attachments of a leased batch, if they are due. Return the batch with its new bytes.
 
-    Return None if there is no such batch any more: the function failed for a record, so the others were sealed again
-    without it; or the lease was lost.
-
-    Raises:
-        ImproperlyConfigured: The function cannot be imported. The batch is given back.
+    Return None if it cannot be sent now: the function failed for a record, so the others were sealed again without it;
+    the function cannot be imported, so the batch waits; or the lease was lost.
     """
     batch = sealed.batch
     if not _is_due(context, batch):
@@ -97,9 +98,20 @@ def renew_urls(context: DeliveryContext, sealed: SealedBatch) -> SealedBatch | N
         logger.warning("%s; its records are sealed again", error, extra=context.log_ids(batch=batch.pk))
         context.run_with_retries(split_changed_batch, context, batch)
         return None
-    except ImproperlyConfigured:
-        context.run_with_retries(OutboxBatch.objects.using(context.using).give_back, batch)
+    except ImproperlyConfigured as error:
+        # Only this batch waits: the others need no function.
+        logger.error("%s", error, extra=context.log_ids(batch=batch.pk))
+        _give_back(context, batch, due_at=context.clock.after(IMPORT_PAUSE), message=str(error))
+        return None
+    except BaseException:
+        # A signal or a time limit ends the run. Nothing of the batch was sent, so it is not in doubt.
+        _give_back(context, batch)
         raise
+
+
+def _give_back(context: DeliveryContext, batch: OutboxBatch, **columns: Any) -> None:
+    rows = OutboxBatch.objects.using(context.using)
+    context.run_with_retries(rows.give_back, batch, **columns)
 
 
 def _is_due(context: DeliveryContext, batch: OutboxBatch) -> bool:
@@ -119,6 +131,8 @@ def _call_function(context: DeliveryContext, batch: OutboxBatch) -> Renewal:
         _extend_lease(context, batch)
         try:
             renewal.add_line(pk, line, replace_urls(line, partial(_call, function, line)))
+        except SoftTimeLimitExceeded:  # an Exception that ends the task, raised in whatever code it executes
+            raise
         except Exception as error:  # whatever the function of the host raises
             renewal.rejections.append(_rejection(context, batch, pk, error))
     _extend_lease(context, batch)
@@ -133,7 +147,7 @@ def load_renew_url(path: str) -> RenewUrl:
     """
     try:
         function: RenewUrl = import_string(path)
-    except ImportError as error:
+    except Exception as error:  # a module of the host may raise anything while it is imported
         raise ImproperlyConfigured(
             f"{SETTING}['RENEW_URL']: {path} cannot be imported: {describe_error(error)}."
         ) from error
@@ -191,6 +205,7 @@ def _write(context: DeliveryContext, sealed: SealedBatch, renewal: Renewal) -> S
         batch.urls_renewed_at = context.clock.now()
         if not batches.renew(batch, urls_renewed_at=batch.urls_renewed_at):
             raise LeaseLost
+        OutboxRecord.rows.using(context.using).lock_rows(sealed.members)
         open_sealed(context, batch)  # raises BodyChanged: an altered line must not get a new hash
         rows = OutboxRecord.rows.using(context.using)
         rewritten = [_rewritten(context, batch, pk, line) for pk, line in renewal.lines.items()]

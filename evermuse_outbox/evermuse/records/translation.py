@@ -78,8 +78,10 @@ def replace_urls(line: str, new_url: Callable[[dict[str, Any]], Any]) -> str:
     for attachment in attachments:
         if "vendor_url" in attachment:
             url = new_url(dict(attachment))
+            if isinstance(url, str):
+                url = str.__str__(url)  # of a subclass, the text and not what its methods return
             check_url(url)
-            attachment["vendor_url"] = str(url)
+            attachment["vendor_url"] = url
     members["_attachments"] = encode(attachments).decode()
     return _write(members)
 

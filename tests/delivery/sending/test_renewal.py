@@ -6,13 +6,15 @@ import json
 from datetime import timedelta
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from django.utils.module_loading import import_string
 
 from evermuse_outbox.delivery.loop import relay, seal_next, send_next
 from evermuse_outbox.delivery.loop.relay import Step
-from evermuse_outbox.delivery.sending import lease_due, renew_urls
+from evermuse_outbox.delivery.sending import renew_urls, renewal
+from evermuse_outbox.delivery.sending.renewal import IMPORT_PAUSE
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord
 from evermuse_outbox.sandbox import Fault
 from tests.delivery.helpers import batches, posts, sent_keys, state_of
@@ -231,15 +233,51 @@ def test_a_line_that_was_altered_meanwhile_is_not_sent(renewing, alias, sandbox)
     assert set(urls(sandbox)) == {"a"}
 
 
-def test_a_function_that_cannot_be_imported_gives_the_batch_back(renewing, alias, sandbox):
-    context = renewing(RENEW_URL="tests.no_such_module.renew_url")
-    enqueue_with_files(alias, "a")
-    with pytest.raises(ImproperlyConfigured, match=r"RENEW_URL.*no_such_module"):
-        send_next(context)
-    assert batches(alias)[0].state == BatchState.SEALED
+@pytest.mark.parametrize(
+    "path", ["tests.no_such_module.renew_url", "tests.delivery.sending.broken.renew_url"]
+)
+def test_while_the_function_cannot_be_imported_only_batches_with_attachments_wait(
+    renewing, alias, sandbox, clock, monkeypatch, caplog, path
+):
+    monkeypatch.setattr(renewal, "import_string", import_or_raise)
+    context = renewing(RENEW_URL=path)
+    (row,) = enqueue_with_files(alias, "a")
+    assert send_next(context) is Step.RESEALED
+    (batch,) = batches(alias)
+    assert (batch.state, batch.in_doubt) == (BatchState.SEALED, False)
+    assert "RENEW_URL" in batch.message
+    assert "RENEW_URL" in caplog.text
+    (plain,) = enqueue(alias, "plain")
+    relay(context, 60)
+    assert (state_of(plain), state_of(row), len(posts(sandbox))) == ("in_flight", "in_flight", 1)
     context = renewing()
-    assert send_next(context) is Step.SENT
-    assert lease_due(context) is None
+    clock.move(IMPORT_PAUSE)
+    relay(context, 60)
+    assert urls(sandbox) == {"a": "https://storage.example/a?signature=1"}
+
+
+def import_or_raise(path):
+    """Import as Django does, and raise what the module of a host may raise."""
+    if "broken" in path:
+        raise KeyError("AWS_SECRET")
+    return import_string(path)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, SoftTimeLimitExceeded])
+def test_a_run_that_ends_during_the_call_gives_the_batch_back(renewing, alias, sandbox, stop):
+    context = renewing()
+
+    def end():
+        raise stop
+
+    failing["a"] = end
+    (row,) = enqueue_with_files(alias, "a")
+    with pytest.raises(stop):
+        send_next(context)
+    (batch,) = batches(alias)
+    assert (batch.state, batch.in_doubt, row.rejections.count()) == (BatchState.SEALED, False, 0)
+    relay(context, 60)
+    assert urls(sandbox) == {"a": "https://storage.example/a?signature=2"}
 
 
 def test_an_attachment_without_a_url_is_left_alone(renewing, alias, sandbox):

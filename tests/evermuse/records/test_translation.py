@@ -95,6 +95,18 @@ def test_only_the_urls_of_a_line_are_replaced():
     assert seen == FILES[:1]
 
 
+class Address(str):
+    __slots__ = ()
+
+    def __str__(self):
+        return "javascript:alert(1)"
+
+
+def test_a_url_of_a_subclass_of_str_is_sent_as_it_was_checked():
+    line = validate(sample("reference", data={}, _attachments=FILES), contract="reference").line
+    assert "https://b.example/2" in replace_urls(line, lambda attachment: Address("https://b.example/2"))
+
+
 @pytest.mark.parametrize("url", [None, "a", "https://a b", 5, b"https://a.example"])
 def test_what_is_no_url_is_refused(url):
     line = validate(sample("reference", data={}, _attachments=FILES), contract="reference").line
