@@ -6,13 +6,15 @@ hidden in logs and errors for the rest of the process.
 
 from __future__ import annotations
 
+import codecs
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
-from ..foreign_text import clean_text, describe_error, get_logger, log_ids
+from ..foreign_text import HiddenBytes, HiddenText, clean_text, error_code, get_logger, log_ids, type_name
 from .readers import InvalidValue, read_secret
 from .secret import Secret
 
@@ -27,6 +29,8 @@ RETRY_INTERVAL = 10.0
 
 MAX_PATH = 500
 """Characters of a path that are shown. The operator needs all of it to find the file."""
+
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 MAX_FILE_BYTES = 4_096
 """Bytes that are read from a file. A longer one is not the file of a key."""
@@ -56,16 +60,17 @@ class KeyFile:
         """Return the key without white space at its ends, or raise KeyUnavailable."""
         name = f"API_KEY_FILE {clean_text(repr(self.path), MAX_PATH)}"
         try:
-            with Path(self.path).open("rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
+            content = _read_file(self.path)
+        except (OSError, ValueError) as error:  # ValueError: the path contains NUL
+            reason = getattr(error, "strerror", None) or str(error)
             raise KeyUnavailable(
-                f"{name} cannot be read: {error.strerror or type(error).__name__}. Mount the file, and let the user of "
-                "this process read it."
+                f"{name} cannot be read: {reason}. Mount the file, and let the user of this process read it."
             ) from None
         if len(content) > MAX_FILE_BYTES:
             raise KeyUnavailable(f"{name} is too large for a key. Write the key into it, and nothing else.")
-        return _checked(content.decode("utf-8", "replace").strip(), name)
+        if content.startswith(BYTE_ORDER_MARKS):
+            raise KeyUnavailable(f"{name} begins with a byte order mark. Save the file as UTF-8 without one.")
+        return _checked(HiddenText(content.decode("utf-8", "replace").strip()), name)
 
     def forget(self, refused: Secret) -> None:
         """Do nothing: the file is read each time."""
@@ -106,7 +111,12 @@ class KeyFunction:
         except KeyUnavailable as error:
             self._fail(str(error))
         except Exception as error:
-            self._fail(f"the function of API_KEY failed: {describe_error(error)}. Correct it.")
+            # Without the text of the error, because it may quote the key, which is not known yet and so not masked.
+            code = error_code(error)
+            self._fail(
+                f"the function of API_KEY failed: {type_name(error)}{f' ({code})' if code else ''}. "
+                "Call it in manage.py shell to see the error."
+            )
         else:
             self._call_at = self._clock() + CALL_INTERVAL
 
@@ -121,8 +131,33 @@ class KeyFunction:
             )
 
 
+def _read_file(path: str) -> bytes:
+    """Return the beginning of a regular file.
+
+    Raises:
+        OSError: It cannot be read, or is a directory, a pipe or a device.
+        ValueError: The path contains NUL.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(None, "Not a regular file")
+        return HiddenBytes(file.read(MAX_FILE_BYTES + 1))
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, the opening of a named pipe waits for a writer. Windows has no such flag.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _checked(value: Any, name: str) -> Secret:
-    """Return a key that was read, or raise KeyUnavailable. The message never contains the value."""
+    """Return a key that was read, or raise KeyUnavailable. Neither message nor local variables show the value."""
+    if isinstance(value, str):
+        value = HiddenText(value)
+    elif value and not isinstance(value, Secret):
+        kind, value = type_name(value), None
+        raise KeyUnavailable(
+            f"{name} gives no valid key: the value must be a string, not {kind}. Return a string."
+        )
     if not value:
         raise KeyUnavailable(f"{name} gives no key: it is empty. Write a key of Evermuse into its place.")
     try:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from ..evermuse import InvalidProxy, Proxy, is_host, parse_proxy
-from ..foreign_text import clean_text, hide_secret, safe_repr, type_name
+from ..foreign_text import HiddenText, clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
 
 FROM_ENVIRONMENT = "With django-environ, read it as env.int(…), env.float(…) or env.bool(…)."
@@ -129,6 +129,9 @@ def read_secret(value: Any) -> Secret:
             f"the value must be a string or a function, not {type_name(value)}.",
             "Read it from the environment.",
         )
+    value = HiddenText(value)  # an error tracker stores the `repr` of local variables
+    if len(value.strip().splitlines()) > 1:
+        raise InvalidValue("the value has several lines.", "Keep only the line of the key.")
     if value.startswith(("/", "./", "file:")):
         raise InvalidValue("the value is the path of a file, not a key.", "Use API_KEY_FILE for a path.")
     if value != value.strip() or not value.isascii() or not value.isprintable():

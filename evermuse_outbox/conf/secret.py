@@ -16,9 +16,9 @@ class Secret:
     __slots__ = ("_value",)
 
     def __init__(self, value: str, *, is_masked: bool = True) -> None:
-        self._value = value
+        self._value = str(value)  # not a HiddenText, whose forms could not be masked
         if is_masked:
-            hide_secret(value)
+            hide_secret(self._value)
 
     def reveal(self) -> str:
         """Return the string itself."""

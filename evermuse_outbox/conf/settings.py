@@ -94,9 +94,15 @@ class Workspace:
 
 
 def _is_test_run() -> bool:
-    """Return whether Django's test environment is set up. Test runners do that, pytest-django included."""
+    """Return whether Django's test environment is set up, or the process is ``python -m unittest``.
+
+    Test runners set up the environment, pytest-django included. An imported test library proves nothing: production
+    code can import one.
+    """
     utils = sys.modules.get("django.test.utils")
-    return hasattr(getattr(utils, "_TestState", None), "saved_data")
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_unittest = getattr(main, "name", None) == "unittest.__main__"
+    return is_unittest or hasattr(getattr(utils, "_TestState", None), "saved_data")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 
 import pytest
 
 from evermuse_outbox.conf.keys import CALL_INTERVAL, RETRY_INTERVAL, KeyFile, KeyFunction, KeyUnavailable
 from evermuse_outbox.foreign_text.secrets import mask_secrets
 from tests.conf.errors import KEY, errors_in
+from tests.foreign_text.test_frames import frames_of
 
 
 class Time:
@@ -57,8 +60,11 @@ def test_the_former_and_the_present_key_are_hidden(tmp_path):
     [
         (b"", "it is empty"),
         (b" \n", "it is empty"),
-        (b"em_sk_a\nem_sk_b", "characters that an HTTP header cannot contain"),
-        (b"\xff\xfe\x00\x01", "characters that an HTTP header cannot contain"),
+        (b"em_sk_a\nem_sk_b", "has several lines. Keep only the line of the key"),
+        (b"em_sk_a\0", "characters that an HTTP header cannot contain"),
+        (b"em_sk_a\xff", "characters that an HTTP header cannot contain"),
+        (b"\xef\xbb\xbfem_sk_a", "byte order mark. Save the file as UTF-8 without one"),
+        ("em_sk_a".encode("utf-16"), "byte order mark. Save the file as UTF-8 without one"),
         (b"em_sk_" + b"x" * 5_000, "too large for a key"),
     ],
 )
@@ -70,6 +76,9 @@ def test_a_file_without_a_key(tmp_path, content, reason):
     assert reason in str(caught.value)
     assert str(path) in str(caught.value)
     assert "em_sk_a" not in str(caught.value)
+    assert not [
+        shown for shown in frames_of(caught.value) if "em_sk_a" in shown[2] and __file__ not in shown[0]
+    ]
 
 
 def test_a_path_that_cannot_be_read(tmp_path):
@@ -77,6 +86,31 @@ def test_a_path_that_cannot_be_read(tmp_path):
         KeyFile(str(tmp_path / "missing")).read()
     with pytest.raises(KeyUnavailable, match="Is a directory"):
         KeyFile(str(tmp_path)).read()
+    with pytest.raises(KeyUnavailable, match="cannot be read: embedded null"):
+        KeyFile(f"{tmp_path}/a\0b").read()
+
+
+def test_only_a_regular_file_is_read_and_a_pipe_without_a_writer_does_not_block(tmp_path):
+    pipe, file, link = tmp_path / "pipe", tmp_path / "file", tmp_path / "link"
+    os.mkfifo(pipe)
+    source = KeyFile(str(pipe))
+    errors = []
+
+    def read():
+        try:
+            source.read()
+        except KeyUnavailable as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert [error for error in errors if "Not a regular file" in error]
+    with pytest.raises(KeyUnavailable, match="Not a regular file"):
+        KeyFile("/dev/null").read()
+    file.write_text(KEY)
+    link.symlink_to(file)
+    assert KeyFile(str(link)).read().reveal() == KEY
 
 
 def test_a_function_is_called_again_after_a_minute():
@@ -121,8 +155,11 @@ def test_the_last_key_remains_in_use_while_the_function_fails(caplog):
         (None, "it is empty"),
         (5, "not int"),
         (KEY.encode(), "not bytes"),
+        ({"key": KEY}, "not dict"),
         (f"{KEY}\n", "Look for a space or a line break"),
         (KeyError("secret"), "failed: KeyError"),
+        (ValueError(f"the vault returned {KEY[6:]}"), "failed: ValueError. Call it in manage.py shell"),
+        (PermissionError(13, f"no lease for {KEY[6:]}"), r"failed: PermissionError (13)."),
     ],
 )
 def test_a_function_without_a_key(result, reason):
@@ -132,7 +169,10 @@ def test_a_function_without_a_key(result, reason):
         with pytest.raises(KeyUnavailable) as caught:
             source.read()
         assert reason in str(caught.value)
-        assert KEY not in str(caught.value)
+        assert KEY[6:] not in str(caught.value)
+        shown = [text for path, _, text in frames_of(caught.value) if path.endswith("conf/readers.py")]
+        shown += [text for path, name, text in frames_of(caught.value) if name in ("value", "content")]
+        assert not any(KEY in text for text in shown)
     assert vault.calls == 1
     vault.key, time.now = KEY, RETRY_INTERVAL
     assert source.read().reveal() == KEY

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import ModuleSpec
+
 import pytest
 
 from evermuse_outbox.conf import KeyUnavailable
+from evermuse_outbox.conf.settings import _is_test_run
 from evermuse_outbox.conf.targets import SANDBOX_URL, find_refusal, is_production, is_sandbox_key
 from evermuse_outbox.management.commands.evermuse_sandbox import Command
 from evermuse_outbox.sandbox import DEFAULT_KEY
@@ -23,7 +27,7 @@ def test_a_production_host_sends():
     assert kind_of(PRODUCTION) is None
 
 
-@pytest.mark.parametrize("key", [DEFAULT_KEY, "em_sk_sandbox_eu", "em_sk_sandbox-2"])
+@pytest.mark.parametrize("key", [DEFAULT_KEY, "em_sk_sandbox_eu", "em_sk_sandbox-2", "em_sk_sandboxdev"])
 @pytest.mark.parametrize(
     "url", [PRODUCTION, "https://API.Evermuse.com.", "https://eu.api.evermuse.com/v2", "https://evermuse.com"]
 )
@@ -56,8 +60,9 @@ def test_plain_http_is_for_loopback_and_the_sandbox():
     assert problem.startswith("EVERMUSE_OUTBOX['API_URL']: plain http")
 
 
-def test_only_whole_names_are_recognised():
-    assert not is_sandbox_key("em_sk_sandboxed")
+def test_similar_names_are_not_recognised():
+    assert not is_sandbox_key("em_sk_sand")
+    assert not is_sandbox_key("em_sk_em_sk_sandbox")
     assert not is_production("https://api.evermuse.com.example")
 
 
@@ -72,6 +77,13 @@ def test_this_test_run_is_recognised_and_no_request_is_possible(typed):
     assert "A test run never sends to Evermuse" in workspace.problem
     with pytest.raises(KeyUnavailable, match="test run"):
         workspace.reveal_key()
+
+
+def test_python_m_unittest_is_a_test_run_without_the_environment_of_django(monkeypatch):
+    monkeypatch.delattr("django.test.utils._TestState.saved_data")
+    assert not _is_test_run()
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("unittest.__main__", None))
+    assert _is_test_run()
 
 
 def test_debug_is_read_from_the_settings(typed, settings, monkeypatch):
