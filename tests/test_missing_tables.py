@@ -6,6 +6,7 @@ import logging
 from contextlib import contextmanager
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connections
 
 from evermuse_outbox import tasks
@@ -93,3 +94,14 @@ def test_a_new_database_gives_no_warning(monkeypatch):
     introspection = connections["default"].introspection
     monkeypatch.setattr(introspection, "table_names", lambda cursor: ["host_table"])
     assert [message for message in check_storage(["default"]) if message.id.endswith("W022")] == []
+
+
+@pytest.mark.commits
+@pytest.mark.parametrize("command", ["outbox_status", "outbox_drain"])
+def test_a_command_says_what_to_do(alias, outbox_settings, command):
+    outbox_settings(DATABASES=[alias])
+    with (
+        hidden_tables(alias),
+        pytest.raises(CommandError, match=f"migrate evermuse_outbox --database {alias}"),
+    ):
+        call_command(command)

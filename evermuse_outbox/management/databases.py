@@ -1,4 +1,4 @@
-"""Options that several commands have: ``--database`` and ``--reason``."""
+"""What several commands share: ``--database`` and ``--reason``, and the error if the tables do not exist."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.apps import apps
+from django.db import Error as DatabaseError
 from django.db import connections
 
 from ..conf import get_settings
@@ -34,3 +36,19 @@ def databases_of(options: Mapping[str, Any]) -> Sequence[str]:
     """Return the database aliases that the options select: the given one, or all in the setting ``DATABASES``."""
     alias = options["database"]
     return [alias] if alias else get_settings().databases
+
+
+def describe_missing_tables() -> str:
+    """Return which database lacks tables of the app, and the cure; an empty text if none does."""
+    tables = {model._meta.db_table for model in apps.get_app_config("evermuse_outbox").get_models()}
+    for alias in get_settings().databases:
+        try:
+            missing = tables.difference(connections[alias].introspection.table_names())
+        except DatabaseError:
+            continue  # the error of the command says more
+        if missing:
+            return (
+                f"The database {alias!r} has no tables of the outbox, or not all of them. Run: manage.py migrate "
+                f"evermuse_outbox --database {alias}"
+            )
+    return ""

@@ -13,9 +13,11 @@ from django.core.management.base import (
     DjangoHelpFormatter,
     OutputWrapper,
 )
+from django.db import OperationalError, ProgrammingError
 from django.utils import translation
 
 from ..foreign_text import clean_text
+from .databases import describe_missing_tables
 from .gated_output import ESCAPE, GatedOutput
 
 
@@ -54,12 +56,20 @@ class CommandWithExamples(BaseCommand):
         super().run_from_argv(argv)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run the command in English. Clean the text of its error."""
+        """Run the command in English. Clean the text of its error.
+
+        Raises:
+            CommandError: The command failed, or the tables of the app do not exist.
+        """
         try:
             with translation.override(None):
                 return super().execute(*args, **{name: _read(name, value) for name, value in options.items()})
         except CommandError as error:
             error.args = tuple(map(clean_text, error.args))
+            raise
+        except (OperationalError, ProgrammingError) as error:
+            if missing := describe_missing_tables():
+                raise CommandError(missing) from error
             raise
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
