@@ -177,8 +177,8 @@ def _extend_lease(context: DeliveryContext, batch: OutboxBatch) -> None:
 
 def _rejection(context: DeliveryContext, batch: OutboxBatch, pk: int, error: Exception) -> OutboxRejection:
     message = (
-        f"The function of {SETTING}['RENEW_URL'] gave no URL for an attachment: {describe_error(error)} "
-        "Nothing of the record was sent. Correct the cause, then retry it."
+        f"The function of {SETTING}['RENEW_URL'] gave no URL for an attachment: "
+        f"{describe_error(error).removesuffix('.')}. Nothing of the record was sent."
     )
     logger.warning(
         "record #%d is rejected: RENEW_URL raised %s",

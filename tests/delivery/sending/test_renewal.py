@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -127,6 +128,7 @@ def test_if_the_function_fails_only_that_record_is_rejected(renewing, alias, san
     rejection = bad.rejections.get()
     assert rejection.code == "URL_NOT_RENEWED"
     assert reason in rejection.message
+    assert re.search(r"[^.]\. Nothing of the record was sent\.$", rejection.message)
     first, second = batches(alias)
     assert (first.state, first.message) == (BatchState.SPLIT, "RENEW_URL gave no URL for 1 of its records.")
     assert (second.state, second.record_count) == (BatchState.ACCEPTED, 2)
