@@ -94,6 +94,16 @@ def test_a_question_answered_with_no_cancels_the_job(alias, monkeypatch):
     assert state_of(row) == "rejected"
 
 
+def test_without_a_terminal_the_error_names_the_option(alias, monkeypatch):
+    row = record_in(alias, "rejected")
+    monkeypatch.setattr("sys.stdin", StringIO())
+    with pytest.raises(CommandError, match="use --no-input") as raised:
+        run("outbox_retry", alias, "--all")
+    assert raised.value.returncode == USAGE
+    assert OutboxOperation.objects.using(alias).get().state == OperationState.CANCELLED
+    assert state_of(row) == "rejected"
+
+
 def test_ctrl_c_pauses_the_job_and_continue_goes_on(alias, monkeypatch):
     rows = [record_in(alias, "rejected") for _ in range(4)]
     monkeypatch.setattr(type(jobs.get_kind("retry")), "chunk", 2)

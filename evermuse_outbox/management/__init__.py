@@ -1,10 +1,11 @@
 """The management commands of the outbox, and the helpers that they share.
 
 This package reads options, calls the other packages and prints the result. It decides nothing about delivery.
-Commands inherit from ``CommandWithExamples`` and select databases with ``add_database`` and ``databases_of``. Those
-that repair records inherit from ``repairs.RepairCommand``.
+Commands inherit from ``CommandWithExamples``, select databases with ``add_database`` and ``databases_of``, and ask
+with ``confirm``. Those that repair records inherit from ``repairs.RepairCommand``.
 """
 
+from .confirmation import confirm
 from .databases import add_database, add_reason, databases_of
 from .exit_codes import EXIT_CODES, REFUSED, USAGE
 from .help_with_examples import CommandWithExamples
@@ -16,5 +17,6 @@ __all__ = [
     "CommandWithExamples",
     "add_database",
     "add_reason",
+    "confirm",
     "databases_of",
 ]

@@ -37,7 +37,7 @@ from ...operations.erasing import (
     find_records,
     forget_texts,
 )
-from .. import USAGE, CommandWithExamples, add_reason
+from .. import USAGE, CommandWithExamples, add_reason, confirm
 
 RECORDS_PER_STEP = 200
 """Records that one transaction erases."""
@@ -130,9 +130,7 @@ class Command(CommandWithExamples):
 
     def _confirm(self, options: dict[str, Any], using: str, selection: Selection, count: int) -> None:
         if count and options["interactive"]:
-            question = f"Erase {count:,} records in {using} for good ({selection})? Type 'yes' to go on: "
-            if input(question) != "yes":
-                raise CommandError("Nothing was changed.")
+            confirm(f"Erase {count:,} records in {using} for good ({selection})?")
 
     def _erase(
         self,

@@ -35,7 +35,7 @@ from ...operations import (
 )
 from ...upkeep import rescue_batches
 from ...wakeup import wake_workers
-from .. import CommandWithExamples, add_database, databases_of
+from .. import CommandWithExamples, add_database, confirm, databases_of
 
 SHOWN = 20
 """Unknown batches that the text shows; ``--json`` has all of them."""
@@ -150,9 +150,7 @@ class Command(CommandWithExamples):
         if options["release"]:
             left = "" if options["discard"] or not risky else f", {risky:,} records at risk included"
             actions.append(f"send everything that is left{left}")
-        question = f"{result.using}/{result.workspace}: {' and '.join(actions)}? Type 'yes' to go on: "
-        if input(question) != "yes":
-            raise CommandError("Nothing was changed.")
+        confirm(f"{result.using}/{result.workspace}: {' and '.join(actions)}?")
 
 
 def _select(options: dict[str, Any]) -> Iterator[DeliveryContext]:

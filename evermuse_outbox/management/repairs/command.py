@@ -22,7 +22,7 @@ from ...delivery.context import statement_deadlines
 from ...models import OperationState, OutboxOperation, OutboxOperationMember
 from ...operations import NotPossible, RecordFilter
 from ...wakeup import wake_workers
-from .. import REFUSED, USAGE, CommandWithExamples, add_database, add_reason, databases_of
+from .. import REFUSED, USAGE, CommandWithExamples, add_database, add_reason, confirm, databases_of
 from .selecting import add_selection, read_selection
 
 COLLECT_SECONDS = 1.0
@@ -145,8 +145,7 @@ class RepairCommand(CommandWithExamples):
     def _ask(self, job: OutboxOperation) -> None:
         kind = jobs.get_kind(job.kind)
         final = " This cannot be undone." if kind.is_final else ""
-        if input(f"{kind.label}: {job.total:,} in {job.using}?{final} Type 'yes' to go on: ") != "yes":
-            raise CommandError("Nothing was changed.")
+        confirm(f"{kind.label}: {job.total:,} in {job.using}?{final}")
 
     def _execute(self, job: OutboxOperation) -> None:
         """Execute the job until it is over. Ctrl-C pauses it."""
