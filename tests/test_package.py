@@ -72,6 +72,9 @@ def test_readme_classifiers_and_requirements_name_the_same_versions():
     pythons = classifiers("Programming Language :: Python :: ")
     assert table_rows()["5.2"][0] == f"{pythons[0]} to {pythons[-1]}"
     assert PYPROJECT["project"]["requires-python"] == f">={pythons[0]}"
+    home = (ROOT / "docs" / "index.md").read_text()
+    assert f"| Python | {pythons[0]} to {pythons[-1]} |" in home
+    assert f"| Django | {', '.join(table_rows())} |" in home
 
 
 class Connection:
