@@ -6,18 +6,21 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.db import models
+from django.db import models, transaction
+from django.db.models import F
 
-from ..delivery.context import Clock
+from ..delivery.context import Clock, retry_on_database_error
 from ..model_records import ModelRecord
 from ..models import (
     BACKFILL,
+    UNCONFIRMED,
     UNFINISHED,
     Decision,
     OperationState,
     OutboxOperation,
+    OutboxWorkspace,
     process_user,
     start_operation,
 )
@@ -118,26 +121,52 @@ def begin(plan: Plan) -> OutboxOperation:
 
     A process that executed it before stops at its next chunk.
     """
+    OutboxWorkspace.objects.using(plan.using).ensure_row(plan.declaration.workspace)
+    # Counting may take long, so it is done before the locks.
+    extent = None if find_unfinished(plan) else _measure(plan)
     clock = Clock.of(plan.using)
-    job = find_unfinished(plan) or _create(plan)
+    return retry_on_database_error(plan.using, clock, _take_over, plan, extent, clock)
+
+
+def _take_over(plan: Plan, extent: _Extent | None, clock: Clock) -> OutboxOperation:
+    """Give the job to this process, in one transaction. Insert it if there is none."""
     jobs = OutboxOperation.objects.using(plan.using)
-    if job.state == OperationState.COLLECTING:
-        jobs.complete_collecting(job.pk)
-        jobs.confirm(job.pk, clock.now(), plan.decision.reason)
-    elif job.state == OperationState.READY:
-        jobs.confirm(job.pk, clock.now(), plan.decision.reason)
-    elif job.state == OperationState.PAUSED:
-        jobs.proceed(job.pk)
-    options = {**job.options, "run": uuid.uuid4().hex}
-    jobs.filter(pk=job.pk).update(options=options)
-    job.refresh_from_db(using=plan.using)
+    with transaction.atomic(using=plan.using):
+        # Two first starts at once insert one job. The lock is a write: under REPEATABLE READ, PostgreSQL would
+        # show the second start an old snapshot after a mere SELECT … FOR UPDATE.
+        workspace = OutboxWorkspace.objects.using(plan.using).filter(pk=plan.declaration.workspace)
+        workspace.update(seal_count=F("seal_count"))
+        earlier = find_unfinished(plan)
+        # The process that executes it until now may have stored a chunk since, or may have finished it.
+        job = jobs.lock(earlier.pk) if earlier else None
+        if job is None or job.is_over:
+            job = _create(plan, extent or _measure(plan))
+        if job.state == OperationState.COLLECTING:
+            jobs.complete_collecting(job.pk)
+        if job.state in UNCONFIRMED:
+            jobs.confirm(job.pk, clock.now(), plan.decision.reason)
+        elif job.state == OperationState.PAUSED:
+            jobs.proceed(job.pk)
+        jobs.filter(pk=job.pk).update(options={**job.options, "run": uuid.uuid4().hex})
+        job.refresh_from_db(using=plan.using)
     return job
 
 
-def _create(plan: Plan) -> OutboxOperation:
-    """Insert a job. Its end is the highest primary key of now: later rows are live traffic."""
+class _Extent(NamedTuple):
+    """Which rows a new job has: up to the highest primary key of now, because later rows are live traffic."""
+
+    until: str
+    total: int
+
+
+def _measure(plan: Plan) -> _Extent:
     rows = plan.rows()
     last = rows.reverse().values_list("pk", flat=True).first()
+    return _Extent("" if last is None else plan.pk_to_text(last), rows.count())
+
+
+def _create(plan: Plan, extent: _Extent) -> OutboxOperation:
+    """Insert a job."""
     return start_operation(
         plan.using,
         kind=BACKFILL,
@@ -145,8 +174,8 @@ def _create(plan: Plan) -> OutboxOperation:
         reason=plan.decision.reason,
         selection=plan.name,
         workspace=plan.declaration.workspace,
-        options={"after": "", "until": "" if last is None else plan.pk_to_text(last)},
-        total=rows.count(),
+        options={"after": "", "until": extent.until},
+        total=extent.total,
         has_members=False,
     )
 

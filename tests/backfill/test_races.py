@@ -6,9 +6,10 @@ from random import Random
 import pytest
 from django.db import connections, transaction
 
-from evermuse_outbox.backfill import begin, run
+from evermuse_outbox.backfill import begin, find_unfinished, run
+from evermuse_outbox.backfill import job as job_module
 from evermuse_outbox.backfill.rows import lock_rows
-from evermuse_outbox.models import OutboxRecord
+from evermuse_outbox.models import OutboxOperation, OutboxRecord
 from example_project.support.models import Email
 from tests.mails_model import insert_mails
 
@@ -107,3 +108,42 @@ def test_a_deleted_row_is_no_locked_one(alias, plan):
     Email.objects.using(alias).filter(pk=pks[1]).delete()
     with transaction.atomic(using=alias):
         assert list(lock_rows(plan(), pks)) == pks
+
+
+@pytest.mark.commits
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_two_first_starts_at_once_have_one_job(alias, plan, monkeypatch, isolation):
+    """The first start waits before it inserts the job, until the second has looked for one, too."""
+    has_looked, create, errors = threading.Event(), job_module._create, []
+
+    def second():
+        set_isolation(alias, isolation)
+        try:
+            begin(plan())
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections[alias].close()
+
+    other = threading.Thread(target=second)
+
+    def find(searched):
+        found = find_unfinished(searched)
+        if threading.current_thread() is other:
+            has_looked.set()
+        return found
+
+    def create_later(*arguments):
+        if threading.current_thread() is not other:
+            other.start()
+            assert has_looked.wait(10)
+        return create(*arguments)
+
+    monkeypatch.setattr(job_module, "find_unfinished", find)
+    monkeypatch.setattr(job_module, "_create", create_later)
+    set_isolation(alias, isolation)
+    begin(plan())
+    other.join()
+    connections[alias].close()
+    assert errors == []
+    assert OutboxOperation.objects.using(alias).count() == 1

@@ -4,7 +4,8 @@ import uuid
 
 import pytest
 
-from evermuse_outbox.backfill import BackfillEnded, TooManyBadRows, begin, check, run
+from evermuse_outbox.backfill import BackfillEnded, TooManyBadRows, begin, check, find_unfinished, run
+from evermuse_outbox.backfill import job as job_module
 from evermuse_outbox.backfill import runner as run_module
 from evermuse_outbox.models import OperationState, OutboxAction, OutboxOperation, OutboxRecord
 from example_project.support.models import Email
@@ -152,6 +153,52 @@ def test_a_second_process_takes_it_over(alias, plan):
         next(first)
     run_all(plan(batch=2), second)
     assert len(subjects(alias)) == 4
+
+
+def test_a_chunk_of_the_first_process_is_not_repeated_by_a_second_start(alias, plan, monkeypatch):
+    """The first process stores a chunk after the second has looked for the job, and before it takes the job over."""
+    insert_mails(alias, 6)
+    first = run(plan(batch=2), begin(plan(batch=2)))
+    next(first)
+
+    def find(searched):
+        found = find_unfinished(searched)
+        monkeypatch.setattr(job_module, "find_unfinished", find_unfinished)
+        next(first)
+        return found
+
+    monkeypatch.setattr(job_module, "find_unfinished", find)
+    assert run_all(plan(batch=2)).enqueued == 6
+    assert subjects(alias) == [f"Subject {number}" for number in range(6)]
+
+
+def test_a_start_after_the_last_chunk_of_another_process_is_a_new_job(alias, plan, monkeypatch):
+    insert_mails(alias, 2)
+    first = begin(plan())
+
+    def find(searched):
+        found = find_unfinished(searched)
+        monkeypatch.setattr(job_module, "find_unfinished", find_unfinished)
+        run_all(plan(), first)
+        return found
+
+    monkeypatch.setattr(job_module, "find_unfinished", find)
+    assert begin(plan()).pk != first.pk
+
+
+def test_two_first_starts_have_one_job(alias, plan, monkeypatch):
+    """The other start inserts the job after this one has looked for it."""
+    insert_mails(alias, 2)
+
+    def find(searched):
+        found = find_unfinished(searched)
+        monkeypatch.setattr(job_module, "find_unfinished", find_unfinished)
+        begin(plan())
+        return found
+
+    monkeypatch.setattr(job_module, "find_unfinished", find)
+    begin(plan())
+    assert OutboxOperation.objects.using(alias).count() == 1
 
 
 def test_a_cancelled_backfill_ends(alias, plan):
