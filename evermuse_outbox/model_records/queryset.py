@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import NotSupportedError, connections, models, transaction
 
 from .declaration import ModelRecord
-from .registry import declaration_of, enqueue_rows
+from .registry import declaration_of, enqueue_rows, key_fields, keys_restored_on_error, stored_rows
 
 M = TypeVar("M", bound=models.Model)
 
@@ -24,25 +25,46 @@ class RecordedQuerySet(models.QuerySet[M]):
     the model's *base* manager for ``add``, ``remove`` and ``clear``, so these enqueue nothing.
     """
 
-    def bulk_create(self, objs: Iterable[M], *args: Any, **kwargs: Any) -> list[M]:
+    def bulk_create(
+        self,
+        objs: Iterable[M],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[M]:
         """Insert rows, and enqueue their records.
 
         Raises:
-            NotSupportedError: The database does not say which rows it inserted: with ``ignore_conflicts``, or on a
-                database that returns no ids.
+            NotSupportedError: The database does not say which rows it wrote: with ``ignore_conflicts`` or
+                ``update_conflicts``, or if it returns no ids.
         """
-        declaration = self._declaration("create")
+        insert = partial(
+            super().bulk_create,
+            batch_size=batch_size,
+            ignore_conflicts=ignore_conflicts,
+            update_conflicts=update_conflicts,
+            update_fields=update_fields,
+            unique_fields=unique_fields,
+        )
+        declaration = self._declaration(*(("create", "update") if update_conflicts else ("create",)))
         if declaration is None:
-            return super().bulk_create(objs, *args, **kwargs)
-        if kwargs.get("ignore_conflicts"):
+            return insert(objs)
+        if ignore_conflicts or update_conflicts:
+            option, instead = (
+                ("update_conflicts", "update_or_create")
+                if update_conflicts
+                else ("ignore_conflicts", "get_or_create")
+            )
             raise NotSupportedError(
-                "bulk_create(ignore_conflicts=True) does not say which rows were inserted, so their records are not "
-                "known. Use get_or_create, or a manager without RecordedQuerySet."
+                f"bulk_create({option}=True) does not say which rows were written, so their records are not known. "
+                f"Use {instead}, or a manager without RecordedQuerySet."
             )
         rows = list(objs)
         self._for_write = True
-        with transaction.atomic(using=self.db):
-            created = super().bulk_create(rows, *args, **kwargs)
+        with keys_restored_on_error(rows), transaction.atomic(using=self.db):
+            created = insert(rows)
             if any(row.pk is None for row in created):
                 raise NotSupportedError(
                     f"{connections[self.db].display_name} returns no ids of inserted rows. Save them one by one, or "
@@ -52,43 +74,62 @@ class RecordedQuerySet(models.QuerySet[M]):
         return created
 
     def update(self, **kwargs: Any) -> int:
-        """Update the rows, and enqueue their records as they are afterwards.
+        """Update the rows with one statement, and enqueue their records as they are afterwards.
 
         The rows are locked first. So they are the same before and after, also if they do not match the filter any more.
+
+        Raises:
+            NotSupportedError: A primary key is updated, so the rows cannot be read again.
         """
         declaration = self._declaration("update")
-        if declaration is None or self.query.is_sliced or not declaration.concerns(kwargs):
+        if declaration is None or self.query.is_sliced:
+            return super().update(**kwargs)
+        names = {name for field in key_fields(self.model) for name in (field.name, field.attname)}
+        if not kwargs.keys().isdisjoint({"pk", *names}):
+            raise NotSupportedError(
+                "update() of a primary key does not say which rows have which key afterwards, so their records are "
+                "not known. Use a manager without RecordedQuerySet."
+            )
+        if not declaration.concerns(kwargs):
             return super().update(**kwargs)
         self._for_write = True
         with transaction.atomic(using=self.db):
-            pks = self._lock_rows()
-            count = sum(
-                super(RecordedQuerySet, self.filter(pk__in=chunk)).update(**kwargs) for chunk in _chunks(pks)
-            )
+            pks, has_locks = self._lock_rows(), connections[self.db].features.has_select_for_update
+            # One statement: filters, expressions and subqueries are evaluated once. A row that matches only since the
+            # look-up is left out; SQLite has no such rows, and limits the parameters of a statement.
+            rows = self.filter(pk__in=pks) if has_locks else self
+            count = super(RecordedQuerySet, rows).update(**kwargs)
             enqueue_rows(declaration, self._read_again(pks), self.db)
         return count
 
     update.alters_data = True  # type: ignore[attr-defined]
     bulk_create.alters_data = True  # type: ignore[attr-defined]
 
-    def _declaration(self, event: str) -> ModelRecord[Any] | None:
+    def _declaration(self, *events: str) -> ModelRecord[Any] | None:
         declaration = declaration_of(self.model)
-        return declaration if declaration is not None and event in declaration.on else None
+        return declaration if declaration is not None and not set(events).isdisjoint(declaration.on) else None
 
     def _lock_rows(self) -> list[Any]:
         """Return the primary keys of these rows in ascending order, and lock the rows."""
-        pks = sorted(self.order_by().values_list("pk", flat=True))
-        if connections[self.db].features.has_select_for_update:
-            for chunk in _chunks(pks):
-                rows = self.model._base_manager.using(self.db).filter(pk__in=chunk).order_by("pk")
-                list(rows.select_for_update().values_list("pk"))
-        return pks
+        pks = sorted(set(self.order_by().values_list("pk", flat=True)))
+        if not connections[self.db].features.has_select_for_update:
+            return pks
+        locked: list[Any] = []
+        for chunk in _chunks(pks):
+            rows: models.QuerySet[M] = models.QuerySet(self.model, using=self.db).filter(pk__in=chunk)
+            locked += rows.order_by("pk").select_for_update().values_list("pk", flat=True)
+        return locked  # without those that another transaction has deleted meanwhile
 
     def _read_again(self, pks: Sequence[Any]) -> Iterator[M]:
-        """Yield the rows as the database has them now, in the order of ``pks``."""
+        """Yield the rows as the database has them now."""
         for chunk in _chunks(pks):
-            rows = self.model._base_manager.using(self.db).in_bulk(chunk)
-            yield from (rows[pk] for pk in chunk if pk in rows)
+            rows = list(stored_rows(self.model, self.db).filter(pk__in=chunk).order_by("pk"))
+            if len(rows) != len(chunk):
+                raise NotSupportedError(
+                    f"{len(chunk) - len(rows)} of {len(chunk)} rows were not found by their primary keys after they "
+                    "were written, so their records are not known."
+                )
+            yield from rows
 
 
 def _chunks(pks: Sequence[Any]) -> Iterator[Sequence[Any]]:

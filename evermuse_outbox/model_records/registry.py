@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models.signals import post_save
 
 from .. import outbox
@@ -109,17 +110,22 @@ def _enqueue_saved(
         return
     if not created and not declaration.concerns(update_fields):
         return
-    if declaration.should_record(row := with_stored_values(instance, using)):
+    row = stored_rows(sender, using).get(pk=instance.pk)
+    if declaration.should_record(row):
         outbox.enqueue(declaration.record(row), using=using, workspace=declaration.workspace)
 
 
-def with_stored_values(instance: models.Model, using: str) -> models.Model:
-    """Return the instance; read it again if a field still holds an expression, whose value the database knows."""
-    values = instance.__dict__
-    fields = instance._meta.concrete_fields
-    if not any(hasattr(values.get(field.attname), "resolve_expression") for field in fields):
-        return instance
-    return type(instance)._base_manager.using(using).get(pk=instance.pk)
+def stored_rows(model: type[models.Model], using: str) -> models.QuerySet[Any]:
+    """Return the queryset that reads rows as the database has them after a change in this transaction.
+
+    An instance in memory may differ from its row: it has values that ``update_fields`` left out, expressions, raw
+    values such as a UUID as text, and an old value of a generated field.
+    """
+    rows: models.QuerySet[Any] = models.QuerySet(
+        model, using=using
+    )  # a manager may hide rows, such as deleted ones
+    # Under REPEATABLE READ, these databases show an old version of a row that an UPDATE locked but left as it was.
+    return rows.select_for_update() if connections[using].vendor == "mysql" else rows
 
 
 def _give_saves_a_transaction(model: type[models.Model]) -> None:
@@ -143,16 +149,38 @@ def _give_saves_a_transaction(model: type[models.Model]) -> None:
         update_fields: Any = None,
     ) -> None:
         using = using or router.db_for_write(type(self), instance=self)
-        was_adding, pk = self._state.adding, self.pk
-        try:
-            with transaction.atomic(using=using):
-                save_base(self, raw, force_insert, force_update, using, update_fields)
-        except Exception:
-            # The row is not stored, so a corrected instance must be inserted by the next save.
-            self._state.adding = was_adding
-            if was_adding and pk is None:
-                self.pk = None
-            raise
+        with keys_restored_on_error([self]), transaction.atomic(using=using):
+            save_base(self, raw, force_insert, force_update, using, update_fields)
 
     save_base_in_transaction._is_recorded = True  # type: ignore[attr-defined]
     model.save_base = save_base_in_transaction  # type: ignore[method-assign]
+
+
+@contextmanager
+def keys_restored_on_error(instances: Sequence[models.Model]) -> Iterator[None]:
+    """Restore the primary keys and the state of instances if the block raises, because their rows are not stored then.
+
+    With the id of a row that was rolled back, the next save could overwrite another row: SQLite uses an id again.
+    """
+    before = [(each, _keys_of(each), each._state.adding, each._state.db) for each in instances]
+    try:
+        yield
+    except BaseException:
+        for instance, keys, adding, db in before:
+            for name in _keys_of(instance).keys() - keys.keys():
+                delattr(instance, name)
+            for name, value in keys.items():
+                setattr(instance, name, value)
+            instance._state.adding, instance._state.db = adding, db
+        raise
+
+
+def key_fields(model: type[models.Model]) -> list[models.Field[Any, Any]]:
+    """Return the fields of the primary keys of a model and its parents, and its links to their tables."""
+    metas: list[Any] = [model._meta, *(parent._meta for parent in model._meta.all_parents)]
+    return [field for meta in metas for field in (*meta.pk_fields, *filter(None, meta.parents.values()))]
+
+
+def _keys_of(instance: models.Model) -> dict[str, Any]:
+    names = {field.attname for field in key_fields(type(instance))}
+    return {name: instance.__dict__[name] for name in names if name in instance.__dict__}

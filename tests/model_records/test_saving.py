@@ -1,13 +1,16 @@
 """Saves of a declared model enqueue records, in the transaction of the save."""
 
 import asyncio
+from contextlib import contextmanager
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 from django.db.models import F, Value
-from django.db.models.functions import Concat
+from django.db.models.functions import Concat, Upper
+from django.test.utils import isolate_apps
+from django.utils import timezone
 
 from evermuse_outbox.evermuse import InvalidRecord
 from evermuse_outbox.model_records import ModelRecord, declaration_of, record_for, record_of
@@ -65,6 +68,51 @@ def test_an_invalid_record_undoes_the_save_and_the_transaction_goes_on(alias, de
     row.subject = "Good"
     row.save(using=alias)  # an insert, as if it had never failed
     assert subjects(alias) == ["Good"]
+
+
+@isolate_apps("example_project.support")
+def parcel_models():
+    """Return a model with a generated field, and a model that inherits from it with a table of its own."""
+
+    class Parcel(models.Model):
+        subject = models.CharField(max_length=50)
+        sent_at = models.DateTimeField(default=timezone.now)
+        label = models.GeneratedField(
+            expression=Upper("subject"), output_field=models.CharField(max_length=50), db_persist=True
+        )
+
+        class Meta:
+            app_label = "support"
+
+    class Letter(Parcel):
+        stamp = models.CharField(max_length=50, default="red")
+
+        class Meta:
+            app_label = "support"
+
+    return Parcel, Letter
+
+
+Parcel, Letter = parcel_models()
+
+
+class ParcelRecord(MailRecord):
+    vendor_ids = {}
+    fields = ("subject", "label")
+
+
+@contextmanager
+def own_tables(alias, *declared_models):
+    """Create the tables of models that no migration has inside the ``with`` block."""
+    with connections[alias].schema_editor() as editor:
+        for model in declared_models:
+            editor.create_model(model)
+    try:
+        yield
+    finally:
+        with connections[alias].schema_editor() as editor:
+            for model in reversed(declared_models):
+                editor.delete_model(model)
 
 
 class declared_as_project:  # noqa: N801 - a context manager
@@ -129,6 +177,53 @@ def test_a_condition_decides_for_each_row(alias):
         mail(1, body="no").save(using=alias)
         mail(2).save(using=alias)
     assert subjects(alias) == ["Subject 2"]
+
+
+def test_values_that_were_not_saved_are_not_sent(alias, declared):
+    row = mail()
+    row.save(using=alias)
+    stale = Email.objects.using(alias).get()
+    row.body = "Newer"
+    row.save(using=alias)
+    stale.subject = "Corrected"
+    stale.save(using=alias, update_fields=["subject"])
+    assert OutboxRecord.objects.using(alias).last().envelope()["data"] == {
+        "subject": "Corrected",
+        "body": "Newer",
+    }
+
+
+def test_raw_values_are_sent_as_the_database_has_them(alias, declared):
+    row = mail(fingerprint=7, subject=12, sent_at="2026-03-01T02:00:00+02:00")
+    row.save(using=alias)
+    Email.objects.using(alias).get().save()
+    first, second = OutboxRecord.objects.using(alias).order_by("pk")
+    assert first.identity == second.identity
+    assert first.envelope()["data"] == {"subject": "12", "body": "Hello"}
+
+
+@pytest.mark.commits
+def test_after_a_failed_save_the_next_one_overwrites_no_other_row(alias):
+    """SQLite gives the id of a row that was rolled back to the next one."""
+    with own_tables(alias, Parcel, Letter), declared_as(ParcelRecord, Parcel):
+        letter = Letter(subject="bad")
+        with declared_as_project(""), pytest.raises(InvalidRecord):
+            letter.save(using=alias)
+        assert (letter.pk, letter.id, letter._state.adding, letter._state.db) == (None, None, True, None)
+        Parcel(subject="other").save(using=alias)
+        letter.save(using=alias)
+        assert sorted(Parcel.objects.using(alias).values_list("subject", flat=True)) == ["bad", "other"]
+
+
+@pytest.mark.commits
+def test_a_generated_field_is_sent_as_it_is_after_the_save(alias):
+    with own_tables(alias, Parcel, Letter), declared_as(ParcelRecord, Parcel):
+        row = Parcel(subject="small")
+        row.save(using=alias)
+        row.subject = "large"
+        row.save(using=alias)
+        last = OutboxRecord.objects.using(alias).order_by("pk").last()
+        assert last.envelope()["data"] == {"subject": "large", "label": "LARGE"}
 
 
 def test_an_expression_is_read_from_the_database(alias, declared):
