@@ -16,7 +16,7 @@ from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from .contract import Contract
+from .contract import MAX_IDEMPOTENCY_KEY, Contract
 from .faults import Fault, FaultQueue
 from .ingest import (
     ErrorPlacement,
@@ -33,6 +33,7 @@ from .rate_limit import SlidingWindow
 from .responses import RequestRefused, Response, encode_json, error_code
 from .store import (
     MAX_ARRIVALS,
+    MAX_NAME,
     READ,
     WRITE,
     ApiKey,
@@ -56,7 +57,7 @@ class Arrival:
     Attributes:
         at: Time of arrival, in seconds of the sandbox's clock.
         answered_at: Time of the response, in the same seconds. None while the request is in progress.
-        headers: Headers of the request. Empty without ``keep_records`` after the response.
+        headers, query: Headers and query of the request. Empty without ``keep_records`` after the response.
         size: Length of the body in bytes.
         records: Number of records in the body.
         type, product_id: ``_type`` and ``_product_id`` that the records share.
@@ -70,7 +71,7 @@ class Arrival:
         message: Message of the refusal. Empty if the request was not refused.
         breaks_contract: It was refused for something that a correct client never does. Examples are too many records,
             too many requests, an unreadable body, and one Idempotency-Key for two bodies.
-        refusal: The first reason to refuse it.
+        refusal: The first reason to refuse it. It is kept until the response is sent.
         errors: Errors of the records. They are kept until the response is sent.
     """
 
@@ -100,11 +101,22 @@ class Arrival:
     errors: Sequence[RecordError] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        self.idempotency_key = self.headers.get("Idempotency-Key", "")
+        self.idempotency_key = self.headers.get("Idempotency-Key", "")[:MAX_IDEMPOTENCY_KEY]
 
     def refuse(self, refusal: RequestRefused) -> None:
         """Store a reason to refuse the request, unless there is an earlier one."""
         self.refusal = self.refusal or refusal
+
+    def release(self, keep_headers: bool) -> None:
+        """Drop what only the response needs. The log has many arrivals, and each must be small."""
+        # Through its traceback and its cause, an exception refers to the body and to the records.
+        self.refusal = None
+        self.errors = ()
+        if not keep_headers:
+            self.headers, self.query = Message(), []
+            self.key, self.path, self.batch_id = (
+                text[:MAX_NAME] for text in (self.key, self.path, self.batch_id)
+            )
 
 
 @dataclass(frozen=True)
@@ -230,8 +242,11 @@ class Api:
             arrival.status = response.status if response else None
             arrival.error = error_of(arrival)
             self._record_retry_after(arrival, arrival.answered_at)
-            if not self.options.keep_records:
-                arrival.headers = Message()
+
+    def release(self, arrival: Arrival) -> None:
+        """Drop what only the response of a request needs, after its end or its loss."""
+        with self.lock:
+            arrival.release(self.options.keep_records)
 
     def _record_retry_after(self, arrival: Arrival, now: float) -> None:
         refused = arrival.refusal.extra.get("retryAfter") if arrival.refusal else None
@@ -266,8 +281,9 @@ class Api:
         contract = self.options.contract
         records = read_records(arrival.headers.get("Content-Type", ""), body, contract)
         arrival.records = len(records)
-        arrival.type = shared_value("_type", records)
-        arrival.product_id = shared_value("_product_id", records)
+        # A value that is too long is invalid. So no accepted record has one that is cut here.
+        arrival.type = shared_value("_type", records)[:MAX_NAME]
+        arrival.product_id = shared_value("_product_id", records)[:MAX_NAME]
         result = validate_records(records, contract, self._injected_errors(arrival, records, body))
         arrival.accepted, arrival.rejected = len(result.accepted), result.rejected
         arrival.errors = result.errors

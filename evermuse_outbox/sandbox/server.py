@@ -37,6 +37,9 @@ IDLE_SECONDS = 120.0
 MAX_HEADER_BYTES = 65_536
 """Bytes of all headers of a request. They are kept with the arrival."""
 
+MAX_TARGET = 8_192
+"""Characters of path and query of a request. They are kept with the arrival, as its headers."""
+
 MAX_TRAILERS = 100
 
 SHUTDOWN_POLL_SECONDS = 0.02
@@ -59,6 +62,9 @@ class RequestHandler(BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         """Read the request line and the headers; refuse them if they are too long or for another host."""
         if not super().parse_request():
+            return False
+        if len(self.path) > MAX_TARGET:
+            self.send_error(414, f"Path and query take at most {MAX_TARGET} characters.")
             return False
         if sum(len(name) + len(value) for name, value in self.headers.items()) > MAX_HEADER_BYTES:
             self.send_error(431, "The headers are too long.")
@@ -100,7 +106,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         finally:
             if history and entry:
                 history.finish(entry, body, response.body if response else b"")
-            arrival.errors = ()
+            api.release(arrival)
         self.server.on_event(arrival)
         return response
 

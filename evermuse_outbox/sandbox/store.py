@@ -240,6 +240,10 @@ class IdempotentResponse:
 MAX_ARRIVALS = 100_000
 """Requests in the log of the sandbox. The oldest is forgotten first."""
 
+MAX_NAME = 1_024
+"""Characters that an arrival keeps of a path, an API key, a ``_type`` and a ``_product_id``. None that is longer is valid.
+"""
+
 MAX_BATCHES = 100_000
 MAX_RECORDS_KEPT = 1_000_000
 MAX_IDEMPOTENCY_KEYS = 100_000

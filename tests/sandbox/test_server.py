@@ -15,7 +15,7 @@ import requests
 
 from evermuse_outbox.sandbox import server
 
-from .conftest import INGEST, Client
+from .conftest import BATCHES, INGEST, Client
 from .published import record, records
 
 HEAD = f"POST {INGEST} HTTP/1.1\r\nHost: localhost\r\nx-api-key: em_sk_sandbox\r\nContent-Type: application/json\r\n"
@@ -53,6 +53,12 @@ def test_one_connection_serves_many_requests(sandbox, exchange):
     answer = exchange(request(BODY, f"Content-Length: {len(BODY)}") * 3)
     assert answer.count(b"HTTP/1.1 202 ") == 3
     assert len(sandbox.batches()) == 3
+
+
+def test_a_long_path_or_query_is_refused_and_not_kept(sandbox, client):
+    for target in (f"{BATCHES}/{'a' * 9_000}", f"{BATCHES}?{'a=&' * 3_000}"):
+        assert client.send("GET", target).status_code == 414
+    assert sandbox.arrivals == []
 
 
 def test_a_refused_request_keeps_the_connection(client):

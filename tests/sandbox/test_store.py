@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import socket
+from types import FrameType, FunctionType, ModuleType, TracebackType
 
 import pytest
 
 from evermuse_outbox.sandbox import Fault, api, store
 
-from .conftest import BATCHES, Client
+from .conftest import BATCHES, INGEST, Client
 from .published import MEETING, record
 
 URL = "https://example.com/file"
@@ -80,6 +83,62 @@ def test_without_keep_records_only_counts_are_stored(serve):
     (stored,) = sandbox.records()
     assert (stored.times, stored.line, stored.record) == (1, None, None)
     assert list(sandbox.arrivals[0].headers) == []
+
+
+def reachable_from(root):
+    """Yield every object that ``root`` keeps alive, but no code."""
+    seen, waiting = set(), [root]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen or isinstance(found, type | ModuleType | FunctionType):
+            continue
+        seen.add(id(found))
+        waiting += gc.get_referents(found)
+        yield found
+
+
+LONG = "x" * 50_000
+
+
+@pytest.mark.parametrize("keep_records", [True, False])
+def test_the_log_of_requests_keeps_no_body_and_no_record(serve, keep_records):
+    sandbox = serve(keep_records=keep_records, rate_limit=12)
+    client = Client(sandbox)
+    wrong = [record(_type=LONG, _product_id=LONG, data={"text": LONG})]
+    client.post([record(data={"text": LONG})])
+    client.post(wrong)
+    client.post([{**record(), "n": number} for number in range(1_000)])
+    client.post(
+        json.dumps([LONG]).encode()[:-1]
+    )  # the cause of the refusal contains the text that is no JSON
+    client.post(b"x" * 5_000_001)
+    client.post([record()], headers={"Idempotency-Key": "y" * 10_000})
+    for number in range(2):
+        client.post([record(data={"text": LONG, "n": number})], headers={"Idempotency-Key": "used"})
+    client.send("GET", f"{BATCHES}/{'z' * 8_000}")
+    Client(sandbox, "unknown").post(wrong)
+    for _ in range(6):
+        client.post(wrong)  # the last one exceeds the rate limit
+    assert {arrival.status for arrival in sandbox.arrivals} == {202, 400, 401, 404, 409, 413, 429}
+    found = list(reachable_from(sandbox.arrivals))
+    limit = 20_000 if keep_records else 2_000
+    assert not [value for value in found if isinstance(value, str | bytes) and len(value) > limit]
+    assert not [value for value in found if isinstance(value, BaseException | FrameType | TracebackType)]
+    assert len(found) < 100 * len(sandbox.arrivals)
+
+
+def test_a_request_whose_client_is_lost_keeps_no_headers(serve):
+    sandbox = serve(keep_records=False)
+    head = (
+        f"POST {INGEST} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {'k' * 9_000}\r\nContent-Length: 9\r\n\r\n"
+    )
+    with socket.create_connection((sandbox.host, sandbox.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    (arrival,) = sandbox.arrivals
+    assert (list(arrival.headers), arrival.refusal) == ([], None)
+    assert len(arrival.key) < 9_000
 
 
 # --- The lifecycle of a batch ----------------------------------------------------------------------

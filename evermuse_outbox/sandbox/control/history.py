@@ -10,6 +10,7 @@ from email.message import Message
 from typing import Any, Protocol
 
 from ..faults import RequestContent
+from ..store import MAX_NAME
 
 HIDDEN_HEADERS = {"x-api-key", "authorization", "cookie", "proxy-authorization"}
 """Headers whose values are secret. Only their length is kept."""
@@ -89,7 +90,8 @@ class History:
             self.total += 1
             entry = Entry(self.total, arrival, headers)
             (self._writes if arrival.method == "POST" else self._reads).append(entry)
-            self._resize(entry, OVERHEAD_BYTES + sum(len(name) + len(value) for name, value in headers))
+            size = len(arrival.path) + sum(len(name) + len(value) for name, value in headers)
+            self._resize(entry, OVERHEAD_BYTES + size)
         return entry
 
     def finish(self, entry: Entry, body: bytes, response: bytes) -> None:
@@ -98,8 +100,8 @@ class History:
             {} if entry.arrival.type or not body else RequestContent(body).first_record
         )
         with self._lock:
-            entry.type = entry.arrival.type or text_of(record.get("_type"))
-            entry.product_id = entry.arrival.product_id or text_of(record.get("_product_id"))
+            entry.type = entry.arrival.type or text_of(record.get("_type"))[:MAX_NAME]
+            entry.product_id = entry.arrival.product_id or text_of(record.get("_product_id"))[:MAX_NAME]
             entry.body, entry.response = body, response[:MAX_RESPONSE_BYTES]
             entry.response_size = len(response)
             entry.errors = list(entry.arrival.errors)

@@ -33,6 +33,16 @@ def test_bodies_above_the_limit_are_forgotten(serve):
     assert (counts["kept"], counts["forgotten"]) == (3, 7)
 
 
+def test_the_path_of_a_request_counts(serve):
+    sandbox = serve(control=True, history_bytes=50_000)
+    client, browser = Client(sandbox), Browser(sandbox)
+    for _ in range(100):
+        client.send("GET", f"{BATCHES}/{'a' * 1_900}")
+    counts = browser.get("requests")["counts"]
+    assert counts["bytes"] <= 50_000
+    assert 10 < counts["kept"] < 18
+
+
 def test_the_newest_request_is_kept_whatever_its_size(serve):
     sandbox = serve(control=True, history_bytes=1)
     client, browser = Client(sandbox), Browser(sandbox)
