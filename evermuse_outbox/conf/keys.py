@@ -61,8 +61,8 @@ class KeyFile:
         name = f"API_KEY_FILE {clean_text(repr(self.path), MAX_PATH)}"
         try:
             content = _read_file(self.path)
-        except (OSError, ValueError) as error:  # ValueError: the path contains NUL
-            reason = getattr(error, "strerror", None) or str(error)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no file can have this path"
             raise KeyUnavailable(
                 f"{name} cannot be read: {reason}. Mount the file, and let the user of this process read it."
             ) from None

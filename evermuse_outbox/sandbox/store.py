@@ -241,8 +241,7 @@ MAX_ARRIVALS = 100_000
 """Requests in the log of the sandbox. The oldest is forgotten first."""
 
 MAX_NAME = 1_024
-"""Characters that an arrival keeps of a path, an API key, a ``_type`` and a ``_product_id``. None that is longer is valid.
-"""
+"""Characters that an arrival keeps of a path, an API key, a ``_type`` and a ``_product_id``."""
 
 MAX_BATCHES = 100_000
 MAX_RECORDS_KEPT = 1_000_000

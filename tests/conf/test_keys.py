@@ -86,8 +86,10 @@ def test_a_path_that_cannot_be_read(tmp_path):
         KeyFile(str(tmp_path / "missing")).read()
     with pytest.raises(KeyUnavailable, match="Is a directory"):
         KeyFile(str(tmp_path)).read()
-    with pytest.raises(KeyUnavailable, match="cannot be read: embedded null"):
+    with pytest.raises(KeyUnavailable, match="cannot be read: no file can have this path"):
         KeyFile(f"{tmp_path}/a\0b").read()
+    with pytest.raises(KeyUnavailable, match="no file can have this path"):
+        KeyFile("/\ud800").read()
 
 
 def test_only_a_regular_file_is_read_and_a_pipe_without_a_writer_does_not_block(tmp_path):

@@ -10,13 +10,15 @@ from email.message import Message
 from typing import Any, Protocol
 
 from ..faults import RequestContent
-from ..store import MAX_NAME
 
 HIDDEN_HEADERS = {"x-api-key", "authorization", "cookie", "proxy-authorization"}
 """Headers whose values are secret. Only their length is kept."""
 
 OVERHEAD_BYTES = 1_000
 """Bytes that are counted for each request beside its body, headers and response: the objects that hold them."""
+
+MAX_NAME = 1_024
+"""Characters that are kept of a ``_type`` and a ``_product_id``."""
 
 MAX_RESPONSE_BYTES = 65_536
 """Bytes of a response that are kept. A listing can be longer."""
