@@ -24,6 +24,7 @@ TEXT_OF_AN_ERROR = {
     "evermuse_outbox.delivery.gates.workspace_breaker": "ThrottleUnavailable: our text",
     "evermuse_outbox.delivery.sealing.contract": "Untranslatable: our text, into a column with the gate",
     "evermuse_outbox.delivery.sending.lease": "BodyChanged: our text, into a column with the gate",
+    "evermuse_outbox.delivery.sending.renewal": "ImproperlyConfigured: our text, into a column with the gate",
     "evermuse_outbox.evermuse.api.outcomes": "TransportError: its text passed the gate",
     "evermuse_outbox.evermuse.errors": "FieldError: its texts passed the gate",
     "evermuse_outbox.evermuse.records.json_values": "ValueError of Django: into a FieldError, which has the gate",
