@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
@@ -19,6 +20,8 @@ ERROR, CHANGING = "evermuse_outbox.E040", "evermuse_outbox.W040"
 
 def check_declaration(declaration: ModelRecord[Any]) -> list[CheckMessage]:
     """Return what is wrong with a declaration."""
+    if wrong_shapes := [*_check_shapes(declaration), *_check_names(declaration)]:
+        return wrong_shapes
     if declaration.overrides("record"):
         return [*_check_events(declaration), *_check_workspace(declaration)]
     return [
@@ -28,6 +31,27 @@ def check_declaration(declaration: ModelRecord[Any]) -> list[CheckMessage]:
         *_check_fields(declaration),
         *_check_identity(declaration),
     ]
+
+
+def _check_shapes(declaration: ModelRecord[Any]) -> Iterator[CheckMessage]:
+    """Check that the attributes with several names are no text: a comma or a bracket is missing."""
+    if not isinstance(declaration.vendor_ids, Mapping):
+        hint = "Use a mapping from the name in _vendor_ids to a field, such as {'ticket_id': 'pk'}."
+        yield _error(declaration, f"vendor_ids is {declaration.vendor_ids!r}.", hint)
+    for attribute in ("fields", "watch"):
+        if isinstance(value := getattr(declaration, attribute), str):
+            hint = f"A comma is missing: write ({value!r},)."
+            yield _error(declaration, f"{attribute} is the text {value!r}.", hint)
+
+
+def _check_names(declaration: ModelRecord[Any]) -> Iterator[CheckMessage]:
+    """Find misspelt attributes, such as ``field`` for ``fields``."""
+    known = [name for name in dir(ModelRecord) if not name.startswith("_")]
+    for name in vars(type(declaration)):
+        similar = get_close_matches(name, known, n=1, cutoff=0.85)
+        if similar and name not in known and not name.startswith("_"):
+            hint = f"Did you mean {similar[0]}? If not, give it a name that is less similar."
+            yield _error(declaration, f"it has no attribute {name}.", hint)
 
 
 def _check_events(declaration: ModelRecord[Any]) -> Iterator[CheckMessage]:
@@ -66,6 +90,10 @@ def _check_values(declaration: ModelRecord[Any]) -> Iterator[CheckMessage]:
         yield _error(
             declaration, "fields is empty.", "Name the fields in data, or override get_data(instance)."
         )
+    for name in ("product_id", "project_id"):
+        if LOOKUP_SEP in (value := getattr(declaration, name)) and not declaration.overrides(f"get_{name}"):
+            hint = f"Override get_{name}(instance) to read it from a field."
+            yield _error(declaration, f"{name} is {value!r}, which is sent as it stands.", hint)
     try:
         contract = get_settings().workspace(declaration.workspace).contract
     except ImproperlyConfigured:
@@ -118,7 +146,10 @@ def _step(model: type[models.Model], name: str) -> tuple[str, type[models.Model]
 
 
 def _check_identity(declaration: ModelRecord[Any]) -> Iterator[CheckMessage]:
-    """Warn of a part of the identity that changes with each save: each version would be a record of its own."""
+    """Check that the identity consists of plain values, and warn of a part that changes with each save.
+
+    With another identity, each version would be a record of its own.
+    """
     paths = [("event_at", declaration.event_at)] if not declaration.overrides("get_event_at") else []
     if not declaration.overrides("get_vendor_ids"):
         paths += [("vendor_ids", path) for path in declaration.vendor_id_paths().values()]
@@ -127,6 +158,12 @@ def _check_identity(declaration: ModelRecord[Any]) -> Iterator[CheckMessage]:
             field = declaration.model._meta.get_field(name)
         except FieldDoesNotExist:
             continue
+        if attribute == "event_at" and not isinstance(field, models.DateTimeField):
+            hint = "Name a DateTimeField, or override get_event_at(instance)."
+            yield _error(declaration, f"event_at is {name!r}, which is no field with a time.", hint)
+        if attribute == "vendor_ids" and field.is_relation:
+            hint = f"Use its column {name}_id, or a field of it such as {name}__pk."
+            yield _error(declaration, f"vendor_ids has {name!r}, which is a row of another model.", hint)
         if getattr(field, "auto_now", False):
             yield Warning(
                 f"{_name(declaration)}: {attribute} is {name!r}, which changes with each save (auto_now). Evermuse "

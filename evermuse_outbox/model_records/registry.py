@@ -13,6 +13,7 @@ from django.db import connections, models, router, transaction
 from django.db.models.signals import post_save
 
 from .. import outbox
+from ..foreign_text import safe_repr
 from .checks import check_declaration
 from .declaration import ModelRecord
 
@@ -31,13 +32,18 @@ def record_of(model: type[models.Model]) -> Callable[[R], R]:
 
     Raises:
         ImproperlyConfigured: The model has a declaration already, or it has no table.
+        TypeError: ``model`` is no model, or the class is no :class:`ModelRecord`.
     """
+    if not (isinstance(model, type) and issubclass(model, models.Model)):
+        raise TypeError(f"record_of takes the class of a model, not {safe_repr(model)}.")
     if model._meta.abstract or model._meta.swapped:
         raise ImproperlyConfigured(
             f"{model.__name__} has no table. Declare a record for each model that has one."
         )
 
     def decorate(declaration: R) -> R:
+        if not (isinstance(declaration, type) and issubclass(declaration, ModelRecord)):
+            raise TypeError(f"{safe_repr(declaration)} must inherit from ModelRecord[{model.__name__}].")
         if model in _declarations:
             other = type(_declarations[model]).__qualname__
             raise ImproperlyConfigured(f"{model._meta.label} has a declaration already: {other}.")

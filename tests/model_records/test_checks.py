@@ -41,6 +41,12 @@ def test_the_declarations_of_the_example_project_are_right():
         ({"on": ("insert",)}, "Use a tuple of 'create' and 'update'"),
         ({"on": "create"}, "Use a tuple of 'create' and 'update'"),
         ({"watch": ("subjekt",)}, "watch has 'subjekt'"),
+        ({"vendor_ids": "pk"}, "Use a mapping from the name in _vendor_ids to a field"),
+        ({"fields": "subject"}, "A comma is missing: write ('subject',)"),
+        ({"watch": "subject"}, "A comma is missing: write ('subject',)"),
+        ({"field": ("subject",)}, "Did you mean fields?"),
+        ({"event_at": "subject"}, "event_at is 'subject', which is no field with a time"),
+        ({"project_id": "customer__name"}, "Override get_project_id(instance)"),
     ],
 )
 def test_each_mistake_is_named(attributes, words):
@@ -84,3 +90,16 @@ def test_an_abstract_model_is_refused():
 
     with pytest.raises(ImproperlyConfigured, match="Abstract has no table"):
         record_of(Abstract)
+
+
+def test_a_row_of_another_model_is_no_vendor_id():
+    fields = {"event_at": "sent_at", "fields": ("body",)}
+    [(code, text)] = problems(Message, vendor_ids={"conversation": "conversation"}, **fields)
+    assert (code, "conversation_id" in text) == ("E040", True)
+
+
+def test_the_decorator_takes_a_model_and_a_declaration():
+    with pytest.raises(TypeError, match=r"takes the class of a model, not 'support\.Email'"):
+        record_of("support.Email")
+    with pytest.raises(TypeError, match=r"must inherit from ModelRecord\[Email\]"):
+        record_of(Email)(type("Declared", (), {}))
