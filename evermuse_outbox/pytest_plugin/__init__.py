@@ -19,12 +19,37 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "evermuse_sandbox", "outbox_records"]
 
+DATABASE_USERS = frozenset({"outbox_records", "deliver"})
+"""The fixtures of this plugin that use the database."""
+
+DATABASE_FIXTURES = frozenset({"db", "transactional_db", "live_server"})
+"""The fixtures by which pytest-django finds the tests that need a test database."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test that uses the database through a fixture of this plugin, so that it gets a test database.
+
+    pytest-django creates the test databases for the tests that have the marker or a fixture of its own after the
+    collection. A fixture that requests ``db`` later would get the database of the developer.
+    """
+    has_pytest_django = any(map(item.config.pluginmanager.hasplugin, ("django", "pytest_django.plugin")))
+    if has_pytest_django and DATABASE_USERS & _names(item) and not _has_test_database(item):
+        item.add_marker("django_db")
+
+
+def _names(item: pytest.Item) -> frozenset[str]:
+    return frozenset(getattr(item, "fixturenames", ()))
+
+
+def _has_test_database(item: pytest.Item) -> bool:
+    return item.get_closest_marker("django_db") is not None or bool(DATABASE_FIXTURES & _names(item))
+
 
 @pytest.fixture
 def outbox_records(request: pytest.FixtureRequest) -> OutboxRecords:
     """Return the records in the outbox, the oldest first, with `assert_enqueued` and `refute_enqueued`.
 
-    It requests the fixture `db` of pytest-django. With the marker `django_db(databases=[…])` it sees those databases.
+    The test gets the marker `django_db` of pytest-django. With `django_db(databases=[…])` it sees those databases.
     """
     _request_database(request)
     from ..testing import OutboxRecords
@@ -59,7 +84,17 @@ def deliver(request: pytest.FixtureRequest) -> Deliver:
 
 
 def _request_database(request: pytest.FixtureRequest) -> None:
-    """Request the database from pytest-django, with the options of the marker ``django_db``."""
+    """Request the database from pytest-django, with the options of the marker ``django_db``.
+
+    A test that pytest-django does not know as a user of the database is refused: it has no test database.
+    """
+    _request_from_pytest_django(request, "django_test_environment")
+    from django.test import TransactionTestCase
+
+    is_django_test = issubclass(getattr(request.node, "cls", None) or object, TransactionTestCase)
+    if not is_django_test and not _has_test_database(request.node):
+        message = f"The fixture {request.fixturename} is requested by getfixturevalue, so there is no test database."
+        pytest.fail(f"{message} Mark the test with @pytest.mark.django_db.", pytrace=False)
     _request_from_pytest_django(request, "db")
 
 

@@ -17,7 +17,7 @@ class OutboxAssertions:
 
         class TicketTests(OutboxAssertions, TestCase):
             def test_a_ticket_is_enqueued(self):
-                self.client.post("/tickets/", {"text": "hello"})
+                Ticket.open("hello")
                 self.assert_enqueued(type="message", data__text="hello")
 
     It works with Django's ``TestCase`` and ``TransactionTestCase``, and looks at the databases in ``databases`` of the

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -16,11 +17,12 @@ from ..database_clock import database_now
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop import poll, relay
 from ..evermuse.api import Client
+from ..foreign_text import get_logger
 from ..jobs import run_operations
 from ..models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace, RecordState
 from ..ratelimit import Admission, Reservation
 from .databases import usable_databases
-from .live import LocalEvermuse, find_sandbox, refuse_other_hosts
+from .live import LocalEvermuse, find_sandbox, refuse_other_hosts, refuse_other_servers
 from .report import Delivery, collect_result
 
 __unittest = True  # unittest leaves the frames of this module out of a failure
@@ -40,8 +42,10 @@ IDLE_ROUNDS = 3
 STUCK_ROUNDS = 25
 """Rounds in a row without a change after which the delivery ends: the server is down, or the API key is wrong.
 
-It is more than the failures that a test usually scripts. Each round is a failed request, and a warning in the log.
+It is more than the failures that a test usually scripts. Each round is a failed request.
 """
+
+PACKAGE_LOGGER = get_logger("evermuse_outbox")
 
 WAITING = (RecordState.PENDING, RecordState.IN_FLIGHT)
 
@@ -113,8 +117,8 @@ def deliver(
     inside of the transaction of a ``TestCase``.
 
     Args:
-        sandbox: The server to send to: a :func:`local_evermuse`. By default, the address in the settings, to which
-            :func:`use_sandbox` and the fixture ``evermuse_sandbox`` let them point.
+        sandbox: The server to send to, such as a :func:`local_evermuse`. By default, the sandbox of
+            :func:`use_sandbox` or of the fixture ``evermuse_sandbox``, to which the settings point.
         using: Database alias. By default, every database of the outbox that the test may use.
         workspace: Name of a workspace. By default, all workspaces.
         api_key: Key that the server accepts. By default that of the settings, and the sandbox's default key if
@@ -130,7 +134,7 @@ def deliver(
     Raises:
         NotDelivered: A record was rejected, or is still waiting: for instance because the server is down, the API key
             is wrong or the workspace is held. It is an ``AssertionError`` that names each reason.
-        AssertionError: The server is not on this machine. Nothing was sent.
+        AssertionError: The test has no sandbox, or the server is not on this machine. Nothing was sent.
         ImproperlyConfigured: The settings have no such workspace.
     """
     __tracebackhide__ = True
@@ -153,8 +157,10 @@ def _targets(sandbox: Server | None, workspace: str | None, api_key: str | None)
     names = [settings.workspace(workspace).name] if workspace else list(settings.workspaces)
     targets = []
     for name in names:
-        url = sandbox.url if sandbox else settings.workspace(name).api_url
-        refuse_other_hosts(url)
+        if sandbox:
+            refuse_other_hosts(url := sandbox.url)
+        else:
+            refuse_other_servers(url := settings.workspace(name).api_url)
         default = "em_sk_sandbox" if sandbox else settings.workspace(name).api_key.reveal()
         targets.append(_Target(name, url, default if api_key is None else api_key))
     return targets
@@ -184,8 +190,9 @@ def _run_rounds(
     """Run rounds until nothing waits or nothing changes. Return how many requests sent a batch."""
     requests = idle = stuck = 0
     last: object = None
-    for _ in range(rounds):
-        sent, polled = _run_round(contexts, time_machine)
+    for number in range(rounds):
+        with nullcontext() if number == 0 else _no_warnings():
+            sent, polled = _run_round(contexts, time_machine)
         waiting = read_waiting()
         state = (
             waiting,
@@ -205,6 +212,17 @@ def _run_round(contexts: list[DeliveryContext], time_machine: _SimulatedTime) ->
     sent = sum(relay(context, RELAY_SECONDS) for context in contexts)
     time_machine.advance(contexts)
     return sent, sum(poll(context, POLL_SECONDS) for context in contexts)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Log only errors of this package inside of the block: the result has the reasons, and a round repeats warnings."""
+    level = PACKAGE_LOGGER.level
+    PACKAGE_LOGGER.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        PACKAGE_LOGGER.setLevel(level)
 
 
 def _waiting(using: str, workspace: str | None) -> set[int]:

@@ -112,12 +112,29 @@ def refuse_other_hosts(url: str) -> None:
         AssertionError: The test would send its records to another machine.
     """
     __tracebackhide__ = True
-    host = urlsplit(url).hostname or ""
-    if not is_loopback(host):
-        raise AssertionError(
-            f"This test would send its records to {host}, so nothing was sent. Use the fixture evermuse_sandbox or "
-            f"`with use_sandbox()`: they let API_URL point to a local Evermuse."
-        )
+    if not is_loopback(urlsplit(url).hostname or ""):
+        raise AssertionError(_refusal(url))
+
+
+def refuse_other_servers(url: str) -> None:
+    """Raise an error if ``url`` is not a sandbox of this process, such as that of :func:`use_sandbox`.
+
+    Raises:
+        AssertionError: The test would send its records to another server, such as the sandbox of the developer.
+    """
+    __tracebackhide__ = True
+    if find_sandbox(url) is None:
+        raise AssertionError(_refusal(url))
+
+
+def _refusal(url: str) -> str:
+    parts = urlsplit(url)
+    address = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+    return (
+        f"This test would send its records to {address}, so nothing was sent. Use the fixture evermuse_sandbox or "
+        f"`with use_sandbox()`: they let API_URL point to a local Evermuse of the test. `deliver(server)` sends to "
+        f"another server on this machine."
+    )
 
 
 def _contracts(raw: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 
 import pytest
@@ -66,7 +67,7 @@ def test_nothing_to_deliver(live):
     assert deliver() == Delivery()
 
 
-def test_a_server_that_is_down_and_up_again(live):
+def test_a_server_that_is_down_and_up_again(live, caplog):
     sandbox, enqueue = live
     enqueue(1, 2)
     sandbox.stop()
@@ -75,6 +76,8 @@ def test_a_server_that_is_down_and_up_again(live):
     assert "the workspace 'default' is backing off: ConnectionRefusedError" in str(error)
     assert [waiting.record["data"]["text"] for waiting in error.delivery.waiting] == ["Hello 1", "Hello 2"]
     assert not error.delivery.delivered
+    assert len(caplog.records) == 1, "the warning is not repeated in each round"
+    assert logging.getLogger("evermuse_outbox").level == logging.NOTSET
     sandbox.start()
     assert len(deliver().delivered) == 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from django.conf import settings as project
 from django.core.exceptions import ImproperlyConfigured
@@ -9,6 +11,7 @@ from django.core.management import call_command
 
 from evermuse_outbox import outbox
 from evermuse_outbox.conf import get_settings
+from evermuse_outbox.sandbox import Sandbox
 from evermuse_outbox.testing import assert_enqueued, deliver, local_evermuse, use_sandbox
 from tests.records import record
 
@@ -78,16 +81,32 @@ def test_no_api_key_is_needed(outbox_settings, keys):
         assert len(sandbox.records("sales")) == 1
 
 
-@pytest.mark.parametrize("url", ["https://api.evermuse.com", "https://staging.example"])
-def test_deliver_never_sends_to_another_machine(outbox_settings, monkeypatch, url):
+@pytest.mark.parametrize(
+    "url", ["https://api.evermuse.com", "https://staging.example", "http://127.0.0.1:8787"]
+)
+def test_deliver_without_a_sandbox_of_the_test_sends_nothing(outbox_settings, monkeypatch, url):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was opened"))
     outbox_settings(API_URL=url)
     outbox.enqueue(record(1))
     with pytest.raises(
-        AssertionError, match=f"{url.removeprefix('https://')}, so nothing was sent. Use the fixture"
+        AssertionError,
+        match=rf"{url.partition('//')[2]}, so nothing was sent. Use the .*`with use_sandbox\(\)`",
     ):
         deliver()
     assert_enqueued(count=1)
+
+
+def test_deliver_never_sends_to_another_machine(monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was opened"))
+    outbox.enqueue(record(1))
+    with pytest.raises(AssertionError, match=r"staging\.example, so nothing was sent"):
+        deliver(SimpleNamespace(url="https://staging.example"))
+
+
+def test_deliver_sends_to_a_server_that_is_given():
+    outbox.enqueue(record(1))
+    with Sandbox(rate_limit=1_000, batch_seconds=0) as sandbox:
+        assert len(deliver(SimpleNamespace(url=sandbox.url)).delivered) == 1
 
 
 def test_the_options_of_a_local_evermuse():

@@ -18,10 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = """
 SECRET_KEY = "x"
 USE_TZ = True
-INSTALLED_APPS = ["evermuse_outbox"]
-ROOT_URLCONF = "tickets"
+INSTALLED_APPS = ["evermuse_outbox", "tickets"]
 DATABASES = {
-    name: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"} for name in ("default", "other")
+    name: {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{name}.sqlite3"} for name in ("default", "other")
 }
 EVERMUSE_OUTBOX = {"DATABASES": ["default", "other"], "WAKE_ON_COMMIT": False}
 """
@@ -33,14 +32,7 @@ filterwarnings = error
 addopts = --strict-markers -p no:cacheprovider
 """
 
-TICKETS = """
-from itertools import count
-from django.http import HttpResponse
-from django.urls import path
-from evermuse_outbox import outbox
-
-numbers = count(1)
-
+MESSAGES = """
 def record(number, **data):
     return {
         "_type": "message",
@@ -52,32 +44,17 @@ def record(number, **data):
         "_nature": "evidence",
         "data": {"text": f"Hello {number}"} | data,
     }
-
-def add_ticket(request):
-    outbox.enqueue(record(next(numbers), text=request.POST["text"]))
-    return HttpResponse()
-
-urlpatterns = [path("tickets/", add_ticket)]
-"""
-
-CONFTEST = """
-import pytest
-from evermuse_outbox import outbox
-from tickets import record
-
-@pytest.fixture
-def enqueue_ticket():
-    return lambda text, using: outbox.enqueue(record(text, text=text), using=using)
 """
 
 USES = """
 import os
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.test import TestCase
 from evermuse_outbox import outbox
 from evermuse_outbox.testing import OutboxAssertions, deliver as deliver_now, use_sandbox
-from tickets import record
+from messages import record
 
 def test_records_without_a_marker(outbox_records):
     outbox.enqueue(record(1))
@@ -102,8 +79,23 @@ def test_two_databases(outbox_records, deliver):
 
 @pytest.mark.django_db(transaction=True)
 def test_commits(outbox_records, deliver):
+    assert not connection.in_atomic_block
     outbox.enqueue(record(1))
     assert len(deliver().delivered) == 1
+
+def test_commits_by_a_fixture(deliver, transactional_db):
+    assert not connection.in_atomic_block
+    outbox.enqueue(record(1))
+    assert len(deliver().delivered) == 1
+
+def test_sequences_start_again(outbox_records, django_db_reset_sequences):
+    assert not connection.in_atomic_block
+    outbox.enqueue(record(1))
+    assert outbox_records[0].row.pk == 1
+
+@pytest.mark.django_db
+def test_a_late_request_with_a_marker(request):
+    assert len(request.getfixturevalue("outbox_records")) == 0
 
 def test_the_sandbox_needs_no_database(evermuse_sandbox):
     assert settings.EVERMUSE_OUTBOX["API_URL"] == evermuse_sandbox.url
@@ -134,6 +126,15 @@ def test_the_real_api(db):
     outbox.enqueue(record(1))
     deliver_now()
 
+def test_the_sandbox_of_the_developer(db, settings):
+    settings.EVERMUSE_OUTBOX = settings.EVERMUSE_OUTBOX | {"API_URL": "http://127.0.0.1:8787"}
+    outbox.enqueue(record(1))
+    deliver_now()
+
+@pytest.mark.parametrize("fixture", ["outbox_records", "deliver"])
+def test_a_late_request(request, fixture):
+    request.getfixturevalue(fixture)
+
 def test_without_delivery(deliver, evermuse_sandbox):
     outbox.enqueue(record(1))
     evermuse_sandbox.stop()
@@ -156,6 +157,40 @@ def test_sandbox(evermuse_sandbox):
 def test_deliver(deliver):
     pass
 """
+
+ALONE = {
+    "outbox_records": """
+def test_alone(outbox_records):
+    outbox_records.refute_enqueued()
+""",
+    "deliver": """
+from messages import record
+from evermuse_outbox import outbox
+
+def test_alone(deliver, evermuse_sandbox):
+    outbox.enqueue(record(1))
+    assert len(deliver().delivered) == 1
+""",
+    "through_a_fixture": """
+import pytest
+
+@pytest.fixture
+def records(outbox_records):
+    return outbox_records
+
+def test_alone(records, transactional_db):
+    records.refute_enqueued()
+""",
+    "usefixtures": """
+import pytest
+from evermuse_outbox.testing import refute_enqueued
+
+@pytest.mark.usefixtures("deliver")
+class TestAlone:
+    def test_it(self):
+        refute_enqueued()
+""",
+}
 
 FIXTURES = ("outbox_records", "evermuse_sandbox", "deliver")
 
@@ -189,33 +224,63 @@ def run(tmp_path):
     return run_pytest
 
 
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
 def documented_tests() -> dict[str, str]:
-    """Return each Python block of the guide as a module of tests."""
-    guide = (ROOT / "docs/how-to/testing.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
+    """Return each Python block of the guide as a module of tests, and the test in the guide to the sandbox."""
+    blocks = python_blocks("docs/how-to/testing.md")
+    blocks += [block for block in python_blocks("docs/how-to/sandbox.md") if "def test_" in block]
     return {f"test_guide_{number}": block for number, block in enumerate(blocks)}
 
 
-def test_a_project_uses_the_fixtures_in_parallel_and_each_failure_is_clear(run):
+@pytest.fixture
+def tickets(tmp_path):
+    """Write the app of the tutorial, which the guide tests."""
+    title = "# tickets/models.py\n"
+    (model,) = (block for block in python_blocks("docs/tutorial/index.md") if block.startswith(title))
+    (tmp_path / "tickets").mkdir()
+    (tmp_path / "tickets" / "__init__.py").touch()
+    (tmp_path / "tickets" / "models.py").write_text(model)
+
+
+def test_a_project_uses_the_fixtures_in_parallel_and_each_failure_is_clear(run, tickets):
     """The tests of the guide are among those that pass."""
     guide = documented_tests()
-    # `test_delivery` runs four times, and three tests fail.
-    passed = USES.count("def test_") + sum(block.count("def test_") for block in guide.values())
-    output = run(
-        *("-q", "-n2", "--nomigrations", "-p", "evermuse_outbox.pytest_plugin"),
-        settings=SETTINGS, tickets=TICKETS, conftest=CONFTEST, test_uses=USES, **guide,
-    )  # fmt: skip
-    assert set(re.findall(r"^FAILED test_uses.py::(\S+)", output, re.M)) == {
+    failures = {
         "test_a_failure",
         "test_the_real_api",
+        "test_the_sandbox_of_the_developer",
+        "test_a_late_request[outbox_records]",
+        "test_a_late_request[deliver]",
         "test_without_delivery",
-    }, output
-    assert f"3 failed, {passed} passed" in output, output
+    }
+    executed = sum(text.count("def test_") for text in (USES, *guide.values()))
+    executed += 3 + 1  # `test_delivery` runs four times, and `test_a_late_request` twice
+    output = run(
+        *("-q", "-n2", "--nomigrations", "-p", "evermuse_outbox.pytest_plugin"),
+        settings=SETTINGS, messages=MESSAGES, test_uses=USES, **guide,
+    )  # fmt: skip
+    failed = set(re.findall(r"^(?:FAILED|ERROR) test_uses.py::(\S+)", output, re.M))
+    assert failed == failures, output
+    assert f"{len(failures)} failed, {executed - len(failures)} passed" in output, output
     assert "No record with type='call' was enqueued. Nothing was enqueued." in output
     assert "would send its records to api.evermuse.com, so nothing was sent" in output
+    assert "would send its records to 127.0.0.1:8787, so nothing was sent. Use the fixture" in output
+    assert "The fixture deliver is requested by getfixturevalue, so there is no test database." in output
     assert "the workspace 'default' is backing off: ConnectionRefusedError" in output
     # The traceback of a failed assertion ends at the line of the test.
     assert not re.search(r"evermuse_outbox/testing/\w+\.py:\d+", output), output
+
+
+@pytest.mark.parametrize("test", ALONE.values(), ids=ALONE)
+def test_a_test_alone_in_the_run_leaves_the_database_of_the_developer_untouched(run, tickets, tmp_path, test):
+    """pytest-django creates only the databases of the tests that it knows as users of a database."""
+    output = run("-q", "--nomigrations", settings=SETTINGS, messages=MESSAGES, test_alone=test)
+    assert "1 passed" in output, output
+    # SQLite creates the file at the first connection. The test database is in memory.
+    assert not list(tmp_path.glob("*.sqlite3"))
 
 
 def test_a_project_without_django_loads_nothing_and_the_fixtures_say_what_is_missing(run):
@@ -227,8 +292,8 @@ def test_a_project_without_django_loads_nothing_and_the_fixtures_say_what_is_mis
         assert f"The fixture {fixture} needs the plugin pytest-django, which is not loaded." in output
 
 
-def test_the_fixtures_are_documented(run):
-    output = run("--fixtures", settings=SETTINGS, conftest="")
+def test_the_fixtures_are_documented(run, tickets):
+    output = run("--fixtures", settings=SETTINGS)
     for fixture in FIXTURES:
         assert re.search(rf"^{fixture} -- .*pytest_plugin/__init__.py:\d+\n    [A-Z].*\.$", output, re.M), (
             output
