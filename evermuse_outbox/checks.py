@@ -27,6 +27,7 @@ from .conf import (
     Workspace,
     find_problems,
     get_settings,
+    see_docs,
 )
 from .evermuse import limits
 
@@ -35,7 +36,7 @@ OLDEST_DATABASE_SCHEDULER = (2, 8)
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E005 and warnings W001 to W006, W009 to W012, W015 and W030.
+    """Check the settings: errors E001 to E005 and warnings W001 to W006, W009 to W013, W015 and W030.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -50,6 +51,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_lease(settings),
         *_check_databases(settings),
         *_check_renew_url(settings),
+        *_check_paths(settings),
         *_check_keys_are_set(settings),
         *_check_keys_are_usable(settings),
         *_check_keys_differ(settings),
@@ -137,6 +139,14 @@ def _locks_late(database: dict[str, Any]) -> bool:
     return database.get("ENGINE", "").endswith("sqlite3") and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE")
 
 
+def _check_paths(settings: Settings) -> Iterator[CheckMessage]:
+    for workspace in settings.workspaces.values():
+        if re.search(r"/v\d+/?$|/api/v\d+(/|$)", workspace.api_url):
+            problem = f"The API_URL of the workspace {workspace.name!r} has a version of the API in its path."
+            remedy = "Leave it out: the outbox adds /api/v1/ingest, so the answer would be 404."
+            yield Warning(problem, hint=remedy, id="evermuse_outbox.W013")
+
+
 def _check_keys_are_set(settings: Settings) -> Iterator[CheckMessage]:
     for workspace in settings.workspaces.values():
         if not workspace.has_key:
@@ -158,7 +168,7 @@ def _check_keys_are_usable(settings: Settings) -> Iterator[CheckMessage]:
             except KeyUnavailable as error:
                 yield Warning(
                     f"The workspace {workspace.name!r} cannot send from here. {error}",
-                    hint="Only processes that send need the file, such as workers. See docs/how-to/api-keys.md.",
+                    hint=f"Only processes that send need the file. {see_docs('how-to/api-keys.md')}",
                     id="evermuse_outbox.W012",
                 )
         refusal = workspace.find_refusal(key) if workspace.has_key else None
@@ -201,8 +211,7 @@ def _path_of(workspace: Workspace) -> str:
 def _check_visibility_timeout(settings: Settings) -> Iterator[CheckMessage]:
     from django.conf import settings as project
 
-    options = getattr(project, "CELERY_BROKER_TRANSPORT_OPTIONS", None) or {}
-    timeout = options.get("visibility_timeout")
+    timeout = (getattr(project, "CELERY_BROKER_TRANSPORT_OPTIONS", None) or {}).get("visibility_timeout")
     if timeout is not None and timeout <= settings.lease:
         yield Warning(
             f"The broker's visibility_timeout ({timeout:g} s) is not above LEASE ({settings.lease:g} s), so the "
@@ -371,8 +380,7 @@ def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
 def _check_missing_workspaces(using: str) -> Iterator[CheckMessage]:
     from django.db import DatabaseError
 
-    # Imported here, because insight loads the HTTP client and every start of the host imports this module.
-    from .insight import missing_workspaces
+    from .insight import missing_workspaces  # late, because it loads the HTTP client
 
     try:
         missing = missing_workspaces(using)

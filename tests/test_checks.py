@@ -103,6 +103,18 @@ def test_w012_a_file_that_cannot_be_read(check, tmp_path):
     assert ids(check(API_KEY="", API_KEY_FILE=str(path))) == ["E005"]
 
 
+@pytest.mark.parametrize("path", ["/api/v1", "/v1/", "/api/v1/ingest", "/gateway/api/v1"])
+def test_w013_an_address_with_the_version_of_the_api(check, path):
+    ((name, message),) = check(API_URL=f"https://api.evermuse.com{path}")
+    assert name == "W013"
+    assert "/api/v1/ingest" in message.hint
+
+
+@pytest.mark.parametrize("path", ["", "/", "/gateway", "/v1/gateway"])
+def test_an_address_with_another_path_is_right(check, path):
+    assert check(API_URL=f"https://api.evermuse.com{path}") == []
+
+
 def test_a_function_for_the_key_is_not_called_by_a_check(check):
     def read_key():
         raise AssertionError("called")

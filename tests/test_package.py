@@ -12,6 +12,8 @@ from django.db.backends.mysql.features import DatabaseFeatures as MySQL
 from django.db.backends.postgresql.features import DatabaseFeatures as PostgreSQL
 from django.db.backends.sqlite3.features import DatabaseFeatures as SQLite
 
+from evermuse_outbox.conf import DOCUMENTATION
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
@@ -48,6 +50,14 @@ def test_the_addresses_of_the_project_belong_to_one_repository():
     urls = PYPROJECT["project"]["urls"]
     assert {"Homepage", "Documentation", "Changelog", "Issues", "Source"} <= urls.keys()
     assert all(url.startswith(HOME) for url in urls.values())
+
+
+def test_each_page_that_a_hint_names_exists_in_the_repository():
+    assert f"{HOME}/blob/main/docs" == DOCUMENTATION
+    code = [path.read_text() for path in (ROOT / "evermuse_outbox").rglob("*.py")]
+    pages = {page for text in code for page in re.findall(r"see_docs\(['\"]([^'\"]+)", text)}
+    assert pages
+    assert [page for page in pages if not (ROOT / "docs" / page).is_file()] == []
 
 
 # --- versions -----------------------------------------------------------------------------------------

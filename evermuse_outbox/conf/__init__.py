@@ -5,6 +5,7 @@ imported and knows nothing of the database or of delivery. Call :func:`get_setti
 :func:`find_problems` for every error in the dict; :data:`OPTIONS` lists all settings.
 """
 
+from .documentation import DOCUMENTATION, see_docs
 from .keys import KeyFile, KeyUnavailable
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
@@ -20,6 +21,7 @@ from .settings import (
 
 __all__ = [
     "DEFAULT_WORKSPACE",
+    "DOCUMENTATION",
     "MAX_PERMIT_WAIT",
     "OPTIONS",
     "SETTING",
@@ -34,4 +36,5 @@ __all__ = [
     "Workspace",
     "find_problems",
     "get_settings",
+    "see_docs",
 ]

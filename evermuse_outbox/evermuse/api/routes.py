@@ -36,8 +36,8 @@ class Route:
 
     def __str__(self) -> str:
         if self.problem:
-            return f"none: {self.source}: {self.problem}"
-        return f"through the proxy {self.proxy} ({self.source})" if self.proxy else "directly"
+            return f"nothing, because of {self.source}: {self.problem}"
+        return f"through the proxy {self.proxy} ({self.source})" if self.proxy else "without a proxy"
 
 
 def find_route(url: str, setting: ProxySetting = None) -> Route:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ...conf import see_docs
 from ...delivery.context import DeliveryContext
 from ...delivery.gates import acquire_permit, call_with_permit
 from ...evermuse import Unanswered, Unreachable
@@ -13,7 +14,11 @@ from ...ratelimit import ThrottleUnavailable
 from .finding import Finding
 
 CHECK_KEY = "Check the API_KEY and the API_URL of the workspace. The key needs the right api:read."
-CHECK_SETTINGS = "Correct the settings. See docs/how-to/api-keys.md."
+CHECK_SETTINGS = f"Correct the settings. {see_docs('how-to/api-keys.md')}"
+CHECK_REDIS = "Check REDIS_URL, and that the server of Redis answers."
+CHECK_TABLES = (
+    "Run: manage.py migrate evermuse_outbox. The database holds the rate limit, so it must have the tables."
+)
 CHECK_NETWORK = "Check the API_URL, DNS, firewalls and proxies between this host and Evermuse."
 CHECK_ANSWER = "Check that the API_URL leads to Evermuse, and look at the status page of Evermuse."
 
@@ -33,11 +38,8 @@ def examine_api(context: DeliveryContext) -> list[Finding]:
         request = partial(context.client.batches, limit=1, cursor=None)
         answer = call_with_permit(context, permit, request, is_send=False)
     except ThrottleUnavailable as error:
-        return [
-            Finding(
-                "api", name, f"The rate limit is not available: {describe_error(error)}", "Check REDIS_URL."
-            )
-        ]
+        remedy = CHECK_REDIS if context.settings.redis_url else CHECK_TABLES
+        return [Finding("api", name, f"The rate limit is not available: {describe_error(error)}", remedy)]
     except (Unreachable, Unanswered) as error:
         return [Finding("api", name, f"Evermuse did not answer: {describe_error(error)}", CHECK_NETWORK)]
     outcome = classify_read(answer)

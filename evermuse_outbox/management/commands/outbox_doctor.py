@@ -53,7 +53,7 @@ class Command(CommandWithExamples):
             self.stdout.write(json.dumps({"findings": listed, "routes": _routes()}))
         else:
             for name, route in _routes().items():
-                self.stdout.write(f"The workspace {name} reaches Evermuse {route}.")
+                self.stdout.write(f"The workspace {name} sends {route}.")
             self._print(findings)
         if findings:
             sys.exit(1)
@@ -78,7 +78,7 @@ def _examine(options: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _routes() -> dict[str, str]:
-    """Return how each workspace reaches Evermuse, without credentials; nothing if the settings are not valid."""
+    """Return the route of each workspace to Evermuse, without credentials; nothing if the settings are not valid."""
     if any(find_problems()):
         return {}
     workspaces = get_settings().workspaces.values()

@@ -26,18 +26,18 @@ def test_the_setting_has_priority(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://other.example:1")
     monkeypatch.setenv("NO_PROXY", "*")
     assert str(find_route(API, PROXY)) == "through the proxy http://proxy.example:3128 (PROXY)"
-    assert str(find_route(API, False)) == "directly"
+    assert str(find_route(API, False)) == "without a proxy"
 
 
 VARIABLES = [
-    ({}, "directly"),
+    ({}, "without a proxy"),
     ({"HTTPS_PROXY": "http://a:1"}, "through the proxy http://a:1 (HTTPS_PROXY)"),
     (
         {"HTTPS_PROXY": "http://a:1", "https_proxy": "http://b:1"},
         "through the proxy http://b:1 (https_proxy)",
     ),
-    ({"HTTPS_PROXY": "http://a:1", "https_proxy": ""}, "directly"),
-    ({"HTTP_PROXY": "http://a:1"}, "directly"),
+    ({"HTTPS_PROXY": "http://a:1", "https_proxy": ""}, "without a proxy"),
+    ({"HTTP_PROXY": "http://a:1"}, "without a proxy"),
     ({"ALL_PROXY": "a"}, "through the proxy http://a:80 (ALL_PROXY)"),
     ({"all_proxy": "http://u:some-password@a:1/"}, "through the proxy http://a:1 (all_proxy)"),
     ({"ALL_PROXY": "http://a:1", "HTTPS_PROXY": "http://b:1"}, "through the proxy http://b:1 (HTTPS_PROXY)"),
@@ -79,7 +79,7 @@ EXCEPTIONS = [
 def test_exceptions_of_the_environment(monkeypatch, variable, exceptions, url, is_direct):
     monkeypatch.setenv("HTTPS_PROXY", "http://a:1")
     monkeypatch.setenv(variable, exceptions)
-    assert (str(find_route(url)) == "directly") is is_direct
+    assert (str(find_route(url)) == "without a proxy") is is_direct
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.0.0.1", "127.1", "[::1]", "127.9.9.9"])
@@ -87,7 +87,7 @@ def test_a_loopback_host_never_has_a_proxy(monkeypatch, host):
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(variable, "socks5://a:1")
     for url in (f"http://{host}:8787", f"https://{host}"):
-        assert str(find_route(url)) == str(find_route(url, PROXY)) == "directly"
+        assert str(find_route(url)) == str(find_route(url, PROXY)) == "without a proxy"
 
 
 def test_a_proxy_that_cannot_be_used_is_named_and_nothing_is_sent(monkeypatch):

@@ -13,6 +13,7 @@ from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from evermuse_outbox import upkeep
+from evermuse_outbox.conf import Secret
 from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.insight.doctor import database, examine_api, examine_database
 from evermuse_outbox.models import OutboxAttempt, OutboxWorker, OutboxWorkspace
@@ -68,7 +69,7 @@ def test_an_installation_that_is_right(problems, alias, sandbox):
     assert problems() == []
     (read,) = sandbox.arrivals
     assert (read.method, read.path.partition("?")[0]) == ("GET", "/api/v1/ingest/batches")
-    assert run(alias)[1] == "The workspace default reaches Evermuse directly.\nEverything is right.\n"
+    assert run(alias)[1] == "The workspace default sends without a proxy.\nEverything is right.\n"
 
 
 def test_offline_makes_no_request(problems, sandbox):
@@ -218,10 +219,15 @@ def test_a_rate_limit_without_a_free_permit_or_a_backend(context, sandbox):
 
     class Broken(FreeThrottle):
         def reserve(self, patience):
-            raise ThrottleUnavailable("Redis does not answer")
+            raise ThrottleUnavailable("it does not answer")
 
-    (finding,) = examine_api(dataclasses.replace(context, throttle=Broken()))
-    assert "Redis does not answer" in finding.problem
+    context = dataclasses.replace(context, throttle=Broken())
+    (finding,) = examine_api(context)
+    assert "it does not answer" in finding.problem
+    assert "migrate" in finding.remedy
+    redis = dataclasses.replace(context.settings, redis_url=Secret("redis://127.0.0.1:1"))
+    (finding,) = examine_api(dataclasses.replace(context, settings=redis))
+    assert "REDIS_URL" in finding.remedy
     assert sandbox.arrivals == []
 
 
@@ -242,7 +248,7 @@ def test_the_route_of_each_workspace_is_printed_without_credentials(context, ali
     )
     _, output = run(alias, "--offline")
     assert (
-        "The workspace emea reaches Evermuse through the proxy http://proxy.example:3128 (PROXY)." in output
+        "The workspace emea sends through the proxy http://proxy.example:3128 (PROXY)." in output
     )
     assert "some-password" not in output
     _, output = run(alias, "--offline", "--json")
