@@ -175,6 +175,11 @@ def test_the_token_and_the_api_key_come_from_files(run, tmp_path):
     assert "from_a_file" not in output
 
 
+def test_an_address_without_a_scheme_says_what_is_missing():
+    status, _, err = run_command("--to", "127.0.0.1:8787")
+    assert (status, err) == (2, "CommandError: 127.0.0.1:8787 is no URL: use http://127.0.0.1:8787\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

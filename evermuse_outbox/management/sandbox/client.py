@@ -9,6 +9,8 @@ from typing import Any, Self
 import requests
 from django.core.management.base import CommandError
 
+from .. import USAGE
+
 TIMEOUT = 5.0
 """Seconds to wait for an answer. The sandbox answers at once, because the rate limit does not count its control."""
 
@@ -21,10 +23,12 @@ class SandboxClient:
         token: Its token, or an empty text if it requires none.
 
     Raises:
-        CommandError: A method cannot reach the sandbox, or the sandbox refuses.
+        CommandError: The URL has no scheme, a method cannot reach the sandbox, or the sandbox refuses.
     """
 
     def __init__(self, url: str, token: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise CommandError(f"{url} is no URL: use http://{url}", returncode=USAGE)
         self.url = url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy cannot reach this machine's loopback address
