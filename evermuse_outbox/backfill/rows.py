@@ -13,6 +13,7 @@ from ..conf import Settings
 from ..evermuse import InvalidRecord
 from ..evermuse.records import Envelope, validate
 from ..foreign_text import type_name
+from ..model_records import pks_of_children
 from ..models import OutboxRecord
 from .job import Plan
 
@@ -125,7 +126,12 @@ def build_chunk(plan: Plan, pks: Sequence[Any], settings: Settings, max_requests
     chunk = Chunk()
     contract = settings.workspace(plan.declaration.workspace).contract
     rows = plan.rows().filter(pk__in=pks)
+    children = pks_of_children(plan.model, pks, plan.using)  # the backfill of the child enqueues them
     for row in rows:
+        if row.pk in children:
+            chunk.skipped += 1
+            chunk.last_pk = row.pk
+            continue
         envelope = _convert(plan, row, contract, chunk)
         if envelope is not None:
             is_full = max_requests is not None and chunk.requests_with(envelope, settings) > max_requests

@@ -18,13 +18,14 @@ through :mod:`evermuse_outbox.outbox`. Its public interface is :class:`ModelReco
 
 from .declaration import ModelRecord
 from .queryset import RecordedQuerySet
-from .registry import declaration_of, declared, record_for, record_of
+from .registry import declaration_of, declared, pks_of_children, record_for, record_of
 
 __all__ = [
     "ModelRecord",
     "RecordedQuerySet",
     "declaration_of",
     "declared",
+    "pks_of_children",
     "record_for",
     "record_of",
 ]

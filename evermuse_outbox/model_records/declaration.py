@@ -164,6 +164,10 @@ class ModelRecord(Generic[M]):
         paths = [self.event_at, *self.vendor_id_paths().values(), *self.data_paths().values()]
         return frozenset(path.split(LOOKUP_SEP)[0] for path in paths)
 
+    def wants(self, event: Event, changed: Iterable[str] | None) -> bool:
+        """Return whether a save or an update enqueues a record: an insert, or a change of these fields."""
+        return event in self.on and (event == "create" or self.concerns(changed))
+
     def concerns(self, changed: Iterable[str] | None) -> bool:
         """Return whether a change of these fields makes a new version of the record; None means any field."""
         watched = self.watched()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from django.db import NotSupportedError, connections, models, transaction
 
-from .declaration import ModelRecord
-from .registry import declaration_of, enqueue_rows, key_fields, keys_restored_on_error, stored_rows
+from .registry import enqueue_rows, key_fields, keys_restored_on_error, rows_of_children, stored_rows, wants
 
 M = TypeVar("M", bound=models.Model)
 
@@ -48,8 +48,8 @@ class RecordedQuerySet(models.QuerySet[M]):
             update_fields=update_fields,
             unique_fields=unique_fields,
         )
-        declaration = self._declaration(*(("create", "update") if update_conflicts else ("create",)))
-        if declaration is None:
+        is_recorded = wants(self.model, "create", None)
+        if not is_recorded and not (update_conflicts and wants(self.model, "update", None)):
             return insert(objs)
         if ignore_conflicts or update_conflicts:
             option, instead = (
@@ -70,7 +70,9 @@ class RecordedQuerySet(models.QuerySet[M]):
                     f"{connections[self.db].display_name} returns no ids of inserted rows. Save them one by one, or "
                     "give each a primary key before."
                 )
-            enqueue_rows(declaration, self._read_again([row.pk for row in created]), self.db)
+            enqueue_rows(
+                chain.from_iterable(self._read_again([row.pk for row in created])), self.db, "create"
+            )
         return created
 
     def update(self, **kwargs: Any) -> int:
@@ -81,8 +83,7 @@ class RecordedQuerySet(models.QuerySet[M]):
         Raises:
             NotSupportedError: A primary key is updated, so the rows cannot be read again.
         """
-        declaration = self._declaration("update")
-        if declaration is None or self.query.is_sliced:
+        if self.query.is_sliced or not wants(self.model, "update", None):
             return super().update(**kwargs)
         names = {name for field in key_fields(self.model) for name in (field.name, field.attname)}
         if not kwargs.keys().isdisjoint({"pk", *names}):
@@ -90,7 +91,7 @@ class RecordedQuerySet(models.QuerySet[M]):
                 "update() of a primary key does not say which rows have which key afterwards, so their records are "
                 "not known. Use a manager without RecordedQuerySet."
             )
-        if not declaration.concerns(kwargs):
+        if not wants(self.model, "update", kwargs):
             return super().update(**kwargs)
         self._for_write = True
         with transaction.atomic(using=self.db):
@@ -99,15 +100,11 @@ class RecordedQuerySet(models.QuerySet[M]):
             # look-up is left out; SQLite has no such rows, and limits the parameters of a statement.
             rows = self.filter(pk__in=pks) if has_locks else self
             count = super(RecordedQuerySet, rows).update(**kwargs)
-            enqueue_rows(declaration, self._read_again(pks), self.db)
+            enqueue_rows(self._with_children(self._read_again(pks)), self.db, "update", kwargs)
         return count
 
     update.alters_data = True  # type: ignore[attr-defined]
     bulk_create.alters_data = True  # type: ignore[attr-defined]
-
-    def _declaration(self, *events: str) -> ModelRecord[Any] | None:
-        declaration = declaration_of(self.model)
-        return declaration if declaration is not None and not set(events).isdisjoint(declaration.on) else None
 
     def _lock_rows(self) -> list[Any]:
         """Return the primary keys of these rows in ascending order, and lock the rows."""
@@ -120,8 +117,8 @@ class RecordedQuerySet(models.QuerySet[M]):
             locked += rows.order_by("pk").select_for_update().values_list("pk", flat=True)
         return locked  # without those that another transaction has deleted meanwhile
 
-    def _read_again(self, pks: Sequence[Any]) -> Iterator[M]:
-        """Yield the rows as the database has them now."""
+    def _read_again(self, pks: Sequence[Any]) -> Iterator[list[M]]:
+        """Yield the rows as the database has them now, in chunks."""
         for chunk in _chunks(pks):
             rows = list(stored_rows(self.model, self.db).filter(pk__in=chunk).order_by("pk"))
             if len(rows) != len(chunk):
@@ -129,7 +126,12 @@ class RecordedQuerySet(models.QuerySet[M]):
                     f"{len(chunk) - len(rows)} of {len(chunk)} rows were not found by their primary keys after they "
                     "were written, so their records are not known."
                 )
-            yield from rows
+            yield rows
+
+    def _with_children(self, chunks: Iterable[list[M]]) -> Iterator[models.Model]:
+        for rows in chunks:
+            children = rows_of_children(self.model, [row.pk for row in rows], self.db)
+            yield from (children.get(row.pk, row) for row in rows)
 
 
 def _chunks(pks: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from itertools import groupby
 from typing import Any, TypeVar
 
 from django.core.checks import register
@@ -15,7 +16,7 @@ from django.db.models.signals import post_save
 from .. import outbox
 from ..foreign_text import safe_repr
 from .checks import check_declaration
-from .declaration import ModelRecord
+from .declaration import Event, ModelRecord
 
 R = TypeVar("R", bound=type[ModelRecord[Any]])
 
@@ -87,12 +88,58 @@ def record_for(instance: models.Model) -> Mapping[str, Any]:
     return declaration.record(instance)
 
 
-def enqueue_rows(declaration: ModelRecord[Any], rows: Iterable[models.Model], using: str) -> int:
-    """Enqueue the records of rows that the declaration selects. Return how many."""
-    wanted = (row for row in rows if declaration.should_record(row))
-    return outbox.enqueue_many(
-        (declaration.record(row) for row in wanted), using=using, workspace=declaration.workspace
-    )
+def wants(model: type[models.Model], event: Event, changed: Iterable[str] | None) -> bool:
+    """Return whether a change of these fields enqueues a record of a row of the model, or of a declared child of it."""
+    declaration = declaration_of(model)
+    if declaration is None:
+        return False
+    declarations = (declaration, *(_declarations[child] for child in _declared_children(model)))
+    return any(each.wants(event, changed) for each in declarations)
+
+
+def enqueue_rows(
+    rows: Iterable[models.Model], using: str, event: Event, changed: Iterable[str] | None = None
+) -> None:
+    """Enqueue the records of rows, each with its declaration."""
+    for declaration, group in groupby(rows, lambda row: declaration_of(type(row))):
+        if declaration is not None and declaration.wants(event, changed):
+            wanted = filter(declaration.should_record, group)
+            outbox.enqueue_many(map(declaration.record, wanted), using=using, workspace=declaration.workspace)
+
+
+def rows_of_children(model: type[models.Model], pks: Collection[Any], using: str) -> dict[Any, models.Model]:
+    """Return the rows of children with a table and a declaration of their own: primary key of the parent → row.
+
+    A row has one declaration: that of a child, if there is a row of it. Its parent may be saved or updated, too.
+    """
+    parent: Any = model._meta.concrete_model
+    key = parent._meta.pk
+    rows: dict[Any, models.Model] = {}
+    for child in _declared_children(model):
+        for row in stored_rows(child, using).filter(**{f"{key.name}__in": pks}):
+            rows.setdefault(getattr(row, key.attname), row)
+    return rows
+
+
+def pks_of_children(model: type[models.Model], pks: Collection[Any], using: str) -> set[Any]:
+    """Return the primary keys of those rows whose record is that of a child."""
+    parent: Any = model._meta.concrete_model
+    key = parent._meta.pk
+    in_children: set[Any] = set()
+    for child in _declared_children(model):
+        rows: models.QuerySet[Any] = models.QuerySet(child, using=using)
+        in_children.update(rows.filter(**{f"{key.name}__in": pks}).values_list(key.attname, flat=True))
+    return in_children
+
+
+def _declared_children(model: type[models.Model]) -> list[type[models.Model]]:
+    """Return the models with a table and a declaration of their own that inherit from a model, the lowest first."""
+    parent: Any = model._meta.concrete_model
+    children = [
+        each for each in _declarations if issubclass(each, parent) and each._meta.concrete_model is not parent
+    ]
+    tables = [child for child in children if not child._meta.proxy]
+    return sorted(tables, key=lambda child: len(child.__mro__), reverse=True)
 
 
 def check_declarations(app_configs: Any = None, **kwargs: Any) -> list[Any]:  # noqa: ARG001 - Django's signature
@@ -111,13 +158,14 @@ def _enqueue_saved(
     **kwargs: Any,  # noqa: ARG001 - a handler must accept what Django adds
 ) -> None:
     """Enqueue the record of a row that was saved. Rows of ``loaddata`` are skipped: they are raw."""
-    declaration = declaration_of(sender)
-    if declaration is None or raw or ("create" if created else "update") not in declaration.on:
-        return
-    if not created and not declaration.concerns(update_fields):
+    event: Event = "create" if created else "update"
+    if raw or not wants(sender, event, update_fields):
         return
     row = stored_rows(sender, using).get(pk=instance.pk)
-    if declaration.should_record(row):
+    if not created:
+        row = rows_of_children(sender, [row.pk], using).get(row.pk, row)
+    declaration = declaration_of(type(row))
+    if declaration is not None and declaration.wants(event, update_fields) and declaration.should_record(row):
         outbox.enqueue(declaration.record(row), using=using, workspace=declaration.workspace)
 
 

@@ -1,6 +1,7 @@
 """Saves of a declared model enqueue records, in the transaction of the save."""
 
 import asyncio
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -12,8 +13,17 @@ from django.db.models.functions import Concat, Upper
 from django.test.utils import isolate_apps
 from django.utils import timezone
 
+from evermuse_outbox.backfill import Plan
+from evermuse_outbox.backfill.rows import build_chunk
+from evermuse_outbox.conf import get_settings
 from evermuse_outbox.evermuse import InvalidRecord
-from evermuse_outbox.model_records import ModelRecord, declaration_of, record_for, record_of
+from evermuse_outbox.model_records import (
+    ModelRecord,
+    RecordedQuerySet,
+    declaration_of,
+    record_for,
+    record_of,
+)
 from evermuse_outbox.models import OutboxRecord
 from example_project.support.models import Conversation, Email
 from tests.mails_model import MailRecord, declared_as, mail
@@ -216,6 +226,39 @@ def test_after_a_failed_save_the_next_one_overwrites_no_other_row(alias):
 
 
 @pytest.mark.commits
+def test_a_row_of_a_declared_child_has_the_record_of_the_child_alone(alias):
+    """Also if it is saved or updated as a row of its parent."""
+
+    class LetterRecord(ParcelRecord):
+        fields = ("subject", "stamp")
+
+    with (
+        own_tables(alias, Parcel, Letter),
+        declared_as(ParcelRecord, Parcel),
+        declared_as(LetterRecord, Letter),
+    ):
+        Parcel(subject="parcel").save(using=alias)
+        Letter(subject="letter").save(using=alias)
+        row = Parcel.objects.using(alias).get(subject="letter")
+        row.subject = "saved"
+        row.save()
+        RecordedQuerySet(Parcel, using=alias).update(subject="updated")
+        records = [each.envelope() for each in OutboxRecord.objects.using(alias).order_by("pk")]
+        plan = Plan(declaration=declaration_of(Parcel), using=alias)
+        pks = list(Parcel.objects.using(alias).order_by("pk").values_list("pk", flat=True))
+        chunk = build_chunk(plan, pks, get_settings())
+    assert [(*record["_vendor_ids"], record["data"]["subject"]) for record in records] == [
+        ("parcel_id", "parcel"),
+        ("letter_id", "letter"),
+        ("letter_id", "saved"),
+        ("parcel_id", "updated"),
+        ("letter_id", "updated"),
+    ]
+    assert records[-1]["data"]["stamp"] == "red"
+    assert (len(chunk.envelopes), chunk.skipped) == (1, 1)
+
+
+@pytest.mark.commits
 def test_a_generated_field_is_sent_as_it_is_after_the_save(alias):
     with own_tables(alias, Parcel, Letter), declared_as(ParcelRecord, Parcel):
         row = Parcel(subject="small")
@@ -224,6 +267,31 @@ def test_a_generated_field_is_sent_as_it_is_after_the_save(alias):
         row.save(using=alias)
         last = OutboxRecord.objects.using(alias).order_by("pk").last()
         assert last.envelope()["data"] == {"subject": "large", "label": "LARGE"}
+
+
+@pytest.mark.commits
+def test_no_old_version_is_read_again_under_repeatable_read(alias, declared):
+    """MariaDB shows the version of the snapshot of a row that a save left as it was."""
+    if connections[alias].vendor != "mysql":
+        pytest.skip("PostgreSQL raises an error, and SQLite has one writer")
+    mail().save(using=alias)
+
+    def change():
+        row = Email.objects.using(alias).get()
+        row.subject = "Newer"
+        row.save()
+        connections[alias].close()
+
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    with transaction.atomic(using=alias):
+        stale = Email.objects.using(alias).get()  # the snapshot
+        writer = threading.Thread(target=change)
+        writer.start()
+        writer.join()
+        stale.save(update_fields=["body"])
+    connections[alias].close()
+    assert subjects(alias)[-1] == "Newer"
 
 
 def test_an_expression_is_read_from_the_database(alias, declared):
