@@ -124,11 +124,12 @@ def begin(plan: Plan) -> OutboxOperation:
     OutboxWorkspace.objects.using(plan.using).ensure_row(plan.declaration.workspace)
     # Counting may take long, so it is done before the locks.
     extent = None if find_unfinished(plan) else _measure(plan)
-    clock = Clock.of(plan.using)
-    return retry_on_database_error(plan.using, clock, _take_over, plan, extent, clock)
+    return retry_on_database_error(
+        plan.using, Clock.of(plan.using), _take_over, plan, extent, uuid.uuid4().hex
+    )
 
 
-def _take_over(plan: Plan, extent: _Extent | None, clock: Clock) -> OutboxOperation:
+def _take_over(plan: Plan, extent: _Extent | None, run: str) -> OutboxOperation:
     """Give the job to this process, in one transaction. Insert it if there is none."""
     jobs = OutboxOperation.objects.using(plan.using)
     with transaction.atomic(using=plan.using):
@@ -144,10 +145,10 @@ def _take_over(plan: Plan, extent: _Extent | None, clock: Clock) -> OutboxOperat
         if job.state == OperationState.COLLECTING:
             jobs.complete_collecting(job.pk)
         if job.state in UNCONFIRMED:
-            jobs.confirm(job.pk, clock.now(), plan.decision.reason)
+            jobs.confirm(job.pk, Clock.of(plan.using).now(), plan.decision.reason)
         elif job.state == OperationState.PAUSED:
             jobs.proceed(job.pk)
-        jobs.filter(pk=job.pk).update(options={**job.options, "run": uuid.uuid4().hex})
+        jobs.filter(pk=job.pk).update(options={**job.options, "run": run})
         job.refresh_from_db(using=plan.using)
     return job
 
