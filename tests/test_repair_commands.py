@@ -94,6 +94,17 @@ def test_a_question_answered_with_no_cancels_the_job(alias, monkeypatch):
     assert state_of(row) == "rejected"
 
 
+def test_if_nothing_is_selected_the_output_says_why(alias):
+    row = record_in(alias, "delivered")
+    text, status = run("outbox_retry", alias, "--workspace", "emae", row.pk, row.pk + 1)
+    assert status == 0
+    assert text.endswith(
+        "  No workspace 'emae' in the settings; known: default.\n"
+        f"  Record #{row.pk} is delivered.\n"
+        f"  There is no record #{row.pk + 1}.\n"
+    )
+
+
 def test_without_a_terminal_the_error_names_the_option(alias, monkeypatch):
     row = record_in(alias, "rejected")
     monkeypatch.setattr("sys.stdin", StringIO())

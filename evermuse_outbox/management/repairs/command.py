@@ -23,7 +23,7 @@ from ...models import OperationState, OutboxOperation, OutboxOperationMember
 from ...operations import NotPossible, RecordFilter
 from ...wakeup import wake_workers
 from .. import REFUSED, USAGE, CommandWithExamples, add_database, add_reason, confirm, databases_of
-from .selecting import add_selection, read_selection
+from .selecting import add_selection, explain_nothing, read_selection
 
 COLLECT_SECONDS = 1.0
 """Seconds between two updates of the progress bar while members are collected."""
@@ -179,6 +179,8 @@ class RepairCommand(CommandWithExamples):
         if not options["json"] and not options["dry_run"]:
             if not job.total:
                 self.stdout.write(f"Nothing is selected in {job.using}: {job.selection}.")
+                for line in explain_nothing(RecordFilter.from_json(job.options["select"]), job.using):
+                    self.stdout.write(f"  {line}")
                 return result
             self.stdout.write(
                 f"Job #{job.pk} in {job.using}: {self.done} {job.changed:,} of {job.selection}."

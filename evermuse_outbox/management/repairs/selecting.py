@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,12 +13,16 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from ...conf import get_settings
 from ...database_clock import database_now
-from ...operations import RecordFilter
+from ...operations import RecordFilter, select_records
 from .. import USAGE
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 """Seconds of each unit of an age."""
+
+EXPLAINED_IDS = 5
+"""Ids of which the output shows why they are not selected."""
 
 
 def add_selection(parser: ArgumentParser, *, with_errors: bool = True) -> None:
@@ -76,6 +80,18 @@ def read_selection(options: Mapping[str, Any], using: str, state: str) -> Record
     if options["all"] and not chosen.is_empty:
         raise CommandError("--all and a condition contradict each other.", returncode=USAGE)
     return chosen
+
+
+def explain_nothing(selection: RecordFilter, using: str) -> Iterator[str]:
+    """Yield why a filter can select nothing: an unknown workspace, unknown ids, or records in another state."""
+    known = get_settings().workspaces
+    if selection.workspace and selection.workspace not in known:
+        yield f"No workspace {selection.workspace!r} in the settings; known: {', '.join(sorted(known))}."
+    ids = selection.ids[:EXPLAINED_IDS]
+    records = {row.pk: row for row in select_records(using, ids=ids)} if ids else {}
+    for pk in ids:
+        record = records.get(pk)
+        yield f"Record #{pk} is {record.get_state_display()}." if record else f"There is no record #{pk}."
 
 
 def read_id(text: str) -> int:
