@@ -247,9 +247,7 @@ def test_the_route_of_each_workspace_is_printed_without_credentials(context, ali
         API_KEY=KEY, WORKSPACES={"emea": {"API_KEY": KEY, "API_URL": "https://api.test", "PROXY": proxy}}
     )
     _, output = run(alias, "--offline")
-    assert (
-        "The workspace emea sends through the proxy http://proxy.example:3128 (PROXY)." in output
-    )
+    assert "The workspace emea sends through the proxy http://proxy.example:3128 (PROXY)." in output
     assert "some-password" not in output
     _, output = run(alias, "--offline", "--json")
     assert json.loads(output)["routes"]["emea"] == "through the proxy http://proxy.example:3128 (PROXY)"
