@@ -175,9 +175,8 @@ def stored_rows(model: type[models.Model], using: str) -> models.QuerySet[Any]:
     An instance in memory may differ from its row: it has values that ``update_fields`` left out, expressions, raw
     values such as a UUID as text, and an old value of a generated field.
     """
-    rows: models.QuerySet[Any] = models.QuerySet(
-        model, using=using
-    )  # a manager may hide rows, such as deleted ones
+    # Not a manager of the model: it may hide rows, such as deleted ones.
+    rows: models.QuerySet[Any] = models.QuerySet(model, using=using)
     # Under REPEATABLE READ, these databases show an old version of a row that an UPDATE locked but left as it was.
     return rows.select_for_update() if connections[using].vendor == "mysql" else rows
 

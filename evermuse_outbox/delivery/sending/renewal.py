@@ -198,16 +198,17 @@ def _write(context: DeliveryContext, sealed: SealedBatch, renewal: Renewal) -> S
     """
     batch = copy(sealed.batch)  # after a rollback, the caller's batch is unchanged
     batches = OutboxBatch.objects.using(context.using)
-    must_split = bool(renewal.rejections) or _grown_size(sealed, renewal) > request_limits(context).bytes
+    is_too_large = len(sealed.body) + renewal.growth > request_limits(context).bytes
+    must_split = is_too_large or bool(renewal.rejections)
     with transaction.atomic(using=context.using):
         if must_split:
             lock_for_sealing(context)  # always the first lock
         batch.urls_renewed_at = context.clock.now()
         if not batches.renew(batch, urls_renewed_at=batch.urls_renewed_at):
             raise LeaseLost
-        OutboxRecord.rows.using(context.using).lock_rows(sealed.members)
-        open_sealed(context, batch)  # raises BodyChanged: an altered line must not get a new hash
         rows = OutboxRecord.rows.using(context.using)
+        rows.lock_rows(sealed.members)
+        open_sealed(context, batch)  # raises BodyChanged: an altered line must not get a new hash
         rewritten = [_rewritten(context, batch, pk, line) for pk, line in renewal.lines.items()]
         rows.filter(batch=batch).bulk_update(rewritten, COLUMNS, batch_size=LINES_PER_STATEMENT)
         rows.reject(renewal.rejections)
@@ -218,11 +219,6 @@ def _write(context: DeliveryContext, sealed: SealedBatch, renewal: Renewal) -> S
         batch.key, batch.sha256, batch.byte_count = new_key(), fingerprint(body), len(body)
         batches.renew(batch, key=batch.key, sha256=batch.sha256, byte_count=batch.byte_count)
     return replace(sealed, batch=batch, body=body)
-
-
-def _grown_size(sealed: SealedBatch, renewal: Renewal) -> int:
-    """Return the bytes of the body with the new lines."""
-    return len(sealed.body) + renewal.growth
 
 
 def _rewritten(context: DeliveryContext, batch: OutboxBatch, pk: int, line: str) -> OutboxRecord:

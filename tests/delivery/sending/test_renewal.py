@@ -190,6 +190,15 @@ def test_a_request_that_becomes_too_large_is_divided(renewing, alias, sandbox):
     assert len(calls) == 2
 
 
+def test_the_connection_is_released_before_each_call(renewing, alias, sandbox, monkeypatch):
+    context = renewing()
+    released = []
+    monkeypatch.setattr(renewal, "release_connections", lambda: released.append(len(calls)))
+    enqueue_with_files(alias, "a", "b")
+    relay(context, 60)
+    assert (released, len(calls)) == ([0, 1], 2)
+
+
 def test_many_slow_calls_do_not_outlast_the_lease(renewing, alias, sandbox, clock):
     context = renewing()
     for name in ("a", "b", "c", "d"):
