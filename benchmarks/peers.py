@@ -4,7 +4,7 @@
     python -m benchmarks peers --records 2000 --rounds 1         # a short run.
     python -m benchmarks peers --only jaiminho --only evermuse   # two contenders.
 
-The contenders are a Celery task per record, django-celery-outbox, django-post_office, django-outbox-pattern,
+The contenders are a Celery task per record, django-celery-outbox, awa, django-post_office, django-outbox-pattern,
 django-jaiminho, and evermuse_outbox: with full batches, and for comparison with one record per request. Each
 contender is set up as its README recommends. The other packages are installed in the virtual environment
 .venv-peers, which is created at the first run.
@@ -42,7 +42,7 @@ from .common.databases import fresh_database
 from .common.options import parser_of
 from .common.report import Report, percentile
 from .contenders import CONTENDERS, Contender, environment
-from .contenders.statement_counter import counting, split
+from .contenders.statement_counter import NOTIFICATIONS, counting, split
 
 HEADERS = (
     "contender",
@@ -51,6 +51,7 @@ HEADERS = (
     "delivered per second",
     "SQL per record, enqueue + delivery",
     "BEGIN, COMMIT … per record",
+    "notifications received per record",
     "concurrent sends",
     "records per request",
     "arrived twice",
@@ -336,7 +337,7 @@ def _add_table(
 def row(contender: Contender, result: Any) -> list[Any]:
     """Return the line of a contender in the table."""
     if result.error or not result.rounds:
-        return [contender.title, "failed", *"----", contender.in_flight, "-", "-", contender.durable]
+        return [contender.title, "failed", *"-----", contender.in_flight, "-", "-", contender.durable]
     medians = {name: median(figures[name] for figures in result.rounds) for name in NUMBERS}
     call = f"{1e6 * medians['call']:.0f} ({medians['call_ratio']:.1f} ×)"
     enqueue, delivery, transactional = statements(result.sql)
@@ -347,6 +348,7 @@ def row(contender: Contender, result: Any) -> list[Any]:
         medians["delivered"],
         f"{enqueue:.2g} + {delivery:.2g}",
         f"{transactional:.2g}",
+        f"{notifications(result.sql):.2g}",
         contender.in_flight,
         medians["records"] / medians["requests"],
         int(sum(figures["twice"] for figures in result.rounds)),
@@ -363,6 +365,11 @@ def statements(sql: dict[str, Any]) -> list[float]:
     delivery, delivery_transactional = split(Counter(sql["delivery"]))
     counts = (enqueue, delivery, enqueue_transactional + delivery_transactional)
     return [count / sql["records"] for count in counts]
+
+
+def notifications(sql: dict[str, Any]) -> float:
+    """Return the notifications per record that a listening process received from PostgreSQL."""
+    return sum(Counter(sql[part])[NOTIFICATIONS] for part in ("enqueue", "delivery")) / sql["records"]
 
 
 def _draw(figure: Any, chosen: list[Contender], results: dict[str, _Result]) -> None:

@@ -92,6 +92,15 @@ CONTENDERS = (
         undelivered_sql="SELECT count(*) FROM celery_outbox",
     ),
     Contender(
+        title="awa",
+        module="awa",
+        requires="awa-pg",
+        workers=(("-m", "benchmarks.contenders.awa"),),
+        in_flight=f"{IN_FLIGHT}",
+        durable="yes; after a crash, the jobs that were running are sent again",
+        undelivered_sql="SELECT count(*) FROM awa.jobs WHERE state <> 'completed'",
+    ),
+    Contender(
         title="django-post_office",
         module="post_office",
         requires="django-post_office",

@@ -53,6 +53,8 @@ def _options() -> argparse.Namespace:
 def prepare() -> None:
     """Create the tables of the contender, and a table for the bare INSERTs."""
     call_command("migrate", verbosity=0)
+    if hasattr(_contender(), "prepare"):
+        _contender().prepare()
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE bare (id bigserial PRIMARY KEY, payload text, enqueued_at timestamptz)")
 
