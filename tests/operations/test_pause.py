@@ -13,6 +13,7 @@ from evermuse_outbox.models import (
     OutboxAction,
     OutboxBatch,
     OutboxGroup,
+    OutboxRecord,
     OutboxWorkspace,
 )
 from evermuse_outbox.operations import (
@@ -21,11 +22,12 @@ from evermuse_outbox.operations import (
     pause_workspace,
     resume_group,
     resume_workspace,
+    retry_records,
 )
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep import forget_groups
 from tests.delivery.helpers import state_of
-from tests.records import record
+from tests.records import make_invalid, record
 
 GROUP = ("message", "prod-abc")
 
@@ -111,6 +113,32 @@ def test_sealed_batches_of_a_held_group_are_withdrawn_and_those_in_doubt_wait(co
     clock.move(400)
     poll(context, 60)
     assert (state_of(doubtful), state_of(sealed)) == ("delivered", "delivered")
+
+
+def test_records_of_a_batch_that_failed_are_not_withdrawn_because_evermuse_may_have_them(
+    context, alias, sandbox, clock
+):
+    older = outbox.enqueue(record(1), using=alias)
+    make_invalid(older)
+    relay(context, 60)
+    assert state_of(older) == "rejected"
+    newer = outbox.enqueue(record(1, data={"text": "newer"}), using=alias)
+    sandbox.fail_next(Fault.failed_batch())
+    relay(context, 60)
+    clock.move(60)
+    poll(context, 60)
+    again, failed, _ = OutboxBatch.objects.using(alias).order_by("-pk")
+    assert (failed.state, again.state, again.parent_id) == ("failed", "sealed", failed.pk)
+    pause_group(alias, "default", GROUP, clock=context.clock)
+    assert state_of(newer) == "in_flight"
+    assert OutboxRecord.rows.using(alias).filter(pk=newer.pk).discard() == 0
+    assert retry_records(alias, [older.pk]).refused == {older.pk: newer.pk}
+    resume_group(alias, OutboxGroup.objects.using(alias).get())
+    clock.move(400)
+    relay(context, 60)
+    clock.move(60)
+    poll(context, 60)
+    assert state_of(newer) == "delivered"
 
 
 def test_a_refusal_of_a_batch_that_was_under_way_makes_its_records_pending(context, alias, sandbox, clock):

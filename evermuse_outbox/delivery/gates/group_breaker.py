@@ -209,13 +209,25 @@ def withdraw_batches(using: str, row: OutboxGroup, now: datetime) -> None:
     """
     rows = OutboxBatch.objects.using(using)
     batches = rows.filter(workspace=row.workspace, type=row.type, product_id=row.product_id)
-    # If Evermuse may still process a batch, its records must not be pending: see `isolation`.
+    # If Evermuse may have the records, they must not be pending: then they could be discarded, and an older version
+    # could follow. See also `isolation`.
     for batch in batches.filter(state__in=(BatchState.SEALED, BatchState.ISOLATING), in_doubt=False):
         # A database may compare text without regard to case; Evermuse compares exactly.
-        if (batch.type, batch.product_id) != (row.type, row.product_id):
+        if (batch.type, batch.product_id) != (row.type, row.product_id) or _has_failed_before(using, batch):
             continue
         if rows.withdraw(batch, now, "Its group was paused; its records are pending again."):
             OutboxRecord.rows.using(using).release(batch)
+
+
+def _has_failed_before(using: str, batch: OutboxBatch) -> bool:
+    """Return whether Evermuse accepted a batch with these records and reported FAILED: it may have stored some."""
+    parent = batch.parent_id
+    while parent:
+        row = OutboxBatch.objects.using(using).filter(pk=parent).values_list("state", "parent_id").first()
+        state, parent = row or (None, None)  # finished batches are purged
+        if state == BatchState.FAILED:
+            return True
+    return False
 
 
 def _reopen_rejected_records(context: DeliveryContext, row: OutboxGroup) -> None:
