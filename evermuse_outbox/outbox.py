@@ -27,7 +27,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 
-from .conf import DEFAULT_WORKSPACE, SETTING, get_settings
+from .conf import DEFAULT_WORKSPACE, SETTING, get_settings, reload_workspaces
 from .evermuse import FieldError, InvalidRecord, advice, limits
 from .evermuse.records import AnyRecord, Envelope, Record
 from .evermuse.records import validate as make_envelope
@@ -36,7 +36,16 @@ from .models import OutboxRecord
 from .models.insert import insert, insert_many
 from .wakeup import wake_workers_on_commit
 
-__all__ = ["InvalidRecord", "Record", "aenqueue", "aenqueue_many", "enqueue", "enqueue_many", "validate"]
+__all__ = [
+    "InvalidRecord",
+    "Record",
+    "aenqueue",
+    "aenqueue_many",
+    "enqueue",
+    "enqueue_many",
+    "reload_workspaces",
+    "validate",
+]
 
 CHUNK = 1_000
 """Maximum number of records in one INSERT of :func:`enqueue_many`."""

@@ -42,7 +42,7 @@ KEPT = {
     "delivery.context.context._local": "the open connections of a thread; its keys contain everything that matters",
     "evermuse.api.budget._places": "each answer gives its place back",
     "evermuse.records.json_values._as_django_does": "a constant",
-    "conf.retention._read_days": "a function",
+    "conf.readers.retention._read_days": "a function",
     "evermuse.records.translation._decode": "a function",
     "evermuse.records.schema._validators": "a cache; its keys never change their meaning",
     "evermuse.formats._compile": "a function",

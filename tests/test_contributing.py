@@ -123,9 +123,12 @@ def test_identifiers_are_in_the_files_that_their_step_names():
         ("Add it to `load_contract` in `evermuse_outbox/sandbox/store.py`.", {"load_contract"}),
         ("1. `load_contract` is\n   `evermuse_outbox/sandbox/contract.py`.\n2. `BatchState` is code.", set()),
         ("| `BatchState` | `evermuse_outbox/sandbox/contract.py` |", {"BatchState"}),
-        ("`BatchState` in `evermuse_outbox/models/batch_states.py`, with `evermuse_outbox/checks.py`", set()),
         (
-            "`BatchState` in `evermuse_outbox/checks.py`, with `evermuse_outbox/models/batch_states.py`",
+            "`BatchState` in `evermuse_outbox/models/batch_states.py`, with `evermuse_outbox/checks/workspaces.py`",
+            set(),
+        ),
+        (
+            "`BatchState` in `evermuse_outbox/checks/workspaces.py`, with `evermuse_outbox/models/batch_states.py`",
             {"BatchState"},
         ),
         ("See `TRANSITIONS` and `missing" + "_name()`.", {"missing" + "_name"}),

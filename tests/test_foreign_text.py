@@ -18,9 +18,10 @@ NOT_IN_THE_OUTBOX = "evermuse_outbox.sandbox"
 TEXT_OF_AN_ERROR = {
     "evermuse_outbox.backfill.pace": "ThrottleUnavailable: our text",
     "evermuse_outbox.backfill.rows": "InvalidRecord: its texts passed the gate",
-    "evermuse_outbox.checks": "ImproperlyConfigured and KeyUnavailable: our text",
+    "evermuse_outbox.checks": "ImproperlyConfigured: our text",
+    "evermuse_outbox.checks.workspaces": "KeyUnavailable: our text",
     "evermuse_outbox.conf.keys": "KeyUnavailable: our text",
-    "evermuse_outbox.conf.settings": "KeyUnavailable: our text",
+    "evermuse_outbox.conf.workspace": "KeyUnavailable: our text",
     "evermuse_outbox.delivery.gates.workspace_breaker": "ThrottleUnavailable: our text",
     "evermuse_outbox.delivery.sealing.contract": "Untranslatable: our text, into a column with the gate",
     "evermuse_outbox.delivery.sending.lease": "BodyChanged: our text, into a column with the gate",

@@ -34,6 +34,7 @@ def test_the_names_of_the_outbox_module():
         "aenqueue_many",
         "enqueue",
         "enqueue_many",
+        "reload_workspaces",
         "validate",
     }
     assert all(hasattr(outbox, name) for name in outbox.__all__)

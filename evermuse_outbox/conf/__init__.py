@@ -1,7 +1,7 @@
 """The settings of the host project, read from the dict ``EVERMUSE_OUTBOX``.
 
 This package checks the dict, converts it to typed objects and hides API keys. It reads no setting when it is
-imported and knows nothing of the database or of delivery. Call :func:`get_settings` for the values and
+imported and knows nothing of the outbox's tables or of delivery. Call :func:`get_settings` for the values and
 :func:`find_problems` for every error in the dict; :data:`OPTIONS` lists all settings.
 """
 
@@ -9,15 +9,17 @@ from .documentation import DOCUMENTATION, see_docs
 from .keys import KeyFile, KeyUnavailable
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
-from .retention import Retention
-from .secret import Secret
+from .readers import Retention, Secret
 from .settings import (
-    DEFAULT_WORKSPACE,
     MAX_PERMIT_WAIT,
     Settings,
-    Workspace,
+    UnknownWorkspace,
     get_settings,
+    get_static_settings,
+    reload_workspaces,
 )
+from .workspace import DEFAULT_WORKSPACE, Workspace
+from .workspace_function import find_import_problem
 
 __all__ = [
     "DEFAULT_WORKSPACE",
@@ -33,8 +35,12 @@ __all__ = [
     "Retention",
     "Secret",
     "Settings",
+    "UnknownWorkspace",
     "Workspace",
+    "find_import_problem",
     "find_problems",
     "get_settings",
+    "get_static_settings",
+    "reload_workspaces",
     "see_docs",
 ]

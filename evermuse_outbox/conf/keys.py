@@ -15,8 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..foreign_text import HiddenBytes, HiddenText, clean_text, error_code, get_logger, log_ids, type_name
-from .readers import InvalidValue, read_secret
-from .secret import Secret
+from .readers import InvalidValue, Secret, read_secret
 
 logger = get_logger(__name__)
 
@@ -98,6 +97,15 @@ class KeyFunction:
             if self._key is None:
                 raise KeyUnavailable(self._error)
             return self._key
+
+    def with_function(self, function: Callable[[], Any]) -> KeyFunction:
+        """Return a source that calls another function at the next call. Until then, the present key is used."""
+        if function == self._function:
+            return self
+        successor = KeyFunction(function, self._clock)
+        with self._lock:
+            successor._key, successor._error, successor._call_at = self._key, self._error, self._call_at
+        return successor
 
     def forget(self, refused: Secret) -> None:
         """Call the function at the next ``read``, unless it has returned another key since."""

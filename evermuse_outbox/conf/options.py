@@ -9,6 +9,7 @@ from typing import Any
 from ..evermuse import FORMATS, limits
 from ..evermuse.records import CONTRACTS, NATURES
 from .readers import (
+    DEFAULT_DAYS,
     Choice,
     Number,
     read_aliases,
@@ -19,12 +20,13 @@ from .readers import (
     read_function,
     read_key,
     read_path,
+    read_payload_retention,
     read_proxy,
     read_queue,
     read_redis_url,
+    read_retention,
     read_url,
 )
-from .retention import DEFAULT_DAYS, read_payload_retention, read_retention
 from .targets import PRODUCTION_URL
 
 SETTING = "EVERMUSE_OUTBOX"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..foreign_text import is_clean, safe_repr
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option, raw_settings
-from .readers import InvalidValue, show_number, suggest
+from .readers import InvalidValue, is_dotted_path, show_number, suggest
 from .targets import is_plain_http, is_sandbox_key
 
 KEY_OPTIONS = ("API_KEY", "API_KEY_FILE")
@@ -42,23 +42,44 @@ def find_problems(raw: Any = None) -> Iterator[Problem]:
         return
     yield from _in_options(raw, OPTIONS, SETTING, others=("WORKSPACES",))
     workspaces = raw.get("WORKSPACES", {})
+    if is_function(workspaces):
+        if has_key(raw):
+            yield from _in_combination(raw, raw, SETTING)
+        return
     if not isinstance(workspaces, Mapping):
         yield Problem(
             f"{SETTING}['WORKSPACES']",
-            "the value must be a dict from name to settings.",
-            'Use for instance {"emea": {"API_KEY": …}}.',
+            "the value must be a dict from name to settings, or a function that returns it.",
+            'Use for instance {"emea": {"API_KEY": …}} or "shop.customers.read_workspaces".',
         )
         return
     for name, keys in workspaces.items():
-        yield from _in_workspace(name, keys)
-        if isinstance(keys, Mapping):
-            yield from _in_combination(raw, keys, f"{SETTING}['WORKSPACES'][{safe_repr(name)}]")
+        yield from find_workspace_problems(raw, name, keys, f"{SETTING}['WORKSPACES']")
     if has_key(raw) or not workspaces:
         yield from _in_combination(raw, raw, SETTING)
 
 
-def _in_workspace(name: Any, keys: Any) -> Iterator[Problem]:
-    path = f"{SETTING}['WORKSPACES'][{safe_repr(name)}]"
+def is_function(workspaces: Any) -> bool:
+    """Return whether the value of ``WORKSPACES`` is a function or the dotted path of one."""
+    return callable(workspaces) or (isinstance(workspaces, str) and is_dotted_path(workspaces))
+
+
+def find_workspace_problems(raw: Mapping[str, Any], name: Any, keys: Any, origin: str) -> Iterator[Problem]:
+    """Yield every error in the settings of a workspace.
+
+    Args:
+        raw: The settings dict of the project, from which the workspace inherits.
+        name: The name of the workspace.
+        keys: Its settings; a dict if they are valid.
+        origin: The path of the dict that contains the workspace.
+    """
+    path = f"{origin}[{safe_repr(name)}]"
+    yield from _in_workspace(name, keys, path)
+    if isinstance(keys, Mapping):
+        yield from _in_combination(raw, keys, path)
+
+
+def _in_workspace(name: Any, keys: Any, path: str) -> Iterator[Problem]:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not _is_name(name):
         message = (
             f"the name must be a string of 1 to {MAX_NAME} characters, without control characters, "

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from ..evermuse import Proxy
 from ..foreign_text import hide_values, safe_repr
-from .keys import KeyFile, KeyFunction, KeySource, KeyUnavailable
-from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, raw_settings
-from .problems import KEY_OPTIONS, find_problems, has_key
-from .retention import Retention
-from .secret import Secret
-from .targets import Refusal, find_refusal
-
-DEFAULT_WORKSPACE = "default"
-"""The workspace of records that are enqueued without ``workspace=``."""
+from .options import OPTIONS, SETTING, raw_settings
+from .problems import Problem, find_problems, is_function
+from .readers import Retention, Secret
+from .workspace import Workspace, merge_entries, read_workspace
+from .workspace_function import Reading, WorkspaceFunction
 
 MAX_PERMIT_WAIT = 5.0
 """Maximum seconds for which a sender with a leased batch waits for permission to send. Then it gives the batch back.
@@ -30,79 +24,8 @@ It is not a setting, because hosts need not change it. The check of ``LEASE`` ad
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """One API key with its base URL, its proxy, its contract and its rate limit.
-
-    Attributes:
-        api_key: the key; empty if there is none, or if it has to be read from ``key_source``.
-        proxy: False for none, None if the environment variables decide.
-        rate_limit: the number of requests in any sliding second.
-        key_source: the file or the function from which :meth:`with_key` reads the key.
-        is_url_set: whether the project has set the URL. If not, it is that of production.
-        problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
-    """
-
-    name: str
-    api_url: str
-    api_key: Secret
-    proxy: Proxy | Literal[False] | None
-    contract: str
-    rate_limit: float
-    key_source: KeySource | None = None
-    is_url_set: bool = True
-    problem: str = ""
-
-    @property
-    def has_key(self) -> bool:
-        """Whether the settings have a key or name a place to read it from."""
-        return bool(self.api_key) or self.key_source is not None
-
-    def with_key(self) -> Workspace:
-        """Return this workspace with the key that it has now, or with the ``problem`` that prevents its use."""
-        key = self.api_key
-        try:
-            key = self.key_source.read() if self.key_source else key
-        except KeyUnavailable as error:
-            return replace(self, api_key=Secret(""), problem=str(error))
-        if not key:
-            return replace(self, problem=f"no API_KEY is set for the workspace {self.name!r}")
-        refusal = self.find_refusal(key, is_test_run=_is_test_run())
-        return replace(self, api_key=key, problem=str(refusal or ""))
-
-    def find_refusal(self, key: Secret, *, is_test_run: bool = False) -> Refusal | None:
-        """Return why ``key`` must not be used at the URL of this workspace; None if it may."""
-        from django.conf import settings
-
-        return find_refusal(
-            self.api_url,
-            key.reveal(),
-            is_url_set=self.is_url_set,
-            is_debug=bool(settings.DEBUG),
-            is_test_run=is_test_run,
-        )
-
-    def reveal_key(self) -> str:
-        """Return the key for a request.
-
-        Raises:
-            KeyUnavailable: The key must not be used. So no request is made, whatever calls the client.
-        """
-        if self.problem:
-            raise KeyUnavailable(self.problem)
-        return self.api_key.reveal()
-
-
-def _is_test_run() -> bool:
-    """Return whether Django's test environment is set up, or the process is ``python -m unittest``.
-
-    Test runners set up the environment, pytest-django included. An imported test library proves nothing: production
-    code can import one.
-    """
-    utils = sys.modules.get("django.test.utils")
-    main = getattr(sys.modules.get("__main__"), "__spec__", None)
-    is_unittest = getattr(main, "name", None) == "unittest.__main__"
-    return is_unittest or hasattr(getattr(utils, "_TestState", None), "saved_data")
+class UnknownWorkspace(ImproperlyConfigured):
+    """The settings have no workspace with this name. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,29 +66,91 @@ class Settings:
     hide_values: bool
     wake_on_commit: bool
     celery_queue: str | None
+    workspace_problems: Mapping[str, Problem] = field(default_factory=dict)
+    """Name of a workspace → what is wrong in the dict that the function of ``WORKSPACES`` returned. The name is empty
+    if the function itself failed."""
+    has_read_workspaces: bool = True
+    """Whether the workspaces are known. If a function returns them, this is so after its first successful call."""
+    workspace_function: WorkspaceFunction | None = field(default=None, repr=False, compare=False)
+    """The function of ``WORKSPACES``; None if it is a dict."""
 
     def workspace(self, name: str) -> Workspace:
-        """Return the workspace with that name.
+        """Return the workspace with that name. If a function returns the workspaces, one that was just added is found.
 
         Raises:
-            ImproperlyConfigured: The settings have no such workspace. The message lists the known names.
+            UnknownWorkspace: The settings have no such workspace. It is an ``ImproperlyConfigured``.
         """
-        try:
-            return self.workspaces[name]
-        except (KeyError, TypeError):  # TypeError: not hashable
-            known = ", ".join(sorted(self.workspaces))
-            raise ImproperlyConfigured(
-                f"No workspace {safe_repr(name)} in {SETTING}; known: {known}. Add it to WORKSPACES."
-            ) from None
+        workspace = self.workspaces.get(name) if isinstance(name, str) else None
+        if workspace is None and self.workspace_function and isinstance(name, str):
+            workspace = self.workspace_function.find(name)
+        if workspace is None:
+            raise UnknownWorkspace(self._describe_unknown(name))
+        return workspace
+
+    def _describe_unknown(self, name: Any) -> str:
+        if self.workspace_function:
+            problems = self.workspace_function.latest.problems
+            problem = problems.get("") or (problems.get(name) if isinstance(name, str) else None)
+            return (
+                f"No workspace {safe_repr(name)}: the function of {SETTING}['WORKSPACES'] does not return it. "
+                f"{problem or 'Let it return this name.'}"
+            )
+        known = ", ".join(sorted(self.workspaces))
+        return f"No workspace {safe_repr(name)} in {SETTING}; known: {known}. Add it to WORKSPACES."
 
 
-@functools.cache
+@dataclass(slots=True)
+class _Loaded:
+    """The settings that were read last, and the function that returns the present workspaces."""
+
+    settings: Settings
+    reading: Reading | None = None
+
+    def present(self) -> Settings:
+        """Return the settings with the present workspaces. Equal workspaces give the same object."""
+        function = self.settings.workspace_function
+        if function is None:
+            return self.settings
+        reading = function.read()
+        if reading is not self.reading:
+            # One assignment for each, the settings first: another thread may do the same at this moment.
+            self.settings = replace(
+                self.settings,
+                workspaces=reading.workspaces,
+                workspace_problems=reading.problems,
+                has_read_workspaces=reading.is_complete,
+            )
+            self.reading = reading
+        return self.settings
+
+
 def get_settings() -> Settings:
-    """Return the settings of the project.
+    """Return the settings of the project. If a function returns the workspaces, it is called when it is due.
 
     Raises:
         ImproperlyConfigured: The settings are not valid. The message names every wrong key.
     """
+    return _load().present()
+
+
+def get_static_settings() -> Settings:
+    """Return the settings of the project without the workspaces of a function, which is not called."""
+    return _load_static()
+
+
+def reload_workspaces() -> None:
+    """Call the function of ``WORKSPACES`` at the next use in this process. Without a function, do nothing."""
+    if function := _load_static().workspace_function:
+        function.forget()
+
+
+@functools.cache
+def _load() -> _Loaded:
+    return _Loaded(_load_static())
+
+
+@functools.cache
+def _load_static() -> Settings:
     problems = list(find_problems())
     if problems:
         raise ImproperlyConfigured(f"{SETTING} is not valid. " + " ".join(map(str, problems)))
@@ -179,52 +164,23 @@ def get_settings() -> Settings:
         if name in names
     }
     hide_values(values["hide_values"])
-    return Settings(workspaces=_read_workspaces(raw), **values)
-
-
-def _read_workspaces(raw: Mapping[str, Any]) -> Mapping[str, Workspace]:
-    """Return the default workspace from the top level of the dict, and the workspaces in ``WORKSPACES``.
-
-    There is no default workspace if other workspaces exist and neither the top level nor ``WORKSPACES`` defines it.
-    A named workspace inherits URL, proxy, contract and rate limit from the top level. It never inherits the API key. If
-    the key were forgotten, its records would go to the wrong workspace of Evermuse without notice.
-    """
-    shared = {name: raw[name] for name in ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT") if name in raw}
-    workspaces = {name: dict(keys) for name, keys in raw.get("WORKSPACES", {}).items()}
-    if DEFAULT_WORKSPACE in workspaces or has_key(raw) or not workspaces:
-        default = {name: raw[name] for name in KEY_OPTIONS if name in raw} | workspaces.pop(
-            DEFAULT_WORKSPACE, {}
+    named = raw.get("WORKSPACES", {})
+    if is_function(named):
+        function = WorkspaceFunction(named, raw)
+        return Settings(
+            workspaces=function.static_workspaces(),
+            workspace_function=function,
+            has_read_workspaces=False,
+            **values,
         )
-        workspaces = {DEFAULT_WORKSPACE: default} | workspaces
-    return {name: _read_workspace(name, shared | keys) for name, keys in workspaces.items()}
-
-
-def _read_workspace(name: str, keys: Mapping[str, Any]) -> Workspace:
-    values: dict[str, Any] = {
-        key: option.read(keys.get(key, option.default)) for key, option in WORKSPACE_OPTIONS.items()
-    }
-    source = _read_source(values["API_KEY"], values["API_KEY_FILE"])
-    return Workspace(
-        name=name,
-        api_url=values["API_URL"],
-        api_key=Secret("") if source else values["API_KEY"],
-        proxy=values["PROXY"],
-        contract=values["CONTRACT"],
-        rate_limit=float(values["RATE_LIMIT"]),
-        key_source=source,
-        is_url_set="API_URL" in keys,
-    )
-
-
-def _read_source(key: Any, path: str | None) -> KeySource | None:
-    if path:
-        return KeyFile(path)
-    return None if isinstance(key, Secret) else KeyFunction(key)
+    entries = merge_entries(raw, named, needs_default=not named)
+    return Settings(workspaces={name: read_workspace(name, keys) for name, keys in entries.items()}, **values)
 
 
 def _clear_cache(*, setting: str, **_: Any) -> None:
     if setting == SETTING:
-        get_settings.cache_clear()
+        _load.cache_clear()
+        _load_static.cache_clear()
 
 
 setting_changed.connect(_clear_cache, dispatch_uid="evermuse_outbox.conf")

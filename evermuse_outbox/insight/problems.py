@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 
 from ..conf import get_settings
 from ..database_clock import database_now
+from ..foreign_text import clean_text
 from ..models import (
     GroupState,
     IncidentKind,
@@ -83,6 +84,7 @@ def find_problems(using: str, max_lag: float | None = None, *, hidden: Collectio
     problems = [
         *_missing_workers(using),
         *_blocked_workspaces(using),
+        *_invalid_workspaces(),
         *_unknown_workspaces(using),
         *_paused_groups(using),
         *_old_records(using, limit),
@@ -117,6 +119,17 @@ def _blocked_workspaces(using: str) -> Iterator[Problem]:
 def _begin_of_incidents(using: str) -> dict[str, datetime]:
     rows = OutboxIncident.objects.using(using).open().filter(kind=IncidentKind.WORKSPACE)
     return dict(rows.values_list("workspace", "started_at"))
+
+
+def _invalid_workspaces() -> Iterator[Problem]:
+    """Yield what is wrong with the result of the function of ``WORKSPACES``."""
+    for name, wrong in get_settings().workspace_problems.items():
+        title = (
+            _("The settings of workspace %(name)s are not valid") % {"name": clean_text(name, 64)}
+            if name
+            else _("The function of WORKSPACES failed")
+        )
+        yield Problem("workspace", clean_text(name, 64), clean_text(name, 64), "", None, title, str(wrong))
 
 
 def _unknown_workspaces(using: str) -> Iterator[Problem]:
@@ -174,9 +187,12 @@ def _rejected_records(using: str, hidden: Collection[str]) -> Iterator[Problem]:
 def missing_workspaces(using: str) -> dict[str, dict[str, int]]:
     """Return the workspaces that have unsent rows but are not in the settings: pending records and open batches.
 
-    Numbers of records above 100,000 are not counted further.
+    Numbers of records above 100,000 are not counted further. A workspace whose settings cannot be read is not missing.
     """
-    known = set(get_settings().workspaces)
+    settings = get_settings()
+    if not settings.has_read_workspaces:
+        return {}
+    known = {*settings.workspaces, *settings.workspace_problems}
     names = {*OutboxWorkspace.objects.using(using).values_list("pk", flat=True), *_names_of_pending(using)}
     missing = {}
     for name in sorted(names - known):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from django.db.models import Max
 
-from ..conf import Secret, Settings, get_settings
+from ..conf import Secret, Settings, get_settings, reload_workspaces
 from ..database_clock import database_now
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.loop import poll, relay
@@ -153,6 +153,7 @@ class _Target:
 
 def _targets(sandbox: Server | None, workspace: str | None, api_key: str | None) -> list[_Target]:
     __tracebackhide__ = True
+    reload_workspaces()
     settings = get_settings()
     names = [settings.workspace(workspace).name] if workspace else list(settings.workspaces)
     targets = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from django.conf import settings as project
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from ..conf import DEFAULT_WORKSPACE, SETTING, get_settings
+from ..conf import DEFAULT_WORKSPACE, SETTING, get_settings, get_static_settings
 from ..evermuse import is_loopback
 from ..sandbox import DEFAULT_KEY, ApiKey, Sandbox, create_monotonic_clock
 
@@ -86,6 +86,11 @@ def use_sandbox(workspace: str | None = None) -> Iterator[LocalEvermuse]:
         SandboxUnavailable: The extra is not installed.
     """
     raw: Mapping[str, Any] = getattr(project, SETTING, None) or {}
+    function = get_static_settings().workspace_function if "WORKSPACES" in raw else None
+    if function:
+        with _use_sandbox_for_function(raw, function.load(), workspace) as sandbox:
+            yield sandbox
+        return
     contracts = _contracts(raw)
     name = workspace or (DEFAULT_WORKSPACE if DEFAULT_WORKSPACE in contracts else next(iter(contracts)))
     if name not in contracts:
@@ -96,8 +101,43 @@ def use_sandbox(workspace: str | None = None) -> Iterator[LocalEvermuse]:
         with override_settings(**{SETTING: _redirect(raw, connections)}):
             yield sandboxes[contracts[name]]
     finally:
-        for contract, sandbox in sandboxes.items():
-            _idle.setdefault((os.getpid(), contract), []).append(sandbox)
+        _give_back(sandboxes)
+
+
+@contextmanager
+def _use_sandbox_for_function(
+    raw: Mapping[str, Any], function: Callable[[], Any], workspace: str | None
+) -> Iterator[LocalEvermuse]:
+    """Do the same if a function of the host returns the workspaces, which can be others at each call."""
+    sandboxes: dict[str, LocalEvermuse] = {}
+
+    def sandbox_of(name: str, contract: str) -> dict[str, Any]:
+        if contract not in sandboxes:
+            sandboxes[contract] = _take(contract)
+        return _connect(sandboxes[contract], name)
+
+    def redirected() -> Any:
+        """Return the present workspaces of the host, with other addresses and keys."""
+        named = function()
+        contracts = _contracts({**raw, "WORKSPACES": named})
+        return {name: _without_keys(keys) | sandbox_of(name, contracts[name]) for name, keys in named.items()}
+
+    shared = raw.get("CONTRACT", "reference")
+    top = _without_keys(raw) | {"WORKSPACES": redirected}
+    try:
+        if _has_key(raw):
+            top |= sandbox_of(DEFAULT_WORKSPACE, shared)
+        with override_settings(**{SETTING: top}):
+            contract = get_settings().workspace(workspace).contract if workspace else shared
+            sandbox_of(workspace or DEFAULT_WORKSPACE, contract)
+            yield sandboxes[contract]
+    finally:
+        _give_back(sandboxes)
+
+
+def _give_back(sandboxes: Mapping[str, LocalEvermuse]) -> None:
+    for contract, sandbox in sandboxes.items():
+        _idle.setdefault((os.getpid(), contract), []).append(sandbox)
 
 
 def find_sandbox(url: str) -> LocalEvermuse | None:

@@ -172,7 +172,7 @@ def test_a_function_without_a_key(result, reason):
             source.read()
         assert reason in str(caught.value)
         assert KEY[6:] not in str(caught.value)
-        shown = [text for path, _, text in frames_of(caught.value) if path.endswith("conf/readers.py")]
+        shown = [text for path, _, text in frames_of(caught.value) if path.endswith("conf/readers/values.py")]
         shown += [text for path, name, text in frames_of(caught.value) if name in ("value", "content")]
         assert not any(KEY in text for text in shown)
     assert vault.calls == 1

@@ -8,8 +8,8 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from evermuse_outbox.conf import KeyUnavailable
-from evermuse_outbox.conf.settings import _is_test_run
 from evermuse_outbox.conf.targets import SANDBOX_URL, find_refusal, is_production, is_sandbox_key
+from evermuse_outbox.conf.workspace import _is_test_run
 from evermuse_outbox.management.commands.evermuse_sandbox import Command
 from evermuse_outbox.sandbox import DEFAULT_KEY
 from tests.conf.errors import KEY, errors_in
@@ -87,7 +87,7 @@ def test_python_m_unittest_is_a_test_run_without_the_environment_of_django(monke
 
 
 def test_debug_is_read_from_the_settings(typed, settings, monkeypatch):
-    monkeypatch.setattr("evermuse_outbox.conf.settings._is_test_run", lambda: False)
+    monkeypatch.setattr("evermuse_outbox.conf.workspace._is_test_run", lambda: False)
     assert typed(API_KEY=KEY).workspace("default").with_key().problem == ""
     settings.DEBUG = True
     workspaces = typed(API_KEY=KEY, WORKSPACES={"eu": {"API_KEY": f"{KEY}2", "API_URL": PRODUCTION}})

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import Error as DatabaseError
 from django.db import connections
 
+from ...conf import UnknownWorkspace
 from ...foreign_text import get_logger, log_ids
 from ..connections import drop_connections, release_connections, release_other_pools
 from .backoff import full_jitter
@@ -75,12 +76,17 @@ def retry_until(
 def isolate_database_errors(name: str) -> Iterator[None]:
     """Log a database error instead of raising it, so that work on the other databases goes on.
 
+    The same holds for a workspace that was removed from the settings a moment ago: work on the others goes on.
     ``name`` is a database alias or a queue key, ``alias/workspace``.
     """
     try:
         yield
     except DatabaseError as error:
         log_database_error(error, name)
+    except UnknownWorkspace as error:
+        database, _, workspace = name.partition("/")
+        ids = log_ids(database=database, workspace=workspace)
+        logger.info("%s: skipped: %s", name, summarise_error(error), extra=ids)
 
 
 def log_database_error(error: DatabaseError, name: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..foreign_text import safe_repr
-from .readers import InvalidValue, Number, suggest
+from ...foreign_text import safe_repr
+from .values import InvalidValue, Number, suggest
 
 DEFAULT_DAYS = 14
 

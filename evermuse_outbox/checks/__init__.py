@@ -1,14 +1,13 @@
 """System checks: each says what is wrong, where, and how to correct it.
 
 Without them, a wrong setting would show only later, for instance as records that wait. The ids do not change, so a
-host can silence a check with ``SILENCED_SYSTEM_CHECKS``.
+host can silence a check with ``SILENCED_SYSTEM_CHECKS``. The interface is :func:`check_settings`, which must query no
+database, and :func:`check_storage`, which may.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -17,26 +16,28 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 
-from .conf import (
-    DEFAULT_WORKSPACE,
+from ..conf import (
     MAX_PERMIT_WAIT,
     SETTING,
-    KeyFile,
-    KeyUnavailable,
     Settings,
-    Workspace,
     find_problems,
-    get_settings,
-    see_docs,
+    get_static_settings,
 )
-from .evermuse import limits
+from .workspaces import (
+    check_function_path,
+    check_missing_workspaces,
+    check_workspace_function,
+    check_workspaces,
+)
+
+__all__ = ["check_settings", "check_storage"]
 
 OLDEST_DATABASE_SCHEDULER = (2, 8)
 """Oldest release series of django-celery-beat that declares support for Django 5.2."""
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check the settings: errors E001 to E005 and warnings W001 to W006, W009 to W013, W015 and W030.
+    """Check the settings: errors E001 to E006 and warnings W001 to W006, W009 to W013, W015 and W030.
 
     If a value is not valid (E001), the other checks do not run, because they need all values.
     """
@@ -46,44 +47,45 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     ]
     if errors:
         return errors
-    settings = get_settings()
+    settings = get_static_settings()
     return [
         *_check_lease(settings),
         *_check_databases(settings),
         *_check_renew_url(settings),
-        *_check_paths(settings),
-        *_check_keys_are_set(settings),
-        *_check_keys_are_usable(settings),
-        *_check_keys_differ(settings),
-        *_check_rate_limits(settings),
+        *check_function_path(settings),
+        *check_workspaces(settings),
         *_check_visibility_timeout(settings),
         *_check_task_time_limit(settings),
         *_check_payload_retention(settings),
-        *_check_environment_proxies(settings),
         *_check_scheduler_time_zone(),
         *_check_scheduler_version(),
     ]
 
 
 def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Check the databases: W007 (vacuum), W008 (missing workspaces), W020 (characters), W021 (mode), W022 (tables).
+    """Check the databases: W007, W008, W014 and W020 to W022.
 
     Django runs this check with ``check --database ALIAS`` and before ``migrate``, because it queries the database.
     """
     if any(find_problems()):
         return []
-    aliases = [alias for alias in get_settings().databases if alias in (databases or ())]
+    aliases = [alias for alias in get_static_settings().databases if alias in (databases or ())]
+    if not aliases:
+        return []
     return [
-        message
-        for alias in aliases
-        for check in (
-            _check_tables,
-            _check_characters,
-            _check_sql_mode,
-            _check_autovacuum,
-            _check_missing_workspaces,
-        )
-        for message in check(alias)
+        *check_workspace_function(),
+        *(
+            message
+            for alias in aliases
+            for check in (
+                _check_tables,
+                _check_characters,
+                _check_sql_mode,
+                _check_autovacuum,
+                check_missing_workspaces,
+            )
+            for message in check(alias)
+        ),
     ]
 
 
@@ -121,7 +123,7 @@ def _check_databases(settings: Settings) -> Iterator[CheckMessage]:
 def _check_renew_url(settings: Settings) -> Iterator[CheckMessage]:
     if not settings.renew_url:
         return
-    from .delivery.sending import load_renew_url  # late, because it loads the HTTP client
+    from ..delivery.sending import load_renew_url  # late, because it loads the HTTP client
 
     try:
         load_renew_url(settings.renew_url)
@@ -137,75 +139,6 @@ def _locks_late(database: dict[str, Any]) -> bool:
     """Return whether a database is SQLite in the transaction mode DEFERRED, its default."""
     mode = str((database.get("OPTIONS") or {}).get("transaction_mode") or "")
     return database.get("ENGINE", "").endswith("sqlite3") and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE")
-
-
-def _check_paths(settings: Settings) -> Iterator[CheckMessage]:
-    for workspace in settings.workspaces.values():
-        if re.search(r"/v\d+/?$|/api/v\d+(/|$)", workspace.api_url):
-            problem = f"The API_URL of the workspace {workspace.name!r} has a version of the API in its path."
-            remedy = "Leave it out: the outbox adds /api/v1/ingest, so the answer would be 404."
-            yield Warning(problem, hint=remedy, id="evermuse_outbox.W013")
-
-
-def _check_keys_are_set(settings: Settings) -> Iterator[CheckMessage]:
-    for workspace in settings.workspaces.values():
-        if not workspace.has_key:
-            yield Warning(
-                f"The workspace {workspace.name!r} has no API_KEY, so its records stay pending.",
-                hint=f"Set {_path_of(workspace)}['API_KEY'] from the environment, or {_path_of(workspace)}"
-                "['API_KEY_FILE'] to the path of a file.",
-                id="evermuse_outbox.W001",
-            )
-
-
-def _check_keys_are_usable(settings: Settings) -> Iterator[CheckMessage]:
-    """Check the keys of the settings and of files. A function is not called: a check must not depend on a server."""
-    for workspace in settings.workspaces.values():
-        key = workspace.api_key
-        if isinstance(workspace.key_source, KeyFile):
-            try:
-                key = workspace.key_source.read()
-            except KeyUnavailable as error:
-                yield Warning(
-                    f"The workspace {workspace.name!r} cannot send from here. {error}",
-                    hint=f"Only processes that send need the file. {see_docs('how-to/api-keys.md')}",
-                    id="evermuse_outbox.W012",
-                )
-        refusal = workspace.find_refusal(key) if workspace.has_key else None
-        if refusal:
-            is_error = refusal.kind == "sandbox_key"
-            yield (Error if is_error else Warning)(
-                f"The workspace {workspace.name!r} does not send: {refusal.message}",
-                hint=f"{refusal.hint} The settings are in {_path_of(workspace)}.",
-                id="evermuse_outbox.E005" if is_error else "evermuse_outbox.W011",
-            )
-
-
-def _check_keys_differ(settings: Settings) -> Iterator[CheckMessage]:
-    uses = Counter(workspace.api_key for workspace in settings.workspaces.values() if workspace.api_key)
-    if any(count > 1 for count in uses.values()):
-        yield Warning(
-            "Two workspaces have the same API_KEY. Evermuse stores their records in one place, but the outbox "
-            "keeps versions of a record in order only within a workspace.",
-            hint="Use one workspace for each key.",
-            id="evermuse_outbox.W002",
-        )
-
-
-def _check_rate_limits(settings: Settings) -> Iterator[CheckMessage]:
-    for workspace in settings.workspaces.values():
-        if workspace.rate_limit > limits.RATE_LIMIT:
-            yield Warning(
-                f"The workspace {workspace.name!r} has RATE_LIMIT {workspace.rate_limit:g}; Evermuse "
-                f"allows {limits.RATE_LIMIT} requests a second for each key.",
-                hint="Remove RATE_LIMIT, unless Evermuse has granted more.",
-                id="evermuse_outbox.W004",
-            )
-
-
-def _path_of(workspace: Workspace) -> str:
-    named = "" if workspace.name == DEFAULT_WORKSPACE else f"['WORKSPACES'][{workspace.name!r}]"
-    return f"{SETTING}{named}"
 
 
 def _check_visibility_timeout(settings: Settings) -> Iterator[CheckMessage]:
@@ -245,26 +178,8 @@ def _check_payload_retention(settings: Settings) -> Iterator[CheckMessage]:
         )
 
 
-def _check_environment_proxies(settings: Settings) -> Iterator[CheckMessage]:
-    """Check proxies of the environment. One in the setting ``PROXY`` that cannot be used is E001."""
-    if not any(name.lower().endswith("_proxy") for name in os.environ):
-        return
-    # Imported here, because it loads the HTTP client and every start of the host imports this module.
-    from .evermuse.api import find_route
-
-    for workspace in settings.workspaces.values():
-        route = find_route(workspace.api_url, workspace.proxy)
-        if route.problem:
-            yield Warning(
-                f"The workspace {workspace.name!r} cannot send: the environment variable {route.source} names a proxy "
-                f"that cannot be used, because {route.problem}",
-                hint=f"{route.hint} Or set {_path_of(workspace)}['PROXY'] to another proxy, or to \"\" for none.",
-                id="evermuse_outbox.W010",
-            )
-
-
 def _check_tables(using: str) -> Iterator[CheckMessage]:
-    from .models.columns import hidden_tables
+    from ..models.columns import hidden_tables
 
     if hidden := hidden_tables(using, _table_names()):
         yield Warning(
@@ -276,7 +191,7 @@ def _check_tables(using: str) -> Iterator[CheckMessage]:
 
 
 def _check_characters(using: str) -> Iterator[CheckMessage]:
-    from .models.columns import find_wrong_tables, wrong_encoding
+    from ..models.columns import find_wrong_tables, wrong_encoding
 
     if encoding := wrong_encoding(using):
         yield Warning(
@@ -296,7 +211,7 @@ def _check_characters(using: str) -> Iterator[CheckMessage]:
 
 
 def _check_sql_mode(using: str) -> Iterator[CheckMessage]:
-    from .models.columns import is_lenient
+    from ..models.columns import is_lenient
 
     if is_lenient(using):
         yield Warning(
@@ -354,7 +269,7 @@ def _check_scheduler_version() -> Iterator[CheckMessage]:
 
 def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
     # Imported here, because upkeep loads the HTTP client and every start of the host imports this module.
-    from .upkeep import alter_table, is_autovacuum_off, read_table_options
+    from ..upkeep import alter_table, is_autovacuum_off, read_table_options
 
     tables = read_table_options(using)
     if tables and is_autovacuum_off(using):
@@ -375,24 +290,6 @@ def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
                 "Autovacuum would run too rarely for so many inserted and deleted rows.",
                 alter_table(table.table, table.missing),
             )
-
-
-def _check_missing_workspaces(using: str) -> Iterator[CheckMessage]:
-    from django.db import DatabaseError
-
-    from .insight import missing_workspaces  # late, because it loads the HTTP client
-
-    try:
-        missing = missing_workspaces(using)
-    except DatabaseError:
-        return  # before the first migration, there are no tables
-    for name, rows in missing.items():
-        yield Warning(
-            f"The database {using!r} has {rows['pending']:,} pending records and {rows['open_batches']:,} open batches "
-            f"of the workspace {name!r}, which is not in the settings. Nothing sends them.",
-            hint=f"Put it back into WORKSPACES, or discard them: manage.py outbox_discard --workspace {name}",
-            id="evermuse_outbox.W008",
-        )
 
 
 def _storage_warning(message: str, statement: str) -> CheckMessage:

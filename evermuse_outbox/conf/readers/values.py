@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from ..evermuse import InvalidProxy, Proxy, is_host, parse_proxy
-from ..foreign_text import HiddenText, clean_text, hide_secret, safe_repr, type_name
+from ...evermuse import InvalidProxy, Proxy, is_host, parse_proxy
+from ...foreign_text import HiddenText, clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
 
 FROM_ENVIRONMENT = "With django-environ, read it as env.int(…), env.float(…) or env.bool(…)."
@@ -242,12 +242,17 @@ def read_function(value: Any) -> str | None:
     """Return the dotted path of a function; None if it is empty."""
     if value in (None, ""):
         return None
-    if not isinstance(value, str) or not _DOTTED_PATH.fullmatch(value):
+    if not isinstance(value, str) or not is_dotted_path(value):
         raise InvalidValue(
             f"{safe_repr(value)} is not the dotted path of a function.",
             'Use for instance "shop.storage.renew_url", or remove the setting.',
         )
     return value
+
+
+def is_dotted_path(value: str) -> bool:
+    """Return whether a text is a dotted path, such as ``shop.storage.renew_url``."""
+    return bool(_DOTTED_PATH.fullmatch(value))
 
 
 _DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")

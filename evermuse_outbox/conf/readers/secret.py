@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..foreign_text import hide_secret
+from ...foreign_text import hide_secret
 
 
 class Secret:

@@ -1,0 +1,58 @@
+"""Readers of single values: each takes a value from the settings dict and returns it typed.
+
+They must not know which settings exist. The interface is the functions ``read_…`` and the classes :class:`Choice` and
+:class:`Number`, which raise :class:`InvalidValue`, and the types :class:`Secret` and :class:`Retention`.
+"""
+
+from .retention import DEFAULT_DAYS, Retention, read_payload_retention, read_retention
+from .secret import Secret
+from .values import (
+    FORMAT_HINTS,
+    Choice,
+    InvalidValue,
+    Number,
+    is_dotted_path,
+    read_aliases,
+    read_directory,
+    read_fixes,
+    read_flag,
+    read_format_hints,
+    read_function,
+    read_key,
+    read_path,
+    read_proxy,
+    read_queue,
+    read_redis_url,
+    read_secret,
+    read_url,
+    show_number,
+    suggest,
+)
+
+__all__ = [
+    "DEFAULT_DAYS",
+    "FORMAT_HINTS",
+    "Choice",
+    "InvalidValue",
+    "Number",
+    "Retention",
+    "Secret",
+    "is_dotted_path",
+    "read_aliases",
+    "read_directory",
+    "read_fixes",
+    "read_flag",
+    "read_format_hints",
+    "read_function",
+    "read_key",
+    "read_path",
+    "read_payload_retention",
+    "read_proxy",
+    "read_queue",
+    "read_redis_url",
+    "read_retention",
+    "read_secret",
+    "read_url",
+    "show_number",
+    "suggest",
+]

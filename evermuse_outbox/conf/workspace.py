@@ -1,0 +1,149 @@
+"""One workspace: an API key with its address, its contract and its rate limit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..evermuse import Proxy
+from .keys import KeyFile, KeyFunction, KeySource, KeyUnavailable
+from .options import WORKSPACE_OPTIONS
+from .problems import KEY_OPTIONS, has_key
+from .readers import Secret
+from .targets import Refusal, find_refusal
+
+DEFAULT_WORKSPACE = "default"
+"""The workspace of records that are enqueued without ``workspace=``."""
+
+INHERITED = ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One API key with its base URL, its proxy, its contract and its rate limit.
+
+    Attributes:
+        api_key: the key; empty if there is none, or if it has to be read from ``key_source``.
+        proxy: False for none, None if the environment variables decide.
+        rate_limit: the number of requests in any sliding second.
+        key_source: the file or the function from which :meth:`with_key` reads the key.
+        is_url_set: whether the project has set the URL. If not, it is that of production.
+        problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
+    """
+
+    name: str
+    api_url: str
+    api_key: Secret
+    proxy: Proxy | Literal[False] | None
+    contract: str
+    rate_limit: float
+    key_source: KeySource | None = None
+    is_url_set: bool = True
+    problem: str = ""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the settings have a key or name a place to read it from."""
+        return bool(self.api_key) or self.key_source is not None
+
+    def with_key(self) -> Workspace:
+        """Return this workspace with the key that it has now, or with the ``problem`` that prevents its use."""
+        key = self.api_key
+        try:
+            key = self.key_source.read() if self.key_source else key
+        except KeyUnavailable as error:
+            return replace(self, api_key=Secret(""), problem=str(error))
+        if not key:
+            return replace(self, problem=f"no API_KEY is set for the workspace {self.name!r}")
+        refusal = self.find_refusal(key, is_test_run=_is_test_run())
+        return replace(self, api_key=key, problem=str(refusal or ""))
+
+    def find_refusal(self, key: Secret, *, is_test_run: bool = False) -> Refusal | None:
+        """Return why ``key`` must not be used at the URL of this workspace; None if it may."""
+        from django.conf import settings
+
+        return find_refusal(
+            self.api_url,
+            key.reveal(),
+            is_url_set=self.is_url_set,
+            is_debug=bool(settings.DEBUG),
+            is_test_run=is_test_run,
+        )
+
+    def reveal_key(self) -> str:
+        """Return the key for a request.
+
+        Raises:
+            KeyUnavailable: The key must not be used. So no request is made, whatever calls the client.
+        """
+        if self.problem:
+            raise KeyUnavailable(self.problem)
+        return self.api_key.reveal()
+
+
+def _is_test_run() -> bool:
+    """Return whether Django's test environment is set up, or the process is ``python -m unittest``.
+
+    Test runners set up the environment, pytest-django included. An imported test library proves nothing: production
+    code can import one.
+    """
+    utils = sys.modules.get("django.test.utils")
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_unittest = getattr(main, "name", None) == "unittest.__main__"
+    return is_unittest or hasattr(getattr(utils, "_TestState", None), "saved_data")
+
+
+def merge_entries(
+    raw: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]], *, needs_default: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of the default workspace, from the top level of the dict, and of the ``named`` ones.
+
+    There is no default workspace if neither the top level nor ``named`` defines it, unless ``needs_default``.
+    A named workspace inherits URL, proxy, contract and rate limit from the top level. It never inherits the API key. If
+    the key were forgotten, its records would go to the wrong workspace of Evermuse without notice.
+    """
+    shared = {name: raw[name] for name in INHERITED if name in raw}
+    entries = {name: shared | dict(keys) for name, keys in named.items()}
+    if DEFAULT_WORKSPACE in entries or has_key(raw) or needs_default:
+        top = {name: raw[name] for name in KEY_OPTIONS if name in raw}
+        entries = {DEFAULT_WORKSPACE: shared | top} | entries
+        entries[DEFAULT_WORKSPACE] = top | entries[DEFAULT_WORKSPACE]
+    return entries
+
+
+def read_workspace(name: str, keys: Mapping[str, Any], former: Workspace | None = None) -> Workspace:
+    """Return a workspace from a valid dict of its settings.
+
+    Args:
+        name: The name of the workspace.
+        keys: Its settings, with those that it inherits.
+        former: The workspace with this name until now. If its key comes from a function, too, and for the same address,
+            its last key remains in use until the next call is due.
+    """
+    values: dict[str, Any] = {
+        key: option.read(keys.get(key, option.default)) for key, option in WORKSPACE_OPTIONS.items()
+    }
+    is_same_place = former is not None and former.api_url == values["API_URL"]
+    source = _read_source(
+        values["API_KEY"], values["API_KEY_FILE"], former.key_source if former and is_same_place else None
+    )
+    return Workspace(
+        name=name,
+        api_url=values["API_URL"],
+        api_key=Secret("") if source else values["API_KEY"],
+        proxy=values["PROXY"],
+        contract=values["CONTRACT"],
+        rate_limit=float(values["RATE_LIMIT"]),
+        key_source=source,
+        is_url_set="API_URL" in keys,
+    )
+
+
+def _read_source(key: Any, path: str | None, former: KeySource | None) -> KeySource | None:
+    if path:
+        return KeyFile(path)
+    if isinstance(key, Secret):
+        return None
+    return former.with_function(key) if isinstance(former, KeyFunction) else KeyFunction(key)
