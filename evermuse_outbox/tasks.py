@@ -21,13 +21,13 @@ from .delivery.context import (
     Clock,
     isolate_database_errors,
     open_context,
-    queue_keys,
     retry_on_database_error,
     statement_deadlines,
 )
 from .delivery.loop import poll as poll_until
 from .delivery.loop import relay_run
-from .delivery.polling import has_due_poll, poll_due_batch
+from .delivery.polling import poll_due_batch
+from .delivery.scanning import find_work
 from .delivery.scheduling import has_work
 from .foreign_text import get_logger, log_ids
 from .jobs import has_running_job, run_operations
@@ -66,15 +66,16 @@ def tick(self: Any) -> None:
     for using in get_settings().databases:
         beat(using, "tick")
         with isolate_database_errors(using):
-            if retry_on_database_error(using, Clock.of(using), has_running_job, using):
+            clock = Clock.of(using)
+            if retry_on_database_error(using, clock, has_running_job, using):
                 _request_another(operate, using)
-    for using, workspace in queue_keys():
-        with isolate_database_errors(f"{using}/{workspace}"):
-            context = open_context(using, workspace)
-            if has_work(context) and _request_another(relay, using, workspace) is Publication.LATE:
-                late = late or (using, workspace)
-            if has_due_poll(context):
-                _request_another(poll, using, workspace)
+            names = get_settings().workspaces
+            work = retry_on_database_error(using, clock, find_work, using, names, clock)
+            for workspace in names:
+                if workspace in work.send and _request_another(relay, using, workspace) is Publication.LATE:
+                    late = late or (using, workspace)
+                if workspace in work.poll:
+                    _request_another(poll, using, workspace)
     if late and take_late(relay.name, *late):
         relay(*late)
 

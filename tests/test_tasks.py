@@ -11,11 +11,13 @@ from types import SimpleNamespace
 import pytest
 from celery import current_app
 from django.db import ProgrammingError, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from evermuse_outbox import jobs, outbox, schedule, tasks
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.delivery.scanning import DueWork
 from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Sandbox
 from evermuse_outbox.schedule import beat_schedule
@@ -121,13 +123,34 @@ def test_a_tick_requests_the_execution_of_confirmed_jobs(only, alias, requested)
     assert [name for name, *_ in requested] == ["evermuse_outbox.relay"]
 
 
-def test_a_tick_checks_every_database_and_workspace(only, alias, requested, monkeypatch):
-    checked = []
+def test_a_tick_requests_runs_of_every_database_and_workspace(only, alias, requested, monkeypatch):
+    looked = []
     monkeypatch.setattr(
-        tasks, "has_work", lambda context: checked.append((context.using, context.workspace_name))
+        tasks,
+        "find_work",
+        lambda using, names, _: looked.append(using) or DueWork(frozenset(names), frozenset(names)),
     )
     tasks.tick()
-    assert checked == [(alias, "default"), (alias, "eu")]
+    assert looked == [alias]
+    assert requested == [
+        (f"evermuse_outbox.{task}", alias, workspace)
+        for workspace in ("default", "eu")
+        for task in ("relay", "poll")
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 100, 1_000])
+def test_a_tick_without_work_has_as_many_statements_for_a_thousand_workspaces(
+    alias, outbox_settings, requested, count
+):
+    workspaces = {f"customer-{number}": {"API_KEY": f"em_sk_{number}"} for number in range(count)}
+    outbox_settings(DATABASES=[alias], WORKSPACES=workspaces)
+    OutboxWorkspace.objects.using(alias).bulk_create(OutboxWorkspace(pk=name) for name in workspaces)
+    tasks.tick()  # stores the heartbeat and reads the clock
+    with CaptureQueriesContext(connections[alias]) as statements:
+        tasks.tick()
+    assert len(statements) == 2  # confirmed jobs, and the workspaces with work
+    assert requested == []
 
 
 # --- relay and poll -----------------------------------------------------------------------------------
@@ -398,13 +421,13 @@ def test_a_backlog_of_ticks_costs_one_run(monkeypatch, published):
     monkeypatch.setattr(tasks, "beat", lambda *_: None)
     monkeypatch.setattr(tasks, "has_running_job", lambda _: False)
     monkeypatch.setattr(tasks, "_last_run", {})
-    monkeypatch.setattr(tasks, "queue_keys", lambda: looked.append(1) or [])
+    monkeypatch.setattr(tasks, "find_work", lambda *_: looked.append(1) or DueWork(frozenset(), frozenset()))
     for _ in range(100):
         tasks.tick.apply(throw=True)  # as a worker runs it
-    assert len(looked) == 1
+    assert len(looked) == len(connections.settings)
     tasks._last_run["evermuse_outbox.tick"] -= tasks.IDLE_SECONDS
     tasks.tick.apply(throw=True)
-    assert len(looked) == 2
+    assert len(looked) == 2 * len(connections.settings)
 
 
 def test_a_backlog_of_wake_ups_costs_one_relay_and_no_statement(timers, requested):

@@ -7,7 +7,7 @@ records are inserted by ``models.insert``.
 """
 
 from .batch import BatchQuerySet, OutboxBatch
-from .batch_states import BatchState
+from .batch_states import SENDABLE, BatchState
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
 from .history import (
     BACKFILL,
@@ -51,6 +51,7 @@ __all__ = [
     "NOT_RENEWED",
     "NOT_SENDABLE",
     "OUTCOME_LABELS",
+    "SENDABLE",
     "UNCONFIRMED",
     "UNFINISHED",
     "ActionKind",

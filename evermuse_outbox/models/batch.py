@@ -37,11 +37,11 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         """Return the batches that are not finished; their records are in flight."""
         return self.filter(state__in=OPEN)
 
-    def sendable(self, workspace: str) -> BatchQuerySet:
+    def sendable(self, workspace: str | OuterRef) -> BatchQuerySet:
         """Return the batches that wait to be sent, now or later."""
         return self.filter(state__in=SENDABLE, workspace=workspace)
 
-    def due(self, workspace: str, now: datetime) -> BatchQuerySet:
+    def due(self, workspace: str | OuterRef, now: datetime) -> BatchQuerySet:
         """Return the batches that are to be sent now, the longest waiting first."""
         return self.sendable(workspace).not_held().filter(due_at__lte=now).order_by("due_at", "pk")
 
@@ -54,11 +54,11 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
         """Return the complete batches whose records still have their payloads."""
         return self.filter(state=BatchState.COMPLETE, payloads_dropped_at__isnull=True)
 
-    def polled(self, workspace: str) -> BatchQuerySet:
+    def polled(self, workspace: str | OuterRef) -> BatchQuerySet:
         """Return the batches that are polled, because Evermuse may still change their status."""
         return self.filter(workspace=workspace, next_poll_at__isnull=False)
 
-    def poll_due(self, workspace: str, now: datetime) -> BatchQuerySet:
+    def poll_due(self, workspace: str | OuterRef, now: datetime) -> BatchQuerySet:
         """Return the batches that are to be polled now, the longest waiting first."""
         return self.polled(workspace).filter(next_poll_at__lte=now).order_by("next_poll_at", "pk")
 

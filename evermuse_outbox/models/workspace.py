@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from django.db import connections, models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -109,6 +109,16 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
             return {(kind, product): float(rate) for kind, product, rate in stored or ()}
         except (TypeError, ValueError):
             return {}
+
+    def with_circuit(self, now: datetime) -> WorkspaceQuerySet:
+        """Annotate each workspace with ``can_send`` and ``can_read``: whether its circuit breaker allows a request now.
+
+        ``can_read`` is false, too, while the next read is not due.
+        """
+        is_unblocked = Q(blocked_until__isnull=True) | Q(blocked_until__lte=now)
+        can_send = is_unblocked & ~Q(state__in=ENDED_BY_HAND)
+        can_read = is_unblocked & ~Q(state=WorkspaceState.RESTORED) & _is_read_due(now)
+        return self.annotate(can_send=_as_flag(can_send), can_read=_as_flag(can_read))
 
     # --- changes of state -------------------------------------------------------------------------
     # If a `retryAfter` of Evermuse ends later than the new block, it is kept: no request may be sent before.
@@ -271,6 +281,10 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
 def _is_read_due(now: datetime) -> Q:
     is_unset = Q(next_read_at__isnull=True)
     return is_unset | Q(next_read_at__lte=now) | Q(next_read_at__gt=now + MAX_READ_INTERVAL)
+
+
+def _as_flag(condition: Q) -> Case:
+    return Case(When(condition, then=Value(True)), default=Value(False))
 
 
 class OutboxWorkspace(models.Model):

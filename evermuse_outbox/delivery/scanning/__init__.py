@@ -1,8 +1,8 @@
-"""Scanning finds the groups with pending records, how long they wait, and which of them fill a request.
+"""Scanning finds the workspaces that have work, and in one of them the groups with pending records.
 
 This package must not decide which group is next; it changes nothing but the memory of the run queue.
-Its public interface is ``scan_groups``. Pages that show the backlog use the three other functions. All its SQL is
-raw, in one module for each database.
+Its public interface is ``find_work`` with its two steps, and ``scan_groups``. Pages that show the backlog use the three
+other functions. Its SQL of skip scans is raw, because the ORM has none.
 """
 
 from .group_scan import (
@@ -12,10 +12,16 @@ from .group_scan import (
     read_oldest_of_groups,
     scan_groups,
 )
+from .workspaces import DueWork, WaitingWork, find_due_work, find_waiting_work, find_work
 
 __all__ = [
+    "DueWork",
     "OldestRecord",
+    "WaitingWork",
     "count_pending_of_groups",
+    "find_due_work",
+    "find_waiting_work",
+    "find_work",
     "read_enqueued_at",
     "read_oldest_of_groups",
     "scan_groups",
