@@ -21,27 +21,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import psycopg
 from tqdm import tqdm
 
-from .common import processes, sink, testbed
-from .common.databases import fresh_database
+from .common import sink, testbed
 from .common.options import parser_of
 from .common.report import Report, percentile
 from .contenders import CONTENDERS, Contender, environment
+from .contenders.running import ContenderError, host_and_api, run_host, workers
 from .contenders.statement_counter import NOTIFICATIONS, counting, split
 
 HEADERS = (
@@ -59,10 +52,6 @@ HEADERS = (
 )
 
 
-class ContenderError(Exception):
-    """A contender did not finish its run. The message names the reason."""
-
-
 def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     options = _options(arguments)
@@ -71,7 +60,7 @@ def main(arguments: list[str]) -> None:
     failed = environment.prepare(
         sorted({contender.requires for contender in CONTENDERS if contender.requires})
     )
-    _add_versions(report)
+    add_versions(report)
     results = {contender.title: _Result(failed.get(contender.requires, "")) for contender in chosen}
     rounds = [*range(options.rounds), None]  # None: the run that counts statements
     with tqdm(total=len(rounds) * len(chosen), desc="runs", file=sys.stderr) as bar:
@@ -146,10 +135,10 @@ class _Result:
 
 def _time(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
     """Run one round, and return the cost of enqueueing and the speed of delivery."""
-    with _host_and_api(contender, options) as (variables, api, home):
+    with host_and_api(contender, options.delay) as (variables, api, home):
         more = options.records * (contender.scale - 1)
         times = _enqueue(variables, contender, options.records, options.size, "--more", f"{more}")
-        with _workers(variables, contender, home):
+        with workers(variables, contender, home):
             figures = _wait_for(
                 api, contender, variables["DATABASE_URL"], options.records + more, options.timeout
             )
@@ -160,57 +149,16 @@ def _count(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
     """Return the SQL statements by name, from the first enqueue until all records are marked as delivered."""
     count = options.counted * contender.scale
     with (
-        _host_and_api(contender, options) as (variables, api, home),
+        host_and_api(contender, options.delay) as (variables, api, home),
         counting(variables["DATABASE_URL"]) as counted,
     ):
         url, counts = counted
         _enqueue(variables | {"DATABASE_URL": url}, contender, count, options.size, "--no-bare")
         enqueued = Counter(counts)
-        with _workers(variables | {"DATABASE_URL": url}, contender, home):
+        with workers(variables | {"DATABASE_URL": url}, contender, home):
             _wait_for(api, contender, variables["DATABASE_URL"], count, options.timeout)
             delivered = counts - enqueued
     return {"records": count, "enqueue": enqueued, "delivery": delivered}
-
-
-@contextmanager
-def _host_and_api(
-    contender: Contender, options: argparse.Namespace
-) -> Iterator[tuple[dict[str, str], sink.Sink, Path]]:
-    """Create a database with the tables of a contender, and run an API.
-
-    Yields the environment variables for the contender's processes, the API, and a folder for logs.
-    """
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evermuse-peers-")))
-        api = stack.enter_context(sink.running(delay=options.delay, identities=True))
-        url = stack.enter_context(fresh_database(testbed.POSTGRES, home))
-        variables = stack.enter_context(_environment(contender, api.url, url, home))
-        _host(variables, contender, "prepare")
-        yield variables, api, home
-
-
-@contextmanager
-def _environment(contender: Contender, api_url: str, url: str, home: Path) -> Iterator[dict[str, str]]:
-    """Yield the environment variables for the contender's processes. Delete their Celery queue at the end."""
-    queue = f"benchmark-{uuid.uuid4().hex[:8]}"
-    yield os.environ | {
-        "DJANGO_SETTINGS_MODULE": contender.settings,
-        "DATABASE_URL": url,
-        "REDIS_URL": testbed.REDIS,
-        "CELERY_TASK_DEFAULT_QUEUE": queue,
-        "EXAMPLE_VAR_DIR": str(home),
-        "EVERMUSE_API_URL": api_url,
-        "EVERMUSE_API_KEY": f"em_sk_{uuid.uuid4().hex}",
-        "BENCHMARK_OUTBOX": json.dumps(dict(contender.outbox)),
-        "C_FORCE_ROOT": "1",
-    }
-    import redis
-
-    redis.Redis.from_url(testbed.REDIS).delete(queue)
-
-
-def _python(contender: Contender) -> str:
-    return str(environment.PYTHON if contender.requires else sys.executable)
 
 
 def _enqueue(
@@ -218,41 +166,7 @@ def _enqueue(
 ) -> dict[str, list[float]]:
     """Enqueue records, and return the seconds of the calls and transactions."""
     arguments = ("--records", f"{count}", "--size", f"{size}", *extra)
-    return json.loads(_host(variables, contender, "enqueue", *arguments))
-
-
-def _host(variables: dict[str, str], contender: Contender, *arguments: str) -> str:
-    """Run a command of ``contenders/host.py`` in the contender's environment, and return its output."""
-    command = [_python(contender), "-m", "benchmarks.contenders.host", *arguments]
-    process = subprocess.run(command, env=variables, cwd=testbed.ROOT, capture_output=True, text=True)
-    if process.returncode:
-        raise ContenderError(environment.last_line(process.stderr))
-    return process.stdout
-
-
-@contextmanager
-def _workers(variables: dict[str, str], contender: Contender, home: Path) -> Iterator[None]:
-    """Run the worker processes. If the run fails, the error gets the last line of each log."""
-    running, logs = [], []
-    try:
-        for number, arguments in enumerate(contender.workers):
-            logs.append(home / f"{number}.log")
-            command = [
-                _python(contender),
-                "-W",
-                "ignore",
-                *(argument.format(home=home) for argument in arguments),
-            ]
-            with logs[-1].open("wb") as log:
-                running.append(
-                    subprocess.Popen(command, env=variables, cwd=testbed.ROOT, stdout=log, stderr=log)
-                )
-        yield
-    except ContenderError as error:
-        last_lines = [environment.last_line(log.read_text(errors="replace")) for log in logs]
-        raise ContenderError(f"{error}; {' '.join(last_lines)}") from None
-    finally:
-        processes.end(running)
+    return json.loads(run_host(variables, contender, "enqueue", *arguments))
 
 
 def _wait_for(api: sink.Sink, contender: Contender, url: str, count: int, timeout: float) -> dict[str, Any]:
@@ -295,7 +209,8 @@ def delivered_per_second(sends: list[list[Any]]) -> float:
     return sum(send[1] for send in ordered[1:]) / duration if duration else float("nan")
 
 
-def _add_versions(report: Report) -> None:
+def add_versions(report: Report) -> None:
+    """Print and store the versions of the servers and of the other packages."""
     with psycopg.connect(testbed.POSTGRES) as connection:
         report.service("database", connection.execute("SELECT version()").fetchone()[0])
     import redis

@@ -103,6 +103,15 @@ class RequestLog:
         requests = {"sends": self.sends, "reads": self.reads, "repeated": self.repeated}
         return requests | {"distinct": len(self.identities or ()), "again": self.duplicates}
 
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of requests and of records, which are much shorter than :meth:`figures`."""
+        return {
+            "sends": len(self.sends),
+            "reads": len(self.reads),
+            "distinct": len(self.identities or ()),
+            "again": self.duplicates,
+        }
+
 
 class Connection(asyncio.Protocol):
     """An HTTP/1.1 connection with Content-Length and keep-alive. The client of the outbox needs no more."""
@@ -145,7 +154,7 @@ class Connection(asyncio.Protocol):
         self.body: list[bytes] = []
 
     def _delay(self) -> float:
-        return 0 if self.target in ("/figures", "/arrivals") else self.log.delay
+        return 0 if self.target in ("/figures", "/counts", "/arrivals") else self.log.delay
 
     def _answer(self) -> None:
         target = urlsplit(self.target)
@@ -163,6 +172,8 @@ class Connection(asyncio.Protocol):
             status, content = 202, {"batchId": batch["batchId"], "status": "QUEUED"} | counts
         elif target.path == "/figures":
             status, content = 200, self.log.figures()
+        elif target.path == "/counts":
+            status, content = 200, self.log.counts()
         elif target.path == "/arrivals":
             status, content = 200, self.log.identities
         else:
@@ -189,6 +200,10 @@ class Sink:
         arrived more than once.
         """
         return self._get("/figures")
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of ``sends`` and ``reads``, and with identities ``distinct`` and ``again``."""
+        return self._get("/counts")
 
     def arrivals(self) -> dict[str, float]:
         """Return {record: time of its first arrival}, in seconds since the epoch. Needs identities."""
