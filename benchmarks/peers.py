@@ -35,7 +35,7 @@ from .common.options import parser_of
 from .common.report import Report, percentile
 from .contenders import CONTENDERS, Contender, environment
 from .contenders.running import ContenderError, host_and_api, run_host, workers
-from .contenders.statement_counter import NOTIFICATIONS, counting, split
+from .contenders.statement_counter import counting, split
 
 HEADERS = (
     "contender",
@@ -44,7 +44,7 @@ HEADERS = (
     "delivered per second",
     "SQL per record, enqueue + delivery",
     "BEGIN, COMMIT … per record",
-    "notifications received per record",
+    "LISTEN and NOTIFY",
     "concurrent sends",
     "records per request",
     "arrived twice",
@@ -252,7 +252,16 @@ def _add_table(
 def row(contender: Contender, result: Any) -> list[Any]:
     """Return the line of a contender in the table."""
     if result.error or not result.rounds:
-        return [contender.title, "failed", *"-----", contender.in_flight, "-", "-", contender.durable]
+        return [
+            contender.title,
+            "failed",
+            *"----",
+            contender.notify,
+            contender.in_flight,
+            "-",
+            "-",
+            contender.durable,
+        ]
     medians = {name: median(figures[name] for figures in result.rounds) for name in NUMBERS}
     call = f"{1e6 * medians['call']:.0f} ({medians['call_ratio']:.1f} ×)"
     enqueue, delivery, transactional = statements(result.sql)
@@ -263,7 +272,7 @@ def row(contender: Contender, result: Any) -> list[Any]:
         medians["delivered"],
         f"{enqueue:.2g} + {delivery:.2g}",
         f"{transactional:.2g}",
-        f"{notifications(result.sql):.2g}",
+        contender.notify,
         contender.in_flight,
         medians["records"] / medians["requests"],
         int(sum(figures["twice"] for figures in result.rounds)),
@@ -280,11 +289,6 @@ def statements(sql: dict[str, Any]) -> list[float]:
     delivery, delivery_transactional = split(Counter(sql["delivery"]))
     counts = (enqueue, delivery, enqueue_transactional + delivery_transactional)
     return [count / sql["records"] for count in counts]
-
-
-def notifications(sql: dict[str, Any]) -> float:
-    """Return the notifications per record that a listening process received from PostgreSQL."""
-    return sum(Counter(sql[part])[NOTIFICATIONS] for part in ("enqueue", "delivery")) / sql["records"]
 
 
 def _draw(figure: Any, chosen: list[Contender], results: dict[str, _Result]) -> None:

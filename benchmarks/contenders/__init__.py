@@ -32,6 +32,8 @@ class Contender:
     """Package to install, at its version in ``requirements.txt``. Empty for evermuse_outbox, which is already there."""
     at_commit: bool = False
     """True if the record is enqueued when the transaction commits, and not by the call of ``enqueue``."""
+    notify: str = "no"
+    """Use of LISTEN and NOTIFY of PostgreSQL. NOTIFY takes a lock of the whole server while a transaction commits."""
     scale: int = 1
     """Factor for the number of records.
 
@@ -99,6 +101,7 @@ CONTENDERS = (
         in_flight=f"{IN_FLIGHT}",
         durable="yes; after a crash, the jobs that were running are sent again",
         undelivered_sql="SELECT count(*) FROM awa.jobs WHERE state <> 'completed'",
+        notify="one NOTIFY per transaction and queue",
     ),
     Contender(
         title="django-post_office",

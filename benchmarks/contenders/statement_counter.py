@@ -2,8 +2,7 @@
 
 A proxy passes the bytes between the processes and the database, and reads the answers of the database. PostgreSQL
 answers each completed statement with exactly one ``CommandComplete`` message, which contains the statement's name
-(PostgreSQL documentation, "Message Formats"). Each NOTIFY that reaches a listening process is a
-``NotificationResponse`` message. Only the database URL of the processes must be changed.
+(PostgreSQL documentation, "Message Formats"). Only the database URL of the processes must be changed.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 TRANSACTION_STATEMENTS = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "START"})
 """Statements that only begin and end transactions and savepoints."""
-
-NOTIFICATIONS = "notifications"
-"""Name under which received notifications are counted. They are messages and no statements."""
 
 ENCRYPTION_REQUESTS = (80877103, 80877104)
 """Codes of SSLRequest and GSSENCRequest. The proxy refuses them, so that it can read the messages."""
@@ -38,11 +34,8 @@ class Tally:
         self._buffer += data
         start = 0
         while (end := self._end(start)) is not None:
-            kind = self._buffer[start : start + 1]
-            if kind == b"C":
+            if self._buffer[start : start + 1] == b"C":
                 self._counts[self._buffer[start + 5 : end - 1].split(b" ")[0].decode()] += 1
-            elif kind == b"A":
-                self._counts[NOTIFICATIONS] += 1
             start = end
         self._buffer = self._buffer[start:]
 
@@ -57,7 +50,7 @@ class Tally:
 def split(counts: Counter[str]) -> tuple[int, int]:
     """Return the number of other statements, and the number of transaction statements."""
     transactional = sum(counts[name] for name in TRANSACTION_STATEMENTS)
-    return counts.total() - transactional - counts[NOTIFICATIONS], transactional
+    return counts.total() - transactional, transactional
 
 
 @contextmanager

@@ -22,7 +22,6 @@ ANSWERS = (
     + message(b"C", b"INSERT 0 1\0")
     + message(b"C", b"INSERT 0 1\0")
     + message(b"C", b"COMMIT\0")
-    + message(b"A", b"\0\0\0\1awa:ingest\0\0")
 )
 
 
@@ -34,7 +33,7 @@ def test_statements_are_counted_in_pieces_of_any_size(size):
     for start in range(0, len(ANSWERS), size):
         tally.feed(ANSWERS[start : start + size])
 
-    assert counts == {"BEGIN": 1, "INSERT": 2, "COMMIT": 1, "notifications": 1}
+    assert counts == {"BEGIN": 1, "INSERT": 2, "COMMIT": 1}
     assert split(counts) == (2, 2)
 
 
@@ -42,7 +41,7 @@ def test_the_proxy_counts_statements_and_does_not_change_messages():
     """The first message is a request for encryption, as every driver sends it."""
     received = asyncio.run(_send_through_proxy())
 
-    assert received == (b"N", ANSWERS, Counter(BEGIN=1, INSERT=2, COMMIT=1, notifications=1))
+    assert received == (b"N", ANSWERS, Counter(BEGIN=1, INSERT=2, COMMIT=1))
 
 
 async def _send_through_proxy():
@@ -87,7 +86,7 @@ def test_a_line_has_the_medians_of_the_rounds_and_the_sum_of_duplicates():
     result.sql = {
         "records": 10,
         "enqueue": Counter(INSERT=10, BEGIN=1),
-        "delivery": Counter(UPDATE=5, COMMIT=2, notifications=1),
+        "delivery": Counter(UPDATE=5, COMMIT=2),
     }
 
     line = dict(zip(peers.HEADERS, peers.row(CONTENDERS[0], result), strict=True))
@@ -98,7 +97,7 @@ def test_a_line_has_the_medians_of_the_rounds_and_the_sum_of_duplicates():
     assert line["arrived twice"] == 3
     assert line["SQL per record, enqueue + delivery"] == "1 + 0.5"
     assert line["BEGIN, COMMIT … per record"] == "0.3"
-    assert line["notifications received per record"] == "0.1"
+    assert line["LISTEN and NOTIFY"] == "no"
 
 
 def test_a_contender_that_failed_has_a_line_without_figures():
