@@ -65,12 +65,9 @@ NOT_REACHED = {
         "models/insert/postgresql.py",
         "cursor.execute(_insert_many(trace_context is not None), (*shared, *_columns(envelopes)))",
     ),
-    (
-        "models/insert/postgresql.py",
-        "cursor.execute(_insert_one(trace_context is not None), adapt_row(row, connection, trace_context))",
-    ),
+    ("models/insert/postgresql.py", "cursor.execute(_insert_one(is_traced), [*map(str, row)])"),
     # Only on MySQL, and only on MySQL and MariaDB.
-    ("models/insert/values.py", "cursor.execute(statement, values)"),
+    ("models/insert/values.py", "cursor.execute(statement, row)"),
     ("models/insert/values.py", "cursor.execute(statement, [value for row in part for value in row])"),
     # Only with Redis. The scenarios keep the epochs in files.
     ("delivery/context/epochs.py", "pipeline.execute()"),

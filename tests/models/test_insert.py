@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from django.db import DataError, IntegrityError, connections, transaction
 from django.db.models.signals import post_save
@@ -12,7 +14,7 @@ from evermuse_outbox import outbox
 from evermuse_outbox.evermuse.records import validate
 from evermuse_outbox.models import OutboxRecord
 from evermuse_outbox.models import insert as package
-from evermuse_outbox.models.insert import insert, insert_many, postgresql, values
+from evermuse_outbox.models.insert import insert, insert_many
 from evermuse_outbox.models.insert.rows import COLUMNS
 from tests.records import record
 
@@ -60,6 +62,9 @@ def test_the_record_is_as_after_save(alias, implementation):
     assert not row.get_deferred_fields()
     (read,) = stored(alias)
     assert columns_of(row) == columns_of(read)
+    assert {name: type(value) for name, value in vars(row).items()} == {
+        name: type(value) for name, value in vars(read).items()
+    }
     row.product_id = "another"
     row.save()
     assert [read.product_id for read in stored(alias)] == ["another"]
@@ -167,29 +172,25 @@ def test_no_signal_is_sent(alias):
 # --- database errors ------------------------------------------------------------------------------------------
 
 
-def break_inserts(monkeypatch):
-    """Make INSERTs fail: a column that must not be NULL is NULL."""
-    for module, name in ((values, "adapt_row"), (postgresql, "adapt_row"), (postgresql, "_columns")):
-        function = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args, function=function: (None, *function(*args)[1:]))
+BAD = {"size": -1}
+"""What makes an INSERT fail on every database."""
 
 
-def enqueue_one(alias):
-    insert(alias, "default", "reference", envelope())
+def enqueue_one(alias, **changes):
+    insert(alias, "default", "reference", replace(envelope(), **changes))
 
 
-def enqueue_two(alias):
-    insert_many(alias, "default", "reference", [envelope(1), envelope(2)])
+def enqueue_two(alias, **changes):
+    insert_many(alias, "default", "reference", [envelope(1), replace(envelope(2), **changes)])
 
 
 @pytest.mark.commits
 @pytest.mark.parametrize("run", [enqueue_one, enqueue_two])
-def test_after_an_error_the_hosts_block_only_rolls_back(alias, monkeypatch, run):
+def test_after_an_error_the_hosts_block_only_rolls_back(alias, run):
     with transaction.atomic(using=alias):
         enqueue_one(alias)
-        break_inserts(monkeypatch)
         with pytest.raises((IntegrityError, DataError)):
-            run(alias)
+            run(alias, **BAD)
         with pytest.raises(TransactionManagementError):
             OutboxRecord.rows.using(alias).exists()
     assert stored(alias) == []
@@ -197,12 +198,10 @@ def test_after_an_error_the_hosts_block_only_rolls_back(alias, monkeypatch, run)
 
 @pytest.mark.commits
 @pytest.mark.parametrize("run", [enqueue_one, enqueue_two])
-def test_an_error_within_a_savepoint_of_the_host_takes_only_that(alias, monkeypatch, run):
+def test_an_error_within_a_savepoint_of_the_host_takes_only_that(alias, run):
     with transaction.atomic(using=alias):
         enqueue_one(alias)
-        with monkeypatch.context() as broken:
-            break_inserts(broken)
-            with pytest.raises(IntegrityError), transaction.atomic(using=alias):
-                run(alias)
+        with pytest.raises((IntegrityError, DataError)), transaction.atomic(using=alias):
+            run(alias, **BAD)
         enqueue_one(alias)
     assert len(stored(alias)) == 2

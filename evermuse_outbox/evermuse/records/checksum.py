@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from zlib import crc32
 
 
@@ -12,9 +11,4 @@ def make_checksum(line: bytes, workspace: str, record_type: str, product_id: str
     A database may alter text without an error: it writes ``?`` for a character that its character set lacks, or it cuts
     a text off. A CRC-32 misses one of 4 billion such changes. It costs 0.7 µs for a line of 1.7 KB, SHA-256 2.7 µs.
     """
-    return crc32(_names(workspace, record_type, product_id), crc32(line))
-
-
-@lru_cache(maxsize=1_000)
-def _names(*names: str) -> bytes:
-    return "".join(f"\n{name}" for name in names).encode()
+    return crc32(f"\n{workspace}\n{record_type}\n{product_id}".encode(), crc32(line))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from hashlib import blake2b
-from itertools import chain
 
 _UUID_7 = 0x7 << 76 | 0b10 << 62
 _UUID_7_MASK = 0xF << 76 | 0b11 << 62
@@ -31,9 +30,10 @@ def make_identity(
         event_at: UTC in whole seconds, ``YYYY-MM-DDTHH:MM:SSZ``.
         vendor_ids: the ``_vendor_ids``.
     """
-    parts = (workspace, record_type, event_at, *chain.from_iterable(sorted(vendor_ids.items())))
     # The length is written before each part, so that different ids never give the same text.
-    text = "".join([f"{len(part)}:{part}," for part in parts])
-    minute = event_at[0:4] + event_at[5:7] + event_at[8:10] + event_at[11:13] + event_at[14:16]
+    text = f"{len(workspace)}:{workspace},{len(record_type)}:{record_type},{len(event_at)}:{event_at},"
+    for name, vendor_id in sorted(vendor_ids.items()):
+        text += f"{len(name)}:{name},{len(vendor_id)}:{vendor_id},"
+    minute = f"{event_at[:4]}{event_at[5:7]}{event_at[8:10]}{event_at[11:13]}{event_at[14:16]}"
     value = int(minute + blake2b(text.encode(), digest_size=10).hexdigest(), 16)
     return uuid.UUID(int=value & ~_UUID_7_MASK | _UUID_7)

@@ -35,7 +35,7 @@ from .record import CONTRACTS, AnyRecord, Record
 from .timestamps import InvalidTimestamp, to_utc_timestamp
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """A valid record. ``line`` is its JSON without a newline, and ``size`` the length of the line in UTF-8 bytes.
 
@@ -104,6 +104,8 @@ def _envelope(fields: dict[str, Any], line: bytes, workspace: str) -> Envelope:
 
 
 def _as_mapping(record: AnyRecord) -> Mapping[str, Any]:
+    if type(record) is dict:  # the usual case; the check of `Mapping` takes as long as that of all texts
+        return record
     if isinstance(record, Record):
         return record.as_mapping()
     if isinstance(record, Mapping):

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from ...evermuse.records import Envelope
-from .rows import COLUMNS, Row, adapt_row, insert_into, make_row, placeholders
+from .rows import COLUMNS, Row, insert_into, make_row, placeholders
 
 PAYLOAD = COLUMNS.index("payload")
 """The position of the payload in a row."""
@@ -26,19 +26,14 @@ MAX_STATEMENT = 1_000_000
 """Characters of payload in one statement on MySQL and MariaDB, escaped 8 MB at most. A packet may have 16 MB."""
 
 
-def insert_row(
-    cursor: Any, connection: Any, row: Row, trace_context: str | None
-) -> tuple[int, datetime | None]:
+def insert_row(cursor: Any, connection: Any, row: Row, is_traced: bool) -> tuple[int, datetime | None]:
     """Insert one row; return its id and, if the database has RETURNING, the time of the INSERT."""
-    is_traced = trace_context is not None
-    statement = (
-        f"{_insert(connection.vendor, is_traced)} {placeholders(_clock(connection), is_traced=is_traced)}"
-    )
-    values = adapt_row(row, connection, trace_context)
+    values = placeholders(_clock(connection), is_traced=is_traced)
+    statement = f"{_insert(connection.vendor, is_traced)} {values}"
     if not connection.features.can_return_columns_from_insert:  # MySQL
-        cursor.execute(statement, values)
+        cursor.execute(statement, row)
         return cursor.lastrowid, None
-    cursor.execute(f"{statement} RETURNING id, enqueued_at", values)
+    cursor.execute(f"{statement} RETURNING id, enqueued_at", row)
     ((pk, at),) = cursor.fetchall()  # SQLite ends the statement only when all rows are read
     return pk, _as_django_reads(at, connection)
 
@@ -52,10 +47,7 @@ def insert_rows(
     trace_context: str | None,
 ) -> None:
     """Insert one row for each envelope: one call of ``executemany`` on SQLite, else statements of many rows."""
-    rows = [
-        adapt_row(make_row(workspace, contract, envelope), connection, trace_context)
-        for envelope in envelopes
-    ]
+    rows = [make_row(workspace, contract, envelope, trace_context) for envelope in envelopes]
     is_traced = trace_context is not None
     insert, values = (
         _insert(connection.vendor, is_traced),
@@ -70,14 +62,15 @@ def insert_rows(
         cursor.execute(statement, [value for row in part for value in row])
 
 
-def _split(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _split(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Yield the rows in parts of about ``MAX_STATEMENT`` characters."""
     start, characters = 0, 0
     for end, row in enumerate(rows):
-        characters += len(row[PAYLOAD])
+        length = len(str(row[PAYLOAD]))
+        characters += length
         if characters > MAX_STATEMENT and end > start:
             yield rows[start:end]
-            start, characters = end, len(row[PAYLOAD])
+            start, characters = end, length
     yield rows[start:]
 
 
