@@ -22,7 +22,7 @@ import pytest
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("evermuse_outbox", "example_project", "benchmarks", "tests", "docs/_hooks")
+CODE = ("evermuse_outbox", "example_project", "benchmarks", "tests", "docs/_hooks", "docs/model")
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs")
 
 MAX_WORDS = 30
