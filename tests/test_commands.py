@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from evermuse_outbox import outbox
 from evermuse_outbox.database_clock import database_now
-from evermuse_outbox.delivery.loop import poll, relay
+from evermuse_outbox.delivery.loop import Dispatcher, poll, relay
 from evermuse_outbox.management.commands import outbox_drain, outbox_relay, outbox_status
 from evermuse_outbox.models import (
     BatchState,
@@ -266,18 +266,22 @@ def test_drain_that_fails_says_what_is_paused(alias, steps):
 # --- outbox_relay, in this process --------------------------------------------------------------------
 
 
-def test_relay_has_threads_for_each_workspace(outbox_settings):
+def test_the_threads_of_relay_do_not_grow_with_the_workspaces(outbox_settings):
     outbox_settings(DATABASES=["default"], WORKSPACES={"eu": {"API_KEY": "em_sk_eu"}})
-    names = [name for name, _, _ in outbox_relay.Command()._steps()]
-    relays = {name: [f"relay {number} of {name}" for number in (1, 2)] for name in ("default", "eu")}
-    assert names == [
-        "maintain",
-        "jobs of default",
-        "poll default",
-        *relays["default"],
-        "poll eu",
-        *relays["eu"],
-    ]
+    dispatcher = Dispatcher(2)
+    names = [name for name, _ in outbox_relay._steps(dispatcher)]
+    assert names == ["maintain", "jobs of default", "look at default"]
+    dispatcher.stop()
+
+
+def test_relay_names_a_few_workspaces(outbox_settings):
+    outbox_settings(WORKSPACES={f"w{number}": {"API_KEY": "em_sk_w"} for number in range(1_000)})
+    assert outbox_relay._describe_workspaces().endswith("w7, w8 and 991 more workspaces")
+
+
+def test_relay_needs_a_thread(outbox_settings):
+    with pytest.raises(CommandError, match="at least 1"):
+        run("outbox_relay", "--concurrency", "0")
 
 
 @pytest.mark.django_db
@@ -292,9 +296,9 @@ def test_relay_continues_after_an_error(monkeypatch, caplog, error):
         if len(steps) == 1:
             raise error
         stop.set()
-        return 1
+        return 0.0
 
-    outbox_relay._repeat(stop, step, 0)
+    outbox_relay._repeat(stop, step)
     assert steps == [0, 1]
     assert type(error).__name__ in caplog.text
     assert str(error) not in caplog.text  # it could quote payload
@@ -304,7 +308,7 @@ def test_relay_continues_after_an_error(monkeypatch, caplog, error):
 def test_relay_maintains(alias, outbox_settings):
     outbox_settings(DATABASES=[alias])
     batch_in(alias, BatchState.SENDING)
-    assert outbox_relay._maintain() == 0
+    assert outbox_relay._maintain() == 1.0
     assert OutboxBatch.objects.using(alias).get().state == BatchState.IN_DOUBT
 
 

@@ -20,6 +20,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+MAX_CLIENTS = 16
+"""Clients that a thread keeps open, those that it used last. Each may keep a connection to the API open."""
+
+
 class QueueKey(NamedTuple):
     """The name of a queue: a database alias and a workspace."""
 
@@ -89,14 +93,18 @@ _local = threading.local()
 def _thread_client(workspace: Workspace, timeout: float) -> Client:
     """Return this thread's client of the workspace, so that its connections stay open between runs.
 
-    After a change of the key or of the address, the former client is closed.
+    After a change of the key or of the address, the former client is closed. So is the one that was used longest ago
+    if there are more than ``MAX_CLIENTS``.
     """
     clients: dict[str, tuple[Any, Client]] = _local.__dict__.setdefault("clients", {})
     version = (workspace.api_url, workspace.api_key, workspace.problem, timeout, workspace.proxy)
-    former, client = clients.get(workspace.name, (None, None))
+    former, client = clients.pop(workspace.name, (None, None))
     if client is None or former != version:
         if client is not None:
             client.close()
         client = Client(workspace.api_url, workspace.reveal_key, timeout, workspace.proxy)
-        clients[workspace.name] = (version, client)
+    clients[workspace.name] = (version, client)
+    if len(clients) > MAX_CLIENTS:
+        _, oldest = clients.pop(next(iter(clients)))
+        oldest.close()
     return client

@@ -1,15 +1,18 @@
 """The loop runs the delivery: it sends batch after batch with a pool of senders, and polls accepted batches.
 
 This package must not know Celery or the command line, and it changes no rows itself.
-Its public interface is ``relay_run`` and ``relay_with_pool`` with a sender pool, ``relay`` in one thread, ``poll``,
-and the steps ``send_next``, ``seal_next`` and ``send``.
+Its public interface is ``Dispatcher`` for all workspaces of a process. For one workspace it is ``relay_run`` and
+``relay_with_pool`` with a sender pool, ``relay`` in one thread, and ``poll``. The steps are ``send_next``,
+``seal_next`` and ``send``.
 """
 
+from .dispatcher import Dispatcher
 from .relay import Step, seal_next, send, send_next
 from .runs import RelayRun, poll, relay, relay_run, relay_with_pool
 from .sender_pool import SenderPool
 
 __all__ = [
+    "Dispatcher",
     "RelayRun",
     "SenderPool",
     "Step",

@@ -72,6 +72,13 @@ WHERE {SOURCES["polled"].condition}
 """
 
 
+def pending_query(vendor: str) -> str:
+    """Return the query for the newest pending record of any workspace: the first step of the skip scan."""
+    source, hint = SOURCES["pending"], f"FORCE INDEX ({INDEX})" if vendor == "mysql" else ""
+    order = ", ".join(f"{column} DESC" for column in ("workspace", *source.columns))
+    return f"SELECT 1 FROM {TABLE} {hint} WHERE {source.condition} ORDER BY {order} LIMIT 1"
+
+
 def workspaces_query(vendor: str) -> str:
     """Return the query for the workspaces with work. It gives rows of a name in ``SOURCES`` and a workspace."""
     match vendor:

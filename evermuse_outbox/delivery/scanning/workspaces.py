@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef
 
 from ...models import OutboxBatch, OutboxWorkspace
 from ..context import Clock
-from .sql_workspaces import workspaces_query
+from .sql_workspaces import pending_query, workspaces_query
 
 NAMES_PER_STATEMENT = 500
 """Names in one statement. Old versions of SQLite allow 999 parameters."""
@@ -50,6 +50,13 @@ class _Row(NamedTuple):
     has_due_poll: bool
     can_send: bool
     can_read: bool
+
+
+def is_any_pending(using: str) -> bool:
+    """Return whether any workspace has a pending record. It costs a third of :func:`find_waiting_work`."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(pending_query(connections[using].vendor))
+        return cursor.fetchone() is not None
 
 
 def find_waiting_work(using: str) -> WaitingWork:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseError
 
 from ...conf import get_settings
 from ...delivery.connections import close_thread_connections, release_connections, share_connections
-from ...delivery.context import (
-    DeliveryContext,
-    log_database_error,
-    open_context,
-    queue_keys,
-    statement_deadlines,
-)
-from ...delivery.loop import poll, relay_with_pool
+from ...delivery.context import log_database_error, statement_deadlines
+from ...delivery.loop import Dispatcher
 from ...foreign_text import get_logger
 from ...jobs import run_operations
 from ...monitoring import beat
@@ -30,8 +25,8 @@ from .. import CommandWithExamples
 
 logger = get_logger(__name__)
 
-IDLE_PAUSE = 0.2
-"""Seconds until a thread looks for work again after it found none."""
+DEFAULT_CONCURRENCY = 16
+"""Workspaces that are served at the same time. With quick answers, few of them use all cores of a machine."""
 
 JOBS_PAUSE = 1.0
 """Seconds until a thread looks for a confirmed job again after it found none. A person waits for it, so not longer."""
@@ -39,9 +34,11 @@ JOBS_PAUSE = 1.0
 ERROR_PAUSE = 1.0
 """Seconds until a thread tries again after an error."""
 
+MAX_NAMES = 10
+"""Workspaces that the first line of the output names."""
+
 RUN_SECONDS = 5.0
-"""Seconds after which one run of a thread's function starts nothing new. After a signal, the command waits for these
-runs and for the requests under way."""
+"""Seconds after which a run of the jobs starts nothing new. After a signal, the command waits for it."""
 
 SIGNAL_CHECK_INTERVAL = 0.1
 """Seconds between two checks whether a signal has arrived."""
@@ -57,21 +54,35 @@ class Command(CommandWithExamples):
 
     examples = (
         "examples:\n"
-        "  manage.py outbox_relay   run until a signal stops it, for instance under systemd\n"
-        "  manage.py outbox_drain   in another shell: wait until it has sent everything\n"
+        "  manage.py outbox_relay                    run until a signal stops it, for instance under systemd\n"
+        "  manage.py outbox_relay --concurrency 32   serve up to 32 workspaces at the same time\n"
+        "  manage.py outbox_drain                    in another shell: wait until it has sent everything\n"
     )
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            metavar="N",
+            default=DEFAULT_CONCURRENCY,
+            help="maximum number of workspaces that are served at the same time (default: %(default)s); with more "
+            "of them, each gets its share of the time",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["concurrency"] < 1:
+            raise CommandError("--concurrency must be at least 1.")
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
+        dispatcher = Dispatcher(options["concurrency"], note_activity=beat)
         threads = [
-            threading.Thread(target=_repeat, args=(stop, step, pause), name=name)
-            for name, step, pause in self._steps()
+            threading.Thread(target=_repeat, args=(stop, step), name=name)
+            for name, step in _steps(dispatcher)
         ]
         for thread in threads:
             thread.start()
-        self.stdout.write(f"Relaying for {', '.join(get_settings().workspaces)}. Press Ctrl-C to stop.")
+        self.stdout.write(f"Relaying for {_describe_workspaces()}. Press Ctrl-C to stop.")
         self.stdout.flush()
         while not stop.is_set():
             # Not stop.wait(), because it takes a lock for a moment. The signal handler runs in this thread and takes
@@ -79,65 +90,65 @@ class Command(CommandWithExamples):
             time.sleep(SIGNAL_CHECK_INTERVAL)
         for thread in threads:
             thread.join()
+        dispatcher.stop()
         self.stdout.write("Stopped.")
 
-    def _steps(self) -> list[tuple[str, Callable[[], int], float]]:
-        """Return the name, the function and the idle pause of each thread."""
-        steps: list[tuple[str, Callable[[], int], float]] = [("maintain", _maintain, MAINTAIN)]
-        for using in get_settings().databases:
-            steps.append((f"jobs of {using}", partial(_operate, using), JOBS_PAUSE))
-        for using, name in queue_keys():
-            steps.append((f"poll {name}", partial(_run, poll, using, name), IDLE_PAUSE))
-            # Two relays, because each waits for its last answers before it returns. The other one sends meanwhile.
-            for number in (1, 2):
-                relay = partial(_run, relay_with_pool, using, name)
-                steps.append((f"relay {number} of {name}", relay, IDLE_PAUSE))
-        return steps
+
+def _steps(dispatcher: Dispatcher) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Yield the name and the function of each thread. The dispatcher has further threads for its runs."""
+    yield "maintain", _maintain
+    for using in get_settings().databases:
+        yield f"jobs of {using}", partial(_operate, using)
+        yield f"look at {using}", partial(_look, dispatcher, using)
 
 
-def _run(step: Callable[[DeliveryContext, float], int], using: str, name: str) -> int:
-    beat(using, f"workspace {name}")
-    return step(open_context(using, name), RUN_SECONDS)
+def _look(dispatcher: Dispatcher, using: str) -> float:
+    beat(using, "idle")
+    return dispatcher.look(using)
 
 
-def _operate(using: str) -> int:
+def _operate(using: str) -> float:
     beat(using, "jobs")
-    return run_operations(using, RUN_SECONDS)
+    return 0.0 if run_operations(using, RUN_SECONDS) else JOBS_PAUSE
 
 
-def _maintain() -> int:
+def _maintain() -> float:
     maintain_all()
-    return 0  # so that the thread pauses after each run
+    return MAINTAIN
+
+
+def _describe_workspaces() -> str:
+    names = list(get_settings().workspaces)
+    others = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {others:,} more workspaces" if others > 0 else "")
 
 
 @statement_deadlines()
 @share_connections()
-def _repeat(stop: threading.Event, step: Callable[[], int], pause: float) -> None:
+def _repeat(stop: threading.Event, step: Callable[[], float]) -> None:
     """Run ``step`` again and again until ``stop`` is set. After an error, continue with new database connections.
 
     Args:
         stop: Event that ends the loop.
-        step: Function that does one run and returns the number of batches that it handled.
-        pause: Seconds to wait after a run that handled none.
+        step: Function that does one run and returns the seconds until the next one.
     """
     while not stop.is_set():
         try:
-            count = step()
+            pause = step()
         except DatabaseError as error:
             log_database_error(error, threading.current_thread().name.rpartition(" ")[2])
-            count = _recover(stop)
+            pause = _recover()
         except Exception:
             # If the error ended the thread, this step would not run again until the process is restarted.
             logger.exception("%s failed and will be tried again", threading.current_thread().name)
-            count = _recover(stop)
-        if not count:
+            pause = _recover()
+        if pause:
             release_connections()
             stop.wait(pause)
     close_thread_connections()
 
 
-def _recover(stop: threading.Event) -> int:
-    """Close the database connections of this thread and pause. Return 0, the number of batches handled."""
+def _recover() -> float:
+    """Close the database connections of this thread. Return the seconds until the next try."""
     close_thread_connections()
-    stop.wait(ERROR_PAUSE)
-    return 0
+    return ERROR_PAUSE

@@ -239,7 +239,7 @@ STEPS = {
 def run_thread_once(step):
     """Run a thread of ``outbox_relay`` for one step."""
     stop = threading.Event()
-    outbox_relay._repeat(stop, lambda: stop.set() or step() or 1, 0)
+    outbox_relay._repeat(stop, lambda: stop.set() or step() or 0.0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,13 @@ from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.gates import workspace_circuit
-from evermuse_outbox.delivery.scanning import DueWork, find_waiting_work, find_work, sql_workspaces
+from evermuse_outbox.delivery.scanning import (
+    DueWork,
+    find_waiting_work,
+    find_work,
+    is_any_pending,
+    sql_workspaces,
+)
 from evermuse_outbox.models import BatchState, OutboxGroup, OutboxRecord, OutboxWorkspace, WorkspaceState
 from tests.records import record
 from tests.rows import batch_in, group
@@ -51,6 +57,9 @@ def test_workspaces_with_pending_records_are_found_and_no_others(alias, clock):
     OutboxRecord.rows.using(alias).filter(workspace="d").update(closed_as="discarded")
     assert find(alias, clock) == ("bf", "")
     assert find(alias, clock, names=("a", "b")) == ("b", "")
+    assert is_any_pending(alias)
+    OutboxRecord.rows.using(alias).update(closed_as="discarded")
+    assert not is_any_pending(alias)
 
 
 def test_a_workspace_with_pending_records_needs_no_row(alias, clock):
