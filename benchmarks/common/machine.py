@@ -88,8 +88,9 @@ class CpuMeter:
 
 def _pids_of(name: str) -> list[int]:
     """Return the processes of that name without their children, which the meter finds by itself."""
-    pids = [process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == name]
-    return [pid for pid in pids if psutil.Process(pid).ppid() not in pids]
+    named = [process for process in psutil.process_iter(["name", "ppid"]) if process.info["name"] == name]
+    pids = {process.pid for process in named}
+    return [process.pid for process in named if process.info["ppid"] not in pids]
 
 
 def _spent(pid: int) -> float:
