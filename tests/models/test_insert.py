@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from django.db import DataError, IntegrityError, connections, transaction
-from django.db.models.signals import post_save
+from django.db.models.signals import post_init, post_save, pre_init, pre_save
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
 
@@ -68,6 +68,16 @@ def test_the_record_is_as_after_save(alias, implementation):
     row.product_id = "another"
     row.save()
     assert [read.product_id for read in stored(alias)] == ["another"]
+
+
+@pytest.mark.parametrize(
+    ("use_tz", "zone"), [(False, "UTC"), (False, "Asia/Kathmandu"), (True, "America/New_York")]
+)
+def test_the_time_is_as_a_query_reads_it_in_any_time_zone(alias, settings, use_tz, zone):
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
+    at = outbox.enqueue(record(1), using=alias).enqueued_at
+    (read,) = stored(alias)
+    assert (at, at.tzinfo) == (read.enqueued_at, read.enqueued_at.tzinfo)
 
 
 def test_insert_and_insert_many_store_equal_rows(alias, implementation):
@@ -160,12 +170,15 @@ def test_no_signal_is_sent(alias):
     def receive(**signal):
         received.append(signal)
 
-    post_save.connect(receive, sender=OutboxRecord)
+    signals = (pre_init, post_init, pre_save, post_save)
+    for signal in signals:
+        signal.connect(receive, sender=OutboxRecord)
     try:
         outbox.enqueue(record(1), using=alias)
         outbox.enqueue_many([record(2)], using=alias)
     finally:
-        post_save.disconnect(receive, sender=OutboxRecord)
+        for signal in signals:
+            signal.disconnect(receive, sender=OutboxRecord)
     assert received == []
 
 
