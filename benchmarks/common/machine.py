@@ -64,8 +64,11 @@ class CpuMeter:
     """Measures the CPU time of processes and all their children, by role, since its creation."""
 
     def __init__(self, **roles: list[int]) -> None:
-        """Start measuring. ``roles`` maps names to process ids. PostgreSQL and Redis are added automatically."""
-        self._roles = roles | {"postgres": _pids_of("postgres"), "redis": _pids_of("redis-server")}
+        """Start measuring. ``roles`` maps names to process ids.
+
+        Without the roles ``postgres`` and ``redis``, these are all servers of that name on the machine.
+        """
+        self._roles = {"postgres": _pids_of("postgres"), "redis": _pids_of("redis-server")} | roles
         self._before = self._now()
         self._busy_before, self._started = _busy(), time.monotonic()
 

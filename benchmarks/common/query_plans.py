@@ -106,7 +106,7 @@ class Capture:
             return execute(sql, params, many, context)
         finally:
             seconds = time.perf_counter() - started
-            self.statements.append(Statement(_issuer(), shape(sql), seconds, plan))
+            self.statements.append(Statement(issuer(), shape(sql), seconds, plan))
 
     def _plan(self, connection: Any, sql: str, params: Any) -> dict[str, Any] | None:
         if not sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
@@ -137,7 +137,7 @@ def shape(sql: str) -> str:
     return re.sub(r"\((?:%s(?:::\w+)?(?:, )?)+\)", "(…)", sql).replace('"', "").replace("`", "")
 
 
-def _issuer() -> str:
+def issuer() -> str:
     """Return the function of the app that ran the statement.
 
     It is the innermost one in ``delivery/``, because it is more telling than a method of the models. If there is

@@ -102,6 +102,21 @@ class Testbed:
         statement = "SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()"
         return f"{connection.vendor} {self.sql(statement)[0][0]}"
 
+    def server_pids(self) -> dict[str, list[int]]:
+        """Return the process ids of the PostgreSQL and the Redis server of this run, if they are on this machine."""
+        import psutil
+        import redis
+        from django.db import connection
+
+        pids = {}
+        if connection.vendor == "postgresql":
+            backend = self.sql("SELECT pg_backend_pid()")[0][0]
+            pids["postgres"] = [psutil.Process(backend).ppid()] if psutil.pid_exists(backend) else []
+        with redis.Redis.from_url(REDIS) as client:
+            server: Any = client.info("server")
+        pids["redis"] = [server["process_id"]] if psutil.pid_exists(server["process_id"]) else []
+        return pids
+
     def sql(self, statement: str, *arguments: Any) -> list[tuple]:
         """Run a statement and return its rows."""
         from django.db import connection
