@@ -33,7 +33,7 @@ from .history import (
     start_operation,
 )
 from .messages import OutboxMessage
-from .query_hints import ById, NotBefore, by_id, disable_jit, is_after, is_null_unindexed
+from .query_hints import ById, NotBefore, as_datetime, by_id, disable_jit, is_after, is_null_unindexed
 from .record import OutboxRecord, PayloadDropped, RecordQuerySet
 from .record_states import ALTERED, FAILED_CODES, GIVEN_UP, NOT_RENEWED, NOT_SENDABLE, RecordState
 from .rejection import OutboxRejection, is_last_rejection, signature_of
@@ -89,6 +89,7 @@ __all__ = [
     "UnexpectedState",
     "WorkspaceQuerySet",
     "WorkspaceState",
+    "as_datetime",
     "by_id",
     "describe_records",
     "disable_jit",

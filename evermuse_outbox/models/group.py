@@ -13,7 +13,7 @@ import hashlib
 from datetime import datetime
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from .columns import ForeignCharField, ForeignTextField
@@ -62,6 +62,14 @@ class GroupQuerySet(StateQuerySet["OutboxGroup"]):
     def paused(self, workspace: str) -> GroupQuerySet:
         """Return the paused and held groups of a workspace. Of a paused one, single records are sealed as probes."""
         return self.filter(workspace=workspace, state__in=(GroupState.PAUSED, GroupState.HELD))
+
+    def stops(self, workspace: str, record_type: str, product_id: str, *, contract: str) -> GroupQuerySet:
+        """Return the row of a group whose pause or hold applies to records of ``contract``; empty if none does.
+
+        Another CONTRACT ends a pause, but not a hold.
+        """
+        row = self.for_group(workspace, record_type, product_id)
+        return row.filter(Q(state=GroupState.HELD) | Q(state=GroupState.PAUSED, contract=contract))
 
     def held(self, workspace: str) -> GroupQuerySet:
         """Return the groups of a workspace that a person holds. None of their records are sealed or sent."""

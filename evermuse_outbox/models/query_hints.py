@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections
-from django.db.models import BooleanField, DateTimeField, F, Func, Q, Value
+from django.db.models import BooleanField, CharField, DateTimeField, F, Func, Q, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact, In
 
@@ -47,6 +47,16 @@ def is_null_unindexed(field: str, *, never: Any) -> Q:
     return Q(Exact(Coalesce(F(field), Value(never)), Value(never)))
 
 
+def as_datetime(using: str, value: Any) -> datetime:
+    """Return a datetime of a row that was read without conversion, as the driver returned it."""
+    connection = connections[using]
+    column: Any = Value(None, DateTimeField())
+    for convert in connection.ops.get_db_converters(column):
+        value = convert(value, column, connection)
+    converted: datetime = value
+    return converted
+
+
 def is_after(field: str, at: datetime, pk: int) -> Q:
     """Return the condition that a row comes after the row ``(at, pk)`` in the order of ``field`` and id.
 
@@ -72,6 +82,20 @@ class NotBefore(Func):
         field, pk, at, given_pk = (sql for sql, _ in compiled)
         parameters = [parameter for _, values in compiled for parameter in values]
         return f"({field}, {pk}) >= ({at}, {given_pk})", parameters
+
+
+class WithoutJit(Func):
+    """A column that disables PostgreSQL's JIT compiler until the transaction ends, as :func:`disable_jit` does.
+
+    It is for a transaction that begins with a read, so that it needs no statement of its own.
+    """
+
+    output_field = CharField()
+    template = "''"
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Return the SQL for PostgreSQL."""
+        return self.as_sql(compiler, connection, template="set_config('jit', 'off', true)")
 
 
 def disable_jit(using: str) -> None:

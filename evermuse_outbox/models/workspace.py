@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connections, models
 from django.db.models import Case, F, Q, Value, When
@@ -18,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..database_clock import EpochNow, learn_time
 from .columns import ForeignCharField, ForeignTextField
+from .query_hints import WithoutJit
 from .transitions import StateQuerySet, Transition
 
 MAX_ARRIVAL_RATES = 2_000
@@ -72,13 +74,14 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
 
     # --- rows and locks ---------------------------------------------------------------------------
 
-    def ensure_row(self, name: str) -> OutboxWorkspace:
+    def ensure_row(self, name: str, **columns: Any) -> OutboxWorkspace:
         """Return the row of a workspace without its large columns; create it at its first use.
 
-        Each run reads the row, so the same statement reads the database's clock for this process.
+        Each run reads the row, so the same statement reads the database's clock for this process. ``columns`` are
+        further expressions to read; a row that was created just now does not have them.
         """
         rows, started = self.defer("run_queue", "arrival_rates"), time.monotonic()
-        row = rows.annotate(database_seconds=EpochNow()).filter(pk=name).first()  # type: ignore[no-redef]
+        row = rows.annotate(database_seconds=EpochNow(), **columns).filter(pk=name).first()  # type: ignore[no-redef]
         if row is None:
             return self.get_or_create(pk=name)[0]
         learn_time(self.db, row.database_seconds, started, time.monotonic())
@@ -96,10 +99,14 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         return self.lock_for_sealing(name)
 
     def _lock(self, name: str) -> OutboxWorkspace | None:
-        rows = self.defer("arrival_rates").filter(pk=name)
-        if connections[self.db].features.has_select_for_update:
+        rows = self.defer("arrival_rates").annotate(jit=WithoutJit()).filter(pk=name)
+        connection = connections[self.db]
+        if connection.features.has_select_for_update:
             return rows.select_for_update().first()
-        rows.update(seal_count=F("seal_count"))  # SQLite has no row locks; a write locks the database
+        if not _begins_with_write_lock(connection):
+            self.filter(pk=name).update(
+                seal_count=F("seal_count")
+            )  # no row locks; a write locks the database
         return rows.first()
 
     def read_arrival_rates(self, name: str) -> dict[tuple[str, str], float]:
@@ -175,23 +182,28 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         ``sent`` means that a batch was sent, which also resets the count of failures. After failed sends, only a
         successful send closes the circuit breaker. Return 1 if the row was changed, else 0.
         """
-        blocked = self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
+        blocked = self._blocked(name)
         # A SELECT first: on MariaDB, an UPDATE that changes nothing still waits for the sealing lock.
-        if not blocked.exists():
-            return 0
+        return self.resume_blocked(name, now, sent=sent) if blocked.exists() else 0
+
+    def resume_blocked(self, name: str, now: datetime, *, sent: bool) -> int:
+        """Change as :meth:`resume` does, if the caller has read that the workspace is blocked."""
+        blocked = self._blocked(name)
         resumable = blocked.exclude(state=WorkspaceState.THROTTLED, blocked_until__gt=now)
         if sent:
             return resumable._change_state("resume", blocked_until=None, reason="", failures=0)
         resumable = resumable.exclude(state=WorkspaceState.BACKING_OFF, failures__gt=0)
         return resumable._change_state("resume", blocked_until=None, reason="")
 
+    def _blocked(self, name: str) -> WorkspaceQuerySet:
+        return self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
+
     def force_resume(self, name: str) -> int:
         """Change any automatic state → active, even if a ``retryAfter`` is not over.
 
         Call it only for a person who decides it. Return 1 if the row was changed, else 0.
         """
-        blocked = self.filter(pk=name).exclude(state=WorkspaceState.ACTIVE, failures=0)
-        return blocked._change_state("force_resume", blocked_until=None, reason="", failures=0)
+        return self._blocked(name)._change_state("force_resume", blocked_until=None, reason="", failures=0)
 
     def mark_restored(self, name: str, reason: str) -> bool:
         """Change any other state → restored: nothing is sent until a person decides. Return False if it was already."""
@@ -276,6 +288,12 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         """End a claim, and store when the next read is due. Return False if another process took the claim over."""
         claimed = self.filter(pk=name, next_read_at=until)
         return bool(claimed.update(next_read_at=next_read_at, typical_completion_seconds=typical_seconds))
+
+
+def _begins_with_write_lock(connection: Any) -> bool:
+    """Return whether each transaction of an SQLite connection takes the write lock at its beginning."""
+    mode = getattr(connection, "transaction_mode", None)
+    return mode in ("IMMEDIATE", "EXCLUSIVE") and bool(connection.settings_dict["AUTOCOMMIT"])
 
 
 def _is_read_due(now: datetime) -> Q:

@@ -20,8 +20,11 @@ from evermuse_outbox.models import OutboxBatch, OutboxRecord
 from evermuse_outbox.upkeep import purge_old_rows
 from tests.records import record
 
-STATEMENTS = 14
-"""Maximum for a batch of 1,000 records from the scan to the settled answer, without those of the throttle."""
+STATEMENTS = 10
+"""Maximum for a batch of 1,000 records from the run queue to the settled answer, without those of the throttle."""
+
+REFILL = 4
+"""Statements that refill the run queue, once for several batches."""
 
 PURGING = 9
 """Maximum for purging 1,000 records, without the searches for other rows."""
@@ -107,14 +110,16 @@ def test_bad_plans_are_detected(grown, alias):
     assert any("Sort" in warning or "Seq Scan" in warning for warning in sort.warnings)
 
 
-def test_the_statements_of_a_batch_are_limited(context, alias):
-    outbox.enqueue_many((record(number) for number in range(2_000)), using=alias)
-    assert send_next(context) is Step.SENT  # the workspace has its row
-    with captured(using=alias) as statements:
-        assert send_next(context) is Step.SENT
-    assert OutboxBatch.objects.using(alias).latest("pk").record_count == 1_000
-    issuers = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
-    assert len(issuers) <= STATEMENTS, issuers
+@pytest.mark.parametrize("prefer_new", [False, True])
+def test_the_statements_of_a_batch_are_limited(context, alias, prefer_new):
+    outbox.enqueue_many((record(number) for number in range(4_000)), using=alias)
+    assert send_next(context) is Step.SENT  # the workspace has its row, and the run queue is full
+    for limit in (STATEMENTS, STATEMENTS, STATEMENTS + REFILL):
+        with captured(using=alias) as statements:
+            assert send_next(context, prefer_new=prefer_new) is Step.SENT
+        assert OutboxBatch.objects.using(alias).latest("pk").record_count == 1_000
+        issuers = [s.issued_by for s in statements if not s.sql.startswith(("SAVEPOINT", "RELEASE"))]
+        assert len(issuers) <= limit, issuers
 
 
 def test_the_statements_of_a_purge_are_limited(context, alias, clock):

@@ -183,6 +183,26 @@ def test_locking_creates_the_row(alias):
     assert workspaces(alias).get().state == WorkspaceState.ACTIVE
 
 
+@pytest.mark.commits
+@pytest.mark.parametrize("mode", [None, "DEFERRED", "IMMEDIATE"])
+def test_the_sealing_lock_of_sqlite_excludes_other_writers_in_each_mode(alias, mode, monkeypatch):
+    import sqlite3
+
+    from django.db import connections, transaction
+
+    connection = connections[alias]
+    if connection.vendor != "sqlite":
+        pytest.skip("other databases have row locks")
+    workspaces(alias).ensure_row("default")
+    monkeypatch.setattr(connection, "transaction_mode", mode)
+    with transaction.atomic(using=alias):
+        workspaces(alias).lock_for_sealing("default")
+        other = sqlite3.connect(connection.settings_dict["NAME"], timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("UPDATE evermuse_outbox_outboxworkspace SET failures = 1")
+        other.close()
+
+
 @pytest.mark.parametrize("state", AUTOMATIC)
 def test_only_a_person_ends_a_hold(alias, state):
     add(alias, state, blocked_until=None if state == "active" else SOON, failures=2)

@@ -28,6 +28,7 @@ from .workspace_breaker import (
     block_for_retry_after,
     pause_without_credits,
     pause_workspace,
+    resume_after_send,
     resume_workspace,
     workspace_circuit,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "paused_groups",
     "read_failing",
     "record_sealed",
+    "resume_after_send",
     "resume_workspace",
     "was_unanswered",
     "withdraw_batches",

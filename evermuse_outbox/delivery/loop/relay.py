@@ -97,6 +97,8 @@ def choose_batch(context: DeliveryContext, circuit: Circuit, *, prefer_new: bool
     """Lease the batch to send now, or return None if there is none."""
     if circuit.state is CircuitState.HALF_OPEN:
         return choose_probe(context)
+    if not circuit.has_due_batch:
+        return _seal_next(context)
     first, second = (_seal_next, lease_due) if prefer_new else (lease_due, _seal_next)
     return first(context) or second(context)
 
@@ -128,11 +130,11 @@ def seal_next(context: DeliveryContext, *, excluded: Collection[Group] = ()) -> 
     of which no batch is wanted now.
     """
     with sealing_lock(context) as workspace:
-        paused, queue = paused_groups(context), load_run_queue(context, workspace)
-        seal = partial(seal_first, context, workspace, queue, paused)
+        queue = load_run_queue(context, workspace)
+        seal = partial(seal_first, context, workspace, queue)
         sealed = seal(entry for entry in queue.drain() if entry.group not in excluded)
         if sealed is None:
-            resting = groups_without_probe(context, paused).union(excluded)
+            resting = groups_without_probe(context, paused_groups(context)).union(excluded)
             scan = scan_groups(context, queue, excluded=resting)
             choose_groups(context, queue, scan)
             sealed = seal(queue.drain()) or seal(spare_groups(context, queue, scan))

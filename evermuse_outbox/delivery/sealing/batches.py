@@ -104,9 +104,9 @@ def write_batch(
 
     Raise ``SealRaced`` if another transaction has changed a record, so that not all could become members.
     """
-    lines = {record.pk: HiddenText(record.line or "") for record in sorted(records)}
+    members = sorted(records)
     body_format = _body_format_name(context, records)
-    body = FORMATS[body_format].join(lines.values())
+    body = FORMATS[body_format].join(record.line or "" for record in members)
     now = context.clock.now()
     batch = OutboxBatch(
         workspace=context.workspace_name,
@@ -117,7 +117,7 @@ def write_batch(
         format_hint=context.settings.format_hints.get(records[0].type, ""),
         key=new_key(),
         sha256=fingerprint(body),
-        record_count=len(lines),
+        record_count=len(members),
         byte_count=len(body),
         attachment_count=sum(record.attachments for record in records),
         parent_id=parent.pk if parent else None,
@@ -130,11 +130,11 @@ def write_batch(
         **(_lease(context) if state == BatchState.SENDING else {}),
     )
     batch.save(using=context.using, force_insert=True)
-    members, rows = tuple(lines), OutboxRecord.rows.using(context.using)
-    claimed = rows.move(members, parent, batch) if parent else rows.take_into(batch, members)
+    ids, rows = tuple([record.pk for record in members]), OutboxRecord.rows.using(context.using)
+    claimed = rows.move(ids, parent, batch) if parent else rows.take_into(batch, ids)
     if claimed != len(records):
         raise SealRaced(f"{claimed} of {len(records)} records could be claimed for batch #{batch.pk}")
-    return SealedBatch(batch, members, body)
+    return SealedBatch(batch, ids, body)
 
 
 def open_sealed(context: DeliveryContext, batch: OutboxBatch) -> SealedBatch:

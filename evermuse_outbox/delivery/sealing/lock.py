@@ -13,10 +13,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
-from ...models import (
-    OutboxWorkspace,
-    disable_jit,
-)
+from ...models import OutboxWorkspace
 from ..context import DeliveryContext
 
 
@@ -24,9 +21,7 @@ from ..context import DeliveryContext
 def sealing_lock(context: DeliveryContext) -> Iterator[OutboxWorkspace]:
     """Open a transaction, lock the workspace's row in it and yield the row."""
     with transaction.atomic(using=context.using):
-        workspace = lock_for_sealing(context)
-        disable_jit(context.using)
-        yield workspace
+        yield lock_for_sealing(context)
 
 
 def lock_for_sealing(context: DeliveryContext) -> OutboxWorkspace:

@@ -31,23 +31,18 @@ def read_intact(
         records: records of one request, because all their lines are in memory then.
         batch: the batch that the records are in; None if they are pending.
     """
-    intact, rejections = [], []
+    intact, rejections, workspace = [], [], context.workspace_name
     for record in _with_lines(context, records):
         line = HiddenBytes((record.line or "").encode())
-        if _is_intact(context, record, line):
+        checksum = make_checksum(line, workspace, record.type, record.product_id)
+        # A row of an earlier version has no checksum.
+        if len(line) == record.size and record.checksum in (checksum, None):
             intact.append(record)
         else:
             rejections.append(_rejection(context, record, len(line), batch))
     if rejections:
         OutboxRecord.rows.using(context.using).reject(rejections)
     return intact
-
-
-def _is_intact(context: DeliveryContext, record: PendingRecord, line: bytes) -> bool:
-    if len(line) != record.size:
-        return False
-    checksum = make_checksum(line, context.workspace_name, record.type, record.product_id)
-    return record.checksum in (checksum, None)  # a row of an earlier version has no checksum
 
 
 def _rejection(
@@ -60,11 +55,11 @@ def _rejection(
     return rejection
 
 
-def _with_lines(context: DeliveryContext, records: Sequence[PendingRecord]) -> list[PendingRecord]:
+def _with_lines(context: DeliveryContext, records: Sequence[PendingRecord]) -> Sequence[PendingRecord]:
     """Return the records with their lines; read those that were too large for their page."""
     unread = [record.pk for record in records if record.line is None]
     if not unread:
-        return list(records)
+        return records
     rows = OutboxRecord.rows.using(context.using).filter(by_id(unread))
     lines = {pk: HiddenText(payload) for pk, payload in rows.values_list("pk", "payload")}
     # A row that was deleted meanwhile has no line, so it is left out as an altered one is.

@@ -4,8 +4,8 @@ Records with the same identity are versions of one thing, and the one enqueued l
 version is in flight, a record is *blocked by an earlier version* and stays pending. Without this module, an older
 version could arrive after a newer one and overwrite it at Evermuse.
 
-Each query reads a few entries of the index of identities for a record. They are separate queries because MariaDB
-missed versions when they were subqueries of a locking read.
+Each query reads a few entries of the index of identities for a record. ``pages`` says which database can find sole
+versions in the statement that locks the records.
 """
 
 from __future__ import annotations
@@ -45,14 +45,18 @@ def supersede_older(context: DeliveryContext, records: Sequence[R]) -> list[R]:
     return _supersede(context, records, _other_versions(context, records))
 
 
-def supersede_and_select_sendable(context: DeliveryContext, records: Sequence[R]) -> list[R]:
+def supersede_and_select_sendable(
+    context: DeliveryContext, records: Sequence[R], sole: Collection[int]
+) -> list[R]:
     """Supersede older versions, and return the records that may be sent now.
 
     A record that is blocked by an earlier version is not returned. It stays pending until that batch has ended.
+    ``sole`` are the ids of the records without another version.
     """
-    sole = _sole_versions(context, records)
     several = [record for record in records if record.pk not in sole]
-    sendable = sole.union(record.pk for record in _select_of_several(context, several)) if several else sole
+    if not several:
+        return list(records)
+    sendable = {*sole, *(record.pk for record in _select_of_several(context, several))}
     return [record for record in records if record.pk in sendable]
 
 
@@ -69,7 +73,7 @@ def supersede_duplicates(context: DeliveryContext, records: Sequence[R]) -> list
     return [record for record in records if record.pk not in older]
 
 
-def _sole_versions(context: DeliveryContext, records: Sequence[Record]) -> set[int]:
+def sole_versions(context: DeliveryContext, records: Sequence[Record]) -> set[int]:
     """Return the ids of the records without another version. That is nearly all of them."""
     rows = OutboxRecord.rows.using(context.using).filter(by_id([record.pk for record in records]))
     return set(rows.sole_versions().values_list("pk", flat=True))

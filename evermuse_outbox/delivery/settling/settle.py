@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from django.db import transaction
@@ -40,7 +41,7 @@ from ..gates import (
     judge_failure,
     pause_without_credits,
     pause_workspace,
-    resume_workspace,
+    resume_after_send,
     was_unanswered,
 )
 from ..isolation import (
@@ -79,16 +80,25 @@ def settle(
         failures: the workspace's failures in a row when the request was admitted (``Circuit.failures``).
     """
     until = sealed.batch.leased_until or context.clock.now()
-    judgement = None
+    judgement, is_suspected = None, True
     try:
         judgement = retry_until(
             until, context.using, context.clock, judge_failure, context, sealed.batch, outcome
         )
-        retry_until(
-            until, context.using, context.clock, _settle_workspace, context, outcome, judgement, failures
+        is_suspected = retry_until(
+            until,
+            context.using,
+            context.clock,
+            _settle_workspace,
+            context,
+            sealed.batch,
+            outcome,
+            judgement,
+            failures,
         )
     finally:
-        settle_batch(context, sealed, outcome, attempt, judgement.verdict if judgement else None)
+        verdict = judgement.verdict if judgement else None
+        settle_batch(context, sealed, outcome, attempt, verdict, is_suspected=is_suspected)
 
 
 def settle_batch(
@@ -97,24 +107,35 @@ def settle_batch(
     outcome: Outcome,
     attempt: Attempt,
     verdict: Verdict | None = None,
+    *,
+    is_suspected: bool = True,
 ) -> None:
     """Write an outcome into the batch and its records, and log the attempt. The workspace stays as it is.
 
     ``verdict`` is what a failed POST says; None if it did not fail, or if the outcome is not that of a POST.
+    ``is_suspected`` is False if the group of the batch is known to be neither suspected nor paused.
     """
     until = sealed.batch.leased_until or context.clock.now()
-    retry_until(until, context.using, context.clock, _write, context, sealed, outcome, attempt, verdict)
+    write = partial(_write, context, sealed, outcome, attempt, verdict, is_suspected=is_suspected)
+    retry_until(until, context.using, context.clock, write)
 
 
 def _settle_workspace(
-    context: DeliveryContext, outcome: Outcome, judgement: Judgement | None, failures: int
-) -> None:
-    """Open or close the circuit of the workspace. A failure of a single batch leaves it closed."""
+    context: DeliveryContext,
+    batch: OutboxBatch,
+    outcome: Outcome,
+    judgement: Judgement | None,
+    failures: int,
+) -> bool:
+    """Open or close the circuit of the workspace. A failure of a single batch leaves it closed.
+
+    Return False if the group of the batch is neither suspected nor paused.
+    """
     if isinstance(outcome, Throttled):  # Evermuse asks every sender of the key to wait
         block_for_retry_after(context, outcome.retry_after, outcome.message)
-        return
+        return True
     if judgement and not judgement.verdict.concerns_workspace:
-        return
+        return True
     refusals = judgement.failures if judgement and judgement.verdict is not Verdict.KEY else None
     match outcome:
         case KeyRefused(_, message):
@@ -124,7 +145,8 @@ def _settle_workspace(
         case InDoubt(message) | Unavailable(message):
             back_off(context, message, failures)
         case Accepted() | Refused() | TooLarge():
-            resume_workspace(context, by_send=True)
+            return resume_after_send(context, batch)
+    return True
 
 
 def _write(
@@ -133,11 +155,13 @@ def _write(
     outcome: Outcome,
     attempt: Attempt,
     verdict: Verdict | None,
+    *,
+    is_suspected: bool,
 ) -> None:
     """Write the outcome once. The batch in memory stays as it was leased, so that this can be repeated."""
     sealed = replace(sealed, batch=copy(sealed.batch))
     with transaction.atomic(using=context.using):
-        if _apply_outcome(context, sealed, outcome, verdict):
+        if _apply_outcome(context, sealed, outcome, verdict, is_suspected=is_suspected):
             attempt.save(context, sealed.batch)
             ids = context.log_ids(batch=sealed.batch.pk, outcome=attempt.outcome)
             logger.debug("batch #%s: %s", sealed.batch.pk, attempt.outcome, extra=ids)
@@ -152,7 +176,12 @@ def _write(
 
 
 def _apply_outcome(
-    context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, verdict: Verdict | None
+    context: DeliveryContext,
+    sealed: SealedBatch,
+    outcome: Outcome,
+    verdict: Verdict | None,
+    *,
+    is_suspected: bool,
 ) -> bool:
     """Write the outcome into the batch and its records. Return False if the lease was lost."""
     if verdict in (Verdict.ISOLATE, Verdict.SAMPLE):
@@ -164,7 +193,7 @@ def _apply_outcome(
         case Accepted(accepted=0):
             return _refuse_all(context, sealed, outcome)
         case Accepted(rejected=0):
-            return _accept(context, sealed, outcome)
+            return _accept(context, sealed, outcome, is_suspected=is_suspected)
         case Accepted():
             return _accept_in_part(context, sealed, outcome)
         case Refused(code, message, errors):
@@ -183,13 +212,19 @@ def _apply_outcome(
 
 
 def _accept(
-    context: DeliveryContext, sealed: SealedBatch, outcome: Accepted, located: LocatedErrors | None = None
+    context: DeliveryContext,
+    sealed: SealedBatch,
+    outcome: Accepted,
+    located: LocatedErrors | None = None,
+    *,
+    is_suspected: bool = True,
 ) -> bool:
     """Accept the batch, except for the ``located`` records, which are rejected."""
     parent = lock_isolating_parent(context, sealed.batch)
     if not _rows(context).accept(sealed.batch, **_accepted_columns(context, outcome)):
         return False
-    clear_suspicion(context, sealed.batch)
+    if is_suspected:
+        clear_suspicion(context, sealed.batch)
     if located:
         reject_located(context, sealed.batch, sealed.members, located)
     if parent and located:

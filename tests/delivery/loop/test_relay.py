@@ -6,7 +6,7 @@ import pytest
 
 from evermuse_outbox.delivery.gates import block_for_retry_after
 from evermuse_outbox.delivery.loop import Step, seal_next, send_next
-from evermuse_outbox.delivery.sealing import seal
+from evermuse_outbox.delivery.sealing import pages
 from evermuse_outbox.delivery.sending import give_back
 from evermuse_outbox.models import BatchState, OutboxRecord
 from evermuse_outbox.ratelimit import Reservation
@@ -58,15 +58,15 @@ def test_a_batch_without_a_permit_is_given_back(context, alias, sandbox, monkeyp
 
 def test_a_race_during_the_sealing_is_tried_again_later(context, alias, sandbox, monkeypatch):
     first, second = enqueue(alias, 1, 2)
-    read_records = seal.read_records
+    read_page = pages.read_page
 
-    def read_and_discard(rows):
-        page = read_records(rows)
+    def read_and_discard(*arguments):
+        page = read_page(*arguments)
         OutboxRecord.rows.using(alias).filter(pk=first.pk).discard()
         return page
 
     with monkeypatch.context() as patch:
-        patch.setattr(seal, "read_records", read_and_discard)
+        patch.setattr(pages, "read_page", read_and_discard)
         assert send_next(context) is Step.BLOCKED
     assert (batches(alias), state_of(second)) == ([], "pending")
     assert send_next(context) is Step.SENT
