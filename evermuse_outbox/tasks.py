@@ -24,21 +24,29 @@ from .delivery.context import (
     retry_on_database_error,
     statement_deadlines,
 )
+from .delivery.loop import MAX_RUN_SECONDS, relay_run, run_seconds
 from .delivery.loop import poll as poll_until
-from .delivery.loop import relay_run
 from .delivery.polling import poll_due_batch
 from .delivery.scanning import find_work
 from .delivery.scheduling import has_work
 from .foreign_text import get_logger, log_ids
 from .jobs import has_running_job, run_operations
-from .messages import OutboxTask, Publication, publish, take_late
+from .messages import (
+    MessageKey,
+    OutboxTask,
+    Publication,
+    count_waiting,
+    longest_waiting,
+    publish,
+    take_late,
+)
 from .monitoring import beat
 from .upkeep import maintain_all
 
 logger = get_logger(__name__)
 
-RUN_SECONDS = 5.0
-"""Seconds after which a task starts nothing new and ends, so that other tasks can use its worker process."""
+RUN_SECONDS = MAX_RUN_SECONDS
+"""Seconds after which a task starts nothing new and ends. If many others wait, a task ends earlier."""
 
 IDLE_SECONDS = 0.5
 """Seconds of this process in which a repeated message is dropped: a tick that follows a tick.
@@ -62,7 +70,7 @@ def tick(self: Any) -> None:
     """
     if _is_repeated(self):
         return
-    late: tuple[str, str] | None = None
+    late: list[MessageKey] = []
     for using in get_settings().databases:
         beat(using, "tick")
         with isolate_database_errors(using):
@@ -73,17 +81,19 @@ def tick(self: Any) -> None:
             work = retry_on_database_error(using, clock, find_work, using, names, clock)
             for workspace in names:
                 if workspace in work.send and _request_another(relay, using, workspace) is Publication.LATE:
-                    late = late or (using, workspace)
+                    late.append(MessageKey(using, relay.name, workspace))
                 if workspace in work.poll:
                     _request_another(poll, using, workspace)
-    if late and take_late(relay.name, *late):
-        relay(*late)
+    if late:
+        _run_late(late)
 
 
 @shared_task(name="evermuse_outbox.relay", ignore_result=True, base=OutboxTask)
 @statement_deadlines()
 def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     """Seal and send batches for up to 5 seconds. If it sent any and records are left, request another run.
+
+    If many other runs wait for a slot of the workers, the run is shorter, so that all workspaces have their turn.
 
     To seal a batch means to commit its records, their order, its exact bytes and its idempotency key.
 
@@ -105,7 +115,7 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     with _shared_connections(relay), isolate_database_errors(f"{using}/{workspace}"):
         beat(using, f"relay of workspace {workspace}")
         context = open_context(using, workspace)
-        with relay_run(context, RUN_SECONDS) as run:
+        with relay_run(context, _run_seconds(using)) as run:
             if run.sent and has_work(context):
                 _request_another(relay, using, workspace)
         sent = run.sent
@@ -126,7 +136,7 @@ def poll(using: str, workspace: str) -> int:
         return 0
     with _shared_connections(poll), isolate_database_errors(f"{using}/{workspace}"):
         beat(using, f"poll of workspace {workspace}")
-        return poll_until(open_context(using, workspace), RUN_SECONDS)
+        return poll_until(open_context(using, workspace), _run_seconds(using))
     return 0
 
 
@@ -146,7 +156,7 @@ def operate(using: str) -> int:
     handled = 0
     beat(using, "jobs")
     with isolate_database_errors(using):
-        handled = run_operations(using, RUN_SECONDS)
+        handled = run_operations(using, _run_seconds(using))
         if handled and has_running_job(using):
             _request_another(operate, using)
     return handled
@@ -162,6 +172,20 @@ def maintain(self: Any) -> None:
     if _is_repeated(self):
         return
     maintain_all()
+
+
+def _run_seconds(using: str) -> float:
+    """Return the seconds of a run. The relays that wait decide, because the other tasks are short or few."""
+    return run_seconds(count_waiting(using, relay.name))
+
+
+def _run_late(late: list[MessageKey]) -> None:
+    """Run the relay that has waited longest, of those in the first database that has any."""
+    using = late[0].using
+    with isolate_database_errors(using):
+        key = longest_waiting([key for key in late if key.using == using])
+        if take_late(relay.name, using, key.workspace):
+            relay(using, key.workspace)
 
 
 def request_run(

@@ -254,3 +254,35 @@ def test_a_django_celery_beat_that_pip_chose_for_want_of_a_limit_is_named(monkey
 )
 def test_e004_a_function_that_cannot_be_imported(check, path, expected):
     assert ids(check(RENEW_URL=path)) == expected
+
+
+# --- a function of WORKSPACES -------------------------------------------------------------------------------
+
+
+def test_e006_names_a_function_that_cannot_be_imported(check):
+    ((name, message),) = check(WORKSPACES="tests.no_such_module.read")
+    assert name == "E006"
+    assert "ModuleNotFoundError" in message.msg
+    ((_, message),) = check(WORKSPACES="tests.test_checks.KEY")
+    assert "the path is not that of a function" in message.msg
+
+
+def fail():
+    raise RuntimeError(KEY)
+
+
+def test_a_check_without_a_database_does_not_call_the_function(check):
+    assert check(WORKSPACES=fail) == []
+
+
+@pytest.mark.django_db
+def test_w014_says_what_is_wrong_with_the_result(settings):
+    settings.EVERMUSE_OUTBOX = VALID | {"WORKSPACES": fail}
+    (message,) = [each for each in check_storage(["default"]) if each.id == "evermuse_outbox.W014"]
+    assert "the function failed: RuntimeError. Nothing is delivered." in message.msg
+    assert KEY not in message.msg + message.hint
+    rows = {"acme": {"API_KEY": "em_sk_acme", "RATE_LIMIT": "10"}, "eu": {}}
+    settings.EVERMUSE_OUTBOX = VALID | {"WORKSPACES": lambda: rows}
+    found = {each.id.removeprefix("evermuse_outbox."): each for each in check_storage(["default"])}
+    assert "['WORKSPACES']()['acme']['RATE_LIMIT']" in found["W014"].msg
+    assert found["W001"].hint.startswith("Set EVERMUSE_OUTBOX['WORKSPACES']()['eu']['API_KEY']")

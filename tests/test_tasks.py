@@ -16,9 +16,10 @@ from django.utils import timezone
 
 from evermuse_outbox import jobs, outbox, schedule, tasks
 from evermuse_outbox.delivery.context import open_context
-from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.delivery.loop import RelayRun, seal_next
 from evermuse_outbox.delivery.scanning import DueWork
-from evermuse_outbox.models import BatchState, OutboxBatch, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.messages import MessageKey, Publication
+from evermuse_outbox.models import BatchState, OutboxBatch, OutboxMessage, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.sandbox import Sandbox
 from evermuse_outbox.schedule import beat_schedule
 from tests.records import record
@@ -86,6 +87,43 @@ def test_a_tick_requests_a_relay_where_a_record_is_pending(only, alias, requeste
     outbox.enqueue(record(), using=alias, workspace="eu")
     tasks.tick()
     assert requested == [("evermuse_outbox.relay", alias, "eu")]
+
+
+def wait_for(alias, task, workspace, seconds):
+    """Store that a message has waited in the queue for so many seconds."""
+    rows, name = OutboxMessage.objects.using(alias), MessageKey(alias, task.name, workspace).name
+    rows.ensure(name, f"{task.name} {workspace}")
+    rows.claim(name)
+    rows.filter(pk=name).update(waiting_since=rows.read(name).now - seconds)
+
+
+def test_a_tick_runs_the_relay_that_has_waited_longest_itself(only, alias, monkeypatch):
+    runs = []
+    monkeypatch.setattr(tasks, "request_run", lambda *_: Publication.LATE)
+    monkeypatch.setattr(
+        tasks, "relay_run", lambda context, seconds: runs.append(context) or nullcontext(RelayRun())
+    )
+    for workspace, seconds in (("default", 3), ("eu", 9)):
+        outbox.enqueue(record(), using=alias, workspace=workspace)
+        wait_for(alias, tasks.relay, workspace, seconds)
+    tasks.tick()
+    assert [context.workspace_name for context in runs] == ["eu"]
+    tasks.tick()
+    assert [context.workspace_name for context in runs] == ["eu", "default"], "eu does not wait any more"
+
+
+@pytest.mark.parametrize(("waiting", "seconds"), [(0, 5.0), (3, 2.5), (60, 0.25)])
+def test_a_run_is_shorter_the_more_messages_wait(only, alias, monkeypatch, waiting, seconds):
+    runs = []
+    monkeypatch.setattr(
+        tasks, "relay_run", lambda context, seconds: runs.append(seconds) or nullcontext(RelayRun())
+    )
+    monkeypatch.setattr(tasks, "poll_until", lambda context, seconds: runs.append(seconds) or 0)
+    for number in range(waiting):
+        wait_for(alias, tasks.relay, f"w{number}", 1)
+    tasks.relay(alias, "eu")
+    tasks.poll(alias, "eu")
+    assert runs == [seconds, seconds]
 
 
 def test_a_tick_requests_runs_for_batches_that_are_due_and_not_for_later_ones(only, alias, requested):

@@ -5,6 +5,7 @@ This package only reads. It changes no row and sends nothing. The ``explain_…`
 :func:`collect_status` adds exact counts, and the other functions return single figures.
 """
 
+from ..monitoring import missing_workspaces
 from .attachments import has_failed_attachments
 from .explain import (
     explain_batch,
@@ -16,7 +17,7 @@ from .explain import (
 )
 from .figures import Count, Incident, Precision, WorkspaceFigures, to_json
 from .overview import Overview, collect_overview
-from .problems import KINDS, Problem, find_problems, missing_workspaces
+from .problems import KINDS, Problem, find_problems
 from .requests import as_curl, file_name, rebuild_body
 from .status import (
     collect_status,

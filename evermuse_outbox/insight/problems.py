@@ -21,14 +21,13 @@ from ..foreign_text import clean_text
 from ..models import (
     GroupState,
     IncidentKind,
-    OutboxBatch,
     OutboxGroup,
     OutboxIncident,
     OutboxRecord,
     OutboxWorkspace,
     WorkspaceState,
 )
-from ..monitoring import oldest_of_groups, worker_silence
+from ..monitoring import missing_workspaces, oldest_of_groups, worker_silence
 from .explain import START_WORKER, explain_group, explain_workspace
 
 Kind = Literal["workers", "workspace", "group", "lag", "rejections"]
@@ -41,9 +40,6 @@ MAX_GROUPS = 20
 
 MAX_COUNTED = 10_000
 """Rejected records that are counted."""
-
-MAX_COUNTED_OF_MISSING = 100_000
-"""Maximum number of records of a missing workspace that are counted."""
 
 SHORT = (WorkspaceState.BACKING_OFF, WorkspaceState.THROTTLED)
 """States of a workspace that usually end with the next request. They are no failure until records wait too long."""
@@ -182,37 +178,3 @@ def _rejected_records(using: str, hidden: Collection[str]) -> Iterator[Problem]:
     title = ngettext("%(number)s record is rejected", "%(number)s records are rejected", count)
     explanation = _("They wait for a decision: correct the cause and retry them, or discard them.")
     yield Problem("rejections", "", "", "", None, title % {"number": number}, explanation, is_failure=False)
-
-
-def missing_workspaces(using: str) -> dict[str, dict[str, int]]:
-    """Return the workspaces that have unsent rows but are not in the settings: pending records and open batches.
-
-    Numbers of records above 100,000 are not counted further. A workspace whose settings cannot be read is not missing.
-    """
-    settings = get_settings()
-    if not settings.has_read_workspaces:
-        return {}
-    known = {*settings.workspaces, *settings.workspace_problems}
-    names = {*OutboxWorkspace.objects.using(using).values_list("pk", flat=True), *_names_of_pending(using)}
-    missing = {}
-    for name in sorted(names - known):
-        pending = (
-            OutboxRecord.rows.using(using).pending().filter(workspace=name)[:MAX_COUNTED_OF_MISSING].count()
-        )
-        batches = OutboxBatch.objects.using(using).open().filter(workspace=name).count()
-        if pending or batches:
-            missing[name] = {"pending": pending, "open_batches": batches}
-    return missing
-
-
-def _names_of_pending(using: str) -> list[str]:
-    """Return the workspaces that have pending records, each by one look-up in the index."""
-    names: list[str] = []
-    rows = OutboxRecord.rows.using(using).pending().order_by("workspace")
-    while (
-        name := rows.filter(workspace__gt=names[-1] if names else "")
-        .values_list("workspace", flat=True)
-        .first()
-    ):
-        names.append(name)
-    return names

@@ -19,11 +19,10 @@ from ..models import (
     RecordState,
     WorkspaceState,
 )
-from ..monitoring import measure_drift
+from ..monitoring import measure_drift, missing_workspaces
 from ..upkeep import read_table_statistics
 from .explain import explain_batch
 from .overview import collect_overview
-from .problems import missing_workspaces
 
 MAX_LISTED = 10
 """Maximum number of waiting batches that are listed."""

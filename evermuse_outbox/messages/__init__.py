@@ -10,11 +10,22 @@ This package must not decide whether a task has work. Its public interface is:
 
 * ``OutboxTask``: the class of all tasks; its ``apply_async`` claims;
 * ``Publication`` and ``publish``: the request of a run, and what became of it;
-* ``take_late``: take a message that waits, to do its work elsewhere.
+* ``take_late`` and ``longest_waiting``: take a message that waits, to do its work elsewhere;
+* ``count_waiting``: how many messages wait.
 """
 
-from .claims import Publication
+from .claims import MessageKey, Publication, count_waiting, longest_waiting
 from .deadline import PUBLISH_SECONDS, BrokerSilent
 from .task import OutboxTask, publish, take_late
 
-__all__ = ["PUBLISH_SECONDS", "BrokerSilent", "OutboxTask", "Publication", "publish", "take_late"]
+__all__ = [
+    "PUBLISH_SECONDS",
+    "BrokerSilent",
+    "MessageKey",
+    "OutboxTask",
+    "Publication",
+    "count_waiting",
+    "longest_waiting",
+    "publish",
+    "take_late",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -33,6 +33,9 @@ REPEAT_AFTER = 30.0
 
 MAX_DOUBLINGS = 7
 """The time between two copies grows to 64 minutes."""
+
+LOST_AFTER = 600.0
+"""Seconds after which a waiting message is not counted any more: the broker may have lost it."""
 
 SQLITE_PATIENCE = 100
 """Milliseconds that a claim waits for another writer of an SQLite database. The host's request waits with it."""
@@ -94,6 +97,25 @@ def claim(key: MessageKey, examine: Callable[[float], Presence], examine_after: 
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
         return None
+
+
+def count_waiting(using: str, task: str) -> int:
+    """Return how many messages of a task wait in the queue; 0 if the database fails: the work itself reports it."""
+    connection = connections[using]
+    try:
+        return OutboxMessage.objects.using(using).count_waiting(task, LOST_AFTER)
+    except DatabaseError:
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+        return 0
+
+
+def longest_waiting(keys: Collection[MessageKey]) -> MessageKey:
+    """Return the message that has waited longest, of messages in one database; the first if none waits any more."""
+    by_name = {key.name: key for key in keys}
+    using = next(iter(keys)).using
+    names = OutboxMessage.objects.using(using).longest_waiting()
+    return by_name[next((name for name in names if name in by_name), next(iter(by_name)))]
 
 
 def release(key: MessageKey) -> None:

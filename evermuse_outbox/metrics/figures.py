@@ -26,7 +26,7 @@ from ..models import (
     OutboxWorkspace,
     WorkspaceState,
 )
-from ..monitoring import measure_drift
+from ..monitoring import measure_drift, missing_workspaces, oldest_of_groups
 from .definitions import PREFIX
 
 HOUR = timedelta(hours=1)
@@ -73,6 +73,7 @@ def read_samples(using: str) -> Iterator[Sample]:
     overview = collect_overview(using)
     for figures in overview.workspaces:
         yield from _workspace(using, figures)
+    yield from _missing_workspaces(using, overview.at)
     yield from _problems(using, overview)
     yield from _workers(using, overview)
     yield from _rejections(using, overview)
@@ -110,6 +111,18 @@ def _workspace(using: str, figures: WorkspaceFigures) -> Iterator[Sample]:
         yield Sample("batches", (*where, batch_state.value), in_state.batches if in_state else 0)
     for row in figures.attempts:
         yield Sample("requests", (*where, row.call, row.outcome, str(row.status or "")), row.count)
+
+
+def _missing_workspaces(using: str, now: datetime) -> Iterator[Sample]:
+    """Yield the backlog of workspaces that the settings do not have any more, so that alerts see it."""
+    for name, rows in missing_workspaces(using).items():
+        oldest = next(iter(oldest_of_groups(using, name)), None)
+        yield Sample("pending_records", (using, name), rows["pending"])
+        yield Sample(
+            "lag_seconds", (using, name), (now - oldest.enqueued_at).total_seconds() if oldest else 0.0
+        )
+        for state in WorkspaceState:
+            yield Sample("workspace_state", (using, name, state.value), state is WorkspaceState.PAUSED)
 
 
 def _problems(using: str, overview: Overview) -> Iterator[Sample]:

@@ -9,6 +9,7 @@ from .drift import NAMES as CLOCK_NAMES
 from .drift import describe_drift, is_drifting, measure_drift
 from .heartbeats import MISSING_AFTER, WorkerSilence, beat, worker_silence
 from .incidents import find_conditions, forget, observe, observe_sometimes
+from .missing import missing_workspaces
 
 __all__ = [
     "CLOCK_NAMES",
@@ -21,6 +22,7 @@ __all__ = [
     "forget",
     "is_drifting",
     "measure_drift",
+    "missing_workspaces",
     "observe",
     "observe_sometimes",
     "oldest_of_groups",

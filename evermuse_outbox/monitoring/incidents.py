@@ -28,6 +28,7 @@ from ..models import (
 from .announce import announce_closed, announce_exhausted, announce_opened
 from .backlog import oldest_of_groups
 from .drift import describe_drift, drifting_clocks
+from .missing import missing_workspaces
 
 OBSERVE_INTERVAL = 10.0
 """Seconds of a process between two observations. A block that is shorter may be missed; it needs no attention."""
@@ -132,6 +133,7 @@ def find_conditions(using: str, now: datetime) -> Iterator[Condition]:
     """Yield what needs attention in a database now."""
     settings = get_settings()
     yield from _blocked_workspaces(using, settings)
+    yield from _missing_workspaces(using)
     yield from _paused_groups(using, settings)
     for name in settings.workspaces:
         yield from _backlog(using, name, settings.max_lag, now)
@@ -149,6 +151,15 @@ def _blocked_workspaces(using: str, settings: Settings) -> Iterator[Condition]:
         reason = f"{row.get_state_display()}: {row.reason}"
         is_exhausted = row.state in EXHAUSTED_STATES
         yield Condition(IncidentKind.WORKSPACE, row.pk, "", reason, row.failures, is_exhausted)
+
+
+def _missing_workspaces(using: str) -> Iterator[Condition]:
+    for name, rows in missing_workspaces(using, is_scanned=False).items():
+        reason = (
+            f"The settings do not have it any more, and {rows['pending']:,} pending records and "
+            f"{rows['open_batches']:,} open batches wait."
+        )
+        yield Condition(IncidentKind.WORKSPACE, name, "", reason, rows["pending"], is_exhausted=True)
 
 
 def _paused_groups(using: str, settings: Settings) -> Iterator[Condition]:

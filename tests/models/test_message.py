@@ -24,3 +24,19 @@ def test_only_one_of_two_processes_publishes_again(alias):
     third = rows.read(NAME)
     rows.take(NAME)
     assert not rows.claim_again(third), "a worker has taken the message meanwhile"
+
+
+def test_waiting_messages_are_counted_and_the_oldest_is_first(alias):
+    rows = OutboxMessage.objects.using(alias)
+    names = [letter * 32 for letter in "abcd"]
+    for name in names:
+        rows.ensure(name, "evermuse_outbox.relay default")
+        rows.claim(name)
+    now = rows.read(names[0]).now
+    for name, age in zip(names, (3, 5, 4, 100), strict=True):
+        rows.filter(pk=name).update(waiting_since=now - age)
+    rows.take(names[2])
+    assert rows.longest_waiting() == [names[3], names[1], names[0]]
+    assert rows.count_waiting("evermuse_outbox.relay", 60) == 2
+    assert rows.count_waiting("evermuse_outbox.relay", 1_000) == 3
+    assert rows.count_waiting("evermuse_outbox.poll", 1_000) == 0

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from ...conf import get_settings
 from ...database_clock import database_now
 from ...evermuse.records import OPENAPI_TYPES
-from ...models import BatchState, OutboxOperationMember, RecordState
+from ...models import BatchState, OutboxOperationMember, OutboxWorkspace, RecordState
 from ...search import parse_id
 from .bounds import CLOSED, MAX_SKEW, bounded_title, first_id_since, is_narrowed, newest, with_closed_state
 
@@ -109,13 +109,16 @@ class TypeFilter(SimpleListFilter):
 
 
 class WorkspaceFilter(SimpleListFilter):
-    """Filter by the workspaces of the settings; hidden if there is only one."""
+    """Filter by the workspaces of the settings, and by those that have left them; hidden if there is only one."""
 
     title = _("workspace")
     parameter_name = "workspace"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        names = sorted(get_settings().workspaces)
+        stored = OutboxWorkspace.objects.using(model_admin.get_queryset(request).db).values_list(
+            "pk", flat=True
+        )
+        names = sorted({*get_settings().workspaces, *stored})
         return [(name, name) for name in names] if len(names) > 1 else []
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:

@@ -37,8 +37,8 @@ logger = get_logger(__name__)
 STUCK_SECONDS = 2.0
 """Seconds without a sent batch after which another run may lead, too."""
 
-OVERLAP_SECONDS = 2.0
-"""Seconds that senders go on after their run. If no other run has started by then, they end."""
+OVERLAP = 0.4
+"""Share of a run's time for which senders go on after it. If no other run has started by then, they end."""
 
 CHECK_INTERVAL = 0.1
 """Seconds between two checks of the monitor: the time of one request at the published rate limit."""
@@ -106,7 +106,7 @@ class SenderPool:
             self._senders += 1
             self._leaders += 1
             self._runs += 1
-            self._until = max(self._until, time.monotonic() + seconds + OVERLAP_SECONDS)
+            self._until = max(self._until, time.monotonic() + seconds * (1 + OVERLAP))
         return True
 
     def has_senders_at_work(self) -> bool:

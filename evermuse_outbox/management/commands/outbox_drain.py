@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ...delivery.connections import release_connections, share_connections
 from ...delivery.context import statement_deadlines
-from ...insight import count_records, count_unfinished, paused_groups, workspace_states
+from ...insight import count_records, count_unfinished, missing_workspaces, paused_groups, workspace_states
 from .. import CommandWithExamples, add_database, databases_of
 
 CHECK_INTERVAL = 0.5
@@ -97,6 +97,8 @@ def _find_reasons(databases: Sequence[str]) -> list[str]:
         for name, workspace in workspace_states(using).items():
             if "reason" in workspace:
                 reasons.append(f"workspace {name}: {workspace['reason']}")
+        for name in missing_workspaces(using):
+            reasons.append(f"workspace {name}: it is not in the settings, see outbox_status")
         for group in paused_groups(using):
             reasons.append(f"group {group['type']} · {group['product_id']}: {group['reason']}")
     return reasons

@@ -39,6 +39,15 @@ class MessageQuerySet(models.QuerySet["OutboxMessage"]):
         """Store that no message waits. Return False if none waited."""
         return bool(self.filter(pk=name, waiting_since__isnull=False).update(waiting_since=None))
 
+    def longest_waiting(self) -> list[str]:
+        """Return the names of the messages that wait, the one that has waited longest first."""
+        rows = self.filter(waiting_since__isnull=False).order_by("waiting_since")
+        return list(rows.values_list("pk", flat=True))
+
+    def count_waiting(self, task: str, seconds: float) -> int:
+        """Return how many messages of a task wait for at most so many seconds. The broker may have lost older ones."""
+        return self.filter(task__startswith=f"{task} ", waiting_since__gte=EpochNow() - seconds).count()
+
     def _unchanged(self, message: OutboxMessage) -> MessageQuerySet:
         return self.filter(pk=message.name, waiting_since__isnull=False, copies=message.copies)
 
