@@ -23,7 +23,7 @@ from .common import machine, testbed
 from .common.options import parser_of
 from .common.report import Report
 
-STARTUP = 20.0
+STARTUP = 25.0
 """Seconds before the measurement, so that the processes have started and have done what they do once."""
 
 WORKSPACES = (1, 1_000)

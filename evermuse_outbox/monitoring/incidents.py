@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 
 from ..conf import Settings, get_settings
 from ..delivery.context import Clock, SlowStatement, take_slow_statements
+from ..delivery.scanning import find_waiting_work
 from ..models import (
     GroupState,
     IncidentKind,
@@ -135,7 +136,7 @@ def find_conditions(using: str, now: datetime) -> Iterator[Condition]:
     yield from _blocked_workspaces(using, settings)
     yield from _missing_workspaces(using)
     yield from _paused_groups(using, settings)
-    for name in settings.workspaces:
+    for name in sorted(find_waiting_work(using).pending & settings.workspaces.keys()):
         yield from _backlog(using, name, settings.max_lag, now)
     for name, seconds in drifting_clocks(using).items():
         yield Condition(IncidentKind.CLOCK, "", name, describe_drift(using, seconds), abs(seconds))

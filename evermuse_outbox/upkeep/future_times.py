@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from ..conf import get_settings
 from ..delivery.context import Clock
+from ..delivery.scanning import find_waiting_work
 from ..foreign_text import get_logger, log_ids
 from ..models import GroupState, OutboxBatch, OutboxGroup, OutboxWorkspace
 from ..ratelimit import MAX_BLOCK
@@ -20,7 +21,7 @@ MARGIN = timedelta(seconds=60)
 """How much longer than the longest wait a time may be in the future, because waits vary at random."""
 
 CHECK_INTERVAL = 30.0
-"""Seconds between two searches of a process. A search costs a few look-ups in indexes for each workspace."""
+"""Seconds between two searches of a process. It costs two look-ups for each workspace with batches."""
 
 ROWS_PER_SEARCH = 500
 """Rows that one search corrects for each workspace and kind."""
@@ -49,8 +50,12 @@ def correct_future_times(using: str, clock: Clock) -> int:
     now = clock.now()
     latest = now + longest_wait()
     batches, workspaces = OutboxBatch.objects.using(using), OutboxWorkspace.objects.using(using)
-    count = 0
-    for name in list(workspaces.values_list("pk", flat=True)):
+    count = sum(
+        workspaces.shorten_block(name, latest, now)
+        for name in list(workspaces.filter(blocked_until__gt=latest).values_list("pk", flat=True))
+    )
+    waiting = find_waiting_work(using)
+    for name in sorted(waiting.unsent | waiting.polled):
         # Rows are found first, because an UPDATE without a match may lock the end of the index on MariaDB.
         unsent = batches.sendable(name).filter(due_at__gt=latest)
         polled = batches.polled(name).filter(next_poll_at__gt=latest)
@@ -58,7 +63,6 @@ def correct_future_times(using: str, clock: Clock) -> int:
             count += batches.filter(pk__in=pks, due_at__gt=latest).send_now(now)
         if pks := list(polled.values_list("pk", flat=True)[:ROWS_PER_SEARCH]):
             count += batches.filter(pk__in=pks, next_poll_at__gt=latest).poll_now(now)
-        count += workspaces.shorten_block(name, latest, now)
     groups = OutboxGroup.objects.using(using)
     for row in groups.filter(state=GroupState.PAUSED, blocked_until__gt=latest):
         count += groups.delay_probe(row, now)
