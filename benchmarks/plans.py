@@ -160,7 +160,7 @@ class NoThrottle:
 
         return Admission(0.0, "permit")
 
-    def release(self, permit: str, *, is_send: bool) -> None:
+    def release(self, permit: str, *, is_comparable: bool) -> None:
         """Do nothing."""
 
     def block(self, seconds: float) -> None:

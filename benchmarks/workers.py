@@ -38,6 +38,7 @@ HEADERS = [
     "processes",
     "sends",
     "sends, % of the limit",
+    "requests, % of the limit",
     "… in the best half of the run",
     "max. requests in a sliding second",
     "interval between sends p50 / p99 / max, ms",
@@ -63,13 +64,14 @@ class Run:
         """Return the line of the run in the table."""
         times = sorted(send[0] for send in self.sends)
         gaps = [1_000 * (later - earlier) for earlier, later in pairwise(times)]
-        arrivals = [*times, *(at for at, _ in self.reads)]
+        arrivals = sorted([*times, *(at for at, _ in self.reads)])
         hot = [send[1] for send in self.sends if send[3] == HOT]
         return [
             f"{self.delay:g}",
             self.workers,
             len(times),
             f"{100 * (len(times) - 1) / (times[-1] - times[0]) / RATE:.1f} %",
+            f"{100 * (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) / RATE:.1f} %",
             f"{100 * _best_rate(times, (times[-1] - times[0]) / 2) / RATE:.1f} %",
             sink.max_per_sliding_second(arrivals),
             " / ".join(f"{percentile(gaps, share):.0f}" for share in (0.5, 0.99, 1)),
@@ -115,6 +117,13 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--small", type=int, metavar="N", default=0, help="further groups of three records (default: 0)"
     )
     parser.add_argument(
+        "--jitter",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="maximum of a random time by which the network delays each request (default: 0)",
+    )
+    parser.add_argument(
         "--seconds", type=float, metavar="SECONDS", default=45, help="duration of a run (default: 45)"
     )
     return parser.parse_args(arguments)
@@ -122,7 +131,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace, bed: testbed.Testbed, delay: float, workers: int) -> Run:
     """Send from a backlog that cannot be drained in time, and measure from the first send on."""
-    with sink.running(delay=delay) as api:
+    with sink.running(delay=delay, jitter=options.jitter) as api:
         bed.empty()
         _enqueue(int(RATE * RECORDS * (options.seconds + 5)), options.small)
         os.environ["EVERMUSE_API_URL"] = api.url  # read by the workers, which are started next

@@ -88,7 +88,7 @@ class FreeThrottle:
     def acquire(self):
         return Admission(self.blocked_for, None) if self.blocked_for else Admission(0.0, "permit")
 
-    def release(self, permit, *, is_send):
+    def release(self, permit, *, is_comparable):
         pass
 
     def block(self, seconds):

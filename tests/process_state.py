@@ -19,6 +19,7 @@ RESTORED = (
     "delivery.context.deadlines._slow",
     "delivery.context.epochs._memory._epochs",
     "delivery.context.retries._reported",
+    "delivery.context.throttles._prepared_at",
     "foreign_text.secrets._secrets",
     "foreign_text.values._hidden",
     "messages.deadline._silent",

@@ -231,7 +231,7 @@ class UnlimitedThrottle:
         self.pause_at("before the permit")
         return Admission(self.wait(), None if self.wait() else "permit")
 
-    def release(self, permit: str, *, is_send: bool) -> None:
+    def release(self, permit: str, *, is_comparable: bool) -> None:
         """Do nothing, because permits are not counted."""
 
     def block(self, seconds: float) -> None:

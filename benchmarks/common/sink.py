@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import re
 import subprocess
 import sys
@@ -34,12 +35,13 @@ IDENTITY = re.compile(rb'"desk": ?"(message-\d+)"')
 class RequestLog:
     """All requests that the sink has received.
 
-    Times are in seconds since the epoch, at the moment when the head of the request was read.
+    Times are in seconds since the epoch, at the moment when the head of the request was read, or later: ``jitter`` is
+    the maximum of a random time by which the network delays each request.
 
-    ``delay`` is the response time in seconds. A batch is complete ``complete_after`` seconds after it was sent.
-    ``sends`` are (time, records, bytes, product id), and ``reads`` are (time, kind). ``repeated`` counts sends with a
-    known idempotency key. ``identities`` maps records to the time of their first arrival, or is None if records are
-    not looked at. ``duplicates`` counts records that arrived again.
+    ``delay`` is the response time in seconds, after the delay of the network. A batch is complete ``complete_after``
+    seconds after it was sent. ``sends`` are (time, records, bytes, product id), and ``reads`` are (time, kind).
+    ``repeated`` counts sends with a known idempotency key. ``identities`` maps records to the time of their first
+    arrival, or is None if records are not looked at. ``duplicates`` counts records that arrived again.
     """
 
     delay: float
@@ -51,6 +53,7 @@ class RequestLog:
     by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
     identities: dict[str, float] | None = None
     duplicates: int = 0
+    jitter: float = 0.0
 
     def note_identities(self, at: float, body: bytes) -> None:
         """Store the first arrival of each record of :mod:`.records`, and count the records that arrived before."""
@@ -145,7 +148,8 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: str) -> None:
         first, *lines = head.split("\r\n")
-        self.at = time.time()
+        self.travel = random.uniform(0, self.log.jitter)
+        self.at = time.time() + self.travel
         self.method, self.target, _ = first.split(" ", 2)
         fields = dict(line.split(": ", 1) for line in lines)
         self.headers = {name.lower(): value for name, value in fields.items()}
@@ -154,7 +158,7 @@ class Connection(asyncio.Protocol):
         self.body: list[bytes] = []
 
     def _delay(self) -> float:
-        return 0 if self.target in ("/figures", "/counts", "/arrivals") else self.log.delay
+        return 0 if self.target in ("/figures", "/counts", "/arrivals") else self.travel + self.log.delay
 
     def _answer(self) -> None:
         target = urlsplit(self.target)
@@ -229,16 +233,20 @@ class Sink:
 
 
 @contextmanager
-def running(*, delay: float = 0.005, complete_after: float = 2.0, identities: bool = False) -> Iterator[Sink]:
+def running(
+    *, delay: float = 0.005, complete_after: float = 2.0, identities: bool = False, jitter: float = 0.0
+) -> Iterator[Sink]:
     """Run a sink in a new process, and stop it at the end.
 
     Args:
         delay: Response time in seconds.
         complete_after: Seconds until a batch is complete.
         identities: Look at each record, so that duplicates are counted and arrivals are stored.
+        jitter: Maximum seconds by which each request arrives later.
     """
     command = [sys.executable, "-m", "benchmarks.common.sink"]
     options = ["--delay", str(delay), "--complete-after", str(complete_after)]
+    options += ["--jitter", str(jitter)]
     options += ["--identities"] if identities else []
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
@@ -277,9 +285,21 @@ def main() -> None:
         metavar="SECONDS",
         help="time until a batch is complete (default: %(default)s)",
     )
+    parser.add_argument(
+        "--jitter",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="maximum of a random time by which each request arrives later (default: %(default)s)",
+    )
     parser.add_argument("--identities", action="store_true", help="look at each record and count duplicates")
     options = parser.parse_args()
-    log = RequestLog(options.delay, options.complete_after, identities={} if options.identities else None)
+    log = RequestLog(
+        options.delay,
+        options.complete_after,
+        identities={} if options.identities else None,
+        jitter=options.jitter,
+    )
     asyncio.run(_serve(log, options.port))
 
 

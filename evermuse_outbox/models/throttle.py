@@ -1,13 +1,14 @@
 """The state of the rate limit of an API key, in a row of the database if there is no Redis.
 
 Without a shared state, processes and hosts would exceed the limit together. ``ratelimit/algorithm.py`` explains slots,
-permits and the minimum latency.
+permits and what is learned about latency.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from ..database_clock import EpochNow
 from ..ratelimit import (
     Admission,
+    LatencySamples,
     Limit,
     Permit,
     RateLimitState,
@@ -52,21 +54,16 @@ class ThrottleQuerySet(models.QuerySet["OutboxThrottle"]):
             state, now = self._lock_state(scope)
             started = monotonic()
             admission, state = state.acquire(now, limit, new_permit_id())
-            self.filter(pk=scope).update(permits=state.permits)
+            self.filter(pk=scope).update(permits=_permit_columns(state))
         # Measured after the commit, because a commit may take long: a slow disk, a failover.
         return admission, monotonic() - started
 
-    def release(self, scope: str, permit: str, *, is_send: bool) -> None:
-        """Record that the request of ``permit`` has its answer; ``is_send`` is True for a POST."""
+    def release(self, scope: str, permit: str, *, is_comparable: bool) -> None:
+        """Record that the request of ``permit`` has its answer; ``is_comparable`` as in the algorithm."""
         with transaction.atomic(using=self.db):
             state, now = self._lock_state(scope)
-            state = state.release(now, permit, is_send=is_send)
-            self.filter(pk=scope).update(
-                permits=state.permits,
-                min_latency=state.min_latency,
-                min_latency_candidate=state.min_latency_candidate,
-                latency_samples=state.latency_samples,
-            )
+            state = state.release(now, permit, is_comparable=is_comparable)
+            self.filter(pk=scope).update(permits=_permit_columns(state), latencies=_latency_columns(state))
 
     def block(self, scope: str, seconds: float) -> None:
         """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""
@@ -96,10 +93,13 @@ class OutboxThrottle(models.Model):
     scope = models.CharField(_("scope"), max_length=32, primary_key=True)
     next_slot_at = models.FloatField(_("next slot"), default=0)
     blocked_until = models.FloatField(_("blocked until"), default=0)
+    # Workers of earlier versions write these three columns; nothing reads them any more.
     min_latency = models.FloatField(_("minimum latency"), null=True)
     min_latency_candidate = models.FloatField(_("minimum latency of this window"), null=True)
     latency_samples = models.PositiveIntegerField(_("sends of this window"), default=0)
+    # Workers of earlier versions read the permits, so each one has three values.
     permits = models.JSONField(_("permits of the last second"), default=list)
+    latencies = models.JSONField(_("latencies of recent sends"), null=True)
     lock_count = models.PositiveBigIntegerField(_("times locked"), default=0)
 
     now: float  # set only on rows from `read_state`
@@ -116,11 +116,22 @@ class OutboxThrottle(models.Model):
     @property
     def rate_limit_state(self) -> RateLimitState:
         """The row as the value that the algorithm works on."""
-        return RateLimitState(
-            self.next_slot_at,
-            self.blocked_until,
-            self.min_latency,
-            self.min_latency_candidate,
-            self.latency_samples,
-            tuple(Permit(*permit) for permit in self.permits),
-        )
+        permits: tuple[Permit, ...] = tuple(Permit(*permit) for permit in self.permits)
+        samples = LatencySamples()
+        if self.latencies:
+            since, size, current, previous = self.latencies["samples"]
+            samples = LatencySamples(since, size, tuple(current), tuple(previous))
+            answered = self.latencies["answered"]
+            permits = tuple(permit._replace(latency=answered.get(permit.id)) for permit in permits)
+        return RateLimitState(self.next_slot_at, self.blocked_until, permits, samples)
+
+
+def _permit_columns(state: RateLimitState) -> list[tuple[str, float, float]]:
+    """Return the value of the column ``permits``."""
+    return [(permit.id, permit.sent_at, permit.latest_arrival) for permit in state.permits]
+
+
+def _latency_columns(state: RateLimitState) -> dict[str, Any]:
+    """Return the value of the column ``latencies``: the samples, and the latency of each answered permit."""
+    answered = {permit.id: permit.latency for permit in state.permits if permit.latency is not None}
+    return {"samples": state.samples, "answered": answered}

@@ -15,6 +15,7 @@ from .algorithm import (
     RateLimitState,
     Reservation,
 )
+from .latency import LatencySamples
 from .redis_backend import RedisThrottle
 from .throttle import (
     SLOW_BACKEND,
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_BLOCK",
     "SLOW_BACKEND",
     "Admission",
+    "LatencySamples",
     "Limit",
     "Permit",
     "RateLimitState",

@@ -9,9 +9,12 @@ So each request gets a *permit*: an entry in the state with the latest time at w
 permit is given only if fewer requests than the limit may have arrived within the last second:
 
 * Before its answer, a request may arrive up to :data:`ARRIVAL_UNCERTAINTY` seconds after it was sent.
-* After its answer, the latency of the request is known. It is compared with the minimum latency of recent sends. The
-  request arrived at most that difference after it was sent. The minimum is that of a window, as the min-RTT filter of
-  the congestion control BBR. A slow API therefore costs no throughput, but a network with varying latency does.
+* After its answer, the latency of the request is known. It is compared with the *floor*: a latency that hardly any
+  request undercuts (:mod:`.latency`). The request arrived at most that difference after it was sent. A slow API
+  therefore costs no throughput, but a network with varying latency does.
+
+The floor changes with each answer, and all permits are then evaluated again. So the first answers of a key also bound
+the arrivals of the requests before them. A lower latency raises the bounds of requests that were thought to be early.
 
 Before they acquire a permit, senders reserve evenly spaced *slots*. Requests then leave one by one, not in bursts.
 All times come from one clock: that of the backend (Redis or the database).
@@ -23,11 +26,14 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .latency import LatencySamples
+
 WINDOW = 1.0
 """Seconds over which the published limit counts. Source: API reference, API Limits."""
 
-MARGIN = 0.02
-"""Seconds added to the window, because the clocks on both sides have limited precision."""
+MARGIN = 0.01
+"""Seconds added to the window, because the clocks on both sides have limited precision, and the floor may be too high
+by this."""
 
 ARRIVAL_UNCERTAINTY = 0.25
 """Seconds by which the travel time of one request may exceed that of another.
@@ -45,13 +51,6 @@ was stored before the clock was set back, or by a version with a longer maximum.
 
 CLOCK_JUMP = 3_600.0
 """Seconds. A stored time that is further in the future shows that the clock was set back, so it is ignored."""
-
-LATENCY_WINDOW = 40
-"""Number of sends after which the minimum latency is measured anew: 4 seconds at the published limit."""
-
-LATENCY_DROP = 0.01
-"""Seconds. If an answer is faster than the minimum latency by more than this, the API became faster. The old minimum
-is then discarded."""
 
 RETRY_INTERVAL = 0.02
 """Maximum seconds between two attempts to acquire a permit. An answer can free a permit before it expires."""
@@ -94,27 +93,38 @@ class Limit:
 
 
 class Permit(NamedTuple):
-    """One admitted request: when it was admitted, and the latest time at which it may have arrived."""
+    """One admitted request: when it was admitted, and the latest time at which it may have arrived.
+
+    ``latency`` is None before the answer, and for a request whose latency cannot be compared with that of others.
+    """
 
     id: str
     sent_at: float
     latest_arrival: float
+    latency: float | None = None
+
+    def answered(self, latency: float) -> Permit:
+        """Return the permit after an answer that cannot be compared: the request arrived before it."""
+        return self._replace(latest_arrival=self.sent_at + min(latency, ARRIVAL_UNCERTAINTY))
+
+    def compared(self, floor: float) -> Permit:
+        """Return the permit if no latency is lower than ``floor``: the request was late by the difference at most."""
+        if self.latency is None:
+            return self
+        return self.answered(max(self.latency - floor, 0.0))
 
 
 class RateLimitState(NamedTuple):
     """The state of one key, in seconds on the backend's clock.
 
     Every method takes the current time as ``now``. Methods that change the state return the new state; the value itself
-    never changes. ``min_latency`` is the minimum of the last full latency window. ``latency_samples`` is the number of
-    sends in the current window, and ``min_latency_candidate`` their minimum.
+    never changes.
     """
 
     next_slot_at: float = 0.0
     blocked_until: float = 0.0
-    min_latency: float | None = None
-    min_latency_candidate: float | None = None
-    latency_samples: int = 0
     permits: tuple[Permit, ...] = ()
+    samples: LatencySamples = LatencySamples()
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next slot."""
@@ -129,40 +139,51 @@ class RateLimitState(NamedTuple):
         return Reservation(wait, taken=True), self._replace(next_slot_at=now + wait + limit.spacing)
 
     def acquire(self, now: float, limit: Limit, permit_id: str) -> tuple[Admission, RateLimitState]:
-        """Give a permit with the id ``permit_id``, or return the seconds to wait before a new attempt."""
+        """Give a permit with the id ``permit_id``, or return the seconds to wait before a new attempt.
+
+        A permit is kept for :data:`ARRIVAL_UNCERTAINTY` seconds longer than it counts. If the floor falls, it may count
+        again.
+        """
         if self._block_end(now) > now:
             return Admission(self.blocked_until - now, None), self
-        recent = tuple(p for p in self.permits if now - limit.window < p.latest_arrival < now + CLOCK_JUMP)
-        if len(recent) >= limit.count:
-            expires_first = sorted(permit.latest_arrival for permit in recent)[len(recent) - limit.count]
+        start = now - limit.window
+        kept = tuple(
+            p for p in self.permits if start - ARRIVAL_UNCERTAINTY < p.latest_arrival < now + CLOCK_JUMP
+        )
+        counted = sorted(p.latest_arrival for p in kept if p.latest_arrival > start)
+        if len(counted) >= limit.count:
+            expires_first = counted[len(counted) - limit.count]
             wait = min(expires_first + limit.window - now, RETRY_INTERVAL)
-            return Admission(wait, None), self._replace(permits=recent)
+            return Admission(wait, None), self._replace(permits=kept)
         permit = Permit(permit_id, now, now + ARRIVAL_UNCERTAINTY)
-        return Admission(0.0, permit_id), self._replace(permits=(*recent, permit))
+        return Admission(0.0, permit_id), self._replace(permits=(*kept, permit))
 
-    def release(self, now: float, permit_id: str, *, is_send: bool) -> RateLimitState:
+    def release(self, now: float, permit_id: str, *, is_comparable: bool) -> RateLimitState:
         """Record the answer to a request, after which its latest time of arrival is known better.
 
-        Only sends (POST) contribute to the minimum latency. A read (GET) is answered faster than a batch, so its
-        latency would make every batch look late. For a read, and before the first latency window is full, the request
-        may have arrived at any time before its answer. A permit that is no longer in the state changes nothing.
+        Only a POST on a connection that was open before is comparable. A GET is answered faster than a batch, so its
+        latency would make every batch look late. The first request of a connection is slow for a reason of its own. A
+        request that is not comparable may have arrived at any time before its answer. A permit that is no longer in the
+        state changes nothing.
 
         Args:
             now: Time of the answer.
             permit_id: The id that was given to :meth:`acquire`.
-            is_send: True for a POST, False for a GET.
+            is_comparable: Whether the latency may be compared with that of other requests.
         """
         permit = next((p for p in self.permits if p.id == permit_id), None)
-        if permit is None:
+        if permit is None or permit.latency is not None:
             return self
-        latency = max(now - permit.sent_at, 0.0)
-        state = self._with_latency(latency) if is_send else self
-        excess = latency
-        if is_send and state.min_latency is not None:
-            excess = max(latency - state.min_latency, 0.0)
-        latest_arrival = permit.sent_at + min(excess, ARRIVAL_UNCERTAINTY)
-        permits = (p._replace(latest_arrival=latest_arrival) if p is permit else p for p in self.permits)
-        return state._replace(permits=tuple(permits))
+        latency = round(max(now - permit.sent_at, 0.0), 6)
+        samples = self.samples
+        if is_comparable:
+            samples = samples.add(now, latency)
+            released = permit._replace(latency=latency)
+        else:
+            released = permit.answered(latency)
+        floor = samples.floor()
+        permits = (released if p is permit else p for p in self.permits)
+        return self._replace(permits=tuple(p.compared(floor) for p in permits), samples=samples)
 
     def block(self, now: float, seconds: float) -> RateLimitState:
         """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""
@@ -175,12 +196,3 @@ class RateLimitState(NamedTuple):
     def _block_end(self, now: float) -> float:
         """Return the end of the block; ``now`` if it is further away than any block may be."""
         return self.blocked_until if self.blocked_until - now <= MAX_BLOCK + BLOCK_PRECISION else now
-
-    def _with_latency(self, latency: float) -> RateLimitState:
-        if self.min_latency is not None and latency < self.min_latency - LATENCY_DROP:
-            return self._replace(min_latency=None, min_latency_candidate=latency, latency_samples=1)
-        candidate = self.min_latency_candidate
-        candidate = latency if candidate is None else min(latency, candidate)
-        if self.latency_samples + 1 < LATENCY_WINDOW:
-            return self._replace(min_latency_candidate=candidate, latency_samples=self.latency_samples + 1)
-        return self._replace(min_latency=candidate, min_latency_candidate=None, latency_samples=0)

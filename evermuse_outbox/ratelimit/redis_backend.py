@@ -15,18 +15,21 @@ from .algorithm import (
     ARRIVAL_UNCERTAINTY,
     BLOCK_PRECISION,
     CLOCK_JUMP,
-    LATENCY_DROP,
-    LATENCY_WINDOW,
     MAX_BLOCK,
     RETRY_INTERVAL,
     Admission,
     Limit,
     Reservation,
 )
+from .latency import DROP, FACTORS, LOWEST, MAX_AGE, RESOLUTION, SAMPLES
 from .throttle import ThrottleUnavailable, acquire_again_if_slow, new_permit_id
 
 LONGEST_BLOCK = MAX_BLOCK + BLOCK_PRECISION
 """Seconds. A stored block that ends later is ignored."""
+
+
+LUA_FACTORS = " ".join(f"{m}:{factor!r}" for m, factor in FACTORS.items())
+"""The factors as the argument of the Lua script."""
 
 
 class RedisThrottle:
@@ -64,18 +67,22 @@ class RedisThrottle:
         """Acquire a permit to send a request now, or return the seconds to wait before a new attempt."""
         return acquire_again_if_slow(self._acquire)
 
-    def release(self, permit: str, *, is_send: bool) -> None:
+    def release(self, permit: str, *, is_comparable: bool) -> None:
         """Record that the request of ``permit`` was answered or failed, so that the permit can expire earlier.
 
-        ``is_send`` is True for a POST.
+        ``is_comparable`` is True for a POST on a connection that was open before.
         """
         self._run(
             "release",
             permit=permit,
-            is_send=int(is_send),
+            is_comparable=int(is_comparable),
             arrival_uncertainty=ARRIVAL_UNCERTAINTY,
-            latency_window=LATENCY_WINDOW,
-            latency_drop=LATENCY_DROP,
+            samples=SAMPLES,
+            max_age=MAX_AGE,
+            lowest=LOWEST,
+            drop=DROP,
+            resolution=RESOLUTION,
+            factors=LUA_FACTORS,
         )
 
     def block(self, seconds: float) -> None:

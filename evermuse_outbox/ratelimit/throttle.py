@@ -34,8 +34,11 @@ class Throttle(Protocol):
     def acquire(self) -> Admission:
         """Acquire a permit to send a request now, or return the seconds to wait before a new attempt."""
 
-    def release(self, permit: str, *, is_send: bool) -> None:
-        """Record that the request of ``permit`` was answered or failed; ``is_send`` is True for a POST."""
+    def release(self, permit: str, *, is_comparable: bool) -> None:
+        """Record that the request of ``permit`` was answered or failed.
+
+        ``is_comparable`` is True if its latency can be compared with others: a POST on a connection that was open.
+        """
 
     def block(self, seconds: float) -> None:
         """Give no slot and no permit for ``seconds``, after Evermuse answered 429. A longer block remains in force."""

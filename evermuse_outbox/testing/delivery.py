@@ -91,7 +91,7 @@ class Unpaced:
         """Admit the request now."""
         return Admission(0.0, "permit")
 
-    def release(self, permit: str, *, is_send: bool) -> None:
+    def release(self, permit: str, *, is_comparable: bool) -> None:
         """Do nothing: permits are not counted."""
 
     def block(self, seconds: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 
 from ..conf import get_settings
-from ..delivery.context import Clock, isolate_database_errors, retry_on_database_error
+from ..delivery.context import Clock, isolate_database_errors, prepare_throttles, retry_on_database_error
 from ..delivery.gates import CLEARED_FOR
 from ..models import GroupState, OutboxAction, OutboxGroup, OutboxImport, OutboxRecord
 from ..monitoring import beat, forget, observe_sometimes
@@ -42,6 +43,7 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
     settings = get_settings()
     retention = settings.retention_days
     kept = actions_kept(retention.longest)
+    prepare_throttles(settings, time.monotonic())
     for using in settings.databases:
         clock, progress = clock_of(using), _progress[using]
         beat(using, "maintenance")

@@ -27,16 +27,18 @@ def test_a_key_without_a_row_has_an_empty_state(rows):
 
 def test_a_row_holds_the_whole_state(rows):
     admission = rows.acquire("scope", TEN)
-    rows.release("scope", admission.permit, is_send=True)
+    rows.release("scope", admission.permit, is_comparable=True)
     rows.reserve("scope", TEN, 1)
     rows.block("scope", 60)
     state, now = rows.read_state("scope")
     assert now <= state.next_slot_at <= now + 1
     assert now < state.blocked_until <= now + 60
-    assert state.min_latency is None
-    assert 0 <= state.min_latency_candidate < 5
-    assert state.latency_samples == 1
-    assert [permit.id for permit in state.permits] == [admission.permit]
+    (permit,) = state.permits
+    assert permit.id == admission.permit
+    assert state.samples.size == 1
+    assert now - 5 < state.samples.since <= now
+    assert state.samples.current == (permit.latency,)
+    assert 0 <= permit.latency < 5
 
 
 def test_a_permit_that_comes_late_is_replaced_once(rows, monkeypatch):

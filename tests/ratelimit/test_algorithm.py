@@ -32,7 +32,7 @@ def simulate(requests, limit=TEN):
             reservation, state = state.reserve(now, limit, patience=math.inf)
             heapq.heappush(events, (now + reservation.wait, number, "acquire", travel, answer))
         elif step == "release":
-            state = state.release(now, permit_id, is_send=True)
+            state = state.release(now, permit_id, is_comparable=True)
         else:
             admission, state = state.acquire(now, limit, permit_id)
             if admission.permit is None:
@@ -138,7 +138,7 @@ def test_an_answer_ends_the_arrival_uncertainty_early():
     state = RateLimitState()
     for number in range(10):
         state = state.acquire(100, TEN, str(number))[1]
-    answered = state.release(100.01, "0", is_send=True)
+    answered = state.release(100.01, "0", is_comparable=True)
     expires_at = 100.01 + TEN.window
     assert state.acquire(expires_at, TEN, "x")[0].permit is None
     assert answered.acquire(expires_at, TEN, "x")[0].permit

@@ -19,11 +19,12 @@ from evermuse_outbox.ratelimit import (
     RateLimitState,
     RedisThrottle,
 )
-from evermuse_outbox.ratelimit.algorithm import CLOCK_JUMP, LATENCY_DROP, LATENCY_WINDOW, RETRY_INTERVAL
+from evermuse_outbox.ratelimit.algorithm import CLOCK_JUMP, RETRY_INTERVAL
+from evermuse_outbox.ratelimit.latency import FACTORS, FEWEST, LOWEST, MAX_AGE, RESOLUTION, SAMPLES
 from tests.ratelimit.conftest import TEN, set_initial_state
 
 START = 1_700_000_000.0  # any time since the epoch
-TOLERANCE = 1e-5  # seconds: Redis stores microseconds
+TOLERANCE = 1e-4  # seconds: Redis stores microseconds, and the largest factor is 9
 ONE = Limit(1, 1.0)
 THREE = Limit(3, 0.9)
 
@@ -45,8 +46,8 @@ class AlgorithmThrottle:
         admission, self._state = self._state.acquire(self.now, self._limit, f"permit-{next(self._ids)}")
         return admission
 
-    def release(self, permit, *, is_send):
-        self._state = self._state.release(self.now, permit, is_send=is_send)
+    def release(self, permit, *, is_comparable):
+        self._state = self._state.release(self.now, permit, is_comparable=is_comparable)
 
     def block(self, seconds):
         self._state = self._state.block(self.now, seconds)
@@ -117,8 +118,8 @@ def refused(at, seconds):
     return at, "acquire", ("refused",), (seconds, False)
 
 
-def release(at, name, *, is_send=True):
-    return at, "release", (name, is_send), None
+def release(at, name, *, is_comparable=True):
+    return at, "release", (name, is_comparable), None
 
 
 def block(at, seconds):
@@ -133,15 +134,17 @@ def set_limit(at, limit):
     return at, "set_limit", (limit,), None
 
 
-def sends(first, count, latency):
-    """Return ``count`` sends, two seconds apart, each with an answer after ``latency`` seconds."""
+def sends(first, count, latency, every=1.4):
+    """Return ``count`` sends from ``first`` on, each with an answer after ``latency`` seconds."""
+    steps = []
     for number in range(count):
-        at = first + 2 * number
-        yield acquire(at, f"send-{first}-{number}")
-        yield release(at + latency, f"send-{first}-{number}")
+        at = first + every * number
+        steps += [acquire(at, f"send-{at}"), release(at + latency, f"send-{at}")]
+    return sorted(steps, key=lambda step: step[0])
 
 
-FULL_WINDOW = 2 * LATENCY_WINDOW  # seconds that the sends of one latency window take
+LEARNED = 1.4 * LOWEST  # seconds that the sends of ``sends(0, LOWEST, …)`` take
+EQUAL = FACTORS[LOWEST] * RESOLUTION  # seconds by which the floor is below so many equal latencies
 
 CASES = {
     "slots are evenly spaced": (
@@ -206,7 +209,7 @@ CASES = {
         ONE,
         [
             acquire(0, "a"),
-            release(0.05, "a", is_send=False),
+            release(0.05, "a", is_comparable=False),
             refused(1.04, 0.01),
             acquire(1.06, "b"),
         ],
@@ -309,83 +312,141 @@ CASES = {
         ONE,
         [acquire(CLOCK_JUMP + 1, "a"), acquire(0, "b"), refused(0.1, RETRY_INTERVAL)],
     ),
-    "only the excess over the minimum latency counts": (
+    "only the excess over the floor counts": (
         ONE,
         [
-            *sends(0, LATENCY_WINDOW, 0.3),
-            acquire(FULL_WINDOW, "steady"),
-            release(FULL_WINDOW + 0.3, "steady"),
-            refused(FULL_WINDOW + 0.99, 0.01),
-            acquire(FULL_WINDOW + 1.01, "late"),
-            release(FULL_WINDOW + 1.01 + 0.4, "late"),
-            refused(FULL_WINDOW + 2.1, 0.01),
-            acquire(FULL_WINDOW + 2.12, "next"),
+            *sends(0, LOWEST, 0.3),
+            acquire(LEARNED, "steady"),
+            release(LEARNED + 0.3, "steady"),
+            refused(LEARNED + EQUAL + 0.99, 0.01),
+            acquire(LEARNED + EQUAL + 1.01, "late"),
+            release(LEARNED + EQUAL + 1.01 + 0.4, "late"),
+            refused(LEARNED + 2 * EQUAL + 2.1, 0.01),
+            acquire(LEARNED + 2 * EQUAL + 2.12, "next"),
         ],
     ),
-    "before the latency window is full the whole latency counts": (
+    "after few answers the whole latency counts": (
         ONE,
         [
-            *sends(0, LATENCY_WINDOW - 2, 0.2),
-            acquire(FULL_WINDOW, "a"),
-            release(FULL_WINDOW + 0.2, "a"),
-            refused(FULL_WINDOW + 1.19, 0.01),
-            acquire(FULL_WINDOW + 1.21, "b"),
+            *sends(0, FEWEST - 2, 0.2),
+            acquire(LEARNED, "a"),
+            release(LEARNED + 0.2, "a"),
+            refused(LEARNED + 1.19, 0.01),
+            acquire(LEARNED + 1.21, "b"),
         ],
     ),
-    "the latency of a read is no minimum": (
+    "answers bound the arrivals of earlier requests": (
+        Limit(FEWEST, 1.0),
+        [
+            *sends(0, FEWEST, 0.4, every=0.1),
+            refused(1 + FACTORS[FEWEST] * RESOLUTION - 0.001, 0.001),
+            acquire(1 + FACTORS[FEWEST] * RESOLUTION + 0.001, "next"),
+        ],
+    ),
+    "a lower latency raises the bounds of earlier requests": (
+        Limit(2, 1.0),
+        [
+            *sends(0, LOWEST, 0.3),
+            acquire(LEARNED, "steady"),
+            acquire(LEARNED + 0.2, "fast"),
+            release(LEARNED + 0.3, "steady"),
+            release(LEARNED + 0.3, "fast"),
+            refused(LEARNED + 1.2, RETRY_INTERVAL),
+            refused(LEARNED + 1.24, 0.01),
+            acquire(LEARNED + 1.26, "next"),
+        ],
+    ),
+    "a permit counts again if a lower latency shows that it was late": (
         ONE,
         [
-            *sends(0, LATENCY_WINDOW, 0.3),
-            acquire(FULL_WINDOW, "read"),
-            release(FULL_WINDOW + 0.01, "read", is_send=False),
-            acquire(FULL_WINDOW + 2, "send"),
-            release(FULL_WINDOW + 2.3, "send"),
-            refused(FULL_WINDOW + 2.99, 0.01),
-            acquire(FULL_WINDOW + 3.01, "next"),
+            *sends(0, LOWEST, 0.3),
+            acquire(LEARNED, "steady"),
+            release(LEARNED + 0.3, "steady"),
+            acquire(LEARNED + 1.1, "fast"),
+            set_limit(LEARNED + 1.1, Limit(2, 1.0)),
+            release(LEARNED + 1.12, "fast"),
+            refused(LEARNED + 1.13, RETRY_INTERVAL),
+            refused(LEARNED + 1.24, 0.01),
+            acquire(LEARNED + 1.26, "next"),
+        ],
+    ),
+    "after a much lower latency the others prove nothing": (
+        ONE,
+        [
+            *sends(0, LOWEST, 0.3),
+            *sends(LEARNED, 1, 0.2),
+            acquire(LEARNED + 1.4, "a"),
+            release(LEARNED + 1.4 + 0.2, "a"),
+            refused(LEARNED + 1.4 + 1.19, 0.01),
+            acquire(LEARNED + 1.4 + 1.21, "b"),
+        ],
+    ),
+    "the latency of a read teaches nothing": (
+        ONE,
+        [
+            *sends(0, LOWEST, 0.3),
+            acquire(LEARNED, "read"),
+            release(LEARNED + 0.01, "read", is_comparable=False),
+            acquire(LEARNED + 2, "send"),
+            release(LEARNED + 2.3, "send"),
+            refused(LEARNED + EQUAL + 2.99, 0.01),
+            acquire(LEARNED + EQUAL + 3.01, "next"),
         ],
     ),
     "the whole latency of a read counts": (
         ONE,
         [
-            *sends(0, LATENCY_WINDOW, 0.1),
-            acquire(FULL_WINDOW, "read"),
-            release(FULL_WINDOW + 0.2, "read", is_send=False),
-            refused(FULL_WINDOW + 1.19, 0.01),
-            acquire(FULL_WINDOW + 1.21, "next"),
+            *sends(0, LOWEST, 0.1),
+            acquire(LEARNED, "read"),
+            release(LEARNED + 0.2, "read", is_comparable=False),
+            refused(LEARNED + 1.19, 0.01),
+            acquire(LEARNED + 1.21, "next"),
         ],
     ),
-    "a faster answer discards the minimum latency": (
+    "one slow answer among many teaches nothing": (
         ONE,
         [
-            *sends(0, LATENCY_WINDOW, 0.3),
-            acquire(FULL_WINDOW, "fast"),
-            release(FULL_WINDOW + 0.1, "fast"),
-            refused(FULL_WINDOW + 1.09, 0.01),
-            acquire(FULL_WINDOW + 1.11, "slow"),
-            release(FULL_WINDOW + 1.41, "slow"),
-            refused(FULL_WINDOW + 2.35, 0.01),
-            acquire(FULL_WINDOW + 2.37, "next"),
+            *sends(0, LOWEST, 0.1),
+            *sends(LEARNED, 1, 0.9, every=2),
+            acquire(LEARNED + 2, "a"),
+            release(LEARNED + 2.1, "a"),
+            refused(LEARNED + EQUAL + 2.99, 0.01),
+            acquire(LEARNED + EQUAL + 3.01, "next"),
         ],
     ),
-    "a slightly faster answer keeps the minimum latency": (
-        ONE,
+    "the lowest latency is remembered for more than one bucket": (
+        Limit(100, 1.0),
         [
-            *sends(0, LATENCY_WINDOW, 0.3),
-            acquire(FULL_WINDOW, "a"),
-            release(FULL_WINDOW + 0.3 - LATENCY_DROP / 2, "a"),
-            refused(FULL_WINDOW + 0.99, 0.01),
-            acquire(FULL_WINDOW + 1.01, "b"),
+            *sends(0, SAMPLES, 0.1, every=0.02),
+            *sends(2, SAMPLES - 1, 0.2, every=0.02),
+            set_limit(5, ONE),
+            acquire(5, "a"),
+            release(5.2, "a"),
+            refused(5 + 0.1 + EQUAL + 0.99, 0.01),
+            acquire(5 + 0.1 + EQUAL + 1.01, "b"),
         ],
     ),
-    "the minimum latency is measured anew": (
-        ONE,
+    "the lowest latency is forgotten after two buckets": (
+        Limit(100, 1.0),
         [
-            *sends(0, LATENCY_WINDOW, 0.1),
-            *sends(FULL_WINDOW, LATENCY_WINDOW, 0.2),
-            acquire(2 * FULL_WINDOW, "a"),
-            release(2 * FULL_WINDOW + 0.2, "a"),
-            refused(2 * FULL_WINDOW + 0.99, 0.01),
-            acquire(2 * FULL_WINDOW + 1.01, "b"),
+            *sends(0, SAMPLES, 0.1, every=0.02),
+            *sends(2, 2 * SAMPLES, 0.2, every=0.02),
+            set_limit(7, ONE),
+            acquire(7, "a"),
+            release(7.2, "a"),
+            refused(7 + EQUAL + 0.99, 0.01),
+            acquire(7 + EQUAL + 1.01, "b"),
+        ],
+    ),
+    "what was learned long ago is forgotten": (
+        Limit(100, 1.0),
+        [
+            *sends(0, SAMPLES, 0.2, every=0.02),
+            set_limit(5, ONE),
+            acquire(2 * MAX_AGE, "a"),
+            release(2 * MAX_AGE + 0.2, "a"),
+            refused(2 * MAX_AGE + 1.19, 0.01),
+            acquire(2 * MAX_AGE + 1.21, "b"),
         ],
     ),
 }
@@ -404,9 +465,9 @@ def play(throttle, steps):
             throttle._limit = arguments[0]
             answers.append(None)
         elif call == "release":
-            name, is_send = arguments
+            name, is_comparable = arguments
             if permits[name]:  # a refused request sends nothing
-                throttle.release(permits[name], is_send=is_send)
+                throttle.release(permits[name], is_comparable=is_comparable)
             answers.append(None)
         else:
             answer = getattr(throttle, call)(*arguments)
@@ -454,7 +515,7 @@ def random_steps(seed, count):
             open_permits.append((at, f"permit-{number}"))
         elif kind < 0.85 and open_permits:
             _, name = open_permits.pop(rng.randrange(len(open_permits)))
-            steps.append(release(at, name, is_send=rng.random() < 0.8))
+            steps.append(release(at, name, is_comparable=rng.random() < 0.8))
         elif kind < 0.98:
             steps.append(reserve(at, rng.uniform(0, 1), 0))
         else:
@@ -505,8 +566,8 @@ def check_backend(throttle):
     wait, permit = throttle.acquire()
     assert permit is None
     assert 0 < wait <= RETRY_INTERVAL
-    throttle.release(permits[0], is_send=True)
-    throttle.release("unknown:1.0", is_send=False)
+    throttle.release(permits[0], is_comparable=True)
+    throttle.release("unknown:1.0", is_comparable=False)
 
     throttle.block(100)
     assert 99 < throttle.wait() <= 100
@@ -521,29 +582,3 @@ def test_redis_keeps_the_limit(redis_throttle):
 
 def test_the_database_keeps_the_limit(database_throttle):
     check_backend(database_throttle)
-
-
-def test_both_backends_learn_the_minimum_latency(redis_client, alias):
-    from evermuse_outbox.delivery.context import DatabaseThrottle
-    from evermuse_outbox.models import OutboxThrottle
-
-    wide = Limit.from_rate(1_000)
-    in_redis = RedisThrottle(redis_client, uuid.uuid4().hex, wide)
-    set_initial_state(redis_client, in_redis)
-    in_database = DatabaseThrottle(alias, "scope", wide)
-
-    def minimum_latencies():
-        row = OutboxThrottle.objects.using(alias).get(pk="scope")
-        stored = redis_client.hget(in_redis.keys[0], "min_latency")
-        return row.min_latency, stored if stored is None else float(stored)
-
-    for throttle in (in_redis, in_database):
-        for _ in range(LATENCY_WINDOW + 5):
-            throttle.release(throttle.acquire().permit, is_send=False)
-        for _ in range(LATENCY_WINDOW - 1):
-            throttle.release(throttle.acquire().permit, is_send=True)
-    assert minimum_latencies() == (None, None)
-    for throttle in (in_redis, in_database):
-        throttle.release(throttle.acquire().permit, is_send=True)
-    assert all(0 <= min_latency < 5 for min_latency in minimum_latencies())
-    redis_client.delete(*in_redis.keys)

@@ -28,7 +28,7 @@ def test_a_redis_that_lost_its_state_blocks_a_window_first(redis_throttle, redis
     permit = redis_throttle.acquire().permit
     redis_client.delete(*redis_throttle.keys)
     if meanwhile == "an answer":
-        redis_throttle.release(permit, is_send=True)
+        redis_throttle.release(permit, is_comparable=True)
     if meanwhile == "a block that is over":
         redis_throttle.block(0)
     # A sender that had reserved a slot before gets no permit, and a new sender gets no slot.

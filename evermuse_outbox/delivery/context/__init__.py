@@ -13,7 +13,7 @@ from .database_errors import DatabaseErrorKind, classify_database_error, summari
 from .deadlines import SlowStatement, statement_deadlines, take_slow_statements
 from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
 from .retries import isolate_database_errors, log_database_error, retry_on_database_error, retry_until
-from .throttles import DatabaseThrottle, open_redis, open_throttle
+from .throttles import DatabaseThrottle, open_redis, open_throttle, prepare_throttles
 
 __all__ = [
     "BEGIN",
@@ -37,6 +37,7 @@ __all__ = [
     "open_redis",
     "open_throttle",
     "poll_delay",
+    "prepare_throttles",
     "queue_keys",
     "retry_on_database_error",
     "retry_until",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -37,9 +39,37 @@ def open_throttle(workspace: Workspace, settings: Settings) -> Throttle:
     return DatabaseThrottle(settings.databases[0], fingerprint, limit)
 
 
+def prepare_throttles(settings: Settings, now: float) -> None:
+    """Make sure that Redis has a state of each key, before there is anything to send.
+
+    Without a state, Redis blocks a key for a window, because it may have lost that state. Idle workers call this at
+    each maintenance. So the block of a new key is usually over when its first records are enqueued. Each process looks
+    at a key once in ``PREPARE_INTERVAL`` seconds; ``now`` is the time of its monotonic clock.
+    """
+    if not settings.redis_url:
+        return
+    due = [
+        name for name in settings.workspaces if now - _prepared_at.get(name, -math.inf) >= PREPARE_INTERVAL
+    ]
+    _prepared_at.update(dict.fromkeys(due, now))
+    # A Redis that hangs delays the maintenance once. The next sender meets the same error, and reports it.
+    with suppress(ThrottleUnavailable):
+        for name in due:
+            workspace = settings.workspace(name).with_key()
+            if workspace.has_key and not workspace.problem:
+                open_throttle(workspace, settings).wait()
+
+
 def open_redis(settings: Settings) -> Any:
     """Return the client of ``REDIS_URL`` that all throttles of this process share; None without that setting."""
     return _redis_client(settings.redis_url) if settings.redis_url else None
+
+
+PREPARE_INTERVAL = 3_600.0
+"""Seconds. The state of a key that is not used lasts for two days."""
+
+_prepared_at: dict[str, float] = {}
+"""Workspace → when this process last made sure that its key has a state, on the monotonic clock."""
 
 
 class DatabaseThrottle:
@@ -69,9 +99,9 @@ class DatabaseThrottle:
         """Acquire a permit to send a request now. If none is free, return how long to wait before a new attempt."""
         return self._run(self._rows.acquire, self._scope, self._limit)
 
-    def release(self, permit: str, *, is_send: bool) -> None:
-        """Record that the request of ``permit`` has its answer; ``is_send`` is True for a POST."""
-        self._run(partial(self._rows.release, is_send=is_send), self._scope, permit)
+    def release(self, permit: str, *, is_comparable: bool) -> None:
+        """Record that the request of ``permit`` has its answer; ``is_comparable`` as in the protocol."""
+        self._run(partial(self._rows.release, is_comparable=is_comparable), self._scope, permit)
 
     def block(self, seconds: float) -> None:
         """Give no slot and no permit for ``seconds``. A longer block that is in force remains."""

@@ -36,10 +36,14 @@ def is_crowded(context: DeliveryContext) -> bool:
 def acquire_permit(context: DeliveryContext) -> str | None:
     """Wait for a permit and return it; return None if none is free within ``MAX_PERMIT_WAIT`` seconds.
 
-    The request must start at once when this function returns. While a 429 blocks the throttle, the wait goes on, or
-    ends with None if the block is longer than the time that is left.
+    The request must start at once when this function returns. So the connection is opened first: the time that this
+    takes would delay the arrival. While a 429 blocks the throttle, the wait goes on, or ends with None if the block is
+    longer than the time that is left.
     """
     clock = context.clock
+    if not context.client.is_connected:
+        release_connections()
+        context.client.connect()
     deadline = clock.monotonic() + MAX_PERMIT_WAIT
     reservation = context.throttle.reserve(MAX_PERMIT_WAIT)
     wait = reservation.wait
@@ -72,7 +76,9 @@ def call_with_permit(
         return answer
     finally:
         try:
-            context.throttle.release(permit, is_send=is_send)
+            # The latency of a request that opened its connection contains more than that of others.
+            is_comparable = is_send and not context.client.has_connected
+            context.throttle.release(permit, is_comparable=is_comparable)
         except ThrottleUnavailable as error:
             # The answer is more important. A permit that is not released expires by itself.
             logger.warning("%s", error, extra=context.log_ids())

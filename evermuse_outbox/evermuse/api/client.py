@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,9 @@ from .answers import Answer
 from .budget import SMALL_ANSWER, take_place
 from .connections import Watch, WatchedAdapter
 from .routes import ProxySetting, find_ca_bundle, find_route
+
+MAX_CONNECT_SECONDS = 2.0
+"""Maximum seconds for opening a connection before a request. The request itself tries for longer."""
 
 MAX_ANSWER_BYTES = 8_000_000
 """Maximum bytes of an answer. The largest documented one has 100 batches with 20 errors of 2,048 characters each:
@@ -100,8 +104,34 @@ class Client:
         if self.route.proxy is not None:
             self._session.proxies = {"all": self.route.proxy.url}
         self._watch = Watch()
+        self._adapter = WatchedAdapter(self._watch, self.route.proxy)
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, WatchedAdapter(self._watch, self.route.proxy))
+            self._session.mount(scheme, self._adapter)
+
+    @property
+    def has_connected(self) -> bool:
+        """Whether the last call had to open a connection first."""
+        return self._watch.has_connected
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open, as far as this side knows."""
+        return self._watch.is_connected
+
+    def connect(self) -> None:
+        """Open a connection, so that the next request leaves without delay.
+
+        An error has no effect here. The request tries again, and reports it.
+        """
+        if self.route.problem:
+            return
+        request = requests.Request("GET", self._root).prepare()
+        with (
+            suppress(Exception),
+            gate_logs_of(*LOGGERS),
+            self._watch.limit(min(self._timeout, MAX_CONNECT_SECONDS)),
+        ):
+            self._adapter.connect(request, self._session.verify, self._session.proxies, self._timeout)
 
     def ingest(self, body: bytes, *, content_type: str, key: str, format_hint: str = "") -> Answer:
         """POST the body of a batch with its Idempotency-Key.

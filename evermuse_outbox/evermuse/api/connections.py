@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
 from urllib3.poolmanager import pool_classes_by_scheme
+from urllib3.util.proxy import connection_requires_http_tunnel
+from urllib3.util.wait import wait_for_read
 
 from ...foreign_text import HiddenBytes
 from .. import Proxy
@@ -26,12 +30,14 @@ class Watch:
     Attributes:
         is_sent: whether sending of the request itself has begun. What is sent to set up a tunnel or TLS does not count.
         was_shut: whether the connection was shut at the deadline.
+        has_connected: whether the call opened a connection.
         owner: the HTTP connection that opened the watched socket; its ``sock`` is None once it is closed.
     """
 
     def __init__(self) -> None:
         self.is_sent = False
         self.was_shut = False
+        self.has_connected = False
         self.owner: Any = None
         self._deadline = 0.0
         self._calls = 0
@@ -44,7 +50,7 @@ class Watch:
         """Shut the connection if the block takes longer than ``seconds``."""
         with self._lock:
             self._calls += 1
-            self.is_sent = self.was_shut = False
+            self.is_sent = self.was_shut = self.has_connected = False
             self._deadline = time.monotonic() + seconds
         timer = threading.Timer(seconds, self._shut, [self._calls])
         timer.daemon = True
@@ -68,6 +74,11 @@ class Watch:
         """Whether the deadline of the call has passed."""
         return self.was_shut or time.monotonic() >= self._deadline
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open, as far as this side knows."""
+        return self.owner is not None and self.owner.is_connected
+
     def take(self, connection: socket.socket) -> None:
         """Watch a new connection in place of the previous one. Raise TimeoutError if the deadline has passed."""
         with self._lock:
@@ -75,6 +86,7 @@ class Watch:
             if self.was_shut:
                 raise TimeoutError("the deadline has passed")
             self._connection = connection.dup()
+            self.has_connected = True
 
     def begin_request(self) -> None:
         """Note that the request is sent now. Raise TimeoutError if the deadline has passed before."""
@@ -111,6 +123,34 @@ class WatchedAdapter(HTTPAdapter):
         self._proxy = proxy
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
+    def connect(self, request: Any, verify: Any, proxies: Any, timeout: float) -> None:
+        """Open the connection that ``request`` will use. Raise what connecting raises.
+
+        The steps are those of ``urlopen``, which opens the connection and sends the request in one call.
+
+        Args:
+            request: a prepared request; it is not sent.
+            verify: whether to verify certificates, or the path of the CA certificates.
+            proxies: the proxies of the session.
+            timeout: seconds for each operation of the request. Connecting ends at the deadline of the watch.
+        """
+        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies)
+        self.cert_verify(pool, request.url, verify, None)
+        connection = pool._get_conn()
+        try:
+            if pool.proxy is not None and connection_requires_http_tunnel(
+                pool.proxy, pool.proxy_config, urlsplit(request.url).scheme
+            ):
+                pool._prepare_proxy(connection)
+            else:
+                connection.connect()
+            connection.sock.settimeout(timeout)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            pool._put_conn(connection)
+
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         """Create the manager of direct connections."""
         super().init_poolmanager(*arguments, **options)
@@ -141,6 +181,12 @@ def _watched(pool: Any, watch: Watch) -> Any:
     class Connection(pool.ConnectionCls):  # type: ignore[misc]
         _is_connecting = False
 
+        @property
+        def is_connected(self) -> bool:
+            if self.sock is None:
+                return False
+            return not wait_for_read(self.sock, timeout=0.0) or _has_no_data(self.sock)
+
         def _new_conn(self) -> socket.socket:
             watch.owner = self
             return _connect(self._dns_host.strip("[]"), self.port, self.socket_options or (), watch)
@@ -162,6 +208,24 @@ def _watched(pool: Any, watch: Watch) -> Any:
             super().send(data)
 
     return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": Connection})
+
+
+def _has_no_data(connection: Any) -> bool:
+    """Return whether what can be read belongs to TLS itself: servers send session tickets after the handshake.
+
+    Other data before a request, or the end of the connection, mean that it must not be used again.
+    """
+    timeout = connection.gettimeout()
+    connection.settimeout(0)
+    try:
+        connection.recv(1)
+    except ssl.SSLWantReadError:
+        return True
+    except OSError:
+        return False
+    finally:
+        connection.settimeout(timeout)
+    return False
 
 
 def _connect(host: str, port: int, options: Any, watch: Watch) -> socket.socket:

@@ -9,11 +9,12 @@ wait_if_state_is_lost()
 local blocked_until = block_end()
 if blocked_until > now then return {0, tostring(blocked_until - now)} end
 
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - window)
+-- A permit is kept longer than it counts: if the floor of the latency falls, it may count again.
+local start = now - window
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', start - number('arrival_uncertainty'))
 redis.call('ZREMRANGEBYSCORE', KEYS[2], now + number('clock_jump'), '+inf')
-local recent = redis.call('ZCARD', KEYS[2])
-if recent >= count then
-    local expires_first = redis.call('ZRANGE', KEYS[2], recent - count, recent - count, 'WITHSCORES')
+if redis.call('ZCOUNT', KEYS[2], '(' .. as_time(start), '+inf') >= count then
+    local expires_first = redis.call('ZREVRANGE', KEYS[2], count - 1, count - 1, 'WITHSCORES')
     local wait = tonumber(expires_first[2]) + window - now
     return {0, tostring(math.min(wait, number('retry_interval')))}
 end

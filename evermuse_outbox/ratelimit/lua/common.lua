@@ -1,6 +1,7 @@
 -- Helpers that are put before every other script of this folder.
 -- KEYS[1]: hash with the state of one API key, in seconds on the clock of Redis.
--- KEYS[2]: sorted set of permits "id:sent_at"; the score is the latest time at which the request may have arrived.
+-- KEYS[2]: sorted set of permits; the score is the latest time at which the request may have arrived. The names are
+-- "id:sent_at", and "id:sent_at:latency" after an answer whose latency can be compared with others.
 -- ARGV: name, value, name, value, and so on. `now` is optional and replaces the clock of Redis, for tests.
 
 local STATE_TTL = 172800 -- seconds: two days, so that a key that rests for a night keeps its state

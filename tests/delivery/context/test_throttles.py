@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from django.db import OperationalError
 
 from evermuse_outbox.conf import get_settings
-from evermuse_outbox.delivery.context import DatabaseThrottle
-from evermuse_outbox.delivery.context.throttles import open_throttle
+from evermuse_outbox.delivery.context import DatabaseThrottle, prepare_throttles
+from evermuse_outbox.delivery.context.throttles import PREPARE_INTERVAL, open_throttle
 from evermuse_outbox.models import OutboxThrottle
 from evermuse_outbox.ratelimit import Limit, RedisThrottle, ThrottleUnavailable
+from tests.services import HOW_TO_START, REDIS_URL
 
 
 def open_for(workspace="default"):
@@ -41,6 +44,29 @@ def test_workspaces_with_one_key_share_one_state(outbox_settings):
     assert a.keys == b.keys != c.keys
 
 
+@pytest.mark.skipif(not REDIS_URL, reason=f"no redis: {HOW_TO_START['redis']}")
+def test_maintenance_gives_each_new_key_a_state_before_its_first_record(outbox_settings):
+    key = f"em_sk_{uuid.uuid4().hex}"
+    outbox_settings(REDIS_URL=REDIS_URL, WORKSPACES={"new": {"API_KEY": key}, "none": {}})
+    throttle = open_for("new")
+    redis = throttle._scripts["reserve"].registered_client
+    assert not redis.exists(*throttle.keys)
+    prepare_throttles(get_settings(), 0)
+    assert redis.hexists(throttle.keys[0], "next_slot_at")
+
+    redis.delete(*throttle.keys)
+    prepare_throttles(get_settings(), PREPARE_INTERVAL - 1)
+    assert not redis.exists(*throttle.keys), "each process looks once in an interval"
+    prepare_throttles(get_settings(), PREPARE_INTERVAL)
+    assert redis.hexists(throttle.keys[0], "next_slot_at")
+    redis.delete(*throttle.keys)
+
+
+def test_maintenance_goes_on_if_redis_does_not_answer(outbox_settings):
+    outbox_settings(REDIS_URL="redis://127.0.0.1:1/0")
+    prepare_throttles(get_settings(), 0)
+
+
 def test_a_database_that_does_not_answer_gives_no_permit(alias, monkeypatch):
     def raise_error(*_):
         raise OperationalError("server has gone away")
@@ -48,4 +74,4 @@ def test_a_database_that_does_not_answer_gives_no_permit(alias, monkeypatch):
     throttle = DatabaseThrottle(alias, "scope", Limit.from_rate(10))
     monkeypatch.setattr(type(OutboxThrottle.objects.all()), "_lock_state", raise_error)
     with pytest.raises(ThrottleUnavailable, match="database holds the rate limit"):
-        throttle.release("permit", is_send=True)
+        throttle.release("permit", is_comparable=True)

@@ -40,10 +40,22 @@ class Sleeper:
         return Clock(lambda: None, sleep=self.sleep, monotonic=lambda: self.at)
 
 
+class FakeClient:
+    """A client whose connection is not open at first."""
+
+    def __init__(self, *, has_connected=False):
+        self.is_connected = False
+        self.has_connected = has_connected
+
+    def connect(self):
+        self.is_connected = True
+
+
 @dataclasses.dataclass
 class FakeContext:
     throttle: ScriptedThrottle
     clock: Clock
+    client: FakeClient = dataclasses.field(default_factory=FakeClient)
 
     def log_ids(self):
         return {}
@@ -57,6 +69,16 @@ def acquire(slot, *waits):
 
 def test_the_permit_is_returned_at_the_reserved_slot():
     assert acquire(0.4) == ("permit", 0.4)
+
+
+def test_the_connection_is_open_before_the_permit_is_acquired():
+    context = FakeContext(ScriptedThrottle(0), Clock(lambda: None))
+    was_connected = []
+    context.throttle.acquire = lambda: (
+        was_connected.append(context.client.is_connected) or Admission(0.0, "p")
+    )
+    assert permits.acquire_permit(context) == "p"
+    assert was_connected == [True]
 
 
 def test_the_wait_continues_while_too_many_requests_may_be_in_flight():
@@ -90,8 +112,8 @@ class RecordingThrottle:
     def block(self, seconds):
         self._record("block", seconds)
 
-    def release(self, permit, *, is_send):
-        self._record("release", permit, is_send)
+    def release(self, permit, *, is_comparable):
+        self._record("release", permit, is_comparable)
 
     def _record(self, *call):
         self.calls.append(call)
@@ -99,7 +121,7 @@ class RecordingThrottle:
             raise ThrottleUnavailable("no answer")
 
 
-def call(throttle, answer):
+def call(throttle, answer, *, is_send=True, has_connected=False):
     """Make a request that returns or raises ``answer``, under a permit."""
 
     def request():
@@ -107,7 +129,8 @@ def call(throttle, answer):
             raise answer
         return answer
 
-    return call_with_permit(FakeContext(throttle, Clock(lambda: None)), "permit", request, is_send=True)
+    context = FakeContext(throttle, Clock(lambda: None), FakeClient(has_connected=has_connected))
+    return call_with_permit(context, "permit", request, is_send=is_send)
 
 
 OK = Answer(202, b"{}", 0.1)
@@ -118,6 +141,13 @@ def test_the_permit_is_released_after_the_answer():
     throttle = RecordingThrottle()
     assert call(throttle, OK) is OK
     assert throttle.calls == [("release", "permit", True)]
+
+
+@pytest.mark.parametrize(("is_send", "has_connected"), [(False, False), (True, True)])
+def test_a_read_and_a_request_that_opened_its_connection_teach_no_latency(is_send, has_connected):
+    throttle = RecordingThrottle()
+    call(throttle, OK, is_send=is_send, has_connected=has_connected)
+    assert throttle.calls == [("release", "permit", False)]
 
 
 def test_the_permit_is_released_if_the_request_fails():

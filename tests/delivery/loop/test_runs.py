@@ -31,7 +31,7 @@ class UnlimitedThrottle:
         self.senders.add(threading.current_thread().name)
         return Admission(0.0, "permit")
 
-    def release(self, permit, *, is_send):
+    def release(self, permit, *, is_comparable):
         pass
 
 

@@ -343,6 +343,45 @@ def test_a_connection_that_the_server_closed_is_not_used_again(route):
 
 
 @over_all_routes
+def test_a_connection_can_be_opened_before_its_first_request(route):
+    with scripted_server(route, COMPLETE, COMPLETE) as (client, requests, connections):
+        assert not client.is_connected
+        client.connect()
+        assert client.is_connected
+        assert requests == []
+        # The short timeout of connecting does not remain: a large body may take longer to send.
+        assert client._watch.owner.sock.gettimeout() == 5.0
+        for name in ("first", "second"):
+            assert client.batch(name).status == 202
+            assert not client.has_connected
+    assert (len(requests), len(connections)) == (2, 1)
+
+
+@over_all_routes
+def test_a_request_shows_that_it_had_to_open_a_connection(route):
+    closing = b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    with scripted_server(route, closing, COMPLETE, COMPLETE) as (client, _, connections):
+        client.connect()
+        had_to_connect = []
+        for name in ("first", "second", "third"):
+            assert client.batch(name).status == 202
+            had_to_connect.append(client.has_connected)
+    assert had_to_connect == [False, True, False]
+    assert len(connections) == 2
+
+
+def test_a_failed_connection_is_reported_by_the_request():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    client = Client(f"http://127.0.0.1:{port}", lambda: KEY, 5.0, False)
+    with contextlib.closing(client):
+        client.connect()
+        assert not client.is_connected
+        with pytest.raises(Unreachable):
+            client.batch("b1")
+
+
+@over_all_routes
 def test_cookies_are_not_sent_back(route):
     reply = b"HTTP/1.1 202 Accepted\r\nSet-Cookie: fat=%s; Path=/\r\nContent-Length: 2\r\n\r\n{}" % (
         b"x" * 9_000
