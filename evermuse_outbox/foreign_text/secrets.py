@@ -42,24 +42,32 @@ class _Secrets:
         self._lock = threading.Lock()
         self._forms: frozenset[str] = frozenset()
         self.longest = 0
-        self._compiled = self._compile(self._forms)
+        self._compiled: tuple[tuple[str, ...], re.Pattern[str]] | None = None
 
     def add(self, secret: str) -> None:
         with self._lock:
             forms = self._forms | set(_forms(secret))
             if forms != self._forms:
-                self._compiled = self._compile(forms)
-                self._forms = forms
+                self._forms, self._compiled = (
+                    forms,
+                    None,
+                )  # compiled at the next text, once for a thousand keys
                 self.longest = max(map(len, forms))
 
     def mask(self, text: str) -> str:
-        hints, known = self._compiled
+        hints, known = self._compiled or self._compile_now()
         lowered = text.lower()
         for hint in hints:
             if hint in lowered:
                 # Known secrets first: a shape could match the beginning of a secret only.
                 return _LOOKS_SECRET.sub(_masked, known.sub(_masked, text))
         return text
+
+    def _compile_now(self) -> tuple[tuple[str, ...], re.Pattern[str]]:
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = self._compile(self._forms)
+            return self._compiled
 
     @staticmethod
     def _compile(forms: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str]]:

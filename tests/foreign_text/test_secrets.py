@@ -12,6 +12,7 @@ import pytest
 
 from evermuse_outbox.conf import Secret
 from evermuse_outbox.foreign_text import clean_text, hide_secret
+from evermuse_outbox.foreign_text.secrets import _secrets, mask_secrets
 from tests.foreign_text.samples import SECRET
 
 
@@ -80,3 +81,16 @@ def test_threads_can_add_and_mask_at_the_same_time():
     finally:
         sys.setswitchinterval(interval)
     assert {clean_text(f"secret-of-thread-{number}") for number in range(20)} == {"…"}
+
+
+def test_many_secrets_are_compiled_once(monkeypatch):
+    compiled = []
+    compile_forms = _secrets._compile
+    monkeypatch.setattr(
+        type(_secrets), "_compile", staticmethod(lambda forms: compiled.append(1) or compile_forms(forms))
+    )
+    for number in range(50):
+        hide_secret(f"secret-number-{number}")
+    assert mask_secrets("secret-number-7 secret-number-49") == "… …"
+    assert mask_secrets("secret-number-8") == "…"
+    assert compiled == [1]
