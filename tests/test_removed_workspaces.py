@@ -33,6 +33,7 @@ READERS = {
     "evermuse_outbox.checks.workspaces": "settings only; W008 reports the rows of others",
     "evermuse_outbox.conf.settings": "the settings themselves",
     "evermuse_outbox.conf.workspace_function": "the settings themselves",
+    "evermuse_outbox.delivery.context.throttles": "rate limits of keys, not rows of records",
     "evermuse_outbox.delivery.loop.dispatcher": "queues to deliver from: nothing is sent without a key",
     "evermuse_outbox.delivery.context.context": "queues to deliver from: nothing is sent without a key",
     "evermuse_outbox.insight.explain": "explains the other case",
