@@ -81,6 +81,13 @@ def scenarios() -> dict[str, Scenario]:
         rates,
         burst=(60.0, 120, 100),
     )
+    lone = numpy.zeros(301)
+    lone[0] = 0.6 * RATE * RECORDS
+    scenarios_by_name["lone"] = Scenario(
+        "a group at 60 % of the limit + 300 groups with a lone record every two minutes",
+        lone,
+        burst=(120.0, 300, 1),
+    )
     return scenarios_by_name
 
 
@@ -204,7 +211,7 @@ class OutboxPolicy:
             group = int(entry.group[1])
             if simulation.waiting[group]:
                 full_size = RECORDS if simulation.waiting[group] >= RECORDS else 0
-                self.queue.note_sealed(entry, full_size, simulation.slot)
+                self.queue.note_sealed(entry, full_size, simulation.slot, simulation.now)
                 return group
             self.queue.note_nothing_sealed(entry, simulation.now)
         return None
@@ -221,7 +228,7 @@ class OutboxPolicy:
         from evermuse_outbox.delivery.scheduling import scheduler
 
         queue, ages, slots = self.queue, _ages(simulation), self.terms.max_entries
-        groups = queue.describe_groups(ages, RECORDS)
+        groups = queue.describe_groups(ages, RECORDS, simulation.now)
         candidates = iter(scheduler.groups_to_count(groups, start=queue.sample_start))
         full: dict[Group, int] = {}
         while len(full) < slots and (chunk := list(islice(candidates, group_scan.COUNTED_AT_ONCE))):

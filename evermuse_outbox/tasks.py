@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from celery import shared_task
-from django.db import connections
+from celery import current_task, shared_task
 
 from .conf import get_settings
 from .delivery.connections import close_thread_connections, share_connections
@@ -58,8 +57,24 @@ MAX_LINGER = 1.0
 """Seconds that a wake-up waits at most for records that linger. A later tick finds the others."""
 
 
+@contextmanager
+def _shared_connections() -> Iterator[None]:
+    """Share the database connections of a worker's process between its threads; see ``delivery/connections``.
+
+    A task that runs in a process of the host keeps the host's connection.
+    """
+    is_in_worker = current_task and not (
+        current_task.request.called_directly or current_task.request.is_eager
+    )
+    if is_in_worker:
+        close_thread_connections()  # an earlier task may have changed the session of an open connection
+    with share_connections(is_worker=bool(is_in_worker)):
+        yield
+
+
 @shared_task(name="evermuse_outbox.tick", ignore_result=True, bind=True, base=OutboxTask)
 @statement_deadlines()
+@_shared_connections()
 def tick(self: Any) -> None:
     """Request a run of :func:`relay` and :func:`poll` for each database and workspace where they have work.
 
@@ -90,6 +105,7 @@ def tick(self: Any) -> None:
 
 @shared_task(name="evermuse_outbox.relay", ignore_result=True, base=OutboxTask)
 @statement_deadlines()
+@_shared_connections()
 def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     """Seal and send batches for up to 5 seconds. If it sent any and records are left, request another run.
 
@@ -100,22 +116,23 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     Args:
         using: Database alias.
         workspace: Name of the workspace.
-        linger: Seconds after which another run is requested, instead of a run now. A wake-up sets it, because its
-            records linger. The wait occupies no slot of the worker, since other workspaces need the slots.
+        linger: Seconds after which another run is requested if records are left, because further ones arrive soon. A
+            wake-up sets it. While this process waits for that, later wake-ups start no run of their own. The wait
+            occupies no slot of the worker, since other workspaces need the slots.
 
     Returns:
         The number of batches sent.
     """
     if relay.is_copy():
         return 0
-    if linger and not (relay.request.called_directly or relay.request.is_eager):
-        _request_later((using, workspace), min(linger, MAX_LINGER))
+    is_in_worker = not (relay.request.called_directly or relay.request.is_eager)
+    if linger and is_in_worker and not _request_later((using, workspace), min(linger, MAX_LINGER)):
         return 0
     sent = 0
-    with _shared_connections(relay), isolate_database_errors(f"{using}/{workspace}"):
+    with isolate_database_errors(f"{using}/{workspace}"):
         beat(using, f"relay of workspace {workspace}")
         context = open_context(using, workspace)
-        with relay_run(context, _run_seconds(using)) as run:
+        with relay_run(context, _run_seconds(using), has_new_records=bool(linger)) as run:
             if run.sent and has_work(context):
                 _request_another(relay, using, workspace)
         sent = run.sent
@@ -126,6 +143,7 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
 
 @shared_task(name="evermuse_outbox.poll", ignore_result=True, base=OutboxTask)
 @statement_deadlines()
+@_shared_connections()
 def poll(using: str, workspace: str) -> int:
     """Poll accepted batches that are due, for up to 5 seconds: ask Evermuse for their status, and store it.
 
@@ -134,7 +152,7 @@ def poll(using: str, workspace: str) -> int:
     """
     if poll.is_copy():
         return 0
-    with _shared_connections(poll), isolate_database_errors(f"{using}/{workspace}"):
+    with isolate_database_errors(f"{using}/{workspace}"):
         beat(using, f"poll of workspace {workspace}")
         return poll_until(open_context(using, workspace), _run_seconds(using))
     return 0
@@ -142,6 +160,7 @@ def poll(using: str, workspace: str) -> int:
 
 @shared_task(name="evermuse_outbox.operate", ignore_result=True, base=OutboxTask)
 @statement_deadlines()
+@_shared_connections()
 def operate(using: str) -> int:
     """Execute chunks of confirmed jobs for up to 5 seconds. If any are left, request another run.
 
@@ -164,6 +183,7 @@ def operate(using: str) -> int:
 
 @shared_task(name="evermuse_outbox.maintain", ignore_result=True, bind=True, base=OutboxTask)
 @statement_deadlines()
+@_shared_connections()
 def maintain(self: Any) -> None:
     """Rescue batches with an expired lease, purge rows that are older than the retention, and update statistics.
 
@@ -241,28 +261,18 @@ def _is_repeated(task: Any) -> bool:
     return True
 
 
-@contextmanager
-def _shared_connections(task: Any) -> Iterator[None]:
-    """Share the database connections of a worker's process between its threads; see ``delivery/connections``.
+def _request_later(queue_key: tuple[str, str], linger: float) -> bool:
+    """Request a relay after ``linger`` seconds if records are left then. Return False if a timer does it already.
 
-    A task that runs in a process of the host keeps the host's connection.
-    """
-    if not (task.request.called_directly or task.request.is_eager):
-        close_thread_connections()  # an earlier task may have changed the session of an open connection
-    with share_connections():
-        yield
-
-
-def _request_later(queue_key: tuple[str, str], linger: float) -> None:
-    """Request a relay after ``linger`` seconds. One timer of this process serves all wake-ups of a queue key.
-
-    A timer that is lost with its process delays the records until the next tick.
+    One timer of this process serves all wake-ups of a queue key. A timer that is lost with its process delays the
+    records until the next tick.
     """
     with _lingering_lock:
         has_timer = queue_key in _lingering
         _lingering[queue_key] = time.monotonic() + linger
     if not has_timer:
         _start_timer(queue_key, linger)
+    return not has_timer
 
 
 def _start_timer(queue_key: tuple[str, str], seconds: float) -> None:
@@ -273,17 +283,20 @@ def _start_timer(queue_key: tuple[str, str], seconds: float) -> None:
 
 def _run_timer(queue_key: tuple[str, str]) -> None:
     try:
-        _end_linger(queue_key)
+        with share_connections(is_worker=True):
+            _end_linger(queue_key)
     finally:
-        connections.close_all()  # those of this thread
+        close_thread_connections()
 
 
 def _end_linger(queue_key: tuple[str, str]) -> None:
-    """Request a relay. If later wake-ups still linger, wait for them with another timer."""
+    """Request a relay if records are left. If later wake-ups still linger, wait for them with another timer."""
     with _lingering_lock:
         left = _lingering[queue_key] - time.monotonic()
         if left <= 0:
             del _lingering[queue_key]
     if left > 0:
         _start_timer(queue_key, left)
-    _request_another(relay, *queue_key)
+    with isolate_database_errors("/".join(queue_key)), statement_deadlines():
+        if has_work(open_context(*queue_key)):
+            _request_another(relay, *queue_key)

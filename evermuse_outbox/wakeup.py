@@ -76,15 +76,15 @@ def _transaction_key(connection: Any) -> str | None:
 
 
 def wake_workers(using: str, workspace: str, *, lingers: bool = True) -> bool:
-    """Publish a Celery message that starts a relay, which waits ``LINGER`` seconds before it seals.
+    """Publish a Celery message that starts a relay now, and another one after ``LINGER`` seconds if records are left.
 
-    This process publishes no second message within that time, because the relay of the first finds later records
-    too. This function never raises, and it does not contact a broker that failed during the last 10 seconds.
+    This process publishes no second message within that time, because the second relay finds later records too. This
+    function never raises, and it does not contact a broker that failed during the last 10 seconds.
 
     Args:
         using: Database alias.
         workspace: Name of the workspace.
-        lingers: Whether the relay waits. It need not if the records fill a request.
+        lingers: Whether further records are expected soon. They are not if these records fill a request.
 
     Returns:
         True if a message was published or waits in the queue already.

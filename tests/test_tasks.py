@@ -101,7 +101,7 @@ def test_a_tick_runs_the_relay_that_has_waited_longest_itself(only, alias, monke
     runs = []
     monkeypatch.setattr(tasks, "request_run", lambda *_: Publication.LATE)
     monkeypatch.setattr(
-        tasks, "relay_run", lambda context, seconds: runs.append(context) or nullcontext(RelayRun())
+        tasks, "relay_run", lambda context, seconds, **_other: runs.append(context) or nullcontext(RelayRun())
     )
     for workspace, seconds in (("default", 3), ("eu", 9)):
         outbox.enqueue(record(), using=alias, workspace=workspace)
@@ -116,9 +116,9 @@ def test_a_tick_runs_the_relay_that_has_waited_longest_itself(only, alias, monke
 def test_a_run_is_shorter_the_more_messages_wait(only, alias, monkeypatch, waiting, seconds):
     runs = []
     monkeypatch.setattr(
-        tasks, "relay_run", lambda context, seconds: runs.append(seconds) or nullcontext(RelayRun())
+        tasks, "relay_run", lambda context, seconds, **_other: runs.append(seconds) or nullcontext(RelayRun())
     )
-    monkeypatch.setattr(tasks, "poll_until", lambda context, seconds: runs.append(seconds) or 0)
+    monkeypatch.setattr(tasks, "poll_until", lambda context, seconds, **_other: runs.append(seconds) or 0)
     for number in range(waiting):
         wait_for(alias, tasks.relay, f"w{number}", 1)
     tasks.relay(alias, "eu")
@@ -204,7 +204,7 @@ def test_relay_sends_and_requests_no_other_run_when_nothing_is_left(evermuse, al
 
 @pytest.mark.commits
 def test_relay_requests_another_run_when_records_are_left(evermuse, alias, requested, monkeypatch):
-    monkeypatch.setattr(tasks, "relay_run", lambda context, seconds: nullcontext(SimpleNamespace(sent=1)))
+    monkeypatch.setattr(tasks, "relay_run", lambda *_, **__: nullcontext(SimpleNamespace(sent=1)))
     outbox.enqueue(record(), using=alias)
     assert tasks.relay(alias, "default") == 1
     assert requested == [("evermuse_outbox.relay", alias, "default")]
@@ -232,7 +232,7 @@ def test_poll_polls_batches_that_are_due(evermuse, alias):
 @pytest.mark.django_db
 @pytest.mark.parametrize("task", [tasks.relay, tasks.poll])
 def test_an_error_in_our_own_sql_is_logged_with_a_traceback(monkeypatch, caplog, task):
-    def fail(*_):
+    def fail(*_, **__):
         raise ProgrammingError("no such table: x")
 
     monkeypatch.setattr(tasks, "relay_run", fail)
@@ -247,19 +247,32 @@ def test_an_error_in_our_own_sql_is_logged_with_a_traceback(monkeypatch, caplog,
 
 
 class Timers:
-    """Timers that fire on demand, and the monotonic clock that they use."""
+    """Timers that fire on demand, the monotonic clock that they use, and the runs of the relay.
+
+    ``runs`` are the workspaces for which a relay has run, and ``is_work_left`` says whether records are left.
+    """
 
     def __init__(self, monkeypatch):
-        self.now, self.started = 100.0, []
+        self.now, self.started, self.runs, self.is_work_left = 100.0, [], [], True
         monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(tasks, "_start_timer", lambda key, seconds: self.started.append((key, seconds)))
         monkeypatch.setattr(tasks, "_lingering", {})
+        monkeypatch.setattr(tasks, "open_context", lambda _, workspace: workspace)
+        monkeypatch.setattr(tasks, "has_work", lambda _: self.is_work_left)
+        monkeypatch.setattr(tasks, "relay_run", self._run)
+        monkeypatch.setattr(tasks, "_run_seconds", lambda _: tasks.RUN_SECONDS)
+        for name in ("beat", "poll_due_batch"):
+            monkeypatch.setattr(tasks, name, lambda *_: None)
 
     def fire(self):
         """Let the time of the oldest timer pass, and fire it."""
         key, seconds = self.started.pop(0)
         self.now += seconds
         tasks._end_linger(key)
+
+    def _run(self, workspace, _, **__):
+        self.runs.append(workspace)
+        return nullcontext(SimpleNamespace(sent=0))
 
 
 @pytest.fixture
@@ -276,8 +289,9 @@ def wake(workspace, linger=0.25):
         tasks.relay.pop_request()
 
 
-def test_a_wake_up_returns_at_once_and_a_timer_requests_the_relay(timers, requested):
-    assert wake("eu") == 0
+def test_a_wake_up_runs_at_once_and_a_timer_requests_another_relay_for_what_is_left(timers, requested):
+    wake("eu")
+    assert timers.runs == ["eu"]
     assert requested == []
     timers.fire()
     assert requested == [("evermuse_outbox.relay", "default", "eu")]
@@ -285,14 +299,24 @@ def test_a_wake_up_returns_at_once_and_a_timer_requests_the_relay(timers, reques
     assert tasks._lingering == {}
 
 
-def test_many_wake_ups_share_one_timer_of_their_workspace(timers, requested):
+def test_a_timer_requests_nothing_if_no_record_is_left(timers, requested):
+    wake("eu")
+    timers.is_work_left = False
+    timers.fire()
+    assert requested == []
+    wake("eu")
+    assert timers.runs == ["eu"] * 2
+
+
+def test_many_wake_ups_share_one_run_and_one_timer_of_their_workspace(timers, requested):
     for _ in range(50):
         wake("eu")
     wake("us")
+    assert timers.runs == ["eu", "us"]
     assert [key for key, _ in timers.started] == [("default", "eu"), ("default", "us")]
 
 
-def test_records_of_a_later_wake_up_linger_too_and_constant_wake_ups_delay_no_relay(timers, requested):
+def test_constant_wake_ups_delay_no_relay(timers, requested):
     wake("eu")
     for count in range(1, 4):
         timers.now += 0.125
@@ -304,6 +328,7 @@ def test_records_of_a_later_wake_up_linger_too_and_constant_wake_ups_delay_no_re
     timers.fire()
     assert len(requested) == 4
     assert timers.started == []
+    assert timers.runs == ["eu"]
 
 
 def test_a_long_linger_is_limited(timers):

@@ -1,9 +1,8 @@
 """The low-priority lane: when the backfill may insert its next records, and how many.
 
-A second queue is not needed. A live record waits ``LINGER`` seconds for others of its group anyway. So the backfill has
-only as many requests under way as leave within that time, and it inserts no more as soon as a live record is due. Then
-a live record waits for at most about one request of the backfill, and no new state, index or rule of the scheduler is
-needed. Each query is a look-up in an index with a fixed limit.
+A second queue is not needed. The backfill has only as many requests under way as leave within ``UNDER_WAY`` seconds,
+and it inserts no more as soon as a live record is due. A live record that comes meanwhile waits for these requests at
+most. No new state, index or rule of the scheduler is needed. Each query is a look-up in an index with a fixed limit.
 """
 
 from __future__ import annotations
@@ -16,9 +15,14 @@ from typing import NamedTuple
 
 from ..delivery.context import Clock, DeliveryContext
 from ..delivery.scanning import read_oldest_of_groups
+from ..delivery.scheduling import lingers_until
 from ..models import OutboxGroup, OutboxRecord
 from ..ratelimit import ThrottleUnavailable
 from .rows import Chunk, Group
+
+UNDER_WAY = 0.2
+"""Seconds that the requests under way take at the rate limit. With fewer of them, a slot stays unused whenever an
+INSERT takes longer than usual. With more, a live record waits for longer: ``python -m benchmarks backfill``."""
 
 PATIENCE = 5.0
 """Seconds. If a live record waits for longer although the rate limit is free, it waits for something else, for instance
@@ -81,22 +85,22 @@ class Pace:
         pending = sum(part.requests for part in self._inserted)
         spacing = 1 / self.context.workspace.rate_limit
         # The next chunk is seen only after its INSERT. Meanwhile, a request leaves.
-        linger = max(self.context.settings.linger, spacing) + min(self._insert_seconds, spacing)
-        if pending * spacing > linger:  # first, because this needs no other look-up
+        limit = max(UNDER_WAY, spacing) + min(self._insert_seconds, spacing)
+        if pending * spacing > limit:  # first, because this needs no other look-up
             return self._wait(FULL)
         try:
             wait = self.context.throttle.wait()
         except ThrottleUnavailable as error:
             return self._wait(str(error))
         live = self._next_live()
-        seconds = linger
+        seconds = limit
         if live is not None and not self._is_live_stuck(live, wait):
-            seconds = min(live.seconds, linger)
+            seconds = min(live.seconds, limit)
         free = math.floor((seconds + spacing - wait) / spacing + ROUNDING) - pending
         if free > 0:
             self.reason = NOTHING
             return free
-        if live is not None and seconds < linger:
+        if live is not None and seconds < limit:
             return self._wait(f"live records of {', '.join(live.group)} are due")
         return self._wait(FULL if pending else "other requests use the rate limit")
 
@@ -133,17 +137,17 @@ class Pace:
         using, workspace = self.context.using, self.context.workspace_name
         paused = set(OutboxGroup.objects.using(using).paused(workspace).values_list("type", "product_id"))
         pending = {part.group for part in self._inserted}
-        times: list[tuple[datetime, Group]] = [
-            (at.enqueued_at, group)
+        oldest = {
+            group: at.enqueued_at
             for group, at in read_oldest_of_groups(using, workspace, MAX_GROUPS)
             if group not in paused and group not in pending
-        ]
-        times += [(at, group) for group in pending - paused if (at := self._live_beside(group)) is not None]
-        if not times:
+        }
+        oldest |= {group: at for group in pending - paused if (at := self._live_beside(group)) is not None}
+        if not oldest:
             return None
-        enqueued_at, group = min(times)
-        due_at = enqueued_at + timedelta(seconds=self.context.settings.linger)
-        return Live(group, (due_at - self.clock.now()) / timedelta(seconds=1))
+        due = lingers_until(using, workspace, oldest, self.clock.now(), self.context.settings.linger)
+        group = min(due, key=due.__getitem__)
+        return Live(group, (due[group] - self.clock.now()) / timedelta(seconds=1))
 
     def _live_beside(self, group: Group) -> datetime | None:
         """Return when a live record was enqueued in a group with pending records of the backfill; None if none was.

@@ -154,7 +154,8 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "LINGER": Option(
         Number(0, 3_600, "seconds"),
         0.2,
-        "Time that a record waits for other records of its group before it is sealed.",
+        "After a request that was not full, the next one of its group follows this much later, unless it is full. So a "
+        "stream of records uses few requests. A lone record does not wait.",
     ),
     "MAX_WAIT": Option(
         Number(1, 86_400, "seconds"),

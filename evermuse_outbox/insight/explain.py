@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q, QuerySet
@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from ..conf import get_settings
 from ..database_clock import database_now
 from ..delivery.isolation import IsolationTest
+from ..delivery.scheduling import lingers_until
 from ..models import (
     ALTERED,
     BatchState,
@@ -165,30 +166,29 @@ def _explain_held_group(batch: OutboxBatch) -> str:
 
 
 def _explain_pending(record: OutboxRecord) -> str:
-    settings = get_settings()
+    settings, using = get_settings(), record._state.db or DEFAULT_DB_ALIAS
     if record.workspace not in settings.workspaces:
         return _explain_unknown_workspace(record)
     if workspace := _explain_blocked_workspace(record):
         return workspace
-    group = OutboxGroup.objects.using(record._state.db).for_group(
-        record.workspace, record.type, record.product_id
-    )
+    group = (record.type, record.product_id)
     contract = settings.workspace(record.workspace).contract  # the pause ends if the contract changes
     is_paused = Q(state=GroupState.PAUSED, contract=contract) | Q(state=GroupState.HELD)
-    if paused := group.filter(is_paused).first():
-        return _join(_("Waiting, because its group is paused."), explain_group(paused))
+    row = OutboxGroup.objects.using(using).for_group(record.workspace, *group).filter(is_paused).first()
+    if row:
+        return _join(_("Waiting, because its group is paused."), explain_group(row))
     if blocker := _batch_with_older_version(record):
         return _(
             "Waiting for batch #%(batch)s, which contains an older version of the same record. "
             "It is sent when that batch has ended. To see why that batch waits: %(command)s."
         ) % {"batch": blocker.pk, "command": f"`manage.py outbox_batch {blocker.pk}`"}
-    lingers_until = record.enqueued_at + timedelta(seconds=settings.linger)
-    if lingers_until > database_now(record._state.db):
-        return _("Waiting until %(time)s for other records of its group (LINGER).") % {
-            "time": format_time(lingers_until)
-        }
+    now = database_now(using)
+    until = lingers_until(using, record.workspace, {group: record.enqueued_at}, now, settings.linger)[group]
+    if until > now:
+        text = _("Waiting until %(time)s for other records of its group (LINGER).")
+        return text % {"time": format_time(until)}
     ready = _("Ready to send: the workers send as fast as the rate limit of the API key allows.")
-    return explain_missing_workers(record._state.db) or ready
+    return explain_missing_workers(using) or ready
 
 
 def explain_missing_workers(using: str | None) -> str:

@@ -10,6 +10,7 @@ from django.utils import timezone
 from evermuse_outbox import outbox
 from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.delivery.isolation import IsolationTest
+from evermuse_outbox.delivery.scheduling import RunQueue
 from evermuse_outbox.insight import explain_batch, explain_group, explain_record, explain_workspace
 from evermuse_outbox.models import (
     BatchState,
@@ -69,7 +70,13 @@ def test_pending_while_workers_are_missing(alias):
 def test_pending_and_lingering(alias, outbox_settings):
     outbox_settings(LINGER=600)
     row = record_in(alias, "pending")
-    until = timezone.localtime(row.enqueued_at + timedelta(seconds=600)).strftime("%Y-%m-%d %H:%M:%S UTC")
+    worker_seen(alias)
+    assert explain_record(row).startswith("Ready to send: the workers send")
+    queue = RunQueue(sealed_at={(row.type, row.product_id): row.enqueued_at.timestamp() - 60})
+    workspace = OutboxWorkspace.objects.using(alias).ensure_row(row.workspace)
+    workspace.run_queue = queue.to_json()
+    workspace.save(using=alias)
+    until = timezone.localtime(row.enqueued_at + timedelta(seconds=540)).strftime("%Y-%m-%d %H:%M:%S UTC")
     assert explain_record(row) == f"Waiting until {until} for other records of its group (LINGER)."
 
 

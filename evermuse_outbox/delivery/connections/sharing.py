@@ -28,6 +28,10 @@ from django.db import connections
 
 from ...conf import get_settings
 
+WARM_SECONDS = 2.0
+"""Seconds for which an idle worker process keeps the connection that it used last. The ticks of beat come each second,
+so a lone record then finds an open connection. To open one takes about as long as to seal the record."""
+
 MAX_IDLE = 10.0
 """Seconds after which an unused connection is closed. The number of connections follows the load of this time."""
 
@@ -52,6 +56,7 @@ class _Stacks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._threads = 0
+        self._timer: threading.Timer | None = None
         self._idle: defaultdict[str, deque[_Idle]] = defaultdict(deque)
 
     def add_thread(self) -> None:
@@ -59,13 +64,46 @@ class _Stacks:
         with self._lock:
             self._threads += 1
 
-    def remove_thread(self) -> None:
-        """Forget a thread. Close all unused connections if it was the last one."""
+    def remove_thread(self, *, is_worker: bool) -> None:
+        """Forget a thread. If it was the last one, close all unused connections.
+
+        A worker keeps the one of each database that was used last, for ``WARM_SECONDS``.
+        """
         with self._lock:
             self._threads -= 1
-            aliases = [] if self._threads else list(self._idle)
-        for using in aliases:
-            self.close(using)
+            is_last = not self._threads
+        if is_last:
+            self._close_idle(kept=1 if is_worker else 0)
+        if is_last and is_worker:
+            self._start_timer(WARM_SECONDS)
+
+    def _close_idle(self, kept: int = 0) -> None:
+        """Close the unused connections except the last ``kept`` ones of each database, unless a thread shares again."""
+        with self._lock:
+            stacks = {} if self._threads else self._idle
+            old = [
+                (using, stack.popleft()) for using, stack in stacks.items() for _ in range(len(stack) - kept)
+            ]
+        for using, idle in old:
+            _close(using, [idle])
+
+    def _start_timer(self, seconds: float) -> None:
+        with self._lock:
+            if self._timer is None and any(self._idle.values()):
+                self._timer = threading.Timer(seconds, self._end_timer)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _end_timer(self) -> None:
+        """Close the connections that were kept, or wait for longer if they were used meanwhile."""
+        with self._lock:
+            self._timer = None
+            times = [idle.since for stack in self._idle.values() for idle in stack]
+        left = max(times, default=0.0) + WARM_SECONDS - time.monotonic()
+        if left > 0:
+            self._start_timer(left)
+        else:
+            self._close_idle()
 
     def push(self, using: str, raw: Any, close_at: float | None) -> None:
         """Keep a connection, and close those that nothing has used for ``MAX_IDLE``."""
@@ -103,10 +141,11 @@ _thread = _ThreadState()
 
 
 @contextmanager
-def share_connections() -> Iterator[None]:
+def share_connections(*, is_worker: bool = False) -> Iterator[None]:
     """Share the connections that this thread opens inside the ``with`` block, and release them at its end.
 
-    A connection that is open already stays with the thread.
+    A connection that is open already stays with the thread. ``is_worker`` says that the process soon needs a connection
+    again. Then one stays open for ``WARM_SECONDS``.
     """
     if _thread.kept is not None:
         yield
@@ -125,7 +164,7 @@ def share_connections() -> Iterator[None]:
             release_connections()
         finally:
             _thread.kept = None
-            stacks.remove_thread()
+            stacks.remove_thread(is_worker=is_worker)
 
 
 def release_connections() -> None:

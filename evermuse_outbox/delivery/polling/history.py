@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from ...models import (
     WorkspaceQuerySet,
     WorkspaceState,
 )
+from ...ratelimit import ThrottleUnavailable
 from ..connections import release_connections
 from ..context import BEGIN, DeliveryContext, epoch_name
 from ..gates import acquire_permit, hold_restored, workspace_circuit
@@ -65,8 +67,12 @@ def is_database_known(context: DeliveryContext) -> bool:
     row = context.run_with_retries(_rows(context).ensure_row, context.workspace_name)
     if row.state in (WorkspaceState.RESTORED, WorkspaceState.HELD):
         return False
+    name = epoch_name(row.epoch, context.workspace_name)
+    # First without the circuit, which costs a statement: this is the usual case, and each run begins here.
+    with suppress(ThrottleUnavailable):
+        if row.batch_count == 0 or context.epochs.latest(name) is not None:
+            return True
     with workspace_circuit(context) as circuit:
-        name = epoch_name(row.epoch, context.workspace_name)
         if row.batch_count == 0 or context.epochs.latest(name) is not None:
             return True
         if not circuit.allows_requests:

@@ -65,7 +65,7 @@ def scan_groups(context: DeliveryContext, queue: RunQueue, *, excluded: Collecti
     started, now = context.clock.monotonic(), context.clock.now()
     oldest = {row.group: row.at for row in _read_oldest(context, queue) if row.group not in excluded}
     ages = {group: (now - at.enqueued_at) / timedelta(seconds=1) for group, at in oldest.items()}
-    groups = queue.describe_groups(ages, context.settings.max_batch_records)
+    groups = queue.describe_groups(ages, context.settings.max_batch_records, now.timestamp())
     full = _count_full_requests(context, queue, groups, oldest, max_queue_length(context, queue))
     groups = [waiting._replace(full_requests=full.get(waiting.group, 0)) for waiting in groups]
     return GroupScan(groups, oldest, context.clock.monotonic() - started)

@@ -2,10 +2,17 @@
 
 This package must not lock or change records, and it does not look for groups itself: it is given a ``GroupScan``.
 Its public interface is ``load_run_queue``, ``choose_groups``, ``spare_groups`` and ``save_run_queue``, the types that
-they use, and ``has_work`` with ``pending_records``.
+they use, ``lingers_until``, and ``has_work`` with ``pending_records``.
 """
 
-from .choose import choose_groups, load_run_queue, max_queue_length, save_run_queue, spare_groups
+from .choose import (
+    choose_groups,
+    lingers_until,
+    load_run_queue,
+    max_queue_length,
+    save_run_queue,
+    spare_groups,
+)
 from .pending import has_work, pending_records
 from .run_queue import GroupScan, ResumePoint, RunQueue
 from .scheduler import Entry, Group, WaitingGroup, groups_to_count
@@ -20,6 +27,7 @@ __all__ = [
     "choose_groups",
     "groups_to_count",
     "has_work",
+    "lingers_until",
     "load_run_queue",
     "max_queue_length",
     "pending_records",

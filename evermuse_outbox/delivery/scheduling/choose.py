@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from ...models import OutboxWorkspace
 from ..context import DeliveryContext
 from .run_queue import GroupScan, RunQueue
-from .scheduler import Entry, Terms, order_groups
+from .scheduler import Entry, Group, Terms, order_groups, seconds_to_linger
 
 MIN_LIFETIME = 1.0
 """Seconds for which a run queue is used at least, unless its entries are used up earlier."""
@@ -41,6 +43,7 @@ def load_run_queue(context: DeliveryContext, workspace: OutboxWorkspace) -> RunQ
 def save_run_queue(context: DeliveryContext, workspace: OutboxWorkspace, queue: RunQueue) -> None:
     """Write the run queue to the workspace's row by one UPDATE, at the end of the transaction."""
     workspace.seal_count += 1
+    queue.forget_seals_before(context.clock.now().timestamp() - context.settings.linger)
     workspace.run_queue = queue.to_json()
     changed = ["run_queue", "seal_count", "batch_count"]
     if queue.arrival_rates:
@@ -60,6 +63,28 @@ def choose_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) ->
 def spare_groups(context: DeliveryContext, queue: RunQueue, scan: GroupScan) -> list[Entry]:
     """Return further groups to try if nothing of the run queue could be sealed, resting ones included."""
     return queue.spare_groups(scan.groups, _terms(context, queue), MAX_SPARE_GROUPS)
+
+
+def lingers_until(
+    using: str, workspace: str, enqueued_at: Mapping[Group, datetime], now: datetime, linger: float
+) -> dict[Group, datetime]:
+    """Return until when each group lingers, by one query. It is the time of its oldest record if it does not.
+
+    Args:
+        using: the database alias.
+        workspace: the name of the workspace.
+        enqueued_at: when the oldest pending record of each group was enqueued.
+        now: the time of the database.
+        linger: the setting ``LINGER`` in seconds.
+    """
+    rows = OutboxWorkspace.objects.using(using).filter(name=workspace)
+    queue = RunQueue.from_json(rows.values_list("run_queue", flat=True).first())
+    ends = {}
+    for group, oldest in enqueued_at.items():
+        age = (now - oldest) / timedelta(seconds=1)
+        seconds = seconds_to_linger(linger, age=age, sealed_ago=queue.sealed_ago(group, now.timestamp()))
+        ends[group] = now + timedelta(seconds=max(seconds, -max(age, 0)))
+    return ends
 
 
 def max_queue_length(context: DeliveryContext, queue: RunQueue) -> int:

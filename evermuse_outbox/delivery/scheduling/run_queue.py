@@ -10,6 +10,7 @@ index entries of sealed records again. A *full scan* ignores all resume points.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -77,6 +78,8 @@ class RunQueue:
     recently_full: dict[Group, FullRequest] = field(default_factory=dict)
     resting: dict[Group, float] = field(default_factory=dict)
     """Resting group → end of its rest."""
+    sealed_at: dict[Group, float] = field(default_factory=dict)
+    """Group → when a batch of it was sealed that did not fill a request. Until ``LINGER`` later, the group lingers."""
     resume_points: dict[Group, ResumePoint] = field(default_factory=dict)
     """Of the groups in the queue and of those that were recently full. Before a resume point lie dead tuples of sealed
     records, which PostgreSQL keeps as long as an old transaction may read them. Without resume points, each sealing
@@ -124,19 +127,22 @@ class RunQueue:
         self.resume_points = {group: oldest[group] for group in remembered if group in oldest}
         self.resting = {group: until for group, until in self.resting.items() if self.is_resting(group, now)}
 
-    def note_sealed(self, entry: Entry, full_size: int, seal_count: int) -> None:
+    def note_sealed(self, entry: Entry, full_size: int, seal_count: int, now: float) -> None:
         """Remember that a batch was sealed for an entry.
 
         ``full_size`` is the number of records that filled the request, 0 if it had room for more. If it had, the group
-        has no more records to seal and leaves the queue.
+        has no more records to seal and leaves the queue. Later records of it linger.
         """
         self.last_was_due = entry.reason is Reason.DUE
         self.resting.pop(entry.group, None)
         self.recently_full.pop(entry.group, None)
+        self.sealed_at.pop(entry.group, None)
         if full_size:
             self.recently_full[entry.group] = FullRequest(full_size, seal_count)
             _drop_oldest(self.recently_full)
         else:
+            self.sealed_at[entry.group] = now
+            _drop_oldest(self.sealed_at)
             self._remove(entry.group)
 
     def note_nothing_sealed(self, entry: Entry, now: float) -> None:
@@ -150,6 +156,22 @@ class RunQueue:
         self.resting[group] = now + REST_SECONDS
         _drop_oldest(self.resting)
         self._remove(group)
+
+    def forget_seals_before(self, time: float) -> None:
+        """Forget the batches that were sealed before ``time``, because their groups linger no longer."""
+        self.sealed_at = {
+            group: sealed_at for group, sealed_at in self.sealed_at.items() if sealed_at >= time
+        }
+
+    def sealed_ago(self, group: Group, now: float) -> float:
+        """Return the seconds since a batch of the group was sealed that did not fill a request; infinite without one.
+
+        If the memory is full, the group may have been forgotten. Then it counts as the group that is forgotten next.
+        """
+        known = self.sealed_at.get(group)
+        if known is None and len(self.sealed_at) >= MAX_REMEMBERED:
+            known = next(iter(self.sealed_at.values()))
+        return math.inf if known is None else now - known
 
     def is_resting(self, group: Group, now: float) -> bool:
         """Return whether the group rests. An end further away than ``REST_SECONDS`` comes from a wrong clock."""
@@ -168,7 +190,9 @@ class RunQueue:
         groups = self._most_recently_full()
         return {group: self.resume_points[group] for group in groups if group in self.resume_points}
 
-    def describe_groups(self, ages: Mapping[Group, float], max_records: int) -> list[WaitingGroup]:
+    def describe_groups(
+        self, ages: Mapping[Group, float], max_records: int, now: float
+    ) -> list[WaitingGroup]:
         """Return the groups with what is known about them.
 
         ``ages`` are the ages of their oldest records in seconds. ``max_records`` is the limit of a request.
@@ -178,7 +202,8 @@ class RunQueue:
         for group, age in ages.items():
             full = recently_full.get(group, never)
             expected = rates.get(group, 0.0) * age / min(max_records, full.records)
-            groups.append(WaitingGroup(group, age, 0, full.sealed_at, expected))
+            sealed_ago = self.sealed_ago(group, now)
+            groups.append(WaitingGroup(group, age, 0, full.sealed_at, expected, sealed_ago))
         return groups
 
     def full_size(self, group: Group, max_records: int) -> int:
@@ -238,6 +263,7 @@ class RunQueue:
             "last_was_due": self.last_was_due,
             "recently_full": [[*group, *known] for group, known in self.recently_full.items()],
             "resting": [[*group, until] for group, until in self.resting.items()],
+            "sealed_at": [[*group, sealed_at] for group, sealed_at in self.sealed_at.items()],
             "resume_points": [
                 [*group, point.enqueued_at.isoformat(), point.pk]
                 for group, point in self.resume_points.items()
@@ -264,6 +290,8 @@ class RunQueue:
                     for kind, product, records, sealed_at in value["recently_full"]
                 },
                 resting={(kind, product): until for kind, product, until in value["resting"]},
+                # A worker of an earlier version does not write it.
+                sealed_at={(kind, product): at for kind, product, at in value.get("sealed_at", ())},
                 resume_points={
                     (kind, product): ResumePoint(datetime.fromisoformat(enqueued_at), int(pk))
                     for kind, product, enqueued_at, pk in value["resume_points"]

@@ -8,6 +8,9 @@ request must still be sent within a bound, ``max_wait``. From that follows the o
 2. **full**: groups that fill a request, in turn.
 3. **spare**: the longest waiting of all others. So nothing waits while the rate limit has room.
 
+A lone record is ready at once. A group *lingers* only for a while after a request of it that was not full. So a stream
+of records uses few requests, and its first record does not wait.
+
 The bound holds if at most ``max_wait × DUE_SHARE × rate`` groups do not fill a request. With more of them, it becomes
 (number of groups) / (``DUE_SHARE`` × rate) seconds: each group is sent once in that time.
 """
@@ -59,6 +62,8 @@ class WaitingGroup(NamedTuple):
     """The seal count at which it last filled a request; 0 if that is long ago or never was."""
     expected_requests: float = 0.0
     """How many requests its records fill if they arrived at the known rate; 0 if no rate is known."""
+    sealed_ago: float = math.inf
+    """Seconds since a batch of it was sealed that did not fill a request; infinite if that is long ago or never was."""
 
 
 class Terms(NamedTuple):
@@ -67,7 +72,7 @@ class Terms(NamedTuple):
     rate: float
     """Requests per second."""
     linger: float
-    """Seconds that a group waits for more records unless it fills a request."""
+    """Seconds that a group waits for more records after a request that was not full, unless it fills one."""
     max_wait: float
     """The bound in seconds."""
     max_entries: int
@@ -76,8 +81,10 @@ class Terms(NamedTuple):
     """Seconds until the run queue is replaced."""
 
     def is_ready(self, waiting: WaitingGroup) -> bool:
-        """Return whether the group may be sealed. A record with a time in the future does not linger."""
-        return waiting.full_requests > 0 or not 0 <= waiting.age < self.linger
+        """Return whether the group may be sealed."""
+        if waiting.full_requests:
+            return True
+        return seconds_to_linger(self.linger, age=waiting.age, sealed_ago=waiting.sealed_ago) <= 0
 
 
 class Entry(NamedTuple):
@@ -85,6 +92,22 @@ class Entry(NamedTuple):
 
     group: Group
     reason: Reason
+
+
+def seconds_to_linger(linger: float, *, age: float, sealed_ago: float) -> float:
+    """Return how many seconds a group that fills no request still waits for more records; 0 or less if it need not.
+
+    It waits until ``linger`` seconds have passed since its last request that was not full, or since its oldest record
+    was enqueued if that is earlier. A time in the future comes from a wrong clock, so it delays nothing.
+
+    Args:
+        linger: the setting ``LINGER`` in seconds.
+        age: the age of the oldest pending record of the group in seconds.
+        sealed_ago: seconds since a batch of the group was sealed that did not fill a request; infinite without one.
+    """
+    if age < 0 or sealed_ago < 0:
+        return 0.0
+    return linger - max(age, sealed_ago)
 
 
 def order_groups(groups: Iterable[WaitingGroup], terms: Terms, *, last_was_due: bool = False) -> list[Entry]:

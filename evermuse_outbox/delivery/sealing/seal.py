@@ -45,7 +45,8 @@ def seal_first(
     for entry in entries:
         sealed = _seal_group(context, queue, entry.group)
         if sealed:
-            queue.note_sealed(entry, _full_size(context, sealed.batch), workspace.seal_count)
+            full_size, now = _full_size(context, sealed.batch), context.clock.now().timestamp()
+            queue.note_sealed(entry, full_size, workspace.seal_count, now)
             return sealed
         queue.note_nothing_sealed(entry, context.clock.now().timestamp())
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from django.db import DatabaseError, connections, transaction
@@ -91,6 +92,78 @@ def test_the_last_thread_closes_the_unused_connections(alias):
     raw = call_in_thread(shared, alias)
     assert unused(alias) == []
     assert not is_open(raw, alias)
+
+
+class Timers:
+    """The timers of the connections that stay open, which fire on demand, and the monotonic clock."""
+
+    def __init__(self):
+        self.now, self.started = 100.0, []
+
+    def create(self, seconds, function):
+        return SimpleNamespace(start=lambda: self.started.append((seconds, function)))
+
+    def fire(self):
+        """Let the time of the oldest timer pass, and fire it."""
+        seconds, function = self.started.pop(0)
+        self.now += seconds
+        function()
+
+
+@pytest.fixture
+def timers(monkeypatch):
+    fake = Timers()
+    monkeypatch.setattr(sharing.threading, "Timer", fake.create)
+    monkeypatch.setattr(sharing, "time", SimpleNamespace(monotonic=lambda: fake.now))
+    yield fake
+    while fake.started:
+        fake.fire()
+
+
+def work(alias, count=1):
+    """Use the database in so many threads of a worker at once. Return the connections of the driver."""
+    together, raws = threading.Barrier(count), []
+
+    def run():
+        with share_connections(is_worker=True):
+            raws.append(use(alias))
+            together.wait(60)
+
+    threads = [threading.Thread(target=call_in_thread, args=(run,)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return raws
+
+
+def test_an_idle_worker_keeps_the_last_connection_for_a_moment(alias, timers):
+    raws = work(alias, count=3)
+    [kept] = unused(alias)
+    assert [raw for raw in raws if is_open(raw, alias)] == [kept]
+    timers.fire()
+    assert unused(alias) == []
+    assert not is_open(kept, alias)
+    assert timers.started == []
+
+
+def test_a_worker_that_is_busy_again_keeps_its_connection(alias, timers):
+    first = work(alias)
+    timers.now += 1.5
+    assert work(alias) == first
+    assert len(timers.started) == 1
+    timers.now -= 1.5
+    timers.fire()
+    assert unused(alias) == first
+    timers.fire()
+    assert unused(alias) == []
+
+
+def test_a_timer_closes_nothing_while_a_thread_works(alias, timers):
+    first = work(alias)
+    with share_connections(is_worker=True):
+        timers.fire()
+        assert unused(alias) == first
 
 
 def test_threads_that_use_the_database_at_the_same_time_have_different_connections(alias, is_worker):

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from evermuse_outbox.delivery.context import context as contexts
-from evermuse_outbox.delivery.loop import SenderPool, relay, relay_with_pool
+from evermuse_outbox.delivery.loop import SenderPool, relay, relay_run, relay_with_pool, runs
 from evermuse_outbox.evermuse.api import client as clients
 from evermuse_outbox.models import OutboxBatch
 from evermuse_outbox.ratelimit import Admission, Reservation
@@ -44,6 +44,19 @@ def test_a_relay_ends_when_its_time_is_up_but_not_during_a_batch(
     context.throttle.acquire = lambda: clock.move(10) or Admission(0.0, "permit")
     assert relay(context, 15) == 2
     assert len(sandbox.records()) == 2
+
+
+@pytest.mark.commits
+def test_after_a_wake_up_nothing_looks_for_work_first(context, alias, monkeypatch):
+    monkeypatch.setattr(runs, "has_work", lambda _: pytest.fail("looked for work"))
+    monkeypatch.setattr(SenderPool, "_pools", {})
+    with relay_run(context, 5, has_new_records=True) as run:
+        pass
+    assert run.sent == 0
+    enqueue(alias, 1)
+    with relay_run(context, 5, has_new_records=True) as run:
+        pass
+    assert run.sent == 1
 
 
 @pytest.mark.commits

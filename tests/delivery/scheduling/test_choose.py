@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
+import pytest
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -13,6 +14,7 @@ from evermuse_outbox.delivery.scanning import scan_groups
 from evermuse_outbox.delivery.scheduling import (
     choose,
     choose_groups,
+    lingers_until,
     load_run_queue,
     save_run_queue,
 )
@@ -145,38 +147,87 @@ def test_groups_whose_bytes_fill_a_request_are_known_as_full(
 # --- lingering ------------------------------------------------------------------------------------------
 
 
-def test_a_record_lingers_for_others(context, alias, sandbox, outbox_settings, reopen):
-    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", LINGER=10)
-    context = reopen()
+def set_enqueued_at(context, seconds):
+    """Let all records be enqueued so many seconds ago."""
+    at = context.clock.now() - timedelta(seconds=seconds)
+    OutboxRecord.rows.using(context.using).update(enqueued_at=at)
+
+
+@pytest.fixture
+def lingering(sandbox, outbox_settings, reopen):
+    """A context with a ``LINGER`` of ten seconds and two records in a request."""
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", LINGER=10, MAX_BATCH_RECORDS=2)
+    return reopen()
+
+
+def test_a_lone_record_is_sealed_at_once_and_the_next_one_lingers(lingering, alias, clock):
+    for number in range(2):
+        enqueue(alias, number)
+        set_enqueued_at(lingering, 0)
+        assert len(seal_next(lingering).members) == 1
+        enqueue(alias, 10 + number)
+        clock.move(9)
+        set_enqueued_at(lingering, 1)
+        assert seal_next(lingering) is None
+        clock.move(1.1)
+        assert len(seal_next(lingering).members) == 1
+        clock.move(10)
+
+
+def test_a_record_of_another_group_does_not_linger(lingering, alias, clock):
     enqueue(alias, 1)
-    now = context.clock.now()
-
-    def seal_at_age(seconds):
-        OutboxRecord.rows.using(alias).update(enqueued_at=now - timedelta(seconds=seconds))
-        return seal_next(context)
-
-    assert seal_at_age(9) is None
-    assert seal_at_age(11) is not None
+    assert seal_next(lingering)
+    enqueue(alias, 2, _product_id="other")
+    set_enqueued_at(lingering, 0)
+    assert seal_next(lingering).batch.product_id == "other"
 
 
-def test_a_full_request_does_not_linger(context, alias, sandbox, outbox_settings, reopen, clock):
-    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", LINGER=1000, MAX_BATCH_RECORDS=2)
-    context = reopen()
+def test_the_rest_of_a_full_request_does_not_linger(lingering, alias, clock):
+    enqueue(alias, 1, 2, 3)
+    set_enqueued_at(lingering, 0)
+    assert [len(seal_next(lingering).members) for _ in range(2)] == [2, 1]
+
+
+def test_only_the_seals_of_the_last_linger_are_stored(lingering, alias, clock):
+    for number in range(3):
+        enqueue(alias, number, _product_id=f"p{number}")
+        set_enqueued_at(lingering, 0)
+        seal_next(lingering)
+        clock.move(6)
+    assert [product for _, product, _ in stored_queue(lingering)["sealed_at"]] == ["p1", "p2"]
+
+
+def test_the_end_of_the_linger_is_known(lingering, alias, clock):
     enqueue(alias, 1)
-    OutboxRecord.rows.using(alias).update(enqueued_at=clock.now())
-    assert seal_next(context) is None
+    sealed_at = clock.now()
+    assert seal_next(lingering)
+    clock.move(4)
+    now, group, other = clock.now(), ("message", "prod-abc"), ("message", "other")
+    ends = lingers_until(alias, "default", {group: now, other: now}, now, 10)
+    assert ends == {group: sealed_at + timedelta(seconds=10), other: now}
+
+
+def test_a_full_request_does_not_linger(lingering, alias, clock):
+    enqueue(alias, 0)
+    assert seal_next(lingering)
+    enqueue(alias, 1)
+    set_enqueued_at(lingering, 0)
+    assert seal_next(lingering) is None
     enqueue(alias, 2)
-    OutboxRecord.rows.using(alias).update(enqueued_at=clock.now())
-    assert len(seal_next(context).members) == 2
+    set_enqueued_at(lingering, 0)
+    assert len(seal_next(lingering).members) == 2
 
 
 def test_a_record_from_a_clock_that_is_ahead_does_not_linger_forever(
     context, alias, clock, outbox_settings, reopen
 ):
     outbox_settings(LINGER=10)
+    context = reopen()
+    enqueue(alias, 0)
+    assert seal_next(context)
     enqueue(alias, 1)
     OutboxRecord.rows.using(alias).update(enqueued_at=clock.now() + timedelta(days=1))
-    assert seal_next(reopen()) is not None
+    assert seal_next(context)
 
 
 # --- the stored run queue -------------------------------------------------------------------------------

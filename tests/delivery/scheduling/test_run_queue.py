@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -38,7 +39,8 @@ def numbers_of(entries):
 def test_a_queue_is_the_same_after_it_was_stored():
     queue = RunQueue(scan_after=("call", "p9"), sample_start=7, last_was_due=True)
     queue.refill([entry(1, Reason.DUE), entry(2)], {group(2): POINT}, now=5.5, lifetime=1.0)
-    queue.note_sealed(entry(3), 250, 12)
+    queue.note_sealed(entry(3), 250, 12, 1.0)
+    queue.note_sealed(entry(5), 0, 13, 2.0)
     queue.note_nothing_sealed(entry(4), 6.0)
     queue.tried.clear()  # is not stored
     assert RunQueue.from_json(queue.to_json()) == queue
@@ -49,6 +51,12 @@ def test_a_queue_is_the_same_after_it_was_stored():
 )
 def test_a_value_that_cannot_be_read_gives_an_empty_queue(value):
     assert RunQueue.from_json(value) == RunQueue()
+
+
+def test_a_queue_of_an_earlier_version_can_be_read():
+    stored = RunQueue(entries=[entry(1)]).to_json()
+    del stored["sealed_at"]
+    assert numbers_of(RunQueue.from_json(stored).entries) == [1]
 
 
 def test_the_resume_points_of_listed_and_recently_full_groups_are_kept():
@@ -97,9 +105,37 @@ def test_full_requests_are_counted_below_the_limit():
 
 def test_a_group_that_no_longer_fills_a_request_leaves_the_queue():
     queue = RunQueue(entries=[entry(1), entry(2)])
-    queue.note_sealed(entry(1), 0, 3)
+    queue.note_sealed(entry(1), 0, 3, 1.0)
     assert numbers_of(queue.entries) == [2]
     assert queue.recently_full == {}
+
+
+def test_a_request_that_was_not_full_is_remembered_until_it_is_old():
+    queue = RunQueue()
+    queue.note_sealed(entry(1), 0, 3, 10.0)
+    queue.note_sealed(entry(2), 1_000, 4, 10.0)
+    assert [queue.sealed_ago(group(number), 10.25) for number in (1, 2)] == [0.25, math.inf]
+    queue.forget_seals_before(10.0)
+    assert queue.sealed_ago(group(1), 10.25) == 0.25
+    queue.forget_seals_before(10.1)
+    assert queue.sealed_ago(group(1), 10.25) == math.inf
+
+
+def test_a_full_request_ends_the_linger_of_its_group():
+    queue = RunQueue()
+    queue.note_sealed(entry(1), 0, 3, 10.0)
+    queue.note_sealed(entry(1), 1_000, 4, 10.1)
+    assert queue.sealed_at == {}
+
+
+def test_with_a_full_memory_an_unknown_group_counts_as_the_oldest_one():
+    queue = RunQueue()
+    for number in range(MAX_REMEMBERED):
+        assert queue.sealed_ago(group(999), 100.0) == math.inf
+        queue.note_sealed(entry(number), 0, number, float(number))
+    assert queue.sealed_ago(group(999), 100.0) == 100.0
+    queue.note_sealed(entry(MAX_REMEMBERED), 0, 1, 99.0)
+    assert queue.sealed_ago(group(0), 100.0) == 99.0
 
 
 def test_a_group_of_which_nothing_could_be_sealed_rests():
@@ -120,9 +156,11 @@ def test_a_group_is_tried_once_in_a_transaction():
 def test_the_number_of_remembered_groups_is_bounded():
     queue = RunQueue()
     for number in range(2 * MAX_REMEMBERED):
-        queue.note_sealed(entry(number), 10, number)
+        queue.note_sealed(entry(number), 10, number, 1.0)
+        queue.note_sealed(entry(2_000 + number), 0, number, 1.0)
         queue.note_nothing_sealed(entry(1_000 + number), 1.0)
-    assert len(queue.recently_full) == len(queue.resting) == MAX_REMEMBERED
+    sizes = {len(memory) for memory in (queue.recently_full, queue.resting, queue.sealed_at)}
+    assert sizes == {MAX_REMEMBERED}
 
 
 def test_fewer_records_fill_a_request_if_bytes_limited_the_last_one():
@@ -136,7 +174,7 @@ def test_fewer_records_fill_a_request_if_bytes_limited_the_last_one():
 def test_a_group_is_expected_to_be_full_by_its_arrival_rate():
     queue = RunQueue()
     queue.learn_counts({group(1): 500}, {group(1): 10.0}, 1_000, SLOTS)
-    assert queue.describe_groups({group(1): 30.0}, 1_000)[0].expected_requests == 1.5
+    assert queue.describe_groups({group(1): 30.0}, 1_000, 100.0)[0].expected_requests == 1.5
 
 
 def test_a_rest_from_a_clock_that_was_ahead_delays_no_group():

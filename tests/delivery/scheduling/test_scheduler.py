@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from evermuse_outbox.delivery.scheduling.scheduler import (
     count_due_slots,
     groups_to_count,
     order_groups,
+    seconds_to_linger,
 )
 
 TERMS = Terms(rate=10, linger=0.2, max_wait=30, max_entries=12)
@@ -75,9 +78,31 @@ def test_a_full_group_follows_a_due_one_also_in_the_next_list():
     assert numbers_of(order_groups(groups, TERMS, last_was_due=True))[:3] == [0, 1, 0]
 
 
-def test_a_full_group_and_a_record_from_the_future_do_not_linger():
-    groups = [small(1, 0.1), small(2, -0.1), full(3, 0.1)]
-    assert set(numbers_of(order_groups(groups, TERMS))) == {2, 3}
+def test_only_a_group_with_a_request_a_moment_ago_lingers():
+    groups = [small(1, 0.0), small(2, 0.1, sealed_ago=0.1), small(3, 0.1, sealed_ago=0.2)]
+    assert numbers_of(order_groups(groups, TERMS)) == [3, 1]
+
+
+def test_a_record_that_has_waited_for_the_linger_is_ready():
+    assert numbers_of(order_groups([small(1, 0.2, sealed_ago=0.0)], TERMS)) == [1]
+
+
+def test_a_full_group_and_times_in_the_future_do_not_linger():
+    groups = [
+        small(1, 0.1, sealed_ago=0.1),
+        small(2, -0.1, sealed_ago=0.1),
+        small(4, 0.1, sealed_ago=-3_600.0),
+        full(3, 0.1)._replace(sealed_ago=0.1),
+    ]
+    assert set(numbers_of(order_groups(groups, TERMS))) == {2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("age", "sealed_ago", "seconds"),
+    [(0.05, 0.15, 0.05), (0.15, 0.05, 0.05), (0.0, math.inf, -math.inf), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0)],
+)
+def test_the_linger_ends_a_fixed_time_after_the_last_request_or_the_oldest_record(age, sealed_ago, seconds):
+    assert seconds_to_linger(0.2, age=age, sealed_ago=sealed_ago) == pytest.approx(seconds)
 
 
 def test_a_record_from_far_in_the_future_is_not_delayed():
@@ -131,7 +156,9 @@ def test_the_sample_reaches_every_group():
 # --- properties ---------------------------------------------------------------------------------------
 
 ages = st.floats(-100, 10_000)
-any_groups = st.lists(st.tuples(ages, st.integers(0, 20), st.integers(0, 9)), max_size=60).map(
+agos = st.just(math.inf) | st.floats(-1, 60)
+knowledge = st.tuples(ages, st.integers(0, 20), st.integers(0, 9), st.just(0.0), agos)
+any_groups = st.lists(knowledge, max_size=60).map(
     lambda rows: [WaitingGroup(group(number), *row) for number, row in enumerate(rows)]
 )
 any_terms = st.builds(
@@ -150,6 +177,34 @@ def test_the_list_holds_ready_groups_and_leaves_no_slot_unused(groups, terms, la
     listed = Counter(entry.group for entry in entries)
     assert all(count <= wanted.get(group, 0) for group, count in listed.items())
     assert len(entries) == min(terms.max_entries, sum(wanted.values()))
+
+
+@pytest.mark.parametrize("lone", [1, 30, 300])
+@pytest.mark.parametrize("full_at", [[], [5], [65, 66, 67], [*range(3, 99, 9)]])
+def test_lone_records_of_many_groups_use_free_slots_and_delay_no_full_request(lone, full_at):
+    """Seal slot by slot: many groups have one record each, and another one fills a request at some of the slots."""
+    queue, pending, waiting, waits = RunQueue(), {group(n): 0.0 for n in range(1, lone + 1)}, [], []
+    slot, slots = 0, 0
+    while pending or waiting or slot < 100:
+        now = slot / TERMS.rate
+        waiting += [now] * (slot in full_at)
+        if not queue.entries or not queue.is_current(now):
+            groups = queue.describe_groups({name: now - at for name, at in pending.items()}, 1_000, now)
+            groups += [full(0, now - waiting[0], len(waiting))] if waiting else []
+            entries = order_groups(groups, TERMS, last_was_due=queue.last_was_due)
+            queue.refill(entries, {}, now=now, lifetime=TERMS.lifetime)
+        if entry := queue.take():
+            queue.note_sealed(entry, 1_000 * (entry.group == group(0)), slot, now)
+            slots += 1
+            if entry.group == group(0):
+                waits.append(now - waiting.pop(0))
+            else:
+                del pending[entry.group]
+        slot += 1
+    assert slots == lone + len(full_at)
+    # The end of the list that was made before, then one small group whose time has come before each full request.
+    assert max(waits, default=0.0) <= TERMS.lifetime + 2 * (1 + len(full_at)) / TERMS.rate
+    assert slot <= max(100, slots + 1)
 
 
 @given(any_groups, any_terms, st.booleans())
@@ -190,7 +245,7 @@ def test_the_bound_holds_if_it_can(starts, hot, rate):
             entries = order_groups(groups, terms, last_was_due=queue.last_was_due)
             queue.refill(entries, {}, now=now, lifetime=terms.lifetime)
         entry = queue.take()
-        queue.note_sealed(entry, 1 if entry.group == group(0) else 0, 1)
+        queue.note_sealed(entry, 1 if entry.group == group(0) else 0, 1, now)
         if entry.group in pending:
             waited.append(pending.pop(entry.group) + now)
         now += 1 / rate
