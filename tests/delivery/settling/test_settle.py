@@ -12,7 +12,7 @@ from evermuse_outbox.delivery.gates import back_off
 from evermuse_outbox.delivery.loop import poll, relay, seal_next
 from evermuse_outbox.delivery.settling import settle_batch
 from evermuse_outbox.evermuse.api import Accepted
-from evermuse_outbox.models import BatchState, WorkspaceQuerySet, WorkspaceState
+from evermuse_outbox.models import BatchState, OutboxWorkspace, WorkspaceQuerySet, WorkspaceState
 from evermuse_outbox.sandbox import Fault
 from evermuse_outbox.upkeep import rescue_batches
 from tests.delivery.helpers import batches, sent_keys, settle_with, state_of, workspace
@@ -121,7 +121,8 @@ def test_the_answer_is_written_even_if_the_workspace_cannot_be(context, alias, m
 
     enqueue(alias, 1)
     sealed = seal_next(context)
-    monkeypatch.setattr(WorkspaceQuerySet, "resume", fail)
+    WorkspaceQuerySet(OutboxWorkspace, using=alias).update(failures=1)
+    monkeypatch.setattr(WorkspaceQuerySet, "resume_blocked", fail)
     with pytest.raises(ProgrammingError):
         settle_with(context, sealed, Accepted("remote", 1, 0, 0, ()))
     assert batches(alias)[0].state == BatchState.ACCEPTED
