@@ -38,7 +38,7 @@ def test_a_new_key_uses_its_limit_from_the_first_second_on(answer, senders):
 def test_a_varying_network_costs_no_more_than_it_must(answer):
     # Each request occupies its permit for the window, for its lateness of 0.1 s on average, and for what is uncertain.
     arrivals = first_seconds("uniform", answer, seed=1)
-    assert 0.8 <= ratelimit.share_of_limit(arrivals) <= 1 / 1.1
+    assert 0.8 <= ratelimit.share_of_limit(arrivals) <= 1.02 / 1.1  # the first ten need no free permit
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
