@@ -62,7 +62,7 @@ KEPT = {
 @contextmanager
 def restored_process_state() -> Iterator[None]:
     """Restore the variables of the app, the environment, and Django's active language and time zone."""
-    before = {name: dict(_items(name)) for name in RESTORED}
+    before = {name: _copy(_items(name)) for name in RESTORED}
     environment = dict(os.environ)
     yield
     for name, content in before.items():
@@ -79,6 +79,11 @@ def _items(name: str) -> dict[Any, Any]:
     """Return the items of a dict or the attributes of an object; an empty dict if its module is not imported."""
     value = _variable(name)
     return value if isinstance(value, dict) else getattr(value, "__dict__", {})
+
+
+def _copy(items: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a copy, in which also the dicts are copies."""
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in items.items()}
 
 
 def _restore(name: str, content: dict[Any, Any]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
+from itertools import chain
 
 MASK = "…"
 """What is shown in place of a secret."""
@@ -36,44 +38,49 @@ _KEPT = re.compile(
 
 
 class _Secrets:
-    """The secrets of this process, in each form in which a text could contain them."""
+    """The secrets of this process, in each form in which a text could contain them.
+
+    A process may know thousands of them. So an added secret costs the same whatever their number is, and a short text
+    is searched by its own positions.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._forms: frozenset[str] = frozenset()
+        self._forms: dict[str, str] = {}
+        """A form in lower case → the form."""
+        self._by_end: dict[str, tuple[str, ...]] = {}
+        """The last characters of forms in lower case → these forms. Keys often have the same beginning."""
         self.longest = 0
-        self._compiled: tuple[tuple[str, ...], re.Pattern[str]] | None = None
 
     def add(self, secret: str) -> None:
         with self._lock:
-            forms = self._forms | set(_forms(secret))
-            if forms != self._forms:
-                self._forms, self._compiled = (
-                    forms,
-                    None,
-                )  # compiled at the next text, once for a thousand keys
-                self.longest = max(map(len, forms))
+            for form in _forms(secret):
+                lowered = form.lower()
+                if lowered not in self._forms:
+                    end = lowered[-MIN_SECRET:]
+                    self._forms[lowered] = form
+                    self._by_end[end] = (*self._by_end.get(end, ()), lowered)
+                    self.longest = max(self.longest, len(form))
 
     def mask(self, text: str) -> str:
-        hints, known = self._compiled or self._compile_now()
         lowered = text.lower()
-        for hint in hints:
-            if hint in lowered:
-                # Known secrets first: a shape could match the beginning of a secret only.
-                return _LOOKS_SECRET.sub(_masked, known.sub(_masked, text))
+        # Known secrets first: a shape could match the beginning of a secret only.
+        if found := self._find(lowered):
+            longest_first = sorted((re.escape(self._forms[form]) for form in found), key=len, reverse=True)
+            text = re.sub("|".join(longest_first), _masked, text, flags=re.IGNORECASE)
+        if found or any(hint in lowered for hint in _HINTS):
+            return _LOOKS_SECRET.sub(_masked, text)
         return text
 
-    def _compile_now(self) -> tuple[tuple[str, ...], re.Pattern[str]]:
-        with self._lock:
-            if self._compiled is None:
-                self._compiled = self._compile(self._forms)
-            return self._compiled
-
-    @staticmethod
-    def _compile(forms: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str]]:
-        longest_first = sorted(map(re.escape, forms), key=len, reverse=True)
-        hints = (*_HINTS, *{form.lower() for form in forms})
-        return hints, re.compile("|".join(longest_first) or r"(?!)", re.IGNORECASE)
+    def _find(self, lowered: str) -> set[str]:
+        """Return the forms that a text in lower case contains."""
+        candidates: Iterable[str]
+        if len(self._forms) > len(lowered):
+            ends = {lowered[start : start + MIN_SECRET] for start in range(len(lowered))}
+            candidates = chain.from_iterable(self._by_end.get(end, ()) for end in ends)
+        else:
+            candidates = tuple(self._forms)  # a copy, because another thread may add one
+        return {form for form in candidates if form in lowered}
 
 
 def hide_secret(secret: str | None) -> None:

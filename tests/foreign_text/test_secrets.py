@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 import threading
 from urllib.parse import quote
@@ -11,8 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from evermuse_outbox.conf import Secret
-from evermuse_outbox.foreign_text import clean_text, hide_secret
-from evermuse_outbox.foreign_text.secrets import _secrets, mask_secrets
+from evermuse_outbox.foreign_text import clean_text, hide_secret, secrets
+from evermuse_outbox.foreign_text.secrets import mask_secrets
 from tests.foreign_text.samples import SECRET
 
 
@@ -83,14 +84,36 @@ def test_threads_can_add_and_mask_at_the_same_time():
     assert {clean_text(f"secret-of-thread-{number}") for number in range(20)} == {"…"}
 
 
-def test_many_secrets_are_compiled_once(monkeypatch):
-    compiled = []
-    compile_forms = _secrets._compile
-    monkeypatch.setattr(
-        type(_secrets), "_compile", staticmethod(lambda forms: compiled.append(1) or compile_forms(forms))
-    )
+class _CountedRe:
+    """The module ``re``, which adds the lengths of the patterns that it gets."""
+
+    IGNORECASE = re.IGNORECASE
+    escape = staticmethod(re.escape)
+    length = 0
+
+    def compile(self, pattern: str, *args: object) -> object:
+        self.length += len(pattern)
+        return re.compile(pattern, *args)
+
+    def sub(self, pattern: str, *args: object, **options: object) -> str:
+        self.length += len(pattern)
+        return re.sub(pattern, *args, **options)
+
+
+def test_many_secrets_are_added_and_masked_without_a_pattern_of_all(monkeypatch):
+    counted = _CountedRe()
+    monkeypatch.setattr(secrets, "re", counted)
     for number in range(50):
-        hide_secret(f"secret-number-{number}")
-    assert mask_secrets("secret-number-7 secret-number-49") == "… …"
-    assert mask_secrets("secret-number-8") == "…"
-    assert compiled == [1]
+        hide_secret(f"number-{number}-of-the-secrets")
+        assert mask_secrets("a text without any") == "a text without any"
+    assert counted.length == 0
+    assert mask_secrets("number-7-of-the-secrets NUMBER-49-of-the-Secrets") == "… …"
+    assert mask_secrets("x" * 1000 + "number-8-of-the-secrets") == "x" * 1000 + "…"
+    assert counted.length < 500
+
+
+def test_a_secret_that_contains_another_is_masked_completely():
+    hide_secret("the-short-secret")
+    hide_secret("before-the-short-secret-after")
+    assert mask_secrets("(before-the-short-secret-after)") == "(…)"
+    assert mask_secrets("(the-short-secret)") == "(…)"
