@@ -8,6 +8,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.utils import timezone
 
 from evermuse_outbox.admin.lists.filters import WorkspaceFilter
@@ -145,3 +146,19 @@ def test_a_workspace_that_cannot_be_read_is_not_called_removed(alias, removed, o
     outbox_settings(DATABASES=[alias], WORKSPACES=lambda: {GONE: {"API_KEY": "k", "RATE_LIMIT": 0}})
     assert missing_workspaces(alias) == {}
     assert any("['gone']['RATE_LIMIT']" in problem.explanation for problem in find_problems(alias))
+
+
+def test_removed_workspaces_without_waiting_rows_cost_nothing(alias, removed, django_assert_num_queries):
+    for number in range(20):
+        OutboxWorkspace.objects.using(alias).ensure_row(f"left-{number}")
+        batch_in(alias, "complete", workspace=f"left-{number}", remote_id=f"r{number}")
+    with django_assert_num_queries(4, connection=connections[alias]):
+        assert missing_workspaces(alias) == {GONE: {"pending": 1, "open_batches": 1}}
+
+
+@pytest.mark.parametrize("state", ["sealed", "sending", "in_doubt", "accepted", "isolating"])
+def test_each_open_batch_of_a_removed_workspace_counts(alias, outbox_settings, state):
+    outbox_settings(DATABASES=[alias])
+    options = {"accepted": {"remote_id": "r", "next_poll_at": timezone.now()}}
+    batch_in(alias, state, workspace=GONE, **options.get(state, {}))
+    assert missing_workspaces(alias) == {GONE: {"pending": 0, "open_batches": 1}}

@@ -155,7 +155,7 @@ def _blocked_workspaces(using: str, settings: Settings) -> Iterator[Condition]:
 
 
 def _missing_workspaces(using: str) -> Iterator[Condition]:
-    for name, rows in missing_workspaces(using, is_scanned=False).items():
+    for name, rows in missing_workspaces(using).items():
         reason = (
             f"The settings do not have it any more, and {rows['pending']:,} pending records and "
             f"{rows['open_batches']:,} open batches wait."
