@@ -99,29 +99,30 @@ class Settings:
         return f"No workspace {safe_repr(name)} in {SETTING}; known: {known}. Add it to WORKSPACES."
 
 
-@dataclass(slots=True)
 class _Loaded:
-    """The settings that were read last, and the function that returns the present workspaces."""
+    """The settings with the present workspaces."""
 
-    settings: Settings
-    reading: Reading | None = None
+    def __init__(self, settings: Settings) -> None:
+        self._function = settings.workspace_function
+        self._present: tuple[Settings, Reading | None] = (settings, None)
 
     def present(self) -> Settings:
         """Return the settings with the present workspaces. Equal workspaces give the same object."""
-        function = self.settings.workspace_function
-        if function is None:
-            return self.settings
-        reading = function.read()
-        if reading is not self.reading:
-            # One assignment for each, the settings first: another thread may do the same at this moment.
-            self.settings = replace(
-                self.settings,
-                workspaces=reading.workspaces,
-                workspace_problems=reading.problems,
-                has_read_workspaces=reading.is_complete,
+        settings, reading = self._present
+        if self._function is None:
+            return settings
+        latest = self._function.read()
+        if latest is not reading:
+            settings = replace(
+                settings,
+                workspaces=latest.workspaces,
+                workspace_problems=latest.problems,
+                has_read_workspaces=latest.is_complete,
             )
-            self.reading = reading
-        return self.settings
+            # One assignment of both: another thread may store a later reading at this moment. If this one replaces
+            # it, the next call sees the difference.
+            self._present = (settings, latest)
+        return settings
 
 
 def get_settings() -> Settings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -18,10 +20,13 @@ from evermuse_outbox.conf import (
     get_static_settings,
     reload_workspaces,
 )
+from evermuse_outbox.conf.settings import _Loaded
+from evermuse_outbox.conf.workspace import read_workspace
 from evermuse_outbox.conf.workspace_function import (
     CALL_INTERVAL,
     MAX_UNKNOWN,
     UNKNOWN_INTERVAL,
+    Reading,
     WorkspaceFunction,
 )
 from evermuse_outbox.foreign_text.secrets import mask_secrets
@@ -296,6 +301,27 @@ def test_while_one_thread_calls_the_others_use_the_last_result(time):
     go_on.set()
     thread.join()
     assert list(function.latest.workspaces) == ["acme"], "so it knows more"
+
+
+def test_a_thread_with_an_older_result_does_not_hide_the_latest(settings):
+    settings.EVERMUSE_OUTBOX = {"WORKSPACES": Customers()}
+    old, new = (Reading({name: read_workspace(name, acme())}, {}, True) for name in ("old", "new"))
+
+    class Interrupted(_Loaded):
+        """Another thread stores an older result directly after each assignment."""
+
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if function.read() is new:
+                function.read = lambda: old
+                self.present()
+                function.read = lambda: new
+
+    function = SimpleNamespace(read=lambda: None)
+    loaded = Interrupted(replace(get_static_settings(), workspace_function=function))
+    function.read = lambda: new
+    loaded.present()
+    assert list(loaded.present().workspaces) == ["new"]
 
 
 def test_a_reload_during_a_call_is_not_lost(time):
