@@ -44,10 +44,11 @@ def relay(
     clock = context.clock
     started, waited_before = clock.monotonic(), context.client.seconds
     sent, last_sent_at, now = 0, started, started
+    begins_with_new = pool is None or pool.begins_with_new
     if pool:
         pool.add_client(context.client)
     while now < started + seconds:
-        step = send_next(context, prefer_new=sent % 2 == 0)  # a run usually begins with new records
+        step = send_next(context, prefer_new=begins_with_new is (sent % 2 == 0))
         now = clock.monotonic()
         if step is Step.SENT:
             sent, last_sent_at = sent + 1, now

@@ -67,7 +67,13 @@ def is_another_useful(senders: int, waiting_share: float, waits: Sequence[float]
 
 
 class SenderPool:
-    """The senders of one queue in this process, and what is known about their use."""
+    """The senders of one queue in this process, and what is known about their use.
+
+    Attributes:
+        begins_with_new: whether the senders of the present run prefer new records for their first batch. Runs
+            alternate, because a short run sends only one batch. Otherwise new records could delay a sealed batch
+            as long as any arrive.
+    """
 
     _pools: ClassVar[dict[QueueKey, SenderPool]] = {}
 
@@ -82,6 +88,7 @@ class SenderPool:
         self._clients: dict[threading.Thread, Client] = {}
         self._useless_at = -math.inf
         self._sent = 0
+        self.begins_with_new = False
         self._last_size = 0
 
     @classmethod
@@ -106,6 +113,7 @@ class SenderPool:
             self._senders += 1
             self._leaders += 1
             self._runs += 1
+            self.begins_with_new = not self.begins_with_new
             self._until = max(self._until, time.monotonic() + seconds * (1 + OVERLAP))
         return True
 

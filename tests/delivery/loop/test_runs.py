@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from evermuse_outbox.delivery.context import context as contexts
-from evermuse_outbox.delivery.loop import SenderPool, relay, relay_run, relay_with_pool, runs
+from evermuse_outbox.delivery.loop import SenderPool, relay, relay_run, relay_with_pool, runs, seal_next
+from evermuse_outbox.delivery.sending import give_back
 from evermuse_outbox.evermuse.api import client as clients
 from evermuse_outbox.models import OutboxBatch
 from evermuse_outbox.ratelimit import Admission, Reservation
@@ -44,6 +45,22 @@ def test_a_relay_ends_when_its_time_is_up_but_not_during_a_batch(
     context.throttle.acquire = lambda: clock.move(10) or Admission(0.0, "permit")
     assert relay(context, 15) == 2
     assert len(sandbox.records()) == 2
+
+
+@pytest.mark.commits
+def test_a_batch_that_is_due_is_sent_although_each_run_has_time_for_one_batch_only(
+    context, alias, sandbox, outbox_settings, reopen, clock, monkeypatch
+):
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=1, SENDERS=1)
+    monkeypatch.setattr(SenderPool, "_pools", {})
+    monkeypatch.setattr(runs, "is_database_known", lambda context: True)
+    enqueue(alias, 1)
+    give_back(context, seal_next(context))
+    enqueue(alias, *range(2, 6))
+    context = reopen()
+    context.throttle.acquire = lambda: clock.move(10) or Admission(0.0, "permit")
+    assert [relay_with_pool(context, 5) for _ in range(2)] == [1, 1]
+    assert [stored.record["_vendor_ids"]["message_id"] for stored in sandbox.records()] == ["msg-2", "msg-1"]
 
 
 @pytest.mark.commits
