@@ -56,11 +56,11 @@ def record_in(alias: str, state: str, batch: OutboxBatch | None = None, **change
 
 def group(alias, state=GroupState.PAUSED, **changes):
     """Create a row of a group with the fields that its constraints require."""
+    names = {"workspace": "default", "type": "message", "product_id": "prod-abc"}
+    names |= {name: changes[name] for name in names if name in changes}
     fields = {
-        "scope": group_key("default", "message", "prod-abc"),
-        "workspace": "default",
-        "type": "message",
-        "product_id": "prod-abc",
+        "scope": group_key(*names.values()),
+        **names,
         "state": state,
         "since": timezone.now(),
         "error_signature": "no such project",

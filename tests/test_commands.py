@@ -422,7 +422,7 @@ def test_resume_makes_everything_active_and_says_what_it_was(alias):
 def test_resume_of_a_group_changes_nothing_else(alias):
     OutboxWorkspace.objects.using(alias).create(name="default", state=WorkspaceState.PAUSED)
     group(alias)
-    group(alias, scope="another", product_id="prod-other")
+    group(alias, product_id="prod-other")
     assert "is active again" in run("outbox_resume", "--group", "message", "prod-abc", "--database", alias)
     assert OutboxWorkspace.objects.using(alias).get().state == WorkspaceState.PAUSED
     assert OutboxGroup.objects.using(alias).get().product_id == "prod-other"

@@ -98,8 +98,12 @@ class ClientWithEvent:
         self._after_answer = after_answer
 
     def __getattr__(self, name):
+        value = getattr(self._client, name)
+        if name not in ("ingest", "batch", "batches"):
+            return value
+
         def call(*arguments, **options):
-            answer = getattr(self._client, name)(*arguments, **options)
+            answer = value(*arguments, **options)
             self._after_answer()
             return answer
 

@@ -205,6 +205,13 @@ class ObservedClient:
         self.pause_at("after the read")
         return answer
 
+    @property
+    def is_connected(self) -> bool:
+        return self.client.is_connected
+
+    def connect(self) -> None:
+        self.client.connect()
+
     def close(self) -> None:
         self.client.close()
 

@@ -20,7 +20,6 @@ from evermuse_outbox.models import (
     GroupState,
     OutboxWorkspace,
     WorkspaceState,
-    group_key,
 )
 from tests.admin import one_workspace, rows
 from tests.rows import group
@@ -51,7 +50,6 @@ def foreign(settings: object) -> dict[str, object]:
     )
     paused = group(
         "default", GroupState.PAUSED, workspace=FOREIGN, product_id=SECRET, reason=SECRET,
-        scope=group_key(FOREIGN, "message", SECRET),
     )  # fmt: skip
     created = {
         "outboxbatch": batch,

@@ -56,6 +56,10 @@ RARE_WRITES = {"ensure_row", "lock_for_sealing"}
 NOT_REACHED = {
     # A hash in memory.
     ("operations/importing/lines.py", "self._hash.update(block)"),
+    # A dictionary in memory.
+    ("delivery/context/throttles.py", "_prepared_at.update(dict.fromkeys(due, now))"),
+    # A SELECT of `outbox_relay`, which looks whether there is anything to do.
+    ("delivery/scanning/workspaces.py", "cursor.execute(pending_query(connections[using].vendor))"),
     # Writes only if another connection commits between two reads, and then in a transaction that scenarios reach.
     ("delivery/sealing/versions.py", "OutboxRecord.rows.using(context.using).supersede(older)"),
     # Only on a SQLite whose transactions do not begin with the write lock. It changes nothing.

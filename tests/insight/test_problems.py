@@ -87,9 +87,7 @@ def test_a_workspace_that_is_not_in_the_settings(alias, at_work):
 
 def test_a_paused_group(alias, at_work):
     row = group(alias)
-    group(
-        alias, scope="x", contract="openapi", product_id="p2"
-    )  # its pause ends, because the contract has changed
+    group(alias, contract="openapi", product_id="p2")  # its pause ends, because the contract has changed
     (problem,) = find_problems(alias)
     assert (problem.kind, problem.subject, problem.key, problem.since) == (
         "group",

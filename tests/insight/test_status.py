@@ -196,7 +196,7 @@ def test_records_left_in_an_isolated_batch_are_unsent(alias):
 
 
 def test_paused_groups_have_a_reason_and_advice(alias):
-    group(alias, GroupState.SUSPECTED, scope="other")
+    group(alias, GroupState.SUSPECTED, product_id="other")
     row = group(alias)
     (paused,) = collect_status(alias)["paused_groups"]
     assert paused == {

@@ -32,7 +32,6 @@ from evermuse_outbox.models import (
     OutboxWorkspace,
     RecordState,
     WorkspaceState,
-    group_key,
 )
 from tests.admin import rows
 from tests.rows import group
@@ -116,8 +115,7 @@ def _create_workspace(state: WorkspaceState) -> None:
 
 
 def _create_group(state: GroupState, product: str) -> None:
-    key = group_key("default", "message", product)
-    group("default", state, scope=key, product_id=product, error_signature=GREEK, reason=GREEK, advice=GREEK)
+    group("default", state, product_id=product, error_signature=GREEK, reason=GREEK, advice=GREEK)
 
 
 def _create_batch(state: BatchState) -> None:

@@ -143,6 +143,9 @@ class LosesLease:
         self._env = env
         self._context = context
 
+    def __getattr__(self, name):
+        return getattr(self._context.client, name)
+
     def ingest(self, *arguments, **options):
         answer = self._context.client.ingest(*arguments, **options)
         self._env.clock.move(self._context.settings.lease + 1)

@@ -78,7 +78,7 @@ def test_unsent_batches_count_when_they_are_due_and_their_group_is_not_held(alia
     batch_in(alias, BatchState.SEALED, workspace="f", due_at=now, product_id="held")
     batch_in(alias, BatchState.SEALED, workspace="f", due_at=now)
     for name in "ef":
-        group(alias, "held", workspace=name, product_id="held", scope=f"scope-{name}")
+        group(alias, "held", workspace=name, product_id="held")
     assert OutboxGroup.objects.using(alias).count() == 2
     assert find(alias, clock) == ("abf", "")
     clock.move(300)

@@ -20,10 +20,11 @@ from evermuse_outbox.delivery.scheduling import (
 )
 from evermuse_outbox.delivery.scheduling.scheduler import Reason
 from evermuse_outbox.delivery.sealing import sealing_lock
-from evermuse_outbox.models import OutboxBatch, OutboxGroup, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models import OutboxBatch, OutboxRecord, OutboxWorkspace
 from tests.delivery.helpers import seal_all
 from tests.delivery.queues import HOT, enqueue_in_group, seal, stored_queue
 from tests.records import enqueue
+from tests.rows import group
 
 
 def test_hot_and_small_groups_do_not_starve_each_other(small_requests, clock):
@@ -119,10 +120,7 @@ def test_a_group_that_was_tried_is_left_out_of_the_next_run_queue(small_requests
 def test_a_paused_group_is_left_out_until_its_probe_is_due(small_requests, clock):
     enqueue_in_group(small_requests, 30, "bad", age=50)
     enqueue_in_group(small_requests, 1, "good", age=1)
-    OutboxGroup.objects.using(small_requests.using).create(
-        scope="x", workspace="default", type="message", product_id="bad", state="paused", contract="reference",
-        since=clock.now(), blocked_until=clock.now() + timedelta(seconds=60), error_signature="",
-    )  # fmt: skip
+    group(small_requests.using, "paused", product_id="bad", blocked_until=clock.now() + timedelta(seconds=60))
     assert [seal(small_requests), seal(small_requests)] == ["good", None]
     clock.move(61)
     sealed = seal_next(small_requests)
