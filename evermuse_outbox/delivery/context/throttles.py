@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -44,20 +43,24 @@ def prepare_throttles(settings: Settings, now: float) -> None:
 
     Without a state, Redis blocks a key for a window, because it may have lost that state. Idle workers call this at
     each maintenance. So the block of a new key is usually over when its first records are enqueued. Each process looks
-    at a key once in ``PREPARE_INTERVAL`` seconds; ``now`` is the time of its monotonic clock.
+    at a key once in ``PREPARE_INTERVAL`` seconds, and at ``MAX_PREPARED`` keys at most in one call; ``now`` is the time
+    of its monotonic clock.
     """
     if not settings.redis_url:
         return
     due = [
         name for name in settings.workspaces if now - _prepared_at.get(name, -math.inf) >= PREPARE_INTERVAL
     ]
+    due, later = due[:MAX_PREPARED], due[MAX_PREPARED:]
     _prepared_at.update(dict.fromkeys(due, now))
-    # A Redis that hangs delays the maintenance once. The next sender meets the same error, and reports it.
-    with suppress(ThrottleUnavailable):
+    try:
         for name in due:
             workspace = settings.workspace(name).with_key()
             if workspace.has_key and not workspace.problem:
                 open_throttle(workspace, settings).wait()
+    except ThrottleUnavailable:
+        # A Redis that hangs delays the maintenance once. The next sender meets the same error, and reports it.
+        _prepared_at.update(dict.fromkeys(later, now))
 
 
 def open_redis(settings: Settings) -> Any:
@@ -67,6 +70,9 @@ def open_redis(settings: Settings) -> Any:
 
 PREPARE_INTERVAL = 3_600.0
 """Seconds. The state of a key that is not used lasts for two days."""
+
+MAX_PREPARED = 50
+"""Keys for each maintenance. A function of the host may return a key slowly, and the rescue of batches comes after."""
 
 _prepared_at: dict[str, float] = {}
 """Workspace → when this process last made sure that its key has a state, on the monotonic clock."""

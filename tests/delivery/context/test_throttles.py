@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 
 import pytest
 from django.db import OperationalError
 
 from evermuse_outbox.conf import get_settings
-from evermuse_outbox.delivery.context import DatabaseThrottle, prepare_throttles
+from evermuse_outbox.delivery.context import DatabaseThrottle, prepare_throttles, throttles
 from evermuse_outbox.delivery.context.throttles import PREPARE_INTERVAL, open_throttle
 from evermuse_outbox.models import OutboxThrottle
 from evermuse_outbox.ratelimit import Limit, RedisThrottle, ThrottleUnavailable
@@ -62,9 +63,39 @@ def test_maintenance_gives_each_new_key_a_state_before_its_first_record(outbox_s
     redis.delete(*throttle.keys)
 
 
-def test_maintenance_goes_on_if_redis_does_not_answer(outbox_settings):
-    outbox_settings(REDIS_URL="redis://127.0.0.1:1/0")
-    prepare_throttles(get_settings(), 0)
+def test_a_maintenance_reads_a_bounded_number_of_keys(outbox_settings, monkeypatch):
+    read = []
+    monkeypatch.setattr(throttles, "open_throttle", lambda workspace, _: UnblockedThrottle())
+    monkeypatch.setattr(throttles, "MAX_PREPARED", 2)
+    keys = {name: {"API_KEY": partial(read_key, read, name)} for name in ("default", "a", "b")}
+    outbox_settings(REDIS_URL="redis://127.0.0.1:1/0", WORKSPACES=keys)
+    for _ in range(3):
+        prepare_throttles(get_settings(), 0)
+        read.append("|")
+    assert read == ["default", "a", "|", "b", "|", "|"]
+
+
+class UnblockedThrottle:
+    """A throttle whose next slot is free."""
+
+    def wait(self):
+        return 0.0
+
+
+def read_key(read, name):
+    """Return a key, and record the name of its workspace."""
+    read.append(name)
+    return "em_sk_sandbox"
+
+
+def test_maintenance_goes_on_if_redis_does_not_answer(outbox_settings, monkeypatch):
+    read = []
+    monkeypatch.setattr(throttles, "MAX_PREPARED", 2)
+    keys = {name: {"API_KEY": partial(read_key, read, name)} for name in ("default", "a", "b")}
+    outbox_settings(REDIS_URL="redis://127.0.0.1:1/0", WORKSPACES=keys)
+    for _ in range(3):
+        prepare_throttles(get_settings(), 0)
+    assert read == ["default"], "the error delays one maintenance only"
 
 
 def test_a_database_that_does_not_answer_gives_no_permit(alias, monkeypatch):
