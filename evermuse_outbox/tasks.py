@@ -132,7 +132,7 @@ def relay(using: str, workspace: str, linger: float = 0.0) -> int:
     with isolate_database_errors(f"{using}/{workspace}"):
         beat(using, f"relay of workspace {workspace}")
         context = open_context(using, workspace)
-        with relay_run(context, _run_seconds(using), has_new_records=bool(linger)) as run:
+        with relay_run(context, _run_seconds(using), is_needed=bool(linger)) as run:
             if run.sent and has_work(context):
                 _request_another(relay, using, workspace)
         sent = run.sent

@@ -129,7 +129,7 @@ def _in_options(
     """Yield the errors in the values of known keys, and each key that is neither in ``options`` nor in ``others``."""
     for name, value in raw.items():
         if name in options:
-            yield from _in_value(options[name], value, f"{path}[{safe_repr(name)}]")
+            yield from _in_value(options[name], value, f"{path}[{name!r}]")
         elif name not in others:
             yield Problem(
                 f"{path}[{safe_repr(name)}]", "there is no such setting.", suggest(name, (*options, *others))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -17,10 +18,11 @@ from django.db import Error as DatabaseError
 
 from ...conf import get_settings
 from ...foreign_text import get_logger, log_ids
-from ..connections import close_thread_connections, share_connections
+from ..connections import close_thread_connections, release_connections, share_connections
 from ..context import Clock, QueueKey, log_database_error, open_context, statement_deadlines
 from ..scanning import WaitingWork, find_due_work, find_waiting_work, is_any_pending
 from ..scheduling import has_work
+from .pace import Look, Pace
 from .runs import poll, relay_run
 
 logger = get_logger(__name__)
@@ -31,17 +33,11 @@ RUN_SECONDS = 5.0
 SHARED_RUN_SECONDS = 1.0
 """The same while another run waits for a thread."""
 
-LOOK_INTERVAL = 0.025
-"""Minimum seconds between two looks at a database. A lone record waits for half of it on average."""
-
-FULL_LOOK_INTERVAL = 0.2
-"""Seconds after which a look also searches for batches that are due. Before that, it only searches for new records."""
-
-LOOK_SHARE = 25
-"""A pause between two looks is at least this many times as long as the look. So looks take at most 4 % of a core."""
-
 REST_SECONDS = 0.2
 """Seconds until a workspace is looked at again after a run found nothing to do, or if its work is not due yet."""
+
+POLL_REST_SECONDS = 1.0
+"""The same for polls. To ask whether a poll is due takes longer than to look for new records."""
 
 ERROR_PAUSE = 1.0
 """Seconds until a workspace is tried again after an error."""
@@ -87,25 +83,40 @@ class Dispatcher:
         self._unstarted = 0
         self._resting: dict[Job, float] = {}
         """Job → end of its rest."""
-        self._full_look_at: dict[str, float] = {}
-        """Database alias → when its next full look is due."""
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+        """Database alias → the pauses between the looks at it."""
         self._is_stopped = False
 
     def look(self, using: str) -> float:
         """Start the runs that are needed in a database. Return the seconds until the next look."""
-        started = self._monotonic()
-        is_full = started >= self._full_look_at.get(using, started)
-        if is_full or is_any_pending(using):
-            self._full_look_at[using] = started + FULL_LOOK_INTERVAL
+        pace, started = self._paces[using], self._monotonic()
+        look = Look.FULL if pace.is_full_look_due(started) else Look.QUICK
+        if look is Look.QUICK and is_any_pending(using):
+            look = Look.PENDING
+        if look is not Look.QUICK:
             self._look_at_all(using)
-        return max(LOOK_INTERVAL, LOOK_SHARE * (self._monotonic() - started))
+        return pace.pause_after(look, started, self._monotonic())
 
     def _look_at_all(self, using: str) -> None:
         waiting = self._without_active(using, find_waiting_work(using))
+        if len(waiting.pending) == 1:
+            waiting = self._start_only(using, waiting)
         if any(waiting):
             due = find_due_work(using, waiting, Clock.of(using).now())
+            release_connections()  # the runs take this connection instead of a new one
             self._start(using, Kind.RELAY, waiting.pending | waiting.unsent, due.send)
             self._start(using, Kind.POLL, waiting.polled, due.poll)
+
+    def _start_only(self, using: str, waiting: WaitingWork) -> WaitingWork:
+        """Start the relay of the only workspace with pending records. Return the work of the others.
+
+        A lone record arrives at most times, so it does not wait for the statement that says what is due. If the
+        circuit breaker is open, the run ends at once.
+        """
+        release_connections()
+        for name in waiting.pending:
+            self._submit(Job(Kind.RELAY, QueueKey(using, name)))
+        return waiting._replace(pending=frozenset(), unsent=waiting.unsent - waiting.pending)
 
     def stop(self) -> None:
         """Start no further run, and wait for those under way."""
@@ -136,7 +147,7 @@ class Dispatcher:
             if name in due:
                 self._submit(job)
             else:
-                self._rest(job, REST_SECONDS)
+                self._rest(job, REST_SECONDS if kind is Kind.RELAY else POLL_REST_SECONDS)
 
     def _submit(self, job: Job) -> None:
         with self._lock:
@@ -203,7 +214,7 @@ def _relay(key: QueueKey, seconds: float, end: Callable[[bool], None]) -> int:
     Without the other run, the workspace would send nothing during that time, and stay below its rate limit.
     """
     context = open_context(*key)
-    with relay_run(context, seconds) as run:
+    with relay_run(context, seconds, is_needed=True) as run:
         end(bool(run.sent) and has_work(context))
     return run.sent
 

@@ -66,22 +66,16 @@ def relay(
 
 
 @contextmanager
-def relay_run(
-    context: DeliveryContext, seconds: float, *, has_new_records: bool = False
-) -> Iterator[RelayRun]:
+def relay_run(context: DeliveryContext, seconds: float, *, is_needed: bool = False) -> Iterator[RelayRun]:
     """Send with all useful senders, execute the body of the ``with`` statement, then wait for the other senders.
 
     So the body can request the next run before this one waits. In the body, ``RelayRun.sent`` is 0 if there is nothing
     to send, or if another run of this process sends already. It is 0, too, while the workspace is held after a restore.
 
-    ``has_new_records`` says that records were enqueued a moment ago, so that nothing looks for work first.
+    ``is_needed`` says that there was work a moment ago, so that nothing looks for it first.
     """
     pool, run = SenderPool.of(context, _run_patient_sender), RelayRun()
-    if (
-        not (has_new_records or has_work(context))
-        or not is_database_known(context)
-        or not pool.start_run(seconds)
-    ):
+    if not (is_needed or has_work(context)) or not is_database_known(context) or not pool.start_run(seconds):
         yield run
         return
     try:

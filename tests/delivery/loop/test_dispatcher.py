@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.loop import Dispatcher, dispatcher
+from evermuse_outbox.delivery.loop import Dispatcher, dispatcher, pace
 from evermuse_outbox.delivery.scanning import DueWork, WaitingWork
 from evermuse_outbox.models import BatchState, OutboxBatch
 from evermuse_outbox.sandbox import Sandbox
@@ -153,10 +153,26 @@ def test_a_workspace_rests_after_a_run_that_found_nothing(runs, work, make):
     again = make(monotonic=clock)
     again._resting = made._resting
     again.look("default")
-    assert len(work["asked"]) == 1  # no second statement while it rests
+    assert again._active == set()
     clock.now += dispatcher.REST_SECONDS
     again.look("default")
     runs.wait_for(2)
+
+
+def test_a_lone_record_does_not_wait_for_the_statement_that_says_what_is_due(runs, work, make):
+    made = make()
+    work["waiting"] = waiting(pending="a", unsent="a")
+    made.look("default")
+    runs.wait_for(1)
+    assert work["asked"] == []
+    made.stop()
+
+    made = make(threads=2)
+    work["waiting"], work["due"] = waiting(pending="b", unsent="bc", polled="d"), DueWork({"c"}, NOTHING)
+    made.look("default")
+    runs.wait_for(3)
+    assert work["asked"] == [waiting(unsent="c", polled="d")]
+    assert sorted(runs.started) == ["a", "b", "c"]
 
 
 def test_only_some_looks_search_for_batches_that_are_due_but_each_for_new_records(runs, work, make):
@@ -164,14 +180,14 @@ def test_only_some_looks_search_for_batches_that_are_due_but_each_for_new_record
     made = make(monotonic=clock)
     made.look("default")
     work["waiting"] = waiting(unsent="a")
-    clock.now += dispatcher.FULL_LOOK_INTERVAL / 2
+    clock.now += pace.FULL_LOOK_INTERVAL / 2
     made.look("default")
     assert work["asked"] == []
     work["waiting"] = waiting(pending="b", unsent="a")
     made.look("default")
     runs.wait_for(2)
     work["waiting"] = waiting(unsent="c")
-    clock.now += dispatcher.FULL_LOOK_INTERVAL
+    clock.now += pace.FULL_LOOK_INTERVAL
     made.look("default")
     runs.wait_for(3)
 
@@ -179,13 +195,15 @@ def test_only_some_looks_search_for_batches_that_are_due_but_each_for_new_record
 def test_work_that_is_not_due_is_looked_at_again_after_a_rest(runs, work, make):
     clock = FakeClock()
     made = make(monotonic=clock)
-    work["waiting"], work["due"] = waiting(pending="a", polled="b"), DueWork(NOTHING, NOTHING)
+    work["waiting"], work["due"] = waiting(pending="ab", polled="c"), DueWork(NOTHING, NOTHING)
     made.look("default")
     made.look("default")
     assert len(work["asked"]) == 1
     clock.now += dispatcher.REST_SECONDS
     made.look("default")
-    assert len(work["asked"]) == 2
+    clock.now += dispatcher.POLL_REST_SECONDS - dispatcher.REST_SECONDS
+    made.look("default")
+    assert work["asked"][1:] == [waiting(pending="ab"), waiting(pending="ab", polled="c")]
     assert runs.started == []
 
 
@@ -223,15 +241,14 @@ def test_workspaces_that_the_settings_do_not_name_are_left_alone(runs, work, mak
 def test_looks_take_a_small_share_of_the_time(work, make, monkeypatch):
     clock = FakeClock()
     made = make(monotonic=clock)
-    assert made.look("default") == dispatcher.LOOK_INTERVAL
+    assert made.look("default") == pace.LOOK_INTERVAL
 
     def look_slowly(using):
-        clock.now += 0.1
-        return waiting()
+        clock.now += 0.01
+        return False
 
-    clock.now += dispatcher.FULL_LOOK_INTERVAL
-    monkeypatch.setattr(dispatcher, "find_waiting_work", look_slowly)
-    assert made.look("default") == pytest.approx(0.1 * dispatcher.LOOK_SHARE)
+    monkeypatch.setattr(dispatcher, "is_any_pending", look_slowly)
+    assert made.look("default") == pytest.approx(0.01 * pace.LOOK_SHARE)
 
 
 def test_a_stop_starts_nothing_that_waits_for_a_thread(runs, work, make):

@@ -67,11 +67,11 @@ def test_a_batch_that_is_due_is_sent_although_each_run_has_time_for_one_batch_on
 def test_after_a_wake_up_nothing_looks_for_work_first(context, alias, monkeypatch):
     monkeypatch.setattr(runs, "has_work", lambda _: pytest.fail("looked for work"))
     monkeypatch.setattr(SenderPool, "_pools", {})
-    with relay_run(context, 5, has_new_records=True) as run:
+    with relay_run(context, 5, is_needed=True) as run:
         pass
     assert run.sent == 0
     enqueue(alias, 1)
-    with relay_run(context, 5, has_new_records=True) as run:
+    with relay_run(context, 5, is_needed=True) as run:
         pass
     assert run.sent == 1
 
