@@ -145,9 +145,11 @@ def find_conditions(using: str, now: datetime) -> Iterator[Condition]:
 
 
 def _blocked_workspaces(using: str, settings: Settings) -> Iterator[Condition]:
-    rows = OutboxWorkspace.objects.using(using).filter(pk__in=list(settings.workspaces))
-    for row in rows.exclude(state=WorkspaceState.ACTIVE).defer("run_queue", "arrival_rates"):
-        if row.state == WorkspaceState.BACKING_OFF and row.failures < MIN_FAILURES:
+    # The names are compared here. As parameters of a statement, thousands would be too many for a database.
+    rows = OutboxWorkspace.objects.using(using).exclude(state=WorkspaceState.ACTIVE)
+    for row in rows.defer("run_queue", "arrival_rates"):
+        is_isolated_failure = row.state == WorkspaceState.BACKING_OFF and row.failures < MIN_FAILURES
+        if is_isolated_failure or row.pk not in settings.workspaces:
             continue
         reason = f"{row.get_state_display()}: {row.reason}"
         is_exhausted = row.state in EXHAUSTED_STATES
@@ -164,8 +166,10 @@ def _missing_workspaces(using: str) -> Iterator[Condition]:
 
 
 def _paused_groups(using: str, settings: Settings) -> Iterator[Condition]:
-    rows = OutboxGroup.objects.using(using).filter(workspace__in=list(settings.workspaces))
-    for row in rows.exclude(state__in=(GroupState.SUSPECTED, GroupState.CLEARED)):
+    rows = OutboxGroup.objects.using(using).exclude(state__in=(GroupState.SUSPECTED, GroupState.CLEARED))
+    for row in rows:
+        if row.workspace not in settings.workspaces:
+            continue
         is_exhausted = row.probes >= EXHAUSTED_PROBES
         yield Condition(IncidentKind.GROUP, row.workspace, str(row), row.reason, row.records, is_exhausted)
 

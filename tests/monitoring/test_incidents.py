@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connections
 
 from evermuse_outbox import outbox
 from evermuse_outbox.database_clock import database_now
@@ -136,3 +137,21 @@ def test_old_incidents_and_gone_processes_are_deleted(alias):
     assert forget(alias, now, kept) == 2
     assert rows.get().open_key == "x"
     assert OutboxWorker.objects.using(alias).get().last_seen_at == now
+
+
+def test_the_statements_do_not_contain_the_names_of_all_workspaces(alias, context, outbox_settings):
+    names = {f"customer-{number}": {"API_KEY": f"em_sk_customer_{number}"} for number in range(300)}
+    outbox_settings(DATABASES=[alias], WORKSPACES=names)
+    fail(alias)
+    group(alias, state=GroupState.PAUSED)
+    Workspace.objects.using(alias).create(pk="removed", state=WorkspaceState.PAUSED)
+    counts = []
+
+    def count_parameters(execute, sql, params, many, state):
+        counts.append(len(params or ()))
+        return execute(sql, params, many, state)
+
+    with connections[alias].execute_wrapper(count_parameters):
+        observe(alias, context.clock)
+    assert {row.workspace for row in incidents(alias)} == {"default"}
+    assert max(counts) < 100
