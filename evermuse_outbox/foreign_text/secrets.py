@@ -65,10 +65,10 @@ class _Secrets:
     def mask(self, text: str) -> str:
         lowered = text.lower()
         # Known secrets first: a shape could match the beginning of a secret only.
-        if found := self._find(lowered):
-            longest_first = sorted((re.escape(self._forms[form]) for form in found), key=len, reverse=True)
+        if known := self._find(lowered):
+            longest_first = sorted((re.escape(self._forms[form]) for form in known), key=len, reverse=True)
             text = re.sub("|".join(longest_first), _masked, text, flags=re.IGNORECASE)
-        if found or any(hint in lowered for hint in _HINTS):
+        if known or any(hint in lowered for hint in _HINTS):
             return _LOOKS_SECRET.sub(_masked, text)
         return text
 
