@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 
 from ..conf import get_settings
 from ..database_clock import database_now
+from ..delivery.scanning import find_waiting_work
 from ..foreign_text import clean_text
 from ..models import (
     GroupState,
@@ -154,7 +155,7 @@ def _paused_groups(using: str) -> Iterator[Problem]:
 
 def _old_records(using: str, limit: float) -> Iterator[Problem]:
     now = database_now(using)
-    for name in get_settings().workspaces:
+    for name in sorted(find_waiting_work(using).pending & get_settings().workspaces.keys()):
         oldest = next(iter(oldest_of_groups(using, name)), None)
         if oldest is None or (now - oldest.enqueued_at).total_seconds() <= limit:
             continue

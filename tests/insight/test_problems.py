@@ -6,6 +6,8 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.insight import find_problems
@@ -114,3 +116,16 @@ def test_rejected_records_wait_for_a_person_but_disturb_nothing(alias, at_work):
     assert find_problems(alias)[0].title == "1 record is rejected"
     record_in(alias, "rejected")
     assert find_problems(alias)[0].title == "2 records are rejected"
+
+
+def test_workspaces_without_records_cost_no_statement(alias, at_work, outbox_settings):
+    def count_statements(workspaces):
+        names = {
+            f"customer-{number}": {"API_KEY": f"em_sk_customer_{number}"} for number in range(workspaces)
+        }
+        outbox_settings(DATABASES=[alias], WORKSPACES=names)
+        with CaptureQueriesContext(connections[alias]) as statements:
+            find_problems(alias)
+        return len(statements)
+
+    assert count_statements(50) == count_statements(2)
