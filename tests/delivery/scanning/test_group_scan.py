@@ -106,8 +106,11 @@ def test_groups_beyond_the_limit_of_one_scan_are_sealed_too(small_requests, monk
 
 
 def test_groups_that_are_not_ready_do_not_hide_later_ones(small_requests, monkeypatch):
-    monkeypatch.setattr(group_scan, "MAX_GROUPS", 3)
     for product in ("a", "b", "c"):
+        enqueue_in_group(small_requests, 1, product)
+    assert sorted(seal(small_requests) for _ in range(3)) == ["a", "b", "c"]
+    monkeypatch.setattr(group_scan, "MAX_GROUPS", 3)
+    for product in ("a", "b", "c"):  # they linger after their requests
         enqueue_in_group(small_requests, 1, product)
     enqueue_in_group(small_requests, 1, "z", age=1)
     assert [seal(small_requests), seal(small_requests)] == [None, "z"]

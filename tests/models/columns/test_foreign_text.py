@@ -24,6 +24,7 @@ NOT_FOREIGN = {
     "run_queue": "types and product ids, which must stay exact",
     "isolation": "numbers",
     "permits": "numbers and permits",
+    "latencies": "numbers",
     "arrival_rates": "types, product ids and numbers",
     "contract": "a constant",
     "body_format": "a constant",
