@@ -58,6 +58,7 @@ NOT_REACHED = {
     ("operations/importing/lines.py", "self._hash.update(block)"),
     # A dictionary in memory.
     ("delivery/context/throttles.py", "_prepared_at.update(dict.fromkeys(due, now))"),
+    ("delivery/context/throttles.py", "_prepared_at.update(dict.fromkeys(later, now))"),
     # A SELECT of `outbox_relay`, which looks whether there is anything to do.
     ("delivery/scanning/workspaces.py", "cursor.execute(pending_query(connections[using].vendor))"),
     # Writes only if another connection commits between two reads, and then in a transaction that scenarios reach.
