@@ -89,6 +89,7 @@ class DatabaseFaults:
     # --- connections ----------------------------------------------------------------------------------
 
     def lose_connection(self):
+        self.connection.ensure_connection()  # a task releases the connection that it opened after a fault
         raw = self.connection.connection
         if self.vendor == "postgresql":
             run(self.other_connection, f"SELECT pg_terminate_backend({raw.info.backend_pid}, 5000)")

@@ -352,7 +352,8 @@ def test_a_lost_connection_costs_no_task_its_run(worker, alias, fresh_faults, ca
         faults.lose_connection()
         tasks.maintain()
         assert batch.get().state == "in_doubt"
-        assert caplog.text.count("retrying on the database") == 4
+        # A relay and a poll first count the waiting runs, which needs no second attempt.
+        assert caplog.text.count("retrying on the database") == 2
         assert caplog.text.count("skipped until the next run") == 0
 
 

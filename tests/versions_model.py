@@ -209,6 +209,10 @@ class ObservedClient:
     def is_connected(self) -> bool:
         return self.client.is_connected
 
+    @property
+    def has_connected(self) -> bool:
+        return self.client.has_connected
+
     def connect(self) -> None:
         self.client.connect()
 
