@@ -28,6 +28,15 @@ T = TypeVar("T")
 REDIS_TIMEOUT = 5
 """Seconds for a connection to Redis, and for each answer. A hung Redis must not hang a worker."""
 
+PREPARE_INTERVAL = 3_600.0
+"""Seconds. The state of a key that is not used lasts for two days."""
+
+MAX_PREPARED = 50
+"""Keys for each maintenance. A function of the host may return a key slowly, and the rescue of batches comes after."""
+
+_prepared_at: dict[str, float] = {}
+"""Workspace → when this process last made sure that its key has a state, on the monotonic clock."""
+
 
 def open_throttle(workspace: Workspace, settings: Settings) -> Throttle:
     """Return the throttle of the workspace's API key."""
@@ -66,16 +75,6 @@ def prepare_throttles(settings: Settings, now: float) -> None:
 def open_redis(settings: Settings) -> Any:
     """Return the client of ``REDIS_URL`` that all throttles of this process share; None without that setting."""
     return _redis_client(settings.redis_url) if settings.redis_url else None
-
-
-PREPARE_INTERVAL = 3_600.0
-"""Seconds. The state of a key that is not used lasts for two days."""
-
-MAX_PREPARED = 50
-"""Keys for each maintenance. A function of the host may return a key slowly, and the rescue of batches comes after."""
-
-_prepared_at: dict[str, float] = {}
-"""Workspace → when this process last made sure that its key has a state, on the monotonic clock."""
 
 
 class DatabaseThrottle:
