@@ -71,9 +71,9 @@ NOT_REACHED = {
     # Only on PostgreSQL. The scenarios of a host run there too, but this list is compared with runs on SQLite.
     (
         "models/insert/postgresql.py",
-        "cursor.execute(_insert_many(trace_context is not None), (*shared, *_columns(envelopes)))",
+        "cursor.execute(_insert_many(tuple(extras)), (*shared, *_columns(envelopes)))",
     ),
-    ("models/insert/postgresql.py", "cursor.execute(_insert_one(is_traced), [*map(str, row)])"),
+    ("models/insert/postgresql.py", "cursor.execute(_insert_one(extra), [*map(str, row)])"),
     # Only on MySQL, and only on MySQL and MariaDB.
     ("models/insert/values.py", "cursor.execute(statement, row)"),
     ("models/insert/values.py", "cursor.execute(statement, [value for row in part for value in row])"),

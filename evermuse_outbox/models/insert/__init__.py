@@ -18,43 +18,53 @@ from ...evermuse.records import Envelope
 from ...tracing import current_traceparent
 from .. import OutboxRecord
 from . import orm, postgresql, values
-from .rows import as_record, make_row
+from .rows import NO_EXTRAS, Extras, as_record, make_row
 
-__all__ = ["insert", "insert_many"]
+__all__ = ["NO_EXTRAS", "Extras", "insert", "insert_many"]
 
 SQL = {"postgresql": postgresql, "mysql": values, "sqlite": values}
 """Vendor of a connection → module with its statements. Django calls MariaDB ``mysql``."""
 
 
-def insert(using: str, workspace: str, contract: str, envelope: Envelope) -> OutboxRecord:
+def insert(
+    using: str, workspace: str, contract: str, envelope: Envelope, extras: Extras = NO_EXTRAS
+) -> OutboxRecord:
     """Insert one record with one statement and no savepoint; return it with its id and the database's time.
 
     As after ``save()``, an error inside of ``atomic`` marks that block for rollback.
     """
-    connection, trace_context = connections[using], current_traceparent()
+    connection, extras = connections[using], _with_trace(extras)
     statements = SQL.get(connection.vendor)
     if statements is None:
-        return orm.insert_row(using, workspace, contract, envelope, trace_context)
-    row = make_row(workspace, contract, envelope, trace_context)
+        return orm.insert_row(using, workspace, contract, envelope, extras)
+    row = make_row(workspace, contract, envelope, extras)
     try:
         with connection.cursor() as cursor:
-            pk, enqueued_at = statements.insert_row(cursor, connection, row, trace_context is not None)
+            pk, enqueued_at = statements.insert_row(cursor, connection, row, tuple(extras))
     except Exception:
         # Not around the INSERT, because entering it costs every record 2 % of its time.
         with transaction.mark_for_rollback_on_error(using=using):
             raise
-    return as_record(using, pk, row, envelope.identity, enqueued_at)
+    return as_record(using, pk, row, extras, envelope.identity, enqueued_at)
 
 
-def insert_many(using: str, workspace: str, contract: str, envelopes: Sequence[Envelope]) -> None:
+def insert_many(
+    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: Extras = NO_EXTRAS
+) -> None:
     """Insert records with ascending ids in the given order. The highest id is the latest version.
 
     Call it in a transaction, because some drivers send the rows in several statements.
     """
-    connection, trace_context = connections[using], current_traceparent()
+    connection, extras = connections[using], _with_trace(extras)
     statements = SQL.get(connection.vendor)
     if statements is None:
-        orm.insert_rows(using, workspace, contract, envelopes, trace_context)
+        orm.insert_rows(using, workspace, contract, envelopes, extras)
         return
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
-        statements.insert_rows(cursor, connection, workspace, contract, envelopes, trace_context)
+        statements.insert_rows(cursor, connection, workspace, contract, envelopes, extras)
+
+
+def _with_trace(extras: Extras) -> Extras:
+    """Return the extras with the trace that is active now, if there is one."""
+    trace_context = current_traceparent()
+    return extras if trace_context is None else {**extras, "trace_context": trace_context}

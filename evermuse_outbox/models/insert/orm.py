@@ -7,28 +7,25 @@ from collections.abc import Sequence
 from ...database_clock import database_now
 from ...evermuse.records import Envelope
 from .. import OutboxRecord
+from .rows import Extras
 
 
-def insert_row(
-    using: str, workspace: str, contract: str, envelope: Envelope, trace_context: str | None
-) -> OutboxRecord:
+def insert_row(using: str, workspace: str, contract: str, envelope: Envelope, extras: Extras) -> OutboxRecord:
     """Insert one row and return the record."""
-    record = _unsaved(using, workspace, contract, envelope, trace_context)
+    record = _unsaved(using, workspace, contract, envelope, extras)
     record.save(using=using, force_insert=True)
     return record
 
 
 def insert_rows(
-    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], trace_context: str | None
+    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: Extras
 ) -> None:
     """Insert rows in the given order."""
-    records = [_unsaved(using, workspace, contract, envelope, trace_context) for envelope in envelopes]
+    records = [_unsaved(using, workspace, contract, envelope, extras) for envelope in envelopes]
     OutboxRecord.rows.using(using).bulk_create(records)
 
 
-def _unsaved(
-    using: str, workspace: str, contract: str, envelope: Envelope, trace_context: str | None
-) -> OutboxRecord:
+def _unsaved(using: str, workspace: str, contract: str, envelope: Envelope, extras: Extras) -> OutboxRecord:
     return OutboxRecord(
         workspace=workspace,
         type=envelope.type,
@@ -41,5 +38,5 @@ def _unsaved(
         checksum=envelope.checksum,
         # Django has no expression for the current time that is right in every time zone of a session.
         enqueued_at=database_now(using),
-        trace_context=trace_context,
+        **extras,
     )

@@ -13,12 +13,15 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+from django.db.models import IntegerField
+
 from ...evermuse.records import Envelope
-from .rows import Row, insert_into, placeholders
+from .. import OutboxRecord
+from .rows import Extras, Row, insert_into, placeholders
 
 SELECT_FROM_COLUMNS = """
     SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int, checksum::bigint,
-           statement_timestamp(){trace_context}
+           statement_timestamp(){extras}
     FROM ROWS FROM (
         json_array_elements_text(%s::json), json_array_elements_text(%s::json),
         unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, E'\\n')),
@@ -29,11 +32,11 @@ SELECT_FROM_COLUMNS = """
 """The rows of :func:`_columns`, in their order."""
 
 
-def insert_row(cursor: Any, connection: Any, row: Row, is_traced: bool) -> tuple[int, datetime]:
+def insert_row(cursor: Any, connection: Any, row: Row, extra: tuple[str, ...]) -> tuple[int, datetime]:
     """Insert one row; return its id and the time of the INSERT."""
     # All values are text, and so is the time that comes back. A new cursor of psycopg looks up each type that it
     # meets, and its loader of times is written in Python. Both took a tenth of the time of `enqueue`.
-    cursor.execute(_insert_one(is_traced), [*map(str, row)])
+    cursor.execute(_insert_one(extra), [*map(str, row)])
     pk, enqueued_at = cursor.fetchone()
     return pk, _as_django_reads(enqueued_at, connection)
 
@@ -50,11 +53,11 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
-    trace_context: str | None,
+    extras: Extras,
 ) -> None:
     """Insert one row for each envelope, with one statement."""
-    shared = (workspace, contract) if trace_context is None else (workspace, contract, trace_context)
-    cursor.execute(_insert_many(trace_context is not None), (*shared, *_columns(envelopes)))
+    shared = (workspace, contract, *map(str, extras.values()))
+    cursor.execute(_insert_many(tuple(extras)), (*shared, *_columns(envelopes)))
 
 
 def _columns(envelopes: Sequence[Envelope]) -> tuple[str, ...]:
@@ -72,13 +75,17 @@ def _columns(envelopes: Sequence[Envelope]) -> tuple[str, ...]:
 
 
 @cache
-def _insert_one(is_traced: bool) -> str:
-    row = placeholders("statement_timestamp()", is_traced=is_traced)
-    return f"""{insert_into('"', is_traced=is_traced)} VALUES {row} RETURNING "id", "enqueued_at"::text"""
+def _insert_one(extra: tuple[str, ...]) -> str:
+    row = placeholders("statement_timestamp()", extra)
+    return f"""{insert_into('"', extra)} VALUES {row} RETURNING "id", "enqueued_at"::text"""
 
 
 @cache
-def _insert_many(is_traced: bool) -> str:
-    trace_context = ", %s::text" if is_traced else ""
-    select = SELECT_FROM_COLUMNS.format(trace_context=trace_context)
-    return f"""{insert_into('"', is_traced=is_traced)} {select}"""
+def _insert_many(extra: tuple[str, ...]) -> str:
+    types = "".join(f", %s::{_type_of(name)}" for name in extra)
+    return f"""{insert_into('"', extra)} {SELECT_FROM_COLUMNS.format(extras=types)}"""
+
+
+def _type_of(name: str) -> str:
+    """Return the type that the text of an extra column is cast to."""
+    return "bigint" if isinstance(OutboxRecord._meta.get_field(name), IntegerField) else "text"

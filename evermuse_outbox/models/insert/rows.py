@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -29,17 +30,22 @@ COLUMNS = (
 The database's clock gives the last one, ``enqueued_at``: a host with a wrong clock must not delay its records.
 """
 
-TRACED_COLUMNS = (*COLUMNS, "trace_context")
-"""The columns if a trace is active. It is rare for a host to have one, and a NULL in an INSERT costs time, too."""
+Extras = Mapping[str, str | int]
+"""Further columns with a value: name → value, which all rows of an INSERT share.
+
+Most records have none of them. A column without a value is not named in the INSERT, because a NULL costs time, too.
+"""
+
+NO_EXTRAS: Extras = {}
 
 Row = tuple[str | int, ...]
-"""One value for each of ``COLUMNS`` but the last, and for ``trace_context`` if a trace is active.
+"""One value for each of ``COLUMNS`` but the last, then the values of the extras.
 
 Text and numbers need no conversion on any database. All of them read the identity from its 32 hexadecimal digits.
 """
 
 
-def make_row(workspace: str, contract: str, envelope: Envelope, trace_context: str | None) -> Row:
+def make_row(workspace: str, contract: str, envelope: Envelope, extras: Extras) -> Row:
     """Return the values of one record as a driver takes them."""
     row: Row = (
         workspace,
@@ -52,23 +58,24 @@ def make_row(workspace: str, contract: str, envelope: Envelope, trace_context: s
         envelope.attachments,
         envelope.checksum,
     )
-    return row if trace_context is None else (*row, trace_context)
+    return (*row, *extras.values()) if extras else row
 
 
 @cache
-def insert_into(quote: str, *, is_traced: bool) -> str:
+def insert_into(quote: str, extra: tuple[str, ...]) -> str:
     """Return ``INSERT INTO`` with the table and the columns, quoted with the given character."""
-    names = TRACED_COLUMNS if is_traced else COLUMNS
-    columns = ", ".join(f"{quote}{_field(name).column}{quote}" for name in names)
+    columns = ", ".join(f"{quote}{_field(name).column}{quote}" for name in (*COLUMNS, *extra))
     return f"INSERT INTO {quote}{OutboxRecord._meta.db_table}{quote} ({columns})"
 
 
-def placeholders(clock: str, *, is_traced: bool) -> str:
+def placeholders(clock: str, extra: tuple[str, ...]) -> str:
     """Return the row of a VALUES clause; ``clock`` is SQL for the time of the INSERT."""
-    return f"({'%s, ' * (len(COLUMNS) - 1)}{clock}{', %s' if is_traced else ''})"
+    return f"({'%s, ' * (len(COLUMNS) - 1)}{clock}{', %s' * len(extra)})"
 
 
-def as_record(using: str, pk: int, row: Row, identity: UUID, enqueued_at: datetime | None) -> OutboxRecord:
+def as_record(
+    using: str, pk: int, row: Row, extras: Extras, identity: UUID, enqueued_at: datetime | None
+) -> OutboxRecord:
     """Return the record as if it had been read from the database.
 
     If ``enqueued_at`` is None, the attribute is deferred: Django reads it at the first use.
@@ -78,14 +85,21 @@ def as_record(using: str, pk: int, row: Row, identity: UUID, enqueued_at: dateti
     state = ModelState()
     state.db, state.adding = using, False
     columns = dict(zip(_NAMES, row, strict=False))
-    record.__dict__ = {"_state": state, "id": pk, **_empty_columns(), **columns, "identity": identity}
+    record.__dict__ = {
+        "_state": state,
+        "id": pk,
+        **_empty_columns(),
+        **columns,
+        **extras,
+        "identity": identity,
+    }
     if enqueued_at is not None:
         record.enqueued_at = enqueued_at
     return record
 
 
-_NAMES = (*COLUMNS[:-1], "trace_context")
-"""The attributes that a :data:`Row` has values of."""
+_NAMES = COLUMNS[:-1]
+"""The attributes that the first values of a :data:`Row` belong to."""
 
 
 @cache

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from ...evermuse.records import Envelope
-from .rows import COLUMNS, Row, insert_into, make_row, placeholders
+from .rows import COLUMNS, Extras, Row, insert_into, make_row, placeholders
 
 PAYLOAD = COLUMNS.index("payload")
 """The position of the payload in a row."""
@@ -26,10 +26,10 @@ MAX_STATEMENT = 1_000_000
 """Characters of payload in one statement on MySQL and MariaDB, escaped 8 MB at most. A packet may have 16 MB."""
 
 
-def insert_row(cursor: Any, connection: Any, row: Row, is_traced: bool) -> tuple[int, datetime | None]:
+def insert_row(cursor: Any, connection: Any, row: Row, extra: tuple[str, ...]) -> tuple[int, datetime | None]:
     """Insert one row; return its id and, if the database has RETURNING, the time of the INSERT."""
-    values = placeholders(_clock(connection), is_traced=is_traced)
-    statement = f"{_insert(connection.vendor, is_traced)} {values}"
+    values = placeholders(_clock(connection), extra)
+    statement = f"{_insert(connection.vendor, extra)} {values}"
     if not connection.features.can_return_columns_from_insert:  # MySQL
         cursor.execute(statement, row)
         return cursor.lastrowid, None
@@ -44,15 +44,12 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
-    trace_context: str | None,
+    extras: Extras,
 ) -> None:
     """Insert one row for each envelope: one call of ``executemany`` on SQLite, else statements of many rows."""
-    rows = [make_row(workspace, contract, envelope, trace_context) for envelope in envelopes]
-    is_traced = trace_context is not None
-    insert, values = (
-        _insert(connection.vendor, is_traced),
-        placeholders(_clock(connection), is_traced=is_traced),
-    )
+    rows = [make_row(workspace, contract, envelope, extras) for envelope in envelopes]
+    extra = tuple(extras)
+    insert, values = _insert(connection.vendor, extra), placeholders(_clock(connection), extra)
     if connection.vendor == "sqlite":
         cursor.executemany(f"{insert} {values}", rows)
         return
@@ -75,9 +72,9 @@ def _split(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 @cache
-def _insert(vendor: str, is_traced: bool) -> str:
+def _insert(vendor: str, extra: tuple[str, ...]) -> str:
     quote = "`" if vendor == "mysql" else '"'
-    return f"{insert_into(quote, is_traced=is_traced)} VALUES"
+    return f"{insert_into(quote, extra)} VALUES"
 
 
 def _clock(connection: Any) -> str:

@@ -119,13 +119,13 @@ def test_storage_parameters_that_are_missing(problems, alias):
 
 def test_a_migration_that_is_not_applied(problems, alias):
     MigrationRecorder(connections[alias]).migration_qs.filter(
-        app="evermuse_outbox", name="0011_latencies"
+        app="evermuse_outbox", name="0018_pressure"
     ).delete()
     found = problems("--offline")
     assert found == [
         (
             "migrations",
-            "Migrations are not applied: 0011_latencies. The tables were not compared.",
+            "Migrations are not applied: 0018_pressure. The tables were not compared.",
         )
     ]
 
