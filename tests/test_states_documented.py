@@ -12,6 +12,7 @@ from evermuse_outbox.models import (
     GroupState,
     OperationState,
     RecordState,
+    RuleState,
     WorkspaceState,
     batch,
     group,
@@ -19,6 +20,7 @@ from evermuse_outbox.models import (
     workspace,
 )
 from evermuse_outbox.models.history import operation
+from evermuse_outbox.models.rules import rule
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/reference/states.md").read_text(encoding="utf-8")
 MODELS = {
@@ -27,6 +29,7 @@ MODELS = {
     "Workspace": (workspace.TRANSITIONS, WorkspaceState),
     "Group": (group.TRANSITIONS, GroupState),
     "Job": (operation.TRANSITIONS, OperationState),
+    "Rule": (rule.TRANSITIONS, RuleState),
 }
 
 

@@ -1,6 +1,25 @@
 """Standing rules, which hold back or discard matching records."""
 
-from django.db import migrations
+from importlib import import_module
+
+from django.db import migrations, models
+
+initial = import_module("evermuse_outbox.migrations.0001_initial")
+
+EXACT_NAMES = ("workspace", "type", "product_id", "label_name", "label_value", "vendor_id")
+
+
+def compare_conditions_exactly(apps, schema_editor):
+    """Compare the conditions as those of records: the default collations of MySQL and MariaDB ignore case."""
+    connection = schema_editor.connection
+    if connection.vendor != "mysql":
+        return
+    quote = schema_editor.quote_name
+    model = apps.get_model("evermuse_outbox", "OutboxRule")
+    kind = f"CHARACTER SET utf8mb4 COLLATE {initial.exact_collation(connection)} NOT NULL"
+    columns = [model._meta.get_field(name) for name in EXACT_NAMES]
+    changes = ", ".join(f"MODIFY {quote(c.column)} {c.db_type(connection)} {kind}" for c in columns)
+    schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {changes}")
 
 
 class Migration(migrations.Migration):
@@ -8,4 +27,124 @@ class Migration(migrations.Migration):
         ("evermuse_outbox", "0014_deferrals"),
     ]
 
-    operations = []
+    operations = [
+        migrations.CreateModel(
+            name="OutboxRule",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "workspace",
+                    models.CharField(
+                        blank=True,
+                        default="",
+                        help_text="Empty for every workspace.",
+                        max_length=64,
+                        verbose_name="workspace",
+                    ),
+                ),
+                ("type", models.CharField(blank=True, default="", max_length=32, verbose_name="type")),
+                (
+                    "product_id",
+                    models.CharField(blank=True, default="", max_length=128, verbose_name="product id"),
+                ),
+                ("label_name", models.CharField(blank=True, default="", max_length=64, verbose_name="label")),
+                (
+                    "label_value",
+                    models.CharField(
+                        blank=True, default="", max_length=256, verbose_name="value of the label"
+                    ),
+                ),
+                (
+                    "vendor_id",
+                    models.CharField(
+                        blank=True,
+                        default="",
+                        help_text="Pattern of an entry of _vendor_ids: VALUE or NAME=VALUE, each with * and ?.",
+                        max_length=400,
+                        verbose_name="vendor id",
+                    ),
+                ),
+                (
+                    "action",
+                    models.CharField(
+                        choices=[("hold", "hold back"), ("discard", "discard")],
+                        max_length=8,
+                        verbose_name="action",
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("active", "active"), ("ending", "ending"), ("ended", "ended")],
+                        db_index=True,
+                        default="active",
+                        max_length=8,
+                        verbose_name="state",
+                    ),
+                ),
+                (
+                    "until",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Empty: until a person ends the rule.",
+                        null=True,
+                        verbose_name="until",
+                    ),
+                ),
+                ("reason", models.TextField(verbose_name="reason")),
+                ("by", models.CharField(max_length=150, verbose_name="by")),
+                ("created_at", models.DateTimeField(verbose_name="since")),
+                ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended at")),
+                (
+                    "ended_by",
+                    models.CharField(
+                        blank=True,
+                        default="",
+                        help_text="Empty if its time was over.",
+                        max_length=150,
+                        verbose_name="ended by",
+                    ),
+                ),
+                ("end_reason", models.TextField(blank=True, default="", verbose_name="reason of the end")),
+                ("held", models.PositiveBigIntegerField(default=0, verbose_name="held")),
+                ("discarded", models.PositiveBigIntegerField(default=0, verbose_name="discarded")),
+                (
+                    "released",
+                    models.PositiveBigIntegerField(
+                        default=0, help_text="Held records that are pending again.", verbose_name="released"
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "standing rule",
+                "verbose_name_plural": "standing rules",
+                "permissions": [("manage_outboxrule", "Can make and end standing rules")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("ended_at__isnull", True), ("state", "active")),
+                            models.Q(
+                                models.Q(("state", "active"), _negated=True), ("ended_at__isnull", False)
+                            ),
+                            _connector="OR",
+                        ),
+                        name="evermuse_rule_ended_at",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("label_name", ""), ("label_value", "")),
+                            models.Q(("label_name", ""), _negated=True),
+                            _connector="OR",
+                        ),
+                        name="evermuse_rule_label",
+                    ),
+                ],
+            },
+        ),
+        migrations.RunPython(compare_conditions_exactly, migrations.RunPython.noop, atomic=False),
+    ]

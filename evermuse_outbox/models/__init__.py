@@ -37,6 +37,7 @@ from .query_hints import ById, NotBefore, as_datetime, by_id, disable_jit, is_af
 from .record import OutboxRecord, PayloadDropped, RecordQuerySet
 from .record_states import ALTERED, FAILED_CODES, GIVEN_UP, NOT_RENEWED, NOT_SENDABLE, RecordState
 from .rejection import OutboxRejection, is_last_rejection, signature_of
+from .rules import OutboxRule, RuleAction, RuleQuerySet, RuleState
 from .search import OutboxSearchProgress, OutboxTerm
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
@@ -78,6 +79,7 @@ __all__ = [
     "OutboxOverview",
     "OutboxRecord",
     "OutboxRejection",
+    "OutboxRule",
     "OutboxSearchProgress",
     "OutboxTerm",
     "OutboxThrottle",
@@ -86,6 +88,9 @@ __all__ = [
     "PayloadDropped",
     "RecordQuerySet",
     "RecordState",
+    "RuleAction",
+    "RuleQuerySet",
+    "RuleState",
     "UnexpectedState",
     "WorkspaceQuerySet",
     "WorkspaceState",

@@ -44,6 +44,10 @@ NOT_FOREIGN = {
     "result": "a constant",
     "expected": "reasons that the kinds of jobs name, and numbers",
     "options": "what a command or page has made of its own options",
+    "label_name": "validated when the rule is made; it must stay exact",
+    "label_value": "validated when the rule is made; it must stay exact",
+    "vendor_id": "validated when the rule is made; it must stay exact",
+    "action": "a constant",
     "groups": "types, product ids and numbers",
 }
 
