@@ -32,6 +32,7 @@ TEXT_OF_AN_ERROR = {
     "evermuse_outbox.evermuse.records.timestamps": "ValueError of datetime: into a FieldError, which has the gate",
     "evermuse_outbox.evermuse.records.validation": "InvalidTimestamp: our text, into a FieldError with the gate",
     "evermuse_outbox.management.commands.evermuse_sandbox": "the sandbox",
+    "evermuse_outbox.management.commands.outbox_indexes": "Busy: our text",
     "evermuse_outbox.management.commands.outbox_schema": "ImproperlyConfigured: our text",
 }
 """Modules that take the text of an exception, each with the reason why it needs no gate there."""

@@ -25,7 +25,7 @@ LAYERS = [
     {"ratelimit"},
     {"conf", "database_clock", "signals", "tracing"},
     {"models"},
-    {"search"},
+    {"search", "indexing"},
     {"delivery"},
     {"monitoring"},
     {"upkeep"},

@@ -10,8 +10,8 @@ from typing import Any
 from django.apps import apps
 from django.db import connections, models
 
+from ...indexing import expected_indexes
 from ...models.columns import exact_collation
-from ...models.indexes import PartialIndex
 from .catalogue import Entry, Table, read_table
 from .finding import Finding
 
@@ -131,12 +131,10 @@ class _Examined:
     # --- indexes ----------------------------------------------------------------------------------
 
     def _indexes(self) -> Iterator[Finding]:
-        by_name = {field.name: field for field in self._fields()}
-        for index in self.model._meta.indexes:
-            if names := self._fields_of(index):
-                columns = tuple(by_name[name].column for name in names)
-                statement = str(index.create_sql(self.model, self.editor))
-                yield from self._named(index.name, columns, statement)
+        for expected in expected_indexes(self.using):
+            if expected.model is self.model:
+                statement = str(expected.index.create_sql(self.model, self.editor))
+                yield from self._named(expected.name, expected.columns, statement)
         for field in self._fields():
             if (field.db_index or field.unique) and not field.primary_key and not self._is_indexed(field):
                 kind = "unique constraint" if field.unique else "index"
@@ -144,16 +142,10 @@ class _Examined:
                     f"There is no {kind} on the column {field.column}.", self._index_statement(field)
                 )
 
-    def _fields_of(self, index: models.Index) -> tuple[str, ...]:
-        """Return the fields of the index in this database; none if it has no such index."""
-        if isinstance(index, PartialIndex) and not self.connection.features.supports_partial_indexes:
-            return index.instead
-        return tuple(name.lstrip("-") for name in index.fields)
-
     def _named(self, name: str, columns: tuple[str, ...], statement: str) -> Iterator[Finding]:
         entry = self.table.entries.get(name)
         if entry is None:
-            yield self._finding(f"The index {name} is missing.", f"{statement};")
+            yield self._finding(f"The index {name} is missing.", self._build())
         elif entry.columns != columns or _essence(entry.condition) != _essence(
             statement.partition(" WHERE ")[2]
         ):
@@ -165,9 +157,12 @@ class _Examined:
                 f"The index {name} is not valid, so no query uses it.", self._revalidate(name)
             )
 
+    def _build(self) -> str:
+        return f"manage.py outbox_indexes --database {self.using}"
+
     def _revalidate(self, name: str) -> str:
         if self.connection.vendor == "postgresql":
-            return f'REINDEX INDEX CONCURRENTLY "{name}";'
+            return self._build()
         return f"{self._alter()} ALTER INDEX {name} {'NOT IGNORED' if self.connection.mysql_is_mariadb else 'VISIBLE'};"
 
     def _is_indexed(self, field: Any) -> bool:
@@ -201,7 +196,7 @@ class _Examined:
             elif not entry.is_valid:
                 yield self._finding(
                     f"The constraint {constraint.name} was not checked for the rows that existed before.",
-                    f'{self._alter()} VALIDATE CONSTRAINT "{constraint.name}";',
+                    self._build(),
                 )
 
     def _add(self, statement: str) -> str:

@@ -1,7 +1,8 @@
 """Indexes on the rows that meet a condition, for every database.
 
 Most queries of a worker look for the few open rows of a large table. A partial index contains only these.
-The package knows no model. Its interface is :class:`PartialIndex`, which migrations name by this path.
+The package knows no model. Its interface is :class:`PartialIndex` and :class:`AddIndexOnline`, which migrations name by
+this path.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import Any
 
 from django.db import models
 
-__all__ = ["PartialIndex"]
+from .online import AddIndexOnline
+
+__all__ = ["AddIndexOnline", "PartialIndex"]
 
 NOTHING = "DO 0"
 """The schema editor needs a statement to run; in MySQL and MariaDB this one does nothing."""
@@ -32,6 +35,10 @@ class PartialIndex(models.Index):
         """Return what a migration needs to build the same index."""
         path, expressions, options = super().deconstruct()
         return path, expressions, options | {"where": self.where, "instead": self.instead}
+
+    def columns_on(self, connection: Any) -> tuple[str, ...]:
+        """Return the fields of the index in this database; none if the database gets no such index."""
+        return tuple(self.fields) if connection.features.supports_partial_indexes else self.instead
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **options: Any) -> Any:
         """Return the CREATE INDEX statement for the database."""

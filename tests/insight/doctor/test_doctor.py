@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
+from django.core.management import call_command
 from django.db import connections
 
 from evermuse_outbox.insight.doctor import examine_database
@@ -16,6 +19,13 @@ def execute(alias, *statements):
     with connections[alias].cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
+
+
+def apply(finding):
+    """Run the command of a remedy."""
+    program, command, *options = finding.remedy.split()
+    assert (program, command) == ("manage.py", "outbox_indexes")
+    call_command(command, *options, stdout=StringIO())
 
 
 def vendor(alias):
@@ -61,7 +71,7 @@ def test_a_missing_index_is_found_and_its_remedy_repairs_it(alias, name, table):
     (finding,) = examine_schema(alias)
     assert finding.problem == f"The index {name} is missing."
     assert finding.where == f"{alias}: {table}"
-    execute(alias, finding.remedy)
+    apply(finding)
     assert schema_problems(alias) == []
 
 
@@ -100,7 +110,10 @@ def test_an_index_that_no_query_uses_is_found(alias):
         execute(alias, f"ALTER TABLE {RECORD} ALTER INDEX evermuse_record_identity IGNORED")
     (finding,) = examine_schema(alias)
     assert finding.problem == "The index evermuse_record_identity is not valid, so no query uses it."
-    execute(alias, finding.remedy)
+    if vendor(alias) == "postgresql":
+        apply(finding)
+    else:
+        execute(alias, finding.remedy)
     assert schema_problems(alias) == []
 
 
@@ -206,7 +219,7 @@ def test_constraints_that_are_missing_altered_or_not_valid_are_found(alias):
         execute(alias, drop, f"{finding.remedy.rstrip(';')} NOT VALID")
         (unchecked,) = examine_schema(alias)
         assert unchecked.problem.startswith(f"The constraint {name} was not checked")
-        execute(alias, unchecked.remedy)
+        apply(unchecked)
         assert schema_problems(alias) == []
 
 

@@ -1,0 +1,25 @@
+"""Indexes of large tables are built online: after ``migrate``, while records are enqueued and sent.
+
+The package compares the indexes that the models declare with the catalogue of the database, and builds what is missing.
+It must not change a row. Its public interface is :func:`expected_indexes`, :func:`find_steps`, :func:`build`,
+:func:`read_progress` and :func:`unbuilt_indexes`.
+"""
+
+from .build import Build, Busy, build
+from .expected import ExpectedIndex, expected_indexes, unwanted_indexes
+from .progress import BuildProgress, read_progress
+from .steps import Step, find_steps, unbuilt_indexes
+
+__all__ = [
+    "Build",
+    "BuildProgress",
+    "Busy",
+    "ExpectedIndex",
+    "Step",
+    "build",
+    "expected_indexes",
+    "find_steps",
+    "read_progress",
+    "unbuilt_indexes",
+    "unwanted_indexes",
+]
