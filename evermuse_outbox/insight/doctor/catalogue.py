@@ -34,6 +34,10 @@ MYSQL_CONDITIONS = """
     SELECT constraint_name, check_clause FROM information_schema.check_constraints
     WHERE constraint_schema = DATABASE()"""
 
+MARIADB_COLUMN_CHECKS = """
+    SELECT constraint_name, check_clause FROM information_schema.check_constraints
+    WHERE constraint_schema = DATABASE() AND table_name = %s AND level = 'Column'"""
+
 MYSQL_IGNORED = """
     SELECT DISTINCT index_name FROM information_schema.statistics
     WHERE table_schema = DATABASE() AND table_name = %s AND {} """
@@ -87,6 +91,13 @@ def read_table(using: str, table: str) -> Table | None:
         is_check = bool(entry["check"])
         columns = tuple(entry["columns"] or ())
         described.entries[name] = Entry(name, columns, bool(entry["unique"]), is_check, condition, is_valid)
+    if connection.vendor == "mysql" and connection.mysql_is_mariadb:
+        for name, clause in _fetch(
+            using, MARIADB_COLUMN_CHECKS, table
+        ):  # Django's introspection loses their names
+            described.entries[name] = Entry(
+                name, (name,), is_unique=False, is_check=True, condition=_text(clause)
+            )
     return described
 
 

@@ -1,8 +1,8 @@
-"""Indexes on the rows that meet a condition, for every database.
+"""Indexes on the rows that meet a condition, for every database, and changes of large tables without a long lock.
 
 Most queries of a worker look for the few open rows of a large table. A partial index contains only these.
-The package knows no model. Its interface is :class:`PartialIndex` and :class:`AddIndexOnline`, which migrations name by
-this path.
+The package knows no model. Its interface is :class:`PartialIndex`, :class:`AddIndexOnline` and
+:class:`ReplaceCheckOnline`, which migrations name by this path.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 from django.db import models
 
+from .checks import ReplaceCheckOnline
 from .online import AddIndexOnline
 
-__all__ = ["AddIndexOnline", "PartialIndex"]
+__all__ = ["AddIndexOnline", "PartialIndex", "ReplaceCheckOnline"]
 
 NOTHING = "DO 0"
 """The schema editor needs a statement to run; in MySQL and MariaDB this one does nothing."""

@@ -14,6 +14,11 @@ SMALL_TABLE = 5_000
 """Rows up to which a migration builds an index itself: that takes less than a tenth of a second."""
 
 
+def has_many_rows(model: Any, using: str) -> bool:
+    """Return whether a table has more rows than a migration may read. This reads at most ``SMALL_TABLE`` rows."""
+    return bool(model._base_manager.using(using).order_by().values("pk")[SMALL_TABLE : SMALL_TABLE + 1])
+
+
 class AddIndexOnline(AddIndex):
     """Add an index to the state of the migrations. Build it at once only if the table has few rows.
 
@@ -31,7 +36,7 @@ class AddIndexOnline(AddIndex):
         using = schema_editor.connection.alias
         if not self.allow_migrate_model(using, model):
             return
-        if model._base_manager.using(using).order_by().values("pk")[SMALL_TABLE : SMALL_TABLE + 1]:
+        if has_many_rows(model, using):
             logger.warning(
                 "the index %s is not built yet: run manage.py outbox_indexes --database %s",
                 self.index.name,

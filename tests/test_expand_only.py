@@ -1,0 +1,238 @@
+"""Migrations only expand: workers of the version before run on the new tables, and large tables are neither read nor rewritten.
+
+Each migration after ``LAST_RELEASED`` is examined twice: what its operations are, and what the databases do with them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.core.management import call_command
+from django.db import connections, migrations, models
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ModelState, ProjectState
+from django.db.models import CheckConstraint, Q
+
+from evermuse_outbox.models.indexes import AddIndexOnline, ReplaceCheckOnline
+from tests.test_upgrade import add_rows, model_at
+
+APP = "evermuse_outbox"
+LAST_RELEASED = "0011_latencies"
+"""The last migration of the version before. Set it to the newest migration after each release."""
+
+LOADER = MigrationLoader(None)
+NEW = sorted(name for app, name in LOADER.disk_migrations if app == APP and name > LAST_RELEASED)
+
+LARGE = ("outboxrecord", "outboxbatch", "outboxattempt", "outboxrejection", "outboxterm")
+"""Tables that grow with the records."""
+
+SAFE_EVERYWHERE = (migrations.CreateModel, migrations.AlterModelOptions, migrations.AlterModelManagers)
+RECORDS, BATCHES = f"{APP}_outboxrecord", f"{APP}_outboxbatch"
+
+PYTHON: dict[str, str] = {}
+"""Migration → why its RunPython or RunSQL reads and changes no row of a large table."""
+
+
+def problem_of(operation, before, created=()):
+    """Return what the version before, or a large table, would suffer from an operation; empty if nothing.
+
+    Args:
+        operation: The operation.
+        before: The state of the migrations before it.
+        created: Models that new migrations have created. The version before does not know them.
+    """
+    name = getattr(operation, "model_name", getattr(operation, "name", "")).lower()
+    if isinstance(operation, SAFE_EVERYWHERE) or name in created:
+        return ""
+    match operation:
+        case migrations.AddField(field=field):
+            if not field.null:
+                return f"{name}: an INSERT of the version before has no value for {operation.name}"
+            if field.has_default() or field.db_index or field.unique:
+                return f"{name}: {operation.name} has a default or an index"
+            return ""
+        case migrations.AlterField(field=field):
+            editor = connections["default"].SchemaEditorClass(connections["default"], collect_sql=True)
+            old = before.models[APP, name].get_field(operation.name)
+            is_same = not editor._field_should_be_altered(
+                named(old, operation.name), named(field, operation.name)
+            )
+            return "" if is_same else f"{name}: {operation.name} changes in the database"
+        case AddIndexOnline() | ReplaceCheckOnline():
+            return ""
+        case migrations.AddIndex():
+            return f"{name}: the index blocks writers; use AddIndexOnline" if name in LARGE else ""
+        case migrations.SeparateDatabaseAndState():
+            return "".join(problem_of(each, before, created) for each in operation.database_operations)
+        case _:
+            return f"{name}: {type(operation).__name__}"
+
+
+def named(field, name):
+    field = field.clone()
+    field.set_attributes_from_name(name)
+    return field
+
+
+def problems_of(migration):
+    """Return the problems of one migration."""
+    state = LOADER.project_state([key for key in LOADER.disk_migrations[APP, migration].dependencies])
+    problems = []
+    for operation in LOADER.disk_migrations[APP, migration].operations:
+        if isinstance(operation, migrations.RunPython | migrations.RunSQL):
+            problem = "" if migration in PYTHON else "RunPython or RunSQL without a reason in PYTHON"
+        else:
+            problem = problem_of(operation, state, created_models())
+        problems += [problem] if problem else []
+        state = state.clone()
+        operation.state_forwards(APP, state)
+    return problems
+
+
+def created_models():
+    return {
+        operation.name.lower()
+        for name in NEW
+        for operation in LOADER.disk_migrations[APP, name].operations
+        if isinstance(operation, migrations.CreateModel)
+    }
+
+
+@pytest.mark.parametrize("migration", NEW)
+def test_a_migration_only_expands(migration):
+    assert problems_of(migration) == []
+
+
+def test_every_reason_is_needed():
+    assert set(PYTHON) <= set(NEW)
+
+
+def state_with_a_record():
+    state = ProjectState()
+    fields = [("id", models.BigAutoField(primary_key=True)), ("size", models.IntegerField(null=True))]
+    state.add_model(ModelState(APP, "OutboxRecord", fields))
+    return state
+
+
+INDEX = models.Index(name="i", fields=["size"])
+CHECK = CheckConstraint(name="c", condition=Q(size__gt=0))
+BREAKING = {
+    "a column without a value": migrations.AddField("OutboxRecord", "x", models.IntegerField(default=0)),
+    "a default": migrations.AddField("OutboxRecord", "x", models.IntegerField(null=True, default=0)),
+    "an indexed column": migrations.AddField(
+        "OutboxRecord", "x", models.IntegerField(null=True, db_index=True)
+    ),
+    "another type": migrations.AlterField("OutboxRecord", "size", models.BigIntegerField(null=True)),
+    "NOT NULL": migrations.AlterField("OutboxRecord", "size", models.IntegerField()),
+    "an index": migrations.AddIndex("OutboxRecord", INDEX),
+    "a constraint": migrations.AddConstraint("OutboxRecord", CHECK),
+    "no column": migrations.RemoveField("OutboxRecord", "size"),
+    "another name": migrations.RenameField("OutboxRecord", "size", "bytes"),
+    "no table": migrations.DeleteModel("OutboxRecord"),
+    "an operation inside": migrations.SeparateDatabaseAndState([migrations.AddIndex("OutboxRecord", INDEX)]),
+}
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_an_operation_that_breaks_the_version_before_is_found(name):
+    assert problem_of(BREAKING[name], state_with_a_record())
+
+
+HARMLESS = {
+    "a column that allows NULL": migrations.AddField("OutboxRecord", "x", models.IntegerField(null=True)),
+    "other choices": migrations.AlterField(
+        "OutboxRecord", "size", models.IntegerField(null=True, choices=[(1, "a")])
+    ),
+    "an index for later": AddIndexOnline("OutboxRecord", INDEX),
+    "an index of a small table": migrations.AddIndex("OutboxRun", INDEX),
+    "only the state": migrations.SeparateDatabaseAndState(
+        state_operations=[migrations.AddIndex("OutboxRecord", INDEX)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_harmless_operation_is_none(name):
+    assert problem_of(HARMLESS[name], state_with_a_record()) == ""
+
+
+# --- what the databases do ----------------------------------------------------------------------------
+
+
+def columns(alias, table):
+    """Return column → whether an INSERT may leave it out."""
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        described = connection.introspection.get_table_description(cursor, table)
+        sequences = {each["column"] for each in connection.introspection.get_sequences(cursor, table)}
+    return {
+        each.name: each.null_ok or each.default is not None or each.name in sequences for each in described
+    }
+
+
+@pytest.mark.django_db
+def test_the_version_before_may_leave_out_every_new_column(alias):
+    state = LOADER.project_state((APP, LAST_RELEASED))
+    for model in state.apps.get_models():
+        if model._meta.app_label == APP:
+            known = {field.column for field in model._meta.concrete_fields}
+            required = [
+                name
+                for name, is_optional in columns(alias, model._meta.db_table).items()
+                if name not in known and not is_optional
+            ]
+            assert required == [], model._meta.db_table
+
+
+@pytest.mark.commits
+def test_rows_of_the_version_before_are_inserted_into_the_new_tables(alias):
+    add_rows(alias, LAST_RELEASED)
+    assert model_at(alias, LAST_RELEASED, "OutboxRecord").count() == 2
+
+
+@pytest.fixture
+def last_release(alias):
+    """Go back to the tables of the version before; afterwards, the newest ones are there again."""
+    call_command("migrate", APP, LAST_RELEASED, database=alias, verbosity=0)
+    yield
+    call_command("migrate", APP, database=alias, verbosity=0)
+
+
+@pytest.mark.commits
+def test_no_database_rewrites_or_reads_the_records(alias, last_release, monkeypatch):
+    monkeypatch.setattr("evermuse_outbox.models.indexes.online.SMALL_TABLE", 1)
+    add_rows(alias, LAST_RELEASED)
+    connection, statements = connections[alias], []
+    with connection.execute_wrapper(
+        lambda run, sql, *rest: (statements.append(str(sql)), run(instant(connection, str(sql)), *rest))[1]
+    ):
+        before = file_of(alias)
+        call_command("migrate", APP, database=alias, verbosity=0)
+        assert file_of(alias) == before
+    changes = [
+        sql for sql in statements if re.match(rf"(ALTER TABLE|UPDATE) \W?({RECORDS}|{BATCHES})\b", sql)
+    ]
+    assert changes
+    if connection.vendor == "postgresql":
+        checks = [sql for sql in changes if "CHECK" in sql]
+        assert all(sql.endswith("NOT VALID") for sql in checks), checks
+        assert not [sql for sql in changes if "VALIDATE" in sql or sql.startswith("UPDATE")]
+
+
+def instant(connection, sql):
+    """Let MariaDB refuse what it cannot do by a change of its dictionary alone."""
+    if connection.vendor == "mysql" and re.match(rf"ALTER TABLE `({RECORDS}|{BATCHES})`", sql):
+        return sql if "ALGORITHM=" in sql else f"{sql}, ALGORITHM=INSTANT"
+    return sql
+
+
+def file_of(alias):
+    """Return PostgreSQL's files of the large tables, which a rewrite replaces."""
+    if connections[alias].vendor != "postgresql":
+        return None
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT relname, relfilenode FROM pg_class WHERE relname IN (%s, %s)", [RECORDS, BATCHES]
+        )
+        return sorted(cursor.fetchall())
