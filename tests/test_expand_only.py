@@ -1,4 +1,4 @@
-"""Migrations only expand: workers of the version before run on the new tables, and large tables are neither read nor rewritten.
+"""Migrations only expand: workers of the version before run on the new tables, and large tables are not rewritten.
 
 Each migration after ``LAST_RELEASED`` is examined twice: what its operations are, and what the databases do with them.
 """
@@ -27,11 +27,12 @@ NEW = sorted(name for app, name in LOADER.disk_migrations if app == APP and name
 LARGE = ("outboxrecord", "outboxbatch", "outboxattempt", "outboxrejection", "outboxterm")
 """Tables that grow with the records."""
 
-SAFE_EVERYWHERE = (migrations.CreateModel, migrations.AlterModelOptions, migrations.AlterModelManagers)
-RECORDS, BATCHES = f"{APP}_outboxrecord", f"{APP}_outboxbatch"
-
-PYTHON: dict[str, str] = {}
-"""Migration → why its RunPython or RunSQL reads and changes no row of a large table."""
+SAFE_EVERYWHERE = (
+    migrations.CreateModel,
+    migrations.AlterModelOptions,
+    migrations.AlterModelManagers,
+    migrations.RunPython,  # the statements that it executes are examined below
+)
 
 
 def problem_of(operation, before, created=()):
@@ -77,17 +78,13 @@ def named(field, name):
 
 def problems_of(migration):
     """Return the problems of one migration."""
-    state = LOADER.project_state([key for key in LOADER.disk_migrations[APP, migration].dependencies])
+    state = LOADER.project_state(list(LOADER.disk_migrations[APP, migration].dependencies))
     problems = []
     for operation in LOADER.disk_migrations[APP, migration].operations:
-        if isinstance(operation, migrations.RunPython | migrations.RunSQL):
-            problem = "" if migration in PYTHON else "RunPython or RunSQL without a reason in PYTHON"
-        else:
-            problem = problem_of(operation, state, created_models())
-        problems += [problem] if problem else []
+        problems.append(problem_of(operation, state, created_models()))
         state = state.clone()
         operation.state_forwards(APP, state)
-    return problems
+    return [problem for problem in problems if problem]
 
 
 def created_models():
@@ -102,10 +99,6 @@ def created_models():
 @pytest.mark.parametrize("migration", NEW)
 def test_a_migration_only_expands(migration):
     assert problems_of(migration) == []
-
-
-def test_every_reason_is_needed():
-    assert set(PYTHON) <= set(NEW)
 
 
 def state_with_a_record():
@@ -171,7 +164,6 @@ def columns(alias, table):
     }
 
 
-@pytest.mark.django_db
 def test_the_version_before_may_leave_out_every_new_column(alias):
     state = LOADER.project_state((APP, LAST_RELEASED))
     for model in state.apps.get_models():
@@ -199,40 +191,56 @@ def last_release(alias):
     call_command("migrate", APP, database=alias, verbosity=0)
 
 
+LARGE_TABLE = rf"\W{APP}_({'|'.join(LARGE)})\b"
+ALLOWED = {
+    "postgresql": r"ALTER TABLE \S+ (ADD COLUMN \S+ \S+( \S+)? NULL$|DROP CONSTRAINT .* NOT VALID$|SET \()|COMMENT ON ",
+    "mysql": r"ALTER TABLE .*, ALGORITHM=INSTANT$",
+    "sqlite": r'ALTER TABLE \S+ ADD COLUMN|(CREATE|DROP|ALTER) TABLE|INSERT INTO "new__',  # to copy is its only way
+}
+LOOKS = r"SELECT .* LIMIT 1 OFFSET \d+$|SELECT .*(information_schema|pg_|sqlite_master)|SHOW "
+"""Statements that read a few rows, or the catalogue."""
+
+
 @pytest.mark.commits
-def test_no_database_rewrites_or_reads_the_records(alias, last_release, monkeypatch):
+def test_no_database_rewrites_or_reads_a_large_table(alias, last_release, monkeypatch):
     monkeypatch.setattr("evermuse_outbox.models.indexes.online.SMALL_TABLE", 1)
     add_rows(alias, LAST_RELEASED)
     connection, statements = connections[alias], []
-    with connection.execute_wrapper(
-        lambda run, sql, *rest: (statements.append(str(sql)), run(instant(connection, str(sql)), *rest))[1]
-    ):
-        before = file_of(alias)
+
+    def record(execute, sql, *rest):
+        sql = instant(connection, " ".join(str(sql).split()))
+        statements.append(sql)
+        return execute(sql, *rest)
+
+    before = files_of(alias)
+    with connection.execute_wrapper(record):
         call_command("migrate", APP, database=alias, verbosity=0)
-        assert file_of(alias) == before
-    changes = [
-        sql for sql in statements if re.match(rf"(ALTER TABLE|UPDATE) \W?({RECORDS}|{BATCHES})\b", sql)
+    assert files_of(alias) == before
+    bad = [
+        sql
+        for sql in statements
+        if re.search(LARGE_TABLE, sql)
+        and not re.match(f"{ALLOWED[connection.vendor]}|{LOOKS}", sql, re.DOTALL)
     ]
-    assert changes
-    if connection.vendor == "postgresql":
-        checks = [sql for sql in changes if "CHECK" in sql]
-        assert all(sql.endswith("NOT VALID") for sql in checks), checks
-        assert not [sql for sql in changes if "VALIDATE" in sql or sql.startswith("UPDATE")]
+    assert bad == []
 
 
 def instant(connection, sql):
     """Let MariaDB refuse what it cannot do by a change of its dictionary alone."""
-    if connection.vendor == "mysql" and re.match(rf"ALTER TABLE `({RECORDS}|{BATCHES})`", sql):
-        return sql if "ALGORITHM=" in sql else f"{sql}, ALGORITHM=INSTANT"
+    if (
+        connection.vendor == "mysql"
+        and re.match(f"ALTER TABLE {LARGE_TABLE}", sql)
+        and "ALGORITHM=" not in sql
+    ):
+        return f"{sql}, ALGORITHM=INSTANT"
     return sql
 
 
-def file_of(alias):
+def files_of(alias):
     """Return PostgreSQL's files of the large tables, which a rewrite replaces."""
     if connections[alias].vendor != "postgresql":
         return None
     with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT relname, relfilenode FROM pg_class WHERE relname IN (%s, %s)", [RECORDS, BATCHES]
-        )
+        tables = [f"{APP}_{name}" for name in LARGE]
+        cursor.execute("SELECT relname, relfilenode FROM pg_class WHERE relname = ANY(%s)", [tables])
         return sorted(cursor.fetchall())
