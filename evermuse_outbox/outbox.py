@@ -19,7 +19,7 @@ delivery. If it is lost, the next *tick* finds the record: a task that looks for
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -33,19 +33,29 @@ from .evermuse.records import AnyRecord, Envelope, Record
 from .evermuse.records import validate as make_envelope
 from .foreign_text import safe_repr, show_value
 from .models import OutboxRecord
-from .models.insert import insert, insert_many
+from .models.insert import NO_EXTRAS, insert, insert_many
+from .runs import Labeller, Labels, Run, resolve_run
+from .runs import find_run as _find_run
+from .runs import start_run as _start_run
 from .wakeup import wake_workers_on_commit
 
 __all__ = [
+    "EnqueuedCount",
     "InvalidRecord",
     "Record",
+    "Run",
     "aenqueue",
     "aenqueue_many",
     "enqueue",
     "enqueue_many",
+    "find_run",
     "reload_workspaces",
+    "start_run",
     "validate",
 ]
+
+LabelsOfRecord = Callable[[Any], Labels | None]
+"""A function of the host that returns the labels of a record."""
 
 CHUNK = 1_000
 """Maximum number of records in one INSERT of :func:`enqueue_many`."""
@@ -54,25 +64,39 @@ CHUNK_BYTES = 8_000_000
 """Maximum bytes of the payloads in one INSERT, so that large records need little memory."""
 
 
+class EnqueuedCount(int):
+    """The number of records that :func:`enqueue_many` has inserted. ``run`` is their run, or None."""
+
+    run: Run | None = None
+
+
 def enqueue(
-    record: AnyRecord, *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+    record: AnyRecord,
+    *,
+    using: str | None = None,
+    workspace: str = DEFAULT_WORKSPACE,
+    labels: Labels | None = None,
+    run: Run | str | None = None,
 ) -> OutboxRecord:
     """Validate a record and insert it in the open transaction.
 
     This costs one INSERT. It opens no savepoint and sends no ``post_save`` signal. If no transaction is open, the
-    record is committed and the workers are woken at once.
+    record is committed and the workers are woken at once. New labels are inserted in the same transaction.
 
     Args:
         record: The record, as a mapping or as a :class:`Record`.
         using: Database alias; by default the router's choice for :class:`OutboxRecord`.
         workspace: Name of a workspace in the settings.
+        labels: Names and values that are not sent, such as the host's customer. Operators select records by them.
+        run: The run that the record joins: a handle, or the name of a run. If no run of this name is open, it starts.
+            A name costs a SELECT for each call, a handle does not.
 
     Returns:
         The inserted row.
 
     Raises:
-        InvalidRecord: Evermuse would reject the record. It is a Django ``ValidationError`` that names every
-            wrong field.
+        InvalidRecord: Evermuse would reject the record, or a label is not allowed. It is a Django
+            ``ValidationError`` that names every wrong field.
         ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
         DatabaseError: The INSERT failed. Do not catch it inside the transaction: the host's change then rolls
             back, too.
@@ -80,14 +104,22 @@ def enqueue(
     alias = _database_alias(using)
     contract = _contract_of(workspace)
     envelope = make_envelope(record, contract=contract, workspace=workspace)
-    row = insert(alias, workspace, contract, envelope)
+    extras = (
+        NO_EXTRAS if labels is None and run is None else _labeller(alias, workspace, labels, run).column()
+    )
+    row = insert(alias, workspace, contract, envelope, extras)
     wake_workers_on_commit(alias, workspace)
     return row
 
 
 def enqueue_many(
-    records: Iterable[AnyRecord], *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
-) -> int:
+    records: Iterable[AnyRecord],
+    *,
+    using: str | None = None,
+    workspace: str = DEFAULT_WORKSPACE,
+    labels: Labels | LabelsOfRecord | None = None,
+    run: Run | str | None = None,
+) -> EnqueuedCount:
     """Validate and insert many records, all or none of them.
 
     The iterable is read once, in chunks of up to 1,000 records or 8 MB, so a generator needs little memory. If a
@@ -98,9 +130,11 @@ def enqueue_many(
         records: The records, as mappings or as :class:`Record` objects.
         using: Database alias; by default the router's choice for :class:`OutboxRecord`.
         workspace: Name of a workspace in the settings.
+        labels: Labels of all records, or a function that takes a record and returns its labels.
+        run: The run that the records join: a handle, or the name of a run. If no run of this name is open, it starts.
 
     Returns:
-        The number of records inserted.
+        The number of records inserted. Its attribute ``run`` is the handle of the run.
 
     Raises:
         InvalidRecord: A record is invalid. The error names the wrong fields of that record and of the next 1,000
@@ -114,23 +148,31 @@ def enqueue_many(
     _refuse_single(records)
     count = 0
     with transaction.atomic(using=alias):
-        for chunk in _split_into_chunks(_validate_all(records, contract, workspace)):
-            insert_many(alias, workspace, contract, chunk)
+        labeller = _labeller(alias, workspace, labels, run)
+        for chunk in _split_into_chunks(_validate_all(labeller.observe(records), contract, workspace)):
+            insert_many(alias, workspace, contract, chunk, labeller.columns(len(chunk)))
             count += len(chunk)
         if count:
             wake_workers_on_commit(alias, workspace)
-    return count
+    enqueued = EnqueuedCount(count)
+    enqueued.run = labeller.run
+    return enqueued
 
 
 async def aenqueue(
-    record: AnyRecord, *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+    record: AnyRecord,
+    *,
+    using: str | None = None,
+    workspace: str = DEFAULT_WORKSPACE,
+    labels: Labels | None = None,
+    run: Run | str | None = None,
 ) -> OutboxRecord:
     """Call :func:`enqueue` from async code.
 
     Django has no async transactions. If the record must commit together with a change of the host, call
     :func:`enqueue` and make the change in one function under ``sync_to_async``.
     """
-    return await sync_to_async(enqueue)(record, using=using, workspace=workspace)
+    return await sync_to_async(enqueue)(record, using=using, workspace=workspace, labels=labels, run=run)
 
 
 async def aenqueue_many(
@@ -138,7 +180,9 @@ async def aenqueue_many(
     *,
     using: str | None = None,
     workspace: str = DEFAULT_WORKSPACE,
-) -> int:
+    labels: Labels | LabelsOfRecord | None = None,
+    run: Run | str | None = None,
+) -> EnqueuedCount:
     """Call :func:`enqueue_many` from async code, also with an async iterator.
 
     An async iterator is read to its end before the first INSERT. So no transaction waits for it, and if it raises an
@@ -146,7 +190,47 @@ async def aenqueue_many(
     """
     if isinstance(records, AsyncIterable) and not isinstance(records, Iterable):
         records = [record async for record in records]
-    return await sync_to_async(enqueue_many)(records, using=using, workspace=workspace)
+    return await sync_to_async(enqueue_many)(
+        records, using=using, workspace=workspace, labels=labels, run=run
+    )
+
+
+def start_run(
+    name: str,
+    *,
+    labels: Labels | None = None,
+    expected: int | None = None,
+    using: str | None = None,
+    workspace: str = DEFAULT_WORKSPACE,
+) -> Run:
+    """Start a run, or return the open run of this name: so work that was interrupted continues its run.
+
+    Args:
+        name: A name of up to 200 characters. A later run may have it again, after this one is closed.
+        labels: Labels of all its records.
+        expected: How many records it will have, if that is known; for the progress.
+        using: Database alias; by default the router's choice for :class:`OutboxRecord`.
+        workspace: Name of a workspace in the settings.
+
+    Raises:
+        InvalidRecord: The name or a label is not allowed.
+        ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
+    """
+    _contract_of(workspace)
+    return _start_run(_database_alias(using), workspace, name, labels, expected)
+
+
+def find_run(
+    name_or_id: str | int, *, using: str | None = None, workspace: str = DEFAULT_WORKSPACE
+) -> Run | None:
+    """Return the run with an id, or the latest run with a name; None if there is none.
+
+    Args:
+        name_or_id: The name of the run, or its id.
+        using: Database alias; by default the router's choice for :class:`OutboxRecord`.
+        workspace: Name of the workspace in which the name is searched.
+    """
+    return _find_run(_database_alias(using), workspace, name_or_id)
 
 
 def validate(record: AnyRecord, *, workspace: str = DEFAULT_WORKSPACE) -> dict[str, Any]:
@@ -177,6 +261,12 @@ def _database_alias(using: str | None) -> str:
             f"Add it to {SETTING}['DATABASES'] (now: {', '.join(aliases)})."
         )
     return alias
+
+
+def _labeller(
+    using: str, workspace: str, labels: Labels | LabelsOfRecord | None, run: Run | str | None
+) -> Labeller:
+    return Labeller(using, labels, resolve_run(using, workspace, run))
 
 
 def _contract_of(workspace: str) -> str:

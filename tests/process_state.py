@@ -27,6 +27,7 @@ RESTORED = (
     "monitoring.drift._reported_at",
     "monitoring.heartbeats._beats",
     "monitoring.incidents._observed_at",
+    "runs.label_sets._known",
     "tasks._last_run",
     "tasks._lingering",
     "upkeep.future_times._searched_at",

@@ -25,7 +25,7 @@ LAYERS = [
     {"ratelimit"},
     {"conf", "database_clock", "signals", "tracing"},
     {"models"},
-    {"search", "indexing"},
+    {"search", "indexing", "runs"},
     {"delivery"},
     {"monitoring"},
     {"upkeep"},

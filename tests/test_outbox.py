@@ -299,7 +299,7 @@ def inserts(monkeypatch):
     sizes = []
     original = outbox.insert_many
 
-    def insert_many(using, workspace, contract, chunk):
+    def insert_many(using, workspace, contract, chunk, extras):
         sizes.append([envelope.size for envelope in chunk])
         original(using, workspace, contract, chunk)
 

@@ -28,13 +28,17 @@ def test_the_names_of_the_package():
 
 def test_the_names_of_the_outbox_module():
     assert set(outbox.__all__) == {
+        "EnqueuedCount",
         "InvalidRecord",
         "Record",
+        "Run",
         "aenqueue",
         "aenqueue_many",
         "enqueue",
         "enqueue_many",
+        "find_run",
         "reload_workspaces",
+        "start_run",
         "validate",
     }
     assert all(hasattr(outbox, name) for name in outbox.__all__)
@@ -59,10 +63,11 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_signatures(name, first):
     function = getattr(outbox, name)
     parameters = inspect.signature(function).parameters
-    assert list(parameters) == [first, "using", "workspace"]
+    options = {"using": None, "workspace": "default", "labels": None, "run": None}
+    assert list(parameters) == [first, *options]
     assert parameters[first].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    assert parameters["using"].kind is parameters["workspace"].kind is inspect.Parameter.KEYWORD_ONLY
-    assert (parameters["using"].default, parameters["workspace"].default) == (None, "default")
+    assert {parameters[option].kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
+    assert {option: parameters[option].default for option in options} == options
     assert inspect.iscoroutinefunction(function) == name.startswith("a")
     assert function.__doc__
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from django.db import models
+from django.db import connections, models
+
+from ..models import OutboxLabelSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +32,16 @@ class ConditionalIndex:
     condition: str
 
 
-CONDITIONAL_INDEXES: list[ConditionalIndex] = []
+def _uses_labels_without_partial_indexes(using: str) -> bool:
+    has_partial_indexes = connections[using].features.supports_partial_indexes
+    return not has_partial_indexes and OutboxLabelSet.objects.using(using).exists()
+
+
+CONDITIONAL_INDEXES: list[ConditionalIndex] = [
+    ConditionalIndex(
+        model="OutboxRecord",
+        index=models.Index(name="evermuse_record_labels", fields=["label_set_id", "id"]),
+        is_wanted=_uses_labels_without_partial_indexes,
+        condition="records have labels; on MySQL and MariaDB",
+    ),
+]

@@ -32,10 +32,19 @@ from .history import (
     process_user,
     start_operation,
 )
+from .labels import MAX_RUN_NAME, OutboxLabel, OutboxLabelSet, OutboxRun, run_key
 from .messages import OutboxMessage
 from .query_hints import ById, NotBefore, as_datetime, by_id, disable_jit, is_after, is_null_unindexed
-from .record import OutboxRecord, PayloadDropped, RecordQuerySet
-from .record_states import ALTERED, FAILED_CODES, GIVEN_UP, NOT_RENEWED, NOT_SENDABLE, RecordState
+from .record import OutboxRecord, RecordQuerySet
+from .record_states import (
+    ALTERED,
+    FAILED_CODES,
+    GIVEN_UP,
+    NOT_RENEWED,
+    NOT_SENDABLE,
+    PayloadDropped,
+    RecordState,
+)
 from .rejection import OutboxRejection, is_last_rejection, signature_of
 from .rules import OutboxRule, RuleAction, RuleQuerySet, RuleState
 from .search import OutboxSearchProgress, OutboxTerm
@@ -49,6 +58,7 @@ __all__ = [
     "FAILED_CODES",
     "GIVEN_UP",
     "MAX_READ_INTERVAL",
+    "MAX_RUN_NAME",
     "NOT_RENEWED",
     "NOT_SENDABLE",
     "OUTCOME_LABELS",
@@ -73,6 +83,8 @@ __all__ = [
     "OutboxGroup",
     "OutboxImport",
     "OutboxIncident",
+    "OutboxLabel",
+    "OutboxLabelSet",
     "OutboxMessage",
     "OutboxOperation",
     "OutboxOperationMember",
@@ -80,6 +92,7 @@ __all__ = [
     "OutboxRecord",
     "OutboxRejection",
     "OutboxRule",
+    "OutboxRun",
     "OutboxSearchProgress",
     "OutboxTerm",
     "OutboxThrottle",
@@ -104,6 +117,7 @@ __all__ = [
     "is_last_rejection",
     "is_null_unindexed",
     "process_user",
+    "run_key",
     "signature_of",
     "start_operation",
 ]

@@ -32,6 +32,7 @@ from .record_states import (
     STATE,
     STILL_OPEN,
     TRANSITIONS,
+    PayloadDropped,
     RecordState,
 )
 from .rejection import OutboxRejection
@@ -39,10 +40,6 @@ from .settled import notify_rejected
 
 ROWS_PER_STATEMENT = 500
 """Maximum number of rows in one statement. Old versions of SQLite allow 999 parameters."""
-
-
-class PayloadDropped(LookupError):
-    """The payload of a delivered record was dropped; its hash and its size are left."""
 
 
 class RecordQuerySet(models.QuerySet["OutboxRecord"]):
@@ -296,6 +293,7 @@ class OutboxRecord(models.Model):
         help_text=_("Hash of the dropped line. Until the payload is dropped, there is none."),
     )
     trace_context = models.CharField(_("trace"), max_length=55, null=True, blank=True)  # noqa: DJ001 -- NULL: no trace
+    label_set_id = models.BigIntegerField(_("label set"), null=True, blank=True, editable=False)
 
     # Set only on records that `with_versions` has read.
     newer: int | None
@@ -328,6 +326,12 @@ class OutboxRecord(models.Model):
                 fields=["closed_as", "id"],
                 where=Q(closed_as__isnull=False),
                 instead=["closed_as", "id"],
+            ),
+            # MySQL and MariaDB have a full index, but only if labels are used: see `indexing`.
+            PartialIndex(
+                name="evermuse_record_labels",
+                fields=["label_set_id", "id"],
+                where=Q(label_set_id__isnull=False),
             ),
             models.Index(name="evermuse_record_identity", fields=["identity", "id"]),
         ]

@@ -22,6 +22,10 @@ class RecordState(models.TextChoices):
     DISCARDED = "discarded", _("discarded")
 
 
+class PayloadDropped(LookupError):
+    """The payload of a delivered record was dropped; its hash and its size are left."""
+
+
 CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
 """States that are stored in ``closed_as``; the others follow from the batch."""
 

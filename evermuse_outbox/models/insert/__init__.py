@@ -11,6 +11,7 @@ cursors, so execute wrappers see them and errors are Django's. Public interface:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from django.db import connections, transaction
 
@@ -18,12 +19,14 @@ from ...evermuse.records import Envelope
 from ...tracing import current_traceparent
 from .. import OutboxRecord
 from . import orm, postgresql, values
-from .rows import NO_EXTRAS, Extras, as_record, make_row
+from .rows import NO_EXTRAS, Extras, ManyExtras, as_record, make_row
 
-__all__ = ["NO_EXTRAS", "Extras", "insert", "insert_many"]
+__all__ = ["NO_EXTRAS", "Extras", "ManyExtras", "insert", "insert_many"]
 
 SQL = {"postgresql": postgresql, "mysql": values, "sqlite": values}
 """Vendor of a connection → module with its statements. Django calls MariaDB ``mysql``."""
+
+_Extras = TypeVar("_Extras", Extras, ManyExtras)
 
 
 def insert(
@@ -49,7 +52,7 @@ def insert(
 
 
 def insert_many(
-    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: Extras = NO_EXTRAS
+    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: ManyExtras = NO_EXTRAS
 ) -> None:
     """Insert records with ascending ids in the given order. The highest id is the latest version.
 
@@ -64,7 +67,7 @@ def insert_many(
         statements.insert_rows(cursor, connection, workspace, contract, envelopes, extras)
 
 
-def _with_trace(extras: Extras) -> Extras:
+def _with_trace(extras: _Extras) -> _Extras:
     """Return the extras with the trace that is active now, if there is one."""
     trace_context = current_traceparent()
     return extras if trace_context is None else {**extras, "trace_context": trace_context}

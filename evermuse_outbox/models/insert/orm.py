@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...database_clock import database_now
 from ...evermuse.records import Envelope
 from .. import OutboxRecord
-from .rows import Extras
+from .rows import Extras, ManyExtras, separate_extras
 
 
 def insert_row(using: str, workspace: str, contract: str, envelope: Envelope, extras: Extras) -> OutboxRecord:
@@ -18,14 +18,20 @@ def insert_row(using: str, workspace: str, contract: str, envelope: Envelope, ex
 
 
 def insert_rows(
-    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: Extras
+    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: ManyExtras
 ) -> None:
     """Insert rows in the given order."""
-    records = [_unsaved(using, workspace, contract, envelope, extras) for envelope in envelopes]
+    shared, varying = separate_extras(extras)
+    records = []
+    for position, envelope in enumerate(envelopes):
+        numbers = {name: values[position] for name, values in varying.items()}
+        records.append(_unsaved(using, workspace, contract, envelope, {**shared, **numbers}))
     OutboxRecord.rows.using(using).bulk_create(records)
 
 
-def _unsaved(using: str, workspace: str, contract: str, envelope: Envelope, extras: Extras) -> OutboxRecord:
+def _unsaved(
+    using: str, workspace: str, contract: str, envelope: Envelope, extras: Mapping[str, str | int | None]
+) -> OutboxRecord:
     return OutboxRecord(
         workspace=workspace,
         type=envelope.type,

@@ -17,17 +17,17 @@ from django.db.models import IntegerField
 
 from ...evermuse.records import Envelope
 from .. import OutboxRecord
-from .rows import Extras, Row, insert_into, placeholders
+from .rows import ManyExtras, Numbers, Row, insert_into, placeholders, separate_extras
 
 SELECT_FROM_COLUMNS = """
     SELECT %s::text, kind, product_id, identity::uuid, %s::text, line, size::int, attachments::int, checksum::bigint,
-           statement_timestamp(){extras}
+           statement_timestamp(){extras}{varying}
     FROM ROWS FROM (
         json_array_elements_text(%s::json), json_array_elements_text(%s::json),
         unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, E'\\n')),
         unnest(string_to_array(%s::text, ',')), unnest(string_to_array(%s::text, ',')),
-        unnest(string_to_array(%s::text, ','))
-    ) WITH ORDINALITY AS given (kind, product_id, identity, line, size, attachments, checksum, position)
+        unnest(string_to_array(%s::text, ',')){lists}
+    ) WITH ORDINALITY AS given (kind, product_id, identity, line, size, attachments, checksum{varying}, position)
     ORDER BY position"""
 """The rows of :func:`_columns`, in their order."""
 
@@ -53,11 +53,13 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
-    extras: Extras,
+    extras: ManyExtras,
 ) -> None:
     """Insert one row for each envelope, with one statement."""
-    shared = (workspace, contract, *map(str, extras.values()))
-    cursor.execute(_insert_many(tuple(extras)), (*shared, *_columns(envelopes)))
+    shared, varying = separate_extras(extras)
+    values = (workspace, contract, *map(str, shared.values()), *_columns(envelopes))
+    numbers = [_as_list(each) for each in varying.values()]
+    cursor.execute(_insert_many(tuple(shared), tuple(varying)), (*values, *numbers))
 
 
 def _columns(envelopes: Sequence[Envelope]) -> tuple[str, ...]:
@@ -81,9 +83,18 @@ def _insert_one(extra: tuple[str, ...]) -> str:
 
 
 @cache
-def _insert_many(extra: tuple[str, ...]) -> str:
-    types = "".join(f", %s::{_type_of(name)}" for name in extra)
-    return f"""{insert_into('"', extra)} {SELECT_FROM_COLUMNS.format(extras=types)}"""
+def _insert_many(extra: tuple[str, ...], varying: tuple[str, ...]) -> str:
+    select = SELECT_FROM_COLUMNS.format(
+        extras="".join(f", %s::{_type_of(name)}" for name in extra),
+        varying="".join(f", {name}" for name in varying),
+        lists=", unnest(string_to_array(%s::text, ',', '')::bigint[])" * len(varying),
+    )
+    return f"""{insert_into('"', (*extra, *varying))} {select}"""
+
+
+def _as_list(values: Numbers) -> str:
+    """Return numbers as a text in which an empty place means NULL."""
+    return ",".join(["" if value is None else str(value) for value in values])
 
 
 def _type_of(name: str) -> str:

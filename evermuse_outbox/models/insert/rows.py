@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -38,7 +38,12 @@ Most records have none of them. A column without a value is not named in the INS
 
 NO_EXTRAS: Extras = {}
 
-Row = tuple[str | int, ...]
+Numbers = Sequence[int | None]
+
+ManyExtras = Mapping[str, str | int | Numbers]
+"""Further columns of many rows: name → the value that all rows share, or numbers, one for each row."""
+
+Row = tuple[str | int | None, ...]
 """One value for each of ``COLUMNS`` but the last, then the values of the extras.
 
 Text and numbers need no conversion on any database. All of them read the identity from its 32 hexadecimal digits.
@@ -59,6 +64,13 @@ def make_row(workspace: str, contract: str, envelope: Envelope, extras: Extras) 
         envelope.checksum,
     )
     return (*row, *extras.values()) if extras else row
+
+
+def separate_extras(extras: ManyExtras) -> tuple[Extras, dict[str, Numbers]]:
+    """Return the extras that all rows share, and those in which they differ."""
+    shared = {name: value for name, value in extras.items() if isinstance(value, str | int)}
+    varying = {name: value for name, value in extras.items() if not isinstance(value, str | int)}
+    return shared, varying
 
 
 @cache

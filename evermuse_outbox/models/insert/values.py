@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from ...evermuse.records import Envelope
-from .rows import COLUMNS, Extras, Row, insert_into, make_row, placeholders
+from .rows import COLUMNS, ManyExtras, Row, insert_into, make_row, placeholders, separate_extras
 
 PAYLOAD = COLUMNS.index("payload")
 """The position of the payload in a row."""
@@ -44,11 +44,16 @@ def insert_rows(
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
-    extras: Extras,
+    extras: ManyExtras,
 ) -> None:
     """Insert one row for each envelope: one call of ``executemany`` on SQLite, else statements of many rows."""
-    rows = [make_row(workspace, contract, envelope, extras) for envelope in envelopes]
-    extra = tuple(extras)
+    shared, varying = separate_extras(extras)
+    rows = [make_row(workspace, contract, envelope, shared) for envelope in envelopes]
+    if varying:
+        rows = [
+            (*row, *numbers) for row, numbers in zip(rows, zip(*varying.values(), strict=True), strict=True)
+        ]
+    extra = (*shared, *varying)
     insert, values = _insert(connection.vendor, extra), placeholders(_clock(connection), extra)
     if connection.vendor == "sqlite":
         cursor.executemany(f"{insert} {values}", rows)

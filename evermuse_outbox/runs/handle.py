@@ -1,0 +1,92 @@
+"""The handle of a run: what a host keeps to add records and to see how far they have come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from ..database_clock import database_now
+from ..models import OutboxRun
+from .rules import check_labels, check_run_name
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: records that belong together, such as those of one import.
+
+    A handle contains no row, so a task can take it as an argument. As a context manager, it closes the run at the end
+    of the block. After an exception the run stays open, so that the work can continue.
+
+    Attributes:
+        id: the primary key of the row.
+        name: the name; closed runs may have it, too.
+        workspace: name of the workspace.
+        using: alias of the database.
+        labels: labels of all its records.
+    """
+
+    id: int
+    name: str
+    workspace: str
+    using: str
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def close(self) -> None:
+        """Record that no more records will join the run. It is finished when none of them waits or is in flight."""
+        OutboxRun.objects.using(self.using).close(self.id, database_now(self.using))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+
+def start_run(
+    using: str,
+    workspace: str,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    expected: int | None = None,
+) -> Run:
+    """Start a run, or return the open run of this name."""
+    checked = check_labels(labels or {})
+    rows = OutboxRun.objects.using(using)
+    return _handle(
+        rows.open_or_start(workspace, check_run_name(name), database_now(using), checked, expected), using
+    )
+
+
+def find_run(using: str, workspace: str, name_or_id: str | int) -> Run | None:
+    """Return the latest run of a name, or the run with an id; None if there is none."""
+    rows = OutboxRun.objects.using(using)
+    if isinstance(name_or_id, int):
+        row = rows.filter(pk=name_or_id).first()
+    else:
+        row = rows.filter(name=name_or_id, workspace=workspace).order_by("-pk").first()
+    return _handle(row, using) if row else None
+
+
+def resolve_run(using: str, workspace: str, run: Run | str | None) -> Run | None:
+    """Return the handle for the argument ``run`` of a call: a handle, or the name of a run that is started if needed.
+
+    Raises:
+        ValueError: The run belongs to another database or workspace.
+    """
+    if not isinstance(run, Run):
+        return None if run is None else start_run(using, workspace, run)
+    if (run.using, run.workspace) != (using, workspace):
+        raise ValueError(
+            f"The run {run.name} belongs to the workspace {run.workspace} in the database {run.using}, "
+            f"not to {workspace} in {using}."
+        )
+    return run
+
+
+def _handle(row: OutboxRun, using: str) -> Run:
+    return Run(row.pk, row.name, row.workspace, using, row.labels)
