@@ -30,6 +30,7 @@ PARTIAL = {
     "evermuse_record_pending": (RECORDS, PENDING),
     "evermuse_record_batch": (RECORDS, ["batch_id"]),
     "evermuse_record_closed": (RECORDS, ["closed_as", "id"]),
+    "evermuse_record_labels": (RECORDS, ["label_set_id", "id"]),
     "evermuse_batch_due": (BATCHES, ["workspace", "due_at", "id"]),
     "evermuse_batch_poll": (BATCHES, ["workspace", "next_poll_at", "id"]),
     "evermuse_batch_lease": (BATCHES, ["leased_until"]),

@@ -25,6 +25,7 @@ from .query_hints import by_id
 from .record_states import (
     CLOSING,
     FAILED_CODES,
+    HAS_LABELS,
     NO_BATCH,
     PENDING,
     REJECTED,
@@ -327,12 +328,7 @@ class OutboxRecord(models.Model):
                 where=Q(closed_as__isnull=False),
                 instead=["closed_as", "id"],
             ),
-            # MySQL and MariaDB have a full index, but only if labels are used: see `indexing`.
-            PartialIndex(
-                name="evermuse_record_labels",
-                fields=["label_set_id", "id"],
-                where=Q(label_set_id__isnull=False),
-            ),
+            PartialIndex(name="evermuse_record_labels", fields=["label_set_id", "id"], where=HAS_LABELS),
             models.Index(name="evermuse_record_identity", fields=["identity", "id"]),
         ]
         constraints = [

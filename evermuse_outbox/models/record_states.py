@@ -69,6 +69,7 @@ NO_BATCH, STILL_OPEN = is_null_unindexed("batch_id", never=0), is_null_unindexed
 
 PENDING = Q(batch__isnull=True, closed_as__isnull=True)
 REJECTED = Q(closed_as=RecordState.REJECTED)
+HAS_LABELS = Q(label_set_id__isnull=False)
 
 SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
     (RecordState.PENDING,): NO_BATCH & STILL_OPEN,
