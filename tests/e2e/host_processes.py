@@ -21,17 +21,21 @@ READY_SECONDS = 60.0
 
 @dataclass
 class HostProcesses:
-    """The running processes of one host, and the environment variables that they share."""
+    """The running processes of one host, and the environment variables that they share.
+
+    ``root`` is the folder of the code that they run.
+    """
 
     home: Path
     environment: dict[str, str]
     workers: list[subprocess.Popen] = field(default_factory=list)
+    root: Path = ROOT
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run a management command."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
+            cwd=self.root,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -57,7 +61,7 @@ class HostProcesses:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "example_project", *arguments, "-l", "INFO"],
-                cwd=ROOT,
+                cwd=self.root,
                 env=self.environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -76,7 +80,7 @@ class HostProcesses:
         log = (self.home / "relay.log").open("wb")
         relay = subprocess.Popen(
             [sys.executable, "manage.py", "outbox_relay"],
-            cwd=ROOT,
+            cwd=self.root,
             env=self.environment,
             stdout=log,
             stderr=log,
