@@ -63,7 +63,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Check the databases: W007, W008, W014 and W020 to W022.
+    """Check the databases: W007, W008, W014, W020 to W022 and W041.
 
     Django runs this check with ``check --database ALIAS`` and before ``migrate``, because it queries the database.
     """
@@ -82,6 +82,7 @@ def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[Chec
                 _check_characters,
                 _check_sql_mode,
                 _check_autovacuum,
+                _check_indexes,
                 check_missing_workspaces,
             )
             for message in check(alias)
@@ -290,6 +291,17 @@ def _check_autovacuum(using: str) -> Iterator[CheckMessage]:
                 "Autovacuum would run too rarely for so many inserted and deleted rows.",
                 alter_table(table.table, table.missing),
             )
+
+
+def _check_indexes(using: str) -> Iterator[CheckMessage]:
+    from ..indexing import unbuilt_indexes
+
+    if names := [index.name for index in unbuilt_indexes(using)]:
+        yield Warning(
+            f"The database {using!r} lacks indexes of the outbox: {', '.join(names)}.",
+            hint=f"Run: manage.py outbox_indexes --database {using}. Records are enqueued and sent meanwhile.",
+            id="evermuse_outbox.W041",
+        )
 
 
 def _storage_warning(message: str, statement: str) -> CheckMessage:

@@ -58,19 +58,30 @@ def find_steps(using: str) -> list[Step]:
 
 def unbuilt_indexes(using: str) -> list[ExpectedIndex]:
     """Return the expected indexes that are missing or not valid. This costs one query of the catalogue."""
-    expected = list(expected_indexes(using))
-    is_valid = _read_indexes(using, sorted({each.table for each in expected}))
-    return [each for each in expected if not is_valid.get(each.name)]
+    return [each for each, _ in _compare(using)]
 
 
 def _missing_indexes(using: str) -> Iterator[Step]:
+    for each, problem in _compare(using):
+        yield Step("index", each.name, each.table, problem, _statements(using, each, problem))
+
+
+def _compare(using: str) -> Iterator[tuple[ExpectedIndex, Problem]]:
+    """Yield the indexes to build, except for those of columns that only ``migrate`` adds."""
     expected = list(expected_indexes(using))
     is_valid = _read_indexes(using, sorted({each.table for each in expected}))
     for each in expected:
-        if is_valid.get(each.name):
-            continue
-        problem: Problem = "not valid" if each.name in is_valid else "missing"
-        yield Step("index", each.name, each.table, problem, _statements(using, each, problem))
+        if not is_valid.get(each.name) and _has_columns(using, each):
+            yield each, "not valid" if each.name in is_valid else "missing"
+
+
+def _has_columns(using: str, expected: ExpectedIndex) -> bool:
+    introspection = connections[using].introspection
+    with connections[using].cursor() as cursor:
+        if expected.table not in introspection.table_names(cursor):
+            return False
+        existing = {column.name for column in introspection.get_table_description(cursor, expected.table)}
+    return existing.issuperset(expected.columns)
 
 
 def _statements(using: str, expected: ExpectedIndex, problem: Problem) -> tuple[str, ...]:

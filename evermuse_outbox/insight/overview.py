@@ -39,7 +39,7 @@ from .figures import (
     WorkspaceFigures,
     to_json,
 )
-from .problems import Problem, find_problems
+from .problems import Problem, find_problems, find_unbuilt_indexes
 from .traffic import read_traffic
 from .workspaces import collect_workspace
 
@@ -105,7 +105,7 @@ def collect_overview(using: str, *, hidden: Collection[str] = ()) -> Overview:
     return Overview(
         database=using,
         at=now,
-        problems=find_problems(using, hidden=hidden),
+        problems=[*find_problems(using, hidden=hidden), *find_unbuilt_indexes(using)],
         workers=collect_workers(using, now),
         workspaces=[
             collect_workspace(using, workspace, traffic, now)

@@ -19,6 +19,7 @@ from ..conf import get_settings
 from ..database_clock import database_now
 from ..delivery.scanning import find_waiting_work
 from ..foreign_text import clean_text
+from ..indexing import unbuilt_indexes
 from ..models import (
     GroupState,
     IncidentKind,
@@ -28,12 +29,19 @@ from ..models import (
     OutboxWorkspace,
     WorkspaceState,
 )
-from ..monitoring import missing_workspaces, oldest_of_groups, worker_silence
+from ..monitoring import (
+    describe_versions,
+    missing_workspaces,
+    oldest_of_groups,
+    unknown_features,
+    versions_at_work,
+    worker_silence,
+)
 from .explain import START_WORKER, explain_group, explain_workspace
 
-Kind = Literal["workers", "workspace", "group", "lag", "rejections"]
+Kind = Literal["workers", "workspace", "group", "lag", "rejections", "indexes"]
 
-KINDS: tuple[Kind, ...] = ("workers", "workspace", "group", "lag", "rejections")
+KINDS: tuple[Kind, ...] = ("workers", "workspace", "group", "lag", "rejections", "indexes")
 """The kinds of problems, the most important first."""
 
 MAX_GROUPS = 20
@@ -80,6 +88,7 @@ def find_problems(using: str, max_lag: float | None = None, *, hidden: Collectio
     limit = get_settings().max_lag if max_lag is None else max_lag
     problems = [
         *_missing_workers(using),
+        *_versions(using),
         *_blocked_workspaces(using),
         *_invalid_workspaces(),
         *_unknown_workspaces(using),
@@ -98,6 +107,38 @@ def _missing_workers(using: str) -> Iterator[Problem]:
         text = _("Nothing is sent until one runs. Start one: %(celery)s with beat, or %(relay)s.")
         explanation = text % START_WORKER
         yield Problem("workers", "", "", "", silence.last_seen_at, title, explanation)
+
+
+def _versions(using: str) -> Iterator[Problem]:
+    versions = versions_at_work(using)
+    features = unknown_features(using, versions)
+    if len(versions) < 2 and not features:
+        return
+    title = _("%(count)s versions at work: %(versions)s") % {
+        "count": len(versions),
+        "versions": describe_versions(versions),
+    }
+    if features:
+        text = _(
+            "Workers of the old version do not know these features, which are in use: %(features)s. They may send "
+            "what must not be sent. End the old workers now."
+        ) % {"features": ", ".join(features)}
+    else:
+        text = _("During an upgrade this is right. When the last old worker has ended, use the new features.")
+    yield Problem("workers", "", "", "", None, title, text, is_failure=bool(features))
+
+
+def find_unbuilt_indexes(using: str) -> Iterator[Problem]:
+    """Yield the indexes that are not built yet. It reads the catalogue, so a health view does not call it."""
+    if names := [index.name for index in unbuilt_indexes(using)]:
+        title = ngettext(
+            "%(count)s index is not built yet", "%(count)s indexes are not built yet", len(names)
+        )
+        text = _("Missing: %(names)s. Some pages and searches are slow until then. Run %(command)s.") % {
+            "names": ", ".join(names),
+            "command": f"`manage.py outbox_indexes --database {using}`",
+        }
+        yield Problem("indexes", "", "", "", None, title % {"count": len(names)}, text, is_failure=False)
 
 
 def _blocked_workspaces(using: str) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from .drift import describe_drift, is_drifting, measure_drift
 from .heartbeats import MISSING_AFTER, WorkerSilence, beat, worker_silence
 from .incidents import find_conditions, forget, observe, observe_sometimes
 from .missing import missing_workspaces
+from .versions import describe_versions, schema_of, unknown_features, versions_at_work
 
 __all__ = [
     "CLOCK_NAMES",
@@ -18,6 +19,7 @@ __all__ = [
     "WorkerSilence",
     "beat",
     "describe_drift",
+    "describe_versions",
     "find_conditions",
     "forget",
     "is_drifting",
@@ -26,5 +28,8 @@ __all__ = [
     "observe",
     "observe_sometimes",
     "oldest_of_groups",
+    "schema_of",
+    "unknown_features",
+    "versions_at_work",
     "worker_silence",
 ]

@@ -18,7 +18,7 @@ from django.db import connections
 from ..database_clock import database_now
 from ..foreign_text import get_logger, log_ids, summarise_error
 from ..models import OutboxWorker
-from ..version import VERSION
+from ..version import WORKER_VERSION
 from .incidents import remember_silence
 
 logger = get_logger(__name__)
@@ -78,7 +78,7 @@ def _store(using: str, pk: uuid.UUID, activity: str) -> None:
             pk=pk,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=VERSION,
+            version=WORKER_VERSION,
             command=command_of_process(sys.argv),
             started_at=at,
             last_seen_at=at,

@@ -11,7 +11,7 @@ from django.db import DatabaseError
 from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.models import OutboxIncident, OutboxWorker
 from evermuse_outbox.monitoring import MISSING_AFTER, beat, heartbeats, worker_silence
-from evermuse_outbox.version import VERSION
+from evermuse_outbox.version import WORKER_VERSION
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def last_beat_was(seconds, alias):
 def test_a_process_has_one_row_that_is_written_rarely(alias):
     assert beat(alias, "tick")
     first = OutboxWorker.objects.using(alias).get()
-    assert (first.pid, first.version, first.activity) == (os.getpid(), VERSION, "tick")
+    assert (first.pid, first.version, first.activity) == (os.getpid(), WORKER_VERSION, "tick")
     assert not beat(alias, "relay")
     last_beat_was(heartbeats.BEAT_INTERVAL, alias)
     assert beat(alias, "relay")

@@ -176,6 +176,7 @@ def _problem(problem: Problem, links: Links) -> dict[str, Any]:
         "group": links.row_of(OutboxGroup, problem.key),
         "lag": links.list_of(OutboxRecord, state="pending", workspace=problem.workspace),
         "rejections": links.list_of(OutboxRecord, state="rejected"),
+        "indexes": "",
     }
     since = html.time_tag(problem.since) if problem.since else ""
     tone = "bad" if problem.is_failure else "care"

@@ -14,8 +14,11 @@ from ...monitoring import (
     CLOCK_NAMES,
     MISSING_AFTER,
     describe_drift,
+    describe_versions,
     is_drifting,
     measure_drift,
+    unknown_features,
+    versions_at_work,
     worker_silence,
 )
 from .finding import Finding
@@ -35,7 +38,7 @@ def examine_database(using: str) -> list[Finding]:
         unapplied = _unapplied_migrations(using)
         if unapplied:  # the other findings would only follow from it
             return unapplied
-        return [*examine_schema(using), *_workers(using), *_clocks(using)]
+        return [*examine_schema(using), *_workers(using), *_versions(using), *_clocks(using)]
     except DatabaseError as error:
         return [
             Finding(
@@ -73,6 +76,16 @@ def _workers(using: str) -> Iterator[Finding]:
         yield Finding(
             "workers", using, f"No worker was seen for 3 minutes, so nothing is sent. {seen}", START_WORKERS
         )
+
+
+def _versions(using: str) -> Iterator[Finding]:
+    versions = versions_at_work(using)
+    if features := unknown_features(using, versions):
+        problem = (
+            f"Workers of an old version were seen in the last 3 minutes: {describe_versions(versions)}. They do not "
+            f"know these features, which are in use: {', '.join(features)}."
+        )
+        yield Finding("workers", using, problem, "End the old workers. See docs/how-to/upgrade.md.")
 
 
 def _clocks(using: str) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ from ...insight import (
     to_json,
 )
 from ...models import BatchState, OutboxRecord, RecordState, WorkspaceState
-from ...monitoring import CLOCK_NAMES, describe_drift, is_drifting
+from ...monitoring import CLOCK_NAMES, describe_drift, describe_versions, is_drifting
 from .. import CommandWithExamples
 
 BAR_LENGTH = 40
@@ -158,6 +159,9 @@ class Command(CommandWithExamples):
     def _print_overview(self, overview: dict[str, Any]) -> None:
         workers = overview["workers"]
         self.stdout.write(f"Workers seen in the last 3 minutes: {workers['at_work']:,}")
+        versions = Counter(row["version"] for row in workers["processes"] if row["is_at_work"])
+        if len(versions) > 1:
+            self.stdout.write(f"{len(versions)} versions at work: {describe_versions(versions)}")
         for row in overview["workspaces"]:
             self.stdout.write(f"Traffic of {row['name']}: {_describe_traffic(row)}")
         for group in overview["rejections"]["groups"]:
