@@ -6,6 +6,7 @@ Each migration after ``LAST_RELEASED`` is examined twice: what its operations ar
 from __future__ import annotations
 
 import re
+from io import StringIO
 
 import pytest
 from django.core.management import call_command
@@ -189,6 +190,7 @@ def last_release(alias):
     call_command("migrate", APP, LAST_RELEASED, database=alias, verbosity=0)
     yield
     call_command("migrate", APP, database=alias, verbosity=0)
+    call_command("outbox_indexes", database=alias, stdout=StringIO())
 
 
 LARGE_TABLE = rf"\W{APP}_({'|'.join(LARGE)})\b"
