@@ -24,6 +24,7 @@ LAYERS = [
     {"records"},
     {"ratelimit"},
     {"conf", "database_clock", "signals", "tracing"},
+    {"encryption"},
     {"models"},
     {"search", "indexing", "runs"},
     {"delivery"},

@@ -7,9 +7,10 @@ imported and knows nothing of the outbox's tables or of delivery. Call :func:`ge
 
 from .documentation import DOCUMENTATION, see_docs
 from .keys import KeyFile, KeyUnavailable
+from .master_keys import MasterKeysUnavailable, read_present_keys
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
-from .readers import Retention, Secret
+from .readers import Retention, Secret, key_bytes
 from .settings import (
     MAX_PERMIT_WAIT,
     Settings,
@@ -30,6 +31,7 @@ __all__ = [
     "WORKSPACE_OPTIONS",
     "KeyFile",
     "KeyUnavailable",
+    "MasterKeysUnavailable",
     "Option",
     "Problem",
     "Retention",
@@ -41,6 +43,8 @@ __all__ = [
     "find_problems",
     "get_settings",
     "get_static_settings",
+    "key_bytes",
+    "read_present_keys",
     "reload_workspaces",
     "see_docs",
 ]

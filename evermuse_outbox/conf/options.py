@@ -19,6 +19,7 @@ from .readers import (
     read_format_hints,
     read_function,
     read_key,
+    read_master_keys,
     read_path,
     read_payload_retention,
     read_proxy,
@@ -217,6 +218,18 @@ OPTIONS = WORKSPACE_OPTIONS | {
         None,
         "Days after which the payload of a delivered record is dropped: a number from 0 to 36500. Its identity, its "
         "size and the hash of the payload are kept with the record. None: the payload is kept as long as the record.",
+    ),
+    "ENCRYPTION_KEYS": Option(
+        read_master_keys,
+        None,
+        "List of master keys with which stored payloads are encrypted, each 32 bytes in base64. The first one "
+        "encrypts, and all of them decrypt. Or a function without arguments that returns the list. None: payloads are "
+        "stored as plain text; see [encryption at rest](../how-to/encryption.md).",
+    ),
+    "ENCRYPTION_KEYS_FILE": Option(
+        read_path,
+        None,
+        "Absolute path of a file with the master keys, one in each line, in place of `ENCRYPTION_KEYS`.",
     ),
     "SEARCH_INDEX": Option(
         read_flag,

@@ -41,6 +41,9 @@ def find_problems(raw: Any = None) -> Iterator[Problem]:
         yield Problem(SETTING, "the value must be a dict.", 'Write EVERMUSE_OUTBOX = {"API_KEY": …}.')
         return
     yield from _in_options(raw, OPTIONS, SETTING, others=("WORKSPACES",))
+    if raw.get("ENCRYPTION_KEYS") and raw.get("ENCRYPTION_KEYS_FILE"):
+        message = "ENCRYPTION_KEYS is set, too."
+        yield Problem(f"{SETTING}['ENCRYPTION_KEYS_FILE']", message, "Remove one of the two settings.")
     workspaces = raw.get("WORKSPACES", {})
     if is_function(workspaces):
         if has_key(raw):

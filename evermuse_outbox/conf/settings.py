@@ -13,7 +13,7 @@ from django.core.signals import setting_changed
 from ..foreign_text import hide_values, safe_repr
 from .options import OPTIONS, SETTING, raw_settings
 from .problems import Problem, find_problems, is_function
-from .readers import Retention, Secret
+from .readers import MasterKeys, Retention, Secret
 from .workspace import Workspace, merge_entries, read_workspace
 from .workspace_function import Reading, WorkspaceFunction
 
@@ -61,6 +61,8 @@ class Settings:
     poll_interval: float
     retention_days: Retention
     payload_retention_days: float | None
+    encryption_keys: MasterKeys
+    encryption_keys_file: str | None
     search_index: bool
     senders: int
     hide_values: bool
@@ -73,6 +75,11 @@ class Settings:
     """Whether the workspaces are known. If a function returns them, this is so after its first successful call."""
     workspace_function: WorkspaceFunction | None = field(default=None, repr=False, compare=False)
     """The function of ``WORKSPACES``; None if it is a dict."""
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether new payloads are encrypted, and stored ones are decrypted."""
+        return self.encryption_keys is not None or self.encryption_keys_file is not None
 
     def workspace(self, name: str) -> Workspace:
         """Return the workspace with that name. If a function returns the workspaces, one that was just added is found.

@@ -21,6 +21,7 @@ from ..delivery.isolation import IsolationTest
 from ..delivery.scheduling import lingers_until
 from ..models import (
     ALTERED,
+    KEY_DESTROYED,
     BatchState,
     GroupState,
     OutboxBatch,
@@ -56,7 +57,8 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.SUPERSEDED:
             return _explain_superseded(record)
         case _other:
-            return _("Discarded by an operator; it will not be sent.")
+            destroyed = _rejections_of(record).filter(code=KEY_DESTROYED).first()
+            return destroyed.message if destroyed else _("Discarded by an operator; it will not be sent.")
 
 
 def explain_batch(batch: OutboxBatch) -> str:

@@ -1,6 +1,23 @@
 """The keys that stored payloads are encrypted with."""
 
-from django.db import migrations
+from importlib import import_module
+
+from django.db import migrations, models
+
+initial = import_module("evermuse_outbox.migrations.0001_initial")
+
+
+def compare_scopes_exactly(apps, schema_editor):
+    """Compare the scopes as the names of records: the default collations of MySQL and MariaDB ignore case."""
+    connection = schema_editor.connection
+    if connection.vendor != "mysql":
+        return
+    quote = schema_editor.quote_name
+    model = apps.get_model("evermuse_outbox", "OutboxDataKey")
+    kind = f"CHARACTER SET utf8mb4 COLLATE {initial.exact_collation(connection)} NOT NULL"
+    columns = [model._meta.get_field(name) for name in ("workspace", "label")]
+    changes = ", ".join(f"MODIFY {quote(c.column)} {c.db_type(connection)} {kind}" for c in columns)
+    schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {changes}")
 
 
 class Migration(migrations.Migration):
@@ -8,4 +25,68 @@ class Migration(migrations.Migration):
         ("evermuse_outbox", "0016_api_keys"),
     ]
 
-    operations = []
+    operations = [
+        migrations.CreateModel(
+            name="OutboxDataKey",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("workspace", models.CharField(max_length=64, verbose_name="workspace")),
+                (
+                    "label",
+                    models.CharField(
+                        blank=True,
+                        default="",
+                        help_text="Empty: all records of the workspace.",
+                        max_length=256,
+                        verbose_name="label",
+                    ),
+                ),
+                (
+                    "wrapped",
+                    models.CharField(
+                        blank=True,
+                        editable=False,
+                        help_text="Empty after its destruction.",
+                        max_length=128,
+                        verbose_name="wrapped key",
+                    ),
+                ),
+                (
+                    "master",
+                    models.CharField(
+                        blank=True,
+                        help_text="Fingerprint of the key that wraps it.",
+                        max_length=16,
+                        verbose_name="master key",
+                    ),
+                ),
+                ("created_at", models.DateTimeField(verbose_name="created at")),
+                (
+                    "retired_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="From then on, it encrypts no new payload.",
+                        null=True,
+                        verbose_name="retired at",
+                    ),
+                ),
+                (
+                    "destroyed_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="destroyed at"),
+                ),
+            ],
+            options={
+                "verbose_name": "data key",
+                "verbose_name_plural": "data keys",
+                "indexes": [
+                    models.Index(fields=["workspace", "label", "id"], name="evermuse_data_key_scope")
+                ],
+            },
+        ),
+        migrations.RunPython(compare_scopes_exactly, migrations.RunPython.noop, atomic=False),
+    ]

@@ -1,9 +1,9 @@
 """The tables of the outbox, the predicates on them, and every change of state as a named, fenced method.
 
 ``transitions`` explains what *fenced* means. This package must not call Evermuse, decide what an answer means, or read
-a setting. Callers pass times in. The throttle and INSERTs read the database's clock in the same statement.
-Its public interface is the models and their states, and the query hints for queries that other packages build. New
-records are inserted by ``models.insert``.
+a setting; only ``payloads`` reads the master keys. Callers pass times in. The throttle and INSERTs read the database's
+clock in the same statement. Its public interface is the models and their states, and the query hints for queries that
+other packages build. New records are inserted by ``models.insert``.
 """
 
 from .batch import BatchQuerySet, OutboxBatch
@@ -34,12 +34,24 @@ from .history import (
 )
 from .labels import MAX_RUN_NAME, OutboxLabel, OutboxLabelSet, OutboxRun, run_key
 from .messages import OutboxMessage
+from .payloads import (
+    BoundPayload,
+    Cause,
+    OutboxDataKey,
+    PayloadField,
+    PayloadHead,
+    PayloadsUnreadable,
+    UnreadableLine,
+    cause_of,
+    raise_if_waiting,
+)
 from .query_hints import ById, NotBefore, as_datetime, by_id, disable_jit, is_after, is_null_unindexed
 from .record import OutboxRecord, RecordQuerySet
 from .record_states import (
     ALTERED,
     FAILED_CODES,
     GIVEN_UP,
+    KEY_DESTROYED,
     NOT_RENEWED,
     NOT_SENDABLE,
     PayloadDropped,
@@ -57,6 +69,7 @@ __all__ = [
     "BACKFILL",
     "FAILED_CODES",
     "GIVEN_UP",
+    "KEY_DESTROYED",
     "MAX_READ_INTERVAL",
     "MAX_RUN_NAME",
     "NOT_RENEWED",
@@ -68,7 +81,9 @@ __all__ = [
     "ActionKind",
     "BatchQuerySet",
     "BatchState",
+    "BoundPayload",
     "ById",
+    "Cause",
     "Decision",
     "GroupQuerySet",
     "GroupState",
@@ -80,6 +95,7 @@ __all__ = [
     "OutboxAction",
     "OutboxAttempt",
     "OutboxBatch",
+    "OutboxDataKey",
     "OutboxGroup",
     "OutboxImport",
     "OutboxIncident",
@@ -99,16 +115,21 @@ __all__ = [
     "OutboxWorker",
     "OutboxWorkspace",
     "PayloadDropped",
+    "PayloadField",
+    "PayloadHead",
+    "PayloadsUnreadable",
     "RecordQuerySet",
     "RecordState",
     "RuleAction",
     "RuleQuerySet",
     "RuleState",
     "UnexpectedState",
+    "UnreadableLine",
     "WorkspaceQuerySet",
     "WorkspaceState",
     "as_datetime",
     "by_id",
+    "cause_of",
     "describe_records",
     "disable_jit",
     "group_key",
@@ -117,6 +138,7 @@ __all__ = [
     "is_last_rejection",
     "is_null_unindexed",
     "process_user",
+    "raise_if_waiting",
     "run_key",
     "signature_of",
     "start_operation",

@@ -18,9 +18,9 @@ from django.utils.translation import gettext_lazy as _
 
 from .batch import OutboxBatch
 from .batch_states import BatchState
-from .columns import Sha256
 from .history import ActionKind, Decision, OutboxAction, describe_records
 from .indexes import PartialIndex
+from .payloads import PayloadField, UnreadableLine, drop_lines
 from .query_hints import by_id
 from .record_states import (
     CLOSING,
@@ -222,9 +222,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
 
     def drop_payloads(self) -> int:
         """Replace the payloads of these records by their hashes. Return how many. The state stays."""
-        kept = self.filter(payload_sha256__isnull=True)
-        # In this order: MySQL and MariaDB assign from left to right, and the hash needs the payload.
-        return kept.update(payload_sha256=Sha256("payload"), payload="")
+        return drop_lines(self.filter(payload_sha256__isnull=True))
 
     def _in_source(self, method: str) -> RecordQuerySet:
         """Return the records in the source states of a transition."""
@@ -255,7 +253,7 @@ class OutboxRecord(models.Model):
     contract = models.CharField(
         _("contract"), max_length=16, help_text=_("The contract that the line is written in.")
     )
-    payload = models.TextField(_("payload"), help_text=_("The exact JSON line, without the newline."))
+    payload = PayloadField(_("payload"), help_text=_("The exact JSON line, without the newline."))
     size = models.PositiveIntegerField(_("size"), help_text=_("Bytes of the line in UTF-8."))
     attachments = models.PositiveSmallIntegerField(_("attachments"), default=0)
     checksum = models.BigIntegerField(
@@ -381,10 +379,12 @@ class OutboxRecord(models.Model):
         """Return the envelope that the stored line contains.
 
         Raises:
-            PayloadDropped: Only the hash of the line is left.
+            PayloadDropped: Only the hash of the line is left, or its data key is missing or destroyed.
         """
         if self.is_payload_dropped:
             raise PayloadDropped(f"the payload of record #{self.pk} was dropped after its delivery")
+        if isinstance(self.payload, UnreadableLine):
+            raise PayloadDropped(self.payload.message)
         envelope: dict[str, Any] = json.loads(self.payload)
         return envelope
 

@@ -23,7 +23,7 @@ class RecordState(models.TextChoices):
 
 
 class PayloadDropped(LookupError):
-    """The payload of a delivered record was dropped; its hash and its size are left."""
+    """The payload of a delivered record was dropped, or its data key is missing or destroyed."""
 
 
 CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
@@ -34,6 +34,9 @@ GIVEN_UP = "GIVEN_UP"
 
 ALTERED = "ALTERED"
 """Code of records that were never sent, because the database does not have what was enqueued."""
+
+KEY_DESTROYED = "KEY_DESTROYED"
+"""Code of records that were not sent, because a person destroyed the data key of their payload."""
 
 NOT_RENEWED = "URL_NOT_RENEWED"
 """Code of records that were not sent, because the function of the setting RENEW_URL gave no URL for an attachment."""

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models.functions import Substr
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from ..models import OutboxBatch, OutboxRecord, OutboxSearchProgress, OutboxTerm, by_id
+from ..models import OutboxBatch, OutboxRecord, OutboxSearchProgress, OutboxTerm, PayloadHead, by_id
 from .indexer import HEAD_LENGTH
 from .terms import read_terms, term_hash
 from .text import TextSearch, search_text
@@ -126,11 +125,9 @@ def _not_indexed(table: Any, term: str) -> tuple[list[int], TextSearch]:
     progress = OutboxSearchProgress.objects.using(table.db).first()
     rest = table.filter(pk__gt=progress.indexed_to if progress else 0)
     searched = search_text(table, term.partition(NAME_END)[2] or term, rest.order_by("-pk"))
-    heads = table.filter(by_id(searched.matches[:MAX_CHECKED])).annotate(
-        head=Substr("payload", 1, HEAD_LENGTH)
-    )
+    heads = table.filter(by_id(searched.matches[:MAX_CHECKED])).annotate(head=PayloadHead(HEAD_LENGTH))
     wanted = _hashes(term)
-    return [pk for pk, head in heads.values_list("pk", "head") if wanted & read_terms(head)], searched
+    return [pk for pk, head in heads.values_list("pk", "head") if wanted & read_terms(head or "")], searched
 
 
 def _hashes(term: str) -> set[int]:

@@ -15,10 +15,9 @@ from typing import NamedTuple
 from django.db import connections, transaction
 from django.db.models import F
 from django.db.models.constants import OnConflict
-from django.db.models.functions import Substr
 
 from ..database_clock import database_now
-from ..models import ById, OutboxRecord, OutboxSearchProgress, OutboxTerm, by_id, disable_jit
+from ..models import ById, OutboxRecord, OutboxSearchProgress, OutboxTerm, PayloadHead, by_id, disable_jit
 from .terms import is_head_complete, read_terms
 
 RUN_SECONDS = 0.3
@@ -52,7 +51,7 @@ class StoredLine(NamedTuple):
     pk: int
     enqueued_at: datetime
     size: int
-    head: str
+    head: str | None
 
 
 def index_records(using: str, monotonic: Callable[[], float], seconds: float = RUN_SECONDS) -> int:
@@ -165,7 +164,7 @@ def _read(using: str, progress: OutboxSearchProgress) -> list[StoredLine]:
 
 
 def _lines(rows: object) -> list[StoredLine]:
-    with_head = rows.annotate(head=Substr("payload", 1, HEAD_LENGTH))  # type: ignore[attr-defined]
+    with_head = rows.annotate(head=PayloadHead(HEAD_LENGTH))  # type: ignore[attr-defined]
     return [StoredLine._make(row) for row in with_head.values_list(*StoredLine._fields)]
 
 
@@ -173,7 +172,7 @@ def _insert_terms(using: str, lines: Iterable[StoredLine]) -> None:
     """Insert the terms of the records; those that exist stay."""
     rows, long = [], []
     for line in lines:
-        if len(line.head) < HEAD_LENGTH or is_head_complete(line.head):
+        if line.head is not None and (len(line.head) < HEAD_LENGTH or is_head_complete(line.head)):
             rows += [(term, line.pk) for term in read_terms(line.head)]
         else:
             long.append(line)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import Q
 
+from ..encryption import PREFIX, is_on
 from ..models import by_id
 
 MAX_RECORDS = 20_000
@@ -86,10 +87,18 @@ def search_text(
         for part in _parts(page):
             if result.records and result.is_over(monotonic() - started):
                 return result
-            ids = rows.filter(condition, by_id([row.pk for row in part])).order_by("-pk")
-            result.add(part, list(ids.values_list("pk", flat=True)))
+            candidates = rows.filter(by_id([row.pk for row in part])).order_by("-pk")
+            ids = list(candidates.filter(condition).values_list("pk", flat=True))
+            result.add(part, ids + (_in_encrypted(candidates, text) if is_on() else []))
     result.is_complete = is_last
     return result
+
+
+def _in_encrypted(rows: Any, text: str) -> list[int]:
+    """Return the records whose encrypted line contains the text. The database cannot look into these."""
+    wanted = {form.casefold() for form in (text, json.dumps(text, ensure_ascii=False)[1:-1])}
+    lines = rows.filter(payload__startswith=PREFIX).values_list("pk", "payload")
+    return [pk for pk, line in lines if any(form in line.casefold() for form in wanted)]
 
 
 def contains(text: str) -> Q:

@@ -11,14 +11,13 @@ from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet, TextField, Value
-from django.db.models.functions import Substr
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from ...insight import explain_record, has_failed_attachments
-from ...models import OutboxBatch, OutboxRecord, RecordState
+from ...models import OutboxBatch, OutboxRecord, PayloadHead, RecordState, UnreadableLine
 from .. import html
 from ..jobs import EditAdmin
 from ..lists import (
@@ -64,7 +63,7 @@ class RecordChangeList(ChangeList):
         if result := search_result(request):
             self.notes, self.is_partial = result.notes, result.is_partial
         may_view = self.model_admin.has_payload_permission(request)  # type: ignore[attr-defined]
-        head = Substr("payload", 1, HEAD_LENGTH) if may_view else Value(None, TextField())
+        head = PayloadHead(HEAD_LENGTH) if may_view else Value(None, TextField())
         with_head: QuerySet[Any] = rows.annotate(payload_head=head)
         return with_head
 
@@ -225,11 +224,14 @@ class OutboxRecordAdmin(EditAdmin):
         """Return the explanation, the payload, the rejections, the other versions and the attempts."""
         may_view = self.has_payload_permission(request)
         payload, is_cut = format_payload(obj.payload) if may_view else ("", False)
+        refusal = "" if may_view else self.payload_refusal
+        if isinstance(obj.payload, UnreadableLine):
+            refusal = obj.payload.message
         return {
             "explanation": explain_record(obj),
             "payload": payload,
             "payload_is_cut": is_cut,
-            "payload_refusal": "" if may_view else self.payload_refusal,
+            "payload_refusal": refusal,
             "dropped_payload_hash": obj.payload_sha256,
             "rejections": obj.rejections.order_by("-pk")[:MAX_REJECTIONS],
             "versions": self._other_versions(obj),
@@ -276,6 +278,12 @@ class OutboxRecordAdmin(EditAdmin):
         if record.is_payload_dropped:
             return HttpResponse(
                 _("The payload was dropped after the delivery.") + f"\nSHA-256: {record.payload_sha256}\n",
+                content_type="text/plain; charset=utf-8",
+                status=HTTPStatus.GONE,
+            )
+        if isinstance(record.payload, UnreadableLine):
+            return HttpResponse(
+                f"{record.payload.message}\n",
                 content_type="text/plain; charset=utf-8",
                 status=HTTPStatus.GONE,
             )

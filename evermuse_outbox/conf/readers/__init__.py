@@ -4,6 +4,7 @@ They must not know which settings exist. The interface is the functions ``read_â
 :class:`Number`, which raise :class:`InvalidValue`, and the types :class:`Secret` and :class:`Retention`.
 """
 
+from .master_keys import MasterKeys, key_bytes, read_key_list, read_master_keys
 from .retention import DEFAULT_DAYS, Retention, read_payload_retention, read_retention
 from .secret import Secret
 from .values import (
@@ -34,10 +35,12 @@ __all__ = [
     "FORMAT_HINTS",
     "Choice",
     "InvalidValue",
+    "MasterKeys",
     "Number",
     "Retention",
     "Secret",
     "is_dotted_path",
+    "key_bytes",
     "read_aliases",
     "read_directory",
     "read_fixes",
@@ -45,6 +48,8 @@ __all__ = [
     "read_format_hints",
     "read_function",
     "read_key",
+    "read_key_list",
+    "read_master_keys",
     "read_path",
     "read_payload_retention",
     "read_proxy",

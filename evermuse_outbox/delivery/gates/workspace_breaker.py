@@ -26,6 +26,7 @@ from ...models import (
     OutboxBatch,
     OutboxGroup,
     OutboxWorkspace,
+    PayloadsUnreadable,
     WorkspaceQuerySet,
     WorkspaceState,
 )
@@ -82,6 +83,7 @@ def workspace_circuit(context: DeliveryContext, *, is_read: bool = False) -> Ite
     The outcome of a probe closes the circuit or opens it again. If the block ends without an outcome, another caller
     may probe at once. If the throttle backend does not answer inside of the block, the block ends without an error.
     Then the circuit opens for ``THROTTLE_RETRY`` seconds, because the rate limit cannot be kept without the backend.
+    If a key of stored payloads is missing, it opens for ``SETTINGS_INTERVAL`` seconds: nothing can be sealed meanwhile.
     """
     circuit = Circuit(CircuitState.OPEN)
     try:
@@ -89,6 +91,8 @@ def workspace_circuit(context: DeliveryContext, *, is_read: bool = False) -> Ite
         yield circuit
     except ThrottleUnavailable as error:
         context.run_with_retries(_block, context, WorkspaceState.BACKING_OFF, THROTTLE_RETRY, str(error))
+    except PayloadsUnreadable as error:
+        context.run_with_retries(_block, context, WorkspaceState.PAUSED, SETTINGS_INTERVAL, str(error))
     finally:
         if circuit.probe_until:
             context.run_with_retries(

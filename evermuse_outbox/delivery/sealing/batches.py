@@ -11,15 +11,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Case, F, TextField, When
+from django.db.models import Case, When
 
 from ...evermuse import FORMATS, BodyFormat, fingerprint, limits
 from ...foreign_text import HiddenText
 from ...models import (
     BatchState,
+    BoundPayload,
     OutboxBatch,
     OutboxRecord,
+    PayloadField,
     RecordQuerySet,
+    by_id,
+    raise_if_waiting,
 )
 from ...tracing import SpanContext
 from ..context import DeliveryContext
@@ -29,7 +33,9 @@ MAX_SIZE_READ_WITH_PAGE = limits.MAX_BODY_BYTES // limits.MAX_BATCH_RECORDS
 """Bytes up to which a payload is read with its page, that is, with the other records that one query reads. A larger one
 is read only if it is packed. So a page in memory is never much larger than a request."""
 
-PAYLOAD_IF_SMALL = Case(When(size__lte=MAX_SIZE_READ_WITH_PAGE, then=F("payload")), output_field=TextField())
+PAYLOAD_IF_SMALL = Case(
+    When(size__lte=MAX_SIZE_READ_WITH_PAGE, then=BoundPayload()), output_field=PayloadField()
+)
 
 
 class PendingRecord(NamedTuple):
@@ -140,10 +146,13 @@ def write_batch(
 def open_sealed(context: DeliveryContext, batch: OutboxBatch) -> SealedBatch:
     """Read a batch that was sealed before, with the same body as then.
 
-    Raise ``BodyChanged`` if the stored payloads no longer give the bytes that were sealed.
+    Raise ``BodyChanged`` if the stored payloads no longer give the bytes that were sealed, and ``PayloadsUnreadable``
+    if they do when a missing key is there again.
     """
     sealed = read_members(context, batch)
     if fingerprint(sealed.body) != batch.sha256:
+        rows = OutboxRecord.rows.using(context.using).filter(by_id(sealed.members))
+        raise_if_waiting(rows.values_list("payload", flat=True))
         raise BodyChanged(f"the records of batch #{batch.pk} no longer give the bytes that were sealed")
     return sealed
 

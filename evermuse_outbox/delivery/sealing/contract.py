@@ -9,6 +9,7 @@ from __future__ import annotations
 from ...evermuse import Untranslatable
 from ...evermuse.records import make_checksum, translate
 from ...models import OutboxRecord, OutboxRejection
+from ...models.payloads import stored_forms
 from ..context import DeliveryContext
 from .batches import PendingRecord
 from .stored_lines import read_intact
@@ -40,5 +41,7 @@ def _translate_or_reject(context: DeliveryContext, record: PendingRecord) -> Pen
     encoded = line.encode()
     checksum = make_checksum(encoded, context.workspace_name, record.type, record.product_id)
     record = record._replace(line=line, size=len(encoded), contract=contract, checksum=checksum)
-    rows.filter(pk=record.pk).update(payload=line, size=record.size, contract=contract, checksum=checksum)
+    row = rows.filter(pk=record.pk)
+    stored = stored_forms(row, context.workspace_name, {record.pk: line})
+    row.update(payload=stored[record.pk], size=record.size, contract=contract, checksum=checksum)
     return record

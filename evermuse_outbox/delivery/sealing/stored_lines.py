@@ -10,7 +10,19 @@ from collections.abc import Sequence
 
 from ...evermuse.records import make_checksum
 from ...foreign_text import HiddenBytes, HiddenText
-from ...models import ALTERED, NOT_SENDABLE, OutboxBatch, OutboxRecord, OutboxRejection, by_id
+from ...models import (
+    ALTERED,
+    KEY_DESTROYED,
+    NOT_SENDABLE,
+    Cause,
+    OutboxBatch,
+    OutboxRecord,
+    OutboxRejection,
+    UnreadableLine,
+    by_id,
+    cause_of,
+    raise_if_waiting,
+)
 from ..context import DeliveryContext
 from .batches import PendingRecord
 
@@ -26,30 +38,42 @@ def read_intact(
 ) -> list[PendingRecord]:
     """Return the records whose stored line is what was enqueued, with their lines; reject the others.
 
+    A record whose data key was destroyed is discarded. Raise ``PayloadsUnreadable`` if a key is missing: then nothing
+    is known about the line.
+
     Args:
         context: the delivery context.
         records: records of one request, because all their lines are in memory then.
         batch: the batch that the records are in; None if they are pending.
     """
-    intact, rejections, workspace = [], [], context.workspace_name
+    intact, rejections, destroyed, workspace = [], [], [], context.workspace_name
     for record in _with_lines(context, records):
         line = HiddenBytes((record.line or "").encode())
         checksum = make_checksum(line, workspace, record.type, record.product_id)
         # A row of an earlier version has no checksum.
         if len(line) == record.size and record.checksum in (checksum, None):
             intact.append(record)
-        else:
-            rejections.append(_rejection(context, record, len(line), batch))
+            continue
+        stored = "" if record.line is None else record.line
+        raise_if_waiting([stored])
+        if cause_of(stored) is Cause.DESTROYED:
+            destroyed.append(record.pk)
+        rejections.append(_rejection(context, record, len(line), batch))
     if rejections:
-        OutboxRecord.rows.using(context.using).reject(rejections)
+        rows = OutboxRecord.rows.using(context.using)
+        rows.reject(rejections)
+        rows.discard_by_id(destroyed)
     return intact
 
 
 def _rejection(
     context: DeliveryContext, record: PendingRecord, stored: int, batch: OutboxBatch | None
 ) -> OutboxRejection:
-    message = MESSAGE.format(given=record.size, stored=stored, database=context.using)
-    code = NOT_SENDABLE if batch else ALTERED
+    code, message = ALTERED, MESSAGE.format(given=record.size, stored=stored, database=context.using)
+    if isinstance(record.line, UnreadableLine):
+        message = f"{record.line.message} The record was not sent."
+        code = KEY_DESTROYED if record.line.cause is Cause.DESTROYED else ALTERED
+    code = NOT_SENDABLE if batch else code
     rejection = OutboxRejection.local(record.pk, code, message, context.clock.now())
     rejection.batch_id = batch.pk if batch else None
     return rejection
@@ -61,9 +85,14 @@ def _with_lines(context: DeliveryContext, records: Sequence[PendingRecord]) -> S
     if not unread:
         return records
     rows = OutboxRecord.rows.using(context.using).filter(by_id(unread))
-    lines = {pk: HiddenText(payload) for pk, payload in rows.values_list("pk", "payload")}
+    lines = {pk: _hidden(payload) for pk, payload in rows.values_list("pk", "payload")}
     # A row that was deleted meanwhile has no line, so it is left out as an altered one is.
     return [
         record if record.line is not None else record._replace(line=lines.get(record.pk, ""))
         for record in records
     ]
+
+
+def _hidden(line: str) -> str:
+    """Return a line whose ``repr`` shows nothing."""
+    return line if isinstance(line, UnreadableLine) else HiddenText(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...foreign_text import get_logger
-from ...models import OutboxBatch
+from ...models import OutboxBatch, PayloadsUnreadable
 from ..context import DeliveryContext
 from ..sealing import BodyChanged, SealedBatch, open_sealed
 from ..settling import split_changed_batch
@@ -47,6 +47,9 @@ def lease_first(context: DeliveryContext, batches: Iterable[OutboxBatch]) -> Sea
         if context.run_with_retries(rows.lease, batch, context.clock.after(context.settings.lease)):
             try:
                 return context.run_with_retries(open_sealed, context, batch)
+            except PayloadsUnreadable:
+                context.run_with_retries(rows.give_back, batch)
+                raise
             except BodyChanged as error:
                 logger.warning(
                     "%s; its records are sealed again", error, extra=context.log_ids(batch=batch.pk)

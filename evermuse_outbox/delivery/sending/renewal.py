@@ -24,7 +24,8 @@ from ...conf import SETTING
 from ...evermuse import fingerprint
 from ...evermuse.records import make_checksum, replace_urls
 from ...foreign_text import describe_error, get_logger
-from ...models import NOT_RENEWED, OutboxBatch, OutboxRecord, OutboxRejection
+from ...models import NOT_RENEWED, OutboxBatch, OutboxRecord, OutboxRejection, raise_if_waiting
+from ...models.payloads import stored_forms
 from ..connections import release_connections
 from ..context import DeliveryContext
 from ..sealing import (
@@ -162,7 +163,9 @@ def _call(function: RenewUrl, line: str, attachment: dict[str, Any]) -> str:
 
 def _read_lines(context: DeliveryContext, batch: OutboxBatch) -> dict[int, str]:
     members = OutboxRecord.rows.using(context.using).filter(batch=batch, closed_as__isnull=True)
-    return dict(members.filter(attachments__gt=0).order_by("pk").values_list("pk", "payload"))
+    lines = dict(members.filter(attachments__gt=0).order_by("pk").values_list("pk", "payload"))
+    raise_if_waiting(lines.values())
+    return lines
 
 
 def _extend_lease(context: DeliveryContext, batch: OutboxBatch) -> None:
@@ -209,7 +212,8 @@ def _write(context: DeliveryContext, sealed: SealedBatch, renewal: Renewal) -> S
         rows = OutboxRecord.rows.using(context.using)
         rows.lock_rows(sealed.members)
         open_sealed(context, batch)  # raises BodyChanged: an altered line must not get a new hash
-        rewritten = [_rewritten(context, batch, pk, line) for pk, line in renewal.lines.items()]
+        stored = stored_forms(rows, context.workspace_name, renewal.lines)
+        rewritten = [_rewritten(context, batch, pk, line, stored[pk]) for pk, line in renewal.lines.items()]
         rows.filter(batch=batch).bulk_update(rewritten, COLUMNS, batch_size=LINES_PER_STATEMENT)
         rows.reject(renewal.rejections)
         if must_split:
@@ -221,10 +225,10 @@ def _write(context: DeliveryContext, sealed: SealedBatch, renewal: Renewal) -> S
     return replace(sealed, batch=batch, body=body)
 
 
-def _rewritten(context: DeliveryContext, batch: OutboxBatch, pk: int, line: str) -> OutboxRecord:
+def _rewritten(context: DeliveryContext, batch: OutboxBatch, pk: int, line: str, stored: str) -> OutboxRecord:
     encoded = line.encode()
     checksum = make_checksum(encoded, context.workspace_name, batch.type, batch.product_id)
-    return OutboxRecord(pk=pk, payload=line, size=len(encoded), checksum=checksum)
+    return OutboxRecord(pk=pk, payload=stored, size=len(encoded), checksum=checksum)
 
 
 def _describe(renewal: Renewal) -> str:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ...conf import get_settings
 from ...delivery.context import Clock, retry_on_database_error, statement_deadlines
-from ...models import Decision, RecordState
+from ...models import Decision, PayloadsUnreadable, RecordState
 from ...operations.erasing import (
     ERASED,
     AtEvermuse,
@@ -215,10 +215,13 @@ def _find(using: str, selection: Selection, *, uses_index: bool) -> Sequence[int
     """Return the ids of all records to erase. A million of them takes 8 MB."""
     pks = array("q")
     with tqdm(unit=" ids", desc="searching", disable=None, file=sys.stderr) as bar:
-        for page in find_records(using, selection, uses_index=uses_index):
-            pks.extend(page.pks)
-            bar.total, bar.n = page.last, page.position
-            bar.refresh()
+        try:
+            for page in find_records(using, selection, uses_index=uses_index):
+                pks.extend(page.pks)
+                bar.total, bar.n = page.last, page.position
+                bar.refresh()
+        except PayloadsUnreadable as error:
+            raise CommandError(f"Nothing was erased, because not all payloads can be read. {error}") from None
     return pks
 
 

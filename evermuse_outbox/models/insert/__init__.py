@@ -11,13 +11,16 @@ cursors, so execute wrappers see them and errors are Django's. Public interface:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from django.db import connections, transaction
 
+from ...encryption import is_on
 from ...evermuse.records import Envelope
 from ...tracing import current_traceparent
 from .. import OutboxRecord
+from ..payloads import encrypt_line, encrypt_lines
 from . import orm, postgresql, values
 from .rows import NO_EXTRAS, Extras, ManyExtras, as_record, make_row
 
@@ -37,9 +40,13 @@ def insert(
     As after ``save()``, an error inside of ``atomic`` marks that block for rollback.
     """
     connection, extras = connections[using], _with_trace(extras)
-    statements = SQL.get(connection.vendor)
+    statements, line = SQL.get(connection.vendor), envelope.line
+    if is_on():
+        envelope = replace(envelope, line=encrypt_line(using, workspace, envelope.identity, line))
     if statements is None:
-        return orm.insert_row(using, workspace, contract, envelope, extras)
+        record = orm.insert_row(using, workspace, contract, envelope, extras)
+        record.payload = line
+        return record
     row = make_row(workspace, contract, envelope, extras)
     try:
         with connection.cursor() as cursor:
@@ -48,7 +55,9 @@ def insert(
         # Not around the INSERT, because entering it costs every record 2 % of its time.
         with transaction.mark_for_rollback_on_error(using=using):
             raise
-    return as_record(using, pk, row, extras, envelope.identity, enqueued_at)
+    record = as_record(using, pk, row, extras, envelope.identity, enqueued_at)
+    record.payload = line
+    return record
 
 
 def insert_many(
@@ -60,6 +69,9 @@ def insert_many(
     """
     connection, extras = connections[using], _with_trace(extras)
     statements = SQL.get(connection.vendor)
+    if is_on():
+        lines = encrypt_lines(using, workspace, [(each.identity, each.line) for each in envelopes])
+        envelopes = [replace(each, line=line) for each, line in zip(envelopes, lines, strict=True)]
     if statements is None:
         orm.insert_rows(using, workspace, contract, envelopes, extras)
         return

@@ -19,7 +19,8 @@ from django.db.models import Max, Min, Q
 from django.db.models.functions import Lower
 from django.db.models.lookups import Contains
 
-from ...models import OutboxRecord, OutboxSearchProgress, OutboxTerm, RecordQuerySet, by_id
+from ...encryption import PREFIX
+from ...models import OutboxRecord, OutboxSearchProgress, OutboxTerm, RecordQuerySet, by_id, raise_if_waiting
 from ...search import term_hash
 from .erase import with_versions
 from .evermuse_copy import PAYLOADS_PER_READ, parse_envelope
@@ -193,12 +194,13 @@ class _Search:
         lines = (
             OutboxRecord.rows.using(self.using).order_by("pk").values_list("pk", "payload", "payload_sha256")
         )
-        return [
-            pk
-            for start in range(0, len(pks), PAYLOADS_PER_READ)
-            for pk, payload, dropped in lines.filter(by_id(pks[start : start + PAYLOADS_PER_READ]))
-            if (not self.selection.text if dropped else self.selection.matches(payload))
-        ]
+        matching = []
+        for start in range(0, len(pks), PAYLOADS_PER_READ):
+            for pk, payload, dropped in lines.filter(by_id(pks[start : start + PAYLOADS_PER_READ])):
+                raise_if_waiting([payload])  # an erasure must be complete
+                if not self.selection.text if dropped else self.selection.matches(payload):
+                    matching.append(pk)
+        return matching
 
     def _filtered(self) -> RecordQuerySet:
         rows = OutboxRecord.rows.using(self.using)
@@ -247,12 +249,12 @@ def find_records(using: str, selection: Selection, *, uses_index: bool = True) -
 
 
 def _with_texts(rows: RecordQuerySet, texts: Iterable[str]) -> RecordQuerySet:
-    """Return the records whose payload contains the texts, as far as the database can tell."""
+    """Return the records whose payload contains the texts, as far as the database can tell: encrypted ones, too."""
     for text in texts:
         if parts := SEARCHABLE.findall(text):
             part = max(parts, key=len).lower()
             # Not icontains: on MySQL and MariaDB, it would follow the collation of the column.
-            rows = rows.filter(Contains(Lower("payload"), part))
+            rows = rows.filter(Q(Contains(Lower("payload"), part)) | Q(payload__startswith=PREFIX))
     return rows
 
 

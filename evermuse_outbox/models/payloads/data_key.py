@@ -1,0 +1,86 @@
+"""Data keys: one row for each key that encrypts lines, encrypted itself by a master key of the settings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ...encryption import WrappedKey
+
+
+class DataKeyQuerySet(models.QuerySet["OutboxDataKey"]):
+    """Predicates and changes of data keys."""
+
+    def of_scope(self, workspace: str, label: str = "") -> DataKeyQuerySet:
+        """Return the keys of one scope."""
+        return self.filter(workspace=workspace, label=label)
+
+    def usable(self, since: datetime) -> DataKeyQuerySet:
+        """Return the keys that encrypt new lines, the newest first: made after ``since``, and not retired."""
+        return self.filter(retired_at__isnull=True, destroyed_at__isnull=True, created_at__gt=since).order_by(
+            "-pk"
+        )
+
+    def retire(self, now: datetime) -> int:
+        """Stop the use of these keys for new lines. Return how many changed. What they encrypt stays readable."""
+        return self.filter(retired_at__isnull=True).update(retired_at=now)
+
+    def destroy(self, now: datetime) -> int:
+        """Delete the key material of these keys for good. Return how many changed. The rows stay, and say when."""
+        kept = self.filter(destroyed_at__isnull=True)
+        return kept.update(wrapped="", master="", destroyed_at=now, retired_at=now)
+
+
+class OutboxDataKey(models.Model):
+    """A key that encrypts lines of one scope: of a workspace, or of one value of a label in it."""
+
+    workspace = models.CharField(_("workspace"), max_length=64)
+    label = models.CharField(
+        _("label"),
+        max_length=256,
+        blank=True,
+        default="",
+        help_text=_("Empty: all records of the workspace."),
+    )
+    wrapped = models.CharField(
+        _("wrapped key"),
+        max_length=128,
+        blank=True,
+        editable=False,
+        help_text=_("Empty after its destruction."),
+    )
+    master = models.CharField(
+        _("master key"), max_length=16, blank=True, help_text=_("Fingerprint of the key that wraps it.")
+    )
+    created_at = models.DateTimeField(_("created at"))
+    retired_at = models.DateTimeField(
+        _("retired at"), null=True, blank=True, help_text=_("From then on, it encrypts no new payload.")
+    )
+    destroyed_at = models.DateTimeField(_("destroyed at"), null=True, blank=True)
+
+    objects = DataKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("data key")
+        verbose_name_plural = _("data keys")
+        indexes = [models.Index(name="evermuse_data_key_scope", fields=["workspace", "label", "id"])]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def scope(self) -> str:
+        """The scope in one text, which the wrapped key is bound to."""
+        return make_scope(self.workspace, self.label)
+
+    @property
+    def stored(self) -> WrappedKey:
+        """The wrapped key with the fingerprint of its master key."""
+        return WrappedKey(self.wrapped, self.master)
+
+
+def make_scope(workspace: str, label: str) -> str:
+    """Return a scope in one text."""
+    return f"{workspace}\n{label}"
