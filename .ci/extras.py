@@ -13,7 +13,12 @@ import django
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-MODULES = {"sandbox": "jsonschema_rs", "prometheus": "prometheus_client", "opentelemetry": "opentelemetry"}
+MODULES = {
+    "sandbox": "jsonschema_rs",
+    "prometheus": "prometheus_client",
+    "opentelemetry": "opentelemetry",
+    "encryption": "cryptography",
+}
 """Extra → the module that it installs."""
 
 FOR_ANOTHER_PACKAGE = {

@@ -4,8 +4,8 @@
 a tag of 16 bytes. AES-GCM was chosen over Fernet: a token of Fernet binds no associated data, is larger by two more
 encodings, and takes several times as long.
 
-The associated data are the version, the id of the data key, and the identity of the record. So a ciphertext that
-somebody moves to another record does not decrypt.
+The associated data are the version, the id of the data key, and the identity of the record. So a ciphertext does
+not decrypt in the row of another record.
 """
 
 from __future__ import annotations

@@ -47,10 +47,8 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.IN_FLIGHT if batch := record.read_batch():
             return _join(_("In batch #%(batch)s.") % {"batch": batch.pk}, explain_batch(batch))
         case RecordState.DELIVERED if batch := record.read_batch():
-            text = _("Delivered with batch #%(batch)s; Evermuse completed it at %(time)s.") % {
-                "batch": batch.pk,
-                "time": format_time(batch.finished_at),
-            }
+            values = {"batch": batch.pk, "time": format_time(batch.finished_at)}
+            text = _("Delivered with batch #%(batch)s; Evermuse completed it at %(time)s.") % values
             return _join(text, explain_attachments(record))
         case RecordState.REJECTED:
             return _explain_rejected(record)

@@ -101,7 +101,7 @@ def _editable_text(record: OutboxRecord) -> str:
     try:
         return json.dumps(record.envelope(), indent=2, ensure_ascii=False)
     except ValueError:
-        return record.payload
+        return str(record.payload)
 
 
 def _describe(error: FieldError) -> str:

@@ -17,7 +17,7 @@ KEY_BYTES = 32
 NEW_KEY = "python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
 """Command that prints a new key."""
 
-_HINT = f"Make one with: {NEW_KEY}."
+_HINT = f"Use the output of: {NEW_KEY}."
 
 MasterKeys = tuple[Secret, ...] | Callable[[], Any] | None
 

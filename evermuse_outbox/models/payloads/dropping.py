@@ -18,7 +18,7 @@ LINES_PER_READ = 100
 def drop_lines(rows: Any) -> int:
     """Replace the lines of these records by their hashes. Return how many. A line that is unreadable now stays."""
     is_encrypted = {"payload__startswith": PREFIX}
-    count = _drop_encrypted(rows.filter(**is_encrypted)) if is_on() else 0
+    count: int = _drop_encrypted(rows.filter(**is_encrypted)) if is_on() else 0
     # In this order: MySQL and MariaDB assign from left to right, and the hash needs the payload.
     count += rows.exclude(**is_encrypted).update(payload_sha256=Sha256("payload"), payload="")
     return count

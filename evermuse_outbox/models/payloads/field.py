@@ -44,7 +44,7 @@ class BoundPayload(Func):
             *(expressions or (F("payload"), F("identity"))), output_field=PayloadField(), **extra
         )
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: Any, *_arguments: Any, **context: Any) -> Any:
         """Return the column, with the identity in front of it if the settings have keys."""
         (payload, parameters), (identity, _) = map(compiler.compile, self.source_expressions)
         return (_bind(connection, payload, identity) if is_on() else payload), parameters
@@ -58,7 +58,7 @@ class PayloadHead(Func):
         field = _HeadField(length)
         super().__init__(*(expressions or (F("payload"), F("identity"))), output_field=field, **extra)
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: Any, *_arguments: Any, **context: Any) -> Any:
         """Return ``SUBSTR``, or the bound line if the settings have keys and it is short enough."""
         (payload, parameters), (identity, _) = map(compiler.compile, self.source_expressions)
         head = (
@@ -70,10 +70,6 @@ class PayloadHead(Func):
             f"CASE WHEN {payload} NOT LIKE '{PREFIX}%%' THEN {_bind(connection, head, identity)} "
             f"WHEN LENGTH({payload}) <= {MAX_HEAD_READ} THEN {_bind(connection, payload, identity)} END"
         ), parameters
-
-    def copy(self) -> PayloadHead:
-        """Return a copy, which Django makes to resolve the expression."""
-        return super().copy()  # type: ignore[no-any-return]
 
 
 class _HeadField(PayloadField):
@@ -100,8 +96,7 @@ class _PayloadCol(Col):
         if not is_on():
             return sql, params
         quote = compiler.connection.ops.quote_name
-        model = self.target.model
-        identity = f"{quote(self.alias)}.{quote(model._meta.get_field('identity').column)}"
+        identity = f"{quote(self.alias)}.{quote('identity')}"
         return _bind(compiler.connection, sql, identity), params
 
 

@@ -123,9 +123,10 @@ def current_key(using: str, workspace: str, label: str = "") -> DataKey:
 
 def forget_keys(using: str) -> None:
     """Look every key up again at its next use in this process."""
-    for keys in (_known, _current):
-        for name in [name for name in keys if name[0] == using]:
-            keys.pop(name, None)  # type: ignore[attr-defined]
+    for known in [name for name in _known if name[0] == using]:
+        _known.pop(known, None)
+    for current in [name for name in _current if name[0] == using]:
+        _current.pop(current, None)
 
 
 def _find_current(using: str, workspace: str, label: str) -> DataKey | None:
