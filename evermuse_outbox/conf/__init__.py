@@ -10,7 +10,7 @@ from .keys import KeyFile, KeyUnavailable
 from .master_keys import MasterKeysUnavailable, read_present_keys
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
-from .readers import Retention, Secret, key_bytes
+from .readers import FairShares, NewestFirst, Retention, Secret, key_bytes
 from .settings import (
     MAX_PERMIT_WAIT,
     Settings,
@@ -29,9 +29,11 @@ __all__ = [
     "OPTIONS",
     "SETTING",
     "WORKSPACE_OPTIONS",
+    "FairShares",
     "KeyFile",
     "KeyUnavailable",
     "MasterKeysUnavailable",
+    "NewestFirst",
     "Option",
     "Problem",
     "Retention",

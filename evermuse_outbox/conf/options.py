@@ -20,6 +20,7 @@ from .readers import (
     read_function,
     read_key,
     read_master_keys,
+    read_newest_first,
     read_path,
     read_payload_retention,
     read_proxy,
@@ -81,6 +82,13 @@ WORKSPACE_OPTIONS = {
         Number(0.01, 100_000, "requests a second"),
         limits.RATE_LIMIT,
         "Requests in any sliding second for each API key, reads included.",
+    ),
+    "NEWEST_FIRST": Option(
+        read_newest_first,
+        None,
+        "Send the newest records of a group first while its oldest is older than `after`: "
+        '`{"after": timedelta(minutes=10), "backlog_share": 0.2}`. The share of each request goes to the oldest. '
+        "None: the oldest records go first; see [newest first](../how-to/fair-shares.md#newest-first-after-an-outage).",
     ),
 }
 OPTIONS = WORKSPACE_OPTIONS | {

@@ -11,13 +11,13 @@ from ..evermuse import Proxy
 from .keys import KeyFile, KeyFunction, KeySource, KeyUnavailable
 from .options import WORKSPACE_OPTIONS
 from .problems import KEY_OPTIONS, has_key
-from .readers import Secret
+from .readers import NewestFirst, Secret
 from .targets import Refusal, find_refusal
 
 DEFAULT_WORKSPACE = "default"
 """The workspace of records that are enqueued without ``workspace=``."""
 
-INHERITED = ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT")
+INHERITED = ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT", "NEWEST_FIRST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Workspace:
         rate_limit: the number of requests in any sliding second.
         key_source: the file or the function from which :meth:`with_key` reads the key.
         is_url_set: whether the project has set the URL. If not, it is that of production.
+        newest_first: when the newest records of a group go first; None if never.
         problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
     """
 
@@ -41,6 +42,7 @@ class Workspace:
     rate_limit: float
     key_source: KeySource | None = None
     is_url_set: bool = True
+    newest_first: NewestFirst | None = None
     problem: str = ""
 
     @property
@@ -101,8 +103,8 @@ def merge_entries(
     """Return the settings of the default workspace, from the top level of the dict, and of the ``named`` ones.
 
     There is no default workspace if neither the top level nor ``named`` defines it, unless ``needs_default``.
-    A named workspace inherits URL, proxy, contract and rate limit from the top level. It never inherits the API key. If
-    the key were forgotten, its records would go to the wrong workspace of Evermuse without notice.
+    A named workspace inherits all settings from the top level but the API key. If the key were forgotten and
+    inherited, its records would go to the wrong workspace of Evermuse without notice.
     """
     shared = {name: raw[name] for name in INHERITED if name in raw}
     entries = {name: shared | dict(keys) for name, keys in named.items()}
@@ -138,6 +140,7 @@ def read_workspace(name: str, keys: Mapping[str, Any], former: Workspace | None 
         rate_limit=float(values["RATE_LIMIT"]),
         key_source=source,
         is_url_set="API_URL" in keys,
+        newest_first=values["NEWEST_FIRST"],
     )
 
 

@@ -54,6 +54,7 @@ from .record_states import (
     KEY_DESTROYED,
     NOT_RENEWED,
     NOT_SENDABLE,
+    STILL_PENDING,
     PayloadDropped,
     RecordState,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "NOT_SENDABLE",
     "OUTCOME_LABELS",
     "SENDABLE",
+    "STILL_PENDING",
     "UNCONFIRMED",
     "UNFINISHED",
     "ActionKind",

@@ -70,12 +70,14 @@ STATE = Case(
 # The two conditions of pending(), written so that no partial index matches. For rows that are found by id or identity.
 NO_BATCH, STILL_OPEN = is_null_unindexed("batch_id", never=0), is_null_unindexed("closed_as", never="")
 
+STILL_PENDING = NO_BATCH & STILL_OPEN
+
 PENDING = Q(batch__isnull=True, closed_as__isnull=True)
 REJECTED = Q(closed_as=RecordState.REJECTED)
 HAS_LABELS = Q(label_set_id__isnull=False)
 
 SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
-    (RecordState.PENDING,): NO_BATCH & STILL_OPEN,
+    (RecordState.PENDING,): STILL_PENDING,
     (RecordState.IN_FLIGHT,): STILL_OPEN,  # each of these changes names the batch, too
     (RecordState.PENDING, RecordState.IN_FLIGHT): STILL_OPEN,
     (RecordState.PENDING, RecordState.REJECTED): PENDING | REJECTED,

@@ -12,6 +12,7 @@ import subprocess
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import cache
 from types import SimpleNamespace
 
@@ -150,7 +151,7 @@ class Names(dict[str, object]):
 def check_settings(value: ast.expr) -> None:
     """Evaluate a settings dict and check that the app accepts it."""
     source = ast.unparse(value)
-    evaluated = eval(source, Names(env=Anything(), os=Anything()))
+    evaluated = eval(source, Names(env=Anything(), os=Anything(), timedelta=timedelta))
     assert list(find_problems(evaluated)) == []
 
 

@@ -1,10 +1,12 @@
 """Readers of single values: each takes a value from the settings dict and returns it typed.
 
 They must not know which settings exist. The interface is the functions ``read_…`` and the classes :class:`Choice` and
-:class:`Number`, which raise :class:`InvalidValue`, and the types :class:`Secret` and :class:`Retention`.
+:class:`Number`, which raise :class:`InvalidValue`, and the types
+:class:`Secret`, :class:`Retention`, :class:`FairShares` and :class:`NewestFirst`.
 """
 
 from .master_keys import MasterKeys, key_bytes, read_key_list, read_master_keys
+from .order import FairShares, NewestFirst, read_fair_shares, read_newest_first
 from .retention import DEFAULT_DAYS, Retention, read_payload_retention, read_retention
 from .secret import Secret
 from .values import (
@@ -34,8 +36,10 @@ __all__ = [
     "DEFAULT_DAYS",
     "FORMAT_HINTS",
     "Choice",
+    "FairShares",
     "InvalidValue",
     "MasterKeys",
+    "NewestFirst",
     "Number",
     "Retention",
     "Secret",
@@ -43,6 +47,7 @@ __all__ = [
     "key_bytes",
     "read_aliases",
     "read_directory",
+    "read_fair_shares",
     "read_fixes",
     "read_flag",
     "read_format_hints",
@@ -50,6 +55,7 @@ __all__ = [
     "read_key",
     "read_key_list",
     "read_master_keys",
+    "read_newest_first",
     "read_path",
     "read_payload_retention",
     "read_proxy",

@@ -14,8 +14,17 @@ from django.db import connections
 from django.db.models import ExpressionWrapper, F, Field, OuterRef, Subquery
 
 from ...evermuse import limits
-from ...models import OutboxGroup, OutboxRecord, RecordQuerySet, as_datetime, is_after
+from ...models import (
+    STILL_PENDING,
+    OutboxGroup,
+    OutboxRecord,
+    RecordQuerySet,
+    as_datetime,
+    by_id,
+    is_after,
+)
 from ..context import DeliveryContext
+from ..ordering import ChooseRecords
 from ..scheduling import Group, ResumePoint
 from .batches import PAYLOAD_IF_SMALL, PendingRecord
 from .versions import sole_versions
@@ -56,9 +65,7 @@ def read_locked_pages(
 
     Skip records that another transaction has locked. Needs the sealing lock.
     """
-    if connections[context.using].features.has_select_for_update_skip_locked:
-        waiting = waiting.select_for_update(skip_locked=True)
-    rows = waiting
+    rows = waiting = _locked(context, waiting)
     for _ in range(MAX_PAGES):
         page = read_page(context, group, rows[:size])
         count = len(page.records)
@@ -68,6 +75,33 @@ def read_locked_pages(
         last = page.position_of(page.records[-1])
         rows = waiting.filter(is_after("enqueued_at", last.enqueued_at, last.pk))
         size = min(PAGE_GROWTH * size, limits.MAX_BATCH_RECORDS)
+
+
+def read_chosen_pages(
+    context: DeliveryContext, group: Group, choose: ChooseRecords, size: int
+) -> Iterator[Page]:
+    """Do what :func:`read_locked_pages` does, with the records of another order."""
+    read: set[int] = set()
+    for _ in range(MAX_PAGES):
+        chosen = [pk for pk in choose(len(read) + size) if pk not in read]
+        if not chosen:
+            return
+        rows = OutboxRecord.rows.using(context.using).filter(by_id(chosen), STILL_PENDING).order_by("pk")
+        page = read_page(context, group, _locked(context, rows))
+        rank = {pk: number for number, pk in enumerate(chosen)}
+        page.records.sort(key=lambda record: rank[record.pk])
+        yield _exactly_of(group, page)
+        if len(chosen) < size:
+            return
+        read.update(chosen)
+        size = min(PAGE_GROWTH * size, limits.MAX_BATCH_RECORDS)
+
+
+def _locked(context: DeliveryContext, rows: RecordQuerySet) -> RecordQuerySet:
+    """Let the query lock its rows and skip those that another transaction has locked, if the database can."""
+    if connections[context.using].features.has_select_for_update_skip_locked:
+        return rows.select_for_update(skip_locked=True)
+    return rows
 
 
 def read_page(context: DeliveryContext, group: Group, rows: RecordQuerySet) -> Page:

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from ...models import BatchState, OutboxBatch, OutboxWorkspace
 from ..context import DeliveryContext
 from ..gates import claim_group_probe, paused_groups
+from ..ordering import order_of
 from ..scheduling import Entry, Group, RunQueue, pending_records
 from .batches import PendingRecord, SealedBatch, body_format, read_records, request_limits, write_batch
 from .contract import translate_or_reject
 from .packing import pack
-from .pages import Page, read_locked_pages
+from .pages import Page, read_chosen_pages, read_locked_pages
 from .stored_lines import read_intact
 from .versions import sole_versions, supersede_and_select_sendable, supersede_duplicates
 
@@ -43,7 +44,7 @@ def seal_first(
         entries: the groups to try, in order.
     """
     for entry in entries:
-        sealed = _seal_group(context, queue, entry.group)
+        sealed = _seal_group(context, queue, entry.group, workspace.seal_count)
         if sealed:
             full_size, now = _full_size(context, sealed.batch), context.clock.now().timestamp()
             queue.note_sealed(entry, full_size, workspace.seal_count, now)
@@ -52,13 +53,19 @@ def seal_first(
     return None
 
 
-def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group) -> SealedBatch | None:
+def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group, number: int) -> SealedBatch | None:
     """Seal and lease a batch of the group, or return None if none of its records can be sent now."""
     request = request_limits(context)
-    waiting = pending_records(context, group, queue.resume_points.get(group))
+    since = queue.resume_points.get(group)
+    choose = order_of(context, group, since, number)
+    read = (
+        read_chosen_pages(context, group, choose, request.records)
+        if choose
+        else read_locked_pages(context, group, pending_records(context, group, since), request.records)
+    )
     pages: list[Page] = []
     sendable: list[PendingRecord] = []
-    for page in read_locked_pages(context, group, waiting, request.records):
+    for page in read:
         if page.is_paused:
             return _seal_probe(context, group)
         pages.append(page)
@@ -69,7 +76,8 @@ def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group) -> Seal
             break
     while packed := pack(sendable, request, body_format(context)):
         if intact := read_intact(context, packed):
-            _save_resume_point(queue, group, pages, packed)
+            if not choose:  # in another order, the records before a packed one may still be pending
+                _save_resume_point(queue, group, pages, packed)
             return write_batch(context, intact, state=BatchState.SENDING)
         altered = {record.pk for record in packed}
         sendable = [record for record in sendable if record.pk not in altered]
