@@ -93,6 +93,20 @@ group_recovered = Signal()
 """Sent when a paused group has been out of trouble for 30 seconds."""
 
 
+run_finished = Signal()
+"""Sent when a run is finished: it is closed, and none of its records waits or is in flight.
+
+It is sent again if the run was not finished meanwhile, because a person has retried records of it.
+
+Arguments of this and the next signal: ``using``, ``workspace``, ``run`` (the handle), ``counts`` (records by state) and
+``is_clean``: whether the run is finished without rejected records. A worker sends both signals when it counts a run. If
+it dies in that moment, the signal is sent twice. The sender is the model ``OutboxRun``.
+"""
+
+run_needs_person = Signal()
+"""Sent when records of a run are rejected: a person should look at them. Sent again after all of them were handled."""
+
+
 def send_after_commit(
     signal: Signal, sender: Any, using: str, events: Callable[[], Iterable[dict[str, Any]]]
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from evermuse_outbox.management.commands import outbox_backfill
-from evermuse_outbox.models import OperationState, OutboxOperation, OutboxRecord
+from evermuse_outbox.models import OperationState, OutboxOperation, OutboxRecord, OutboxRun
 from tests.conftest import FreeThrottle
 from tests.mails_model import MailRecord, declared_as, insert_mails
 from tests.model_records.test_saving import subjects
@@ -29,8 +29,10 @@ def run(*arguments, **options):
 def test_it_enqueues_and_says_so(capsys):
     insert_mails("default", 3)
     run()
-    assert capsys.readouterr().out == "Enqueued 3 records of 3 rows: all support.Email, job #1.\n".replace(
-        "#1", f"#{OutboxOperation.objects.get().pk}"
+    job, run_id = OutboxOperation.objects.get().pk, OutboxRun.objects.get().pk
+    assert capsys.readouterr().out == (
+        f"Enqueued 3 records of 3 rows: all support.Email, job #{job}. Run #{run_id}, backfill of all support.Email: "
+        f"manage.py outbox_run {run_id} shows how far it is.\n"
     )
     assert len(subjects("default")) == 3
 

@@ -10,7 +10,7 @@ while live traffic needs the rate limit. This package sends nothing. Its public 
 job, which the admin shows.
 """
 
-from .job import BackfillEnded, Plan, Progress, begin, find_unfinished
+from .job import BackfillEnded, Plan, Progress, begin, find_unfinished, run_plan_of
 from .kind import Backfill
 from .rows import BadRow
 from .runner import TooManyBadRows, check, run
@@ -26,4 +26,5 @@ __all__ = [
     "check",
     "find_unfinished",
     "run",
+    "run_plan_of",
 ]

@@ -24,6 +24,7 @@ from ..models import (
     process_user,
     start_operation,
 )
+from ..runs import RunPlan, default_run_name
 
 
 class BackfillEnded(Exception):
@@ -46,6 +47,7 @@ class Plan:
         batch: maximum number of rows of one transaction.
         skips_known: whether rows are skipped of which the outbox has a record.
         max_bad_rows: number of bad rows after which the backfill stops; None for no limit.
+        run: the run that the records of a new job join; None for a run with the name of the backfill.
     """
 
     declaration: ModelRecord[Any]
@@ -55,6 +57,7 @@ class Plan:
     batch: int = 1_000
     skips_known: bool = False
     max_bad_rows: int | None = None
+    run: RunPlan | None = None
 
     @property
     def model(self) -> type[models.Model]:
@@ -66,6 +69,11 @@ class Plan:
         """The name by which an interrupted backfill is found again. It is stored, and shown to people."""
         filters = ", ".join(f"{name}={value}" for name, value in sorted(self.filters.items()))
         return f"{self.model._meta.label} where {filters}" if filters else f"all {self.model._meta.label}"
+
+    @property
+    def run_plan(self) -> RunPlan:
+        """The run that the records of a new job join."""
+        return self.run or RunPlan(default_run_name(f"backfill of {self.name}"))
 
     def rows(self) -> models.QuerySet[Any]:
         """Return the rows in the order of their primary keys."""
@@ -175,10 +183,16 @@ def _create(plan: Plan, extent: _Extent) -> OutboxOperation:
         reason=plan.decision.reason,
         selection=plan.name,
         workspace=plan.declaration.workspace,
-        options={"after": "", "until": extent.until},
+        options={"after": "", "until": extent.until, "joins": plan.run_plan.to_json()},
         total=extent.total,
         has_members=False,
     )
+
+
+def run_plan_of(plan: Plan, job: OutboxOperation) -> RunPlan:
+    """Return the run that the records of a job join: as its first start has stored it."""
+    stored = job.options.get("joins")
+    return RunPlan.from_json(stored) if stored else plan.run_plan
 
 
 def as_progress(job: OutboxOperation) -> Progress:

@@ -13,7 +13,7 @@ from ..delivery.context import DeliveryContext, open_context, retry_on_database_
 from ..models import ActionKind, OperationState, OutboxAction, OutboxOperation
 from ..models.insert import insert_many
 from ..wakeup import wake_workers
-from .job import BackfillEnded, Plan, Progress, as_progress
+from .job import BackfillEnded, Plan, Progress, as_progress, run_plan_of
 from .pace import Inserted, Pace, parts_of
 from .rows import BadRow, Chunk, build_chunk, drop_known, lock_rows, read_pks
 
@@ -175,7 +175,9 @@ class _Runner:
         if not chunk.envelopes:
             return []
         contract = self._context.workspace.contract
-        insert_many(self._plan.using, self._context.workspace_name, contract, chunk.envelopes)
+        using, workspace = self._plan.using, self._context.workspace_name
+        extras = run_plan_of(self._plan, self._job).columns(using, workspace)
+        insert_many(using, workspace, contract, chunk.envelopes, extras)
         return parts_of(self._context, chunk)
 
     def _store(self, job: OutboxOperation, chunk: Chunk, started: float) -> None:
@@ -183,6 +185,7 @@ class _Runner:
         jobs = OutboxOperation.objects.using(self._plan.using)
         if chunk.last_pk is None:
             jobs.finish(job.pk, self._context.clock.now())
+            run_plan_of(self._plan, job).end(self._plan.using, self._context.workspace_name)
             job.state = OperationState.FINISHED
             return
         add_errors(job.expected, chunk.bad)

@@ -28,6 +28,7 @@ from .reconcile import (
 from .refusal import NotPossible
 from .resume import Resumed, pause_group, pause_workspace, resume_group, resume_workspace
 from .retry import Retried, retry_records
+from .runs import close_run
 from .selection import RecordFilter, select_records
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Resumed",
     "Retried",
     "Version",
+    "close_run",
     "compare",
     "discard_at_risk",
     "discard_pending",

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from ..conf import get_settings
 from ..evermuse.records import Envelope, validate
 from ..models import ActionKind, Decision, OutboxAction, OutboxRecord, RecordState
-from ..models.insert import insert_many
+from ..models.insert import NO_EXTRAS, insert_many
 from .refusal import NotPossible
 
 
@@ -24,6 +24,7 @@ class Version(NamedTuple):
     workspace: str
     contract: str
     envelope: Envelope
+    label_set_id: int | None
 
 
 def edit_record(
@@ -80,7 +81,7 @@ def make_version(record: OutboxRecord, envelope: Mapping[str, Any]) -> Version:
     except ImproperlyConfigured as error:
         raise NotPossible(_("The settings have no workspace %r.") % record.workspace) from error
     valid = validate(envelope, contract=contract, workspace=record.workspace)
-    return Version(record.pk, record.workspace, contract, valid)
+    return Version(record.pk, record.workspace, contract, valid, record.label_set_id)
 
 
 def replace_records(using: str, versions: Iterable[Version]) -> dict[int, int]:
@@ -93,7 +94,9 @@ def replace_records(using: str, versions: Iterable[Version]) -> dict[int, int]:
         by_target[version.workspace, version.contract].append(version)
     newer: dict[int, int] = {}
     for (workspace, contract), group in by_target.items():
-        insert_many(using, workspace, contract, [version.envelope for version in group])
+        label_sets = [version.label_set_id for version in group]
+        extras = {"label_set_id": label_sets} if any(label_sets) else NO_EXTRAS
+        insert_many(using, workspace, contract, [version.envelope for version in group], extras)
         latest = _latest_versions(using, group)
         newer |= {version.original: latest[version.envelope.identity] for version in group}
     OutboxRecord.rows.using(using).replace(newer)

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef
 from django.utils.dateparse import parse_datetime
 
-from ..models import OutboxRecord, OutboxRejection, RecordQuerySet, by_id
+from ..models import OutboxLabelSet, OutboxRecord, OutboxRejection, RecordQuerySet, by_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class RecordFilter:
         identity: the identity, which all versions of a record share.
         failed_again: only records that were rejected more than once.
         ids: ids of records.
+        run: id of the run that the record belongs to.
+        label: a label of the record, as ``NAME=VALUE``.
     """
 
     state: str = ""
@@ -47,6 +49,8 @@ class RecordFilter:
     identity: str = ""
     failed_again: bool = False
     ids: tuple[int, ...] = ()
+    run: int | None = None
+    label: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -70,7 +74,16 @@ class RecordFilter:
             rows = rows.filter(by_id(self.ids))
         if self.failed_again:
             rows = rows.failed_again()
-        return self._with_error(rows)
+        return self._with_error(self._with_label(rows, using))
+
+    def _with_label(self, rows: RecordQuerySet, using: str) -> RecordQuerySet:
+        sets = OutboxLabelSet.objects.using(using)
+        if self.run is not None:
+            rows = rows.filter(label_set_id__in=sets.filter(run_id=self.run).values("pk"))
+        if self.label:
+            name, _, value = self.label.partition("=")
+            rows = rows.filter(label_set_id__in=sets.with_label(name, value).values("pk"))
+        return rows
 
     def _with_error(self, rows: RecordQuerySet) -> RecordQuerySet:
         conditions: dict[str, Any] = {}

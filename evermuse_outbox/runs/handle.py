@@ -9,7 +9,12 @@ from typing import Self
 
 from ..database_clock import database_now
 from ..models import OutboxRun
+from .counts import RunStatus, read_status
 from .rules import check_labels, check_run_name
+
+
+class RunNotFound(LookupError):
+    """The row of a run does not exist."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,31 @@ class Run:
     workspace: str
     using: str
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def status(self) -> RunStatus:
+        """Count the records and return how far the run has come, in about one query.
+
+        Raises:
+            RunNotFound: Its row was deleted, or its transaction was rolled back.
+        """
+        row = OutboxRun.objects.using(self.using).filter(pk=self.id).first()
+        if row is None:
+            raise RunNotFound(f"The run {self.name} (#{self.id}) is not in the database {self.using}.")
+        return read_status(self.using, row)
+
+    def counts(self) -> dict[str, int]:
+        """Count the records by state; every state has an entry."""
+        return self.status().counts
+
+    @property
+    def progress(self) -> float:
+        """The share of the records that have ended, from 0 to 1. It counts them."""
+        return self.status().progress
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is closed and no record of it waits for the delivery or is in flight. It counts them."""
+        return self.status().is_finished
 
     def close(self) -> None:
         """Record that no more records will join the run. It is finished when none of them waits or is in flight."""
@@ -57,7 +87,7 @@ def start_run(
     """Start a run, or return the open run of this name."""
     checked = check_labels(labels or {})
     rows = OutboxRun.objects.using(using)
-    return _handle(
+    return as_handle(
         rows.open_or_start(workspace, check_run_name(name), database_now(using), checked, expected), using
     )
 
@@ -69,7 +99,7 @@ def find_run(using: str, workspace: str, name_or_id: str | int) -> Run | None:
         row = rows.filter(pk=name_or_id).first()
     else:
         row = rows.filter(name=name_or_id, workspace=workspace).order_by("-pk").first()
-    return _handle(row, using) if row else None
+    return as_handle(row, using) if row else None
 
 
 def resolve_run(using: str, workspace: str, run: Run | str | None) -> Run | None:
@@ -88,5 +118,6 @@ def resolve_run(using: str, workspace: str, run: Run | str | None) -> Run | None
     return run
 
 
-def _handle(row: OutboxRun, using: str) -> Run:
+def as_handle(row: OutboxRun, using: str) -> Run:
+    """Return the handle of a row."""
     return Run(row.pk, row.name, row.workspace, using, row.labels)

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ..models import OutboxLabelSet
+from ..models import OutboxLabelSet, OutboxRun
 
 REMEMBERED = 60.0
 """Seconds for which a process uses a set without reading it again. Upkeep deletes a set a day after its retirement."""
@@ -28,15 +28,29 @@ _known: dict[tuple[str, uuid.UUID], tuple[int, float]] = {}
 """Alias and digest of a committed set → its id, and when it was read on the monotonic clock."""
 
 
+class RunClosed(ValueError):
+    """A record cannot join a run that is closed."""
+
+
 def label_set_id(using: str, labels: Mapping[str, str], run_id: int | None) -> int:
     """Return the id of the set with these labels and this run. Insert it if no set is visible.
 
     The labels are those that ``check_labels`` has returned. A known set costs no statement.
+
+    Raises:
+        RunClosed: The run is closed.
     """
     digest = _digest(labels, run_id)
     known = _known.get((using, digest))
     if known and time.monotonic() - known[1] < REMEMBERED:
         return known[0]
+    if (
+        run_id is not None
+        and not OutboxRun.objects.using(using).filter(pk=run_id, closed_at__isnull=True).exists()
+    ):
+        raise RunClosed(
+            f"Run #{run_id} is closed or does not exist, so no record can join it. Start another run."
+        )
     rows = OutboxLabelSet.objects.using(using)
     pk = rows.in_use(digest).values_list("pk", flat=True).first() or rows.add(digest, labels, run_id)
     _remember_after_commit(using, digest, pk)

@@ -12,6 +12,7 @@ from ..delivery.context import Clock, isolate_database_errors, prepare_throttles
 from ..delivery.gates import CLEARED_FOR
 from ..models import GroupState, OutboxAction, OutboxGroup, OutboxImport, OutboxRecord
 from ..monitoring import beat, forget, observe_sometimes
+from ..runs import forget_labels, watch_runs
 from ..search import index_records
 from .future_times import correct_future_times_sometimes
 from .operations import forget_operations
@@ -64,6 +65,8 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
             retry_on_database_error(using, clock, complete_signatures, using)
             if settings.search_index:
                 retry_on_database_error(using, clock, index_records, using, clock.monotonic)
+            retry_on_database_error(using, clock, watch_runs, using, clock.now())
+            retry_on_database_error(using, clock, forget_labels, using, clock.now(), kept)
             retry_on_database_error(using, clock, observe_sometimes, using, clock)
             retry_on_database_error(using, clock, forget, using, clock.now(), kept)
 

@@ -37,6 +37,7 @@ from ..models import (
     is_after,
     is_null_unindexed,
 )
+from ..runs import keep_purged_counts
 from ..search import forget_terms
 from .purge_progress import PurgeCursor, PurgeProgress
 
@@ -96,6 +97,7 @@ class OldRecord(NamedTuple):
     pk: int
     batch_id: int | None
     closed_as: str | None
+    label_set_id: int | None
     older_unsent: int | None
 
 
@@ -238,7 +240,7 @@ def _purge_chunk(using: str, ended: Mapping[int, datetime], cutoffs: Cutoffs) ->
                 record.closed_as, ended[record.batch_id or 0]
             )
             if is_over and record.older_unsent is None:
-                deletable.append(record.pk)
+                deletable.append(record)
             else:
                 kept.add(record.batch_id)
         _delete_records(using, deletable)
@@ -320,7 +322,7 @@ def _purge_records(using: str, pks: list[int], state: str, before: datetime) -> 
         if state == RecordState.REJECTED:
             pks = _lock_rejected(using, pks, before)
         records = _read_records(OutboxRecord.rows.using(using).filter(by_id(pks)))
-        deletable = [record.pk for record in records if record.older_unsent is None]
+        deletable = [record for record in records if record.older_unsent is None]
         _delete_records(using, deletable)
     return len(deletable)
 
@@ -378,9 +380,10 @@ def _older_unsent() -> Subquery:
     return Subquery(older.filter(rejected | pending).order_by("identity", "pk").values("pk")[:1])
 
 
-def _delete_records(using: str, pks: list[int]) -> None:
-    """Delete records with their rejections and search terms."""
-    if pks:
+def _delete_records(using: str, records: list[OldRecord]) -> None:
+    """Delete records with their rejections and search terms. Their runs keep the counts."""
+    if pks := [record.pk for record in records]:
+        keep_purged_counts(using, ((record.label_set_id, record.closed_as) for record in records))
         # At worst, this reads all rejections once. A look-up for each record could read them a thousand times.
         _raw_delete(OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks)))
         forget_terms(using, pks)

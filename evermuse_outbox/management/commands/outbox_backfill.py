@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ from ...backfill import (
     check,
     find_unfinished,
     run,
+    run_plan_of,
 )
 from ...conf import get_settings
 from ...delivery.context import statement_deadlines
@@ -36,6 +38,7 @@ from ...model_records import declaration_of, declared
 from ...models import Decision, OperationState, OutboxOperation
 from ...operations import NotPossible
 from .. import USAGE, CommandWithExamples, add_reason
+from ..runs import add_run_options, describe_run, read_run_plan
 
 HAS_BAD_ROWS, TOO_MANY_BAD_ROWS, ENDED, INTERRUPTED = 3, 4, 5, 130
 """Exit statuses. 0 is success, 1 any other error, and 2 a wrong option."""
@@ -111,6 +114,7 @@ class Command(CommandWithExamples):
         )
         parser.add_argument("--status", action="store_true", help="show how far an unfinished backfill is")
         parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        add_run_options(parser, "backfill of the rows")
         add_reason(parser)
         parser.add_argument(
             "--database",
@@ -169,6 +173,7 @@ class Command(CommandWithExamples):
         text = f"Enqueued {last.enqueued:,} records of {last.done:,} rows: {plan.name}, job #{job.pk}."
         if start:
             text += f" {start:,} rows were handled by earlier starts."
+        text += describe_run(run_plan_of(plan, job).find(plan.using, job.workspace))
         self._finish(options, last, "enqueued", text)
 
     def _check(self, plan: Plan, options: dict[str, Any]) -> None:
@@ -250,6 +255,7 @@ def _plan_of(options: dict[str, Any]) -> Plan:
         skips_known=options["missing"],
         max_bad_rows=options["max_errors"] if options["max_errors"] >= 0 else None,
     )
+    plan = replace(plan, run=read_run_plan(options, plan.run_plan.name))
     try:
         plan.rows().exists()
     except (FieldError, ValidationError, ValueError) as error:

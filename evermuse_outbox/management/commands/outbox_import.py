@@ -29,8 +29,10 @@ from ...operations.importing import (
     check_lines,
     import_lines,
 )
+from ...runs import default_run_name
 from ...wakeup import wake_workers
 from .. import CommandWithExamples, add_reason
+from ..runs import add_run_options, describe_run, read_run_plan
 
 HAS_BAD_LINES, TOO_MANY_BAD_LINES, IS_ANOTHER_FILE, INTERRUPTED = 3, 4, 5, 130
 """Exit statuses. 0 is success, 1 any other error, and 2 a wrong option."""
@@ -94,6 +96,7 @@ class Command(CommandWithExamples):
         )
         parser.add_argument("--dry-run", action="store_true", help="validate the lines and change nothing")
         parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        add_run_options(parser, "import of FILE")
         add_reason(parser)
         parser.add_argument(
             "--database",
@@ -191,6 +194,7 @@ def _job_of(options: dict[str, Any]) -> Import:
         name=name,
         decision=Decision(reason=options["reason"]),
         max_bad_lines=options["max_errors"] if options["max_errors"] >= 0 else None,
+        run=read_run_plan(options, default_run_name(f"import of {name}")),
     )
 
 
@@ -237,7 +241,8 @@ def _describe_result(job: Import, start: Totals, end: Totals, bad_lines: BadLine
         text += f" {start.lines:,} lines were imported before; to import them again: --restart."
     if end.bad_lines:
         text += f" {end.bad_lines:,} lines are bad: see {bad_lines.path}"
-    return text
+    run = job.run_plan.find(job.using, job.workspace)
+    return f"{text}{describe_run(run)}" if text.endswith(".") or not run else f"{text}.{describe_run(run)}"
 
 
 def _how_to_continue(job: Import, totals: Totals) -> str:

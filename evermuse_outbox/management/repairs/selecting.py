@@ -17,9 +17,13 @@ from ...conf import get_settings
 from ...database_clock import database_now
 from ...operations import RecordFilter, select_records
 from .. import USAGE
+from ..runs import find_run_id, read_label
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 """Seconds of each unit of an age."""
+
+NO_RUN = -1
+"""The id in a filter for a run that the database does not have. It selects nothing."""
 
 EXPLAINED_IDS = 5
 """Ids of which the output shows why they are not selected."""
@@ -45,6 +49,8 @@ def add_selection(parser: ArgumentParser, *, with_errors: bool = True) -> None:
     group.add_argument(
         "--newer-than", metavar="AGE", help="enqueued after: an age such as 2h or 3d, or a time"
     )
+    group.add_argument("--run", metavar="NAME", default="", help="records of this run, by its name or number")
+    group.add_argument("--label", metavar="NAME=VALUE", default="", help="records with this label")
     if with_errors:
         group.add_argument("--error-code", metavar="CODE", default="", help="rejected with this code")
         group.add_argument(
@@ -74,6 +80,8 @@ def read_selection(options: Mapping[str, Any], using: str, state: str) -> Record
         identity=options["identity"],
         failed_again=options.get("failed_again", False),
         ids=tuple(options["ids"]),
+        run=(find_run_id(using, options["run"]) or NO_RUN) if options["run"] else None,
+        label="=".join(read_label(options["label"])) if options["label"] else "",
     )
     if chosen.is_empty and not options["all"]:
         raise CommandError(f"This selects all {chosen}. Add a condition, or --all.", returncode=USAGE)
@@ -87,6 +95,8 @@ def explain_nothing(selection: RecordFilter, using: str) -> Iterator[str]:
     known = get_settings().workspaces
     if selection.workspace and selection.workspace not in known:
         yield f"No workspace {selection.workspace!r} in the settings; known: {', '.join(sorted(known))}."
+    if selection.run == NO_RUN:
+        yield "There is no such run in this database; manage.py outbox_run lists the runs."
     ids = selection.ids[:EXPLAINED_IDS]
     records = {row.pk: row for row in select_records(using, ids=ids)} if ids else {}
     for pk in ids:

@@ -36,6 +36,7 @@ class ActionKind(models.TextChoices):
     FIX = "fix", _("fix records")
     ERASE = "erase", _("erase records")
     IMPORT = "import", _("import records from a file")
+    CLOSE_RUN = "close_run", _("close a run")
 
 
 class Decision(NamedTuple):

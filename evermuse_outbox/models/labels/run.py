@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from django.db import connections, models, transaction
+from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
 from ..columns import ForeignCharField
@@ -51,6 +54,32 @@ class RunQuerySet(models.QuerySet["OutboxRun"]):
         """Record that no more records will join the run. Return False if it was closed before."""
         is_open = self.filter(pk=pk, closed_at__isnull=True)
         return bool(is_open.update(closed_at=now, open_key=None, count_at=now))
+
+    def unfinished_first(self) -> RunQuerySet:
+        """Return the runs that are not finished, then the others; the latest first."""
+        return self.order_by(F("finished_at").desc(nulls_first=True), "-pk")
+
+    def claim_due(self, now: datetime, until: datetime) -> OutboxRun | None:
+        """Give the run that is due for the longest time to this process until ``until``. Return None if none is due."""
+        due = self.filter(count_at__lte=now).order_by("count_at", "pk").first()
+        if due is None or not self.filter(pk=due.pk, count_at=due.count_at).update(count_at=until):
+            return None
+        due.count_at = until
+        return due
+
+    def record_count(self, claimed: OutboxRun, **columns: Any) -> bool:
+        """Store the result of a count. Return False if the run was closed or claimed meanwhile."""
+        unchanged = self.filter(pk=claimed.pk, count_at=claimed.count_at)
+        return bool(unchanged.update(**columns))
+
+    def add_purged(self, counts: Mapping[int, Mapping[str, int]]) -> None:
+        """Add records that are purged to the counts of their runs: run → state → count."""
+        rows = self.filter(pk__in=counts).order_by("pk")
+        if connections[self.db].features.has_select_for_update:
+            rows = rows.select_for_update()
+        for run in rows:
+            purged = Counter(run.purged) + Counter(counts[run.pk])
+            self.filter(pk=run.pk).update(purged=dict(purged))
 
 
 class OutboxRun(models.Model):

@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from ...delivery.context import Clock, retry_on_database_error
 from ...models import ActionKind, Decision, OutboxAction, OutboxImport, import_key
 from ...models.insert import insert_many
+from ...runs import RunPlan, default_run_name
 from .bad_lines import BadLinesFile
 from .lines import Chunk, LineReader, StreamDiffers
 
@@ -49,6 +50,7 @@ class Import:
         name: the name by which an interrupted import is found again, for instance the path of the file.
         decision: the person and the reason.
         max_bad_lines: number of bad lines after which the import stops; None for no limit.
+        run: the run that the records join; None for a run with the name of the import.
     """
 
     using: str
@@ -57,6 +59,12 @@ class Import:
     name: str
     decision: Decision
     max_bad_lines: int | None = None
+    run: RunPlan | None = None
+
+    @property
+    def run_plan(self) -> RunPlan:
+        """The run that the records join."""
+        return self.run or RunPlan(default_run_name(f"import of {self.name}"))
 
     def earlier(self) -> OutboxImport | None:
         """Return the progress of an earlier start, or None."""
@@ -96,6 +104,7 @@ def import_lines(
         yield _totals(progress)
         if job.max_bad_lines is not None and progress.bad_lines > job.max_bad_lines:
             raise TooManyBadLines
+    job.run_plan.end(job.using, job.workspace)
     rows = OutboxImport.objects.using(job.using)
     rows.advance(progress, clock.now(), finished_at=clock.now())
 
@@ -142,7 +151,8 @@ def _write_chunk(job: Import, progress: OutboxImport, chunk: Chunk, bad_bytes: i
             _copy(stored, progress)
             return
         if chunk.envelopes:
-            insert_many(job.using, job.workspace, job.contract, chunk.envelopes)
+            extras = job.run_plan.columns(job.using, job.workspace)
+            insert_many(job.using, job.workspace, job.contract, chunk.envelopes, extras)
             stored.action_id = _log(job, stored, len(chunk.envelopes))
         rows.advance(
             stored,
