@@ -222,6 +222,8 @@ def test_every_signal_is_documented():
         "group_failing",
         "group_exhausted",
         "group_recovered",
+        "run_finished",
+        "run_needs_person",
     }
     defined = {name for name, value in vars(signals).items() if isinstance(value, signals.Signal)}
     assert documented == defined

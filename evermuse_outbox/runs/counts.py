@@ -129,11 +129,11 @@ def _count_stored(using: str, run_id: int) -> Counter[str]:
 
 def _unfinished(using: str, batch_ids: Sequence[int]) -> set[int]:
     """Return those of the batches that are not complete. A batch that was purged meanwhile was complete."""
-    found: set[int] = set()
+    unfinished: set[int] = set()
     for pks in _in_parts(batch_ids):
         rows = OutboxBatch.objects.using(using).filter(by_id(pks)).exclude(state=BatchState.COMPLETE)
-        found.update(rows.values_list("pk", flat=True))
-    return found
+        unfinished.update(rows.values_list("pk", flat=True))
+    return unfinished
 
 
 def _state(closed_as: str | None, batch_id: int | None, unfinished: set[int]) -> str:

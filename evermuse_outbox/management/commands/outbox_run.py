@@ -39,8 +39,8 @@ class Command(CommandWithExamples):
     help = (
         "Show runs: records that belong together, such as those of one import. Without a name, list the runs that are "
         "not finished, and the latest others. With a name or a number, count the records of this run by state. "
-        "The exit status is 0 if nothing is wrong, 1 after an error, 2 if there is no such run, 3 if it is finished "
-        "and records of it are rejected, 4 after --timeout, and 130 after Ctrl-C."
+        "The exit status is 0 if nothing is wrong, 1 after an error, and 2 if there is no such run. It is 3 if the run "
+        "is finished and records of it are rejected, 4 after --timeout, and 130 after Ctrl-C."
     )
 
     examples = (

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from ...evermuse import InvalidRecord
+from ...foreign_text import clean_text
 from ...models import OutboxRun
 from ...runs import Run, RunPlan, check_labels, check_run_name
 from .. import USAGE
@@ -42,7 +43,7 @@ def read_run_plan(options: dict[str, Any], default: str) -> RunPlan:
         labels = check_labels(dict(map(read_label, options["label"])))
         return RunPlan(check_run_name(options["run"] or default), labels, options["keep_run_open"])
     except InvalidRecord as error:
-        raise CommandError(str(error), returncode=USAGE) from None
+        raise CommandError(clean_text(error, keep_lines=True), returncode=USAGE) from None
 
 
 def read_label(text: str) -> tuple[str, str]:
@@ -64,7 +65,7 @@ def find_run_id(using: str, text: str, workspace: str | None = None) -> int | No
     if workspace:
         rows = rows.filter(workspace=workspace)
     number = text.removeprefix("#")
-    found = rows.filter(name=text).first()
-    if found is None and number.isdecimal() and len(number) < 19:
-        found = rows.filter(pk=int(number)).first()
-    return found
+    named = rows.filter(name=text).first()
+    if named is None and number.isdecimal() and len(number) < 19:
+        return rows.filter(pk=int(number)).first()
+    return named

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from evermuse_outbox import jobs, operations
+from evermuse_outbox import jobs, operations, outbox
 from evermuse_outbox.jobs.collect import LIST
 from evermuse_outbox.jobs.records import Retry
 from evermuse_outbox.models import (
     BatchState,
+    Decision,
     OperationState,
     OutboxAction,
     OutboxBatch,
@@ -16,9 +17,11 @@ from evermuse_outbox.models import (
     OutboxOperation,
     OutboxRecord,
     OutboxRejection,
+    OutboxRun,
     OutboxWorkspace,
 )
 from evermuse_outbox.sandbox import Fault
+from tests.records import record
 
 from ..environment import Environment
 from ..scenario import scenario
@@ -300,3 +303,23 @@ def check_edited(env: Environment, states: list[str]) -> None:
     was_done = OutboxAction.objects.using(env.alias).exists()
     rest = ["rejected", "rejected"]
     assert states == (["superseded", *rest, "delivered"] if was_done else ["rejected", *rest])
+
+
+def prepare_run(env):
+    """Start a run with three records."""
+    outbox.enqueue_many(map(record, (1, 2, 3)), using=env.alias, run="nightly")
+
+
+def check_run(env: Environment, states: list[str]) -> None:
+    """The run is closed with the action of the person, or open without one."""
+    run = OutboxRun.objects.using(env.alias).get()
+    actions = OutboxAction.objects.using(env.alias).filter(kind="close_run").count()
+    assert (run.closed_at is not None) == (actions == 1)
+    assert states == ["delivered"] * 3
+
+
+@scenario(prepare=prepare_run, expected=check_run)
+def closed_run(env):
+    """A person closes a run."""
+    run = OutboxRun.objects.using(env.alias).get()
+    operations.close_run(env.alias, run.pk, Decision(by="anna"))
