@@ -41,13 +41,20 @@ class ExpectedIndex:
 
 
 def expected_indexes(using: str) -> Iterator[ExpectedIndex]:
-    """Yield the named indexes that the database should have, in the order of their models."""
+    """Yield the named indexes of the tables that exist, in the order of their models.
+
+    The conditions may read any table. Until ``migrate`` has created all of them, no conditional index is wanted.
+    """
     connection = connections[using]
-    for model in apps.get_app_config(APP).get_models():
-        if model._meta.managed and not model._meta.proxy:
-            for index in model._meta.indexes:
-                if fields := _fields_on(connection, index):
-                    yield ExpectedIndex(model, index, fields)
+    with connection.cursor() as cursor:
+        existing = set(connection.introspection.table_names(cursor))
+    models_of_app = [model for model in apps.get_app_config(APP).get_models() if model._meta.managed]
+    for model in models_of_app:
+        for index in model._meta.indexes if model._meta.db_table in existing else ():
+            if fields := _fields_on(connection, index):
+                yield ExpectedIndex(model, index, fields)
+    if not existing.issuperset(model._meta.db_table for model in models_of_app):
+        return
     for entry in CONDITIONAL_INDEXES:
         fields = _fields_on(connection, entry.index)
         if fields and entry.is_wanted(using):

@@ -26,6 +26,9 @@ POSTS = 6
 CLOSED_ROWS = 5_100
 """Rows that make the table of records large: a migration leaves its indexes to ``outbox_indexes``."""
 
+LABELLED = 40
+"""Records with labels, which the version before does not know."""
+
 ADD_CLOSED_ROWS = f"""
 from django.utils import timezone
 from evermuse_outbox.models import OutboxRecord
@@ -38,6 +41,17 @@ OutboxRecord.objects.bulk_create([
     for _ in range({CLOSED_ROWS})
 ], batch_size=500)
 """
+
+
+ENQUEUE_WITH_LABELS = f"""
+from evermuse_outbox import outbox
+from tests.records import record
+for number in range({LABELLED}):
+    outbox.enqueue(record(f"labelled-{{number}}"), labels={{"customer": "north"}})
+"""
+
+MIGRATE = "Run manage.py migrate evermuse_outbox"
+"""What a worker logs if the tables are older than its code."""
 
 
 class Side(HostProcesses):
@@ -57,6 +71,14 @@ class Side(HostProcesses):
             subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=log, stderr=subprocess.PIPE)
         )
         self.writers[-1].log = log
+
+    def has_committed(self) -> bool:
+        """Return whether the writers have committed a version."""
+        return any((self.home / path).stat().st_size for path in self.home.glob("writer-*.log"))
+
+    def logs(self) -> str:
+        """Return what the processes have written."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.home.glob("*.log")))
 
     def end_writers(self) -> None:
         """End the writers, and remember the versions that they have committed."""
@@ -107,8 +129,7 @@ class Upgrade:
 
     def logs(self) -> str:
         """Return what the processes have written."""
-        homes = (self.old.home, self.new.home)
-        return "".join(path.read_text(errors="replace") for home in homes for path in home.glob("*.log"))
+        return self.old.logs() + self.new.logs()
 
 
 @pytest.fixture(scope="module")
@@ -153,16 +174,26 @@ def test_both_versions_work_on_the_same_tables_under_load(url, has_celery, tmp_p
         upgrade.start(old, 1)
         upgrade.wait_for_posts(by_old=True)
 
-        new.manage("migrate", "--verbosity", "0")
+        # New code on the old tables: it enqueues, and its workers deliver or log what to do.
+        upgrade.start(new, 2)
+        wait_until(new.has_committed, "a version that the new code has enqueued")
+        wait_until(
+            lambda: MIGRATE in new.logs() or upgrade.count_posts(by_old=False),
+            "a request, or its cause in the logs",
+        )
         upgrade.wait_for_posts(by_old=True)
 
-        upgrade.start(new, 2)
+        new.manage("migrate", "--verbosity", "0")
+        upgrade.wait_for_posts(by_old=True)
         upgrade.wait_for_posts(by_old=False)
+        new.manage("shell", "-c", ENQUEUE_WITH_LABELS)
+        assert "2 versions at work: 0.1.0 (" in new.manage("outbox_status", "--overview").stdout
         upgrade.wait_for_posts(by_old=True)
 
         old.end_writers()
         old.stop()
-        new.manage("outbox_indexes")
+        built = new.manage("outbox_indexes").stdout
+        assert "builds the index evermuse_record_labels" in built
         upgrade.wait_for_posts(by_old=False)
         new.end_writers()
         new.manage("outbox_drain", "--timeout", "60")
@@ -176,14 +207,15 @@ def check_deliveries(upgrade):
     sandbox = upgrade.sandbox
     arrived = {dict(stored.identity.vendor_ids)["message_id"]: stored for stored in sandbox.records()}
     texts = {number: stored.record["data"]["text"] for number, stored in arrived.items()}
-    assert texts == {number: text for _, number, text in versions}
-    written = Counter(number for _, number, _ in versions)
+    labelled = {f"msg-labelled-{number}": f"Hello labelled-{number}" for number in range(LABELLED)}
+    assert texts == labelled | {number: text for _, number, text in versions}
+    written = Counter([*labelled, *(number for _, number, _ in versions)])
     assert {number for number, stored in arrived.items() if stored.times > written[number]} == set()
     records = upgrade.new.status()["records"]
     counts = {state: count for state, count in records.items() if count}
     assert set(counts) <= {"delivered", "superseded", "discarded"}
     assert sum(stored.times for stored in arrived.values()) == counts["delivered"]
-    assert sum(counts.values()) == len(versions) + CLOSED_ROWS
+    assert sum(counts.values()) == len(versions) + LABELLED + CLOSED_ROWS
     assert sandbox.violations == []
     assert sandbox.worst_second() <= 10
     assert "Traceback" not in upgrade.logs()

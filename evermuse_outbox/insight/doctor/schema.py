@@ -10,7 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.db import connections, models
 
-from ...indexing import expected_indexes
+from ...indexing import ExpectedIndex, expected_indexes
 from ...models.columns import exact_collation
 from .catalogue import Entry, Table, read_table
 from .finding import Finding
@@ -41,6 +41,7 @@ SYNONYMS = (
 
 def examine_schema(using: str) -> Iterator[Finding]:
     """Yield what is missing, altered or invalid in the tables of a database."""
+    expected = list(expected_indexes(using))
     for model in apps.get_app_config("evermuse_outbox").get_models():
         if not model._meta.managed:
             continue
@@ -48,7 +49,7 @@ def examine_schema(using: str) -> Iterator[Finding]:
         if table is None:
             yield Finding("schema", using, f"The table {model._meta.db_table} is missing.", RESTORE)
         else:
-            yield from _Examined(using, model, table).findings()
+            yield from _Examined(using, model, table, expected).findings()
 
 
 RESTORE = (
@@ -64,6 +65,7 @@ class _Examined:
     using: str
     model: type[models.Model]
     table: Table
+    expected: Sequence[ExpectedIndex]
 
     @property
     def connection(self) -> Any:
@@ -131,7 +133,7 @@ class _Examined:
     # --- indexes ----------------------------------------------------------------------------------
 
     def _indexes(self) -> Iterator[Finding]:
-        for expected in expected_indexes(self.using):
+        for expected in self.expected:
             if expected.model is self.model:
                 statement = str(expected.index.create_sql(self.model, self.editor))
                 yield from self._named(expected.name, expected.columns, statement)
