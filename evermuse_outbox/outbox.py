@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Unpack
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -37,6 +37,7 @@ from .models.insert import NO_EXTRAS, insert, insert_many
 from .runs import Labeller, Labels, Run, resolve_run
 from .runs import find_run as _find_run
 from .runs import start_run as _start_run
+from .timing import Times, insert_deferrals, make_timing
 from .wakeup import wake_workers_on_commit
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidRecord",
     "Record",
     "Run",
+    "Times",
     "aenqueue",
     "aenqueue_many",
     "enqueue",
@@ -77,6 +79,7 @@ def enqueue(
     workspace: str = DEFAULT_WORKSPACE,
     labels: Labels | None = None,
     run: Run | str | None = None,
+    **times: Unpack[Times],
 ) -> OutboxRecord:
     """Validate a record and insert it in the open transaction.
 
@@ -90,12 +93,13 @@ def enqueue(
         labels: Names and values that are not sent, such as the host's customer. Operators select records by them.
         run: The run that the record joins: a handle, or the name of a run. If no run of this name is open, it starts.
             A name costs a SELECT for each call, a handle does not.
+        times: When it may be sent: ``send_after``, ``expires_at``, ``debounce`` and ``max_delay``, see :class:`Times`.
 
     Returns:
         The inserted row.
 
     Raises:
-        InvalidRecord: Evermuse would reject the record, or a label is not allowed. It is a Django
+        InvalidRecord: Evermuse would reject the record, or a label or a time is not allowed. It is a Django
             ``ValidationError`` that names every wrong field.
         ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
         DatabaseError: The INSERT failed. Do not catch it inside the transaction: the host's change then rolls
@@ -107,7 +111,13 @@ def enqueue(
     extras = (
         NO_EXTRAS if labels is None and run is None else _labeller(alias, workspace, labels, run).column()
     )
-    row = insert(alias, workspace, contract, envelope, extras)
+    timing = make_timing(alias, **times) if times else None
+    if timing is None:
+        row = insert(alias, workspace, contract, envelope, extras)
+    else:
+        with transaction.atomic(using=alias, savepoint=False):
+            row = insert(alias, workspace, contract, envelope, {**extras, **timing.columns})
+            insert_deferrals(alias, workspace, [row.pk], timing)
     wake_workers_on_commit(alias, workspace)
     return row
 
@@ -119,6 +129,7 @@ def enqueue_many(
     workspace: str = DEFAULT_WORKSPACE,
     labels: Labels | LabelsOfRecord | None = None,
     run: Run | str | None = None,
+    **times: Unpack[Times],
 ) -> EnqueuedCount:
     """Validate and insert many records, all or none of them.
 
@@ -132,6 +143,7 @@ def enqueue_many(
         workspace: Name of a workspace in the settings.
         labels: Labels of all records, or a function that takes a record and returns its labels.
         run: The run that the records join: a handle, or the name of a run. If no run of this name is open, it starts.
+        times: When the records may be sent, see :class:`Times`.
 
     Returns:
         The number of records inserted. Its attribute ``run`` is the handle of the run.
@@ -146,11 +158,18 @@ def enqueue_many(
     alias = _database_alias(using)
     contract = _contract_of(workspace)
     _refuse_single(records)
+    timing = make_timing(alias, **times) if times else None
     count = 0
     with transaction.atomic(using=alias):
         labeller = _labeller(alias, workspace, labels, run)
         for chunk in _split_into_chunks(_validate_all(labeller.observe(records), contract, workspace)):
-            insert_many(alias, workspace, contract, chunk, labeller.columns(len(chunk)))
+            extras = labeller.columns(len(chunk))
+            if timing is None:
+                insert_many(alias, workspace, contract, chunk, extras)
+            else:
+                timed = {**extras, **timing.columns}
+                pks = insert_many(alias, workspace, contract, chunk, timed, returns_ids=True)
+                insert_deferrals(alias, workspace, pks, timing)
             count += len(chunk)
         if count:
             wake_workers_on_commit(alias, workspace)
@@ -166,13 +185,16 @@ async def aenqueue(
     workspace: str = DEFAULT_WORKSPACE,
     labels: Labels | None = None,
     run: Run | str | None = None,
+    **times: Unpack[Times],
 ) -> OutboxRecord:
     """Call :func:`enqueue` from async code.
 
     Django has no async transactions. If the record must commit together with a change of the host, call
     :func:`enqueue` and make the change in one function under ``sync_to_async``.
     """
-    return await sync_to_async(enqueue)(record, using=using, workspace=workspace, labels=labels, run=run)
+    return await sync_to_async(enqueue)(
+        record, using=using, workspace=workspace, labels=labels, run=run, **times
+    )
 
 
 async def aenqueue_many(
@@ -182,6 +204,7 @@ async def aenqueue_many(
     workspace: str = DEFAULT_WORKSPACE,
     labels: Labels | LabelsOfRecord | None = None,
     run: Run | str | None = None,
+    **times: Unpack[Times],
 ) -> EnqueuedCount:
     """Call :func:`enqueue_many` from async code, also with an async iterator.
 
@@ -191,7 +214,7 @@ async def aenqueue_many(
     if isinstance(records, AsyncIterable) and not isinstance(records, Iterable):
         records = [record async for record in records]
     return await sync_to_async(enqueue_many)(
-        records, using=using, workspace=workspace, labels=labels, run=run
+        records, using=using, workspace=workspace, labels=labels, run=run, **times
     )
 
 

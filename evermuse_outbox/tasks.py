@@ -23,6 +23,7 @@ from .delivery.context import (
     retry_on_database_error,
     statement_deadlines,
 )
+from .delivery.deferral import apply_all_due
 from .delivery.loop import MAX_RUN_SECONDS, relay_run, run_seconds
 from .delivery.loop import poll as poll_until
 from .delivery.polling import poll_due_batch
@@ -94,8 +95,12 @@ def tick(self: Any) -> None:
                 _request_another(operate, using)
             names = get_settings().workspaces
             work = retry_on_database_error(using, clock, find_work, using, names, clock)
+            opened = {name for name in work.deferred if apply_all_due(using, name, clock)}
             for workspace in names:
-                if workspace in work.send and _request_another(relay, using, workspace) is Publication.LATE:
+                if (
+                    workspace in work.send | opened
+                    and _request_another(relay, using, workspace) is Publication.LATE
+                ):
                     late.append(MessageKey(using, relay.name, workspace))
                 if workspace in work.poll:
                     _request_another(poll, using, workspace)

@@ -16,6 +16,7 @@ from evermuse_outbox.models import (
     RecordState,
     group_key,
 )
+from evermuse_outbox.models.record_states import CLOSING
 from tests.records import record
 
 
@@ -48,7 +49,7 @@ def record_in(alias: str, state: str, batch: OutboxBatch | None = None, **change
     ends = {RecordState.IN_FLIGHT: BatchState.SENDING, RecordState.DELIVERED: BatchState.COMPLETE}
     if batch is None and state in ends:
         batch = batch_in(alias, ends[RecordState(state)])
-    closed_as = state if state in ("rejected", "superseded", "discarded") else None
+    closed_as = state if state in CLOSING else None
     row = outbox.enqueue(record(f"{state}-{OutboxRecord.rows.using(alias).count()}"), using=alias)
     OutboxRecord.rows.using(alias).filter(pk=row.pk).update(batch=batch, closed_as=closed_as, **changes)
     return OutboxRecord.objects.using(alias).get(pk=row.pk)

@@ -37,7 +37,7 @@ READERS = {
     "evermuse_outbox.delivery.context.throttles": "rate limits of keys, not rows of records",
     "evermuse_outbox.delivery.loop.dispatcher": "queues to deliver from: nothing is sent without a key",
     "evermuse_outbox.delivery.context.context": "queues to deliver from: nothing is sent without a key",
-    "evermuse_outbox.insight.explain": "explains the other case",
+    "evermuse_outbox.insight.explaining.explain": "explains the other case",
     "evermuse_outbox.insight.overview": "figures; `find_problems` has the others",
     "evermuse_outbox.insight.problems": "states; `missing_workspaces` has the others",
     "evermuse_outbox.insight.requests": "no request is possible without a key",

@@ -216,10 +216,10 @@ OPTIONS = WORKSPACE_OPTIONS | {
     "RETENTION_DAYS": Option(
         read_retention,
         DEFAULT_DAYS,
-        "Days for which delivered, superseded and discarded records are kept: a number from 1/24 to 36500. Rejected "
-        "records are then kept until they are retried or discarded. Or a dict with a number for each state: "
-        '`{"delivered": 14, "superseded": 14, "discarded": 14, "rejected": None}` is the default; None means for ever, '
-        "and a missing state has its default.",
+        "Days for which delivered, superseded, discarded and expired records are kept: a number from 1/24 to 36500. "
+        "Rejected records are then kept until they are retried or discarded. Or a dict with a number for each state: "
+        '`{"delivered": 14, "superseded": 14, "discarded": 14, "expired": 14, "rejected": None}` is the default; None '
+        "means for ever, and a missing state has its default.",
     ),
     "PAYLOAD_RETENTION_DAYS": Option(
         read_payload_retention,

@@ -6,13 +6,13 @@ This package only reads. It changes no row and sends nothing. The ``explain_…`
 """
 
 from ..monitoring import missing_workspaces
-from .attachments import has_failed_attachments
-from .explain import (
+from .explaining import (
     explain_batch,
     explain_group,
     explain_record,
     explain_workspace,
     format_time,
+    has_failed_attachments,
     to_local_time,
 )
 from .figures import Count, Incident, Precision, WorkspaceFigures, to_json

@@ -37,7 +37,7 @@ from ..monitoring import (
     versions_at_work,
     worker_silence,
 )
-from .explain import START_WORKER, explain_group, explain_workspace
+from .explaining import START_WORKER, explain_group, explain_workspace
 
 Kind = Literal["workers", "workspace", "group", "lag", "rejections", "indexes"]
 

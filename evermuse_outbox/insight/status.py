@@ -21,7 +21,7 @@ from ..models import (
 )
 from ..monitoring import measure_drift, missing_workspaces
 from ..upkeep import read_table_statistics
-from .explain import explain_batch
+from .explaining import explain_batch
 from .overview import collect_overview
 
 MAX_LISTED = 10
@@ -61,6 +61,9 @@ def count_records(using: str) -> dict[str, int]:
         RecordState.REJECTED.value: closed.get(RecordState.REJECTED, 0),
         RecordState.SUPERSEDED.value: closed.get(RecordState.SUPERSEDED, 0),
         RecordState.DISCARDED.value: closed.get(RecordState.DISCARDED, 0),
+        RecordState.SCHEDULED.value: closed.get(RecordState.SCHEDULED, 0),
+        RecordState.HELD.value: closed.get(RecordState.HELD, 0),
+        RecordState.EXPIRED.value: closed.get(RecordState.EXPIRED, 0),
     }
 
 

@@ -12,7 +12,7 @@ from ..conf import Workspace
 from ..delivery.scanning import count_pending_of_groups, read_enqueued_at
 from ..models import GroupState, OutboxGroup, OutboxRecord, OutboxWorkspace, WorkspaceState
 from ..monitoring import OldestOfGroup, oldest_of_groups
-from .explain import explain_workspace
+from .explaining import explain_workspace
 from .figures import Count, GroupBacklog, OldestUnsent, Precision, WorkspaceFigures
 from .traffic import Traffic
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from ..models import ActionKind, Decision, OutboxRecord, RecordState, by_id
+from ..models import DEFERRED, ActionKind, Decision, OutboxRecord, RecordState, by_id
 from .kinds import Kind, Options, Refusal, Refusals, register
 
 GONE = gettext_noop("It does not exist any more")
@@ -55,7 +55,7 @@ class Retry(Kind):
 
 @register
 class Discard(Kind):
-    """Never send pending or rejected records."""
+    """Never send records that are in no batch."""
 
     name, label, action = "discard", _("Discard records"), ActionKind.DISCARD
     permission, is_final = "discard_outboxrecord", True
@@ -65,14 +65,14 @@ class Discard(Kind):
         rows = OutboxRecord.rows.using(using).filter(by_id(pks)).values_list("pk", "closed_as", "batch_id")
         refusals: Refusals = dict.fromkeys(pks, Refusal(GONE))
         for pk, closed_as, batch in rows:
-            if closed_as == RecordState.REJECTED or (closed_as is None and batch is None):
+            if closed_as in (RecordState.REJECTED, *DEFERRED) or (closed_as is None and batch is None):
                 del refusals[pk]
             else:
                 refusals[pk] = Refusal(IS_OVER) if closed_as else Refusal(IN_BATCH, f"#{batch}")
         return refusals
 
     def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
-        """Change pending, rejected → discarded."""
+        """Change pending, rejected, scheduled, held → discarded."""
         rows = OutboxRecord.rows.using(using)
         rows.lock_rows(pks)
         refusals = self.check(using, pks, options)

@@ -1,6 +1,26 @@
-"""Records that are sent later, or not after a time."""
+"""Records that are sent later, or not after a time.
 
-from django.db import migrations
+Made by ``makemigrations``, except for the last operation: RunPython.
+"""
+
+from importlib import import_module
+
+from django.db import migrations, models
+
+initial = import_module("evermuse_outbox.migrations.0001_initial")
+
+
+def compare_workspaces_exactly(apps, schema_editor):
+    """Compare names with case and trailing spaces: the default collations of MySQL and MariaDB ignore both."""
+    connection = schema_editor.connection
+    if connection.vendor != "mysql":
+        return
+    quote = schema_editor.quote_name
+    model = apps.get_model("evermuse_outbox", "OutboxDeferral")
+    field = model._meta.get_field("workspace")
+    kind = f"CHARACTER SET utf8mb4 COLLATE {initial.exact_collation(connection)} NOT NULL"
+    change = f"MODIFY {quote(field.column)} {field.db_type(connection)} {kind}"
+    schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {change}")
 
 
 class Migration(migrations.Migration):
@@ -8,4 +28,73 @@ class Migration(migrations.Migration):
         ("evermuse_outbox", "0013_labels_and_runs"),
     ]
 
-    operations = []
+    operations = [
+        migrations.CreateModel(
+            name="OutboxDeferral",
+            fields=[
+                (
+                    "record_id",
+                    models.BigIntegerField(primary_key=True, serialize=False, verbose_name="record"),
+                ),
+                ("workspace", models.CharField(max_length=64, verbose_name="workspace")),
+                ("due_at", models.DateTimeField(blank=True, null=True, verbose_name="due at")),
+                (
+                    "send_after",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="The record is not sent before.",
+                        null=True,
+                        verbose_name="send after",
+                    ),
+                ),
+                (
+                    "expires_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="The record is not sealed after this time.",
+                        null=True,
+                        verbose_name="expires at",
+                    ),
+                ),
+                (
+                    "latest_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Of a debounced record: the time when its identity is sent, even if newer versions come.",
+                        null=True,
+                        verbose_name="latest at",
+                    ),
+                ),
+                (
+                    "rule_id",
+                    models.BigIntegerField(
+                        blank=True,
+                        help_text="The rule that holds the record.",
+                        null=True,
+                        verbose_name="standing rule",
+                    ),
+                ),
+            ],
+            options={"verbose_name": "deferral", "verbose_name_plural": "deferrals"},
+        ),
+        migrations.AddIndex(
+            model_name="outboxdeferral",
+            index=models.Index(fields=["due_at", "workspace"], name="evermuse_deferral_due"),
+        ),
+        migrations.AddIndex(
+            model_name="outboxdeferral",
+            index=models.Index(fields=["workspace", "due_at"], name="evermuse_deferral_workspace"),
+        ),
+        migrations.AddIndex(
+            model_name="outboxdeferral",
+            index=models.Index(fields=["rule_id", "record_id"], name="evermuse_deferral_rule"),
+        ),
+        migrations.AddConstraint(
+            model_name="outboxdeferral",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("due_at__isnull", False), ("rule_id__isnull", False), _connector="OR"),
+                name="evermuse_deferral_due_at",
+            ),
+        ),
+        migrations.RunPython(compare_workspaces_exactly, migrations.RunPython.noop, atomic=False),
+    ]

@@ -8,6 +8,7 @@ other packages build. New records are inserted by ``models.insert``.
 
 from .batch import BatchQuerySet, OutboxBatch
 from .batch_states import SENDABLE, BatchState
+from .deferral import DeferralQuerySet, OutboxDeferral
 from .group import GroupQuerySet, GroupState, OutboxGroup, group_key
 from .history import (
     BACKFILL,
@@ -49,6 +50,8 @@ from .query_hints import ById, NotBefore, as_datetime, by_id, disable_jit, is_af
 from .record import OutboxRecord, RecordQuerySet
 from .record_states import (
     ALTERED,
+    CLOSING,
+    DEFERRED,
     FAILED_CODES,
     GIVEN_UP,
     KEY_DESTROYED,
@@ -68,6 +71,8 @@ from .workspace import MAX_READ_INTERVAL, OutboxOverview, OutboxWorkspace, Works
 __all__ = [
     "ALTERED",
     "BACKFILL",
+    "CLOSING",
+    "DEFERRED",
     "FAILED_CODES",
     "GIVEN_UP",
     "KEY_DESTROYED",
@@ -87,6 +92,7 @@ __all__ = [
     "ById",
     "Cause",
     "Decision",
+    "DeferralQuerySet",
     "GroupQuerySet",
     "GroupState",
     "IncidentKind",
@@ -98,6 +104,7 @@ __all__ = [
     "OutboxAttempt",
     "OutboxBatch",
     "OutboxDataKey",
+    "OutboxDeferral",
     "OutboxGroup",
     "OutboxImport",
     "OutboxIncident",

@@ -1,8 +1,9 @@
 """Records, and every change of their state.
 
 Most records are written twice: at enqueue, and when a batch takes them. Their end follows from their batch, so one
-UPDATE of one batch row finishes a thousand records. Only records that end otherwise (rejected, superseded, discarded)
-store their end themselves, in ``closed_as``.
+UPDATE of one batch row finishes a thousand records. Only records that end otherwise (rejected, superseded, discarded,
+expired) store their end themselves, in ``closed_as``. It also keeps records out of sealing that are sent later
+(scheduled, held): see ``deferral``.
 """
 
 from __future__ import annotations
@@ -155,6 +156,29 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """
         return self._supersede_by("supersede", newer_by_pk)
 
+    def coalesce(self, newer_by_pk: dict[int, int]) -> int:
+        """Change scheduled → superseded, each by a newer scheduled version. Return how many."""
+        return self._supersede_by("coalesce", newer_by_pk)
+
+    def hold(self, pks: Sequence[int]) -> int:
+        """Change pending → held: they are not sent until their deferral ends. Return how many.
+
+        The caller writes the deferrals.
+        """
+        return self._in_source("hold").filter(by_id(pks)).update(closed_as=RecordState.HELD)
+
+    def schedule(self, pks: Sequence[int]) -> int:
+        """Change held → scheduled: no rule holds them any more, but they are not sent yet. Return how many."""
+        return self._in_source("schedule").filter(by_id(pks)).update(closed_as=RecordState.SCHEDULED)
+
+    def make_due(self, pks: Sequence[int]) -> int:
+        """Change scheduled, held → pending. Return how many."""
+        return self._in_source("make_due").filter(by_id(pks)).update(closed_as=None)
+
+    def expire(self, pks: Sequence[int]) -> int:
+        """Change pending, scheduled, held → expired: it is too late to send them. Return how many."""
+        return self._in_source("expire").filter(by_id(pks)).update(closed_as=RecordState.EXPIRED)
+
     def correct(self, newer_by_pk: dict[int, int]) -> int:
         """Change rejected → superseded, each by the given newer version. Return how many.
 
@@ -174,9 +198,9 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self._in_source(method).bulk_update(rows, columns, batch_size=ROWS_PER_STATEMENT)
 
     def discard(self, *, by: str = "", reason: str = "", action: OutboxAction | None = None) -> int:
-        """Change pending, rejected → discarded: they will not be sent. Return how many; others stay as they are.
+        """Change pending, rejected, scheduled, held → discarded: they will not be sent. Return how many.
 
-        The same transaction records the action.
+        Others stay as they are. The same transaction records the action.
 
         Args:
             by: name of the person who decided it; empty for the user of this process.
@@ -204,7 +228,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return count
 
     def discard_by_id(self, pks: Sequence[int]) -> int:
-        """Change pending, rejected → discarded, without an action. Return how many; the caller records the action."""
+        """Change pending, rejected, scheduled, held → discarded. Return how many. The caller records the action."""
         # The UPDATE names ids and reads one table, because an UPDATE with a subquery has two faults. PostgreSQL would
         # not check the condition again after a wait for a row. MariaDB would also wait for rows that do not match.
         rows = self._in_source("discard")

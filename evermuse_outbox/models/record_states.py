@@ -20,13 +20,25 @@ class RecordState(models.TextChoices):
     REJECTED = "rejected", _("rejected")
     SUPERSEDED = "superseded", _("superseded")
     DISCARDED = "discarded", _("discarded")
+    SCHEDULED = "scheduled", _("scheduled")
+    HELD = "held", _("held")
+    EXPIRED = "expired", _("expired")
 
 
 class PayloadDropped(LookupError):
     """The payload of a delivered record was dropped, or its data key is missing or destroyed."""
 
 
-CLOSING = (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
+DEFERRED = (RecordState.SCHEDULED, RecordState.HELD)
+"""States of records that are not sent now, but later. They are closed to sealing, so ``closed_as`` has them."""
+
+CLOSING = (
+    RecordState.REJECTED,
+    RecordState.SUPERSEDED,
+    RecordState.DISCARDED,
+    *DEFERRED,
+    RecordState.EXPIRED,
+)
 """States that are stored in ``closed_as``; the others follow from the batch."""
 
 GIVEN_UP = "GIVEN_UP"
@@ -53,8 +65,13 @@ TRANSITIONS = {
     "release": Transition((RecordState.IN_FLIGHT,), RecordState.PENDING),
     "reject": Transition((RecordState.PENDING, RecordState.IN_FLIGHT), RecordState.REJECTED),
     "supersede": Transition((RecordState.PENDING, RecordState.IN_FLIGHT), RecordState.SUPERSEDED),
+    "coalesce": Transition((RecordState.SCHEDULED,), RecordState.SUPERSEDED),
     "correct": Transition((RecordState.REJECTED,), RecordState.SUPERSEDED),
-    "discard": Transition((RecordState.PENDING, RecordState.REJECTED), RecordState.DISCARDED),
+    "discard": Transition((RecordState.PENDING, RecordState.REJECTED, *DEFERRED), RecordState.DISCARDED),
+    "hold": Transition((RecordState.PENDING,), RecordState.HELD),
+    "schedule": Transition((RecordState.HELD,), RecordState.SCHEDULED),
+    "make_due": Transition(DEFERRED, RecordState.PENDING),
+    "expire": Transition((RecordState.PENDING, *DEFERRED), RecordState.EXPIRED),
     "reopen": Transition((RecordState.REJECTED,), RecordState.PENDING),
     "replace": Transition((RecordState.REJECTED,), RecordState.SUPERSEDED),
 }
@@ -74,13 +91,18 @@ STILL_PENDING = NO_BATCH & STILL_OPEN
 
 PENDING = Q(batch__isnull=True, closed_as__isnull=True)
 REJECTED = Q(closed_as=RecordState.REJECTED)
+IS_DEFERRED = Q(closed_as__in=[state.value for state in DEFERRED])
 HAS_LABELS = Q(label_set_id__isnull=False)
 
 SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
     (RecordState.PENDING,): STILL_PENDING,
     (RecordState.IN_FLIGHT,): STILL_OPEN,  # each of these changes names the batch, too
     (RecordState.PENDING, RecordState.IN_FLIGHT): STILL_OPEN,
-    (RecordState.PENDING, RecordState.REJECTED): PENDING | REJECTED,
+    (RecordState.PENDING, RecordState.REJECTED, *DEFERRED): PENDING | REJECTED | IS_DEFERRED,
     (RecordState.REJECTED,): REJECTED,
+    (RecordState.SCHEDULED,): Q(closed_as=RecordState.SCHEDULED),
+    (RecordState.HELD,): Q(closed_as=RecordState.HELD),
+    DEFERRED: IS_DEFERRED,
+    (RecordState.PENDING, *DEFERRED): (NO_BATCH & STILL_OPEN) | IS_DEFERRED,
 }
 """Source states of a transition → their condition. A record has no column ``state``."""

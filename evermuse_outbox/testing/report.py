@@ -123,7 +123,7 @@ def _add(result: Delivery, row: OutboxRecord) -> None:
         case RecordState.REJECTED:
             rejection = OutboxRejection.objects.using(row._state.db).filter(record=row.pk).latest("pk")
             result.rejected.append(RejectedRecord(record, rejection.code, rejection.message))
-        case RecordState.PENDING | RecordState.IN_FLIGHT:
+        case RecordState.PENDING | RecordState.IN_FLIGHT | RecordState.SCHEDULED | RecordState.HELD:
             result.waiting.append(WaitingRecord(record, _reason(row)))
         case _other:
             result.superseded.append(record)

@@ -48,7 +48,7 @@ FINISHED = (  # batches in these states do not change any more
     BatchState.FAILED,
     BatchState.WITHDRAWN,
 )
-CLOSED = (RecordState.SUPERSEDED, RecordState.DISCARDED, RecordState.REJECTED)
+CLOSED = (RecordState.SUPERSEDED, RecordState.DISCARDED, RecordState.EXPIRED, RecordState.REJECTED)
 """Final states that are stored in the records. Each has an index entry, so its old records are found without batch."""
 
 RECORDS_PER_TRANSACTION = 1_000

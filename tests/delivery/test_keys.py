@@ -9,7 +9,7 @@ import pytest
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.loop import relay
 from evermuse_outbox.evermuse import Unreachable
-from evermuse_outbox.insight.explain import explain_workspace
+from evermuse_outbox.insight.explaining import explain_workspace
 from evermuse_outbox.models import OutboxRecord, OutboxWorkspace
 from tests.records import enqueue
 

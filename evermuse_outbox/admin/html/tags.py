@@ -32,6 +32,9 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         RecordState.REJECTED: "bad",
         RecordState.SUPERSEDED: "past",
         RecordState.DISCARDED: "past",
+        RecordState.SCHEDULED: "calm",
+        RecordState.HELD: "care",
+        RecordState.EXPIRED: "past",
     },
     BatchState: {
         BatchState.SEALED: "calm",

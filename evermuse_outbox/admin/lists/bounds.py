@@ -11,7 +11,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from ...models import RecordState
+from ...models import CLOSING, RecordState
 
 MAX_SKEW = timedelta(seconds=30)
 """Maximum difference between the order of ids and the order of ``enqueued_at``.
@@ -23,7 +23,7 @@ server with another clock.
 MAX_SCANNED = 200_000
 """Maximum number of records that a filter without an index reads. It reads the newest ones."""
 
-CLOSED = {state.value for state in (RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)}
+CLOSED = {state.value for state in CLOSING}
 """States of records that have an index of their own."""
 
 NARROWING = {

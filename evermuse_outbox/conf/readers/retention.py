@@ -21,12 +21,13 @@ class Retention:
     delivered: float = DEFAULT_DAYS
     superseded: float = DEFAULT_DAYS
     discarded: float = DEFAULT_DAYS
+    expired: float = DEFAULT_DAYS
     rejected: float | None = None
 
     @classmethod
     def of(cls, days: float | Retention) -> Retention:
         """Return a retention of ``days`` for all states but rejected. A retention is returned unchanged."""
-        return days if isinstance(days, cls) else cls(days, days, days)  # type: ignore[arg-type]
+        return days if isinstance(days, cls) else cls(days, days, days, days)  # type: ignore[arg-type]
 
     def days(self, state: str | None) -> float | None:
         """Return the days of a value of ``closed_as``: None is a delivered record. The result None means for ever."""

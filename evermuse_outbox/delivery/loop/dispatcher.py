@@ -20,6 +20,7 @@ from ...conf import get_settings
 from ...foreign_text import get_logger, log_ids
 from ..connections import close_thread_connections, release_connections, share_connections
 from ..context import Clock, QueueKey, log_database_error, open_context, statement_deadlines
+from ..deferral import apply_all_due
 from ..scanning import WaitingWork, find_due_work, find_waiting_work, is_any_pending
 from ..scheduling import has_work
 from .pace import Look, Pace
@@ -98,7 +99,10 @@ class Dispatcher:
         return pace.pause_after(look, started, self._monotonic())
 
     def _look_at_all(self, using: str) -> None:
-        waiting = self._without_active(using, find_waiting_work(using))
+        found = find_waiting_work(using)
+        for name in found.deferred & get_settings().workspaces.keys():
+            apply_all_due(using, name, Clock.of(using))  # the next look finds what is pending now
+        waiting = self._without_active(using, found)
         if len(waiting.pending) == 1:
             waiting = self._start_only(using, waiting)
         if any(waiting):

@@ -1,8 +1,8 @@
-"""The SQL that finds the workspaces with pending records, with unsent batches and with polled batches.
+"""The SQL that finds the workspaces with pending records, unsent batches, polled batches, and deferrals that are due.
 
-Each of the three is a skip scan of a partial index: one step for each workspace in it. So the statement costs nothing
-for a workspace without work, however many there are. The steps go backwards: at the newest end of an index lie fewer
-dead tuples of sealed records.
+Each of the first three is a skip scan of a partial index: one step for each workspace in it. So the statement costs
+nothing for a workspace without work, however many there are. The steps go backwards: at the newest end of an index lie
+fewer dead tuples of sealed records. Deferrals that are due are few, so those are read from their index.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from typing import NamedTuple
 
 from django.db import NotSupportedError
 
-from ...models import SENDABLE, OutboxBatch
+from ...models import SENDABLE, OutboxBatch, OutboxDeferral
 from .sql import NOT_SUPPORTED
 from .sql_common import INDEX, TABLE
 
 BATCHES = OutboxBatch._meta.db_table
+
+DEFERRALS = OutboxDeferral._meta.db_table
+
+MAX_DUE = 1_000
+"""Deferrals that are due and that one statement reads. It may miss a workspace; then the next one finds it."""
 
 SENDABLE_STATES = ", ".join(f"'{state.value}'" for state in SENDABLE)
 
@@ -40,11 +45,17 @@ SOURCES = {
 }
 
 
+DUE = f"""
+SELECT DISTINCT 'deferred', workspace FROM (
+  SELECT workspace FROM {DEFERRALS} WHERE due_at <= %s ORDER BY due_at LIMIT {MAX_DUE}) AS due
+"""
+
+
 def _recursive_query(hint: str = "") -> str:
     """Return the query for databases that have no skip scan for DISTINCT. ``hint`` names the index."""
     scans = [_skip_scan(name, source, hint.format(source.index_name)) for name, source in SOURCES.items()]
     results = [f"SELECT '{name}', workspace FROM {name} WHERE workspace IS NOT NULL" for name in SOURCES]
-    return f"WITH RECURSIVE {', '.join(scans)} {' UNION ALL '.join(results)}"
+    return f"WITH RECURSIVE {', '.join(scans)} {' UNION ALL '.join([*results, DUE])}"
 
 
 def _skip_scan(name: str, source: Source, hint: str) -> str:
@@ -69,7 +80,8 @@ SELECT DISTINCT 'unsent', workspace FROM (
 UNION ALL
 SELECT DISTINCT 'polled', workspace FROM {BATCHES} FORCE INDEX (evermuse_batch_over)
 WHERE {SOURCES["polled"].condition}
-"""
+UNION ALL
+{DUE}"""
 
 
 def pending_query(vendor: str) -> str:
@@ -80,7 +92,10 @@ def pending_query(vendor: str) -> str:
 
 
 def workspaces_query(vendor: str) -> str:
-    """Return the query for the workspaces with work. It gives rows of a name in ``SOURCES`` and a workspace."""
+    """Return the query for the workspaces with work. Its parameter is the time now.
+
+    It gives rows of a name in ``SOURCES``, or "deferred", and a workspace.
+    """
     match vendor:
         case "postgresql":
             return _recursive_query()

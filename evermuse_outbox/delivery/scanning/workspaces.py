@@ -13,7 +13,8 @@ from typing import NamedTuple
 from django.db import connections
 from django.db.models import Exists, OuterRef
 
-from ...models import OutboxBatch, OutboxWorkspace
+from ...database_clock import database_now
+from ...models import OutboxBatch, OutboxDeferral, OutboxWorkspace
 from ..context import Clock
 from .sql_workspaces import pending_query, workspaces_query
 
@@ -30,6 +31,8 @@ class WaitingWork(NamedTuple):
     """With batches that wait to be sent, some of them perhaps later."""
     polled: frozenset[str]
     """With batches that are polled, some of them perhaps later."""
+    deferred: frozenset[str] = frozenset()
+    """With deferrals that are due."""
 
 
 class DueWork(NamedTuple):
@@ -37,6 +40,8 @@ class DueWork(NamedTuple):
 
     send: frozenset[str]
     poll: frozenset[str]
+    deferred: frozenset[str] = frozenset()
+    """With deferrals that are due; see ``deferral.apply_due``."""
 
 
 NO_WORK = DueWork(frozenset(), frozenset())
@@ -59,14 +64,19 @@ def is_any_pending(using: str) -> bool:
         return cursor.fetchone() is not None
 
 
-def find_waiting_work(using: str) -> WaitingWork:
-    """Return the workspaces of a database with pending records, unsent batches and polled batches, in one statement."""
-    names: dict[str, set[str]] = {"pending": set(), "unsent": set(), "polled": set()}
+def find_waiting_work(using: str, now: datetime | None = None) -> WaitingWork:
+    """Return the workspaces of a database with work of each kind, in one statement.
+
+    ``now`` is the time of the database; None means that it is read.
+    """
+    names: dict[str, set[str]] = {name: set() for name in WaitingWork._fields}
+    field = OutboxDeferral._meta.get_field("due_at")
+    time = field.get_db_prep_value(now or database_now(using), connections[using])
     with connections[using].cursor() as cursor:
-        cursor.execute(workspaces_query(connections[using].vendor))
+        cursor.execute(workspaces_query(connections[using].vendor), [time])
         for kind, name in cursor.fetchall():
             names[kind].add(name)
-    return WaitingWork(*(frozenset(names[kind]) for kind in WaitingWork._fields))
+    return WaitingWork(**{kind: frozenset(names[kind]) for kind in WaitingWork._fields})
 
 
 def find_due_work(using: str, waiting: WaitingWork, now: datetime) -> DueWork:
@@ -80,12 +90,12 @@ def find_due_work(using: str, waiting: WaitingWork, now: datetime) -> DueWork:
     blocked = {row.name for row in rows if not row.can_send}
     due = {row.name for row in rows if row.has_due_batch}
     polled = {row.name for row in rows if row.has_due_poll and row.can_read}
-    return DueWork((waiting.pending | due) - blocked, frozenset(polled))
+    return DueWork((waiting.pending | due) - blocked, frozenset(polled), waiting.deferred)
 
 
 def find_work(using: str, names: Collection[str], clock: Clock) -> DueWork:
     """Return which of the workspaces ``names`` may send or poll now."""
-    waiting = WaitingWork(*(each.intersection(names) for each in find_waiting_work(using)))
+    waiting = WaitingWork(*(each.intersection(names) for each in find_waiting_work(using, clock.now())))
     return find_due_work(using, waiting, clock.now()) if any(waiting) else NO_WORK
 
 

@@ -7,15 +7,16 @@ versions, whether the group is paused, and where the page ends.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import connections
-from django.db.models import ExpressionWrapper, F, Field, OuterRef, Subquery
+from django.db.models import Exists, ExpressionWrapper, F, Field, OuterRef, Subquery
 
 from ...evermuse import limits
 from ...models import (
     STILL_PENDING,
+    OutboxDeferral,
     OutboxGroup,
     OutboxRecord,
     RecordQuerySet,
@@ -45,12 +46,14 @@ class Page:
     """Locked pending records in the order of sealing.
 
     ``sole`` has the ids of the records without another version. ``is_paused`` says whether the group is paused or held.
+    ``is_any_due`` says whether a deferral of the workspace is due, so that a record of the page may have expired.
     """
 
     using: str
     records: list[PendingRecord]
     sole: set[int]
     is_paused: bool
+    is_any_due: bool
     _times: dict[int, Any]
 
     def position_of(self, record: PendingRecord) -> ResumePoint:
@@ -108,7 +111,12 @@ def read_page(context: DeliveryContext, group: Group, rows: RecordQuerySet) -> P
     """Read a page of records of a group, and what sealing needs to know of them."""
     contract = context.workspace.contract
     stops = OutboxGroup.objects.using(context.using).stops(context.workspace_name, *group, contract=contract)
-    columns = {"time": UNCONVERTED_TIME, "stop": Subquery(stops.values("state")[:1])}
+    due = OutboxDeferral.objects.using(context.using).due(context.workspace_name, context.clock.now())
+    columns = {
+        "time": UNCONVERTED_TIME,
+        "stop": Subquery(stops.values("state")[:1]),
+        "due": Exists(due.order_by()),
+    }
     # On MySQL and MariaDB, a locking read finds rows that were committed after it began, and its subqueries do not.
     # Two versions that were committed meanwhile would both count as sole versions.
     sees_versions = connections[context.using].vendor != "mysql"
@@ -121,7 +129,8 @@ def read_page(context: DeliveryContext, group: Group, rows: RecordQuerySet) -> P
     records = [PendingRecord._make(row[:COLUMNS]) for row in read]
     alone = {row[0] for row in read if row[-1] is None} if sees_versions else sole_versions(context, records)
     is_paused = bool(read) and read[0][COLUMNS + 1] is not None
-    return Page(context.using, records, alone, is_paused, {row[0]: row[COLUMNS] for row in read})
+    is_any_due = bool(read) and bool(read[0][COLUMNS + 2])
+    return Page(context.using, records, alone, is_paused, is_any_due, {row[0]: row[COLUMNS] for row in read})
 
 
 def _exactly_of(group: Group, page: Page) -> Page:
@@ -130,4 +139,4 @@ def _exactly_of(group: Group, page: Page) -> Page:
     A database may compare without regard to case; Evermuse does not.
     """
     records = [record for record in page.records if (record.type, record.product_id) == group]
-    return Page(page.using, records, page.sole, page.is_paused, page._times)
+    return replace(page, records=records)

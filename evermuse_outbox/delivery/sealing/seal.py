@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from ...models import BatchState, OutboxBatch, OutboxWorkspace
 from ..context import DeliveryContext
+from ..deferral import expire_due
 from ..gates import claim_group_probe, paused_groups
 from ..ordering import order_of
 from ..scheduling import Entry, Group, RunQueue, pending_records
@@ -69,7 +70,8 @@ def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group, number:
         if page.is_paused:
             return _seal_probe(context, group)
         pages.append(page)
-        unblocked = supersede_and_select_sendable(context, page.records, page.sole)
+        unexpired = _without_expired(context, page) if page.is_any_due else page.records
+        unblocked = supersede_and_select_sendable(context, unexpired, page.sole)
         selected = translate_or_reject(context, unblocked)
         sendable = supersede_duplicates(context, sendable + selected) if sendable else selected
         if len(sendable) >= request.records:
@@ -84,6 +86,13 @@ def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group, number:
     return None
 
 
+def _without_expired(context: DeliveryContext, page: Page) -> list[PendingRecord]:
+    """Let the records of the page expire whose time is over, and return the others."""
+    pks = [record.pk for record in page.records]
+    expired = expire_due(context.using, pks, context.clock.now())
+    return [record for record in page.records if record.pk not in expired]
+
+
 def _seal_probe(context: DeliveryContext, group: Group) -> SealedBatch | None:
     """Seal one record of a paused group, to find out whether it is still refused."""
     row = paused_groups(context).get(group)
@@ -93,7 +102,8 @@ def _seal_probe(context: DeliveryContext, group: Group) -> SealedBatch | None:
     position = row.probes % PROBED_RECORDS
     page = read_records(newest[position : position + 1]) or read_records(newest[:1])
     exact = [record for record in page if (record.type, record.product_id) == group]
-    intact = read_intact(context, exact)
+    expired = expire_due(context.using, [record.pk for record in exact], context.clock.now())
+    intact = read_intact(context, [record for record in exact if record.pk not in expired])
     sendable = supersede_and_select_sendable(context, intact, sole_versions(context, intact))
     records = translate_or_reject(context, sendable)
     return write_batch(context, records, state=BatchState.SENDING) if records else None

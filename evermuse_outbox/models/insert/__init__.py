@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from django.db import connections, transaction
@@ -61,11 +62,18 @@ def insert(
 
 
 def insert_many(
-    using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: ManyExtras = NO_EXTRAS
-) -> None:
+    using: str,
+    workspace: str,
+    contract: str,
+    envelopes: Sequence[Envelope],
+    extras: ManyExtras = NO_EXTRAS,
+    *,
+    returns_ids: bool = False,
+) -> list[int]:
     """Insert records with ascending ids in the given order. The highest id is the latest version.
 
-    Call it in a transaction, because some drivers send the rows in several statements.
+    Call it in a transaction, because some drivers send the rows in several statements. Return the ids in that order if
+    ``returns_ids`` is true, else nothing: most callers do not need them, and they cost time.
     """
     connection, extras = connections[using], _with_trace(extras)
     statements = SQL.get(connection.vendor)
@@ -73,10 +81,11 @@ def insert_many(
         lines = encrypt_lines(using, workspace, [(each.identity, each.line) for each in envelopes])
         envelopes = [replace(each, line=line) for each, line in zip(envelopes, lines, strict=True)]
     if statements is None:
-        orm.insert_rows(using, workspace, contract, envelopes, extras)
-        return
+        return orm.insert_rows(using, workspace, contract, envelopes, extras)
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
-        statements.insert_rows(cursor, connection, workspace, contract, envelopes, extras)
+        insert_rows = partial(statements.insert_rows, returns_ids=returns_ids)
+        pks: list[int] = insert_rows(cursor, connection, workspace, contract, envelopes, extras)
+        return pks
 
 
 def _with_trace(extras: _Extras) -> _Extras:

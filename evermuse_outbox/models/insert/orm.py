@@ -19,14 +19,14 @@ def insert_row(using: str, workspace: str, contract: str, envelope: Envelope, ex
 
 def insert_rows(
     using: str, workspace: str, contract: str, envelopes: Sequence[Envelope], extras: ManyExtras
-) -> None:
-    """Insert rows in the given order."""
+) -> list[int]:
+    """Insert rows in the given order, and return their ids."""
     shared, varying = separate_extras(extras)
     records = []
     for position, envelope in enumerate(envelopes):
         numbers = {name: values[position] for name, values in varying.items()}
         records.append(_unsaved(using, workspace, contract, envelope, {**shared, **numbers}))
-    OutboxRecord.rows.using(using).bulk_create(records)
+    return [record.pk for record in OutboxRecord.rows.using(using).bulk_create(records)]
 
 
 def _unsaved(

@@ -47,19 +47,23 @@ def _as_django_reads(text: str, connection: Any) -> datetime:
     return at.astimezone(zone) if zone else at.replace(tzinfo=None)
 
 
-def insert_rows(
+def insert_rows(  # noqa: PLR0913 -- the values of the rows, and where they go
     cursor: Any,
     connection: Any,  # noqa: ARG001 -- the other modules need it
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
     extras: ManyExtras,
-) -> None:
-    """Insert one row for each envelope, with one statement."""
+    *,
+    returns_ids: bool,
+) -> list[int]:
+    """Insert one row for each envelope, with one statement. Return the ids if the caller needs them."""
     shared, varying = separate_extras(extras)
     values = (workspace, contract, *map(str, shared.values()), *_columns(envelopes))
     numbers = [_as_list(each) for each in varying.values()]
-    cursor.execute(_insert_many(tuple(shared), tuple(varying)), (*values, *numbers))
+    statement = _insert_many(tuple(shared), tuple(varying))
+    cursor.execute(f'{statement} RETURNING "id"' if returns_ids else statement, (*values, *numbers))
+    return [pk for (pk,) in cursor.fetchall()] if returns_ids else []
 
 
 def _columns(envelopes: Sequence[Envelope]) -> tuple[str, ...]:

@@ -38,15 +38,20 @@ def insert_row(cursor: Any, connection: Any, row: Row, extra: tuple[str, ...]) -
     return pk, _as_django_reads(at, connection)
 
 
-def insert_rows(
+def insert_rows(  # noqa: PLR0913 -- the values of the rows, and where they go
     cursor: Any,
     connection: Any,
     workspace: str,
     contract: str,
     envelopes: Sequence[Envelope],
     extras: ManyExtras,
-) -> None:
-    """Insert one row for each envelope: one call of ``executemany`` on SQLite, else statements of many rows."""
+    *,
+    returns_ids: bool,
+) -> list[int]:
+    """Insert one row for each envelope: one call of ``executemany`` on SQLite, else statements of many rows.
+
+    Return the ids if the caller needs them.
+    """
     shared, varying = separate_extras(extras)
     rows = [make_row(workspace, contract, envelope, shared) for envelope in envelopes]
     if varying:
@@ -57,11 +62,33 @@ def insert_rows(
     insert, values = _insert(connection.vendor, extra), placeholders(_clock(connection), extra)
     if connection.vendor == "sqlite":
         cursor.executemany(f"{insert} {values}", rows)
-        return
+        return _last_ids(cursor, len(rows)) if returns_ids else []
     # The drivers' `executemany` sends each row alone if the VALUES clause has anything but placeholders.
+    pks: list[int] = []
+    has_returning = returns_ids and connection.features.can_return_rows_from_bulk_insert  # not MySQL
     for part in _split(rows):
         statement = f"{insert} {', '.join([values] * len(part))}"
-        cursor.execute(statement, [value for row in part for value in row])
+        parameters = [value for row in part for value in row]
+        cursor.execute(f"{statement} RETURNING id" if has_returning else statement, parameters)
+        if has_returning:
+            pks += [pk for (pk,) in cursor.fetchall()]
+        elif returns_ids:
+            pks += _ids_from(cursor, cursor.lastrowid, len(part))
+    return pks
+
+
+def _last_ids(cursor: Any, count: int) -> list[int]:
+    """Return the last ids that SQLite gave. The transaction has the only write lock, so there is no gap."""
+    cursor.execute("SELECT last_insert_rowid()")
+    (last,) = cursor.fetchone()
+    return list(range(last - count + 1, last + 1))
+
+
+def _ids_from(cursor: Any, first: int, count: int) -> list[int]:
+    """Return the ids that MySQL gave to the rows of one statement, of which it names the first."""
+    cursor.execute("SELECT @@SESSION.auto_increment_increment")
+    (step,) = cursor.fetchone()
+    return list(range(first, first + count * step, step))
 
 
 def _split(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

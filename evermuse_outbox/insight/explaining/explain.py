@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import datetime
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from ..conf import get_settings
-from ..database_clock import database_now
-from ..delivery.isolation import IsolationTest
-from ..delivery.scheduling import lingers_until
-from ..models import (
+from ...conf import get_settings
+from ...database_clock import database_now
+from ...delivery.isolation import IsolationTest
+from ...delivery.scheduling import lingers_until
+from ...models import (
     ALTERED,
     KEY_DESTROYED,
     BatchState,
@@ -32,8 +30,10 @@ from ..models import (
     RecordState,
     WorkspaceState,
 )
-from ..monitoring import worker_silence
+from ...monitoring import worker_silence
 from .attachments import explain_attachments
+from .deferral import explain_deferred, explain_expiry
+from .times import format_time
 
 START_WORKER = {"celery": "`celery worker`", "relay": "`manage.py outbox_relay`"}
 """Commands that start a worker."""
@@ -43,7 +43,7 @@ def explain_record(record: OutboxRecord) -> str:
     """Return why a record is in its state, and what happens next. This costs a few small queries."""
     match record.state:
         case RecordState.PENDING:
-            return _explain_pending(record)
+            return _join(_explain_pending(record), explain_expiry(record))
         case RecordState.IN_FLIGHT if batch := record.read_batch():
             return _join(_("In batch #%(batch)s.") % {"batch": batch.pk}, explain_batch(batch))
         case RecordState.DELIVERED if batch := record.read_batch():
@@ -54,6 +54,10 @@ def explain_record(record: OutboxRecord) -> str:
             return _explain_rejected(record)
         case RecordState.SUPERSEDED:
             return _explain_superseded(record)
+        case RecordState.SCHEDULED | RecordState.HELD:
+            return explain_deferred(record)
+        case RecordState.EXPIRED:
+            return _("It was in no batch when it expired, so it will not be sent.")
         case _other:
             destroyed = _rejections_of(record).filter(code=KEY_DESTROYED).first()
             return destroyed.message if destroyed else _("Discarded by an operator; it will not be sent.")
@@ -386,13 +390,3 @@ def _join(*sentences: str) -> str:
 def _sentence(text: str) -> str:
     """Return ``text`` with a full stop; an empty text stays empty."""
     return text if text.endswith((".", "!", "?")) or not text else f"{text}."
-
-
-def to_local_time(at: datetime) -> datetime:
-    """Return ``at`` in the current time zone; unchanged if the project has none (``USE_TZ = False``)."""
-    return timezone.localtime(at) if timezone.is_aware(at) else at
-
-
-def format_time(at: datetime | None) -> str:
-    """Return a time as operators read it: in the current time zone and in whole seconds."""
-    return f"{to_local_time(at):%Y-%m-%d %H:%M:%S %Z}".strip() if at else _("no known time")

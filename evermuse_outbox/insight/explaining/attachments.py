@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..models import OutboxRecord
+from ...models import OutboxRecord
 
 
 def has_failed_attachments(record: OutboxRecord) -> bool:

@@ -1,0 +1,53 @@
+"""Explain until when a record is scheduled or held, and when it expires."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+
+from ...models import OutboxDeferral, OutboxRecord, RecordState
+from .times import format_time
+
+
+def explain_deferred(record: OutboxRecord) -> str:
+    """Return why a scheduled or held record is not sent now, and what happens next."""
+    row = _deferral_of(record)
+    if row is None:
+        return _("It is not sent now, and its time is not known: discard it, or enqueue it again.")
+    return " ".join([_explain_wait(record, row), *_explain_expiry(row)])
+
+
+def explain_expiry(record: OutboxRecord) -> str:
+    """Return when a pending record expires; nothing if it does not."""
+    row = _deferral_of(record)
+    return " ".join(_explain_expiry(row)) if row else ""
+
+
+def _deferral_of(record: OutboxRecord) -> OutboxDeferral | None:
+    return OutboxDeferral.objects.using(record._state.db).filter(pk=record.pk).first()
+
+
+def _explain_wait(record: OutboxRecord, row: OutboxDeferral) -> str:
+    if record.state == RecordState.HELD:
+        values = {"rule": row.rule_id, "time": format_time(row.due_at)}
+        if row.due_at is None or row.due_at == row.expires_at:
+            return _("Standing rule #%(rule)s holds it until a person ends the rule.") % values
+        return _("Standing rule #%(rule)s holds it until %(time)s.") % values
+    values = {"time": format_time(row.send_after), "latest": format_time(row.latest_at)}
+    if row.latest_at:
+        return (
+            _(
+                "It waits for a newer version until %(time)s, because it was enqueued with debounce. Each newer "
+                "version starts the wait anew. At the latest, one of them is sent at %(latest)s."
+            )
+            % values
+        )
+    return _("It is scheduled, and is not sent before %(time)s.") % values
+
+
+def _explain_expiry(row: OutboxDeferral) -> list[str]:
+    if row.expires_at is None:
+        return []
+    return [
+        _("If it is in no batch at %(time)s, it expires and is not sent.")
+        % {"time": format_time(row.expires_at)}
+    ]
