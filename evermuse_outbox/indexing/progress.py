@@ -12,8 +12,10 @@ POSTGRESQL = """
     WHERE datname = current_database() AND relid = to_regclass(%s)"""
 
 MARIADB = """
-    SELECT id, state, stage, max_stage, progress FROM information_schema.processlist
-    WHERE db = DATABASE() AND id <> CONNECTION_ID() AND info LIKE %s"""
+    SELECT p.id, p.state, s.variable_value FROM information_schema.processlist p
+    LEFT JOIN information_schema.global_status s ON s.variable_name = 'INNODB_ONLINEDDL_PCT_PROGRESS'
+    WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID() AND p.info LIKE %s"""
+"""InnoDB counts hundredths of a percent of the build that runs now, or of the last one."""
 
 WAITING = "waiting"
 """Beginning of the name of a phase in which PostgreSQL waits for transactions that began before it."""
@@ -61,10 +63,8 @@ def _of_postgresql(row: tuple[Any, ...]) -> BuildProgress:
     return BuildProgress(pid, begin + (end - begin) * (min(done / total, 1.0) if total else 0.0), text)
 
 
-def _of_mariadb(pid: int, state: str | None, stage: int, stages: int, percent: Any) -> BuildProgress:
-    if not stages:
-        return BuildProgress(pid, None, state or "")
-    return BuildProgress(pid, (max(stage - 1, 0) * 100 + float(percent)) / stages, state or "")
+def _of_mariadb(pid: int, state: str | None, hundredths: Any) -> BuildProgress:
+    return BuildProgress(pid, None if hundredths is None else float(hundredths) / 100, state or "")
 
 
 def _fetch(using: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

@@ -111,6 +111,8 @@ def _unvalidated_constraints(using: str) -> Iterator[Step]:
 
 def _read_indexes(using: str, tables: list[str]) -> dict[str, bool]:
     """Return name → whether the index is valid, for the indexes of these tables."""
+    if not tables:  # before the first migration
+        return {}
     match connections[using].vendor:
         case "postgresql":
             rows = _fetch(using, POSTGRESQL_INDEXES, tables)

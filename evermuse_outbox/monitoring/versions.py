@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from ..database_clock import database_now
-from ..models import OutboxRule, OutboxWorker
+from ..models import OutboxDataKey, OutboxRule, OutboxWorker
 from ..version import SCHEMA
 from .heartbeats import MISSING_AFTER
 
@@ -32,7 +32,10 @@ class Feature:
     is_on: Callable[[str], bool]
 
 
-FEATURES = (Feature("standing rules", 15, lambda using: OutboxRule.objects.using(using).active().exists()),)
+FEATURES = (
+    Feature("standing rules", 15, lambda using: OutboxRule.objects.using(using).active().exists()),
+    Feature("encryption", 17, lambda using: OutboxDataKey.objects.using(using).exists()),
+)
 """The features that an old worker would break. It may ignore others, such as labels."""
 
 

@@ -208,6 +208,11 @@ def test_the_lock_timeout_is_an_error_that_the_caller_sees(alias, other_session)
         run(alias)
 
 
+def test_a_database_without_tables_lacks_no_index(alias, monkeypatch):
+    monkeypatch.setattr(connections[alias].introspection, "table_names", lambda cursor: ["host_table"])
+    assert indexing.find_steps(alias) == []
+
+
 def test_before_migrate_nothing_is_expected_of_missing_tables(alias, monkeypatch):
     """The check runs before ``migrate``, when the tables that a condition reads may not exist."""
     index = models.Index(name="evermuse_record_size", fields=["size"])
