@@ -30,7 +30,7 @@ from evermuse_outbox.upkeep import read_table_statistics
 from tests.insight.test_overview import MAX_STATEMENTS
 from tests.rows import batch_in, group, record_in
 
-EMPTY_RECORDS = dict.fromkeys(("pending", "delivered", "in_flight", "rejected", "superseded", "discarded"), 0)
+EMPTY_RECORDS = {state.value: 0 for state in RecordState}
 EMPTY_BATCHES = dict.fromkeys(
     (
         "sealed",

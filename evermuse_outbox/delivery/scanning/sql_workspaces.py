@@ -46,7 +46,7 @@ SOURCES = {
 
 
 DUE = f"""
-SELECT DISTINCT 'deferred', workspace FROM (
+SELECT 'deferred', workspace FROM (
   SELECT workspace FROM {DEFERRALS} WHERE due_at <= %s ORDER BY due_at LIMIT {MAX_DUE}) AS due
 """
 

@@ -151,7 +151,7 @@ def test_workspaces_are_found_by_steps_through_the_indexes(alias, clock):
         for table in (sql_workspaces.TABLE, sql_workspaces.BATCHES) if connection.vendor != "sqlite" else ():
             cursor.execute(f"ANALYZE {'TABLE' if connection.vendor == 'mysql' else ''} {table}")
         explain = {"sqlite": "EXPLAIN QUERY PLAN"}.get(connection.vendor, "EXPLAIN")
-        cursor.execute(f"{explain} {sql_workspaces.workspaces_query(connection.vendor)}")
+        cursor.execute(f"{explain} {sql_workspaces.workspaces_query(connection.vendor)}", [clock.at])
         plan = "\n".join(str(row) for row in cursor.fetchall())
     assert all(index in plan for index in ("evermuse_record_pending", "evermuse_batch_due")), plan
     assert STEPS_THROUGH_INDEXES[connection.vendor](plan), plan
