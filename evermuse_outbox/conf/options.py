@@ -19,6 +19,7 @@ from .readers import (
     read_format_hints,
     read_function,
     read_key,
+    read_label,
     read_master_keys,
     read_newest_first,
     read_path,
@@ -238,6 +239,12 @@ OPTIONS = WORKSPACE_OPTIONS | {
         read_path,
         None,
         "Absolute path of a file with the master keys, one in each line, in place of `ENCRYPTION_KEYS`.",
+    ),
+    "ENCRYPTION_LABEL": Option(
+        read_label,
+        None,
+        "Name of a label. Each of its values in a workspace then has data keys of its own, so that they can be "
+        "destroyed for one value. None: the data keys are for all records of a workspace.",
     ),
     "SEARCH_INDEX": Option(
         read_flag,

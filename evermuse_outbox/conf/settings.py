@@ -63,6 +63,7 @@ class Settings:
     payload_retention_days: float | None
     encryption_keys: MasterKeys
     encryption_keys_file: str | None
+    encryption_label: str | None
     search_index: bool
     senders: int
     hide_values: bool

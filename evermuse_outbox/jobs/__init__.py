@@ -14,7 +14,7 @@ This package makes no request to Evermuse. Each kind of job is a class below :cl
 The class :class:`Refusal` says why a member is not changed. :func:`estimate` tells what a job costs.
 """
 
-from . import batches, erase, records
+from . import batches, encrypt, records
 from .collect import collect, create
 from .control import cancel, confirm, pause, proceed
 from .estimate import Estimate, estimate
@@ -34,7 +34,7 @@ __all__ = [
     "collect",
     "confirm",
     "create",
-    "erase",
+    "encrypt",
     "estimate",
     "get_kind",
     "has_running_job",

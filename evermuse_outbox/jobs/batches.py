@@ -24,6 +24,7 @@ class BatchKind(Kind):
     """A kind whose members are batches. A chunk is small, because a batch has up to 1,000 records."""
 
     model, permission, sends = OutboxBatch, "change_outboxbatch", True
+    columns = ("type", "product_id", "byte_count")
     chunk = 100
 
     def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
@@ -89,6 +90,7 @@ class GiveUp(Kind):
 
     name, label, action = "give_up", _("Give up batches"), ActionKind.GIVE_UP
     model, permission, is_final, chunk = OutboxBatch, "change_outboxbatch", True, 20
+    columns = ("type", "product_id", "byte_count")
 
     def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
         """Refuse batches that a worker is sending, and those that are over."""

@@ -21,7 +21,6 @@ from ..delivery.context import Clock, retry_on_database_error
 from ..models import (
     Decision,
     OperationState,
-    OutboxBatch,
     OutboxOperation,
     OutboxOperationMember,
     disable_jit,
@@ -153,10 +152,10 @@ _COLLECTED = ["collected_to", "total", "bytes", "groups", "expected", "workspace
 
 
 def _read_targets(kind: Kind, rows: models.QuerySet[Any], after: int, end: int) -> list[Target]:
-    size = "byte_count" if kind.model is OutboxBatch else "size"
     in_window = rows.filter(pk__gt=after, pk__lte=end).order_by("pk")
-    columns = in_window.values_list("pk", "workspace", "type", "product_id", size)
-    return [Target._make(row) for row in columns[: kind.page]]
+    columns = in_window.values_list("pk", "workspace", *kind.columns)
+    absent = ("", "", 0)[len(kind.columns) :]
+    return [Target._make((*row, *absent)) for row in columns[: kind.page]]
 
 
 def _add_members(job: OutboxOperation, kind: Kind, targets: list[Target]) -> None:

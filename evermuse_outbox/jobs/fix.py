@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from ..conf import get_settings
 from ..evermuse import InvalidRecord
 from ..foreign_text import clean_text, describe_error
-from ..models import ActionKind, Decision, OutboxRecord, by_id
+from ..models import ActionKind, Decision, OutboxRecord, PayloadDropped, by_id
 from ..operations import NotPossible, Version, make_version, replace_records
 from .kinds import Kind, Options, Refusal, Refusals, register
 from .records import refusals_to_send_again
@@ -30,6 +30,7 @@ UNCHANGED = gettext_noop("The function leaves it as it is")
 RAISES = gettext_noop("The function raises an exception")
 INVALID = gettext_noop("Its new version would be rejected")
 NOT_JSON = gettext_noop("Its stored line is not JSON any more: edit it by hand, or enqueue it again")
+UNREADABLE = gettext_noop("Its payload is unreadable")
 NO_WORKSPACE = gettext_noop("Its workspace is not in the settings")
 
 MAX_DIFF_LINES, MAX_DIFF_CHARACTERS = 100, 10_000
@@ -136,6 +137,8 @@ def _fix_one(record: OutboxRecord, fix: Fix) -> Version | Refusal:
     """Return the new version of a record, or why there is none."""
     try:
         envelope = record.envelope()
+    except PayloadDropped as error:
+        return Refusal(UNREADABLE, str(error))
     except ValueError:
         return Refusal(NOT_JSON)  # the database or a person has altered the line
     try:

@@ -45,6 +45,7 @@ class Kind:
         label: what the kind does, for people.
         action: the kind of the manual action that the job records.
         model: the model whose ids the members are.
+        columns: the columns of the model with the group and the size of a row; empty if it has none.
         permission: codename of the permission that a user of the admin needs.
         chunk: members that one transaction changes.
         page: members that one transaction collects and checks.
@@ -58,6 +59,7 @@ class Kind:
     label: ClassVar[str | Promise]
     action: ClassVar[ActionKind]
     model: ClassVar[type[models.Model]] = OutboxRecord
+    columns: ClassVar[tuple[str, ...]] = ("type", "product_id", "size")
     permission: ClassVar[str]
     chunk: ClassVar[int] = 500
     page: ClassVar[int] = 1_000

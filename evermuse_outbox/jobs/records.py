@@ -1,4 +1,4 @@
-"""The kinds of jobs that change records: retry and discard."""
+"""The kinds of jobs that change records: retry, discard and erase."""
 
 from __future__ import annotations
 
@@ -8,13 +8,26 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from ..models import DEFERRED, ActionKind, Decision, OutboxRecord, RecordState, by_id
+from ..models import (
+    DEFERRED,
+    ActionKind,
+    Decision,
+    OperationState,
+    OutboxOperation,
+    OutboxOperationMember,
+    OutboxRecord,
+    RecordState,
+    by_id,
+)
+from ..models.payloads import destroyed_among
+from ..operations.erasing import ErasedRecord, delete_records
 from .kinds import Kind, Options, Refusal, Refusals, register
 
 GONE = gettext_noop("It does not exist any more")
 NOT_REJECTED = gettext_noop("It is not rejected")
 HAS_NEWER = gettext_noop("It has a newer version, which it would overwrite at Evermuse")
 IN_BATCH = gettext_noop("A batch has taken it")
+KEY_DESTROYED = gettext_noop("Its data key was destroyed, so that nothing can read its payload")
 IS_OVER = gettext_noop("It is finished already")
 
 
@@ -30,6 +43,8 @@ def refusals_to_send_again(using: str, pks: Sequence[int]) -> Refusals:
             refusals[pk] = Refusal(NOT_REJECTED)
         elif newer:
             refusals[pk] = Refusal(HAS_NEWER, f"#{newer}")
+    for pk in destroyed_among(OutboxRecord.rows.using(using), pks):
+        refusals.setdefault(pk, Refusal(KEY_DESTROYED))
     return refusals
 
 
@@ -78,3 +93,36 @@ class Discard(Kind):
         refusals = self.check(using, pks, options)
         rows.discard_by_id([pk for pk in pks if pk not in refusals])
         return refusals
+
+
+@register
+class Erase(Kind):
+    """Delete records and everything that quotes them, with all their versions.
+
+    Each member keeps a note: whether Evermuse has the record, and the ids of the batches that Evermuse knows. Its
+    vendor ids are erased, so give them out before: :class:`~evermuse_outbox.operations.erasing.ErasedRecord` has them.
+    The selection and the reason of the job must not name a person; see ``operations.erasing.mask``.
+    """
+
+    name, label, action = "erase", _("Erase records"), ActionKind.ERASE
+    permission, chunk, is_final, hides_selection = "erase_outboxrecord", 200, True, True
+
+    def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
+        """Refuse nothing: records in every state can be erased."""
+        return {}
+
+    def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
+        """Erase the members and their other versions. A member that was erased with another one is done, too."""
+        _note(using, delete_records(using, pks))
+        return {}
+
+
+def _note(using: str, lines: Sequence[ErasedRecord]) -> None:
+    """Store with the members of running jobs what Evermuse has of them."""
+    notes = {line.record: line.summary() for line in lines}
+    running = OutboxOperation.objects.using(using).filter(kind=Erase.name, state=OperationState.RUNNING)
+    rows = OutboxOperationMember.objects.using(using)
+    jobs = list(running.values_list("pk", flat=True))
+    members = rows.filter(operation_id__in=jobs, target__in=list(notes)).values_list("pk", "target")
+    changed = [OutboxOperationMember(pk=pk, note=notes[target]) for pk, target in members]
+    rows.bulk_update(changed, ["note"], batch_size=200)

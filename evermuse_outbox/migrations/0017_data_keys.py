@@ -83,10 +83,42 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "data key",
                 "verbose_name_plural": "data keys",
+                "permissions": [
+                    ("manage_outboxdatakey", "Can encrypt payloads, and rotate and destroy data keys")
+                ],
                 "indexes": [
                     models.Index(fields=["workspace", "label", "id"], name="evermuse_data_key_scope")
                 ],
             },
+        ),
+        migrations.AlterField(
+            model_name="outboxaction",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("retry", "retry records"),
+                    ("discard", "discard records"),
+                    ("resume", "resume"),
+                    ("force_resume", "resume before the end of retryAfter"),
+                    ("retry_now", "send or poll a batch now"),
+                    ("isolate", "isolate a batch"),
+                    ("give_up", "give up a batch"),
+                    ("hold", "hold a workspace"),
+                    ("release", "release a workspace"),
+                    ("pause", "pause"),
+                    ("release_doubt", "send a batch in doubt again"),
+                    ("edit", "edit and retry a record"),
+                    ("fix", "fix records"),
+                    ("erase", "erase records"),
+                    ("import", "import records from a file"),
+                    ("close_run", "close a run"),
+                    ("encrypt", "encrypt or decrypt payloads"),
+                    ("rotate_keys", "rotate keys"),
+                    ("destroy_key", "destroy data keys"),
+                ],
+                max_length=16,
+                verbose_name="action",
+            ),
         ),
         migrations.RunPython(compare_scopes_exactly, migrations.RunPython.noop, atomic=False),
     ]

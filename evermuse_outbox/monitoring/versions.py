@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from ..database_clock import database_now
+from ..encryption import is_on
 from ..models import OutboxDataKey, OutboxRule, OutboxWorker
 from ..version import SCHEMA
 from .heartbeats import MISSING_AFTER
@@ -34,7 +35,7 @@ class Feature:
 
 FEATURES = (
     Feature("standing rules", 15, lambda using: OutboxRule.objects.using(using).active().exists()),
-    Feature("encryption", 17, lambda using: OutboxDataKey.objects.using(using).exists()),
+    Feature("encryption", 17, lambda using: is_on() or OutboxDataKey.objects.using(using).exists()),
 )
 """The features that an old worker would break. It may ignore others, such as labels."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from ..models import ActionKind, Decision, OutboxAction, OutboxRecord, describe_records
+from ..models.payloads import destroyed_among
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,12 @@ class Retried:
     Attributes:
         reopened: ids of the records that are pending again.
         refused: id of each record that stays rejected → id of its newer version.
+        unreadable: ids of the records that stay rejected because their data key was destroyed.
     """
 
     reopened: tuple[int, ...]
     refused: dict[int, int]
+    unreadable: tuple[int, ...] = ()
 
 
 def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str = "") -> Retried:
@@ -42,8 +45,9 @@ def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str =
         rows_with_newer: Any = rows.rejected().filter(pk__in=pks).order_by("pk").with_versions()
         versions = list(rows_with_newer.values_list("pk", "newer", "workspace"))
         refused = {pk: newer for pk, newer, _ in versions if newer}
+        unreadable = destroyed_among(rows, [pk for pk, *_ in versions])
         # If two rejected versions of one identity are retried together, sealing supersedes the older one.
-        reopened = [pk for pk, newer, _ in versions if not newer]
+        reopened = [pk for pk, newer, _ in versions if not newer and pk not in unreadable]
         if rows.reopen(reopened):
             workspaces = {workspace for *_, workspace in versions}
             OutboxAction.objects.using(using).log(
@@ -54,4 +58,4 @@ def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str =
                 records=len(reopened),
                 result=f"{len(refused)} were refused because they have a newer version" if refused else "",
             )
-    return Retried(tuple(reopened), refused)
+    return Retried(tuple(reopened), refused, tuple(unreadable))

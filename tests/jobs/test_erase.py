@@ -24,7 +24,7 @@ def erase(alias, rows):
 
 
 def test_records_of_any_state_are_erased_with_their_versions(context, alias, sandbox, clock, monkeypatch):
-    monkeypatch.setattr(jobs.erase.Erase, "chunk", 2)
+    monkeypatch.setattr(jobs.records.Erase, "chunk", 2)
     delivered = enqueue(alias, 1, 2)
     deliver(context, clock)
     newer = outbox.enqueue(record(1, data={"version": 2}), using=alias)

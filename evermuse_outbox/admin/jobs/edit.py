@@ -15,7 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
 from ...evermuse import FieldError, InvalidRecord
-from ...models import OutboxRecord, RecordState
+from ...models import OutboxRecord, PayloadDropped, RecordState
 from ...operations import NotPossible, edit_record
 from ...wakeup import wake_workers_on_commit
 from ..lists import posted_reason
@@ -53,7 +53,11 @@ class EditAdmin(JobAdmin):
             self.message_user(request, _("Only rejected records can be edited."), messages.WARNING)
             return redirect(page)
         if request.method != "POST":
-            return self._form(request, record, _editable_text(record), [])
+            try:
+                return self._form(request, record, _editable_text(record), [])
+            except PayloadDropped as error:
+                self.message_user(request, str(error), messages.WARNING)
+                return redirect(page)
         text = request.POST.get("envelope", "")
         try:
             newer = self._save(request, record, text)

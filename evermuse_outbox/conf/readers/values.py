@@ -22,6 +22,9 @@ from .secret import Secret
 FROM_ENVIRONMENT = "With django-environ, read it as env.int(…), env.float(…) or env.bool(…)."
 """Hint for text in place of a number or a flag: usually it is the value of an environment variable."""
 
+MAX_LABEL_NAME = 64
+"""Characters of the name of a label: the length of its database column."""
+
 FORMAT_HINTS = ("text", "audio", "video", "file")
 """Values of the ``format`` hint of a request. Source: OpenAPI document, query parameter ``format``."""
 
@@ -264,6 +267,15 @@ def read_queue(value: Any) -> str | None:
         raise InvalidValue(
             f"{safe_repr(value)} is not a queue name.", "Remove the setting to use Celery's default queue."
         )
+    return value
+
+
+def read_label(value: Any) -> str | None:
+    """Return the name of a label; None if it is empty."""
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str) or len(value) > MAX_LABEL_NAME:
+        raise InvalidValue(f"{safe_repr(value)} is not the name of a label.", 'Use for instance "customer".')
     return value
 
 

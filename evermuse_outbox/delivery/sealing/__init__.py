@@ -5,6 +5,7 @@ the sealing lock, which ``lock.py`` explains.
 Its public interface is ``sealing_lock`` with ``lock_for_sealing``, ``seal_first``, ``open_sealed`` with
 ``read_members``, ``new_key`` and ``request_limits``, and, for batches that are sealed again, ``reseal_parts``,
 ``reseal_in_doubt``, ``reseal_part`` and ``prepare_members``.
+``discard_destroyed`` ends records whose data key was destroyed.
 """
 
 from .batches import (
@@ -19,11 +20,13 @@ from .batches import (
 from .lock import lock_for_sealing, sealing_lock
 from .reseal import prepare_members, reseal_in_doubt, reseal_part, reseal_parts
 from .seal import seal_first
+from .stored_lines import discard_destroyed
 
 __all__ = [
     "BodyChanged",
     "SealRaced",
     "SealedBatch",
+    "discard_destroyed",
     "lock_for_sealing",
     "new_key",
     "open_sealed",

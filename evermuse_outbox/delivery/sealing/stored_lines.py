@@ -7,6 +7,7 @@ set of the table lacks. A host may alter it with SQL of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from ...evermuse.records import make_checksum
 from ...foreign_text import HiddenBytes, HiddenText
@@ -18,11 +19,13 @@ from ...models import (
     OutboxBatch,
     OutboxRecord,
     OutboxRejection,
+    RecordQuerySet,
     UnreadableLine,
     by_id,
     cause_of,
     raise_if_waiting,
 )
+from ...models.payloads import destroyed_among
 from ..context import DeliveryContext
 from .batches import PendingRecord
 
@@ -31,6 +34,11 @@ MESSAGE = (
     "altered. The line had {given:,} bytes and has {stored:,} now. Look for the cause with manage.py check --database "
     "{database}, then enqueue the record again or edit it."
 )
+
+DESTROYED = "Its data key #{key} was destroyed, so that nothing can read the payload any more. The record was not sent."
+
+REASONS_PER_STATEMENT = 500
+"""Maximum number of rows in one INSERT."""
 
 
 def read_intact(
@@ -58,12 +66,27 @@ def read_intact(
         raise_if_waiting([stored])
         if cause_of(stored) is Cause.DESTROYED:
             destroyed.append(record.pk)
-        rejections.append(_rejection(context, record, len(line), batch))
+        if batch or record.pk not in destroyed:
+            rejections.append(_rejection(context, record, len(line), batch))
+    rows = OutboxRecord.rows.using(context.using)
     if rejections:
-        rows = OutboxRecord.rows.using(context.using)
         rows.reject(rejections)
-        rows.discard_by_id(destroyed)
+    if destroyed:
+        discard_destroyed(rows, destroyed, context.clock.now())
     return intact
+
+
+def discard_destroyed(rows: RecordQuerySet, pks: list[int], now: datetime) -> int:
+    """Change pending, rejected → discarded, for those of the records whose data key was destroyed. Return how many.
+
+    The reason is stored as a rejection of each record. Call it in a transaction; the caller records the action.
+    """
+    keys = destroyed_among(rows, pks)
+    reasons = [
+        OutboxRejection.local(pk, KEY_DESTROYED, DESTROYED.format(key=key), now) for pk, key in keys.items()
+    ]
+    OutboxRejection.objects.using(rows.db).bulk_create(reasons, batch_size=REASONS_PER_STATEMENT)
+    return rows.discard_by_id(sorted(keys))
 
 
 def _rejection(
@@ -72,7 +95,6 @@ def _rejection(
     code, message = ALTERED, MESSAGE.format(given=record.size, stored=stored, database=context.using)
     if isinstance(record.line, UnreadableLine):
         message = f"{record.line.message} The record was not sent."
-        code = KEY_DESTROYED if record.line.cause is Cause.DESTROYED else ALTERED
     code = NOT_SENDABLE if batch else code
     rejection = OutboxRejection.local(record.pk, code, message, context.clock.now())
     rejection.batch_id = batch.pk if batch else None

@@ -33,9 +33,11 @@ from ...operations.erasing import (
     ErasedRecord,
     Selection,
     describe_copies,
+    destroy_keys,
     erase_records,
     find_records,
     forget_texts,
+    scopes_of,
 )
 from .. import USAGE, CommandWithExamples, add_reason, confirm
 
@@ -63,6 +65,8 @@ class Command(CommandWithExamples):
         "                              erase one record with its versions, without a question\n"
         "  manage.py outbox_erase --product prod-1 --state rejected --enqueued-before 2026-01-01 --report old.ndjson\n"
         "                              erase what meets all of these conditions\n"
+        "  manage.py outbox_erase --workspace emea --destroy-key --reason 'the contract ended'\n"
+        "                              make all encrypted payloads of a workspace unreadable\n"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -89,6 +93,17 @@ class Command(CommandWithExamples):
             "--enqueued-from", metavar="TIME", type=_time, help="enqueued at this time or later, in ISO 8601"
         )
         chosen.add_argument("--enqueued-before", metavar="TIME", type=_time, help="enqueued before this time")
+        chosen.add_argument(
+            "--destroy-key",
+            action="store_true",
+            help="destroy the data keys of --workspace instead: all payloads that they encrypt become unreadable",
+        )
+        chosen.add_argument(
+            "--label",
+            metavar="VALUE",
+            default="",
+            help="with --destroy-key: only the keys of this value of the label of ENCRYPTION_LABEL",
+        )
         parser.add_argument(
             "--report",
             metavar="FILE",
@@ -114,6 +129,9 @@ class Command(CommandWithExamples):
     @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         using, selection = _database_of(options), _selection_of(options)
+        if options["destroy_key"] or options["label"]:
+            self._destroy_keys(using, selection, options)
+            return
         if not options["report"] and not options["dry_run"]:
             raise CommandError(
                 "--report is missing: without it, the ids for a request to Evermuse are lost.",
@@ -127,6 +145,32 @@ class Command(CommandWithExamples):
                 self._confirm(options, using, selection, len(pks))
                 erased = self._erase(using, selection, pks, options, file)
         self._print(options, erased)
+
+    def _destroy_keys(self, using: str, selection: Selection, options: dict[str, Any]) -> None:
+        workspace, label = selection.workspace, options["label"]
+        if selection != Selection(workspace=workspace) or not options["destroy_key"] or options["dry_run"]:
+            raise CommandError("--destroy-key takes only --workspace and --label.", returncode=USAGE)
+        if label not in scopes_of(using, workspace):
+            raise CommandError(
+                f"No data keys of this scope in {using}. Nothing was destroyed.", returncode=USAGE
+            )
+        scope = f"workspace {workspace}{f', label {label}' if label else ''}"
+        if options["interactive"]:
+            confirm(f"Make all encrypted payloads of {scope} in {using} unreadable for good?")
+        with tqdm(unit=" ids", desc="discarding", disable=None, file=sys.stderr) as bar:
+            destroyed = destroy_keys(
+                using,
+                workspace,
+                label,
+                decision=Decision(reason=options["reason"]),
+                progress=lambda done, last: _show(bar, done, last),
+            )
+        if options["json"]:
+            self.stdout.write(json.dumps({"keys": destroyed.keys, "discarded": destroyed.discarded}))
+            return
+        self.stdout.write(
+            f"Destroyed {len(destroyed.keys):,} data keys of {scope}, and discarded {destroyed.discarded:,} records."
+        )
 
     def _confirm(self, options: dict[str, Any], using: str, selection: Selection, count: int) -> None:
         if count and options["interactive"]:
@@ -185,6 +229,11 @@ class Command(CommandWithExamples):
                 self.stdout.write(
                     f"The ids are in {options['report']}. Delete that file when you have used it."
                 )
+
+
+def _show(bar: Any, done: int, last: int) -> None:
+    bar.total, bar.n = last, done
+    bar.refresh()
 
 
 def _database_of(options: dict[str, Any]) -> str:

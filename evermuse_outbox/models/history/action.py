@@ -37,6 +37,9 @@ class ActionKind(models.TextChoices):
     ERASE = "erase", _("erase records")
     IMPORT = "import", _("import records from a file")
     CLOSE_RUN = "close_run", _("close a run")
+    ENCRYPT = "encrypt", _("encrypt or decrypt payloads")
+    ROTATE_KEYS = "rotate_keys", _("rotate keys")
+    DESTROY_KEY = "destroy_key", _("destroy data keys")
 
 
 class Decision(NamedTuple):

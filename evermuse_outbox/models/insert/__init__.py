@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import connections, transaction
 
@@ -21,7 +21,7 @@ from ...encryption import is_on
 from ...evermuse.records import Envelope
 from ...tracing import current_traceparent
 from .. import OutboxRecord
-from ..payloads import encrypt_line, encrypt_lines
+from ..payloads import NewLine, encrypt_lines
 from . import orm, postgresql, values
 from .rows import NO_EXTRAS, Extras, ManyExtras, as_record, make_row
 
@@ -43,7 +43,7 @@ def insert(
     connection, extras = connections[using], _with_trace(extras)
     statements, line = SQL.get(connection.vendor), envelope.line
     if is_on():
-        envelope = replace(envelope, line=encrypt_line(using, workspace, envelope.identity, line))
+        (envelope,) = _encrypt(using, workspace, [envelope], extras)
     if statements is None:
         record = orm.insert_row(using, workspace, contract, envelope, extras)
         record.payload = line
@@ -78,14 +78,23 @@ def insert_many(
     connection, extras = connections[using], _with_trace(extras)
     statements = SQL.get(connection.vendor)
     if is_on():
-        lines = encrypt_lines(using, workspace, [(each.identity, each.line) for each in envelopes])
-        envelopes = [replace(each, line=line) for each, line in zip(envelopes, lines, strict=True)]
+        envelopes = _encrypt(using, workspace, envelopes, extras)
     if statements is None:
         return orm.insert_rows(using, workspace, contract, envelopes, extras)
     with transaction.mark_for_rollback_on_error(using=using), connection.cursor() as cursor:
         insert_rows = partial(statements.insert_rows, returns_ids=returns_ids)
         pks: list[int] = insert_rows(cursor, connection, workspace, contract, envelopes, extras)
         return pks
+
+
+def _encrypt(using: str, workspace: str, envelopes: Sequence[Envelope], extras: ManyExtras) -> list[Envelope]:
+    """Return the envelopes with encrypted lines."""
+    given: Any = extras.get("label_set_id")
+    label_sets = given if isinstance(given, Sequence) else [given] * len(envelopes)
+    pairs = zip(envelopes, label_sets, strict=True)
+    new = [NewLine(each.identity, label_set, each.line) for each, label_set in pairs]
+    lines = encrypt_lines(using, workspace, new)
+    return [replace(each, line=line) for each, line in zip(envelopes, lines, strict=True)]
 
 
 def _with_trace(extras: _Extras) -> _Extras:

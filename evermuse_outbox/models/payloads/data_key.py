@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import models
+from django.db import connections, models
 from django.utils.translation import gettext_lazy as _
 
-from ...encryption import WrappedKey
+from ...encryption import Altered, MasterKeyMissing, WrappedKey, rewrap
 
 
 class DataKeyQuerySet(models.QuerySet["OutboxDataKey"]):
@@ -26,6 +27,21 @@ class DataKeyQuerySet(models.QuerySet["OutboxDataKey"]):
     def retire(self, now: datetime) -> int:
         """Stop the use of these keys for new lines. Return how many changed. What they encrypt stays readable."""
         return self.filter(retired_at__isnull=True).update(retired_at=now)
+
+    def rewrap(self, pks: Sequence[int]) -> dict[int, str]:
+        """Wrap these keys by the first master key. Return those that cannot be read, each with the reason."""
+        unreadable = {}
+        rows = self.select_for_update() if connections[self.db].features.has_select_for_update else self
+        for row in rows.filter(pk__in=pks, destroyed_at__isnull=True).order_by("pk"):
+            try:
+                wrapped, master = rewrap(row.stored, row.scope)
+            except MasterKeyMissing as error:
+                unreadable[row.pk] = str(error)
+            except Altered:
+                unreadable[row.pk] = "Its row was altered."
+            else:
+                self.filter(pk=row.pk).update(wrapped=wrapped, master=master)
+        return unreadable
 
     def destroy(self, now: datetime) -> int:
         """Delete the key material of these keys for good. Return how many changed. The rows stay, and say when."""
@@ -65,6 +81,7 @@ class OutboxDataKey(models.Model):
     class Meta:
         verbose_name = _("data key")
         verbose_name_plural = _("data keys")
+        permissions = [("manage_outboxdatakey", _("Can encrypt payloads, and rotate and destroy data keys"))]
         indexes = [models.Index(name="evermuse_data_key_scope", fields=["workspace", "label", "id"])]
 
     def __str__(self) -> str:

@@ -7,16 +7,17 @@ and a record costs no query.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
+from ...conf import get_static_settings
 from ...database_clock import database_now
 from ...encryption import (
     Altered,
@@ -29,6 +30,7 @@ from ...encryption import (
     unwrap_data_key,
 )
 from ...foreign_text import HiddenText
+from ..labels import OutboxLabel
 from .data_key import OutboxDataKey, make_scope
 from .unreadable import Cause, UnreadableLine
 
@@ -61,15 +63,26 @@ _uncommitted: dict[tuple[str, int], bool] = {}
 be used by another transaction."""
 
 
-def encrypt_line(using: str, workspace: str, identity: UUID, line: str) -> str:
-    """Return the stored form of a line, under the present key of its scope; make that key if there is none."""
-    return current_key(using, workspace).encrypt(line, identity.hex)
+class NewLine(NamedTuple):
+    """A line of a record that is to be stored. ``label_set_id`` is that of the record."""
+
+    identity: UUID
+    label_set_id: int | None
+    line: str
 
 
-def encrypt_lines(using: str, workspace: str, lines: Iterable[tuple[UUID, str]]) -> list[str]:
-    """Return the stored forms of several lines of a workspace; see :func:`encrypt_line`."""
-    key = current_key(using, workspace)
-    return [key.encrypt(line, identity.hex) for identity, line in lines]
+def encrypt_lines(using: str, workspace: str, lines: Sequence[NewLine]) -> list[str]:
+    """Return the stored forms of lines of one workspace, each under the present key of its scope.
+
+    A key that does not exist yet is inserted in the open transaction.
+
+    Raises:
+        ImproperlyConfigured: No master key can be read.
+    """
+    labels = scope_labels(using, {line.label_set_id for line in lines})
+    scopes = [labels.get(line.label_set_id, "") for line in lines]
+    keys = {label: current_key(using, workspace, label) for label in set(scopes)}
+    return [keys[label].encrypt(new.line, new.identity.hex) for label, new in zip(scopes, lines, strict=True)]
 
 
 def stored_forms(rows: Any, workspace: str, lines: dict[int, str]) -> dict[int, str]:
@@ -82,10 +95,19 @@ def stored_forms(rows: Any, workspace: str, lines: dict[int, str]) -> dict[int, 
     """
     if not is_on() or not lines:
         return lines
-    identities = dict(rows.filter(pk__in=list(lines)).values_list("pk", "identity"))
-    present = [(identities[pk], line) for pk, line in lines.items() if pk in identities]
-    stored = encrypt_lines(rows.db, workspace, present)
-    return dict.fromkeys(lines, "") | dict(zip([pk for pk in lines if pk in identities], stored, strict=True))
+    columns = rows.filter(pk__in=list(lines)).values_list("pk", "identity", "label_set_id")
+    new = {pk: NewLine(identity, label_set, lines[pk]) for pk, identity, label_set in columns}
+    stored = encrypt_lines(rows.db, workspace, list(new.values()))
+    return dict.fromkeys(lines, "") | dict(zip(new, stored, strict=True))
+
+
+def scope_labels(using: str, label_sets: Collection[int | None]) -> dict[int | None, str]:
+    """Return the value that decides the scope, by label set: that of the label of the setting ENCRYPTION_LABEL."""
+    name, ids = get_static_settings().encryption_label, [pk for pk in label_sets if pk is not None]
+    if not name or not ids:
+        return {}
+    labels = OutboxLabel.objects.using(using).filter(name=name, label_set_id__in=ids)
+    return dict(labels.values_list("label_set_id", "value"))
 
 
 def decrypt_line(using: str, identity: str, stored: str) -> str:
