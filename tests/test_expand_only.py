@@ -208,7 +208,7 @@ LARGE_TABLE = rf"\W{APP}_({'|'.join(LARGE)})\b"
 ALLOWED = {
     "postgresql": r"ALTER TABLE \S+ (ADD COLUMN \S+ \S+( \S+)? NULL$|DROP CONSTRAINT .* NOT VALID$|SET \()|COMMENT ON ",
     "mysql": r"ALTER TABLE .*, ALGORITHM=INSTANT$",
-    "sqlite": r'ALTER TABLE \S+ ADD COLUMN|(CREATE|DROP|ALTER) TABLE|CREATE INDEX|INSERT INTO "new__',  # to copy is its way
+    "sqlite": r'ALTER TABLE \S+ ADD COLUMN|(CREATE|DROP|ALTER) TABLE|CREATE INDEX|INSERT INTO "new__',  # it copies
 }
 LOOKS = r"SELECT .* LIMIT 1 OFFSET \d+$|SELECT .*(information_schema|pg_|sqlite_master)|SHOW "
 """Statements that read a few rows, or the catalogue."""

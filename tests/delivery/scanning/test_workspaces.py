@@ -17,7 +17,14 @@ from evermuse_outbox.delivery.scanning import (
     is_any_pending,
     sql_workspaces,
 )
-from evermuse_outbox.models import BatchState, OutboxGroup, OutboxRecord, OutboxWorkspace, WorkspaceState
+from evermuse_outbox.models import (
+    BatchState,
+    OutboxDeferral,
+    OutboxGroup,
+    OutboxRecord,
+    OutboxWorkspace,
+    WorkspaceState,
+)
 from tests.records import record
 from tests.rows import batch_in, group
 
@@ -143,12 +150,17 @@ def test_workspaces_are_found_by_steps_through_the_indexes(alias, clock):
         for _ in range(40):
             batch_in(alias, BatchState.SEALED, workspace=name)
             batch_in(alias, BatchState.COMPLETE, workspace=name)
-    waiting = find_waiting_work(alias)
+    later = clock.at + timedelta(days=1)
+    OutboxDeferral.objects.using(alias).bulk_create(
+        OutboxDeferral(record_id=number, workspace="a", due_at=later) for number in range(2_000)
+    )
+    waiting = find_waiting_work(alias, clock.at)
     assert waiting.pending == waiting.unsent == frozenset(NAMES)
     assert not waiting.polled
     connection = connections[alias]
     with connection.cursor() as cursor:
-        for table in (sql_workspaces.TABLE, sql_workspaces.BATCHES) if connection.vendor != "sqlite" else ():
+        tables = (sql_workspaces.TABLE, sql_workspaces.BATCHES, sql_workspaces.DEFERRALS)
+        for table in tables if connection.vendor != "sqlite" else ():
             cursor.execute(f"ANALYZE {'TABLE' if connection.vendor == 'mysql' else ''} {table}")
         explain = {"sqlite": "EXPLAIN QUERY PLAN"}.get(connection.vendor, "EXPLAIN")
         cursor.execute(f"{explain} {sql_workspaces.workspaces_query(connection.vendor)}", [clock.at])
