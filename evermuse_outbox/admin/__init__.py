@@ -14,6 +14,7 @@ from .pages import (
     OutboxRecordAdmin,
     OutboxWorkspaceAdmin,
 )
+from .runs import OutboxRunAdmin
 
 __all__ = [
     "OutboxActionAdmin",
@@ -24,6 +25,7 @@ __all__ = [
     "OutboxOperationAdmin",
     "OutboxOverviewAdmin",
     "OutboxRecordAdmin",
+    "OutboxRunAdmin",
     "OutboxWorkerAdmin",
     "OutboxWorkspaceAdmin",
 ]

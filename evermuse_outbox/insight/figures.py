@@ -205,6 +205,21 @@ class Job:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """A run that is not finished, or that has rejected records; its records as workers have counted them last."""
+
+    id: int
+    name: str
+    workspace: str
+    is_closed: bool
+    started_at: datetime
+    counted_at: datetime | None
+    ended: int
+    rejected: int
+    total: int
+
+
 def to_json(value: Any) -> Any:
     """Return a figure as :mod:`json` can serialize it: times in ISO format, durations in seconds."""
     if isinstance(value, Count):

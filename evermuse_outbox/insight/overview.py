@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Count as CountOf
-from django.db.models import Max
+from django.db.models import Max, Q
 
 from ..conf import get_settings
 from ..database_clock import database_now
@@ -22,11 +22,13 @@ from ..models import (
     OutboxOperation,
     OutboxRecord,
     OutboxRejection,
+    OutboxRun,
     OutboxWorker,
     RecordState,
     is_last_rejection,
 )
 from ..monitoring import MISSING_AFTER
+from ..runs import status_of
 from .figures import (
     Count,
     Incident,
@@ -34,6 +36,7 @@ from .figures import (
     Precision,
     RejectionGroup,
     Rejections,
+    RunFigures,
     Worker,
     Workers,
     WorkspaceFigures,
@@ -59,6 +62,9 @@ UNFINISHED = (
 
 MAX_JOBS = 20
 """Jobs that are listed."""
+
+MAX_RUNS = 20
+"""Runs that are listed."""
 
 MAX_REJECTIONS = 10_000
 """Newest rejections that are grouped. Grouping takes some milliseconds for each thousand."""
@@ -86,6 +92,8 @@ class Overview:
     incidents: list[Incident]
     """Those that are open now, and those that ended in the last 24 hours; the latest first."""
     jobs: list[Job]
+    runs: list[RunFigures]
+    """Those that are not finished, and those with rejected records; the latest first."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as :mod:`json` can serialize them."""
@@ -115,6 +123,7 @@ def collect_overview(using: str, *, hidden: Collection[str] = ()) -> Overview:
         rejections=collect_rejections(using, hidden),
         incidents=collect_incidents(using, now, hidden),
         jobs=collect_jobs(using, hidden),
+        runs=collect_runs(using, hidden),
     )
 
 
@@ -171,6 +180,28 @@ def collect_jobs(using: str, hidden: Collection[str] = ()) -> list[Job]:
     return [
         Job(row.pk, row.kind, row.state, row.by, row.percent, row.done, row.total) for row in rows[:MAX_JOBS]
     ]
+
+
+def collect_runs(using: str, hidden: Collection[str] = ()) -> list[RunFigures]:
+    """Return the runs that need attention or are not finished. Their records are not counted anew."""
+    rows = OutboxRun.objects.using(using).exclude(workspace__in=hidden)
+    unsettled = rows.filter(Q(finished_at__isnull=True) | Q(needs_person_since__isnull=False))
+    return [_describe_run(row) for row in unsettled.order_by("-pk")[:MAX_RUNS]]
+
+
+def _describe_run(row: OutboxRun) -> RunFigures:
+    status = status_of(row, row.counts)
+    return RunFigures(
+        id=row.pk,
+        name=row.name,
+        workspace=row.workspace,
+        is_closed=row.closed_at is not None,
+        started_at=row.started_at,
+        counted_at=row.counted_at,
+        ended=status.ended,
+        rejected=status.rejected,
+        total=max(status.total, (row.expected or 0) if row.closed_at is None else 0),
+    )
 
 
 def collect_rejections(using: str, hidden: Collection[str] = ()) -> Rejections:

@@ -105,6 +105,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "history",
+                    models.JSONField(
+                        default=list,
+                        help_text="Time, ended records and all records of earlier counts.",
+                        verbose_name="history",
+                    ),
+                ),
+                (
                     "purged",
                     models.JSONField(
                         default=dict,

@@ -6,7 +6,7 @@ the steps of upkeep: :func:`watch_runs`, :func:`forget_labels` and :func:`keep_p
 """
 
 from .counts import RunStatus, read_status, status_of
-from .forget import forget_labels, keep_purged_counts
+from .forget import forget_labels, has_label_index, keep_purged_counts
 from .handle import Run, RunNotFound, as_handle, find_run, resolve_run, start_run
 from .joining import RunPlan, default_run_name
 from .label_sets import RunClosed, forget_label_sets
@@ -29,6 +29,7 @@ __all__ = [
     "find_run",
     "forget_label_sets",
     "forget_labels",
+    "has_label_index",
     "keep_purged_counts",
     "read_status",
     "resolve_run",

@@ -57,7 +57,7 @@ def forget_labels(using: str, now: datetime, runs_kept: timedelta) -> int:
     page = list(rows.filter(pk__gt=_examined_to.get(using, 0)).order_by("pk")[:ROWS_PER_SEARCH])
     _examined_to[using] = page[-1].pk if len(page) == ROWS_PER_SEARCH else 0
     count = 0
-    if page and _is_index_built(using):
+    if page and has_label_index(using):
         pks = [row.pk for row in page]
         named = OutboxRecord.rows.filter(label_set_id=OuterRef("pk")).order_by()
         unnamed = rows.filter(pk__in=pks).filter(~Exists(named))
@@ -89,7 +89,7 @@ def _delete_runs(using: str, before: datetime) -> int:
     return len(pks)
 
 
-def _is_index_built(using: str) -> bool:
+def has_label_index(using: str) -> bool:
     """Return whether an index finds the records of a set. MySQL and MariaDB have it only after ``outbox_indexes``."""
     connection: Any = connections[using]
     if connection.features.supports_partial_indexes:

@@ -33,6 +33,9 @@ LATE_COMMIT = timedelta(minutes=10)
 CLAIM = timedelta(minutes=2)
 """For how long a process has a run for itself. If it dies, another process counts the run after this time."""
 
+MAX_POINTS = 200
+"""Points of the plot of a run."""
+
 _next_look: dict[str, float] = {}
 """Database alias → when this process looks for a due run again, on the monotonic clock."""
 
@@ -73,11 +76,24 @@ def _store(using: str, row: OutboxRun, status: RunStatus, now: datetime, rest: t
     OutboxRun.objects.using(using).record_count(
         row,
         counts={state: count for state, count in status.counts.items() if count},
+        history=_with_point(row, status, now),
         counted_at=now,
         finished_at=finished_at,
         needs_person_since=(row.needs_person_since or now) if status.rejected else None,
         count_at=_next_count(status, finished_at, now, rest),
     )
+
+
+def _with_point(row: OutboxRun, status: RunStatus, now: datetime) -> list[list[float]]:
+    """Return the history with this count. Every second point is left out when there are too many."""
+    points = row.history or [[row.started_at.timestamp(), 0, 0]]
+    point = [now.timestamp(), status.ended, status.total]
+    # Of points with the same counts, the first and the last are enough for a straight line.
+    if len(points) > 1 and points[-1][1:] == points[-2][1:] == point[1:]:
+        points = points[:-1]
+    if len(points) >= MAX_POINTS:
+        points = points[::2]
+    return [*points, point]
 
 
 def _next_count(

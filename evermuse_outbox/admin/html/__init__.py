@@ -8,6 +8,7 @@ This package formats values. It makes no query and does not depend on a page. Pa
 from .tags import (
     EMPTY,
     OUTCOME_TONES,
+    chip,
     hidden,
     link_to,
     long_id,
@@ -24,6 +25,7 @@ __all__ = [
     "NBSP",
     "OUTCOME_TONES",
     "byte_size",
+    "chip",
     "duration",
     "hidden",
     "link_to",

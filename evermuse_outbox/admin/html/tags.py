@@ -92,8 +92,12 @@ OUTCOME_TONES = {
 
 def state_chip(state: models.TextChoices, *, tone: str = "") -> SafeString:
     """Return the label of a state in its colour, or in the colour ``tone``."""
-    tone = tone or TONES[type(state)].get(state, "calm")
-    return format_html('<span class="evermuse-chip evermuse-{}">{}</span>', tone, state.label)
+    return chip(state.label, tone or TONES[type(state)].get(state, "calm"))
+
+
+def chip(label: Any, tone: str) -> SafeString:
+    """Return a word in a colour."""
+    return format_html('<span class="evermuse-chip evermuse-{}">{}</span>', tone, label)
 
 
 def link_to(model: type[models.Model], pk: Any, text: str, site: str = "admin") -> SafeString | str:

@@ -29,6 +29,7 @@ from .inputs import (
     SignatureFilter,
     TimeFilter,
 )
+from .labels import LabelFilter, RunFilter
 from .read_only import ReadOnlyAdmin, choose_database, posted_reason, redirect_back
 from .search import search_records, search_result
 
@@ -44,11 +45,13 @@ __all__ = [
     "ErrorCodeFilter",
     "ErrorTextFilter",
     "JobFilter",
+    "LabelFilter",
     "ProductFilter",
     "ReadOnlyAdmin",
     "RecordStateFilter",
     "RecordTypeFilter",
     "RecordWorkspaceFilter",
+    "RunFilter",
     "SignatureFilter",
     "TimeFilter",
     "TypeFilter",

@@ -41,6 +41,8 @@ NARROWING_PARAMETERS = (
     "again",
     "attachments",
     "since",
+    "run",
+    "label",
 )
 """Parameters that leave few records with any value."""
 

@@ -29,6 +29,7 @@ from ...models import (
     OutboxOperation,
     OutboxOverview,
     OutboxRecord,
+    OutboxRun,
     OutboxWorker,
     OutboxWorkspace,
     WorkspaceState,
@@ -158,6 +159,14 @@ def describe(overview: Overview, links: Links) -> dict[str, Any]:
         "timeline": drawn,
         "timeline_height": max(len(drawn), 1) * LANE,
         "day_ago": overview.at - timedelta(days=1),
+        "runs": [
+            (
+                run,
+                html.progress_bar(run.ended - run.rejected, run.rejected, run.total),
+                links.row_of(OutboxRun, run.id),
+            )
+            for run in overview.runs
+        ],
         "jobs": [
             (job, OperationState(job.state).label, links.row_of(OutboxOperation, job.id))
             for job in overview.jobs

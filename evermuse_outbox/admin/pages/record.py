@@ -17,7 +17,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from ...insight import explain_record, has_failed_attachments
-from ...models import OutboxBatch, OutboxRecord, PayloadHead, RecordState, UnreadableLine
+from ...models import (
+    OutboxBatch,
+    OutboxLabelSet,
+    OutboxRecord,
+    OutboxRun,
+    PayloadHead,
+    RecordState,
+    UnreadableLine,
+)
 from .. import html
 from ..jobs import EditAdmin
 from ..lists import (
@@ -29,10 +37,12 @@ from ..lists import (
     ErrorCodeFilter,
     ErrorTextFilter,
     JobFilter,
+    LabelFilter,
     ProductFilter,
     RecordStateFilter,
     RecordTypeFilter,
     RecordWorkspaceFilter,
+    RunFilter,
     SignatureFilter,
     TimeFilter,
     choose_database,
@@ -104,6 +114,8 @@ class OutboxRecordAdmin(EditAdmin):
         TimeFilter,
         BatchFilter,
         JobFilter,
+        RunFilter,
+        LabelFilter,
     )
     search_fields = ("pk",)
     search_help_text = _(
@@ -122,8 +134,17 @@ class OutboxRecordAdmin(EditAdmin):
         "enqueued",
         "identity",
         "newer_version",
+        "labels",
     )
-    readonly_fields = ("state_chip", "batch_link", "vendor_ids", "payload_size", "enqueued", "newer_version")
+    readonly_fields = (
+        "state_chip",
+        "batch_link",
+        "vendor_ids",
+        "payload_size",
+        "enqueued",
+        "newer_version",
+        "labels",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxRecord]:
         """Return the records without their payloads, because these can be large."""
@@ -217,6 +238,18 @@ class OutboxRecordAdmin(EditAdmin):
             return html.EMPTY
         text = f"#{record.superseded_by}"
         return html.link_to(OutboxRecord, record.superseded_by, text, self.admin_site.name)
+
+    @admin.display(description=_("labels"))
+    def labels(self, record: OutboxRecord) -> SafeString | str:
+        """Return the labels of the record, and a link to its run."""
+        label_set = OutboxLabelSet.objects.using(record._state.db).read(record.label_set_id)
+        if label_set is None:
+            return html.EMPTY
+        labels = html.unbroken([f"{label.name}={label.value}" for label in label_set.labels.all()])
+        if label_set.run is None:
+            return labels
+        run = html.link_to(OutboxRun, label_set.run.pk, label_set.run.name, self.admin_site.name)
+        return html.two_lines(labels, run) if labels else run
 
     # --- the page ---------------------------------------------------------------------------------
 

@@ -164,6 +164,12 @@ class Command(CommandWithExamples):
             self.stdout.write(f"{len(versions)} versions at work: {describe_versions(versions)}")
         for row in overview["workspaces"]:
             self.stdout.write(f"Traffic of {row['name']}: {_describe_traffic(row)}")
+        for run in overview["runs"]:
+            state = "closed" if run["is_closed"] else "open"
+            self.stdout.write(
+                f"Run #{run['id']}, {run['name']}, is {state}: {run['ended']:,} of {run['total']:,} records have "
+                f"ended, {run['rejected']:,} rejected. See: manage.py outbox_run {run['id']}"
+            )
         for group in overview["rejections"]["groups"]:
             self.stdout.write(
                 f"Rejected: {group['count']:,} records of {group['type']} · {group['product_id']}, "

@@ -105,6 +105,9 @@ class OutboxRun(models.Model):
         help_text=_("The run is closed, and no record of it waits or is in flight."),
     )
     counts = models.JSONField(_("records by state"), default=dict, help_text=_("As last counted."))
+    history = models.JSONField(
+        _("history"), default=list, help_text=_("Time, ended records and all records of earlier counts.")
+    )
     purged = models.JSONField(
         _("purged records by state"), default=dict, help_text=_("Records that were purged after their end.")
     )

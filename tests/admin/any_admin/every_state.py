@@ -12,6 +12,7 @@ from django.apps import apps
 from django.db import connection, models
 from django.utils import timezone
 
+from evermuse_outbox import outbox
 from evermuse_outbox.delivery.isolation import IsolationTest
 from evermuse_outbox.jobs.records import HAS_NEWER
 from evermuse_outbox.models import (
@@ -28,12 +29,14 @@ from evermuse_outbox.models import (
     OutboxOperation,
     OutboxOperationMember,
     OutboxRecord,
+    OutboxRun,
     OutboxWorker,
     OutboxWorkspace,
     RecordState,
     WorkspaceState,
 )
 from tests.admin import rows
+from tests.records import record
 from tests.rows import group
 
 GREEK = "Άγνωστο προϊόν."
@@ -70,11 +73,32 @@ def create_rows() -> None:
     an_hour_ago = timezone.now() - timedelta(hours=1)
     for kind in IncidentKind:
         _create_incident(kind, an_hour_ago)
+    _create_runs()
     for kind in ActionKind:
         decision = Decision("anna", GREEK)
         OutboxAction.objects.using("default").log(
             kind, decision, workspace="default", target="batch #1234567", records=12_345
         )
+
+
+def _create_runs() -> None:
+    """Create an open run, a closed one, a finished one, and one with rejected records. One has records."""
+    at = timezone.now() - timedelta(hours=2)
+    made = [
+        outbox.start_run(f"{GREEK} {number}", using="default", labels={"customer": GREEK})
+        for number in range(4)
+    ]
+    outbox.enqueue(record(71), using="default", run=made[0], labels={"source": "crm"})
+    for run in made[1:]:
+        run.close()
+    rows_of = OutboxRun.objects.using("default")
+    rows_of.filter(pk=made[1].id).update(started_at=at, counts={"pending": 12_345, "delivered": 67_890})
+    rows_of.filter(pk=made[2].id).update(
+        finished_at=timezone.now(), counts={"delivered": 9}, history=[[0, 0, 4], [60, 2, 9], [90, 9, 9]]
+    )
+    rows_of.filter(pk=made[3].id).update(
+        finished_at=timezone.now(), needs_person_since=at, counts={"rejected": 1_234_567}, expected=1_234_567
+    )
 
 
 def heartbeat(at: datetime) -> None:

@@ -47,6 +47,7 @@ NOT_FOREIGN = {
     "labels": "validated when the run is started; they must stay exact",
     "counts": "numbers by state",
     "purged": "numbers by state",
+    "history": "numbers",
     "trace_context": "hexadecimal digits that the tracing library has made",
     "result": "a constant",
     "expected": "reasons that the kinds of jobs name, and numbers",
