@@ -242,14 +242,17 @@ class OutboxRecordAdmin(EditAdmin):
     @admin.display(description=_("labels"))
     def labels(self, record: OutboxRecord) -> SafeString | str:
         """Return the labels of the record, and a link to its run."""
-        label_set = OutboxLabelSet.objects.using(record._state.db).read(record.label_set_id)
-        if label_set is None:
+        if record.label_set_id is None:
             return html.EMPTY
-        labels = html.unbroken([f"{label.name}={label.value}" for label in label_set.labels.all()])
-        if label_set.run is None:
+        sets = OutboxLabelSet.objects.using(record._state.db)
+        labels = html.unbroken(
+            f"{name}={value}" for name, value in sets.labels_of(record.label_set_id).items()
+        )
+        label_set = sets.select_related("run").filter(pk=record.label_set_id, run__isnull=False).first()
+        if label_set is None or label_set.run is None:
             return labels
         run = html.link_to(OutboxRun, label_set.run.pk, label_set.run.name, self.admin_site.name)
-        return html.two_lines(labels, run) if labels else run
+        return html.two_lines(run, labels)
 
     # --- the page ---------------------------------------------------------------------------------
 

@@ -23,12 +23,10 @@ class LabelSetQuerySet(models.QuerySet["OutboxLabelSet"]):
         labels = OutboxLabel.objects.using(self.db).filter(name=name, value=value)
         return self.filter(pk__in=labels.values("label_set_id"))
 
-    def read(self, pk: int | None) -> OutboxLabelSet | None:
-        """Return the set with this id, with its labels and its run; None without an id, or if it was deleted."""
-        if pk is None:
-            return None
-        labels = models.Prefetch("labels", OutboxLabel.objects.using(self.db).order_by("name"))
-        return self.select_related("run").prefetch_related(labels).filter(pk=pk).first()
+    def labels_of(self, pk: int) -> dict[str, str]:
+        """Return the labels of a set: name → value."""
+        rows = OutboxLabel.objects.using(self.db).filter(label_set_id=pk).order_by("name")
+        return dict(rows.values_list("name", "value"))
 
     def add(self, digest: uuid.UUID, labels: Mapping[str, str], run_id: int | None) -> int:
         """Insert a set with its labels; return its id."""

@@ -6,6 +6,7 @@ Foreign text is Greek, so that a test of translations can tell it from the texts
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import datetime, timedelta
 
 from django.apps import apps
@@ -26,6 +27,7 @@ from evermuse_outbox.models import (
     OutboxAction,
     OutboxBatch,
     OutboxIncident,
+    OutboxLabelSet,
     OutboxOperation,
     OutboxOperationMember,
     OutboxRecord,
@@ -36,7 +38,6 @@ from evermuse_outbox.models import (
     WorkspaceState,
 )
 from tests.admin import rows
-from tests.records import record
 from tests.rows import group
 
 GREEK = "Άγνωστο προϊόν."
@@ -84,11 +85,9 @@ def create_rows() -> None:
 def _create_runs() -> None:
     """Create an open run, a closed one, a finished one, and one with rejected records. One has records."""
     at = timezone.now() - timedelta(hours=2)
-    made = [
-        outbox.start_run(f"{GREEK} {number}", using="default", labels={"customer": GREEK})
-        for number in range(4)
-    ]
-    outbox.enqueue(record(71), using="default", run=made[0], labels={"source": "crm"})
+    made = [outbox.start_run(f"{GREEK} {number}", using="default") for number in range(4)]
+    label_set = OutboxLabelSet.objects.using("default").add(uuid.uuid4(), {}, made[0].id)
+    rows.record(label_set_id=label_set)
     for run in made[1:]:
         run.close()
     rows_of = OutboxRun.objects.using("default")
@@ -97,7 +96,7 @@ def _create_runs() -> None:
         finished_at=timezone.now(), counts={"delivered": 9}, history=[[0, 0, 4], [60, 2, 9], [90, 9, 9]]
     )
     rows_of.filter(pk=made[3].id).update(
-        finished_at=timezone.now(), needs_person_since=at, counts={"rejected": 1_234_567}, expected=1_234_567
+        finished_at=timezone.now(), needs_person_since=at, counts={"rejected": 654_321}, expected=654_321
     )
 
 
