@@ -24,7 +24,13 @@ from ..models import (
 IDS_PER_STATEMENT = 500
 """Maximum number of ids in one statement. Old versions of SQLite allow 999 parameters."""
 
-ENDED = (RecordState.DELIVERED, RecordState.REJECTED, RecordState.SUPERSEDED, RecordState.DISCARDED)
+ENDED = (
+    RecordState.DELIVERED,
+    RecordState.REJECTED,
+    RecordState.SUPERSEDED,
+    RecordState.DISCARDED,
+    RecordState.EXPIRED,
+)
 """States in which a record does not wait for the delivery any more."""
 
 

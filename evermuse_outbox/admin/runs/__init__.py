@@ -1,4 +1,7 @@
-"""The list and the page of runs. They change nothing but the end of a run, by ``operations``."""
+"""The list and the page of runs: their counts, their rejections by error, and a plot of their progress.
+
+This package changes nothing itself; ``operations`` closes a run. Its interface is the class that Django registers.
+"""
 
 from .page import OutboxRunAdmin
 
