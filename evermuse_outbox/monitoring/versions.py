@@ -13,7 +13,7 @@ from django.db.models import Count
 
 from ..database_clock import database_now
 from ..encryption import is_on
-from ..models import OutboxDataKey, OutboxRule, OutboxWorker
+from ..models import OutboxDataKey, OutboxDeferral, OutboxRule, OutboxWorker
 from ..version import SCHEMA
 from .heartbeats import MISSING_AFTER
 
@@ -34,6 +34,7 @@ class Feature:
 
 
 FEATURES = (
+    Feature("times of records", 14, lambda using: OutboxDeferral.objects.using(using).exists()),
     Feature("standing rules", 15, lambda using: OutboxRule.objects.using(using).active().exists()),
     Feature("encryption", 17, lambda using: is_on() or OutboxDataKey.objects.using(using).exists()),
 )

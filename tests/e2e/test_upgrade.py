@@ -26,8 +26,8 @@ POSTS = 6
 CLOSED_ROWS = 5_100
 """Rows that make the table of records large: a migration leaves its indexes to ``outbox_indexes``."""
 
-LABELLED = 40
-"""Records with labels, which the version before does not know."""
+NUMBER = 40
+"""Records of each new kind, which the version before does not know: with labels, and to be sent later."""
 
 ADD_CLOSED_ROWS = f"""
 from django.utils import timezone
@@ -43,11 +43,13 @@ OutboxRecord.objects.bulk_create([
 """
 
 
-ENQUEUE_WITH_LABELS = f"""
+ENQUEUE_WITH_NEW_FEATURES = f"""
+from datetime import timedelta
 from evermuse_outbox import outbox
 from tests.records import record
-for number in range({LABELLED}):
+for number in range({NUMBER}):
     outbox.enqueue(record(f"labelled-{{number}}"), labels={{"customer": "north"}})
+    outbox.enqueue(record(f"later-{{number}}"), send_after=timedelta(seconds=2))
 """
 
 MIGRATE = "Run manage.py migrate evermuse_outbox"
@@ -186,7 +188,7 @@ def test_both_versions_work_on_the_same_tables_under_load(url, has_celery, tmp_p
         new.manage("migrate", "--verbosity", "0")
         upgrade.wait_for_posts(by_old=True)
         upgrade.wait_for_posts(by_old=False)
-        new.manage("shell", "-c", ENQUEUE_WITH_LABELS)
+        new.manage("shell", "-c", ENQUEUE_WITH_NEW_FEATURES)
         assert "2 versions at work: 0.1.0 (" in new.manage("outbox_status", "--overview").stdout
         upgrade.wait_for_posts(by_old=True)
 
@@ -207,15 +209,15 @@ def check_deliveries(upgrade):
     sandbox = upgrade.sandbox
     arrived = {dict(stored.identity.vendor_ids)["message_id"]: stored for stored in sandbox.records()}
     texts = {number: stored.record["data"]["text"] for number, stored in arrived.items()}
-    labelled = {f"msg-labelled-{number}": f"Hello labelled-{number}" for number in range(LABELLED)}
-    assert texts == labelled | {number: text for _, number, text in versions}
-    written = Counter([*labelled, *(number for _, number, _ in versions)])
+    new = {f"msg-{kind}-{n}": f"Hello {kind}-{n}" for kind in ("labelled", "later") for n in range(NUMBER)}
+    assert texts == new | {number: text for _, number, text in versions}
+    written = Counter([*new, *(number for _, number, _ in versions)])
     assert {number for number, stored in arrived.items() if stored.times > written[number]} == set()
     records = upgrade.new.status()["records"]
     counts = {state: count for state, count in records.items() if count}
     assert set(counts) <= {"delivered", "superseded", "discarded"}
     assert sum(stored.times for stored in arrived.values()) == counts["delivered"]
-    assert sum(counts.values()) == len(versions) + LABELLED + CLOSED_ROWS
+    assert sum(counts.values()) == len(versions) + len(new) + CLOSED_ROWS
     assert sandbox.violations == []
     assert sandbox.worst_second() <= 10
     assert "Traceback" not in upgrade.logs()
