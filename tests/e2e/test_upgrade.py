@@ -20,7 +20,7 @@ from tests.services import MARIADB_URL, POSTGRES_URL, REDIS_URL
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
-POSTS = 6
+POSTS = 4
 """Requests that a version sends before the next step begins."""
 
 CLOSED_ROWS = 5_100
