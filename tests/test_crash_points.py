@@ -6,7 +6,6 @@ again for each step, in a process that kills itself right after that step.
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 
 import pytest
@@ -14,7 +13,14 @@ from django.conf import settings as project
 from django.db import connections
 
 from evermuse_outbox.delivery.sending import lease_due
-from evermuse_outbox.models import BatchQuerySet, GroupQuerySet, RecordQuerySet, WorkspaceQuerySet
+from evermuse_outbox.models import (
+    BatchQuerySet,
+    GroupQuerySet,
+    RecordQuerySet,
+    RuleQuerySet,
+    WorkspaceQuerySet,
+    record_states,
+)
 from evermuse_outbox.upkeep import rescue_batches
 from tests.conftest import database_param
 from tests.crash.crash_points import CrashPoints
@@ -149,7 +155,9 @@ def test_a_scenario_reaches_every_write_site(open_runs, reached_lines):
     )
 
 
-@pytest.mark.parametrize("query_set", [BatchQuerySet, GroupQuerySet, RecordQuerySet, WorkspaceQuerySet])
+@pytest.mark.parametrize(
+    "query_set", [BatchQuerySet, GroupQuerySet, RecordQuerySet, RuleQuerySet, WorkspaceQuerySet]
+)
 def test_every_transition_is_found_as_a_state_change(query_set):
-    transitions = sys.modules[query_set.__module__].TRANSITIONS
+    transitions = getattr(query_set, "transitions", record_states.TRANSITIONS)
     assert set(transitions) <= find_state_changes()

@@ -24,7 +24,7 @@ WAITING = {
     "batch": set(OPEN),
     "workspace": set(WorkspaceState) - {WorkspaceState.ACTIVE},
     "group": {GroupState.PAUSED, GroupState.HELD},
-    "record": {RecordState.PENDING, RecordState.IN_FLIGHT, RecordState.REJECTED},
+    "record": {RecordState.PENDING, RecordState.IN_FLIGHT, RecordState.REJECTED, RecordState.HELD},
 }
 """Kind of row → the states in which it waits."""
 

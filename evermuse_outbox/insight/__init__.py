@@ -10,9 +10,11 @@ from .explaining import (
     explain_batch,
     explain_group,
     explain_record,
+    explain_rule,
     explain_workspace,
     format_time,
     has_failed_attachments,
+    rule_to_json,
     to_local_time,
 )
 from .figures import Count, Incident, Precision, WorkspaceFigures, to_json
@@ -44,6 +46,7 @@ __all__ = [
     "explain_batch",
     "explain_group",
     "explain_record",
+    "explain_rule",
     "explain_workspace",
     "file_name",
     "find_problems",
@@ -53,6 +56,7 @@ __all__ = [
     "oldest_unsent_seconds",
     "paused_groups",
     "rebuild_body",
+    "rule_to_json",
     "to_json",
     "to_local_time",
     "workspace_states",

@@ -26,6 +26,7 @@ from ..models import (
     OutboxGroup,
     OutboxIncident,
     OutboxRecord,
+    OutboxRule,
     OutboxWorkspace,
     WorkspaceState,
 )
@@ -37,15 +38,18 @@ from ..monitoring import (
     versions_at_work,
     worker_silence,
 )
-from .explaining import START_WORKER, explain_group, explain_workspace
+from .explaining import START_WORKER, describe_rule_title, explain_group, explain_rule, explain_workspace
 
-Kind = Literal["workers", "workspace", "group", "lag", "rejections", "indexes"]
+Kind = Literal["workers", "workspace", "group", "lag", "rule", "rejections", "indexes"]
 
-KINDS: tuple[Kind, ...] = ("workers", "workspace", "group", "lag", "rejections", "indexes")
+KINDS: tuple[Kind, ...] = ("workers", "workspace", "group", "lag", "rule", "rejections", "indexes")
 """The kinds of problems, the most important first."""
 
 MAX_GROUPS = 20
 """Paused groups that are listed. More at once have one cause."""
+
+MAX_RULES = 20
+"""Active standing rules that are listed: the oldest ones."""
 
 MAX_COUNTED = 10_000
 """Rejected records that are counted."""
@@ -94,6 +98,7 @@ def find_problems(using: str, max_lag: float | None = None, *, hidden: Collectio
         *_unknown_workspaces(using),
         *_paused_groups(using),
         *_old_records(using, limit),
+        *_active_rules(using),
         *_rejected_records(using, hidden),
     ]
     visible = [problem for problem in problems if problem.workspace not in hidden]
@@ -209,6 +214,13 @@ def _old_records(using: str, limit: float) -> Iterator[Problem]:
         )
         since = oldest.enqueued_at + timedelta(seconds=limit)
         yield Problem("lag", name, group, name, since, title, explanation % values)
+
+
+def _active_rules(using: str) -> Iterator[Problem]:
+    """Yield the standing rules: a person wanted them, and should know that they still apply."""
+    for row in OutboxRule.objects.using(using).active().order_by("pk")[:MAX_RULES]:
+        title, explanation = describe_rule_title(row), explain_rule(row)
+        yield Problem("rule", row.workspace, str(row), str(row.pk), row.created_at, title, explanation, False)
 
 
 def _rejected_records(using: str, hidden: Collection[str]) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from .confirmation import confirm
 from .databases import add_database, add_reason, databases_of
 from .exit_codes import EXIT_CODES, REFUSED, USAGE
 from .help_with_examples import CommandWithExamples
+from .times import read_time_ago, read_time_ahead
 
 __all__ = [
     "EXIT_CODES",
@@ -19,4 +20,6 @@ __all__ = [
     "add_reason",
     "confirm",
     "databases_of",
+    "read_time_ago",
+    "read_time_ahead",
 ]

@@ -64,6 +64,8 @@ _GAUGES = {
         (*DATABASE, "code"),
         "Rejections in the last hour, by code. At most 20 codes; the others are in code=other.",
     ),
+    "rules": ((*DATABASE, "action"), "Standing rules that are active, by what they do."),
+    "rule_held_records": (DATABASE, "Records that standing rules hold back now, up to 100000."),
     "open_incidents": ((*DATABASE, "kind"), "Incidents that have not ended, by kind."),
     "operations": ((*DATABASE, "state"), "Jobs that are not finished, and those that have failed, by state."),
     "clock_drift_seconds": (

@@ -21,9 +21,12 @@ from ..models import (
     OperationState,
     OutboxAttempt,
     OutboxBatch,
+    OutboxDeferral,
     OutboxOperation,
     OutboxRejection,
+    OutboxRule,
     OutboxWorkspace,
+    RuleAction,
     WorkspaceState,
 )
 from ..monitoring import measure_drift, missing_workspaces, oldest_of_groups
@@ -33,6 +36,9 @@ HOUR = timedelta(hours=1)
 
 MAX_REJECTIONS, MAX_CODES = 10_000, 20
 """Newest rejections that are read for the last hour, and the codes that are told apart."""
+
+MAX_HELD = 100_000
+"""Records that standing rules hold, of which no more are counted."""
 
 MAX_ATTEMPTS = 2_000
 """Newest attempts whose durations are measured."""
@@ -78,6 +84,7 @@ def read_samples(using: str) -> Iterator[Sample]:
     yield from _workers(using, overview)
     yield from _rejections(using, overview)
     yield from _operations(using)
+    yield from _rules(using)
     yield from _rows_of_workspaces(using)
     yield from _in_doubt(using, overview.at)
     yield from _durations(using)
@@ -167,6 +174,14 @@ def _operations(using: str) -> Iterator[Sample]:
     counts: Mapping[str, int] = dict(rows.values_list("state").annotate(Count("pk")))
     for state in OPERATION_STATES:
         yield Sample("operations", (using, state.value), counts.get(state.value, 0))
+
+
+def _rules(using: str) -> Iterator[Sample]:
+    counts = Counter(OutboxRule.objects.using(using).active().order_by().values_list("action", flat=True))
+    for action in RuleAction:
+        yield Sample("rules", (using, action.value), counts[action.value])
+    held = OutboxDeferral.objects.using(using).filter(rule_id__isnull=False).order_by()
+    yield Sample("rule_held_records", (using,), held.values("pk")[:MAX_HELD].count())
 
 
 def _rows_of_workspaces(using: str) -> Iterator[Sample]:

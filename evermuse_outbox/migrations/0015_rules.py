@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+import django.db.models.deletion
 from django.db import migrations, models
 
 initial = import_module("evermuse_outbox.migrations.0001_initial")
@@ -28,6 +29,34 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterField(
+            model_name="outboxaction",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("retry", "retry records"),
+                    ("discard", "discard records"),
+                    ("resume", "resume"),
+                    ("force_resume", "resume before the end of retryAfter"),
+                    ("retry_now", "send or poll a batch now"),
+                    ("isolate", "isolate a batch"),
+                    ("give_up", "give up a batch"),
+                    ("hold", "hold a workspace"),
+                    ("release", "release a workspace"),
+                    ("pause", "pause"),
+                    ("release_doubt", "send a batch in doubt again"),
+                    ("edit", "edit and retry a record"),
+                    ("fix", "fix records"),
+                    ("erase", "erase records"),
+                    ("import", "import records from a file"),
+                    ("close_run", "close a run"),
+                    ("make_rule", "make a standing rule"),
+                    ("end_rule", "end a standing rule"),
+                ],
+                max_length=16,
+                verbose_name="action",
+            ),
+        ),
         migrations.CreateModel(
             name="OutboxRule",
             fields=[
@@ -99,6 +128,15 @@ class Migration(migrations.Migration):
                 ("reason", models.TextField(verbose_name="reason")),
                 ("by", models.CharField(max_length=150, verbose_name="by")),
                 ("created_at", models.DateTimeField(verbose_name="since")),
+                (
+                    "applied_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Since then, no batch that was sealed before the rule waits with a matching record.",
+                        null=True,
+                        verbose_name="applied at",
+                    ),
+                ),
                 ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended at")),
                 (
                     "ended_by",
@@ -113,12 +151,6 @@ class Migration(migrations.Migration):
                 ("end_reason", models.TextField(blank=True, default="", verbose_name="reason of the end")),
                 ("held", models.PositiveBigIntegerField(default=0, verbose_name="held")),
                 ("discarded", models.PositiveBigIntegerField(default=0, verbose_name="discarded")),
-                (
-                    "released",
-                    models.PositiveBigIntegerField(
-                        default=0, help_text="Held records that are pending again.", verbose_name="released"
-                    ),
-                ),
             ],
             options={
                 "verbose_name": "standing rule",
@@ -144,6 +176,31 @@ class Migration(migrations.Migration):
                         name="evermuse_rule_label",
                     ),
                 ],
+            },
+        ),
+        migrations.CreateModel(
+            name="OutboxRuleMatch",
+            fields=[
+                (
+                    "record_id",
+                    models.BigIntegerField(primary_key=True, serialize=False, verbose_name="record"),
+                ),
+                (
+                    "rule",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="matches",
+                        to="evermuse_outbox.outboxrule",
+                        verbose_name="rule",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "record of a rule",
+                "verbose_name_plural": "records of rules",
+                "indexes": [models.Index(fields=["rule", "record_id"], name="evermuse_rule_match_rule")],
             },
         ),
         migrations.RunPython(compare_conditions_exactly, migrations.RunPython.noop, atomic=False),

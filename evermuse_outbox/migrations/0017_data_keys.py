@@ -112,6 +112,8 @@ class Migration(migrations.Migration):
                     ("erase", "erase records"),
                     ("import", "import records from a file"),
                     ("close_run", "close a run"),
+                    ("make_rule", "make a standing rule"),
+                    ("end_rule", "end a standing rule"),
                     ("encrypt", "encrypt or decrypt payloads"),
                     ("rotate_keys", "rotate keys"),
                     ("destroy_key", "destroy data keys"),

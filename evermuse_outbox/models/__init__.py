@@ -62,7 +62,7 @@ from .record_states import (
     RecordState,
 )
 from .rejection import OutboxRejection, is_last_rejection, signature_of
-from .rules import OutboxRule, RuleAction, RuleQuerySet, RuleState
+from .rules import OutboxRule, OutboxRuleMatch, RuleAction, RuleQuerySet, RuleState
 from .search import OutboxSearchProgress, OutboxTerm
 from .throttle import OutboxThrottle
 from .transitions import UnexpectedState
@@ -117,6 +117,7 @@ __all__ = [
     "OutboxRecord",
     "OutboxRejection",
     "OutboxRule",
+    "OutboxRuleMatch",
     "OutboxRun",
     "OutboxSearchProgress",
     "OutboxTerm",

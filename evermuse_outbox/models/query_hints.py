@@ -15,6 +15,9 @@ from django.db.models import BooleanField, CharField, DateTimeField, F, Func, Q,
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact, In
 
+ROWS_PER_STATEMENT = 500
+"""Maximum number of rows in one statement. Old versions of SQLite allow 999 parameters."""
+
 
 class ById(In):
     """A lookup: the id is in a collection.

@@ -19,10 +19,10 @@ from django.utils.translation import gettext_lazy as _
 
 from .batch import OutboxBatch
 from .batch_states import BatchState
-from .history import ActionKind, Decision, OutboxAction, describe_records
+from .history import Decision, OutboxAction
 from .indexes import PartialIndex
 from .payloads import PayloadField, UnreadableLine, drop_lines
-from .query_hints import by_id
+from .query_hints import ROWS_PER_STATEMENT, by_id
 from .record_states import (
     CLOSING,
     FAILED_CODES,
@@ -39,9 +39,6 @@ from .record_states import (
 )
 from .rejection import OutboxRejection
 from .settled import notify_rejected
-
-ROWS_PER_STATEMENT = 500
-"""Maximum number of rows in one statement. Old versions of SQLite allow 999 parameters."""
 
 
 class RecordQuerySet(models.QuerySet["OutboxRecord"]):
@@ -128,12 +125,13 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Move open records from one batch to another; they stay in flight. Return how many moved."""
         return self.filter(by_id(pks), STILL_OPEN, batch=source).update(batch=target)
 
-    def release(self, batch: OutboxBatch) -> int:
-        """Change in flight → pending, for the records in ``batch``. Return how many.
+    def release(self, batch: OutboxBatch, pks: Sequence[int] | None = None) -> int:
+        """Change in flight → pending, for the records in ``batch``, or those with the given ids. Return how many.
 
         Call it only if Evermuse has nothing of the batch.
         """
-        return self._in_source("release").filter(batch=batch).update(batch=None)
+        members = self._in_source("release").filter(batch=batch)
+        return (members if pks is None else members.filter(by_id(pks))).update(batch=None)
 
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:
         """Change pending, in flight → rejected, and store the message of each. Return how many records.
@@ -161,10 +159,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self._supersede_by("coalesce", newer_by_pk)
 
     def hold(self, pks: Sequence[int]) -> int:
-        """Change pending → held: they are not sent until their deferral ends. Return how many.
-
-        The caller writes the deferrals.
-        """
+        """Change pending → held, until their deferral ends, which the caller writes. Return how many."""
         return self._in_source("hold").filter(by_id(pks)).update(closed_as=RecordState.HELD)
 
     def schedule(self, pks: Sequence[int]) -> int:
@@ -194,37 +189,19 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
             OutboxRecord(pk=pk, closed_as=RecordState.SUPERSEDED, superseded_by=newer)
             for pk, newer in newer_by_pk.items()
         ]
-        columns = ["closed_as", "superseded_by"]
-        return self._in_source(method).bulk_update(rows, columns, batch_size=ROWS_PER_STATEMENT)
+        return self._in_source(method).bulk_update(rows, ["closed_as", "superseded_by"], ROWS_PER_STATEMENT)
 
     def discard(self, *, by: str = "", reason: str = "", action: OutboxAction | None = None) -> int:
         """Change pending, rejected, scheduled, held → discarded: they will not be sent. Return how many.
 
-        Others stay as they are. The same transaction records the action.
-
-        Args:
-            by: name of the person who decided it; empty for the user of this process.
-            reason: why, in the person's words.
-            action: a recorded action that this is a step of. Then no new one is recorded.
+        Others stay as they are. The same transaction records the action of the person ``by``, empty for the user of
+        this process, with the ``reason``; or it is a step of ``action``, which was recorded before.
         """
-        unsent = SOURCE_CONDITIONS[TRANSITIONS["discard"].sources]
         using = self._db or router.db_for_write(OutboxRecord)  # type: ignore[attr-defined]
-        members = list(self.using(using).filter(unsent).values_list("pk", "workspace"))
-        pks = [pk for pk, _ in members]
+        members = list(self.using(using)._in_source("discard").values_list("pk", "workspace"))
         with transaction.atomic(using=using, savepoint=False):
-            count = OutboxRecord.rows.using(using).discard_by_id(pks)
-            actions = OutboxAction.objects.using(using)
-            if action:
-                actions.add_records(action.pk, count)
-            elif count:
-                workspaces = {workspace for _, workspace in members}
-                actions.log(
-                    ActionKind.DISCARD,
-                    Decision(by, reason),
-                    workspace=workspaces.pop() if len(workspaces) == 1 else "",
-                    target=describe_records(pks),
-                    records=count,
-                )
+            count = OutboxRecord.rows.using(using).discard_by_id([pk for pk, _ in members])
+            OutboxAction.objects.using(using).log_discard(members, count, Decision(by, reason), action)
         return count
 
     def discard_by_id(self, pks: Sequence[int]) -> int:

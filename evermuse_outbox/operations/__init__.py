@@ -28,6 +28,16 @@ from .reconcile import (
 from .refusal import NotPossible
 from .resume import Resumed, pause_group, pause_workspace, resume_group, resume_workspace
 from .retry import Retried, retry_records
+from .rules import (
+    InvalidRule,
+    MadeRule,
+    Preview,
+    RuleDefinition,
+    describe_rule,
+    end_rule,
+    make_rule,
+    preview_rule,
+)
 from .runs import close_run
 from .selection import RecordFilter, select_records
 
@@ -35,25 +45,33 @@ __all__ = [
     "WAITING",
     "Counts",
     "GivenUp",
+    "InvalidRule",
+    "MadeRule",
     "NotPossible",
+    "Preview",
     "Reconciliation",
     "RecordFilter",
     "Resumed",
     "Retried",
+    "RuleDefinition",
     "Version",
     "close_run",
     "compare",
+    "describe_rule",
     "discard_at_risk",
     "discard_pending",
     "edit_record",
     "end_and_reject",
+    "end_rule",
     "give_up_batch",
     "hold",
     "isolate_batch",
     "last_sign_of_life",
+    "make_rule",
     "make_version",
     "pause_group",
     "pause_workspace",
+    "preview_rule",
     "release",
     "replace_records",
     "resume_group",

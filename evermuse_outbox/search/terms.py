@@ -20,7 +20,7 @@ def term_hash(text: str) -> int:
 def read_terms(line: str) -> set[int]:
     """Return the hashes of all terms in a stored line; an empty set if the line is no envelope."""
     try:
-        envelope = _load_head(line)
+        envelope = load_head(line)
         return {term_hash(text) for text in _terms(envelope) if isinstance(text, str) and text.strip()}
     except (ValueError, TypeError, AttributeError, RecursionError):  # a host can alter a line with SQL
         return set()
@@ -32,7 +32,7 @@ def is_head_complete(head: str) -> bool:
     return bool(separator) and _parse(before + "}") is not None
 
 
-def _load_head(line: str) -> Mapping[str, Any]:
+def load_head(line: str) -> Mapping[str, Any]:
     """Return the fields before ``data``, which can be large. Without them, parse the complete line."""
     # In a nested object the same text leaves braces open, so the shortened line is no JSON.
     before, separator, _ = line.partition(DATA)

@@ -7,10 +7,22 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 
+from django.db.models import Exists, OuterRef
+
 from ..conf import get_settings
 from ..delivery.context import Clock, isolate_database_errors, prepare_throttles, retry_on_database_error
 from ..delivery.gates import CLEARED_FOR
-from ..models import GroupState, OutboxAction, OutboxGroup, OutboxImport, OutboxRecord
+from ..delivery.rules import tend_rules
+from ..models import (
+    GroupState,
+    OutboxAction,
+    OutboxGroup,
+    OutboxImport,
+    OutboxRecord,
+    OutboxRule,
+    OutboxRuleMatch,
+    RuleState,
+)
 from ..monitoring import beat, forget, observe_sometimes
 from ..runs import forget_labels, watch_runs
 from ..search import index_records
@@ -50,6 +62,7 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
         beat(using, "maintenance")
         with isolate_database_errors(using):
             retry_on_database_error(using, clock, rescue_batches, using, clock)
+            retry_on_database_error(using, clock, tend_rules, using, clock)
             retry_on_database_error(using, clock, correct_future_times_sometimes, using, clock)
             retry_on_database_error(using, clock, purge_one_run, using, clock, retention, progress)
             days = payload_days(settings)
@@ -87,15 +100,19 @@ def forget_groups(using: str, clock: Clock) -> int:
 
 
 def forget_actions(using: str, clock: Clock, retention_days: float) -> int:
-    """Delete old manual actions and the progress of old imports, a few in each run; return how many.
+    """Delete old manual actions, ended rules and the progress of old imports, a few in each run; return how many.
 
-    Old means older than ``ACTIONS_KEPT`` and the retention. An import that can be continued stays.
+    Old means older than ``ACTIONS_KEPT`` and the retention. An import that can be continued stays, and a
+    rule that a record names.
     """
     before = clock.now() - actions_kept(retention_days)
     actions = OutboxAction.objects.using(using).filter(at__lt=before).order_by("at")
     imports = OutboxImport.objects.using(using).filter(updated_at__lt=before, finished_at__isnull=False)
     count = 0
-    for rows in (actions, imports.order_by("pk")):
+    rules = OutboxRule.objects.using(using).filter(state=RuleState.ENDED, ended_at__lt=before)
+    # A discarded record that is kept longer still names its rule.
+    rules = rules.filter(~Exists(OutboxRuleMatch.objects.filter(rule=OuterRef("pk"))))
+    for rows in (actions, imports.order_by("pk"), rules.order_by("pk")):
         pks = list(rows.values_list("pk", flat=True)[:ACTIONS_PER_RUN])
         count += rows.model._default_manager.using(using).filter(pk__in=pks).delete()[0] if pks else 0
     return count

@@ -20,17 +20,19 @@ from typing import Any, NamedTuple
 from django.db import connections, models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.db.models.lookups import Exact
+from django.db.models.lookups import Exact, In
 
 from ..conf import Retention
 from ..delivery.context import Clock
 from ..models import (
+    DEFERRED,
     BatchState,
     ById,
     OutboxAttempt,
     OutboxBatch,
     OutboxRecord,
     OutboxRejection,
+    OutboxRuleMatch,
     RecordState,
     by_id,
     disable_jit,
@@ -324,6 +326,8 @@ def _purge_records(using: str, pks: list[int], state: str, before: datetime) -> 
         records = _read_records(OutboxRecord.rows.using(using).filter(by_id(pks)))
         deletable = [record for record in records if record.older_unsent is None]
         _delete_records(using, deletable)
+        if state == RecordState.DISCARDED:
+            OutboxRuleMatch.objects.using(using).forget([record.pk for record in deletable])
     return len(deletable)
 
 
@@ -369,15 +373,15 @@ def _read_records(rows: models.QuerySet[Any]) -> list[OldRecord]:
 
 
 def _older_unsent() -> Subquery:
-    """Return an older version that is pending or rejected.
+    """Return an older version that is pending, rejected, scheduled or held.
 
     The newer version is the only proof that the older one must not be sent, so it is needed.
     """
     # Written so that no partial index matches: the index of identities finds the one or two versions.
     pending = is_null_unindexed("closed_as", never="") & is_null_unindexed("batch_id", never=0)
-    rejected = Q(Exact(Coalesce(F("closed_as"), Value("")), Value(RecordState.REJECTED.value)))
+    closed = Q(In(Coalesce(F("closed_as"), Value("")), [RecordState.REJECTED.value, *DEFERRED]))
     older = OutboxRecord.rows.filter(identity=OuterRef("identity"), pk__lt=OuterRef("pk"))
-    return Subquery(older.filter(rejected | pending).order_by("identity", "pk").values("pk")[:1])
+    return Subquery(older.filter(closed | pending).order_by("identity", "pk").values("pk")[:1])
 
 
 def _delete_records(using: str, records: list[OldRecord]) -> None:

@@ -17,6 +17,7 @@ SEARCHED = (
     "outbox.py",
     "models/*.py",
     "models/insert/*.py",
+    "models/rules/*.py",
     "models/transitions/*.py",
     "delivery/*/*.py",
     "operations/*.py",
@@ -66,6 +67,8 @@ NOT_REACHED = {
     # Only on a SQLite whose transactions do not begin with the write lock. It changes nothing.
     ("models/workspace.py", "self._lock(name)"),
     ("models/workspace.py", "self.filter(pk=name).update(seal_count=F('seal_count'))"),
+    # Takes a lock, and changes nothing.
+    ("delivery/rules/lock.py", "transaction.atomic(using=using)"),
     # Sets an option of one PostgreSQL transaction, which ends with the process.
     ("models/query_hints.py", "cursor.execute('SET LOCAL jit = off')"),
     # Only on PostgreSQL. The scenarios of a host run there too, but this list is compared with runs on SQLite.

@@ -17,7 +17,7 @@ from evermuse_outbox.models import (
     OutboxWorkspace,
     batch,
     group,
-    record,
+    record_states,
 )
 from evermuse_outbox.models import workspace as workspaces
 from evermuse_outbox.models.transitions import NO_ROW, Transition
@@ -39,7 +39,7 @@ RECORD_STATE = """
 MACHINES = {
     machine.model.__name__: machine
     for machine in (
-        Machine(OutboxRecord, record.TRANSITIONS, RECORD_STATE),
+        Machine(OutboxRecord, record_states.TRANSITIONS, RECORD_STATE),
         Machine(OutboxBatch, batch.TRANSITIONS),
         Machine(OutboxGroup, group.TRANSITIONS),
         Machine(OutboxWorkspace, workspaces.TRANSITIONS),

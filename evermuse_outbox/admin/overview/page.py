@@ -29,6 +29,7 @@ from ...models import (
     OutboxOperation,
     OutboxOverview,
     OutboxRecord,
+    OutboxRule,
     OutboxRun,
     OutboxWorker,
     OutboxWorkspace,
@@ -184,6 +185,7 @@ def _problem(problem: Problem, links: Links) -> dict[str, Any]:
         "workspace": links.row_of(OutboxWorkspace, problem.key),
         "group": links.row_of(OutboxGroup, problem.key),
         "lag": links.list_of(OutboxRecord, state="pending", workspace=problem.workspace),
+        "rule": links.row_of(OutboxRule, problem.key),
         "rejections": links.list_of(OutboxRecord, state="rejected"),
         "indexes": "",
     }

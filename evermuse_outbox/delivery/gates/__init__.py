@@ -11,12 +11,15 @@ from .epochs import hold_restored, is_current, record_sealed
 from .evidence import judge_failure, read_failing, was_unanswered
 from .group_breaker import (
     CLEARED_FOR,
+    WITHDRAWABLE,
     Suspicion,
     claim_group_probe,
     clear_suspicion,
     count_refusal,
     groups_without_probe,
+    has_failed_before,
     paused_groups,
+    withdraw_batch,
     withdraw_batches,
 )
 from .permits import acquire_permit, call_with_permit, is_crowded
@@ -35,6 +38,7 @@ from .workspace_breaker import (
 
 __all__ = [
     "CLEARED_FOR",
+    "WITHDRAWABLE",
     "Circuit",
     "CircuitState",
     "Failing",
@@ -51,6 +55,7 @@ __all__ = [
     "count_refusal",
     "failure_kind",
     "groups_without_probe",
+    "has_failed_before",
     "hold_restored",
     "is_crowded",
     "is_current",
@@ -63,6 +68,7 @@ __all__ = [
     "resume_after_send",
     "resume_workspace",
     "was_unanswered",
+    "withdraw_batch",
     "withdraw_batches",
     "workspace_circuit",
 ]

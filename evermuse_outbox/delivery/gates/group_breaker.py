@@ -57,6 +57,11 @@ RECENT_REJECTIONS = 5_000
 """How many of the latest rejections are searched, when a group is paused, for records that become pending again."""
 
 
+WITHDRAWABLE = (BatchState.SEALED, BatchState.ISOLATING)
+"""States in which a batch can be withdrawn if it is not in doubt. If Evermuse may have the records, they must not be
+pending: then they could be discarded, and an older version could follow. See also ``isolation``."""
+
+
 class Suspicion(Enum):
     """Whether a group is at fault, after another refusal."""
 
@@ -209,17 +214,25 @@ def withdraw_batches(using: str, row: OutboxGroup, now: datetime) -> None:
     """
     rows = OutboxBatch.objects.using(using)
     batches = rows.filter(workspace=row.workspace, type=row.type, product_id=row.product_id)
-    # If Evermuse may have the records, they must not be pending: then they could be discarded, and an older version
-    # could follow. See also `isolation`.
-    for batch in batches.filter(state__in=(BatchState.SEALED, BatchState.ISOLATING), in_doubt=False):
+    for batch in batches.filter(state__in=WITHDRAWABLE, in_doubt=False):
         # A database may compare text without regard to case; Evermuse compares exactly.
-        if (batch.type, batch.product_id) != (row.type, row.product_id) or _has_failed_before(using, batch):
-            continue
-        if rows.withdraw(batch, now, "Its group was paused; its records are pending again."):
-            OutboxRecord.rows.using(using).release(batch)
+        if (batch.type, batch.product_id) == (row.type, row.product_id):
+            withdraw_batch(using, batch, now, "Its group was paused; its records are pending again.")
 
 
-def _has_failed_before(using: str, batch: OutboxBatch) -> bool:
+def withdraw_batch(using: str, batch: OutboxBatch, now: datetime, message: str) -> bool:
+    """Withdraw a batch in a state of :data:`WITHDRAWABLE` that is not in doubt; its records become pending again.
+
+    Return False, and change nothing, if a worker has leased it or if Evermuse may have its records. Needs the sealing
+    lock.
+    """
+    if has_failed_before(using, batch) or not OutboxBatch.objects.using(using).withdraw(batch, now, message):
+        return False
+    OutboxRecord.rows.using(using).release(batch)
+    return True
+
+
+def has_failed_before(using: str, batch: OutboxBatch) -> bool:
     """Return whether Evermuse accepted a batch with these records and reported FAILED: it may have stored some."""
     parent = batch.parent_id
     while parent:

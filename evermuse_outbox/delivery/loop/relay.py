@@ -51,6 +51,9 @@ from .traces import end_seal_span, post_in_span, settle_in_span
 
 logger = get_logger(__name__)
 
+MAX_WITHHOLDING_STEPS = 20
+"""Transactions in which standing rules withhold records before a sender looks at its time limit again."""
+
 
 class Step(Enum):
     """The result of one attempt to send a batch."""
@@ -128,7 +131,18 @@ def seal_next(context: DeliveryContext, *, excluded: Collection[Group] = ()) -> 
 
     Try the stored run queue first. Scan the groups again if it is too old or yields no batch. ``excluded`` are groups
     of which no batch is wanted now.
+
+    If standing rules withhold what was read, the next step begins in a new transaction, a few times.
     """
+    for _ in range(MAX_WITHHOLDING_STEPS):
+        sealed, withheld = _try_to_seal(context, excluded)
+        if sealed or not withheld:
+            break
+    return sealed
+
+
+def _try_to_seal(context: DeliveryContext, excluded: Collection[Group]) -> tuple[SealedBatch | None, int]:
+    """Seal and lease the next batch, or None, in one transaction. Return it, and how many records rules withheld."""
     with sealing_lock(context) as workspace:
         queue = load_run_queue(context, workspace)
         seal = partial(seal_first, context, workspace, queue)
@@ -142,7 +156,7 @@ def seal_next(context: DeliveryContext, *, excluded: Collection[Group] = ()) -> 
             workspace.batch_count += 1
             sealed = replace(sealed, epoch=workspace.epoch, number=workspace.batch_count)
         save_run_queue(context, workspace, queue)
-    return sealed
+    return sealed, queue.withheld
 
 
 def send(context: DeliveryContext, sealed: SealedBatch, *, failures: int = 0) -> Step:

@@ -6,12 +6,13 @@ are read only if a rule has a condition on them.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
+
+from ...search import load_head
 
 ANY_NAME = "*"
 """Name of the vendor ids that a pattern without a name is compared with."""
@@ -87,7 +88,7 @@ def in_order(rules: Iterable[Rule]) -> list[Rule]:
     return sorted(rules, key=_rank)
 
 
-def rules_of_group(rules: Iterable[Rule], record_type: str, product_id: str) -> Sequence[Rule]:
+def rules_of_group(rules: Iterable[Rule], record_type: str, product_id: str) -> list[Rule]:
     """Return the rules that records of a group can match."""
     return [rule for rule in rules if rule.conditions.may_match_group(record_type, product_id)]
 
@@ -95,8 +96,8 @@ def rules_of_group(rules: Iterable[Rule], record_type: str, product_id: str) -> 
 def parse_vendor_ids(line: str) -> Mapping[str, Any]:
     """Return the ``_vendor_ids`` of a stored line; nothing if the line was altered and has none."""
     try:
-        vendor_ids = json.loads(line)["_vendor_ids"]
-    except (ValueError, KeyError, TypeError):
+        vendor_ids = load_head(line)["_vendor_ids"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return vendor_ids if isinstance(vendor_ids, dict) else {}
 

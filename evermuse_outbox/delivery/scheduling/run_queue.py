@@ -94,6 +94,8 @@ class RunQueue:
     """Records per second, of groups that were counted. Stored in a column of its own."""
     tried: set[Group] = field(default_factory=set)
     """Groups of which nothing could be sealed in this transaction. Not stored."""
+    withheld: int = 0
+    """Records that standing rules have held or discarded in this transaction. Not stored."""
 
     # --- the entries --------------------------------------------------------------------------------------
 
@@ -156,6 +158,11 @@ class RunQueue:
         self.resting[group] = now + REST_SECONDS
         _drop_oldest(self.resting)
         self._remove(group)
+
+    def note_withheld(self, entry: Entry) -> None:
+        """Remember that only records of the entry's group were read which a rule withholds. The group does not rest."""
+        self.tried.add(entry.group)
+        self._remove(entry.group)
 
     def forget_seals_before(self, time: float) -> None:
         """Forget the batches that were sealed before ``time``, because their groups linger no longer."""

@@ -1,7 +1,7 @@
 """Read pages of pending records and lock them.
 
 One statement reads all that sealing needs to know of a page: the records with their lines, which of them have other
-versions, whether the group is paused, and where the page ends.
+versions, whether the group is paused, whether a standing rule applies, and where the page ends.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ...models import (
 )
 from ..context import DeliveryContext
 from ..ordering import ChooseRecords
+from ..rules import has_rules
 from ..scheduling import Group, ResumePoint
 from .batches import PAYLOAD_IF_SMALL, PendingRecord
 from .versions import sole_versions
@@ -47,6 +48,7 @@ class Page:
 
     ``sole`` has the ids of the records without another version. ``is_paused`` says whether the group is paused or held.
     ``is_any_due`` says whether a deferral of the workspace is due, so that a record of the page may have expired.
+    ``has_rules`` says whether an active standing rule applies to the workspace.
     """
 
     using: str
@@ -54,6 +56,7 @@ class Page:
     sole: set[int]
     is_paused: bool
     is_any_due: bool
+    has_rules: bool
     _times: dict[int, Any]
 
     def position_of(self, record: PendingRecord) -> ResumePoint:
@@ -116,6 +119,7 @@ def read_page(context: DeliveryContext, group: Group, rows: RecordQuerySet) -> P
         "time": UNCONVERTED_TIME,
         "stop": Subquery(stops.values("state")[:1]),
         "due": Exists(due.order_by()),
+        "rules": has_rules(context.workspace_name),
     }
     # On MySQL and MariaDB, a locking read finds rows that were committed after it began, and its subqueries do not.
     # Two versions that were committed meanwhile would both count as sole versions.
@@ -130,7 +134,9 @@ def read_page(context: DeliveryContext, group: Group, rows: RecordQuerySet) -> P
     alone = {row[0] for row in read if row[-1] is None} if sees_versions else sole_versions(context, records)
     is_paused = bool(read) and read[0][COLUMNS + 1] is not None
     is_any_due = bool(read) and bool(read[0][COLUMNS + 2])
-    return Page(context.using, records, alone, is_paused, is_any_due, {row[0]: row[COLUMNS] for row in read})
+    is_ruled = bool(read) and bool(read[0][COLUMNS + 3])
+    times = {row[0]: row[COLUMNS] for row in read}
+    return Page(context.using, records, alone, is_paused, is_any_due, is_ruled, times)
 
 
 def _exactly_of(group: Group, page: Page) -> Page:

@@ -9,6 +9,7 @@ from django.db import connections
 
 from ...models import BatchState, OutboxBatch, OutboxRecord
 from ..context import DeliveryContext
+from ..rules import release_matching
 from .batches import PendingRecord, body_format, read_records, request_limits, write_batch
 from .contract import translate_or_reject
 from .lock import lock_for_sealing
@@ -75,12 +76,17 @@ def prepare_members(
 ) -> list[PendingRecord]:
     """Make the open members of ``batch`` ready to be sealed again and return them in order. Needs the sealing lock.
 
-    Supersede records that have a newer version, and bring the others into the workspace's contract. ``pks`` limits the
-    members; None means all of them. If ``is_in_doubt`` is true, Evermuse may still process the batch. Then no record is
-    superseded: newer versions wait until the new batches have ended.
+    Supersede records that have a newer version, and bring the others into the workspace's contract. Records that match
+    a standing rule become pending, unless Evermuse may have them. ``pks`` limits the members; None means all of them.
+
+    If ``is_in_doubt`` is true, Evermuse may still process the batch. Then no record is superseded or becomes pending:
+    newer versions wait until the new batches have ended.
     """
     members = _lock_members(context, batch, pks)
-    return translate_or_reject(context, members if is_in_doubt else supersede_older(context, members))
+    if not is_in_doubt:
+        members, has_rules = supersede_older(context, members)
+        members = release_matching(context, batch, members) if has_rules else members
+    return translate_or_reject(context, members)
 
 
 def _lock_members(

@@ -6,12 +6,14 @@ All of it is part of one short transaction under the sealing lock. The POST come
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ...models import BatchState, OutboxBatch, OutboxWorkspace
 from ..context import DeliveryContext
 from ..deferral import expire_due
 from ..gates import claim_group_probe, paused_groups
 from ..ordering import order_of
+from ..rules import withhold_matching
 from ..scheduling import Entry, Group, RunQueue, pending_records
 from .batches import PendingRecord, SealedBatch, body_format, read_records, request_limits, write_batch
 from .contract import translate_or_reject
@@ -22,6 +24,10 @@ from .versions import sole_versions, supersede_and_select_sendable, supersede_du
 
 PROBED_RECORDS = 100
 """A probe of a paused group takes one of this many newest records, each time another one."""
+
+MAX_WITHHELD = 1_000
+"""Records that standing rules withhold in one transaction, before no further page is read. So a rule that matches
+millions of records delays no batch of another group for long."""
 
 ALMOST_FULL = 0.9
 """Share of the bytes or attachments of a request from which on the next record might not fit."""
@@ -45,12 +51,18 @@ def seal_first(
         entries: the groups to try, in order.
     """
     for entry in entries:
+        if queue.withheld >= MAX_WITHHELD:
+            return None
+        withheld_before = queue.withheld
         sealed = _seal_group(context, queue, entry.group, workspace.seal_count)
         if sealed:
             full_size, now = _full_size(context, sealed.batch), context.clock.now().timestamp()
             queue.note_sealed(entry, full_size, workspace.seal_count, now)
             return sealed
-        queue.note_nothing_sealed(entry, context.clock.now().timestamp())
+        if queue.withheld > withheld_before:
+            queue.note_withheld(entry)
+        else:
+            queue.note_nothing_sealed(entry, context.clock.now().timestamp())
     return None
 
 
@@ -69,12 +81,12 @@ def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group, number:
     for page in read:
         if page.is_paused:
             return _seal_probe(context, group)
+        page = _without_withheld(context, queue, _without_expired(context, page))
         pages.append(page)
-        unexpired = _without_expired(context, page) if page.is_any_due else page.records
-        unblocked = supersede_and_select_sendable(context, unexpired, page.sole)
+        unblocked = supersede_and_select_sendable(context, page.records, page.sole)
         selected = translate_or_reject(context, unblocked)
         sendable = supersede_duplicates(context, sendable + selected) if sendable else selected
-        if len(sendable) >= request.records:
+        if len(sendable) >= request.records or queue.withheld >= MAX_WITHHELD:
             break
     while packed := pack(sendable, request, body_format(context)):
         if intact := read_intact(context, packed):
@@ -86,11 +98,22 @@ def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group, number:
     return None
 
 
-def _without_expired(context: DeliveryContext, page: Page) -> list[PendingRecord]:
-    """Let the records of the page expire whose time is over, and return the others."""
+def _without_expired(context: DeliveryContext, page: Page) -> Page:
+    """Let the records of the page expire whose time is over, and return the page without them."""
+    if not page.is_any_due:
+        return page
     pks = [record.pk for record in page.records]
     expired = expire_due(context.using, pks, context.clock.now())
-    return [record for record in page.records if record.pk not in expired]
+    return replace(page, records=[record for record in page.records if record.pk not in expired])
+
+
+def _without_withheld(context: DeliveryContext, queue: RunQueue, page: Page) -> Page:
+    """Return the page without the records that a standing rule withholds, if any rule applies to the workspace."""
+    if not page.has_rules:
+        return page
+    left = withhold_matching(context, page.records)
+    queue.withheld += len(page.records) - len(left)
+    return replace(page, records=left)
 
 
 def _seal_probe(context: DeliveryContext, group: Group) -> SealedBatch | None:
@@ -103,7 +126,8 @@ def _seal_probe(context: DeliveryContext, group: Group) -> SealedBatch | None:
     page = read_records(newest[position : position + 1]) or read_records(newest[:1])
     exact = [record for record in page if (record.type, record.product_id) == group]
     expired = expire_due(context.using, [record.pk for record in exact], context.clock.now())
-    intact = read_intact(context, [record for record in exact if record.pk not in expired])
+    unexpired = [record for record in exact if record.pk not in expired]
+    intact = read_intact(context, withhold_matching(context, unexpired))
     sendable = supersede_and_select_sendable(context, intact, sole_versions(context, intact))
     records = translate_or_reject(context, sendable)
     return write_batch(context, records, state=BatchState.SENDING) if records else None

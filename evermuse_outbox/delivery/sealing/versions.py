@@ -19,6 +19,7 @@ from ...models import (
     by_id,
 )
 from ..context import DeliveryContext
+from ..rules import has_rules, withhold_versions
 
 
 class Record(Protocol):
@@ -38,11 +39,18 @@ class OtherVersions(NamedTuple):
 
     newer: int | None
     older_batch: int | None
+    has_rules: bool
+    """Whether an active standing rule applies to the workspace."""
 
 
-def supersede_older(context: DeliveryContext, records: Sequence[R]) -> list[R]:
-    """Supersede the records that have a newer version, and return the others."""
-    return _supersede(context, records, _other_versions(context, records))
+def supersede_older(context: DeliveryContext, records: Sequence[R]) -> tuple[list[R], bool]:
+    """Supersede the records that have a newer version.
+
+    Return the others, and whether an active standing rule applies to the workspace.
+    """
+    versions = _other_versions(context, records)
+    has_rules = any(version.has_rules for version in versions.values())
+    return _supersede(context, records, versions), has_rules
 
 
 def supersede_and_select_sendable(
@@ -88,9 +96,24 @@ def _select_of_several(context: DeliveryContext, records: Sequence[R]) -> list[R
 
 
 def _other_versions(context: DeliveryContext, records: Sequence[Record]) -> dict[int, OtherVersions]:
+    """Return the other versions of records, without newer ones that a standing rule withholds.
+
+    Such a version is not sent, or not yet. So it must not supersede an older one.
+    """
+    while True:
+        versions = _read_versions(context, records)
+        newer = {version.newer for version in versions.values() if version.newer and version.has_rules}
+        if not newer or not withhold_versions(context, newer):
+            return versions
+
+
+def _read_versions(context: DeliveryContext, records: Sequence[Record]) -> dict[int, OtherVersions]:
     rows: Any = OutboxRecord.rows.using(context.using).filter(by_id([record.pk for record in records]))
-    columns = rows.with_versions().values_list("pk", "newer", "older_batch")
-    return {pk: OtherVersions(newer, older_batch) for pk, newer, older_batch in columns}
+    rules = has_rules(context.workspace_name)
+    columns = rows.with_versions().annotate(rules=rules).values_list("pk", "newer", "older_batch", "rules")
+    return {
+        pk: OtherVersions(newer, older_batch, bool(is_ruled)) for pk, newer, older_batch, is_ruled in columns
+    }
 
 
 def _supersede(context: DeliveryContext, records: Sequence[R], versions: dict[int, OtherVersions]) -> list[R]:

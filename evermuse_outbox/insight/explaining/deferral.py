@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 
 from ...models import OutboxDeferral, OutboxRecord, RecordState
+from .rules import explain_held
 from .times import format_time
 
 
@@ -28,10 +29,7 @@ def _deferral_of(record: OutboxRecord) -> OutboxDeferral | None:
 
 def _explain_wait(record: OutboxRecord, row: OutboxDeferral) -> str:
     if record.state == RecordState.HELD:
-        values = {"rule": row.rule_id, "time": format_time(row.due_at)}
-        if row.due_at is None or row.due_at == row.expires_at:
-            return _("Standing rule #%(rule)s holds it until a person ends the rule.") % values
-        return _("Standing rule #%(rule)s holds it until %(time)s.") % values
+        return explain_held(record, row.rule_id)
     values = {"time": format_time(row.send_after), "latest": format_time(row.latest_at)}
     if row.latest_at:
         return (

@@ -19,7 +19,6 @@ from ...delivery.isolation import IsolationTest
 from ...delivery.scheduling import lingers_until
 from ...models import (
     ALTERED,
-    KEY_DESTROYED,
     BatchState,
     GroupState,
     OutboxBatch,
@@ -33,6 +32,8 @@ from ...models import (
 from ...monitoring import worker_silence
 from .attachments import explain_attachments
 from .deferral import explain_deferred, explain_expiry
+from .rules import explain_discarded
+from .text import join, sentence
 from .times import format_time
 
 START_WORKER = {"celery": "`celery worker`", "relay": "`manage.py outbox_relay`"}
@@ -43,13 +44,13 @@ def explain_record(record: OutboxRecord) -> str:
     """Return why a record is in its state, and what happens next. This costs a few small queries."""
     match record.state:
         case RecordState.PENDING:
-            return _join(_explain_pending(record), explain_expiry(record))
+            return join(_explain_pending(record), explain_expiry(record))
         case RecordState.IN_FLIGHT if batch := record.read_batch():
-            return _join(_("In batch #%(batch)s.") % {"batch": batch.pk}, explain_batch(batch))
+            return join(_("In batch #%(batch)s.") % {"batch": batch.pk}, explain_batch(batch))
         case RecordState.DELIVERED if batch := record.read_batch():
             values = {"batch": batch.pk, "time": format_time(batch.finished_at)}
             text = _("Delivered with batch #%(batch)s; Evermuse completed it at %(time)s.") % values
-            return _join(text, explain_attachments(record))
+            return join(text, explain_attachments(record))
         case RecordState.REJECTED:
             return _explain_rejected(record)
         case RecordState.SUPERSEDED:
@@ -59,8 +60,7 @@ def explain_record(record: OutboxRecord) -> str:
         case RecordState.EXPIRED:
             return _("It was in no batch when it expired, so it will not be sent.")
         case _other:
-            destroyed = _rejections_of(record).filter(code=KEY_DESTROYED).first()
-            return destroyed.message if destroyed else _("Discarded by an operator; it will not be sent.")
+            return explain_discarded(record)
 
 
 def explain_batch(batch: OutboxBatch) -> str:
@@ -78,13 +78,13 @@ def explain_batch(batch: OutboxBatch) -> str:
         case BatchState.COMPLETE:
             return _explain_complete(batch)
         case BatchState.REFUSED:
-            return _join(_("Evermuse refused it."), batch.message)
+            return join(_("Evermuse refused it."), batch.message)
         case BatchState.SPLIT:
             return _explain_split(batch)
         case BatchState.ISOLATING:
             return _explain_isolating(batch)
         case BatchState.WITHDRAWN:
-            return _join(_("Withdrawn: it will not be sent."), batch.message)
+            return join(_("Withdrawn: it will not be sent."), batch.message)
         case _other:
             return _explain_failed(batch)
 
@@ -96,7 +96,7 @@ def explain_workspace(row: OutboxWorkspace) -> str:
     values = {
         "state": capfirst(row.get_state_display()),
         "until": format_time(row.blocked_until),
-        "reason": _sentence(row.reason),
+        "reason": sentence(row.reason),
     }
     if row.state == WorkspaceState.HELD:
         return _explain_hold(
@@ -113,7 +113,7 @@ def explain_workspace(row: OutboxWorkspace) -> str:
         )
     else:
         text = _("%(state)s until %(until)s because: %(reason)s Then it is tried again.")
-    return _join(text % values, _how_to_resume(row))
+    return join(text % values, _how_to_resume(row))
 
 
 def _how_to_resume(row: OutboxWorkspace) -> str:
@@ -125,26 +125,26 @@ def _how_to_resume(row: OutboxWorkspace) -> str:
 
 def explain_group(row: OutboxGroup) -> str:
     """Return what Evermuse refused in a group, what happens next, and what an operator can do."""
-    since, error = format_time(row.since), _sentence(row.error_signature)
+    since, error = format_time(row.since), sentence(row.error_signature)
     if row.state == GroupState.SUSPECTED:
         text = _(
             "Batches refused in a row with the same error since %(time)s: %(batches)s. If this continues and no record "
             "is accepted, the group is paused."
         )
-        return _join(text % {"time": since, "batches": row.batches}, error)
+        return join(text % {"time": since, "batches": row.batches}, error)
     if row.state == GroupState.CLEARED:
         text = _(
             "Active again since %(time)s, when Evermuse accepted a record. Records that are still refused with this "
             "error are rejected one by one."
         )
-        return _join(text % {"time": since}, error)
+        return join(text % {"time": since}, error)
     command = f"`manage.py outbox_resume --group {_quoted(row)} --workspace {row.workspace}`"
     if row.state == GroupState.HELD:
         return _explain_hold(row, since, command)
-    return _join(
+    return join(
         _("Paused because Evermuse has refused every record with the same error since %(time)s.")
         % {"time": since},
-        _sentence(row.reason),
+        sentence(row.reason),
         row.advice,
         _("The next record is tried at %(time)s.") % {"time": format_time(row.blocked_until)},
         _("To end the pause now: %(command)s.") % {"command": command},
@@ -153,8 +153,8 @@ def explain_group(row: OutboxGroup) -> str:
 
 def _explain_hold(row: OutboxWorkspace | OutboxGroup, since: str, command: str) -> str:
     """Return which person holds a workspace or a group, since when and why, and how to end it."""
-    values = {"by": row.held_by, "time": since, "reason": _sentence(row.reason or _("No reason was given"))}
-    return _join(
+    values = {"by": row.held_by, "time": since, "reason": sentence(row.reason or _("No reason was given"))}
+    return join(
         _("Held by %(by)s since %(time)s. Reason: %(reason)s") % values,
         _("Nothing is sent until a person resumes it: %(command)s.") % {"command": command},
     )
@@ -166,7 +166,7 @@ def _explain_held_group(batch: OutboxBatch) -> str:
     group = (
         rows.for_group(batch.workspace, batch.type, batch.product_id).filter(state=GroupState.HELD).first()
     )
-    return _join(_("Waiting, because its group is paused."), explain_group(group)) if group else ""
+    return join(_("Waiting, because its group is paused."), explain_group(group)) if group else ""
 
 
 def _explain_pending(record: OutboxRecord) -> str:
@@ -180,7 +180,7 @@ def _explain_pending(record: OutboxRecord) -> str:
     is_paused = Q(state=GroupState.PAUSED, contract=contract) | Q(state=GroupState.HELD)
     row = OutboxGroup.objects.using(using).for_group(record.workspace, *group).filter(is_paused).first()
     if row:
-        return _join(_("Waiting, because its group is paused."), explain_group(row))
+        return join(_("Waiting, because its group is paused."), explain_group(row))
     if blocker := _batch_with_older_version(record):
         return _(
             "Waiting for batch #%(batch)s, which contains an older version of the same record. "
@@ -202,9 +202,9 @@ def explain_missing_workers(using: str | None) -> str:
         return ""
     start = _("Start one: %(celery)s with beat, or %(relay)s.") % START_WORKER
     if silence.last_seen_at is None:
-        return _join(_("Waiting for a worker: no worker was ever seen."), start)
+        return join(_("Waiting for a worker: no worker was ever seen."), start)
     seen = {"time": format_time(silence.last_seen_at)}
-    return _join(_("Waiting for a worker: no worker was seen since %(time)s.") % seen, start)
+    return join(_("Waiting for a worker: no worker was seen since %(time)s.") % seen, start)
 
 
 def _explain_unknown_workspace(record: OutboxRecord) -> str:
@@ -227,7 +227,7 @@ def _explain_blocked_workspace(row: OutboxRecord | OutboxBatch) -> str:
     )
     if workspace is None:
         return ""
-    return _join(_("Waiting, because its workspace does not send."), explain_workspace(workspace))
+    return join(_("Waiting, because its workspace does not send."), explain_workspace(workspace))
 
 
 def _batch_with_older_version(record: OutboxRecord) -> OutboxBatch | None:
@@ -241,15 +241,15 @@ def _explain_rejected(record: OutboxRecord) -> str:
     rejection = _rejections_of(record).order_by("-pk").first()
     advice = _("Correct the cause, then retry it.")
     if rejection is None:
-        return _join(_("Rejected; no reason was recorded."), advice)
+        return join(_("Rejected; no reason was recorded."), advice)
     if rejection.code == ALTERED:
         advice = _("A retry does not help: enqueue the record again, or edit it.")
     values = {"batch": rejection.batch_id, "time": format_time(rejection.rejected_at)}
     text = (
         _("Rejected in batch #%(batch)s at %(time)s.") if rejection.batch_id else _("Rejected at %(time)s.")
     )
-    error = _sentence(f"{rejection.code}: {rejection.message}")
-    return _join(text % values, error, *_explain_older_versions(record), advice)
+    error = sentence(f"{rejection.code}: {rejection.message}")
+    return join(text % values, error, *_explain_older_versions(record), advice)
 
 
 def _rejections_of(record: OutboxRecord) -> QuerySet[OutboxRejection]:
@@ -282,31 +282,31 @@ def _explain_superseded(record: OutboxRecord) -> str:
     advice = _(
         "The latest version, record #%(record)s, was rejected: correct the cause and retry that record."
     )
-    return _join(text, advice % {"record": latest.pk})
+    return join(text, advice % {"record": latest.pk})
 
 
 def _explain_isolating(batch: OutboxBatch) -> str:
     test = IsolationTest.from_json(batch.isolation)
     part = OutboxBatch.objects.using(batch._state.db).filter(parent=batch.pk).order_by("-pk").first()
     tried = _("Batch #%(batch)s is tried now, and the other records wait here.")
-    return _join(
+    return join(
         _(
             "Evermuse refused it without naming the bad records, so its records are tried in smaller batches. "
             "Found bad so far: %(bad)s; accepted: %(good)s."
         )
         % {"bad": test.bad, "good": test.good},
         tried % {"batch": part.pk} if part else "",
-        _sentence(batch.message),
+        sentence(batch.message),
         _how_to_end(batch, "--retry-now", "--give-up"),
     )
 
 
 def _explain_unsent(batch: OutboxBatch) -> str:
     doubt = _("Evermuse may have it already, so it is sent again with the same key and the same bytes.")
-    last = _("Last attempt: %(message)s") % {"message": _sentence(batch.message)}
+    last = _("Last attempt: %(message)s") % {"message": sentence(batch.message)}
     options = ("--retry-now", *(("--isolate",) if batch.record_count > 1 else ()), "--give-up")
     has_waited = batch.in_doubt or batch.failures
-    return _join(
+    return join(
         doubt if batch.in_doubt else "",
         _explain_next_attempt(batch),
         last if batch.message else "",
@@ -333,7 +333,7 @@ def _explain_next_attempt(batch: OutboxBatch) -> str:
     if batch.due_at > database_now(batch._state.db):
         return _("To be sent at %(time)s.") % at
     if missing := explain_missing_workers(batch._state.db):
-        return _join(_("Due since %(time)s.") % at, missing)
+        return join(_("Due since %(time)s.") % at, missing)
     return _("Due since %(time)s: the workers send as fast as the rate limit of the API key allows.") % at
 
 
@@ -343,8 +343,8 @@ def _explain_accepted(batch: OutboxBatch) -> str:
         text = _("Evermuse accepted it as %(id)s and reports %(state)s; the next poll is at %(time)s.")
     else:
         text = _("Evermuse accepted it as %(id)s and reports no state yet; the next poll is at %(time)s.")
-    message = _sentence(batch.message) if batch.message else ""
-    return _join(text % values, message, _how_to_end(batch, "--retry-now", "--give-up"))
+    message = sentence(batch.message) if batch.message else ""
+    return join(text % values, message, _how_to_end(batch, "--retry-now", "--give-up"))
 
 
 def _explain_complete(batch: OutboxBatch) -> str:
@@ -357,7 +357,7 @@ def _explain_complete(batch: OutboxBatch) -> str:
         "total": batch.attachment_total or 0,
         "failed": batch.attachment_failed or 0,
     }
-    return _join(text, attachments)
+    return join(text, attachments)
 
 
 def _explain_split(batch: OutboxBatch) -> str:
@@ -365,7 +365,7 @@ def _explain_split(batch: OutboxBatch) -> str:
         text = _("Its records that were neither rejected nor removed are in %(batches)s.")
     else:
         text = _("Its records that were neither rejected nor removed are in no other batch.")
-    return _join(text % {"batches": parts}, batch.message)
+    return join(text % {"batches": parts}, batch.message)
 
 
 def _explain_failed(batch: OutboxBatch) -> str:
@@ -373,20 +373,10 @@ def _explain_failed(batch: OutboxBatch) -> str:
         then = _("Sent again under a new key as %(batches)s.") % {"batches": parts}
     else:
         then = _("To send its records again, retry them.")
-    return _join(_sentence(batch.message or _("Failed")), then)
+    return join(sentence(batch.message or _("Failed")), then)
 
 
 def _parts_of(batch: OutboxBatch) -> str:
     """Return the numbers of the later batches with records of this batch."""
     parts = OutboxBatch.objects.using(batch._state.db).filter(parent=batch.pk)
     return ", ".join(f"#{pk}" for pk in parts.values_list("pk", flat=True))
-
-
-def _join(*sentences: str) -> str:
-    """Return the sentences that are not empty, with spaces between them."""
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _sentence(text: str) -> str:
-    """Return ``text`` with a full stop; an empty text stays empty."""
-    return text if text.endswith((".", "!", "?")) or not text else f"{text}."

@@ -5,22 +5,14 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings as project
 from django.core.management.base import CommandError
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from ...conf import get_settings
-from ...database_clock import database_now
 from ...operations import RecordFilter, select_records
-from .. import USAGE
+from .. import USAGE, read_time_ago
 from ..runs import find_run_id, read_label
-
-UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-"""Seconds of each unit of an age."""
 
 NO_RUN = -1
 """The id in a filter for a run that the database does not have. It selects nothing."""
@@ -74,8 +66,8 @@ def read_selection(options: Mapping[str, Any], using: str, state: str) -> Record
         product_id=product,
         error_code=options.get("error_code", ""),
         error_text=options.get("error_text", ""),
-        older_than=_read_time(options["older_than"], using),
-        newer_than=_read_time(options["newer_than"], using),
+        older_than=read_time_ago(options["older_than"], using),
+        newer_than=read_time_ago(options["newer_than"], using),
         batch=options["batch"],
         identity=options["identity"],
         failed_again=options.get("failed_again", False),
@@ -109,22 +101,3 @@ def read_id(text: str) -> int:
     if not re.fullmatch(r"#?\d{1,18}", text):
         raise ArgumentTypeError(f"{text!r} is no id; use a number such as 17")
     return int(text.removeprefix("#"))
-
-
-def _read_time(text: str | None, using: str) -> datetime | None:
-    """Return a time: an age before the database's now, or a time in ISO 8601, in the current zone without an offset."""
-    if text is None:
-        return None
-    if age := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
-        return database_now(using) - timedelta(seconds=float(age[1]) * UNITS[age[2]])
-    try:
-        at = parse_datetime(text if "T" in text or " " in text else f"{text}T00:00:00")
-    except ValueError:
-        at = None
-    if at is None:
-        raise CommandError(
-            f"{text!r} is no age and no time; use 2h, 3d or 2026-03-01T12:00:00Z.", returncode=USAGE
-        )
-    if timezone.is_naive(at) and project.USE_TZ:
-        return timezone.make_aware(at)
-    return at if project.USE_TZ or timezone.is_naive(at) else timezone.make_naive(at)

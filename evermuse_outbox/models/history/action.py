@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.db import models
@@ -37,6 +38,8 @@ class ActionKind(models.TextChoices):
     ERASE = "erase", _("erase records")
     IMPORT = "import", _("import records from a file")
     CLOSE_RUN = "close_run", _("close a run")
+    MAKE_RULE = "make_rule", _("make a standing rule")
+    END_RULE = "end_rule", _("end a standing rule")
     ENCRYPT = "encrypt", _("encrypt or decrypt payloads")
     ROTATE_KEYS = "rotate_keys", _("rotate keys")
     DESTROY_KEY = "destroy_key", _("destroy data keys")
@@ -82,6 +85,29 @@ class ActionQuerySet(models.QuerySet["OutboxAction"]):
             reason=decision.reason,
             result=result,
         )
+
+    def log_discard(
+        self,
+        members: Sequence[tuple[int, str]],
+        count: int,
+        decision: Decision,
+        action: OutboxAction | None = None,
+    ) -> None:
+        """Record that ``count`` of these records, each an id and a workspace, were discarded.
+
+        ``action`` is a recorded action that this is a step of. Then only its number of records grows.
+        """
+        if action:
+            self.add_records(action.pk, count)
+        elif count:
+            workspaces = {workspace for _, workspace in members}
+            self.log(
+                ActionKind.DISCARD,
+                decision,
+                workspace=workspaces.pop() if len(workspaces) == 1 else "",
+                target=describe_records([pk for pk, _ in members]),
+                records=count,
+            )
 
     def add_records(self, pk: int, count: int) -> None:
         """Add to the number of records of an action that is done in several steps."""

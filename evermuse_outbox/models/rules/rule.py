@@ -52,6 +52,10 @@ class RuleQuerySet(StateQuerySet["OutboxRule"]):
         """Return the rules for the records of a workspace: its own, and those for every workspace."""
         return self.filter(workspace__in=("", workspace))
 
+    def unapplied(self) -> RuleQuerySet:
+        """Return the active rules that batches of before may still evade; see ``applied_at``."""
+        return self.active().filter(applied_at__isnull=True)
+
     def over(self, now: datetime) -> RuleQuerySet:
         """Return the active rules whose time is over."""
         return self.active().filter(until__lte=now)
@@ -71,13 +75,13 @@ class RuleQuerySet(StateQuerySet["OutboxRule"]):
         """Change ending → ended, because no record is held by the rule any more. Return how many rules changed."""
         return self._change_state("finish")
 
+    def note_applied(self, now: datetime) -> int:
+        """Note that no batch which was sealed before these rules waits with a matching record. Return how many."""
+        return self.unapplied().update(applied_at=now)
+
     def count_matches(self, pk: int, *, held: int = 0, discarded: int = 0) -> None:
         """Add to the numbers of records that a rule has held and discarded."""
         self.filter(pk=pk).update(held=F("held") + held, discarded=F("discarded") + discarded)
-
-    def count_released(self, pk: int, released: int) -> None:
-        """Add to the number of held records that are pending again."""
-        self.filter(pk=pk).update(released=F("released") + released)
 
 
 class OutboxRule(models.Model):
@@ -110,6 +114,12 @@ class OutboxRule(models.Model):
     reason = ForeignTextField(_("reason"))
     by = ForeignCharField(_("by"), max_length=150)
     created_at = models.DateTimeField(_("since"))
+    applied_at = models.DateTimeField(
+        _("applied at"),
+        null=True,
+        blank=True,
+        help_text=_("Since then, no batch that was sealed before the rule waits with a matching record."),
+    )
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
     ended_by = ForeignCharField(
         _("ended by"), max_length=150, blank=True, default="", help_text=_("Empty if its time was over.")
@@ -117,9 +127,6 @@ class OutboxRule(models.Model):
     end_reason = ForeignTextField(_("reason of the end"), blank=True, default="")
     held = models.PositiveBigIntegerField(_("held"), default=0)
     discarded = models.PositiveBigIntegerField(_("discarded"), default=0)
-    released = models.PositiveBigIntegerField(
-        _("released"), default=0, help_text=_("Held records that are pending again.")
-    )
 
     objects = RuleQuerySet.as_manager()
 

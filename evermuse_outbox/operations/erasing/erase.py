@@ -16,6 +16,7 @@ from ...models import (
     OutboxAction,
     OutboxRecord,
     OutboxRejection,
+    OutboxRuleMatch,
     by_id,
     disable_jit,
 )
@@ -113,6 +114,7 @@ def _delete(using: str, pks: Sequence[int]) -> None:
     OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks))._raw_delete(using)
     stop_indexing(using)
     forget_terms(using, pks)
+    OutboxRuleMatch.objects.using(using).forget(pks)
     OutboxRecord.rows.using(using).filter(by_id(pks))._raw_delete(using)
 
 

@@ -20,6 +20,7 @@ from ...models import (
     OutboxOperationMember,
     OutboxRecord,
     OutboxRejection,
+    OutboxRule,
     OutboxWorkspace,
     by_id,
 )
@@ -42,6 +43,7 @@ TEXTS: tuple[tuple[type[Model], tuple[str, ...]], ...] = (
     (OutboxOperation, ("reason", "selection", "message", "options")),
     (OutboxOperationMember, ("note",)),
     (OutboxAction, ("target", "reason", "result")),
+    (OutboxRule, ("reason", "end_reason")),
 )
 """The columns in which a text may quote a record or a person: answers of servers, and what people wrote."""
 
@@ -89,12 +91,12 @@ def forget_batches(using: str, batch_ids: Collection[int], pks: Collection[int],
 
 
 def forget_reasons(using: str, texts: Collection[str]) -> None:
-    """Replace the texts of erased records in the reasons of workspaces, groups and incidents. These are few rows."""
+    """Replace the texts of erased records in the reasons of workspaces, groups, incidents and rules: few rows."""
     pattern = _pattern(texts)
     if pattern is None:
         return
     for model, columns in TEXTS:
-        if model in (OutboxWorkspace, OutboxGroup, OutboxIncident):
+        if model in (OutboxWorkspace, OutboxGroup, OutboxIncident, OutboxRule):
             rows = model._default_manager.using(using).exclude(reason="").values("pk", *columns)
             for row in _in_pages(rows):
                 if any(_quotes(pattern, row[column]) for column in columns):

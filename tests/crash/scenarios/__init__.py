@@ -6,7 +6,7 @@ docstring says what is in progress.
 """
 
 from ..scenario import SCENARIOS, Scenario
-from . import by_hand, hosts, isolation, personal_data, polling, repairs, restore, sending, upkeep
+from . import by_hand, hosts, isolation, personal_data, polling, repairs, restore, rules, sending, upkeep
 
 __all__ = [
     "SCENARIOS",
@@ -18,6 +18,7 @@ __all__ = [
     "polling",
     "repairs",
     "restore",
+    "rules",
     "sending",
     "upkeep",
 ]

@@ -1,4 +1,8 @@
-"""The error of an operation that is not possible."""
+"""The error of an operation that is not possible.
+
+It has a package of its own, so that the packages of operations can raise it. It must not import them. Its interface is
+:class:`NotPossible`.
+"""
 
 from __future__ import annotations
 
@@ -12,3 +16,6 @@ class NotPossible(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+__all__ = ["NotPossible"]
