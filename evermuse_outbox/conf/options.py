@@ -14,6 +14,7 @@ from .readers import (
     Number,
     read_aliases,
     read_directory,
+    read_fair_shares,
     read_fixes,
     read_flag,
     read_format_hints,
@@ -83,6 +84,12 @@ WORKSPACE_OPTIONS = {
         Number(0.01, 100_000, "requests a second"),
         limits.RATE_LIMIT,
         "Requests in any sliding second for each API key, reads included.",
+    ),
+    "FAIR_SHARES": Option(
+        read_fair_shares,
+        None,
+        'The values of a label share the requests of a group: `{"label": "customer", "weights": {"acme": 3}}`. A value '
+        "without a weight has 1. None: the oldest records go first; see [fair shares](../how-to/fair-shares.md).",
     ),
     "NEWEST_FIRST": Option(
         read_newest_first,

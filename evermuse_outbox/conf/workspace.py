@@ -11,13 +11,13 @@ from ..evermuse import Proxy
 from .keys import KeyFile, KeyFunction, KeySource, KeyUnavailable
 from .options import WORKSPACE_OPTIONS
 from .problems import KEY_OPTIONS, has_key
-from .readers import NewestFirst, Secret
+from .readers import FairShares, NewestFirst, Secret
 from .targets import Refusal, find_refusal
 
 DEFAULT_WORKSPACE = "default"
 """The workspace of records that are enqueued without ``workspace=``."""
 
-INHERITED = ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT", "NEWEST_FIRST")
+INHERITED = ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT", "FAIR_SHARES", "NEWEST_FIRST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Workspace:
         rate_limit: the number of requests in any sliding second.
         key_source: the file or the function from which :meth:`with_key` reads the key.
         is_url_set: whether the project has set the URL. If not, it is that of production.
+        fair_shares: the label whose values share the requests of a group; None if there is none.
         newest_first: when the newest records of a group go first; None if never.
         problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
     """
@@ -42,6 +43,7 @@ class Workspace:
     rate_limit: float
     key_source: KeySource | None = None
     is_url_set: bool = True
+    fair_shares: FairShares | None = None
     newest_first: NewestFirst | None = None
     problem: str = ""
 
@@ -140,6 +142,7 @@ def read_workspace(name: str, keys: Mapping[str, Any], former: Workspace | None 
         rate_limit=float(values["RATE_LIMIT"]),
         key_source=source,
         is_url_set="API_URL" in keys,
+        fair_shares=values["FAIR_SHARES"],
         newest_first=values["NEWEST_FIRST"],
     )
 

@@ -10,9 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models
+from django.db.models import Q
 
+from ..conf import get_settings
 from ..models import OutboxLabelSet
+from ..models.indexes import PartialIndex
+
+SHARES_INDEX = "evermuse_record_shares"
+"""The index that finds the pending records of each label set of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,38 @@ def _uses_labels_without_partial_indexes(using: str) -> bool:
     return not has_partial_indexes and OutboxLabelSet.objects.using(using).exists()
 
 
+def _uses_fair_shares(_using: str) -> bool:
+    try:
+        return any(workspace.fair_shares for workspace in get_settings().workspaces.values())
+    except ImproperlyConfigured:  # another check reports it
+        return False
+
+
 CONDITIONAL_INDEXES: list[ConditionalIndex] = [
     ConditionalIndex(
         model="OutboxRecord",
         index=models.Index(name="evermuse_record_labels", fields=["label_set_id", "id"]),
         is_wanted=_uses_labels_without_partial_indexes,
         condition="records have labels; on MySQL and MariaDB",
+    ),
+    ConditionalIndex(
+        model="OutboxRecord",
+        index=PartialIndex(
+            name=SHARES_INDEX,
+            fields=["workspace", "type", "product_id", "label_set_id", "enqueued_at", "id"],
+            where=Q(batch__isnull=True, closed_as__isnull=True),
+            instead=[
+                "batch",
+                "closed_as",
+                "workspace",
+                "type",
+                "product_id",
+                "label_set_id",
+                "enqueued_at",
+                "id",
+            ],
+        ),
+        is_wanted=_uses_fair_shares,
+        condition="a workspace has FAIR_SHARES",
     ),
 ]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from django.db import connections
 
+from ..models import OutboxRecord
 from .expected import ExpectedIndex, expected_indexes
 
 POSTGRESQL_INDEXES = """
@@ -59,6 +60,11 @@ def find_steps(using: str) -> list[Step]:
 def unbuilt_indexes(using: str) -> list[ExpectedIndex]:
     """Return the expected indexes that are missing or not valid. This costs one query of the catalogue."""
     return [each for each, _ in _compare(using)]
+
+
+def is_built(using: str, name: str) -> bool:
+    """Return whether an index of the table of records exists and is valid. This costs one query of the catalogue."""
+    return _read_indexes(using, [OutboxRecord._meta.db_table]).get(name, False)
 
 
 def _missing_indexes(using: str) -> Iterator[Step]:

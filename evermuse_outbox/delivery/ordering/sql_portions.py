@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connections
 
+from ...indexing import SHARES_INDEX
 from ...models import OutboxRecord
 from ..scheduling import Group
 
@@ -17,10 +18,17 @@ PENDING_INDEX = "evermuse_record_pending"
 """The index of pending records: workspace, type, product id, ``enqueued_at``, id."""
 
 PENDING = "batch_id IS NULL AND closed_as IS NULL AND workspace = %s AND type = %s AND product_id = %s"
-"""The pending records of a group. The condition of the partial index must be repeated to use the index."""
+"""The pending records of a group. The condition of a partial index must be repeated to use the index."""
 
 MAX_PORTIONS = 100
 """Portions in one statement. Old versions of SQLite allow 999 parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The records with a label set; None stands for those without labels."""
+
+    pk: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +36,14 @@ class Portion:
     """Records to read: up to ``count`` from one end of the pending records of a group.
 
     Attributes:
-        share: the number of the share that the records belong to.
         count: the maximum of records.
         is_newest: whether to read from the newest end.
+        of: the label set of the records; None for all records of the group.
     """
 
-    share: int
     count: int
     is_newest: bool
+    of: LabelSet | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,26 +60,56 @@ def read_portions(
     """Return the records of each portion, each from the end at which the portion begins."""
     positions: list[list[Position]] = [[] for _ in portions]
     for start in range(0, len(portions), MAX_PORTIONS):
-        chunk = portions[start : start + MAX_PORTIONS]
-        statement = " UNION ALL ".join([_select(using, portion) for portion in chunk])
-        parameters = [
-            value
-            for number, portion in enumerate(chunk, start)
-            for value in (number, workspace, *group, portion.count)
-        ]
-        with connections[using].cursor() as cursor:
-            cursor.execute(statement, parameters)
-            for number, enqueued_at, pk in cursor.fetchall():
-                positions[number].append(Position(enqueued_at, pk))
+        chunk = list(enumerate(portions))[start : start + MAX_PORTIONS]
+        statement = " UNION ALL ".join([_select(using, number, portion) for number, portion in chunk])
+        parameters = [value for _, portion in chunk for value in _parameters(workspace, group, portion)]
+        for number, enqueued_at, pk in fetch(using, statement, parameters):
+            positions[number].append(Position(enqueued_at, pk))
     # UNION ALL promises no order.
     return [
         sorted(rows, reverse=portion.is_newest) for rows, portion in zip(positions, portions, strict=True)
     ]
 
 
-def _select(using: str, portion: Portion) -> str:
-    hint = f"FORCE INDEX ({PENDING_INDEX})" if connections[using].vendor == "mysql" else ""
-    direction = "DESC" if portion.is_newest else "ASC"
+def fetch(using: str, statement: str, parameters: Sequence[Any]) -> list[Any]:
+    """Execute a query and return all rows."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return list(cursor.fetchall())
+
+
+def index_hint(using: str, index: str) -> str:
+    """Return what makes the planner use an index that exists. PostgreSQL has no such hint."""
+    hints = {"mysql": f"FORCE INDEX ({index})", "sqlite": f"INDEXED BY {index}"}
+    return hints.get(connections[using].vendor, "")
+
+
+def order_within_set(using: str) -> tuple[str, ...]:
+    """Return the columns that order the records of a label set so that the planner reads the index of shares.
+
+    PostgreSQL may choose the index of pending records, which has the same order without the first column. MariaDB would
+    sort with that column.
+    """
+    first = () if connections[using].vendor == "mysql" else ("label_set_id",)
+    return (*first, "enqueued_at", "id")
+
+
+def _select(using: str, number: int, portion: Portion) -> str:
+    hint = index_hint(using, SHARES_INDEX if portion.of else PENDING_INDEX)
+    columns = order_within_set(using) if portion.of else ("enqueued_at", "id")
+    order = ", ".join(f"{column} {'DESC' if portion.is_newest else 'ASC'}" for column in columns)
     return f"""SELECT * FROM (
-        SELECT %s AS number, enqueued_at, id FROM {TABLE} {hint} WHERE {PENDING}
-        ORDER BY enqueued_at {direction}, id {direction} LIMIT %s) AS portion_{portion.share}"""
+        SELECT {number} AS number, enqueued_at, id FROM {TABLE} {hint} WHERE {PENDING} {_condition(portion)}
+        ORDER BY {order} LIMIT %s) AS portion_{number}"""
+
+
+def _condition(portion: Portion) -> str:
+    if portion.of is None:
+        return ""
+    # With `label_set_id = %s`, PostgreSQL would ignore the column in the order.
+    return "AND label_set_id IS NULL" if portion.of.pk is None else "AND label_set_id BETWEEN %s AND %s"
+
+
+def _parameters(workspace: str, group: Group, portion: Portion) -> list[Any]:
+    only = [portion.of.pk] * 2 if portion.of and portion.of.pk is not None else []
+    return [workspace, *group, *only, portion.count]

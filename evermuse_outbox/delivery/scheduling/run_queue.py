@@ -92,6 +92,8 @@ class RunQueue:
     """The group after which the next scan begins; empty if the last one reached the end."""
     arrival_rates: dict[Group, float] = field(default_factory=dict)
     """Records per second, of groups that were counted. Stored in a column of its own."""
+    label_sets: dict[Group, int] = field(default_factory=dict)
+    """Group → the label set after which its next request looks for shares. Only of groups with very many sets."""
     tried: set[Group] = field(default_factory=set)
     """Groups of which nothing could be sealed in this transaction. Not stored."""
     withheld: int = 0
@@ -179,6 +181,17 @@ class RunQueue:
         if known is None and len(self.sealed_at) >= MAX_REMEMBERED:
             known = next(iter(self.sealed_at.values()))
         return math.inf if known is None else now - known
+
+    def label_set_of(self, group: Group) -> int:
+        """Return the label set after which the next request of the group looks for shares; 0 for the first one."""
+        return self.label_sets.get(group, 0)
+
+    def note_label_set(self, group: Group, label_set: int) -> None:
+        """Remember the label set after which the next request looks for shares; 0 if this one has seen all."""
+        self.label_sets.pop(group, None)
+        if label_set:
+            self.label_sets[group] = label_set
+            _drop_oldest(self.label_sets)
 
     def is_resting(self, group: Group, now: float) -> bool:
         """Return whether the group rests. An end further away than ``REST_SECONDS`` comes from a wrong clock."""
@@ -279,6 +292,11 @@ class RunQueue:
             "full_scan_seconds": self.full_scan_seconds,
             "sample_start": self.sample_start,
             "scan_after": self.scan_after,
+            **(
+                {"label_sets": [[*group, pk] for group, pk in self.label_sets.items()]}
+                if self.label_sets
+                else {}
+            ),
         }
 
     @classmethod
@@ -307,6 +325,7 @@ class RunQueue:
                 full_scan_seconds=float(value["full_scan_seconds"]),
                 sample_start=int(value["sample_start"]),
                 scan_after=(value["scan_after"][0], value["scan_after"][1]),
+                label_sets={(kind, product): pk for kind, product, pk in value.get("label_sets", ())},
             )
         except (LookupError, TypeError, ValueError):
             return cls()

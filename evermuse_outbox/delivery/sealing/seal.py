@@ -69,12 +69,13 @@ def seal_first(
 def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group, number: int) -> SealedBatch | None:
     """Seal and lease a batch of the group, or return None if none of its records can be sent now."""
     request = request_limits(context)
-    since = queue.resume_points.get(group)
-    choose = order_of(context, group, since, number)
+    choose = order_of(context, group, queue, number)
     read = (
         read_chosen_pages(context, group, choose, request.records)
         if choose
-        else read_locked_pages(context, group, pending_records(context, group, since), request.records)
+        else read_locked_pages(
+            context, group, pending_records(context, group, queue.resume_points.get(group)), request.records
+        )
     )
     pages: list[Page] = []
     sendable: list[PendingRecord] = []
