@@ -17,9 +17,9 @@ MAX_LABEL_NAME = 64
 SHARES_EXAMPLE = 'Use for instance {"label": "customer", "weights": {"acme": 3}}.'
 NEWEST_EXAMPLE = 'Use for instance {"after": timedelta(minutes=10), "backlog_share": 0.2}.'
 
-_read_weight = Number(0.01, 1_000, "shares")
-_read_seconds = Number(1, 31_536_000, "seconds")
-_read_backlog_share = Number(0.01, 0.99, "all records of a request")
+WEIGHT = Number(0.01, 1_000, "shares")
+SECONDS = Number(1, 31_536_000, "seconds")
+BACKLOG_SHARE = Number(0.01, 0.99, "all records of a request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def read_fair_shares(value: Any) -> FairShares | None:
             "weights: the value must be a dict from a value of the label to a number.", SHARES_EXAMPLE
         )
     read = {
-        name: float(_read_part(f"weights[{safe_repr(name)}]", _read_weight, weights[name]))
+        name: float(_read_part(f"weights[{safe_repr(name)}]", WEIGHT, weights[name]))
         for name in weights
     }
     return FairShares(label, types.MappingProxyType(read))
@@ -76,8 +76,8 @@ def read_newest_first(value: Any) -> NewestFirst | None:
     after = value["after"]
     seconds = after / timedelta(seconds=1) if isinstance(after, timedelta) else after
     return NewestFirst(
-        float(_read_part("after", _read_seconds, seconds)),
-        float(_read_part("backlog_share", _read_backlog_share, value.get("backlog_share", 0.2))),
+        float(_read_part("after", SECONDS, seconds)),
+        float(_read_part("backlog_share", BACKLOG_SHARE, value.get("backlog_share", 0.2))),
     )
 
 
