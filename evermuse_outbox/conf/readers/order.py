@@ -61,10 +61,7 @@ def read_fair_shares(value: Any) -> FairShares | None:
         raise InvalidValue(
             "weights: the value must be a dict from a value of the label to a number.", SHARES_EXAMPLE
         )
-    read = {
-        name: float(_read_part(f"weights[{safe_repr(name)}]", WEIGHT, weights[name]))
-        for name in weights
-    }
+    read = {name: float(_read_part(f"weights[{safe_repr(name)}]", WEIGHT, weights[name])) for name in weights}
     return FairShares(label, types.MappingProxyType(read))
 
 
