@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from evermuse_outbox.management.commands import outbox_import
-from evermuse_outbox.models import OutboxAction, OutboxImport, OutboxRecord
+from evermuse_outbox.models import OutboxAction, OutboxImport, OutboxRecord, OutboxRun
 from evermuse_outbox.operations.importing import lines
 from tests.e2e.host_processes import wait_until
 from tests.records import record
@@ -92,6 +92,7 @@ def test_too_many_bad_lines_give_exit_status_4_and_it_can_continue(file, monkeyp
             "lines": 6,
             "bad_lines": 1,
             "bytes": file.stat().st_size,
+            "run": OutboxRun.objects.get().pk,
             "bad_lines_file": f"{file}.bad",
         },
     )

@@ -8,9 +8,15 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from evermuse_outbox import outbox
+from evermuse_outbox.backfill import Plan, begin
+from evermuse_outbox.backfill import run as run_backfill
+from evermuse_outbox.model_records import declaration_of
 from evermuse_outbox.models import OutboxLabel, OutboxRecord, OutboxRun
 from evermuse_outbox.operations.importing import lines
-from evermuse_outbox.runs import default_run_name
+from evermuse_outbox.runs import RunPlan, default_run_name
+from example_project.support.models import Email
+from tests.conftest import FreeThrottle
+from tests.mails_model import declared_as, insert_mails
 from tests.records import record
 
 
@@ -19,6 +25,14 @@ def file(tmp_path):
     path = tmp_path / "records.ndjson"
     path.write_text("".join(json.dumps(record(number)) + "\n" for number in range(3)))
     return path
+
+
+@pytest.fixture
+def _mails(monkeypatch):
+    monkeypatch.setattr("evermuse_outbox.delivery.context.context.open_throttle", lambda *_: FreeThrottle())
+    monkeypatch.setattr("evermuse_outbox.backfill.pace.Pace.free_requests", lambda self: 1_000)
+    with declared_as():
+        yield
 
 
 def runs(alias):
@@ -80,3 +94,31 @@ def test_a_label_that_is_not_allowed_is_an_error_of_usage(file, label):
 def test_a_long_name_keeps_its_end():
     assert default_run_name("x" * 300 + "end") == "…" + "x" * 196 + "end"
     assert default_run_name(" a\nb ") == "a b"
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_mails")
+def test_a_backfill_makes_a_run_and_goes_on_with_it():
+    insert_mails("default", 3)
+    call_command("outbox_backfill", "support.Email", run="history", label=["source=mail"])
+    (row,) = runs("default")
+    assert (row.name, row.labels, row.closed_at is None) == ("history", {"source": "mail"}, False)
+    assert outbox.find_run("history", using="default").counts()["pending"] == 3
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_mails")
+def test_a_backfill_that_was_interrupted_keeps_its_run():
+    insert_mails("default", 4)
+    plan = Plan(declaration_of(Email), "default", batch=2, run=RunPlan("history"))
+    job = begin(plan)
+    steps = run_backfill(plan, job)
+    while next(steps)[0].enqueued < 2:
+        pass
+    steps.close()
+    again = Plan(declaration_of(Email), "default", batch=2)
+    for _ in run_backfill(again, begin(again)):
+        pass
+    (row,) = runs("default")
+    assert (row.name, row.closed_at is None) == ("history", False)
+    assert outbox.find_run("history", using="default").counts()["pending"] == 4

@@ -173,7 +173,9 @@ class Command(CommandWithExamples):
         text = f"Enqueued {last.enqueued:,} records of {last.done:,} rows: {plan.name}, job #{job.pk}."
         if start:
             text += f" {start:,} rows were handled by earlier starts."
-        text += describe_run(run_plan_of(plan, job).find(plan.using, job.workspace))
+        made = run_plan_of(plan, job).find(plan.using, job.workspace)
+        options["run_id"] = made.id if made else None
+        text += describe_run(made)
         self._finish(options, last, "enqueued", text)
 
     def _check(self, plan: Plan, options: dict[str, Any]) -> None:
@@ -205,13 +207,13 @@ class Command(CommandWithExamples):
         """Print the result. End with another status than 0 if there are bad rows."""
         if progress.bad:
             self._fail(options, progress, result, f"{text} {progress.bad:,} rows are bad.", HAS_BAD_ROWS)
-        self.stdout.write(_as_json(result, progress) if options["json"] else text)
+        self.stdout.write(_as_json(result, progress, options.get("run_id")) if options["json"] else text)
 
     def _fail(
         self, options: dict[str, Any], progress: Progress, result: str, text: str, status: int
     ) -> NoReturn:
         if options["json"]:
-            self.stdout.write(_as_json(result, progress))
+            self.stdout.write(_as_json(result, progress, options.get("run_id")))
             raise CommandError(text, returncode=status)
         for kind, entry in progress.errors.items():
             more = ", …" if entry["count"] > SHOWN_ERRORS else ""
@@ -300,11 +302,12 @@ def _how_to_continue(progress: Progress) -> str:
     )
 
 
-def _as_json(result: str, progress: Progress) -> str:
+def _as_json(result: str, progress: Progress, run_id: int | None = None) -> str:
     return json.dumps(
         {
             "result": result,
             "job": progress.job or None,
+            "run": run_id,
             "rows": progress.total,
             "enqueued": progress.enqueued,
             "skipped": progress.skipped,

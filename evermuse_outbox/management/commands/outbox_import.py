@@ -122,8 +122,10 @@ class Command(CommandWithExamples):
         try:
             start = self._run(job, options, bad_lines)
         except KeyboardInterrupt:
+            self._note_run(job, options)
             self._fail(options, self._last, "interrupted", _how_to_continue(job, self._last), INTERRUPTED)
         except TooManyBadLines:
+            self._note_run(job, options)
             text = f"Stopped: {self._last.bad_lines:,} lines are bad, see {bad_lines.path}."
             text = f"{text} {_how_to_continue(job, self._last)}"
             self._fail(options, self._last, "too many bad lines", text, TOO_MANY_BAD_LINES)
@@ -135,6 +137,7 @@ class Command(CommandWithExamples):
             raise CommandError(text) from None
         finally:
             bad_lines.close()
+        self._note_run(job, options)
         self._finish(options, self._last, "imported", _describe_result(job, start, self._last, bad_lines))
 
     def _run(self, job: Import, options: dict[str, Any], bad_lines: BadLinesFile) -> Totals:
@@ -148,6 +151,11 @@ class Command(CommandWithExamples):
                 _show(bar, totals)
                 wake_workers(job.using, job.workspace)
         return start
+
+    def _note_run(self, job: Import, options: dict[str, Any]) -> None:
+        """Note the run for the JSON object."""
+        run = job.run_plan.find(job.using, job.workspace)
+        options["run_id"] = run.id if run else None
 
     def _check(self, job: Import, options: dict[str, Any]) -> None:
         totals, printed = Totals(), 0
@@ -261,6 +269,7 @@ def _as_json(options: dict[str, Any], totals: Totals, result: str) -> str:
             "lines": totals.lines,
             "bad_lines": totals.bad_lines,
             "bytes": totals.position,
+            "run": options.get("run_id"),
             "bad_lines_file": str(_bad_lines_path(options)) if totals.bad_lines else None,
         }
     )
