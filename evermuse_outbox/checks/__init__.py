@@ -23,6 +23,7 @@ from ..conf import (
     find_problems,
     get_static_settings,
 )
+from .encryption import check_data_keys, check_library
 from .workspaces import (
     check_function_path,
     check_missing_workspaces,
@@ -59,11 +60,12 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_check_payload_retention(settings),
         *_check_scheduler_time_zone(),
         *_check_scheduler_version(),
+        *check_library(),
     ]
 
 
 def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Check the databases: W007, W008, W014, W020 to W022 and W041.
+    """Check the databases: W007, W008, W014, W020 to W022, W041, W050 and W051.
 
     Django runs this check with ``check --database ALIAS`` and before ``migrate``, because it queries the database.
     """
@@ -84,6 +86,7 @@ def check_storage(databases: Sequence[str] | None = None, **_: Any) -> list[Chec
                 _check_autovacuum,
                 _check_indexes,
                 check_missing_workspaces,
+                check_data_keys,
             )
             for message in check(alias)
         ),

@@ -6,12 +6,25 @@ docstring says what is in progress.
 """
 
 from ..scenario import SCENARIOS, Scenario
-from . import by_hand, hosts, isolation, personal_data, polling, repairs, restore, rules, sending, upkeep
+from . import (
+    by_hand,
+    encryption,
+    hosts,
+    isolation,
+    personal_data,
+    polling,
+    repairs,
+    restore,
+    rules,
+    sending,
+    upkeep,
+)
 
 __all__ = [
     "SCENARIOS",
     "Scenario",
     "by_hand",
+    "encryption",
     "hosts",
     "isolation",
     "personal_data",
