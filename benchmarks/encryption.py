@@ -1,4 +1,4 @@
-"""What the encryption of stored payloads costs: microseconds and bytes for each record."""
+"""What the encryption of a stored payload costs, in CPU time and in bytes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+from .common.options import parser_of
+from .common.report import Report
+
 ROUNDS, RECORDS = 9, 5_000
 
 
 def main(arguments: list[str]) -> None:
-    """Encrypt and decrypt lines of 1 kB, and print the median of several rounds."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks encryption", description=__doc__)
-    parser.add_argument("--size", type=int, default=1_000, help="bytes of a line")
-    size = parser.parse_args(arguments).size
+    """Encrypt and decrypt lines, and report the median of several rounds."""
+    options = _options(arguments)
+    size = options.size
     _configure()
     from evermuse_outbox.encryption import DataKey, make_data_key, unwrap_data_key
 
@@ -26,10 +28,20 @@ def main(arguments: list[str]) -> None:
     stored = key.encrypt(line, identity)
     encrypted = _microseconds(lambda: key.encrypt(line, identity))
     decrypted = _microseconds(lambda: key.decrypt(stored, identity))
-    print(f"{len(line):,} bytes, {ROUNDS} rounds of {RECORDS:,}, one process, {os.cpu_count()} cores")
-    print(f"encrypt  {encrypted:6.2f} µs for each record")
-    print(f"decrypt  {decrypted:6.2f} µs for each record")
-    print(f"stored   {len(stored):,} bytes: {len(stored) - len(line):,} more")
+    report = Report(options.name, vars(options))
+    rows = [
+        ["encrypt", f"{encrypted:.2f} µs"],
+        ["decrypt", f"{decrypted:.2f} µs"],
+        ["stored", f"{len(stored):,} bytes, {len(stored) - len(line):,} more"],
+    ]
+    report.table(f"One record of {len(line):,} bytes", ["", "cost"], rows)
+    report.save()
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = parser_of("encryption", __doc__)
+    parser.add_argument("--size", type=int, default=1_000, help="bytes of a line (default: 1000)")
+    return parser.parse_args(arguments)
 
 
 def _configure() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.db import DatabaseError
 
 from ..conf import SETTING
 from ..encryption import MasterKeyMissing, is_on, present_fingerprints
@@ -31,7 +32,10 @@ def check_data_keys(alias: str) -> Iterator[CheckMessage]:
     used = (
         OutboxDataKey.objects.using(alias).filter(destroyed_at__isnull=True).values_list("master", flat=True)
     )
-    masters = set(used.distinct())
+    try:
+        masters = set(used.distinct())
+    except DatabaseError:
+        return  # before the first migration, there are no tables
     try:
         present = set(present_fingerprints()) if masters and is_on() else set()
     except MasterKeyMissing:
