@@ -374,3 +374,11 @@ def test_a_rejected_record_that_was_corrected(alias):
         explain_record(row)
         == "It was rejected, and a newer version corrected it: record #7. Nothing is left to do."
     )
+
+
+def test_a_pending_record_says_that_its_group_has_another_order(alias, outbox_settings):
+    worker_seen(alias)
+    outbox_settings(FAIR_SHARES={"label": "customer"}, NEWEST_FIRST={"after": 600})
+    text = explain_record(record_in(alias, "pending"))
+    assert "The values of the label customer share the requests of its group (FAIR_SHARES)." in text
+    assert "its newest go first (NEWEST_FIRST)" in text

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from ...conf import get_settings
+from ...conf import Workspace, get_settings
 from ...database_clock import database_now
 from ...delivery.isolation import IsolationTest
 from ...delivery.scheduling import lingers_until
@@ -192,7 +192,15 @@ def _explain_pending(record: OutboxRecord) -> str:
         text = _("Waiting until %(time)s for other records of its group (LINGER).")
         return text % {"time": format_time(until)}
     ready = _("Ready to send: the workers send as fast as the rate limit of the API key allows.")
-    return explain_missing_workers(using) or ready
+    return explain_missing_workers(using) or join(ready, _explain_order(settings.workspace(record.workspace)))
+
+
+def _explain_order(workspace: Workspace) -> str:
+    """Return which records of a group go first, if the settings change it; an empty text if the oldest do."""
+    shares = _("The values of the label %(label)s share the requests of its group (FAIR_SHARES).")
+    newest = _("While the oldest records of its group wait too long, its newest go first (NEWEST_FIRST).")
+    fair = shares % {"label": workspace.fair_shares.label} if workspace.fair_shares else ""
+    return join(fair, newest if workspace.newest_first else "")
 
 
 def explain_missing_workers(using: str | None) -> str:
