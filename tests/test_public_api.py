@@ -38,6 +38,7 @@ def test_the_names_of_the_outbox_module():
         "enqueue_many",
         "find_run",
         "reload_workspaces",
+        "Times",
         "start_run",
         "validate",
     }
@@ -64,7 +65,9 @@ def test_the_signatures(name, first):
     function = getattr(outbox, name)
     parameters = inspect.signature(function).parameters
     options = {"using": None, "workspace": "default", "labels": None, "run": None}
-    assert list(parameters) == [first, *options]
+    assert list(parameters) == [first, *options, "times"]
+    assert parameters["times"].kind is inspect.Parameter.VAR_KEYWORD
+    assert set(outbox.Times.__annotations__) == {"send_after", "expires_at", "debounce", "max_delay"}
     assert parameters[first].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert {parameters[option].kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
     assert {option: parameters[option].default for option in options} == options

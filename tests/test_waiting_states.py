@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.management import load_command_class
 
-from evermuse_outbox.models import GroupState, RecordState, WorkspaceState
+from evermuse_outbox.models import DEFERRED, GroupState, RecordState, WorkspaceState
 from evermuse_outbox.models.batch import OPEN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ WAITING = {
     "batch": set(OPEN),
     "workspace": set(WorkspaceState) - {WorkspaceState.ACTIVE},
     "group": {GroupState.PAUSED, GroupState.HELD},
-    "record": {RecordState.PENDING, RecordState.IN_FLIGHT, RecordState.REJECTED, RecordState.HELD},
+    "record": {RecordState.PENDING, RecordState.IN_FLIGHT, RecordState.REJECTED, *DEFERRED},
 }
 """Kind of row → the states in which it waits."""
 

@@ -1,25 +1,31 @@
-"""The kinds of jobs that change records: retry, discard and erase."""
+"""The kinds of jobs that change records: retry, discard, erase and reschedule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
 
+from ..database_clock import database_now
 from ..models import (
     DEFERRED,
     ActionKind,
     Decision,
     OperationState,
+    OutboxDeferral,
     OutboxOperation,
     OutboxOperationMember,
     OutboxRecord,
+    OutboxWorkspace,
     RecordState,
     by_id,
 )
 from ..models.payloads import destroyed_among
+from ..operations import NotPossible
 from ..operations.erasing import ErasedRecord, delete_records
 from .kinds import Kind, Options, Refusal, Refusals, register
 
@@ -29,6 +35,11 @@ HAS_NEWER = gettext_noop("It has a newer version, which it would overwrite at Ev
 IN_BATCH = gettext_noop("A batch has taken it")
 KEY_DESTROYED = gettext_noop("Its data key was destroyed, so that nothing can read its payload")
 IS_OVER = gettext_noop("It is finished already")
+NOT_SCHEDULED = gettext_noop("It is not scheduled")
+EXPIRES_BEFORE = gettext_noop("It expires before that time")
+
+SEND_AFTER = "send_after"
+"""The option with the new time in ISO 8601. Without it, the records are sent now."""
 
 
 def refusals_to_send_again(using: str, pks: Sequence[int]) -> Refusals:
@@ -126,3 +137,56 @@ def _note(using: str, lines: Sequence[ErasedRecord]) -> None:
     members = rows.filter(operation_id__in=jobs, target__in=list(notes)).values_list("pk", "target")
     changed = [OutboxOperationMember(pk=pk, note=notes[target]) for pk, target in members]
     rows.bulk_update(changed, ["note"], batch_size=200)
+
+
+@register
+class Reschedule(Kind):
+    """Send scheduled records now, or at another time. That time also replaces the wait of a debounced record."""
+
+    name, label = "reschedule", _("Send scheduled records now, or at another time")
+    action, permission, sends = ActionKind.RESCHEDULE, "retry_outboxrecord", True
+
+    def prepare(self, using: str, options: Options) -> None:
+        """Refuse a time that cannot be read."""
+        _new_time(using, options)
+
+    def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
+        """Refuse records that are not scheduled, or that expire before the new time."""
+        rows = OutboxRecord.rows.using(using).filter(by_id(pks))
+        states, at = dict(rows.values_list("pk", "closed_as")), _new_time(using, options)
+        deferrals = OutboxDeferral.objects.using(using).filter(by_id(pks), expires_at__lte=at)
+        expired = dict(deferrals.values_list("pk", "expires_at"))
+        refusals: Refusals = {}
+        for pk in pks:
+            if pk not in states:
+                refusals[pk] = Refusal(GONE)
+            elif states[pk] != RecordState.SCHEDULED:
+                refusals[pk] = Refusal(NOT_SCHEDULED)
+            elif pk in expired:
+                refusals[pk] = Refusal(EXPIRES_BEFORE, str(expired[pk]))
+        return refusals
+
+    def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
+        """Store the new time. The workers do the rest within a second of that time."""
+        rows = OutboxRecord.rows.using(using).filter(by_id(pks))
+        # The workers apply what is due under the sealing lock. They have either done it, or see the new time.
+        for name in sorted(set(rows.order_by().values_list("workspace", flat=True))):
+            OutboxWorkspace.objects.using(using).lock_for_sealing(name)
+        OutboxRecord.rows.using(using).lock_rows(pks)
+        refusals = self.check(using, pks, options)
+        changed = OutboxDeferral.objects.using(using).filter(by_id([pk for pk in pks if pk not in refusals]))
+        changed.reschedule(_new_time(using, options))
+        return refusals
+
+
+def _new_time(using: str, options: Options) -> datetime:
+    stored = options.get(SEND_AFTER)
+    if not stored:
+        return database_now(using)
+    try:
+        at = parse_datetime(stored)
+    except (TypeError, ValueError):
+        at = None
+    if at is None:
+        raise NotPossible(gettext("%(value)s is no time.") % {"value": repr(stored)})
+    return at

@@ -114,6 +114,7 @@ class Migration(migrations.Migration):
                     ("close_run", "close a run"),
                     ("make_rule", "make a standing rule"),
                     ("end_rule", "end a standing rule"),
+                    ("reschedule", "change when records are sent"),
                     ("encrypt", "encrypt or decrypt payloads"),
                     ("rotate_keys", "rotate keys"),
                     ("destroy_key", "destroy data keys"),

@@ -1,9 +1,8 @@
 """Records, and every change of their state.
 
 Most records are written twice: at enqueue, and when a batch takes them. Their end follows from their batch, so one
-UPDATE of one batch row finishes a thousand records. Only records that end otherwise (rejected, superseded, discarded,
-expired) store their end themselves, in ``closed_as``. It also keeps records out of sealing that are sent later
-(scheduled, held): see ``deferral``.
+UPDATE of one batch row finishes a thousand records. Only records that end otherwise, such as rejected ones, store their
+end themselves, in ``closed_as``. It also keeps scheduled and held records out of sealing: see ``deferral``.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .batch import OutboxBatch
 from .batch_states import BatchState
+from .deferral import OutboxDeferral
 from .history import Decision, OutboxAction
 from .indexes import PartialIndex
 from .payloads import PayloadField, UnreadableLine, drop_lines
@@ -131,13 +131,12 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         Call it only if Evermuse has nothing of the batch.
         """
         members = self._in_source("release").filter(batch=batch)
-        return (members if pks is None else members.filter(by_id(pks))).update(batch=None)
+        members = members if pks is None else members.filter(by_id(pks))
+        OutboxDeferral.objects.using(self.db).look_at_expiry(list(members.values_list("pk", flat=True)))
+        return members.update(batch=None)
 
     def reject(self, rejections: Iterable[OutboxRejection]) -> int:
-        """Change pending, in flight → rejected, and store the message of each. Return how many records.
-
-        A record that was deleted meanwhile gets no rejection.
-        """
+        """Change pending, in flight → rejected, and store the message of each that exists. Return how many records."""
         rows = list(rejections)
         pks = [row.record_id for row in rows]
         count = self._in_source("reject").filter(pk__in=pks).update(closed_as=RecordState.REJECTED)
@@ -175,10 +174,7 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         return self._in_source("expire").filter(by_id(pks)).update(closed_as=RecordState.EXPIRED)
 
     def correct(self, newer_by_pk: dict[int, int]) -> int:
-        """Change rejected → superseded, each by the given newer version. Return how many.
-
-        Call it only if Evermuse has that version: then the rejected record is no failure any more.
-        """
+        """Change rejected → superseded, each by a newer version that Evermuse has. Return how many."""
         return self._supersede_by("correct", newer_by_pk)
 
     def _supersede_by(self, method: str, newer_by_pk: dict[int, int]) -> int:
@@ -395,5 +391,4 @@ class OutboxRecord(models.Model):
         batch = self.read_batch()
         if batch is None:
             return RecordState.PENDING
-        is_delivered = batch.state == BatchState.COMPLETE
-        return RecordState.DELIVERED if is_delivered else RecordState.IN_FLIGHT
+        return RecordState.DELIVERED if batch.state == BatchState.COMPLETE else RecordState.IN_FLIGHT

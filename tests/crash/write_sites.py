@@ -18,6 +18,8 @@ SEARCHED = (
     "models/*.py",
     "models/insert/*.py",
     "models/rules/*.py",
+    "models/deferral/*.py",
+    "timing/*.py",
     "models/transitions/*.py",
     "delivery/*/*.py",
     "operations/*.py",
@@ -74,12 +76,18 @@ NOT_REACHED = {
     # Only on PostgreSQL. The scenarios of a host run there too, but this list is compared with runs on SQLite.
     (
         "models/insert/postgresql.py",
-        "cursor.execute(_insert_many(tuple(shared), tuple(varying)), (*values, *numbers))",
+        "cursor.execute(f'{statement} RETURNING \"id\"' if returns_ids else statement, (*values, *numbers))",
     ),
     ("models/insert/postgresql.py", "cursor.execute(_insert_one(extra), [*map(str, row)])"),
     # Only on MySQL, and only on MySQL and MariaDB.
     ("models/insert/values.py", "cursor.execute(statement, row)"),
-    ("models/insert/values.py", "cursor.execute(statement, [value for row in part for value in row])"),
+    (
+        "models/insert/values.py",
+        "cursor.execute(f'{statement} RETURNING id' if has_returning else statement, parameters)",
+    ),
+    # Only read.
+    ("models/insert/values.py", "cursor.execute('SELECT last_insert_rowid()')"),
+    ("models/insert/values.py", "cursor.execute('SELECT @@SESSION.auto_increment_increment')"),
     # Only with Redis. The scenarios keep the epochs in files.
     ("delivery/context/epochs.py", "pipeline.execute()"),
     # Only on databases other than Django's own.

@@ -19,6 +19,11 @@ CHANGES = {
     "correct": lambda rows, row, batch: rows.correct({row.pk: row.pk + 1}),
     "replace": lambda rows, row, batch: rows.replace({row.pk: row.pk + 1}),
     "discard": lambda rows, row, batch: rows.filter(pk=row.pk).discard(),
+    "coalesce": lambda rows, row, batch: rows.coalesce({row.pk: row.pk + 1}),
+    "hold": lambda rows, row, batch: rows.hold([row.pk]),
+    "schedule": lambda rows, row, batch: rows.schedule([row.pk]),
+    "make_due": lambda rows, row, batch: rows.make_due([row.pk]),
+    "expire": lambda rows, row, batch: rows.expire([row.pk]),
     "reopen": lambda rows, row, batch: rows.reopen([row.pk]),
 }
 

@@ -123,7 +123,7 @@ class OutboxRecordAdmin(EditAdmin):
         "Vendor ids, thread ids, and ids and e-mail addresses of participants are found in full. "
         "Any other text, or text in double quotes, is searched in the payloads of the newest 20,000 records."
     )
-    jobs_of_list = ("retry", "discard", "erase")
+    jobs_of_list = ("retry", "reschedule", "discard", "erase")
     fields = (
         ("state_chip", "batch_link"),
         ("type", "product_id"),
@@ -338,7 +338,9 @@ def jobs_of(record: OutboxRecord) -> tuple[str, ...]:
     match record.state:
         case RecordState.REJECTED:
             return ("retry", "discard", "erase")
-        case RecordState.PENDING:
+        case RecordState.SCHEDULED:
+            return ("reschedule", "discard", "erase")
+        case RecordState.PENDING | RecordState.HELD:
             return ("discard", "erase")
         case _:
             return ("erase",)

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from ...models import OutboxDeferral, OutboxRecord, OutboxWorkspace, RecordState, by_id
 from ..context import Clock, retry_on_database_error
+from ..scheduling import RunQueue
 from .plan import Changes, Deferral, plan_changes
 
 CHUNK = 500
@@ -37,11 +38,24 @@ def apply_due(using: str, workspace: str, now: datetime) -> int:
     It is one transaction under the sealing lock, so a crash loses nothing. Call it again if the result is ``CHUNK``.
     """
     with transaction.atomic(using=using):
-        OutboxWorkspace.objects.using(using).lock_for_sealing(workspace)
+        row = OutboxWorkspace.objects.using(using).lock_for_sealing(workspace)
         due = _read(OutboxDeferral.objects.using(using).due(workspace, now)[:CHUNK])
         if due:
-            _write(using, plan_changes(due, *_read_records(using, due), now))
+            changes = plan_changes(due, *_read_records(using, due), now)
+            _write(using, changes)
+            _forget_resume_points(using, row, changes.pending)
         return len(due)
+
+
+def _forget_resume_points(using: str, workspace: OutboxWorkspace, pks: Collection[int]) -> None:
+    """Let sealing find records that have become pending before the resume points of their groups."""
+    queue = RunQueue.from_json(workspace.run_queue)
+    if not (pks and queue.resume_points):
+        return
+    rows = OutboxRecord.rows.using(using).filter(by_id(pks))
+    if queue.forget_resume_points(set(rows.order_by().values_list("type", "product_id"))):
+        workspace.run_queue = queue.to_json()
+        workspace.save(using=using, update_fields=["run_queue"])
 
 
 def expire_due(using: str, pks: Sequence[int], now: datetime) -> set[int]:

@@ -99,10 +99,10 @@ class Dispatcher:
         return pace.pause_after(look, started, self._monotonic())
 
     def _look_at_all(self, using: str) -> None:
-        found = find_waiting_work(using)
-        for name in found.deferred & get_settings().workspaces.keys():
+        work = find_waiting_work(using)
+        for name in work.deferred & get_settings().workspaces.keys():
             apply_all_due(using, name, Clock.of(using))  # the next look finds what is pending now
-        waiting = self._without_active(using, found)
+        waiting = self._without_active(using, work)
         if len(waiting.pending) == 1:
             waiting = self._start_only(using, waiting)
         if any(waiting):

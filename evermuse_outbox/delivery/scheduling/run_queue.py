@@ -11,7 +11,7 @@ index entries of sealed records again. A *full scan* ignores all resume points.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -209,6 +209,16 @@ class RunQueue:
             return {}
         groups = self._most_recently_full()
         return {group: self.resume_points[group] for group in groups if group in self.resume_points}
+
+    def forget_resume_points(self, groups: Collection[Group]) -> bool:
+        """Forget where the pending records of these groups begin; return whether it was known of any.
+
+        Earlier records of them have become pending, and no scan must begin behind these.
+        """
+        known = self.resume_points.keys() & groups
+        for group in known:
+            del self.resume_points[group]
+        return bool(known)
 
     def describe_groups(
         self, ages: Mapping[Group, float], max_records: int, now: float

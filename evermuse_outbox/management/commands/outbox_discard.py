@@ -31,7 +31,7 @@ class Command(RepairCommand):
         super().add_arguments(parser)
         parser.add_argument(
             "--state",
-            choices=("pending", "rejected"),
+            choices=("pending", "rejected", "scheduled", "held"),
             default="pending",
             help="state of the records (default: pending)",
         )

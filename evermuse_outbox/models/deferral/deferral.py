@@ -6,11 +6,15 @@ meet it. To sealing, it is like a record whose transaction has not committed yet
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 from django.utils.translation import gettext_lazy as _
+
+ROWS_PER_STATEMENT = 500
+"""Rows that one statement names."""
 
 MAX_WORKSPACES = 1_000
 """Due rows that one look for workspaces reads. More workspaces are found by the next look."""
@@ -31,6 +35,18 @@ class DeferralQuerySet(models.QuerySet["OutboxDeferral"]):
     def of_rule(self, rule: int) -> DeferralQuerySet:
         """Return the rows of the records that a standing rule holds."""
         return self.filter(rule_id=rule)
+
+    def reschedule(self, at: datetime) -> int:
+        """Let scheduled records wait until another time. It replaces the wait of a debounced one. Return how many."""
+        due_at = Case(When(expires_at__lt=at, then=F("expires_at")), default=Value(at))
+        return self.update(send_after=at, latest_at=None, due_at=due_at)
+
+    def look_at_expiry(self, pks: Sequence[int]) -> None:
+        """Make rows due at their expiry that would be looked at later, because the records were in flight then."""
+        # Not by one condition for all: old versions of SQLite allow 999 parameters.
+        for start in range(0, len(pks), ROWS_PER_STATEMENT):
+            rows = self.filter(pk__in=pks[start : start + ROWS_PER_STATEMENT], due_at__gt=F("expires_at"))
+            rows.update(due_at=F("expires_at"))
 
 
 class OutboxDeferral(models.Model):

@@ -40,6 +40,7 @@ class ActionKind(models.TextChoices):
     CLOSE_RUN = "close_run", _("close a run")
     MAKE_RULE = "make_rule", _("make a standing rule")
     END_RULE = "end_rule", _("end a standing rule")
+    RESCHEDULE = "reschedule", _("change when records are sent")
     ENCRYPT = "encrypt", _("encrypt or decrypt payloads")
     ROTATE_KEYS = "rotate_keys", _("rotate keys")
     DESTROY_KEY = "destroy_key", _("destroy data keys")

@@ -8,7 +8,9 @@ docstring says what is in progress.
 from ..scenario import SCENARIOS, Scenario
 from . import (
     by_hand,
+from . import (
     encryption,
+)
     hosts,
     isolation,
     personal_data,
@@ -17,6 +19,9 @@ from . import (
     restore,
     rules,
     sending,
+from . import (
+    timing,
+)
     upkeep,
 )
 
@@ -33,5 +38,6 @@ __all__ = [
     "restore",
     "rules",
     "sending",
+    "timing",
     "upkeep",
 ]

@@ -13,9 +13,14 @@ from evermuse_outbox import outbox
 from evermuse_outbox.delivery.deferral import apply_all_due, hold, release_held
 from evermuse_outbox.delivery.loop import relay, seal_next
 from evermuse_outbox.delivery.scanning import find_work
-from evermuse_outbox.models import OutboxDeferral, OutboxRecord
+from evermuse_outbox.delivery.scheduling import ResumePoint, RunQueue
+from evermuse_outbox.models import OutboxBatch, OutboxDeferral, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.upkeep import PurgeProgress, purge_one_run
 from tests.delivery.helpers import seal_all, state_of
 from tests.records import enqueue, record
+
+DAY = 86_400
+"""Seconds of a day."""
 
 
 @pytest.fixture
@@ -41,11 +46,6 @@ def put(alias, number=1, text="", **times):
     """Enqueue a version of the message with that number."""
     times = {name: timedelta(seconds=value) for name, value in times.items()}
     return outbox.enqueue(record(number, data={"text": text}), using=alias, **times)
-
-
-def texts(sandbox):
-    """Return the texts that the sandbox has stored, in the order of their arrival."""
-    return [each.record["data"]["text"] for each in sandbox.records]
 
 
 def test_a_scheduled_record_is_sent_at_its_time_and_not_before(context, alias, later):
@@ -83,6 +83,45 @@ def test_a_record_that_was_sealed_in_time_is_not_expired(context, alias, later):
     OutboxRecord.rows.using(alias).filter(pk=row.pk).update(batch=None)  # as if its batch was withdrawn
     later(61)
     assert state_of(row) == "expired"
+
+
+def test_a_record_of_a_withdrawn_batch_is_not_sealed_again_after_its_expiry(context, alias, later):
+    row = put(alias, expires_at=60)
+    (sealed,) = seal_all(context)
+    later(61)  # it is in flight, so it is looked at again later
+    OutboxRecord.rows.using(alias).release(sealed.batch)
+    assert seal_all(context) == []
+    assert state_of(row) == "expired"
+
+
+def test_no_resume_point_hides_a_record_that_was_enqueued_early(context, alias, later):
+    row = put(alias, 1, send_after=60)
+    later(60)
+    group = (row.type, row.product_id)
+    queue = RunQueue(resume_points={group: ResumePoint(context.clock.now(), 10**6)})
+    rows = OutboxWorkspace.objects.using(alias)
+    put(alias, 2, send_after=1)
+    rows.update_or_create(pk="default", defaults={"run_queue": queue.to_json()})
+    later(1)
+    assert RunQueue.from_json(rows.get(pk="default").run_queue).resume_points == {}
+
+
+@pytest.mark.parametrize("state", ["scheduled", "held"])
+def test_a_newer_version_is_not_purged_while_an_older_one_is_deferred(context, alias, later, clock, state):
+    later_90_days = {"send_after": 90 * DAY} if state == "scheduled" else {}
+    older = put(alias, 1, "old", **later_90_days)
+    if state == "held":
+        hold(alias, "default", [older.pk], 7, clock.at + timedelta(days=90))
+    newer = put(alias, 1, "new")
+    relay(context, 60)
+    OutboxBatch.objects.using(alias).update(state="complete", finished_at=clock.at, next_poll_at=None)
+    assert state_of(newer) == "delivered"
+    clock.move(60 * DAY)
+    purge_one_run(alias, context.clock, 30, PurgeProgress())
+    assert state_of(newer) == "delivered"
+    later(31 * DAY)
+    assert seal_all(context) == []
+    assert state_of(older) == "superseded"
 
 
 def test_twenty_edits_in_five_minutes_are_sent_once(context, alias, later):
@@ -168,6 +207,14 @@ def test_a_deferred_record_can_be_discarded(context, alias, later):
     later(60)
     assert state_of(row) == "discarded"
     assert not OutboxDeferral.objects.using(alias).exists()
+
+
+def test_a_held_record_can_be_discarded(context, alias, later):
+    (row,) = enqueue(alias, 1)
+    hold(alias, "default", [row.pk], 7, None)
+    assert OutboxRecord.rows.using(alias).filter(pk=row.pk).discard(by="ana") == 1
+    later(60)
+    assert state_of(row) == "discarded"
 
 
 @pytest.mark.commits
