@@ -14,7 +14,7 @@ from django.utils.html import escape
 
 from evermuse_outbox.delivery.scheduling import RunQueue
 from evermuse_outbox.evermuse.records import OPENAPI_TYPES
-from evermuse_outbox.insight import explain
+from evermuse_outbox.insight.explaining import explain
 from evermuse_outbox.models import (
     BatchState,
     OutboxBatch,

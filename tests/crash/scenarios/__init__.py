@@ -8,9 +8,7 @@ docstring says what is in progress.
 from ..scenario import SCENARIOS, Scenario
 from . import (
     by_hand,
-from . import (
     encryption,
-)
     hosts,
     isolation,
     personal_data,
@@ -19,9 +17,7 @@ from . import (
     restore,
     rules,
     sending,
-from . import (
     timing,
-)
     upkeep,
 )
 

@@ -72,7 +72,7 @@ def release_rule(env: Environment) -> None:
 
 
 @scenario(prepare=prepare_hold, repair=release_rule, expected="delivered delivered")
-def held_by_rule(env):
+def held_until_released(env):
     """A standing rule holds records back."""
     with transaction.atomic(using=env.alias):
         hold(env.alias, "default", [row.pk for row in env.records], RULE, None)
@@ -81,14 +81,14 @@ def held_by_rule(env):
 def prepare_held(env):
     """Hold two records back, one of which may not be sent when the rule has ended."""
     prepare_hold(env)
-    held_by_rule(env)
+    held_until_released(env)
     OutboxDeferral.objects.using(env.alias).filter(expires_at__isnull=False).update(
         send_after=env.clock.now() + 5 * MINUTE
     )
 
 
 @scenario(prepare=prepare_held, repair=release_rule, expected="delivered delivered")
-def rule_ended(env):
+def held_records_released(env):
     """The records of a rule that has ended become pending, or scheduled."""
     release_held(env.alias, RULE, env.clock.now(), 100)
     apply_all_due(env.alias, "default", env.context.clock)
