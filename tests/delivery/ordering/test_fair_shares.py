@@ -190,3 +190,18 @@ def explain(alias, statement):
         if connections[alias].vendor == "postgresql":
             cursor.execute("RESET enable_seqscan")
     return plan
+
+
+def test_a_workspace_without_the_settings_sends_no_statement_more(open_fair, alias):
+    counts = {}
+    for name, changes in {"none": {"FAIR_SHARES": None}, "fair": {}}.items():
+        context = open_fair(**changes)
+        enqueue_for(context, f"customer of {name}", 30)
+        seal_next(context)
+        with CaptureQueriesContext(connections[alias]) as captured:
+            seal_next(context)
+        counts[name] = sum(
+            "portion_" in query["sql"] or "LIMIT 1 OFFSET 10" in query["sql"] for query in captured
+        )
+    assert counts["none"] == 0
+    assert counts["fair"] > 0
