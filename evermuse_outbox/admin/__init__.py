@@ -14,6 +14,7 @@ from .pages import (
     OutboxRecordAdmin,
     OutboxWorkspaceAdmin,
 )
+from .rules import OutboxRuleAdmin
 from .runs import OutboxRunAdmin
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "OutboxOperationAdmin",
     "OutboxOverviewAdmin",
     "OutboxRecordAdmin",
+    "OutboxRuleAdmin",
     "OutboxRunAdmin",
     "OutboxWorkerAdmin",
     "OutboxWorkspaceAdmin",

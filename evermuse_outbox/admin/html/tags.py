@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from ...insight import to_local_time
-from ...models import BatchState, GroupState, OperationState, RecordState, WorkspaceState
+from ...models import BatchState, GroupState, OperationState, RecordState, RuleState, WorkspaceState
 
 EMPTY = "-"
 """Text of a cell without a value, as in Django's admin."""
@@ -62,6 +62,11 @@ TONES: dict[type[models.TextChoices], dict[Any, str]] = {
         GroupState.PAUSED: "bad",
         GroupState.CLEARED: "past",
         GroupState.HELD: "care",
+    },
+    RuleState: {
+        RuleState.ACTIVE: "care",
+        RuleState.ENDING: "busy",
+        RuleState.ENDED: "past",
     },
     WorkspaceState: {
         WorkspaceState.ACTIVE: "good",

@@ -31,6 +31,7 @@ from evermuse_outbox.models import (
     OutboxOperation,
     OutboxOperationMember,
     OutboxRecord,
+    OutboxRule,
     OutboxRun,
     OutboxWorker,
     OutboxWorkspace,
@@ -234,6 +235,9 @@ def _create_records() -> None:
     for workspace in ("gone", *WORKSPACES):
         rows.record(workspace=workspace, product_id=LONG_PRODUCT, payload=long_payload)
     rows.record(product_id="prod-1")  # its group is paused
+    OutboxRule.objects.create(
+        action="hold", type="email", reason="wrong import", by="ada", created_at=timezone.now()
+    )
     rows.record(closed_as=RecordState.DISCARDED)
     older = rows.record(OutboxBatch.objects.filter(state=BatchState.COMPLETE).first())
     superseded = rows.record(

@@ -1,0 +1,8 @@
+"""Standing rules in the admin: which there are, what they did, and a button that ends one.
+
+The package must not compare records with rules. Its interface is ``OutboxRuleAdmin``.
+"""
+
+from .page import OutboxRuleAdmin
+
+__all__ = ["OutboxRuleAdmin"]
