@@ -11,7 +11,6 @@ from django.db import DatabaseError
 from ..conf import SETTING
 from ..encryption import MasterKeyMissing, is_on, present_fingerprints
 from ..models import OutboxDataKey
-from ..monitoring import schema_of, versions_at_work
 
 KNOWS_ENCRYPTION = 17
 """Number of the migration with which workers can read encrypted lines."""
@@ -49,6 +48,8 @@ def check_data_keys(alias: str) -> Iterator[CheckMessage]:
         )
     if not is_on():
         return
+    from ..monitoring import schema_of, versions_at_work  # late, because it loads the HTTP client
+
     old = sorted(version for version in versions_at_work(alias) if schema_of(version) < KNOWS_ENCRYPTION)
     if old:
         yield Warning(

@@ -25,8 +25,8 @@ def test_records_by_state(viewer: Client, state: str) -> None:
     rows.rejected()
     rows.record()
     rows.record(closed_as="superseded", superseded_by=1)
-    rows.record(closed_as="discarded")
-    rows.record(closed_as="held")
+    for closed_as in ("discarded", "expired", "held", "scheduled"):
+        rows.record(closed_as=closed_as)
     for batch_state in BatchState:
         rows.record(rows.batch(batch_state))
     pks = set(OutboxRecord.objects.in_state(state).values_list("pk", flat=True))
