@@ -11,12 +11,12 @@ from tests.conf.errors import errors_in
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (14, Retention(14, 14, 14, None)),
-        (0.5, Retention(0.5, 0.5, 0.5, None)),
-        ({}, Retention(14, 14, 14, None)),
-        ({"delivered": 1}, Retention(1, 14, 14, None)),
-        ({"rejected": 90, "superseded": 2}, Retention(14, 2, 14, 90)),
-        ({"rejected": None}, Retention(14, 14, 14, None)),
+        (14, Retention(14, 14, 14, 14, None)),
+        (0.5, Retention(0.5, 0.5, 0.5, 0.5, None)),
+        ({}, Retention(14, 14, 14, 14, None)),
+        ({"delivered": 1}, Retention(1, 14, 14, 14, None)),
+        ({"rejected": 90, "superseded": 2}, Retention(14, 2, 14, 14, 90)),
+        ({"rejected": None}, Retention(14, 14, 14, 14, None)),
     ],
 )
 def test_a_number_or_a_dict_gives_days_for_each_state(outbox_settings, value, expected):
@@ -49,8 +49,8 @@ def test_an_error_names_the_state_and_what_is_allowed(value, message):
 
 
 def test_the_longest_retention_does_not_count_what_is_kept_for_ever():
-    assert Retention(1, 2, 3, None).longest == 3
-    assert Retention(1, 2, 3, 90).longest == 90
+    assert Retention(1, 2, 3, 2, None).longest == 3
+    assert Retention(1, 2, 3, 2, 90).longest == 90
 
 
 def test_payloads_are_kept_with_their_records_unless_days_are_given(outbox_settings):

@@ -62,6 +62,10 @@ NOT_REACHED = {
     # A dictionary in memory.
     ("delivery/context/throttles.py", "_prepared_at.update(dict.fromkeys(due, now))"),
     ("delivery/context/throttles.py", "_prepared_at.update(dict.fromkeys(later, now))"),
+    # A set in memory.
+    ("delivery/sealing/pages.py", "read.update(chosen)"),
+    # A SELECT of fair shares and newest first.
+    ("delivery/ordering/sql_portions.py", "cursor.execute(statement, parameters)"),
     # A SELECT of `outbox_relay`, which looks whether there is anything to do.
     ("delivery/scanning/workspaces.py", "cursor.execute(pending_query(connections[using].vendor))"),
     # Writes only if another connection commits between two reads, and then in a transaction that scenarios reach.

@@ -112,13 +112,13 @@ async def streamed() -> AsyncIterator[dict[str, Any]]:
 
 async def in_async_code() -> None:
     assert_type(await outbox.aenqueue(record, using="default"), OutboxRecord)
-    assert_type(await outbox.aenqueue_many(streamed()), int)
+    assert_type(await outbox.aenqueue_many(streamed()), outbox.EnqueuedCount)
 
 
-assert_type(outbox.enqueue_many(generated()), int)
+assert_type(outbox.enqueue_many(generated()), outbox.EnqueuedCount)
 assert_type(
     outbox.enqueue_many(Message(message_id=text, text=text, event_at=AT, product_id="p") for text in "ab"),
-    int,
+    outbox.EnqueuedCount,
 )
 
 # --- one function for each type

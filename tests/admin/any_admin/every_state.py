@@ -236,7 +236,7 @@ def _create_records() -> None:
         rows.record(workspace=workspace, product_id=LONG_PRODUCT, payload=long_payload)
     rows.record(product_id="prod-1")  # its group is paused
     OutboxRule.objects.create(
-        action="hold", type="email", reason="wrong import", by="ada", created_at=timezone.now()
+        action="hold", type="email", reason="ticket", by="anna", created_at=timezone.now()
     )
     rows.record(closed_as=RecordState.DISCARDED)
     older = rows.record(OutboxBatch.objects.filter(state=BatchState.COMPLETE).first())

@@ -45,7 +45,7 @@ OF_DJANGO = "Search", "Support desk", "Conversations", "Emails", "Messages"
 """Texts of Django and of the example project."""
 
 STORED = (
-    r"\b(?:batch|records?|workspace|group) #?\d+|A person gave up the batch\.|all records with state = rejected"
+    r"\b(?:batch|records?|rule|workspace|group) #?\d+|A person gave up the batch\.|all records with state = rejected"
     r"|Evermuse sent a retryAfter before the workspace was held\.|Its group was paused; its records are pending again\."
     r'|\{"batchId":"x"\}'
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from evermuse_outbox import jobs
+from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.delivery.sending import give_back
 from evermuse_outbox.models import Cause, Decision, OutboxAction, OutboxDataKey, cause_of
 from evermuse_outbox.models.payloads import forget_keys
 from evermuse_outbox.operations.erasing import destroy_keys
-from tests.keys import KEY, stored_line
+from tests.keys import KEY, OTHER_KEY, stored_line
 
 from ..environment import Environment
 from ..scenario import scenario
@@ -63,3 +65,28 @@ def keys_are_destroyed(env):
     """An operator destroys the keys of a workspace with records that wait."""
     clock = dataclasses.replace(env.context.clock, sleep=lambda seconds: None)
     destroy_keys(env.alias, "default", decision=Decision("anna"), clock=clock)
+
+
+def prepare_sealed(env):
+    """Leave three encrypted records in a sealed batch that waits to be sent."""
+    prepare_encrypted(env)
+    give_back(env.context, seal_next(env.context))
+
+
+def check_sent_with_key(env: Environment, states: list[str]) -> None:
+    """Check that the batch was sent, and as it was sealed."""
+    assert states == ["delivered"] * 3
+    assert env.records.values("batch").distinct().count() == 1
+
+
+@scenario(
+    prepare=prepare_sealed,
+    settings=SETTINGS,
+    repair=lambda env: forget_keys(env.alias),
+    expected=check_sent_with_key,
+)
+def sealed_batch_without_its_key(env):
+    """A worker lacks the master key of a sealed batch, and gives the batch back. The next worker has the key."""
+    forget_keys(env.alias)
+    with env.with_settings(ENCRYPTION_KEYS=[OTHER_KEY]):
+        env.send()
