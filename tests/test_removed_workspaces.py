@@ -11,15 +11,19 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.utils import timezone
 
+from evermuse_outbox import outbox
 from evermuse_outbox.admin.lists.filters import WorkspaceFilter
 from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.delivery.context import Clock
+from evermuse_outbox.delivery.loop import Dispatcher
 from evermuse_outbox.insight import find_problems, missing_workspaces
 from evermuse_outbox.metrics.figures import read_samples
-from evermuse_outbox.models import IncidentKind, OutboxIncident, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models import IncidentKind, OutboxDeferral, OutboxIncident, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.monitoring import observe
+from evermuse_outbox.tasks import tick
 from evermuse_outbox.upkeep import maintain_all
 from tests.delivery.helpers import state_of
+from tests.records import record
 from tests.rows import batch_in, record_in
 from tests.test_layering import modules
 
@@ -109,6 +113,31 @@ def test_it_is_a_problem_an_incident_and_in_the_metrics(alias, removed):
     assert samples["pending_records", GONE] == 1
     assert samples["lag_seconds", GONE] >= 900
     assert samples["workspace_state", GONE, "paused"] == 1
+
+
+def by_celery(alias):
+    tick()
+
+
+def by_relay(alias):
+    runs = Dispatcher(threads=1)
+    runs.look(alias)
+    runs.stop()
+
+
+@pytest.mark.parametrize("look", [by_celery, by_relay])
+def test_its_scheduled_records_are_pending_when_they_are_due(alias, outbox_settings, look):
+    outbox_settings(DATABASES=[alias], WORKSPACES={"default": {}, GONE: {"API_KEY": "em_sk_gone"}})
+    row = outbox.enqueue(record(1), using=alias, workspace=GONE, send_after=timedelta(seconds=60))
+    outbox_settings(WORKSPACES={"default": {}})
+    look(alias)
+    assert (state_of(row), missing_workspaces(alias)) == ("scheduled", {})
+    OutboxDeferral.objects.using(alias).update(due_at=timezone.now() - timedelta(seconds=1))
+    look(alias)
+    assert (state_of(row), missing_workspaces(alias)) == (
+        "pending",
+        {GONE: {"pending": 1, "open_batches": 0}},
+    )
 
 
 def test_the_filter_of_the_admin_offers_it(alias, removed, rf):

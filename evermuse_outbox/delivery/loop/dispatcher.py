@@ -100,7 +100,7 @@ class Dispatcher:
 
     def _look_at_all(self, using: str) -> None:
         work = find_waiting_work(using)
-        for name in work.deferred & get_settings().workspaces.keys():
+        for name in work.deferred:  # also of a workspace that the settings do not have any more
             apply_all_due(using, name, Clock.of(using))  # the next look finds what is pending now
         waiting = self._without_active(using, work)
         if len(waiting.pending) == 1:

@@ -94,8 +94,18 @@ def find_due_work(using: str, waiting: WaitingWork, now: datetime) -> DueWork:
 
 
 def find_work(using: str, names: Collection[str], clock: Clock) -> DueWork:
-    """Return which of the workspaces ``names`` may send or poll now."""
-    waiting = WaitingWork(*(each.intersection(names) for each in find_waiting_work(using, clock.now())))
+    """Return which of the workspaces ``names`` may send or poll now, and all workspaces with deferrals that are due.
+
+    A workspace that the settings do not have any more sends nothing. Its scheduled records become pending when they
+    are due, because a problem names the workspaces with pending records.
+    """
+    waiting = find_waiting_work(using, clock.now())
+    waiting = WaitingWork(
+        waiting.pending.intersection(names),
+        waiting.unsent.intersection(names),
+        waiting.polled.intersection(names),
+        waiting.deferred,
+    )
     return find_due_work(using, waiting, clock.now()) if any(waiting) else NO_WORK
 
 
