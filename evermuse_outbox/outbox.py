@@ -34,6 +34,7 @@ from .evermuse.records import validate as make_envelope
 from .foreign_text import safe_repr, show_value
 from .models import OutboxRecord
 from .models.insert import NO_EXTRAS, insert, insert_many
+from .pressure import OutboxFull, Pressure, read_pressure, refuse_if_full
 from .runs import Labeller, Labels, Run, resolve_run
 from .runs import find_run as _find_run
 from .runs import start_run as _start_run
@@ -43,6 +44,8 @@ from .wakeup import wake_workers_on_commit
 __all__ = [
     "EnqueuedCount",
     "InvalidRecord",
+    "OutboxFull",
+    "Pressure",
     "Record",
     "Run",
     "Times",
@@ -51,6 +54,7 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "find_run",
+    "pressure",
     "reload_workspaces",
     "start_run",
     "validate",
@@ -102,11 +106,12 @@ def enqueue(
         InvalidRecord: Evermuse would reject the record, or a label or a time is not allowed. It is a Django
             ``ValidationError`` that names every wrong field.
         ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
+        OutboxFull: It would wait longer than the setting ``REJECT_ABOVE`` allows.
         DatabaseError: The INSERT failed. Do not catch it inside the transaction: the host's change then rolls
             back, too.
     """
     alias = _database_alias(using)
-    contract = _contract_of(workspace)
+    contract = _contract_for(alias, workspace)
     envelope = make_envelope(record, contract=contract, workspace=workspace)
     extras = (
         NO_EXTRAS if labels is None and run is None else _labeller(alias, workspace, labels, run).column()
@@ -153,10 +158,11 @@ def enqueue_many(
             records, at most 100 of each record and 1,000 in total. Each path starts with the position of the record:
             ``[17]._type``.
         ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
+        OutboxFull: They would wait longer than the setting ``REJECT_ABOVE`` allows.
         DatabaseError: An INSERT failed.
     """
     alias = _database_alias(using)
-    contract = _contract_of(workspace)
+    contract = _contract_for(alias, workspace)
     _refuse_single(records)
     timing = make_timing(alias, **times) if times else None
     count = 0
@@ -256,6 +262,21 @@ def find_run(
     return _find_run(_database_alias(using), workspace, name_or_id)
 
 
+def pressure(*, using: str | None = None, workspace: str = DEFAULT_WORKSPACE) -> Pressure:
+    """Return how long a record that is enqueued now will probably wait until it is sent.
+
+    A process measures it at most once a second, by a few queries whose cost does not grow with the backlog.
+
+    Args:
+        using: Database alias; by default the router's choice for :class:`OutboxRecord`.
+        workspace: Name of a workspace in the settings.
+
+    Raises:
+        ImproperlyConfigured: The workspace or the database is not in the settings, or the settings are not valid.
+    """
+    return read_pressure(_database_alias(using), get_settings().workspace(workspace))
+
+
 def validate(record: AnyRecord, *, workspace: str = DEFAULT_WORKSPACE) -> dict[str, Any]:
     """Check a record as :func:`enqueue` does, without a database, and return what would be sent.
 
@@ -294,6 +315,18 @@ def _labeller(
 
 def _contract_of(workspace: str) -> str:
     return get_settings().workspace(workspace).contract
+
+
+def _contract_for(using: str, workspace: str) -> str:
+    """Return the contract of the workspace if it takes a new record now.
+
+    Raises:
+        OutboxFull: It does not.
+    """
+    settings = get_settings().workspace(workspace)
+    if settings.reject_above is not None:
+        refuse_if_full(using, settings)
+    return settings.contract
 
 
 def _refuse_single(records: Any) -> None:

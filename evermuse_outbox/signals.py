@@ -107,6 +107,15 @@ run_needs_person = Signal()
 """Sent when records of a run are rejected: a person should look at them. Sent again after all of them were handled."""
 
 
+pressure_changed = Signal()
+"""Sent when the probable wait of a new record has crossed the setting ``PRESSURE_THRESHOLD``.
+
+Arguments: ``using``, ``workspace``, ``is_high`` (False if the wait is below half of the threshold again) and
+``pressure``, see ``outbox.Pressure``. Workers measure it about every 10 seconds. The sender is the model
+``OutboxPressure``.
+"""
+
+
 def send_after_commit(
     signal: Signal, sender: Any, using: str, events: Callable[[], Iterable[dict[str, Any]]]
 ) -> None:

@@ -29,6 +29,7 @@ LAYERS = [
     {"search", "indexing", "runs", "timing"},
     {"delivery"},
     {"monitoring"},
+    {"pressure"},
     {"upkeep"},
     {"operations"},
     {"jobs"},

@@ -29,6 +29,7 @@ from .readers import (
     read_queue,
     read_redis_url,
     read_retention,
+    read_seconds,
     read_url,
 )
 from .targets import PRODUCTION_URL
@@ -97,6 +98,18 @@ WORKSPACE_OPTIONS = {
         "Send the newest records of a group first while its oldest is older than `after`: "
         '`{"after": timedelta(minutes=10), "backlog_share": 0.2}`. The share of each request goes to the oldest. '
         "None: the oldest records go first; see [newest first](../how-to/fair-shares.md#newest-first-after-an-outage).",
+    ),
+    "PRESSURE_THRESHOLD": Option(
+        read_seconds,
+        None,
+        "Probable wait of a new record from which workers send the signal `pressure_changed`. They send it again below "
+        "half of it. None: no signal; see [pressure](../how-to/pressure.md).",
+    ),
+    "REJECT_ABOVE": Option(
+        read_seconds,
+        None,
+        "Probable wait of a new record from which `enqueue` raises `OutboxFull` and inserts nothing. None: it never "
+        "does; see [pressure](../how-to/pressure.md#refuse-records).",
     ),
 }
 OPTIONS = WORKSPACE_OPTIONS | {

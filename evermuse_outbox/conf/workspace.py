@@ -17,7 +17,16 @@ from .targets import Refusal, find_refusal
 DEFAULT_WORKSPACE = "default"
 """The workspace of records that are enqueued without ``workspace=``."""
 
-INHERITED = ("API_URL", "PROXY", "CONTRACT", "RATE_LIMIT", "FAIR_SHARES", "NEWEST_FIRST")
+INHERITED = (
+    "API_URL",
+    "PROXY",
+    "CONTRACT",
+    "RATE_LIMIT",
+    "FAIR_SHARES",
+    "NEWEST_FIRST",
+    "PRESSURE_THRESHOLD",
+    "REJECT_ABOVE",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,8 @@ class Workspace:
         is_url_set: whether the project has set the URL. If not, it is that of production.
         fair_shares: the label whose values share the requests of a group; None if there is none.
         newest_first: when the newest records of a group go first; None if never.
+        pressure_threshold: seconds of the probable wait from which the pressure is high; None if nobody is told.
+        reject_above: seconds of the probable wait from which a record is refused; None if never.
         problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
     """
 
@@ -45,6 +56,8 @@ class Workspace:
     is_url_set: bool = True
     fair_shares: FairShares | None = None
     newest_first: NewestFirst | None = None
+    pressure_threshold: float | None = None
+    reject_above: float | None = None
     problem: str = ""
 
     @property
@@ -144,6 +157,8 @@ def read_workspace(name: str, keys: Mapping[str, Any], former: Workspace | None 
         is_url_set="API_URL" in keys,
         fair_shares=values["FAIR_SHARES"],
         newest_first=values["NEWEST_FIRST"],
+        pressure_threshold=values["PRESSURE_THRESHOLD"],
+        reject_above=values["REJECT_ABOVE"],
     )
 
 

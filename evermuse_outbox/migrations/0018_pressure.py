@@ -1,6 +1,6 @@
-"""How long a new record will probably wait."""
+"""Workspaces in which a new record would wait for long."""
 
-from django.db import migrations
+from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
@@ -8,4 +8,23 @@ class Migration(migrations.Migration):
         ("evermuse_outbox", "0017_data_keys"),
     ]
 
-    operations = []
+    operations = [
+        migrations.CreateModel(
+            name="OutboxPressure",
+            fields=[
+                (
+                    "scope",
+                    models.CharField(
+                        editable=False,
+                        max_length=64,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="scope",
+                    ),
+                ),
+                ("workspace", models.CharField(max_length=64, verbose_name="workspace")),
+                ("since", models.DateTimeField(verbose_name="since")),
+            ],
+            options={"verbose_name": "pressure", "verbose_name_plural": "pressures"},
+        ),
+    ]

@@ -92,12 +92,14 @@ _observed_at: dict[str, float] = {}
 """Database alias → when this process observed it last, on the monotonic clock."""
 
 
-def observe_sometimes(using: str, clock: Clock) -> None:
-    """Call :func:`observe` if this process has not done so for ``OBSERVE_INTERVAL`` seconds."""
+def observe_sometimes(using: str, clock: Clock) -> bool:
+    """Call :func:`observe` if this process has not done so for ``OBSERVE_INTERVAL`` seconds. Return whether it has."""
     now = time.monotonic()
-    if now - _observed_at.get(using, float("-inf")) >= OBSERVE_INTERVAL:
-        _observed_at[using] = now
-        observe(using, clock)
+    if now - _observed_at.get(using, float("-inf")) < OBSERVE_INTERVAL:
+        return False
+    _observed_at[using] = now
+    observe(using, clock)
+    return True
 
 
 def observe(using: str, clock: Clock) -> None:

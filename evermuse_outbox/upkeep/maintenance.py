@@ -24,6 +24,7 @@ from ..models import (
     RuleState,
 )
 from ..monitoring import beat, forget, observe_sometimes
+from ..pressure import observe_pressure
 from ..runs import forget_labels, watch_runs
 from ..search import index_records
 from .future_times import correct_future_times_sometimes
@@ -80,7 +81,8 @@ def maintain_all(clock_of: Callable[[str], Clock] = Clock.of) -> None:
                 retry_on_database_error(using, clock, index_records, using, clock.monotonic)
             retry_on_database_error(using, clock, watch_runs, using, clock.now())
             retry_on_database_error(using, clock, forget_labels, using, clock.now(), kept)
-            retry_on_database_error(using, clock, observe_sometimes, using, clock)
+            if retry_on_database_error(using, clock, observe_sometimes, using, clock):
+                observe_pressure(using)
             retry_on_database_error(using, clock, forget, using, clock.now(), kept)
 
 

@@ -270,6 +270,11 @@ def read_queue(value: Any) -> str | None:
     return value
 
 
+def read_seconds(value: Any) -> float | None:
+    """Return a number of seconds, up to a year; None if there is none."""
+    return None if value is None else float(Number(0, 31_536_000, "seconds")(value))
+
+
 def read_label(value: Any) -> str | None:
     """Return the name of a label; None if it is empty."""
     if value in (None, ""):

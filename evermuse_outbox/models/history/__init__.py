@@ -18,6 +18,7 @@ from .operation import (
     OutboxOperationMember,
     start_operation,
 )
+from .pressure import OutboxPressure
 from .worker import OutboxWorker
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "OutboxIncident",
     "OutboxOperation",
     "OutboxOperationMember",
+    "OutboxPressure",
     "OutboxWorker",
     "describe_records",
     "import_key",
