@@ -30,6 +30,7 @@ RESTORED = (
     "monitoring.drift._reported_at",
     "monitoring.heartbeats._beats",
     "monitoring.incidents._observed_at",
+    "pressure.current._known",
     "runs.forget._examined_to",
     "runs.forget._searched_at",
     "runs.label_sets._known",

@@ -30,6 +30,8 @@ def test_the_names_of_the_outbox_module():
     assert set(outbox.__all__) == {
         "EnqueuedCount",
         "InvalidRecord",
+        "OutboxFull",
+        "Pressure",
         "Record",
         "Run",
         "aenqueue",
@@ -37,6 +39,7 @@ def test_the_names_of_the_outbox_module():
         "enqueue",
         "enqueue_many",
         "find_run",
+        "pressure",
         "reload_workspaces",
         "Times",
         "start_run",

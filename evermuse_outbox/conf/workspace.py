@@ -41,7 +41,7 @@ class Workspace:
         is_url_set: whether the project has set the URL. If not, it is that of production.
         fair_shares: the label whose values share the requests of a group; None if there is none.
         newest_first: when the newest records of a group go first; None if never.
-        pressure_threshold: seconds of the probable wait from which the pressure is high; None if nobody is told.
+        pressure_threshold: seconds of the probable wait from which a signal is sent; None if never.
         reject_above: seconds of the probable wait from which a record is refused; None if never.
         problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
     """

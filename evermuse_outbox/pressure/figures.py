@@ -12,7 +12,7 @@ class Pressure:
     """How long a record of a workspace will probably wait until it is sent, if it is enqueued now.
 
     Attributes:
-        seconds: The wait at the rate limit, and until the circuit breaker closes. None if nobody can know it.
+        seconds: The wait at the rate limit, and until the circuit breaker closes. None if it is not known.
         requests: Requests that are sent before, about.
         records: Pending records, about.
         reason: What the record waits for, in words; empty if it does not wait.
@@ -24,7 +24,7 @@ class Pressure:
     reason: str = ""
 
     def is_above(self, seconds: float) -> bool:
-        """Return whether the wait is longer than ``seconds``. A wait that nobody knows counts as longer."""
+        """Return whether the wait is longer than ``seconds``. An unknown wait counts as longer."""
         return self.seconds is None or self.seconds > seconds
 
     def __str__(self) -> str:

@@ -86,7 +86,7 @@ def test_records_of_a_paused_group_are_not_sent_so_they_do_not_count(context, al
     assert read().records == 0
 
 
-def test_nobody_knows_the_wait_in_a_workspace_that_a_person_holds(context, alias, read):
+def test_the_wait_is_not_known_in_a_workspace_that_a_person_holds(context, alias, read):
     OutboxWorkspace.objects.using(alias).hold("default", timezone.now(), "ana", "maintenance")
     pressure = read()
     assert pressure.seconds is None
