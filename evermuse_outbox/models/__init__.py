@@ -33,6 +33,16 @@ from .history import (
     process_user,
     start_operation,
 )
+from .keys import (
+    KeyBlock,
+    KeyPool,
+    block_key,
+    move_block,
+    remember_full_listing,
+    sendable_with,
+    unblock_key,
+    unblock_keys,
+)
 from .labels import MAX_RUN_NAME, OutboxLabel, OutboxLabelSet, OutboxRun, run_key
 from .messages import OutboxMessage
 from .payloads import (
@@ -96,6 +106,8 @@ __all__ = [
     "GroupQuerySet",
     "GroupState",
     "IncidentKind",
+    "KeyBlock",
+    "KeyPool",
     "MemberResult",
     "NotBefore",
     "OperationQuerySet",
@@ -138,6 +150,7 @@ __all__ = [
     "WorkspaceQuerySet",
     "WorkspaceState",
     "as_datetime",
+    "block_key",
     "by_id",
     "cause_of",
     "describe_records",
@@ -147,9 +160,14 @@ __all__ = [
     "is_after",
     "is_last_rejection",
     "is_null_unindexed",
+    "move_block",
     "process_user",
     "raise_if_waiting",
+    "remember_full_listing",
     "run_key",
+    "sendable_with",
     "signature_of",
     "start_operation",
+    "unblock_key",
+    "unblock_keys",
 ]
