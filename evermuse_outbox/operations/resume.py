@@ -81,7 +81,7 @@ def resume_workspace(
         is_released = rows.end_hold(name, now)
         is_resumed = rows.force_resume(name) if force else (is_released or rows.resume(name, now))
         if has_blocked_keys:
-            is_resumed = unblock_keys(using, name, force=force) or is_resumed
+            is_resumed = unblock_keys(rows, name, force=force) or is_resumed
         if not is_resumed and not force:
             row.refresh_from_db(using=using, fields=["state", "blocked_until"])
             if row.state == WorkspaceState.ACTIVE:

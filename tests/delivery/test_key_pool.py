@@ -19,6 +19,7 @@ from evermuse_outbox.models import (
     KeyPool,
     OutboxBatch,
     OutboxRecord,
+    OutboxWorkspace,
     block_key,
     move_block,
 )
@@ -326,6 +327,7 @@ def test_a_batch_of_an_earlier_version_is_sent_with_any_key_unless_it_is_in_doub
 
 
 def test_two_processes_that_read_the_same_block_make_one_probe(alias):
-    block_key(alias, "default", "a1b2", KeyBlock("refused", 100.0, 50.0, "HTTP 401"))
-    assert move_block(alias, "default", "a1b2", 100.0, 200.0)
-    assert not move_block(alias, "default", "a1b2", 100.0, 300.0)
+    rows = OutboxWorkspace.objects.using(alias)
+    block_key(rows, "default", "a1b2", KeyBlock("refused", 100.0, 50.0, "HTTP 401"))
+    assert move_block(rows, "default", "a1b2", 100.0, 200.0)
+    assert not move_block(rows, "default", "a1b2", 100.0, 300.0)

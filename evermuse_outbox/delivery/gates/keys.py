@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from ...models import BatchQuerySet, KeyBlock, OutboxBatch, move_block, sendable_with
+from ...models import BatchQuerySet, KeyBlock, OutboxBatch, OutboxWorkspace, move_block, sendable_with
 from ...ratelimit import MAX_BLOCK
 from ..context import DeliveryContext
 from .permits import CROWDED
@@ -132,4 +132,5 @@ def _is_blocked(context: DeliveryContext, block: KeyBlock | None) -> bool:
 
 
 def _move(context: DeliveryContext, key: str, former: float, until: float) -> bool:
-    return context.run_with_retries(move_block, context.using, context.workspace_name, key, former, until)
+    rows = OutboxWorkspace.objects.using(context.using)
+    return context.run_with_retries(move_block, rows, context.workspace_name, key, former, until)

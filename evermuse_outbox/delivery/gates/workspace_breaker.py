@@ -196,7 +196,7 @@ def _block_key(context: DeliveryContext, state: WorkspaceState, seconds: float, 
 
 def _unblock_key(context: DeliveryContext) -> None:
     key, now = context.key_fingerprint, context.clock.now().timestamp()
-    if unblock_key(context.using, context.workspace_name, key, now):
+    if unblock_key(_rows(context), context.workspace_name, key, now):
         logger.info(
             "workspace %s: the API key %s is used again", context.workspace_name, key, extra=context.log_ids()
         )

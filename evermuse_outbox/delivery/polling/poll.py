@@ -13,7 +13,7 @@ from django.db import transaction
 
 from ...evermuse.api import KeyRefused, Page, Status, Throttled
 from ...foreign_text import describe_error
-from ...models import BatchState, OutboxBatch, remember_full_listing
+from ...models import BatchState, OutboxBatch, OutboxWorkspace, remember_full_listing
 from ...tracing import describe_batch, span
 from ..context import DeliveryContext, typical_completion_time
 from ..gates import acquire_permit, has_other_key, key_for_read, resume_workspace, workspace_circuit
@@ -107,7 +107,8 @@ def _apply_page(context: DeliveryContext, run: ReadRun, page: ListingPage, answe
     )
     shown = context.run_with_retries(list, rows)
     if context.pool and not page.has_all_keys and any(has_other_key(context, batch) for batch in shown):
-        context.run_with_retries(remember_full_listing, context.using, context.workspace_name)
+        rows_of_workspaces = OutboxWorkspace.objects.using(context.using)
+        context.run_with_retries(remember_full_listing, rows_of_workspaces, context.workspace_name)
     reported = [(batch, statuses[batch.remote_id]) for batch in shown if batch.next_poll_at]
     run.reported += len(reported)
     run.typical_seconds = _learn_completion_time(run.typical_seconds, reported, answer, context.clock.now())

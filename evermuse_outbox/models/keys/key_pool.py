@@ -14,8 +14,6 @@ from typing import Any, Literal, NamedTuple
 from django.db import transaction
 from django.db.models import Q
 
-from ..workspace import OutboxWorkspace
-
 
 class KeyBlock(NamedTuple):
     """Why a key is not used, and until when, in seconds since the epoch. After that, one send is a probe."""
@@ -39,7 +37,7 @@ class KeyPool:
     lists_all: bool = False
 
     @classmethod
-    def of(cls, row: OutboxWorkspace) -> KeyPool:
+    def of(cls, row: Any) -> KeyPool:
         """Read the column of a row. A value that is not readable counts as none: each key is tried again."""
         stored: Any = row.key_pool or {}
         try:
@@ -49,7 +47,7 @@ class KeyPool:
             return cls()
 
 
-def block_key(using: str, workspace: str, fingerprint: str, block: KeyBlock) -> bool:
+def block_key(rows: Any, workspace: str, fingerprint: str, block: KeyBlock) -> bool:
     """Block a key. Return False if a ``retryAfter`` of it ends later, which is kept. ``since`` of a refusal is kept."""
 
     def change(blocks: dict[str, KeyBlock]) -> bool:
@@ -60,10 +58,10 @@ def block_key(using: str, workspace: str, fingerprint: str, block: KeyBlock) -> 
         blocks[fingerprint] = block._replace(since=former.since if former and is_same else block.since)
         return True
 
-    return _change(using, workspace, change)
+    return _change(rows, workspace, change)
 
 
-def move_block(using: str, workspace: str, fingerprint: str, former: float, until: float) -> bool:
+def move_block(rows: Any, workspace: str, fingerprint: str, former: float, until: float) -> bool:
     """Move the end of a block, to claim or to end a probe. Return False if it no longer ends at ``former``."""
 
     def change(blocks: dict[str, KeyBlock]) -> bool:
@@ -73,10 +71,10 @@ def move_block(using: str, workspace: str, fingerprint: str, former: float, unti
         blocks[fingerprint] = block._replace(until=until)
         return True
 
-    return _change(using, workspace, change)
+    return _change(rows, workspace, change)
 
 
-def unblock_key(using: str, workspace: str, fingerprint: str, now: float) -> bool:
+def unblock_key(rows: Any, workspace: str, fingerprint: str, now: float) -> bool:
     """End the block of a key, unless it is a ``retryAfter`` that is not over. Return whether there was one to end."""
 
     def change(blocks: dict[str, KeyBlock]) -> bool:
@@ -86,10 +84,10 @@ def unblock_key(using: str, workspace: str, fingerprint: str, now: float) -> boo
         del blocks[fingerprint]
         return True
 
-    return _change(using, workspace, change)
+    return _change(rows, workspace, change)
 
 
-def unblock_keys(using: str, workspace: str, *, force: bool) -> bool:
+def unblock_keys(rows: Any, workspace: str, *, force: bool) -> bool:
     """End the blocks of refused keys, because a person decides it; with ``force``, each ``retryAfter``, too.
 
     Return whether there was one to end.
@@ -101,12 +99,12 @@ def unblock_keys(using: str, workspace: str, *, force: bool) -> bool:
             del blocks[key]
         return bool(ended)
 
-    return _change(using, workspace, change)
+    return _change(rows, workspace, change)
 
 
-def remember_full_listing(using: str, workspace: str) -> None:
+def remember_full_listing(rows: Any, workspace: str) -> None:
     """Store that the listing shows the batches of all keys, so one read serves all of them."""
-    _change(using, workspace, lambda _: True, lists_all=True)
+    _change(rows, workspace, lambda _: True, lists_all=True)
 
 
 def sendable_with(api_key: str, others: Collection[str], since: datetime) -> Q:
@@ -125,10 +123,9 @@ def sendable_with(api_key: str, others: Collection[str], since: datetime) -> Q:
 
 
 def _change(
-    using: str, workspace: str, change: Callable[[dict[str, KeyBlock]], bool], *, lists_all: bool = False
+    rows: Any, workspace: str, change: Callable[[dict[str, KeyBlock]], bool], *, lists_all: bool = False
 ) -> bool:
-    rows = OutboxWorkspace.objects.using(using)
-    with transaction.atomic(using=using):
+    with transaction.atomic(using=rows.db):
         pool = KeyPool.of(rows.lock_for_sealing(workspace))
         blocks = dict(pool.blocks)
         if not change(blocks):
