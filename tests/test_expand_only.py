@@ -100,6 +100,8 @@ def created_models():
 @pytest.mark.parametrize("migration", NEW)
 def test_a_migration_locks_one_table_that_workers_use(migration):
     """A transaction with the locks of two tables could deadlock with a worker, which locks them in another order."""
+    if not LOADER.disk_migrations[APP, migration].atomic:
+        return  # each operation is a transaction of its own
     altered = {
         operation.model_name.lower()
         for operation in LOADER.disk_migrations[APP, migration].operations

@@ -343,8 +343,12 @@ class Api:
 
     def _listing(self, arrival: Arrival, workspace: Workspace) -> dict[str, Any]:
         query = dict(arrival.query)
-        only = arrival.key if self.listing_scope == "key" else None
-        batches, next_position = workspace.list_batches(parse_limit(query), parse_cursor(query), only)
+        limit, before = parse_limit(query), parse_cursor(query)
+        batches, next_position = (
+            workspace.list_batches_of(arrival.key, limit, before)
+            if self.listing_scope == "key"
+            else workspace.list_batches(limit, before)
+        )
         now = self.clock()
         return {
             "batches": [batch.status(now, self.lifecycle) for batch in batches],

@@ -301,15 +301,12 @@ class Workspace:
                     self.records.popitem(last=False)
             stored.overwrite(received, batch.id, keep_records)
 
-    def list_batches(
-        self, limit: int, before: int | None, only: str | None = None
-    ) -> tuple[list[Batch], int | None]:
+    def list_batches(self, limit: int, before: int | None) -> tuple[list[Batch], int | None]:
         """Return a page of the listing of batches, newest first.
 
         Args:
             limit: Maximum number of batches.
             before: Position that ends the page; None starts with the newest batch.
-            only: The API key whose batches are listed; None for those of all keys.
 
         Returns:
             The batches, and the ``before`` of the next page. It is None on the last page.
@@ -317,12 +314,13 @@ class Workspace:
         # A position counts the batches that were forgotten, so that it means the same batch on every page.
         newest = len(self.batches) if before is None else before - self._forgotten
         end = max(0, min(newest, len(self.batches)))
-        if only is not None:
-            return self._list_batches_of(only, limit, end)
         start = max(0, end - limit)
         return self.batches[start:end][::-1], self._forgotten + start if start else None
 
-    def _list_batches_of(self, key: str, limit: int, end: int) -> tuple[list[Batch], int | None]:
+    def list_batches_of(self, key: str, limit: int, before: int | None) -> tuple[list[Batch], int | None]:
+        """Return a page as :meth:`list_batches` does, with the batches of one API key only."""
+        newest = len(self.batches) if before is None else before - self._forgotten
+        end = max(0, min(newest, len(self.batches)))
         positions = [position for position in reversed(range(end)) if self.batches[position].key == key]
         page = [self.batches[position] for position in positions[:limit]]
         return page, self._forgotten + positions[limit - 1] if len(positions) > limit else None

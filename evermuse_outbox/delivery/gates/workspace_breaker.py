@@ -180,9 +180,8 @@ def _block_key(context: DeliveryContext, state: WorkspaceState, seconds: float, 
         return
     now, key = context.clock.now().timestamp(), context.key_fingerprint
     kind: Any = "throttled" if state is WorkspaceState.THROTTLED else "refused"
-    if block_key(
-        context.using, context.workspace_name, key, KeyBlock(kind, now + seconds, now, headline(reason))
-    ):
+    block = KeyBlock(kind, now + seconds, now, headline(reason))
+    if block_key(_rows(context), context.workspace_name, key, block):
         logger.warning(
             "workspace %s: the API key %s is %s for %.0f s: %s",
             context.workspace_name,
