@@ -212,7 +212,9 @@ ALLOWED = {
     "mysql": r"ALTER TABLE .*, ALGORITHM=INSTANT$",
     "sqlite": r'ALTER TABLE \S+ ADD COLUMN|(CREATE|DROP|ALTER) TABLE|CREATE INDEX|INSERT INTO "new__',  # it copies
 }
-LOOKS = r"SELECT .* LIMIT 1 OFFSET \d+$|SELECT .*(information_schema|pg_|sqlite_master)|SHOW "
+LOOKS = (
+    r"SELECT .* LIMIT 1( OFFSET \d+)?$|SELECT .*(information_schema|pg_|sqlite_master)|SHOW |PRAGMA table_"
+)
 """Statements that read a few rows, or the catalogue."""
 
 
