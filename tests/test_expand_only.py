@@ -100,6 +100,8 @@ def created_models():
 @pytest.mark.parametrize("migration", NEW)
 def test_a_migration_locks_one_table_that_workers_use(migration):
     """A transaction with the locks of two tables could deadlock with a worker, which locks them in another order."""
+    if not LOADER.disk_migrations[APP, migration].atomic:
+        return  # each operation is a transaction of its own
     altered = {
         operation.model_name.lower()
         for operation in LOADER.disk_migrations[APP, migration].operations
@@ -210,7 +212,9 @@ ALLOWED = {
     "mysql": r"ALTER TABLE .*, ALGORITHM=INSTANT$",
     "sqlite": r'ALTER TABLE \S+ ADD COLUMN|(CREATE|DROP|ALTER) TABLE|CREATE INDEX|INSERT INTO "new__',  # it copies
 }
-LOOKS = r"SELECT .* LIMIT 1 OFFSET \d+$|SELECT .*(information_schema|pg_|sqlite_master)|SHOW "
+LOOKS = (
+    r"SELECT .* LIMIT 1( OFFSET \d+)?$|SELECT .*(information_schema|pg_|sqlite_master)|SHOW |PRAGMA table_"
+)
 """Statements that read a few rows, or the catalogue."""
 
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ..delivery.context import Clock, DeliveryContext
+from ..delivery.gates import seconds_to_next_permit
 from ..delivery.scanning import read_oldest_of_groups
 from ..delivery.scheduling import lingers_until
 from ..models import OutboxGroup, OutboxRecord
@@ -83,13 +84,13 @@ class Pace:
         """Return how many requests the records may fill that are inserted now; 0 if the backfill must wait."""
         self._forget_sealed()
         pending = sum(part.requests for part in self._inserted)
-        spacing = 1 / self.context.workspace.rate_limit
+        spacing = 1 / self.context.request_rate
         # The next chunk is seen only after its INSERT. Meanwhile, a request leaves.
         limit = max(UNDER_WAY, spacing) + min(self._insert_seconds, spacing)
         if pending * spacing > limit:  # first, because this needs no other look-up
             return self._wait(FULL)
         try:
-            wait = self.context.throttle.wait()
+            wait = seconds_to_next_permit(self.context)
         except ThrottleUnavailable as error:
             return self._wait(str(error))
         live = self._next_live()

@@ -15,6 +15,7 @@ from ..conf import (
     SETTING,
     KeyFile,
     KeyUnavailable,
+    Secret,
     Settings,
     Workspace,
     find_import_problem,
@@ -81,9 +82,11 @@ def _check_keys_are_usable(settings: Settings) -> Iterator[CheckMessage]:
     """Check the keys of the settings and of files. A function is not called: a check must not depend on a server."""
     for workspace in settings.workspaces.values():
         key = workspace.api_key
-        if isinstance(workspace.key_source, KeyFile):
+        for source in (workspace.key_source, *workspace.further_keys):
+            if not isinstance(source, KeyFile):
+                continue
             try:
-                key = workspace.key_source.read()
+                key = source.read()
             except KeyUnavailable as error:
                 yield Warning(
                     f"The workspace {workspace.name!r} cannot send from here. {error}",
@@ -101,7 +104,12 @@ def _check_keys_are_usable(settings: Settings) -> Iterator[CheckMessage]:
 
 
 def _check_keys_differ(settings: Settings) -> Iterator[CheckMessage]:
-    uses = Counter(workspace.api_key for workspace in settings.workspaces.values() if workspace.api_key)
+    uses = Counter(
+        key
+        for workspace in settings.workspaces.values()
+        for key in {workspace.api_key, *workspace.further_keys}
+        if isinstance(key, Secret) and key
+    )
     if any(count > 1 for count in uses.values()):
         yield Warning(
             "Two workspaces have the same API_KEY. Evermuse stores their records in one place, but the outbox "

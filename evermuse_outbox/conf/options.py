@@ -20,6 +20,7 @@ from .readers import (
     read_format_hints,
     read_function,
     read_key,
+    read_keys,
     read_label,
     read_master_keys,
     read_newest_first,
@@ -71,6 +72,13 @@ WORKSPACE_OPTIONS = {
         None,
         "Absolute path of a file that contains the API key, in place of `API_KEY`. A new key in it takes effect "
         "without a restart; see [API keys](../how-to/api-keys.md#where-a-key-comes-from).",
+    ),
+    "API_KEYS": Option(
+        read_keys,
+        (),
+        "Further API keys of the same workspace of Evermuse, up to ten in total: a list of keys, functions, and "
+        "`pathlib.Path` objects of files. The rate limit counts for each key; see "
+        "[API keys](../how-to/api-keys.md#several-keys).",
     ),
     "PROXY": Option(
         read_proxy,

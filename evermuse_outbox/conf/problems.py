@@ -11,8 +11,8 @@ from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option, raw_settings
 from .readers import InvalidValue, is_dotted_path, show_number, suggest
 from .targets import is_plain_http, is_sandbox_key
 
-KEY_OPTIONS = ("API_KEY", "API_KEY_FILE")
-"""Settings of which a workspace needs exactly one. It inherits none of them."""
+KEY_OPTIONS = ("API_KEY", "API_KEY_FILE", "API_KEYS")
+"""Settings of which a workspace needs one. It inherits none of them."""
 
 MAX_NAME = 64
 """Characters of a workspace's name: the length of its database column."""
@@ -102,16 +102,18 @@ def has_key(raw: Mapping[str, Any]) -> bool:
 
 def _in_combination(raw: Mapping[str, Any], keys: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """Yield what is wrong between the values of a workspace, if each of them is valid."""
-    if all(keys.get(name) for name in KEY_OPTIONS):
+    if keys.get("API_KEY") and keys.get("API_KEY_FILE"):
         yield Problem(f"{path}['API_KEY_FILE']", "API_KEY is set, too.", "Remove one of the two settings.")
-    url, key = keys.get("API_URL", raw.get("API_URL")), keys.get("API_KEY")
-    is_known = isinstance(key, str | None) and not keys.get("API_KEY_FILE")
+    url, listed = keys.get("API_URL", raw.get("API_URL")), keys.get("API_KEYS")
+    key, listed = keys.get("API_KEY"), listed if isinstance(listed, list | tuple) else ()
+    texts = [text for text in (key, *listed) if isinstance(text, str) and text]
+    is_known = isinstance(key, str | None) and not keys.get("API_KEY_FILE") and (texts or not listed)
     if (
         isinstance(url, str)
         and _is_valid(url)
         and is_plain_http(url)
         and is_known
-        and not is_sandbox_key(key or "")
+        and not (texts and all(is_sandbox_key(text) for text in texts))
     ):
         where = path if "API_URL" in keys else SETTING
         yield Problem(f"{where}['API_URL']", "plain http would send the API key in clear text.", "Use https.")

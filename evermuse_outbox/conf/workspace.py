@@ -1,10 +1,11 @@
-"""One workspace: an API key with its address, its contract and its rate limit."""
+"""One workspace: its API keys with their address, its contract and its rate limit."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ..evermuse import Proxy
@@ -31,7 +32,9 @@ INHERITED = (
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One API key with its base URL, its proxy, its contract and its rate limit.
+    """The API keys of one workspace of Evermuse, with base URL, proxy, contract and the rate limit of each key.
+
+    Nearly always, there is one key. If there are several, :meth:`with_keys` gives one such object for each of them.
 
     Attributes:
         api_key: the key; empty if there is none, or if it has to be read from ``key_source``.
@@ -44,6 +47,7 @@ class Workspace:
         pressure_threshold: seconds of the probable wait from which a signal is sent; None if never.
         reject_above: seconds of the probable wait from which a record is refused; None if never.
         problem: why nothing may be sent, and what to do; empty if something may. :meth:`with_key` sets it.
+        further_keys: the other keys of the same workspace of Evermuse, or the places from which they are read.
     """
 
     name: str
@@ -59,11 +63,24 @@ class Workspace:
     pressure_threshold: float | None = None
     reject_above: float | None = None
     problem: str = ""
+    further_keys: tuple[Secret | KeySource, ...] = ()
 
     @property
     def has_key(self) -> bool:
         """Whether the settings have a key or name a place to read it from."""
         return bool(self.api_key) or self.key_source is not None
+
+    def with_keys(self) -> tuple[Workspace, ...]:
+        """Return this workspace once with each of its keys, as :meth:`with_key` does; equal keys count once.
+
+        The first has the key of the settings that is named first, if it can be used.
+        """
+        workspaces = [self.with_key()]
+        for key in self.further_keys:
+            secret, source = (key, None) if isinstance(key, Secret) else (Secret(""), key)
+            workspaces.append(replace(self, api_key=secret, key_source=source).with_key())
+        usable = {each.api_key: each for each in reversed(workspaces) if not each.problem}
+        return tuple(reversed(usable.values())) or (workspaces[0],)
 
     def with_key(self) -> Workspace:
         """Return this workspace with the key that it has now, or with the ``problem`` that prevents its use."""
@@ -143,28 +160,32 @@ def read_workspace(name: str, keys: Mapping[str, Any], former: Workspace | None 
         key: option.read(keys.get(key, option.default)) for key, option in WORKSPACE_OPTIONS.items()
     }
     is_same_place = former is not None and former.api_url == values["API_URL"]
-    source = _read_source(
-        values["API_KEY"], values["API_KEY_FILE"], former.key_source if former and is_same_place else None
+    first = Path(values["API_KEY_FILE"]) if values["API_KEY_FILE"] else values["API_KEY"]
+    keys_in_order = [key for key in (first, *values["API_KEYS"]) if key] or [first]
+    known = (former.key_source, *former.further_keys) if former and is_same_place else ()
+    key, *further = (
+        _read_key(key, known[i] if i < len(known) else None) for i, key in enumerate(keys_in_order)
     )
     return Workspace(
         name=name,
         api_url=values["API_URL"],
-        api_key=Secret("") if source else values["API_KEY"],
+        api_key=key if isinstance(key, Secret) else Secret(""),
         proxy=values["PROXY"],
         contract=values["CONTRACT"],
         rate_limit=float(values["RATE_LIMIT"]),
-        key_source=source,
+        key_source=None if isinstance(key, Secret) else key,
         is_url_set="API_URL" in keys,
         fair_shares=values["FAIR_SHARES"],
         newest_first=values["NEWEST_FIRST"],
         pressure_threshold=values["PRESSURE_THRESHOLD"],
         reject_above=values["REJECT_ABOVE"],
+        further_keys=tuple(further),
     )
 
 
-def _read_source(key: Any, path: str | None, former: KeySource | None) -> KeySource | None:
-    if path:
-        return KeyFile(path)
+def _read_key(key: Any, former: Secret | KeySource | None) -> Secret | KeySource:
+    if isinstance(key, Path):
+        return KeyFile(str(key))
     if isinstance(key, Secret):
-        return None
+        return key
     return former.with_function(key) if isinstance(former, KeyFunction) else KeyFunction(key)

@@ -42,7 +42,7 @@ ORIGIN = f"{SETTING}['WORKSPACES']()"
 
 HINT = 'Use the dotted path of a function without arguments, for instance "shop.customers.read_workspaces".'
 
-SECRET_OPTIONS = ("API_KEY", "PROXY")
+SECRET_OPTIONS = ("API_KEY", "API_KEYS", "PROXY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +302,10 @@ def _hide(keys: Any) -> Any:
         return HiddenText(keys)
     if not isinstance(keys, Mapping):
         return keys
-    return {
-        name: HiddenText(value) if name in SECRET_OPTIONS and isinstance(value, str) else value
-        for name, value in keys.items()
-    }
+    return {name: _hide_value(value) if name in SECRET_OPTIONS else value for name, value in keys.items()}
+
+
+def _hide_value(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_hide_value(item) for item in value]
+    return HiddenText(value) if isinstance(value, str) else value

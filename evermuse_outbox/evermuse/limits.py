@@ -18,6 +18,9 @@ MAX_RECORD_BYTES = MAX_BODY_BYTES - 1
 # One API key
 RATE_LIMIT = 10  # requests in any second, reads included; reference
 
+# One workspace of Evermuse
+MAX_KEYS = 10  # API keys; page about authentication
+
 # One answer
 MAX_LISTED_ERRORS = 20  # OpenAPI IngestAcceptedResponse.errors
 MAX_LISTING = 100  # OpenAPI listBatches, query limit

@@ -7,6 +7,7 @@ This package only reads. It changes no row and sends nothing. The ``explain_…`
 
 from ..monitoring import missing_workspaces
 from .explaining import (
+    SHOWN,
     explain_batch,
     explain_group,
     explain_record,
@@ -14,6 +15,7 @@ from .explaining import (
     explain_workspace,
     format_time,
     has_failed_attachments,
+    list_keys,
     rule_to_json,
     to_local_time,
 )
@@ -32,6 +34,7 @@ from .status import (
 
 __all__ = [
     "KINDS",
+    "SHOWN",
     "Count",
     "Incident",
     "Overview",
@@ -52,6 +55,7 @@ __all__ = [
     "find_problems",
     "format_time",
     "has_failed_attachments",
+    "list_keys",
     "missing_workspaces",
     "oldest_unsent_seconds",
     "paused_groups",

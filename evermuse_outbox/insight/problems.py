@@ -38,7 +38,14 @@ from ..monitoring import (
     versions_at_work,
     worker_silence,
 )
-from .explaining import START_WORKER, describe_rule_title, explain_group, explain_rule, explain_workspace
+from .explaining import (
+    START_WORKER,
+    describe_rule_title,
+    explain_blocked_keys,
+    explain_group,
+    explain_rule,
+    explain_workspace,
+)
 
 Kind = Literal["workers", "workspace", "group", "lag", "rule", "rejections", "indexes"]
 
@@ -149,14 +156,24 @@ def find_unbuilt_indexes(using: str) -> Iterator[Problem]:
 def _blocked_workspaces(using: str) -> Iterator[Problem]:
     rows = OutboxWorkspace.objects.using(using).filter(pk__in=list(get_settings().workspaces))
     is_first_failure = Q(state__in=SHORT, failures__lt=MIN_FAILURES)
-    blocked = rows.exclude(state=WorkspaceState.ACTIVE).exclude(is_first_failure).order_by("pk")
+    is_blocked = ~Q(state=WorkspaceState.ACTIVE) & ~is_first_failure
+    blocked = rows.filter(is_blocked | Q(key_pool__isnull=False)).order_by("pk")
     listed = list(blocked.defer("run_queue", "arrival_rates"))
     since = _begin_of_incidents(using) if listed else {}
     for row in listed:
+        if row.state == WorkspaceState.ACTIVE:
+            yield from _blocked_keys(row)
+            continue
         title = _("Workspace %(name)s: %(state)s") % {"name": row.pk, "state": row.get_state_display()}
         is_failure = row.state not in SHORT
         explanation = explain_workspace(row)
         yield Problem("workspace", row.pk, row.pk, row.pk, since.get(row.pk), title, explanation, is_failure)
+
+
+def _blocked_keys(row: OutboxWorkspace) -> Iterator[Problem]:
+    if sentences := list(explain_blocked_keys(row)):
+        title = _("Workspace %(name)s: an API key cannot be used") % {"name": row.pk}
+        yield Problem("workspace", row.pk, row.pk, row.pk, None, title, " ".join(sentences), is_failure=False)
 
 
 def _begin_of_incidents(using: str) -> dict[str, datetime]:

@@ -12,6 +12,7 @@ from ..database_clock import database_now
 from ..models import (
     BatchState,
     GroupState,
+    KeyPool,
     OutboxBatch,
     OutboxGroup,
     OutboxRecord,
@@ -21,7 +22,7 @@ from ..models import (
 )
 from ..monitoring import measure_drift, missing_workspaces
 from ..upkeep import read_table_statistics
-from .explaining import explain_batch
+from .explaining import explain_batch, explain_blocked_keys
 from .overview import collect_overview
 
 MAX_LISTED = 10
@@ -153,10 +154,11 @@ def count_unfinished(using: str) -> dict[str, int]:
 
 
 def _workspace(row: OutboxWorkspace | None) -> dict[str, Any]:
+    keys = {"blocked_keys": list(explain_blocked_keys(row))} if row and KeyPool.of(row).blocks else {}
     if row is None or row.state == WorkspaceState.ACTIVE:
-        return {"state": WorkspaceState.ACTIVE.value}
+        return {"state": WorkspaceState.ACTIVE.value, **keys}
     until = row.blocked_until.isoformat() if row.blocked_until else None
-    return {"state": row.state, "blocked_until": until, "reason": row.reason}
+    return {"state": row.state, "blocked_until": until, "reason": row.reason, **keys}
 
 
 def _counts(rows: Any, by: str) -> Any:

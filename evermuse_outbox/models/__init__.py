@@ -34,6 +34,16 @@ from .history import (
     process_user,
     start_operation,
 )
+from .keys import (
+    KeyBlock,
+    KeyPool,
+    block_key,
+    move_block,
+    remember_full_listing,
+    sendable_with,
+    unblock_key,
+    unblock_keys,
+)
 from .labels import MAX_RUN_NAME, OutboxLabel, OutboxLabelSet, OutboxRun, run_key
 from .messages import OutboxMessage
 from .payloads import (
@@ -97,6 +107,8 @@ __all__ = [
     "GroupQuerySet",
     "GroupState",
     "IncidentKind",
+    "KeyBlock",
+    "KeyPool",
     "MemberResult",
     "NotBefore",
     "OperationQuerySet",
@@ -140,6 +152,7 @@ __all__ = [
     "WorkspaceQuerySet",
     "WorkspaceState",
     "as_datetime",
+    "block_key",
     "by_id",
     "cause_of",
     "describe_records",
@@ -149,9 +162,14 @@ __all__ = [
     "is_after",
     "is_last_rejection",
     "is_null_unindexed",
+    "move_block",
     "process_user",
     "raise_if_waiting",
+    "remember_full_listing",
     "run_key",
+    "sendable_with",
     "signature_of",
     "start_operation",
+    "unblock_key",
+    "unblock_keys",
 ]

@@ -79,18 +79,18 @@ class BatchQuerySet(StateQuerySet["OutboxBatch"]):
 
     # --- changes of state: the lease --------------------------------------------------------------
 
-    def lease(self, batch: OutboxBatch, until: datetime) -> bool:
+    def lease(self, batch: OutboxBatch, until: datetime, **columns: Any) -> bool:
         """Change sealed, in doubt → sending. Return False if another worker leased or rescheduled it first."""
         token = uuid.uuid4()
         unchanged = self.filter(pk=batch.pk, due_at=batch.due_at)
-        if not unchanged._change_state("lease", lease_token=token, leased_until=until):
+        if not unchanged._change_state("lease", lease_token=token, leased_until=until, **columns):
             return False
         batch.state, batch.lease_token, batch.leased_until = BatchState.SENDING, token, until
         return True
 
-    def renew_lease(self, batch: OutboxBatch, until: datetime) -> bool:
+    def renew_lease(self, batch: OutboxBatch, until: datetime, **columns: Any) -> bool:
         """Extend the lease. Return False if it was lost."""
-        return bool(self.leased(batch).update(leased_until=until))
+        return bool(self.leased(batch).update(leased_until=until, **columns))
 
     def renew(self, batch: OutboxBatch, **columns: Any) -> bool:
         """Write another key and other bytes of a leased batch that Evermuse cannot have.
@@ -251,6 +251,9 @@ class OutboxBatch(models.Model):
         db_constraint=False,
         related_name="parts",
         verbose_name=_("parent"),
+    )
+    api_key = models.CharField(  # noqa: DJ001 - workers of earlier versions insert batches without it
+        _("API key"), max_length=24, null=True, help_text=_("Fingerprint of the key that sends it.")
     )
     resends = models.PositiveSmallIntegerField(
         _("resends"),

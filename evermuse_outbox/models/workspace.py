@@ -18,7 +18,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from ..database_clock import EpochNow, learn_time
-from .columns import ForeignCharField, ForeignTextField
+from .columns import ForeignCharField, ForeignJSONField, ForeignTextField
 from .query_hints import WithoutJit
 from .transitions import StateQuerySet, Transition
 
@@ -352,6 +352,12 @@ class OutboxWorkspace(models.Model):
         default=list,
         blank=True,
         help_text=_("Records per second of the busiest groups."),
+    )
+    key_pool = ForeignJSONField(
+        _("API keys"),
+        null=True,
+        blank=True,
+        help_text=_("Only with several API keys: which of them are blocked, by fingerprint."),
     )
     next_read_at = models.DateTimeField(_("next read at"), null=True, blank=True)
     typical_completion_seconds = models.FloatField(

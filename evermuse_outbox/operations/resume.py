@@ -16,6 +16,7 @@ from ..foreign_text import summarise_error
 from ..models import (
     ActionKind,
     Decision,
+    KeyPool,
     OutboxAction,
     OutboxBatch,
     OutboxGroup,
@@ -23,6 +24,7 @@ from ..models import (
     WorkspaceState,
     group_key,
     process_user,
+    unblock_keys,
 )
 from ..ratelimit import ThrottleUnavailable
 from .refusal import NotPossible
@@ -72,11 +74,14 @@ def resume_workspace(
         )
     if force:
         _unblock_throttle(name)
-    if row is None or (row.state == WorkspaceState.ACTIVE and not force):
+    has_blocked_keys = row is not None and bool(KeyPool.of(row).blocks)
+    if row is None or (row.state == WorkspaceState.ACTIVE and not force and not has_blocked_keys):
         return None
     with transaction.atomic(using=using):
         is_released = rows.end_hold(name, now)
         is_resumed = rows.force_resume(name) if force else (is_released or rows.resume(name, now))
+        if has_blocked_keys:
+            is_resumed = unblock_keys(rows, name, force=force) or is_resumed
         if not is_resumed and not force:
             row.refresh_from_db(using=using, fields=["state", "blocked_until"])
             if row.state == WorkspaceState.ACTIVE:
@@ -188,7 +193,8 @@ def _log_pause(using: str, workspace: str, target: str, decision: Decision) -> N
 def _unblock_throttle(name: str) -> None:
     settings = get_settings()
     try:
-        open_throttle(settings.workspace(name).with_key(), settings).unblock()
+        for workspace in settings.workspace(name).with_keys():
+            open_throttle(workspace, settings).unblock()
     except ThrottleUnavailable as error:
         text = _("%(error)s. Nothing was changed; try again when it answers.")
         raise NotPossible(text % {"error": summarise_error(error)}) from error

@@ -7,7 +7,6 @@ slow upload therefore counts from its start. :meth:`Api.respond` gets the body a
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -31,23 +30,20 @@ from .ingest import (
 from .listing import format_cursor, parse_cursor, parse_limit
 from .rate_limit import SlidingWindow
 from .responses import RequestRefused, Response, encode_json, error_code
+from .routes import BATCHES, INGEST, permission_for
 from .store import (
     MAX_ARRIVALS,
     MAX_NAME,
-    READ,
-    WRITE,
     ApiKey,
     Batch,
     BatchLifecycle,
     IdempotentResponse,
     ReceivedRecord,
     RecordError,
+    Scope,
     Workspace,
     new_batch_id,
 )
-
-INGEST = "/api/v1/ingest"
-BATCHES = "/api/v1/ingest/batches"
 
 
 @dataclass
@@ -141,6 +137,8 @@ class ApiOptions:
     keep_records: bool
     clock: Callable[[], float]
     sleep: Callable[[float], object]
+    listing_scope: Scope = "workspace"
+    idempotency_scope: Scope = "workspace"
 
 
 class Api:
@@ -153,6 +151,7 @@ class Api:
         self.lock = threading.Lock()
         # State, which the lock protects.
         self.keys = dict(options.keys)
+        self.listing_scope, self.idempotency_scope = options.listing_scope, options.idempotency_scope
         self.faults = FaultQueue(options.fail_percent, options.seed)
         self.arrivals: deque[Arrival] = deque(maxlen=MAX_ARRIVALS)
         self.workspaces: defaultdict[str, Workspace] = defaultdict(Workspace)
@@ -260,6 +259,10 @@ class Api:
         # The key may have been removed while the request was in progress.
         return self.keys.get(arrival.key, ApiKey()).workspace
 
+    def _idempotency_scope(self, arrival: Arrival) -> str:
+        """Return the API key if each has Idempotency-Keys of its own, else an empty text."""
+        return arrival.key if self.idempotency_scope == "key" else ""
+
     # --- POST /api/v1/ingest ----------------------------------------------------------------------
 
     def _ingest(self, arrival: Arrival, body: bytes) -> Response:
@@ -267,11 +270,11 @@ class Api:
         digest = hashlib.sha256(body).digest()
         with self.lock:
             workspace = self.workspaces[self._workspace_name(arrival)]
-            first = find_first_response(workspace, arrival, digest)
+            first = find_first_response(workspace, arrival, digest, self._idempotency_scope(arrival))
         if first is None:
             result = self._validate(arrival, body)
             with self.lock:  # another request may have used the same key between the two locks
-                first = find_first_response(workspace, arrival, digest)
+                first = find_first_response(workspace, arrival, digest, self._idempotency_scope(arrival))
                 if first is None:
                     first = self._accept(workspace, arrival, result, digest)
         arrival.batch_id = first.batch_id
@@ -316,7 +319,7 @@ class Api:
         workspace.add_batch(batch, result.accepted, self.options.keep_records)
         response = IdempotentResponse(digest, encode_json(batch.accepted_content()), batch.id)
         if arrival.idempotency_key:
-            workspace.add_response(arrival.idempotency_key, response)
+            workspace.add_response(self._idempotency_scope(arrival), arrival.idempotency_key, response)
         return response
 
     def _new_batch(self, arrival: Arrival, result: ValidationResult) -> Batch:
@@ -324,6 +327,7 @@ class Api:
         return Batch(
             id=new_batch_id(),
             workspace=self._workspace_name(arrival),
+            key=arrival.key,
             type=arrival.type,
             created_at=self.clock(),
             accepted=len(result.accepted),
@@ -339,7 +343,12 @@ class Api:
 
     def _listing(self, arrival: Arrival, workspace: Workspace) -> dict[str, Any]:
         query = dict(arrival.query)
-        batches, next_position = workspace.list_batches(parse_limit(query), parse_cursor(query))
+        limit, before = parse_limit(query), parse_cursor(query)
+        batches, next_position = (
+            workspace.list_batches_of(arrival.key, limit, before)
+            if self.listing_scope == "key"
+            else workspace.list_batches(limit, before)
+        )
         now = self.clock()
         return {
             "batches": [batch.status(now, self.lifecycle) for batch in batches],
@@ -357,31 +366,16 @@ class Api:
 # --- Checks of a request ------------------------------------------------------------------------
 
 
-def permission_for(method: str, path: str) -> str:
-    """Return the permission that an endpoint requires.
-
-    Raises:
-        RequestRefused: 404 for an unknown path, 405 for another method.
-    """
-    if path == INGEST:
-        allowed_method, permission = "POST", WRITE
-    elif path == BATCHES or re.fullmatch(rf"{BATCHES}/[^/]+", path):
-        allowed_method, permission = "GET", READ
-    else:
-        raise RequestRefused(404, "There is nothing at this path.")
-    if method != allowed_method:
-        raise RequestRefused(405, f"This path takes {allowed_method} only.")
-    return permission
-
-
-def find_first_response(workspace: Workspace, arrival: Arrival, digest: bytes) -> IdempotentResponse | None:
+def find_first_response(
+    workspace: Workspace, arrival: Arrival, digest: bytes, scope: str
+) -> IdempotentResponse | None:
     """Return the response to an earlier request with the same Idempotency-Key and body, and mark the replay.
 
     Raises:
         RequestRefused: 409, if the earlier request had another body. The contract does not define this case. The 409
             reveals a client that changes a batch but keeps its key.
     """
-    first = workspace.idempotent_responses.get(arrival.idempotency_key)
+    first = workspace.idempotent_responses.get((scope, arrival.idempotency_key))
     if first is None:
         return None
     if first.digest != digest:

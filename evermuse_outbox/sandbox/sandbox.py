@@ -17,7 +17,7 @@ from .faults import Fault, FaultRequest, RecordSelector, ScriptedFault
 from .ingest import ErrorPlacement
 from .rate_limit import max_count_in_window
 from .server import Server
-from .store import ApiKey, Batch, BatchLifecycle, Identity, StoredRecord
+from .store import ApiKey, Batch, BatchLifecycle, Identity, Scope, StoredRecord
 
 DEFAULT_KEY = "em_sk_sandbox"
 """API key that a sandbox accepts by default. It is not secret."""
@@ -59,6 +59,10 @@ class Sandbox:
             token: by default a random one.
         history_requests: Requests that the control keeps: as many POSTs, and as many reads.
         history_bytes: Bytes of requests that the control keeps.
+        listing_scope: ``"workspace"`` if the listing shows the batches of every key of a workspace, ``"key"`` if it
+            shows only those of the key that reads it. The contract does not say which.
+        idempotency_scope: ``"workspace"`` if an Idempotency-Key is recognised across the keys of a workspace,
+            ``"key"`` if not. The contract does not say which.
 
     Raises:
         ValueError: An argument has an unknown value.
@@ -88,6 +92,8 @@ class Sandbox:
         control_token: str = "",
         history_requests: int = 2_000,
         history_bytes: int = 64_000_000,
+        listing_scope: Scope = "workspace",
+        idempotency_scope: Scope = "workspace",
     ) -> None:
         if errors_in not in get_args(ErrorPlacement):
             raise ValueError(f"errors_in must be details, errors or nowhere, not {errors_in!r}")
@@ -112,6 +118,8 @@ class Sandbox:
             keep_records=keep_records,
             clock=clock or create_monotonic_clock(),
             sleep=self._stopping.wait,  # a stop ends the delay of a fault
+            listing_scope=listing_scope,
+            idempotency_scope=idempotency_scope,
         )
         self._api = Api(self._options)
         self._allowed_hosts = allowed_hosts
@@ -277,6 +285,17 @@ class Sandbox:
         """Revoke an API key. Its requests get 401 from now on."""
         with self._api.lock:
             self._api.keys.pop(key, None)
+
+    def set_scopes(self, *, listing: Scope | None = None, idempotency: Scope | None = None) -> None:
+        """Change what the API keys of a workspace share: the listing of batches, and Idempotency-Keys."""
+        with self._api.lock:
+            self._api.listing_scope = listing or self._api.listing_scope
+            self._api.idempotency_scope = idempotency or self._api.idempotency_scope
+
+    @property
+    def scopes(self) -> dict[str, Scope]:
+        """What the API keys of a workspace share, as :meth:`set_scopes` takes it."""
+        return {"listing": self._api.listing_scope, "idempotency": self._api.idempotency_scope}
 
     def forget_idempotency_keys(self) -> None:
         """Forget every Idempotency-Key. The contract does not say how long Evermuse stores them."""

@@ -9,11 +9,14 @@ import json
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 WRITE = "api:write"
 READ = "api:read"
+
+Scope = Literal["workspace", "key"]
+"""What shares something: all API keys of a workspace, or nothing beyond one key. The contract does not say."""
 
 RecordError = dict[str, Any]
 """An entry of ``errors``: ``index`` of the record in its request, ``code``, ``message``."""
@@ -164,6 +167,7 @@ class Batch:
         attachments: Number of attachments that Evermuse downloads.
         fails: The batch ends as FAILED.
         attachments_fail: Number of downloads that fail.
+        key: The API key of the request.
     """
 
     id: str
@@ -177,6 +181,7 @@ class Batch:
     attachments: int
     fails: bool = False
     attachments_fail: int = 0
+    key: str = field(default="", repr=False)
 
     def accepted_content(self) -> dict[str, Any]:
         """Return the published response to the request. The optional field ``errors`` is omitted if there are none."""
@@ -258,12 +263,12 @@ class Workspace:
         self.batches: list[Batch] = []
         self.by_id: dict[str, Batch] = {}
         self.records: OrderedDict[Identity, StoredRecord] = OrderedDict()
-        self.idempotent_responses: OrderedDict[str, IdempotentResponse] = OrderedDict()
+        self.idempotent_responses: OrderedDict[tuple[str, str], IdempotentResponse] = OrderedDict()
         self._forgotten = 0
 
-    def add_response(self, key: str, response: IdempotentResponse) -> None:
-        """Store the first response to an Idempotency-Key."""
-        self.idempotent_responses[key] = response
+    def add_response(self, scope: str, key: str, response: IdempotentResponse) -> None:
+        """Store the first response to an Idempotency-Key. ``scope`` is the API key, or empty for all of them."""
+        self.idempotent_responses[scope, key] = response
         if len(self.idempotent_responses) > MAX_IDEMPOTENCY_KEYS:
             self.idempotent_responses.popitem(last=False)
 
@@ -311,6 +316,14 @@ class Workspace:
         end = max(0, min(newest, len(self.batches)))
         start = max(0, end - limit)
         return self.batches[start:end][::-1], self._forgotten + start if start else None
+
+    def list_batches_of(self, key: str, limit: int, before: int | None) -> tuple[list[Batch], int | None]:
+        """Return a page as :meth:`list_batches` does, with the batches of one API key only."""
+        newest = len(self.batches) if before is None else before - self._forgotten
+        end = max(0, min(newest, len(self.batches)))
+        positions = [position for position in reversed(range(end)) if self.batches[position].key == key]
+        page = [self.batches[position] for position in positions[:limit]]
+        return page, self._forgotten + positions[limit - 1] if len(positions) > limit else None
 
 
 def new_batch_id() -> str:

@@ -294,7 +294,11 @@ def _contexts(
 
 def _context_for(target: _Target, using: str, settings: Settings, clock: Clock) -> DeliveryContext:
     workspace = dataclasses.replace(
-        settings.workspace(target.workspace), api_url=target.url, api_key=Secret(target.api_key)
+        settings.workspace(target.workspace),
+        api_url=target.url,
+        api_key=Secret(target.api_key),
+        key_source=None,
+        further_keys=(),
     )
     client = Client(target.url, lambda: target.api_key, settings.timeout)
     return DeliveryContext(using, workspace, settings, client, Unpaced(), clock)

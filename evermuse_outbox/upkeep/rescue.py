@@ -47,6 +47,7 @@ def _save_lost_attempt(using: str, batch: OutboxBatch, leased_at: datetime) -> N
     OutboxAttempt(
         batch_id=batch.pk,
         workspace=batch.workspace,
+        api_key=batch.api_key,
         call="ingest",
         started_at=leased_at,
         outcome="lost",

@@ -17,6 +17,7 @@ SEARCHED = (
     "outbox.py",
     "models/*.py",
     "models/insert/*.py",
+    "models/keys/*.py",
     "models/rules/*.py",
     "models/deferral/*.py",
     "timing/*.py",

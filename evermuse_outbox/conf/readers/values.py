@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from ...evermuse import InvalidProxy, Proxy, is_host, parse_proxy
+from ...evermuse import InvalidProxy, Proxy, is_host, limits, parse_proxy
 from ...foreign_text import HiddenText, clean_text, hide_secret, safe_repr, type_name
 from .secret import Secret
 
@@ -143,6 +143,24 @@ def read_secret(value: Any) -> Secret:
             "Look for a space or a line break.",
         )
     return Secret(value)
+
+
+def read_keys(value: Any) -> tuple[Any, ...]:
+    """Return API keys: each as a :class:`Secret`, as the function that returns it, or as the path of its file."""
+    if value is None or value == "":
+        return ()
+    if not isinstance(value, list | tuple):
+        kind, value = type_name(value), None
+        raise InvalidValue(f"the value must be a list of keys, not {kind}.", "Use API_KEY for a single key.")
+    if len(value) > limits.MAX_KEYS:
+        raise InvalidValue(
+            f"the value has {len(value)} keys.", f"A workspace of Evermuse has at most {limits.MAX_KEYS}."
+        )
+    return tuple(_read_listed_key(key) for key in value if key)
+
+
+def _read_listed_key(key: Any) -> Any:
+    return Path(read_path(key) or "") if isinstance(key, PurePath) else read_key(key)
 
 
 def read_key(value: Any) -> Secret | Callable[[], Any]:

@@ -67,6 +67,7 @@ class Attempt:
         OutboxAttempt(
             batch_id=batch.pk if batch else None,
             workspace=context.workspace_name,
+            api_key=context.key_fingerprint,
             call=self.call,
             started_at=self.started_at,
             seconds=self.seconds,

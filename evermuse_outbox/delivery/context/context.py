@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from ...conf import Settings, Workspace, get_settings
 from ...evermuse.api import Client
 from ...foreign_text import log_ids
-from ...ratelimit import Throttle
+from ...ratelimit import Throttle, key_fingerprint
 from .clock import Clock
 from .epochs import EpochStore, MemoryEpochs, open_epoch_store
 from .retries import retry_on_database_error
@@ -39,6 +39,10 @@ class DeliveryContext:
     """One workspace on one database, with its settings, HTTP client, throttle, clock and epoch store.
 
     Use it in the thread that opened it, because the client and the connections belong to that thread.
+
+    ``workspace``, ``client`` and ``throttle`` are those of one API key. If the workspace has several keys, ``pool`` has
+    the workspace with each of them by fingerprint, and :meth:`with_key` returns a context for another key. In it,
+    ``other_keys`` are the fingerprints of the other keys that can be used now.
     """
 
     using: str
@@ -48,6 +52,8 @@ class DeliveryContext:
     throttle: Throttle
     clock: Clock
     epochs: EpochStore = field(default_factory=MemoryEpochs)
+    pool: Mapping[str, Workspace] = field(default_factory=dict)
+    other_keys: frozenset[str] = frozenset()
 
     @property
     def workspace_name(self) -> str:
@@ -58,6 +64,27 @@ class DeliveryContext:
     def queue_key(self) -> QueueKey:
         """The queue that this context delivers from."""
         return QueueKey(self.using, self.workspace_name)
+
+    @property
+    def key_fingerprint(self) -> str:
+        """The one-way fingerprint of the API key of this context."""
+        return fingerprint_of(self.workspace)
+
+    @property
+    def request_rate(self) -> float:
+        """Requests per second that all keys of the workspace allow together."""
+        return self.workspace.rate_limit * max(len(self.pool), 1)
+
+    def with_key(self, fingerprint: str, *, others: frozenset[str] = frozenset()) -> DeliveryContext:
+        """Return a context for another key of the pool, with the throttle of that key. The connection is shared."""
+        workspace = self.pool[fingerprint]
+        return replace(
+            self,
+            workspace=workspace,
+            client=self.client.with_key(workspace.reveal_key),
+            throttle=open_throttle(workspace, self.settings),
+            other_keys=others,
+        )
 
     def log_ids(self, **ids: Any) -> dict[str, Any]:
         """Return ``extra=`` of a log record: the database and the workspace, and the given ids."""
@@ -75,10 +102,16 @@ def open_context(using: str, workspace_name: str) -> DeliveryContext:
     """
     settings = get_settings()
     # The key is read once for a context, so that its requests count for the rate limit of the key that they carry.
-    workspace = settings.workspace(workspace_name).with_key()
+    workspace, *others = settings.workspace(workspace_name).with_keys()
     client, throttle = _thread_client(workspace, settings.timeout), open_throttle(workspace, settings)
     epochs = open_epoch_store(settings, open_redis(settings))
-    return DeliveryContext(using, workspace, settings, client, throttle, Clock.of(using), epochs)
+    pool = {fingerprint_of(each): each for each in (workspace, *others)} if others else {}
+    return DeliveryContext(using, workspace, settings, client, throttle, Clock.of(using), epochs, pool)
+
+
+def fingerprint_of(workspace: Workspace) -> str:
+    """Return the one-way fingerprint of the API key that the workspace has now."""
+    return key_fingerprint(workspace.api_url, workspace.api_key.reveal())
 
 
 def queue_keys() -> list[QueueKey]:

@@ -64,9 +64,9 @@ def prepare_throttles(settings: Settings, now: float) -> None:
     _prepared_at.update(dict.fromkeys(due, now))
     try:
         for name in due:
-            workspace = settings.workspace(name).with_key()
-            if workspace.has_key and not workspace.problem:
-                open_throttle(workspace, settings).wait()
+            for workspace in settings.workspace(name).with_keys():
+                if workspace.has_key and not workspace.problem:
+                    open_throttle(workspace, settings).wait()
     except ThrottleUnavailable:
         # A Redis that hangs delays the maintenance once. The next sender meets the same error, and reports it.
         _prepared_at.update(dict.fromkeys(later, now))

@@ -22,6 +22,15 @@ from .group_breaker import (
     withdraw_batch,
     withdraw_batches,
 )
+from .keys import (
+    KEY_PATIENCE,
+    has_other_key,
+    key_circuit,
+    key_for_read,
+    keys_to_try,
+    seconds_to_next_permit,
+    sendable_now,
+)
 from .permits import acquire_permit, call_with_permit, is_crowded
 from .verdict import Failing, FailureKind, Judgement, Verdict, failure_kind
 from .workspace_breaker import (
@@ -38,6 +47,7 @@ from .workspace_breaker import (
 
 __all__ = [
     "CLEARED_FOR",
+    "KEY_PATIENCE",
     "WITHDRAWABLE",
     "Circuit",
     "CircuitState",
@@ -56,10 +66,14 @@ __all__ = [
     "failure_kind",
     "groups_without_probe",
     "has_failed_before",
+    "has_other_key",
     "hold_restored",
     "is_crowded",
     "is_current",
     "judge_failure",
+    "key_circuit",
+    "key_for_read",
+    "keys_to_try",
     "pause_without_credits",
     "pause_workspace",
     "paused_groups",
@@ -67,6 +81,8 @@ __all__ = [
     "record_sealed",
     "resume_after_send",
     "resume_workspace",
+    "seconds_to_next_permit",
+    "sendable_now",
     "was_unanswered",
     "withdraw_batch",
     "withdraw_batches",

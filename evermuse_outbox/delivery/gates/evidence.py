@@ -11,6 +11,7 @@ from ...evermuse.api import InDoubt, KeyRefused, NoCredits, Outcome
 from ...models import BatchState, OutboxAttempt, OutboxBatch, OutboxRecord
 from ..context import DeliveryContext
 from .group_breaker import paused_groups
+from .keys import only_of_key
 from .verdict import Evidence, Failing, Failure, Judgement, RecentPost, failure_kind, judge
 
 RECENT_POSTS = 200
@@ -46,7 +47,9 @@ def judge_failure(context: DeliveryContext, batch: OutboxBatch, outcome: Outcome
         is_unclear=isinstance(outcome, InDoubt),
         is_in_doubt=was_unanswered(context, batch),
     )
-    return judge(failure, _read_evidence(context, batch, failure))
+    # Of several keys, each is judged by what was sent with it alone.
+    posts = only_of_key(context) if isinstance(outcome, KeyRefused) else {}
+    return judge(failure, _read_evidence(context, batch, failure, posts))
 
 
 def was_unanswered(context: DeliveryContext, batch: OutboxBatch) -> bool:
@@ -62,16 +65,18 @@ def was_unanswered(context: DeliveryContext, batch: OutboxBatch) -> bool:
 
 def read_failing(context: DeliveryContext) -> Failing:
     """Return the groups and batches of the workspace that failed since a batch has passed."""
-    return Failing.of(Evidence(tuple(_recent_posts(context))).since_pass())
+    return Failing.of(Evidence(tuple(_recent_posts(context, only_of_key(context)))).since_pass())
 
 
-def _read_evidence(context: DeliveryContext, batch: OutboxBatch, failure: Failure) -> Evidence:
+def _read_evidence(
+    context: DeliveryContext, batch: OutboxBatch, failure: Failure, only: dict[str, str]
+) -> Evidence:
     # An open batch has not passed, so all of its attempts have failed.
     failures = _posts(context, batch.pk).aggregate(first=Min("pk"), last=Max("pk"))
     has_origin = failure.is_part or batch.record_count == 1
     started = _posts(context, failure.family).aggregate(first=Min("pk")) if has_origin else failures
     return Evidence(
-        recent=tuple(_recent_posts(context)),
+        recent=tuple(_recent_posts(context, only)),
         first_failure=started["first"],
         last_failure=failures["last"],
         paused_groups=frozenset(paused_groups(context)),
@@ -99,7 +104,8 @@ def _has_untried(context: DeliveryContext) -> bool:
     return batches.filter(failures=0).exists() or pending.exists()
 
 
-def _recent_posts(context: DeliveryContext) -> Iterator[RecentPost]:
+def _recent_posts(context: DeliveryContext, only: dict[str, str]) -> Iterator[RecentPost]:
+    """Yield the latest POSTs, ``only`` those of one API key if it is a filter for them."""
     rows = OutboxAttempt.objects.using(context.using)
     latest = rows.aggregate(pk=Max("pk"))["pk"] or 0
     rows = rows.filter(
@@ -107,6 +113,7 @@ def _recent_posts(context: DeliveryContext) -> Iterator[RecentPost]:
         workspace=context.workspace_name,
         call=OutboxAttempt.Call.INGEST,
         batch__isnull=False,
+        **only,
     )
     columns: Any = ("pk", "batch", "batch__parent", "batch__type", "batch__product_id", "outcome")
     for attempt, batch, parent, kind, product, outcome in rows.order_by("-pk").values_list(*columns)[

@@ -11,11 +11,12 @@ would go on with requests that a refused key, a 429 or an outage makes useless.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Subquery
@@ -23,12 +24,16 @@ from django.db.models import Subquery
 from ...foreign_text import get_logger, headline
 from ...models import (
     GroupState,
+    KeyBlock,
+    KeyPool,
     OutboxBatch,
     OutboxGroup,
     OutboxWorkspace,
     PayloadsUnreadable,
     WorkspaceQuerySet,
     WorkspaceState,
+    block_key,
+    unblock_key,
 )
 from ...ratelimit import MAX_BLOCK, ThrottleUnavailable
 from ..context import DeliveryContext, equal_jitter, full_jitter
@@ -59,7 +64,7 @@ class Circuit:
 
     ``failures`` is the number of failures in a row at that time. ``probe_until`` is set in the half-open state: until
     then, no other caller may probe. ``epoch`` is that of the workspace's row. ``has_due_batch`` says whether a sealed
-    batch was due to be sent.
+    batch was due to be sent. ``keys`` is what is known of single API keys, if the workspace has several.
     """
 
     state: CircuitState
@@ -67,6 +72,7 @@ class Circuit:
     epoch: UUID | None = None
     probe_until: datetime | None = None
     has_due_batch: bool = False
+    keys: KeyPool = field(default_factory=KeyPool)
 
     @property
     def allows_requests(self) -> bool:
@@ -101,17 +107,27 @@ def workspace_circuit(context: DeliveryContext, *, is_read: bool = False) -> Ite
 
 
 def block_for_retry_after(context: DeliveryContext, seconds: float, message: str) -> None:
-    """Open the circuit after a 429, for the seconds of its ``retryAfter``."""
-    _block(context, WorkspaceState.THROTTLED, min(seconds, MAX_BLOCK), message)
+    """Open the circuit after a 429, for the seconds of its ``retryAfter``. Of several keys, block only this one."""
+    _block_key(context, WorkspaceState.THROTTLED, min(seconds, MAX_BLOCK), message)
 
 
 def pause_workspace(context: DeliveryContext, message: str, refusals: int | None = None) -> None:
     """Open the circuit after a 401 or 403.
 
     The key is probed every ``PROBE_INTERVAL`` seconds. If it is not certain that the key is at fault, ``refusals`` is
-    the number of failed POSTs in a row. The first of them are followed by a probe soon.
+    the number of failed POSTs in a row. The first of them are followed by a probe soon. Of several keys, block only
+    this one.
     """
-    _block(context, WorkspaceState.PAUSED, _probe_pause(context, refusals), message)
+    _block_key(context, WorkspaceState.PAUSED, _probe_pause(context, refusals), message)
+
+
+def pause_until_a_key_is_free(context: DeliveryContext, blocks: Collection[KeyBlock]) -> None:
+    """Open the circuit because each key of the workspace has one of these ``blocks``, until the first of them ends."""
+    first = min(blocks, key=lambda block: block.until)
+    is_refused = any(block.kind == "refused" for block in blocks)
+    state = WorkspaceState.PAUSED if is_refused else WorkspaceState.THROTTLED
+    seconds = max(first.until - context.clock.now().timestamp(), 0)
+    _block(context, state, seconds, f"None of {len(blocks)} API keys can be used: {first.reason}")
 
 
 def pause_without_credits(context: DeliveryContext, message: str, refusals: int | None = None) -> None:
@@ -144,14 +160,45 @@ def resume_after_send(context: DeliveryContext, batch: OutboxBatch) -> bool:
     rows, name = _rows(context), context.workspace_name
     group = OutboxGroup.objects.using(context.using).for_group(batch.workspace, batch.type, batch.product_id)
     suspected = Subquery(group.exclude(state=GroupState.CLEARED).values("state")[:1])
-    row = rows.filter(pk=name).values_list("state", "failures", suspected).first()
+    further = ["key_pool"] if context.pool else []
+    row = rows.filter(pk=name).values_list("state", "failures", suspected, *further).first()
     if row is None:
         return True
-    state, failures, group_state = row
+    state, failures, group_state, *key_pool = row
+    if any(key_pool):
+        _unblock_key(context)
     is_blocked = state != WorkspaceState.ACTIVE or failures > 0
     if is_blocked and rows.resume_blocked(name, context.clock.now(), sent=True):
         logger.info("workspace %s is active again", name, extra=context.log_ids())
     return group_state is not None
+
+
+def _block_key(context: DeliveryContext, state: WorkspaceState, seconds: float, reason: str) -> None:
+    """Block the key of ``context``, and with it the workspace if it is the only key."""
+    if not context.pool:
+        _block(context, state, seconds, reason)
+        return
+    now, key = context.clock.now().timestamp(), context.key_fingerprint
+    kind: Any = "throttled" if state is WorkspaceState.THROTTLED else "refused"
+    block = KeyBlock(kind, now + seconds, now, headline(reason))
+    if block_key(_rows(context), context.workspace_name, key, block):
+        logger.warning(
+            "workspace %s: the API key %s is %s for %.0f s: %s",
+            context.workspace_name,
+            key,
+            kind,
+            seconds,
+            headline(reason),
+            extra=context.log_ids(),
+        )
+
+
+def _unblock_key(context: DeliveryContext) -> None:
+    key, now = context.key_fingerprint, context.clock.now().timestamp()
+    if unblock_key(_rows(context), context.workspace_name, key, now):
+        logger.info(
+            "workspace %s: the API key %s is used again", context.workspace_name, key, extra=context.log_ids()
+        )
 
 
 def _probe_pause(context: DeliveryContext, refusals: int | None) -> float:
@@ -172,11 +219,12 @@ def _check(context: DeliveryContext, is_read: bool) -> Circuit:
     if problem := context.workspace.problem:
         _block(context, WorkspaceState.PAUSED, SETTINGS_INTERVAL, problem)
         return Circuit(CircuitState.OPEN)
+    keys = KeyPool.of(row) if context.pool else KeyPool()
     if row.state in (WorkspaceState.ACTIVE, WorkspaceState.HELD):
         first_due_at = getattr(row, "first_due_at", None)
         has_due_batch = first_due_at is not None and first_due_at <= context.clock.now()
-        return Circuit(CircuitState.CLOSED, row.failures, row.epoch, has_due_batch=has_due_batch)
-    return _claim_probe(context, row)
+        return Circuit(CircuitState.CLOSED, row.failures, row.epoch, has_due_batch=has_due_batch, keys=keys)
+    return _claim_probe(context, row, keys)
 
 
 def _first_due_at(context: DeliveryContext) -> Subquery:
@@ -185,12 +233,12 @@ def _first_due_at(context: DeliveryContext) -> Subquery:
     return Subquery(waiting.order_by("due_at", "pk").values("due_at")[:1])
 
 
-def _claim_probe(context: DeliveryContext, row: OutboxWorkspace) -> Circuit:
+def _claim_probe(context: DeliveryContext, row: OutboxWorkspace, keys: KeyPool) -> Circuit:
     until = context.clock.after(context.settings.lease)
     rows = _rows(context)
     claim = rows.end_retry_after if row.state == WorkspaceState.THROTTLED else rows.claim_probe
     if claim(row, until):
-        return Circuit(CircuitState.HALF_OPEN, row.failures, row.epoch, until)
+        return Circuit(CircuitState.HALF_OPEN, row.failures, row.epoch, until, keys=keys)
     return Circuit(CircuitState.OPEN)
 
 

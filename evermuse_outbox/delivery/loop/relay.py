@@ -22,6 +22,8 @@ from ..gates import (
     groups_without_probe,
     is_crowded,
     is_current,
+    key_circuit,
+    keys_to_try,
     paused_groups,
     read_failing,
     record_sealed,
@@ -38,6 +40,7 @@ from ..scheduling import (
 )
 from ..sealing import SealedBatch, SealRaced, seal_first, sealing_lock
 from ..sending import (
+    bind_key,
     give_back,
     has_time_to_send,
     lease_due,
@@ -78,22 +81,35 @@ def send_next(context: DeliveryContext, *, prefer_new: bool = False) -> Step:
     with workspace_circuit(context) as circuit:
         if not circuit.allows_requests:
             return Step.BLOCKED
-        if is_crowded(context):
-            return Step.CROWDED
-        try:
-            sealed = choose_batch(context, circuit, prefer_new=prefer_new)
-        except SealRaced as error:
-            logger.warning("%s", error, extra=context.log_ids())
-            return Step.BLOCKED
-        if sealed is None:
-            return Step.IDLE
-        sealed = renew_urls(context, sealed)
-        if sealed is None:
-            return Step.RESEALED
-        if not _is_database_current(context, circuit, sealed):
-            return Step.BLOCKED
-        return send(context, sealed, failures=circuit.failures)
+        step = Step.BLOCKED
+        for number, keyed in enumerate(keys_to_try(context, circuit)):
+            with key_circuit(keyed, circuit) as admitted:
+                step = _send_with_key(keyed, admitted, prefer_new=prefer_new, may_seal=not number)
+            if step is not Step.IDLE or (circuit.state is CircuitState.CLOSED and not circuit.has_due_batch):
+                break
+        return step
     return Step.BLOCKED  # workspace_circuit has handled a throttle backend that does not answer
+
+
+def _send_with_key(context: DeliveryContext, circuit: Circuit, *, prefer_new: bool, may_seal: bool) -> Step:
+    """Send one batch with the key of ``context``. Without ``may_seal``, only one that was sealed before."""
+    if not circuit.allows_requests:
+        return Step.BLOCKED
+    if is_crowded(context):
+        return Step.CROWDED
+    try:
+        sealed = choose_batch(context, circuit, prefer_new=prefer_new) if may_seal else lease_due(context)
+    except SealRaced as error:
+        logger.warning("%s", error, extra=context.log_ids())
+        return Step.BLOCKED
+    if sealed is None:
+        return Step.IDLE
+    sealed = renew_urls(context, sealed)
+    if sealed is None:
+        return Step.RESEALED
+    if not _is_database_current(context, circuit, sealed):
+        return Step.BLOCKED
+    return send(context, sealed, failures=circuit.failures)
 
 
 def choose_batch(context: DeliveryContext, circuit: Circuit, *, prefer_new: bool) -> SealedBatch | None:
@@ -166,6 +182,8 @@ def send(context: DeliveryContext, sealed: SealedBatch, *, failures: int = 0) ->
     """
     if needs_reconciliation(context, sealed.batch) and (step := _reconcile(context, sealed)):
         return step
+    if not bind_key(context, sealed):
+        return Step.BLOCKED
     permit = _acquire_permit_or_give_back(context, sealed)
     if permit is None:
         return Step.BLOCKED

@@ -30,6 +30,7 @@ from ..context import (
     open_context,
     statement_deadlines,
 )
+from ..gates import seconds_to_next_permit
 from ..scheduling import has_work
 
 logger = get_logger(__name__)
@@ -186,7 +187,7 @@ class SenderPool:
     def grow_if_permits_are_unused(self, context: DeliveryContext, seconds_per_batch: float) -> None:
         """Start as many senders as the rate needs if permits are unused and one batch takes so long."""
         if self.has_room() and has_unused_permits(context):
-            self.start_senders(math.ceil(context.workspace.rate_limit * seconds_per_batch))
+            self.start_senders(math.ceil(context.request_rate * seconds_per_batch))
 
     def _start_sender(self, thread: threading.Thread) -> bool:
         """Start the thread of a reserved sender.
@@ -297,6 +298,6 @@ def has_unused_permits(context: DeliveryContext, within: float = 0.0) -> bool:
     Return False if the throttle backend does not answer.
     """
     try:
-        return context.throttle.wait() <= within and has_work(context)
+        return seconds_to_next_permit(context) <= within and has_work(context)
     except ThrottleUnavailable:
         return False

@@ -15,7 +15,7 @@ A cursor is only expected to lead to older batches. A wrong cursor costs reads, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,17 +59,21 @@ class ListingPage:
 
     cursor: str | None
     batches: tuple[PolledBatch, ...]
+    has_all_keys: bool = True
 
     @classmethod
-    def load(cls, context: DeliveryContext, cursor: str | None) -> ListingPage:
-        """Read the batches of the page from the database."""
+    def load(
+        cls, context: DeliveryContext, cursor: str | None, only: Mapping[str, str | None] | None = None
+    ) -> ListingPage:
+        """Read the batches of the page from the database; ``only`` those of one API key, if it is a filter for them."""
         rows = OutboxBatch.objects.using(context.using).on_listing_page(context.workspace_name, cursor)
+        rows = rows.filter(**only) if only else rows
         columns = rows.values_list("pk", "remote_id", "accepted_at", "sealed_at", "next_poll_at")
         batches = []
         for pk, remote_id, accepted_at, sealed_at, next_poll_at in context.run_with_retries(list, columns):
             since = accepted_at or sealed_at
             batches.append(PolledBatch(pk, remote_id, since, next_poll_at or since))
-        return cls(cursor, tuple(batches))
+        return cls(cursor, tuple(batches), has_all_keys=not only)
 
     def count_due(self, now: datetime) -> int:
         """Return how many batches of the page are due to be polled."""

@@ -13,10 +13,10 @@ from django.db import transaction
 
 from ...evermuse.api import KeyRefused, Page, Status, Throttled
 from ...foreign_text import describe_error
-from ...models import BatchState, OutboxBatch
+from ...models import BatchState, OutboxBatch, OutboxWorkspace, remember_full_listing
 from ...tracing import describe_batch, span
 from ..context import DeliveryContext, typical_completion_time
-from ..gates import acquire_permit, resume_workspace, workspace_circuit
+from ..gates import acquire_permit, has_other_key, key_for_read, resume_workspace, workspace_circuit
 from ..scheduling import has_work
 from ..settling import apply_status, apply_statuses, fail_accepted_batch
 from .choice import choose_batch
@@ -50,7 +50,11 @@ def poll_due_batch(context: DeliveryContext) -> int:
             return 0
         with claim_read(context) as run:  # the end of this block plans the next read
             batch = choose_batch(context, run) if run else None
-            polled = _read_and_apply(context, run, batch) if run and batch else 0
+            keyed = key_for_read(context, circuit, batch) if batch else None
+            same_key = (
+                {"api_key": batch.api_key} if batch and context.pool and not circuit.keys.lists_all else {}
+            )
+            polled = _read_and_apply(keyed, run, batch, same_key) if run and batch and keyed else 0
         # If records wait to be sent, a send is the better probe: a read does not show that Evermuse takes records.
         if circuit.probe_until and run and run.reported and not has_work(context):
             context.run_with_retries(resume_workspace, context, by_send=False)
@@ -64,9 +68,14 @@ def has_due_poll(context: DeliveryContext) -> bool:
     return context.run_with_retries(due.exists) and is_read_due(context)
 
 
-def _read_and_apply(context: DeliveryContext, run: ReadRun, batch: OutboxBatch) -> int:
-    """Read the batch with its listing page, or alone if no other polled batch is on it. Return how many were due."""
-    page = ListingPage.load(context, batch.listing_cursor)
+def _read_and_apply(
+    context: DeliveryContext, run: ReadRun, batch: OutboxBatch, same_key: dict[str, str | None]
+) -> int:
+    """Read the batch with its listing page, or alone if no other polled batch is on it. Return how many were due.
+
+    ``same_key`` is a filter for the batches that were sent with the same key: the listing of a key may show only these.
+    """
+    page = ListingPage.load(context, batch.listing_cursor, same_key)
     if page.cursor is None or len(page.batches) <= 1:
         return int(_read_alone(context, run, batch))
     return _read_page(context, run, page, batch)
@@ -97,6 +106,9 @@ def _apply_page(context: DeliveryContext, run: ReadRun, page: ListingPage, answe
         workspace=context.workspace_name, remote_id__in=list(statuses)
     )
     shown = context.run_with_retries(list, rows)
+    if context.pool and not page.has_all_keys and any(has_other_key(context, batch) for batch in shown):
+        rows_of_workspaces = OutboxWorkspace.objects.using(context.using)
+        context.run_with_retries(remember_full_listing, rows_of_workspaces, context.workspace_name)
     reported = [(batch, statuses[batch.remote_id]) for batch in shown if batch.next_poll_at]
     run.reported += len(reported)
     run.typical_seconds = _learn_completion_time(run.typical_seconds, reported, answer, context.clock.now())

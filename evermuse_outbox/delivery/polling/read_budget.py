@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from ...models import MAX_READ_INTERVAL, OutboxBatch, OutboxWorkspace
 from ..context import DeliveryContext
+from ..gates import seconds_to_next_permit
 from ..scheduling import has_work
 
 SENDS_PER_READ = 32
@@ -88,12 +89,12 @@ def _is_busy(context: DeliveryContext) -> bool:
     """Return whether a read now would take a permit that a send could use."""
     if not has_work(context):
         return False
-    return context.throttle.wait() > 0 or has_polled_batches(context, FEW_POLLED_BATCHES)
+    return seconds_to_next_permit(context) > 0 or has_polled_batches(context, FEW_POLLED_BATCHES)
 
 
 def _seconds_to_next_read(context: DeliveryContext, run: ReadRun) -> float:
     """Return the seconds from the start of this read to the next one."""
     if not run.is_busy:
         return FRUITLESS_INTERVAL if run.requests and not run.reported else 0.0
-    interval = SENDS_PER_READ / context.workspace.rate_limit
+    interval = SENDS_PER_READ / context.request_rate
     return run.requests * min(max(interval, MIN_BUSY_INTERVAL), MAX_BUSY_INTERVAL)

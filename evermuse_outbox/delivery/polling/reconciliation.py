@@ -22,7 +22,7 @@ from django.db.models import Q, QuerySet
 from ...evermuse.api import Accepted, KeyRefused, Outcome, Page, Status
 from ...models import BatchState, OutboxAttempt, OutboxBatch
 from ..context import DeliveryContext
-from ..gates import acquire_permit
+from ..gates import acquire_permit, has_other_key
 from .reads import Listing, get_listing
 
 MAX_CLOCK_SKEW = timedelta(minutes=2)
@@ -45,13 +45,18 @@ class ReconciliationDelayed(Exception):
 
 
 def needs_reconciliation(context: DeliveryContext, batch: OutboxBatch) -> bool:
-    """Return whether the batch has been in doubt for so long that Evermuse may have forgotten its key."""
+    """Return whether Evermuse may not recognise the idempotency key of a batch in doubt.
+
+    Either it may have forgotten the key by now, or the batch is to be sent with another API key than before.
+    """
     if not batch.in_doubt:
         return False
     first = _unclear_starts(context, batch).first()
+    if first is None:
+        return False
     age_limit = timedelta(seconds=context.settings.idempotency_key_ttl)
-    is_old = first is not None and context.clock.now() - first > age_limit
-    return is_old and not _is_listing_given_up(context, batch)
+    is_needed = context.clock.now() - first > age_limit or has_other_key(context, batch)
+    return is_needed and not _is_listing_given_up(context, batch)
 
 
 def reconcile(context: DeliveryContext, batch: OutboxBatch) -> Outcome | None:

@@ -128,6 +128,7 @@ def write_batch(
         attachment_count=sum(record.attachments for record in records),
         parent_id=parent.pk if parent else None,
         urls_renewed_at=parent.urls_renewed_at if parent else None,
+        api_key=context.key_fingerprint,
         resends=resends,
         sealed_at=now,
         due_at=due_at or now,

@@ -8,6 +8,7 @@ directly and through a proxy.
 
 from __future__ import annotations
 
+import copy
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -53,6 +54,14 @@ class _Key(AuthBase):
         return request
 
 
+class _Use:
+    """The time that the calls of a client take, whatever key they carry."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.asked_at: float | None = None
+
+
 class _Session(requests.Session):
     """Ignore redirects. To find their target, requests would read an answer of any size into memory."""
 
@@ -74,9 +83,6 @@ class Client:
 
     Attributes:
         route: how requests reach the API.
-        seconds: the total seconds spent in calls.
-        asked_at: the start of the current call in seconds on the monotonic clock; None between calls. Other threads
-            may read it.
     """
 
     def __init__(
@@ -85,11 +91,10 @@ class Client:
         self._root = f"{api_url}/api/v1/ingest"
         self._timeout = timeout
         self.route = find_route(api_url, proxy)
-        self.seconds = 0.0
-        self.asked_at: float | None = None
+        self._use = _Use()
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        self._session.auth = _Key(reveal)
+        self._key = _Key(reveal)
         self._session.headers.update(
             {
                 "User-Agent": f"evermuse-outbox/{VERSION}",
@@ -107,6 +112,22 @@ class Client:
         self._adapter = WatchedAdapter(self._watch, self.route.proxy)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, self._adapter)
+
+    @property
+    def seconds(self) -> float:
+        """The total seconds spent in calls."""
+        return self._use.seconds
+
+    @property
+    def asked_at(self) -> float | None:
+        """The start of the current call on the monotonic clock; None between calls. Other threads may read it."""
+        return self._use.asked_at
+
+    def with_key(self, reveal: Callable[[], str]) -> Client:
+        """Return a client that sends another key over the same connection, and counts into the same times."""
+        client = copy.copy(self)
+        client._key = _Key(reveal)
+        return client
 
     @property
     def has_connected(self) -> bool:
@@ -172,7 +193,7 @@ class Client:
     def _call(self, method: str, url: str, **options: Any) -> Answer:
         if self.route.problem:
             raise Unreachable(f"{self.route.source}: {self.route.problem} {self.route.hint}")
-        self.asked_at = started = time.monotonic()
+        self._use.asked_at = started = time.monotonic()
         try:
             with (
                 self._watch.limit(self._timeout),
@@ -184,15 +205,21 @@ class Client:
             # Every exception, because after an unknown one the request may have been sent.
             raise self._as_transport_error(error) from error
         finally:
-            self.asked_at = None
-            self.seconds += time.monotonic() - started
+            self._use.asked_at = None
+            self._use.seconds += time.monotonic() - started
         if self._watch.was_shut:
             raise self._timed_out()
         return answer
 
     def _request(self, method: str, url: str, options: dict[str, Any]) -> requests.Response:
         return self._session.request(
-            method, url, timeout=self._timeout, allow_redirects=False, stream=True, **options
+            method,
+            url,
+            auth=self._key,
+            timeout=self._timeout,
+            allow_redirects=False,
+            stream=True,
+            **options,
         )
 
     def _read(self, response: requests.Response, started: float) -> Answer:

@@ -11,6 +11,7 @@ from ...evermuse import Unanswered, Unreachable
 from ...evermuse.api import KeyRefused, Throttled, classify_read, read_page
 from ...foreign_text import describe_error
 from ...ratelimit import ThrottleUnavailable
+from ..explaining import SHOWN
 from .finding import Finding
 
 CHECK_KEY = "Check the API_KEY and the API_URL of the workspace. The key needs the right api:read."
@@ -24,8 +25,15 @@ CHECK_ANSWER = "Check that the API_URL leads to Evermuse, and look at the status
 
 
 def examine_api(context: DeliveryContext) -> list[Finding]:
-    """Read the newest batches of a workspace; return what is wrong. No row and no state is changed."""
-    name = context.workspace_name
+    """Read the newest batches of a workspace with each of its keys; return what is wrong. No row is changed."""
+    if not context.pool:
+        return _examine_key(context, context.workspace_name)
+    name = f"{context.workspace_name}, key {{}}"
+    keys = [(context.with_key(key), name.format(key[:SHOWN])) for key in context.pool]
+    return [finding for keyed, name in keys for finding in _examine_key(keyed, name)]
+
+
+def _examine_key(context: DeliveryContext, name: str) -> list[Finding]:
     if not context.workspace.has_key:
         return [Finding("api", name, "The workspace has no API_KEY.", "Set it from the environment.")]
     if problem := context.workspace.problem:

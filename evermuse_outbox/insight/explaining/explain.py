@@ -32,6 +32,7 @@ from ...models import (
 from ...monitoring import worker_silence
 from .attachments import explain_attachments
 from .deferral import explain_deferred, explain_expiry
+from .keys import explain_blocked_keys, explain_wait_for_key
 from .rules import explain_discarded
 from .text import join, sentence
 from .times import format_time
@@ -92,7 +93,7 @@ def explain_batch(batch: OutboxBatch) -> str:
 def explain_workspace(row: OutboxWorkspace) -> str:
     """Return "Active.", or why and until when the workspace does not send."""
     if row.state == WorkspaceState.ACTIVE:
-        return _("Active.")
+        return join(_("Active."), *explain_blocked_keys(row))
     values = {
         "state": capfirst(row.get_state_display()),
         "until": format_time(row.blocked_until),
@@ -113,7 +114,7 @@ def explain_workspace(row: OutboxWorkspace) -> str:
         )
     else:
         text = _("%(state)s until %(until)s because: %(reason)s Then it is tried again.")
-    return join(text % values, _how_to_resume(row))
+    return join(text % values, *explain_blocked_keys(row), _how_to_resume(row))
 
 
 def _how_to_resume(row: OutboxWorkspace) -> str:
@@ -316,6 +317,7 @@ def _explain_unsent(batch: OutboxBatch) -> str:
     has_waited = batch.in_doubt or batch.failures
     return join(
         doubt if batch.in_doubt else "",
+        explain_wait_for_key(batch),
         _explain_next_attempt(batch),
         last if batch.message else "",
         _how_to_end(batch, *options) if has_waited else "",

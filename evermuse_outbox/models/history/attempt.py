@@ -51,6 +51,9 @@ class OutboxAttempt(models.Model):
         verbose_name=_("batch"),
     )
     workspace = models.CharField(_("workspace"), max_length=64)
+    api_key = models.CharField(  # noqa: DJ001 - workers of earlier versions insert attempts without it
+        _("API key"), max_length=24, null=True, help_text=_("Fingerprint of the key that it was made with.")
+    )
     call = models.CharField(_("call"), max_length=8, choices=Call.choices)
     started_at = models.DateTimeField(_("started at"), db_index=True)
     seconds = models.FloatField(

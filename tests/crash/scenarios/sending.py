@@ -28,6 +28,29 @@ def sealed(env):
     seal_next(env.context)
 
 
+KEYS = ("em_sk_sandbox_1", "em_sk_sandbox_2")
+POOL = {"API_KEY": KEYS[0], "API_KEYS": [KEYS[1]]}
+WORST_CASE = {
+    "keys": dict.fromkeys((*KEYS, "em_sk_sandbox"), ("api:write", "api:read")),
+    "listing_scope": "key",
+    "idempotency_scope": "key",
+}
+
+
+@scenario(settings=POOL, sandbox=WORST_CASE)
+def sent_with_one_of_two_keys(env):
+    """202 for a batch that is bound to a key of the pool."""
+    env.relay()
+
+
+@scenario(settings=POOL, sandbox=WORST_CASE, faults=[Fault(status=401)])
+def blocked_one_of_two_keys(env):
+    """401: the key is blocked, and the batch is sent with the other one."""
+    env.relay()
+    env.clock.move(100)
+    env.relay()
+
+
 @scenario()
 def given_back(env):
     """The lease is too short for an answer: the batch is given back unsent."""

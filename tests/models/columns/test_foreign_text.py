@@ -35,6 +35,7 @@ NOT_FOREIGN = {
     "state": "a constant",
     "closed_as": "a constant",
     "key": "made by this package",
+    "api_key": "a fingerprint, made by this package",
     "wrapped": "made by this package",
     "master": "made by this package",
     "label": "validated at enqueue; it must stay exact",
