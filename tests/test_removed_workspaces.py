@@ -64,6 +64,7 @@ READERS = {
     "evermuse_outbox.model_records.checks": "a declaration for new records",
     "evermuse_outbox.monitoring.incidents": "states; `missing_workspaces` adds the others",
     "evermuse_outbox.monitoring.missing": "finds the others",
+    "evermuse_outbox.pressure.current": "how long a new record would wait, which needs a key",
     "evermuse_outbox.tasks": "queues to deliver from: nothing is sent without a key",
     "evermuse_outbox.testing.delivery": "what a test can send",
     "evermuse_outbox.testing.report": "no request is possible without a key",

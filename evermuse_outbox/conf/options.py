@@ -280,6 +280,12 @@ OPTIONS = WORKSPACE_OPTIONS | {
         "Fill the search index: workers store hashes of the vendor ids, the thread id and the participants of each "
         "record, so that the admin finds them among all records.",
     ),
+    "METRICS_LABEL": Option(
+        read_label,
+        None,
+        "Name of a label. Metrics then give the pending and the rejected records of its values; see "
+        "[label records](../how-to/labels.md#metrics-of-a-label). None: no metric has a label of records.",
+    ),
     "SENDERS": Option(
         Number(1, 1_000, "threads", is_integer=True),
         16,

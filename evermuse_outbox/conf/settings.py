@@ -65,6 +65,7 @@ class Settings:
     encryption_keys_file: str | None
     encryption_label: str | None
     search_index: bool
+    metrics_label: str | None
     senders: int
     hide_values: bool
     wake_on_commit: bool

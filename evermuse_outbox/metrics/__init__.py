@@ -7,8 +7,8 @@ hosts, and ``METRICS``, which tests compare with the dashboard and the alerts.
 """
 
 from .collector import CONTENT_TYPE, NEEDS_CLIENT, OutboxCollector, expose
-from .definitions import METRICS, Metric
-from .figures import Sample, read_samples
+from .definitions import METRICS, Metric, Sample
+from .figures import read_samples
 from .views import view
 
 __all__ = [

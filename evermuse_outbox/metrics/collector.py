@@ -12,8 +12,8 @@ from django.db import DatabaseError
 from ..conf import get_settings
 from ..delivery.context import statement_deadlines
 from ..foreign_text import get_logger, log_ids, summarise_error
-from .definitions import METRICS
-from .figures import Sample, read_samples
+from .definitions import METRICS, Sample
+from .figures import read_samples
 
 logger = get_logger(__name__)
 

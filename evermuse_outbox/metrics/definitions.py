@@ -21,6 +21,19 @@ class Metric(NamedTuple):
     help: str
 
 
+class Sample(NamedTuple):
+    """One value of a metric, which is named without its prefix."""
+
+    metric: str
+    labels: tuple[str, ...]
+    value: float
+
+    @property
+    def name(self) -> str:
+        """The full name of the metric."""
+        return PREFIX + self.metric
+
+
 _GAUGES = {
     "database_up": (DATABASE, "1 if the database was read, 0 if it was not. Then it has no other metrics."),
     "scrape_duration_seconds": (DATABASE, "How long the reading of all figures of the database took."),
@@ -63,6 +76,18 @@ _GAUGES = {
     "rejections": (
         (*DATABASE, "code"),
         "Rejections in the last hour, by code. At most 20 codes; the others are in code=other.",
+    ),
+    "label_pending_records": (
+        (*DATABASE, "label", "value"),
+        "Pending records by the value of METRICS_LABEL. At most 20 values; the others are in value=other.",
+    ),
+    "label_rejected_records": (
+        (*DATABASE, "label", "value"),
+        "Rejected records by the value of METRICS_LABEL. At most 20 values; the others are in value=other.",
+    ),
+    "label_records_exact": (
+        (*DATABASE, "label", "state"),
+        "1 if all records in the state were counted by label, 0 if only 50000 were.",
     ),
     "rules": ((*DATABASE, "action"), "Standing rules that are active, by what they do."),
     "rule_held_records": (DATABASE, "Records that standing rules hold back now, up to 100000."),

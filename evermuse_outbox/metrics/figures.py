@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models import Count, Min
 
@@ -30,7 +30,8 @@ from ..models import (
     WorkspaceState,
 )
 from ..monitoring import measure_drift, missing_workspaces, oldest_of_groups
-from .definitions import PREFIX
+from .by_label import read_by_label
+from .definitions import Sample
 
 HOUR = timedelta(hours=1)
 
@@ -61,19 +62,6 @@ OPEN_STATES = (
 )
 
 
-class Sample(NamedTuple):
-    """One value of a metric, which is named without its prefix."""
-
-    metric: str
-    labels: tuple[str, ...]
-    value: float
-
-    @property
-    def name(self) -> str:
-        """The full name of the metric."""
-        return PREFIX + self.metric
-
-
 def read_samples(using: str) -> Iterator[Sample]:
     """Yield all figures of a database. The database is the first label of each."""
     overview = collect_overview(using)
@@ -85,6 +73,7 @@ def read_samples(using: str) -> Iterator[Sample]:
     yield from _rejections(using, overview)
     yield from _operations(using)
     yield from _rules(using)
+    yield from read_by_label(using)
     yield from _rows_of_workspaces(using)
     yield from _in_doubt(using, overview.at)
     yield from _durations(using)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from ...delivery.context import statement_deadlines
 from .. import EXIT_CODES
 from ..repairs import RepairCommand
 
@@ -28,6 +29,7 @@ class Command(RepairCommand):
         super().add_arguments(parser)
         parser.add_argument("--decrypt", action="store_true", help="decrypt instead")
 
+    @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["decrypt"]:
             self.kind, self.done = "decrypt", "decrypted"
