@@ -66,6 +66,11 @@ class Workspace:
     further_keys: tuple[Secret | KeySource, ...] = ()
 
     @property
+    def total_rate(self) -> float:
+        """Requests per second that all keys of the workspace allow together."""
+        return self.rate_limit * (1 + len(self.further_keys))
+
+    @property
     def has_key(self) -> bool:
         """Whether the settings have a key or name a place to read it from."""
         return bool(self.api_key) or self.key_source is not None

@@ -51,7 +51,7 @@ def collect_workspace(
         oldest_unsent=_oldest_unsent(using, oldest, lately.first_unsent_batch, now),
         records_last_minute=lately.records_last_minute,
         requests_last_minute=lately.requests_last_minute,
-        limit_used=lately.requests_last_minute / (workspace.rate_limit * MINUTE),
+        limit_used=lately.requests_last_minute / (workspace.total_rate * MINUTE),
         drained_in_seconds=_drained_in(row, pending, lately.records_last_minute),
         delivered_by_minute=lately.delivered,
         in_flight=lately.in_flight,

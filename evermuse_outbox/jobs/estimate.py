@@ -76,7 +76,7 @@ def estimate(job: OutboxOperation) -> Estimate:
         by_workspace[workspace] += counted or _requests(records, size, settings)
     # The API keys have a limit each, so the workspaces send at the same time.
     seconds = (
-        count / settings.workspaces[name].rate_limit
+        count / settings.workspaces[name].total_rate
         for name, count in by_workspace.items()
         if name in settings.workspaces
     )

@@ -55,7 +55,7 @@ def measure(using: str, workspace: Workspace, now: datetime) -> Pressure:
         return Pressure(None, requests, records, f"the workspace is {row.get_state_display()}: {row.reason}")
     blocked = max((row.blocked_until - now) / timedelta(seconds=1), 0.0) if row.blocked_until else 0.0
     return Pressure(
-        blocked + requests / workspace.rate_limit, requests, records, _reason(row, blocked, requests)
+        blocked + requests / workspace.total_rate, requests, records, _reason(row, blocked, requests)
     )
 
 

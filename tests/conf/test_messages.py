@@ -30,7 +30,7 @@ WRONG = [
     "https://user:secret-password@host",
     KEY,
 ]
-SECRET = {"API_KEY", "ENCRYPTION_KEYS", "REDIS_URL", "PROXY"}
+SECRET = {"API_KEY", "API_KEYS", "ENCRYPTION_KEYS", "REDIS_URL", "PROXY"}
 """Settings whose value is not shown, because it is secret or can contain a password."""
 
 NAMES_A_VALUE = {"API_URL", "FORMAT_HINTS", "FIXES", "RETENTION_DAYS"}

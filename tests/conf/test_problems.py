@@ -11,7 +11,7 @@ from tests.conf.errors import KEY, errors_in
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("API_KEYS", "API_KEY"), ("api_url", "API_URL"), ("WORKSPACE", "WORKSPACES")]
+    ("name", "meant"), [("API_KEY_LIST", "API_KEYS"), ("api_url", "API_URL"), ("WORKSPACE", "WORKSPACES")]
 )
 def test_an_unknown_key_is_named_with_the_most_similar_known_key(name, meant):
     (problem,) = errors_in(**{name: KEY})
@@ -53,7 +53,7 @@ def test_one_error_names_every_wrong_key(typed):
         ({"x" * 65: {}}, "1 to 64 characters"),
         ({5: {}}, "1 to 64 characters"),
         ({"eu": KEY}, "must be a dict"),
-        ({"eu": {"API_KEYS": KEY}}, "['WORKSPACES']['eu']['API_KEYS']: there is no such setting"),
+        ({"eu": {"API_TOKEN": KEY}}, "['WORKSPACES']['eu']['API_TOKEN']: there is no such setting"),
         ({"eu": {"DATABASES": ["default"]}}, "there is no such setting"),
     ],
 )

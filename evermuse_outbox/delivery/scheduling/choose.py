@@ -94,7 +94,7 @@ def max_queue_length(context: DeliveryContext, queue: RunQueue) -> int:
 
 def _terms(context: DeliveryContext, queue: RunQueue) -> Terms:
     """Return what the order of groups depends on, from the settings and the last run queue."""
-    settings, rate = context.settings, context.workspace.rate_limit
+    settings, rate = context.settings, context.request_rate
     lifetime = max(MIN_LIFETIME, queue.lifetime)  # the next scan is expected to be as slow as the last one
     max_entries = max(MIN_ENTRIES, min(MAX_ENTRIES, math.ceil(rate * lifetime)))
     return Terms(rate, settings.linger, settings.max_wait, max_entries, lifetime)
