@@ -224,6 +224,7 @@ def test_every_signal_is_documented():
         "group_recovered",
         "run_finished",
         "run_needs_person",
+        "pressure_changed",
     }
     defined = {name for name, value in vars(signals).items() if isinstance(value, signals.Signal)}
     assert documented == defined

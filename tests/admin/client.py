@@ -15,6 +15,7 @@ URLS = {
     "group": "outboxgroup",
     "action": "outboxaction",
     "operation": "outboxoperation",
+    "rule": "outboxrule",
 }
 
 

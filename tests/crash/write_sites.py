@@ -75,7 +75,7 @@ NOT_REACHED = {
     ("models/workspace.py", "self._lock(name)"),
     ("models/workspace.py", "self.filter(pk=name).update(seal_count=F('seal_count'))"),
     # Opens a client of another key, and sends nothing.
-    ("delivery/context/context.py", "def with_key"),
+    ("delivery/context/context.py", "def with_key: calls Evermuse"),
     # Only for a batch in doubt whose key was removed ten minutes before. The lease is renewed by the same UPDATE as for
     # URLs, which a scenario reaches; tests/delivery/test_key_pool.py tests this one.
     (

@@ -31,6 +31,7 @@ from .inputs import (
 )
 from .labels import LabelFilter, RunFilter
 from .read_only import ReadOnlyAdmin, choose_database, posted_reason, redirect_back
+from .rules import RuleFilter
 from .search import search_records, search_result
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "RecordStateFilter",
     "RecordTypeFilter",
     "RecordWorkspaceFilter",
+    "RuleFilter",
     "RunFilter",
     "SignatureFilter",
     "TimeFilter",

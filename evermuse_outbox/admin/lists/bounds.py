@@ -43,6 +43,7 @@ NARROWING_PARAMETERS = (
     "since",
     "run",
     "label",
+    "rule",
 )
 """Parameters that leave few records with any value."""
 

@@ -42,6 +42,7 @@ from ..lists import (
     RecordStateFilter,
     RecordTypeFilter,
     RecordWorkspaceFilter,
+    RuleFilter,
     RunFilter,
     SignatureFilter,
     TimeFilter,
@@ -116,6 +117,7 @@ class OutboxRecordAdmin(EditAdmin):
         JobFilter,
         RunFilter,
         LabelFilter,
+        RuleFilter,
     )
     search_fields = ("pk",)
     search_help_text = _(

@@ -1,27 +1,30 @@
-"""The list and the page of standing rules, with a button that ends a rule. ``outbox_rule add`` makes one."""
+"""The list and the page of standing rules, with a button that ends a rule and links to its records."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...insight import explain_rule
-from ...models import OutboxRule, RuleState
+from ...models import OutboxRule, RuleAction, RuleState
 from ...operations import end_rule
 from .. import html
-from ..actions import Exit, ExitAdmin
+from ..actions import Exit
 from ..lists import WorkspaceFilter
+from .make import MakeRuleAdmin
 
 END = Exit("end", _("End the rule"), _("Records that it holds become pending again. Discarded ones stay so."))
 
 
 @admin.register(OutboxRule)
-class OutboxRuleAdmin(ExitAdmin):
+class OutboxRuleAdmin(MakeRuleAdmin):
     """The standing rules, the newest first."""
 
     list_display = (
@@ -70,8 +73,24 @@ class OutboxRuleAdmin(ExitAdmin):
         return html.time_tag(row.ended_at or row.until)
 
     def get_page_context(self, request: HttpRequest, obj: OutboxRule) -> dict[str, Any]:
-        """Return the explanation, and the button that ends the rule."""
-        return {"explanation": explain_rule(obj), **self.exit_context(request, obj)}
+        """Return the explanation, the link to the records, and the button that ends the rule."""
+        return {
+            "explanation": explain_rule(obj),
+            "records_url": self._records(request, obj),
+            "records_label": _("Held records") if obj.action == RuleAction.HOLD else _("Discarded records"),
+            **self.exit_context(request, obj),
+        }
+
+    def _records(self, request: HttpRequest, row: OutboxRule) -> str:
+        """Return the address of the records of a rule; empty if the user or the admin has no such list."""
+        if not request.user.has_perm(f"{self.opts.app_label}.view_outboxrecord"):
+            return ""
+        try:
+            name = f"admin:{self.opts.app_label}_outboxrecord_changelist"
+            page = reverse(name, current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return ""
+        return f"{page}?{urlencode({'rule': row.pk})}"
 
     def has_exit_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may end rules."""

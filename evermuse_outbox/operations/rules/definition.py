@@ -14,13 +14,21 @@ from ...evermuse.records import OPENAPI_TYPES
 from ...models import OutboxRule, RuleAction
 from ..refusal import NotPossible
 
+Faults = Iterator[tuple[str, str]]
+"""The field of each fault, and a sentence. A field is an attribute of a definition, ``reason`` or ``may_match_all``."""
+
 
 class InvalidRule(NotPossible):
-    """A rule cannot be made as it was entered. ``errors`` has a sentence for each error."""
+    """A rule cannot be made as it was entered.
 
-    def __init__(self, errors: list[str]) -> None:
-        super().__init__(" ".join(errors))
-        self.errors = errors
+    Attributes:
+        faults: the field and a sentence for each fault.
+        errors: only the sentences.
+    """
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        self.faults, self.errors = faults, [sentence for _field, sentence in faults]
+        super().__init__(" ".join(self.errors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,13 @@ class RuleDefinition:
         )
 
 
-def check_definition(
-    using: str, rule: RuleDefinition, reason: str, now: datetime, *, may_match_all: bool
-) -> None:
+def check_definition(using: str, rule: RuleDefinition, now: datetime) -> None:
+    """Raise ``InvalidRule`` if something is wrong with the conditions, the action or the end of a rule."""
+    if faults := [*_wrong_conditions(using, rule), *_wrong_action(rule, now)]:
+        raise InvalidRule(faults)
+
+
+def check_rule(using: str, rule: RuleDefinition, reason: str, now: datetime, *, may_match_all: bool) -> None:
     """Raise ``InvalidRule`` if a rule cannot be made.
 
     Args:
@@ -77,13 +89,14 @@ def check_definition(
         now: the database's time.
         may_match_all: whether a rule without any condition is intended.
     """
-    errors = [*_wrong_conditions(using, rule), *_wrong_action(rule, reason, now)]
+    faults = [*_wrong_conditions(using, rule), *_wrong_action(rule, now)]
+    if not reason.strip():
+        faults.append(("reason", _("Give a reason: it is kept with your name and the time.")))
     if rule.conditions.is_empty and not may_match_all:
-        errors.append(
-            _("The rule has no condition, so it concerns every record. Add a condition, or confirm it.")
-        )
-    if errors:
-        raise InvalidRule(errors)
+        text = _("The rule has no condition, so it concerns every record. Add a condition, or confirm it.")
+        faults.append(("may_match_all", text))
+    if faults:
+        raise InvalidRule(faults)
 
 
 def describe_rule(rule: OutboxRule) -> str:
@@ -102,33 +115,32 @@ def describe_rule(rule: OutboxRule) -> str:
     return f"{rule.action} {'records with ' + ', '.join(conditions) if conditions else 'all records'}"
 
 
-def _wrong_conditions(using: str, rule: RuleDefinition) -> Iterator[str]:
+def _wrong_conditions(using: str, rule: RuleDefinition) -> Faults:
     if rule.workspace and rule.workspace not in affected_workspaces(using, ""):
-        yield _("There is no workspace %(name)s.") % {"name": rule.workspace}
+        yield "workspace", _("There is no workspace %(name)s.") % {"name": rule.workspace}
     if rule.type and rule.type not in OPENAPI_TYPES:
-        yield _("There is no type %(name)s. Types: %(types)s.") % {
-            "name": rule.type,
-            "types": ", ".join(OPENAPI_TYPES),
-        }
+        values = {"name": rule.type, "types": ", ".join(OPENAPI_TYPES)}
+        yield "type", _("There is no type %(name)s. Types: %(types)s.") % values
     if rule.label is not None and not all(rule.label):
-        yield _("A condition on a label needs a name and a value.")
-    texts = {"product_id": rule.product_id, "vendor_id": rule.vendor_id}
-    if rule.label:
-        texts |= {"label_name": rule.label[0], "label_value": rule.label[1]}
-    for name, text in texts.items():
-        field: Any = OutboxRule._meta.get_field(name)
+        yield "label", _("A condition on a label needs a name and a value.")
+    label_name, label_value = rule.label or ("", "")
+    texts = (
+        ("product_id", "product_id", rule.product_id),
+        ("vendor_id", "vendor_id", rule.vendor_id),
+        ("label", "label_name", label_name),
+        ("label", "label_value", label_value),
+    )
+    for entered, column, text in texts:
+        field: Any = OutboxRule._meta.get_field(column)
         longest = field.max_length
         if len(text) > longest or not text.isprintable():
-            yield _("%(field)s: at most %(number)s characters, without control characters.") % {
-                "field": field.verbose_name,
-                "number": longest,
-            }
+            values = {"field": field.verbose_name, "number": longest}
+            error = _("%(field)s: at most %(number)s characters, without control characters.") % values
+            yield entered, error
 
 
-def _wrong_action(rule: RuleDefinition, reason: str, now: datetime) -> Iterator[str]:
+def _wrong_action(rule: RuleDefinition, now: datetime) -> Faults:
     if rule.action not in RuleAction.values:
-        yield _("There is no action %(name)s. Actions: hold, discard.") % {"name": rule.action}
-    if not reason.strip():
-        yield _("Give a reason: it is kept with your name and the time.")
+        yield "action", _("There is no action %(name)s. Actions: hold, discard.") % {"name": rule.action}
     if rule.until is not None and rule.until <= now:
-        yield _("The rule would be over already: its end must be in the future.")
+        yield "until", _("The rule would be over already: its end must be in the future.")

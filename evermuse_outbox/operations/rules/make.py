@@ -11,7 +11,7 @@ from ...delivery.context import Clock
 from ...delivery.rules import affected_workspaces, is_applied, withdraw_matching
 from ...models import ActionKind, Decision, OutboxAction, OutboxRule, process_user
 from ..refusal import NotPossible
-from .definition import RuleDefinition, check_definition, describe_rule
+from .definition import RuleDefinition, check_rule, describe_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def make_rule(
         InvalidRule: Something is wrong with the rule; the error has a sentence for each fault.
     """
     now = (clock or Clock.of(using)).now()
-    check_definition(using, rule, reason, now, may_match_all=may_match_all)
+    check_rule(using, rule, reason, now, may_match_all=may_match_all)
     row = rule.to_row()
     row.by, row.reason, row.created_at = by or process_user(), reason.strip(), now
     with transaction.atomic(using=using):

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...database_clock import database_now
 from ...delivery.rules import MemberRow, Rule, affected_workspaces, match_records
 from ...models import OutboxRecord, RuleAction
-from .definition import RuleDefinition
+from .definition import RuleDefinition, check_definition
 
 MAX_LOOKED = 5_000
 """Pending records that a preview reads: the oldest of the workspace, or of the type."""
@@ -42,7 +43,12 @@ class Preview:
 
 
 def preview_rule(using: str, rule: RuleDefinition) -> Preview:
-    """Compare the oldest pending records with a rule that is not made yet. Nothing is changed."""
+    """Compare the oldest pending records with a rule that is not made yet. Nothing is changed.
+
+    Raises:
+        InvalidRule: Something is wrong with the rule; ``faults`` has the field and a sentence for each fault.
+    """
+    check_definition(using, rule, database_now(using))
     limit = MAX_LOOKED_LINES if rule.vendor_id else MAX_LOOKED
     rows = list(_pending(using, rule, limit + 1))
     looked, compared = rows[:limit], Rule(0, rule.conditions, rule.action == RuleAction.HOLD)
