@@ -36,6 +36,7 @@ READERS = {
     "evermuse_outbox.admin.pages.batch": "no request is possible without a key",
     "evermuse_outbox.admin.pages.group": "the page of a group for a new pause",
     "evermuse_outbox.admin.pages.workspace": "the page says that the settings lack the workspace",
+    "evermuse_outbox.admin.rules.make": "the stored names are added",
     "evermuse_outbox.checks.workspaces": "settings only; W008 reports the rows of others",
     "evermuse_outbox.conf.settings": "the settings themselves",
     "evermuse_outbox.conf.workspace_function": "the settings themselves",
