@@ -161,10 +161,6 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         """Change pending → held, until their deferral ends, which the caller writes. Return how many."""
         return self._in_source("hold").filter(by_id(pks)).update(closed_as=RecordState.HELD)
 
-    def schedule(self, pks: Sequence[int]) -> int:
-        """Change held → scheduled: no rule holds them any more, but they are not sent yet. Return how many."""
-        return self._in_source("schedule").filter(by_id(pks)).update(closed_as=RecordState.SCHEDULED)
-
     def make_due(self, pks: Sequence[int]) -> int:
         """Change scheduled, held → pending. Return how many."""
         return self._in_source("make_due").filter(by_id(pks)).update(closed_as=None)

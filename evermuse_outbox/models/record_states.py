@@ -69,7 +69,6 @@ TRANSITIONS = {
     "correct": Transition((RecordState.REJECTED,), RecordState.SUPERSEDED),
     "discard": Transition((RecordState.PENDING, RecordState.REJECTED, *DEFERRED), RecordState.DISCARDED),
     "hold": Transition((RecordState.PENDING,), RecordState.HELD),
-    "schedule": Transition((RecordState.HELD,), RecordState.SCHEDULED),
     "make_due": Transition(DEFERRED, RecordState.PENDING),
     "expire": Transition((RecordState.PENDING, *DEFERRED), RecordState.EXPIRED),
     "reopen": Transition((RecordState.REJECTED,), RecordState.PENDING),
@@ -101,7 +100,6 @@ SOURCE_CONDITIONS: dict[tuple[str, ...], Q] = {
     (RecordState.PENDING, RecordState.REJECTED, *DEFERRED): PENDING | REJECTED | IS_DEFERRED,
     (RecordState.REJECTED,): REJECTED,
     (RecordState.SCHEDULED,): Q(closed_as=RecordState.SCHEDULED),
-    (RecordState.HELD,): Q(closed_as=RecordState.HELD),
     DEFERRED: IS_DEFERRED,
     (RecordState.PENDING, *DEFERRED): (NO_BATCH & STILL_OPEN) | IS_DEFERRED,
 }

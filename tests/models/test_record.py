@@ -21,7 +21,6 @@ CHANGES = {
     "discard": lambda rows, row, batch: rows.filter(pk=row.pk).discard(),
     "coalesce": lambda rows, row, batch: rows.coalesce({row.pk: row.pk + 1}),
     "hold": lambda rows, row, batch: rows.hold([row.pk]),
-    "schedule": lambda rows, row, batch: rows.schedule([row.pk]),
     "make_due": lambda rows, row, batch: rows.make_due([row.pk]),
     "expire": lambda rows, row, batch: rows.expire([row.pk]),
     "reopen": lambda rows, row, batch: rows.reopen([row.pk]),

@@ -87,8 +87,10 @@ def _read_records(using: str, due: Collection[Deferral]) -> tuple[dict[int, str]
         identity__in=set(debounced.values()), closed_as=RecordState.SCHEDULED
     )
     versions = dict(scheduled.order_by("pk").values_list("pk", "identity"))
-    rows = OutboxDeferral.objects.using(using).filter(by_id(list(versions)), latest_at__isnull=False)
-    newest = {versions[row.pk]: row for row in _read(rows.order_by("pk"))}
+    rows = OutboxDeferral.objects.using(using).filter(
+        record_id__in=scheduled.values("pk"), latest_at__isnull=False
+    )
+    newest = {versions[row.pk]: row for row in _read(rows.order_by("pk")) if row.pk in versions}
     return states, {pk: newest[identity] for pk, identity in debounced.items() if identity in newest}
 
 
@@ -96,8 +98,6 @@ def _write(using: str, changes: Changes) -> None:
     records, deferrals = OutboxRecord.rows.using(using), OutboxDeferral.objects.using(using)
     if changes.expired:
         records.expire(changes.expired)
-    if changes.scheduled:
-        records.schedule(changes.scheduled)
     if changes.coalesced:
         records.coalesce(changes.coalesced)
     if changes.pending:

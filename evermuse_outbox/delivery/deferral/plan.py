@@ -33,7 +33,6 @@ class Changes:
     """What changes: ids of records by their new state, rows that stay, and rows that are removed."""
 
     pending: list[int] = field(default_factory=list)
-    scheduled: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
     coalesced: dict[int, int] = field(default_factory=dict)
     """Older version → the newer scheduled version that replaces it."""
@@ -79,9 +78,6 @@ def _plan_open(
         changes.ended.append(row.pk)
     elif state == RecordState.SCHEDULED and row.pk in newest and newest[row.pk].pk != row.pk:
         _hand_on(changes, row, newest[row.pk], now)
-    elif state == RecordState.HELD and row.send_after and row.send_after > now:
-        changes.scheduled.append(row.pk)
-        changes.kept[row.pk] = row._replace(rule_id=None).due_first(row.send_after, row.expires_at)
     else:
         if state != RecordState.PENDING:
             changes.pending.append(row.pk)

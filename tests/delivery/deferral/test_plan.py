@@ -64,12 +64,6 @@ def test_a_held_record_becomes_pending_at_the_end_of_the_rule():
     assert (changes.pending, changes.ended) == ([1], [1])
 
 
-def test_a_held_record_that_may_be_sent_only_later_is_scheduled():
-    changes = plan(row(1, rule_id=7, send_after=30), r1="held")
-    assert changes.scheduled == [1]
-    assert (changes.kept[1].rule_id, changes.kept[1].due_at) == (None, at(30))
-
-
 def test_an_older_debounced_version_is_coalesced_and_hands_on_its_latest_time():
     older = row(1, send_after=0, latest_at=20)
     newer = row(2, due_at=25, send_after=25, latest_at=40)
