@@ -7,11 +7,14 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from evermuse_outbox.delivery.context import context as contexts
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.gates import keys
 from evermuse_outbox.delivery.loop import Step, poll, relay, seal_next, send_next
+from evermuse_outbox.delivery.polling import is_database_known
 from evermuse_outbox.delivery.sending import lease_due
 from evermuse_outbox.models import (
     BatchState,
@@ -331,3 +334,91 @@ def test_two_processes_that_read_the_same_block_make_one_probe(alias):
     block_key(rows, "default", "a1b2", KeyBlock("refused", 100.0, 50.0, "HTTP 401"))
     assert move_block(rows, "default", "a1b2", 100.0, 200.0)
     assert not move_block(rows, "default", "a1b2", 100.0, 300.0)
+
+
+def test_a_throttled_key_is_used_as_before_after_its_retry_after(pool, alias, sandbox, clock):
+    context = pool.use(A, B)
+    enqueue(alias, 1)
+    sandbox.fail_next(status=429, retry_after=30)
+    send_next(context)
+    pool.throttles[A].blocked_for = 0.0
+    enqueue(alias, 2)
+    pool.run(61)
+    assert sent_with(sandbox)[-1] == A
+    assert pool.blocks() == {}
+
+
+def test_a_send_without_a_block_of_its_key_does_not_lock_the_workspace(pool, alias):
+    context = pool.use(A, B)
+    rows = OutboxWorkspace.objects.using(alias)
+    rows.ensure_row("default")
+    rows.update(key_pool={"blocks": {}, "lists_all": True})
+    enqueue(alias, 1)
+    with CaptureQueriesContext(connections[alias]) as before:
+        send_next(context)
+    rows.update(key_pool=None)
+    enqueue(alias, 2)
+    with CaptureQueriesContext(connections[alias]) as after:
+        send_next(context)
+    assert len(before) == len(after)
+
+
+def test_a_batch_without_a_known_key_proves_nothing_about_the_listing(pool, alias, sandbox, clock):
+    sandbox.set_scopes(listing="key")
+    context = pool.use(A, B)
+    for number in range(3):
+        enqueue(alias, number, _product_id=f"prod-{number}")
+        assert send_next(context) is Step.SENT
+    first = OutboxBatch.objects.using(alias).earliest("pk")
+    OutboxBatch.objects.using(alias).filter(pk=first.pk).update(api_key=None)  # sent by an earlier version
+    OutboxBatch.objects.using(alias).filter(pk=first.pk).update(next_poll_at=clock.at + timedelta(days=1))
+    clock.move(10)
+    poll(pool.open(), 5)
+    assert not KeyPool.of(workspace(alias)).lists_all
+
+
+def test_a_batch_in_doubt_does_not_wait_forever_for_a_refused_key_that_is_still_set(pool, alias, sandbox):
+    context = pool.use(A, B)
+    enqueue(alias, 1)
+    lose_answer(sandbox)
+    send_next(context)
+    sandbox.remove_key(A)
+    for _ in range(15):
+        pool.run(61)
+    assert batches(alias)[0].state == BatchState.ACCEPTED
+
+
+def test_a_pool_of_which_one_key_is_readable_is_still_a_pool(pool, alias, sandbox, outbox_settings, tmp_path):
+    pool.use(A, B)
+    outbox_settings(API_URL=sandbox.url, API_KEY=A, API_KEYS=[tmp_path / "missing"], DATABASES=[alias])
+    context = pool.open()
+    enqueue(alias, 1)
+    sandbox.fail_next(status=429, retry_after=30)
+    send_next(context)
+    assert workspace(alias).state == "active"  # processes that can read the other key go on
+    assert list(pool.blocks()) == [pool.fingerprint(A)]
+
+
+def test_the_question_whether_a_database_is_known_does_not_wait_for_a_blocked_key(pool, alias, sandbox):
+    context = pool.use(A, B)
+    rows = OutboxWorkspace.objects.using(alias)
+    rows.ensure_row("default")
+    rows.update(batch_count=1)
+    now = context.clock.now().timestamp()
+    block_key(rows, "default", pool.fingerprint(A), KeyBlock("throttled", now + 900, now, "HTTP 429"))
+    pool.throttles[A].blocked_for = 900.0
+    assert is_database_known(context)
+
+
+def test_while_a_key_is_probed_the_workspace_is_not_paused_for_the_other_keys(pool, alias):
+    context = pool.use(A, B)
+    rows = OutboxWorkspace.objects.using(alias)
+    rows.ensure_row("default")
+    now = context.clock.now().timestamp()
+    for name, until in ((A, now + 900), (B, now - 1)):
+        block_key(rows, "default", pool.fingerprint(name), KeyBlock("throttled", until, now - 9, "HTTP 429"))
+    assert move_block(rows, "default", pool.fingerprint(B), now - 1, now + 60)
+    enqueue(alias, 1)
+    assert send_next(context) is Step.BLOCKED
+    # The success of the probe would not end the state throttled of the workspace.
+    assert workspace(alias).state == "active"

@@ -102,10 +102,13 @@ def open_context(using: str, workspace_name: str) -> DeliveryContext:
     """
     settings = get_settings()
     # The key is read once for a context, so that its requests count for the rate limit of the key that they carry.
-    workspace, *others = settings.workspace(workspace_name).with_keys()
+    keyed = settings.workspace(workspace_name).with_keys()
+    workspace = keyed[0]
     client, throttle = _thread_client(workspace, settings.timeout), open_throttle(workspace, settings)
     epochs = open_epoch_store(settings, open_redis(settings))
-    pool = {fingerprint_of(each): each for each in (workspace, *others)} if others else {}
+    # Also if only one of several keys can be read now: what concerns that key does not concern the workspace.
+    has_several = bool(workspace.further_keys) and not workspace.problem
+    pool = {fingerprint_of(each): each for each in keyed} if has_several else {}
     return DeliveryContext(using, workspace, settings, client, throttle, Clock.of(using), epochs, pool)
 
 

@@ -34,7 +34,7 @@ def keys_to_try(context: DeliveryContext, circuit: Circuit) -> Iterator[Delivery
     """Yield a context for each key that can be used now, first the one whose permit is free first.
 
     After that one, only keys are yielded for which not too many senders wait. With one key, yield ``context`` itself.
-    If every key is blocked, pause the workspace until the first block ends.
+    If every key is blocked and none is probed, pause the workspace until the first block ends.
     """
     if not context.pool:
         yield context
@@ -42,7 +42,8 @@ def keys_to_try(context: DeliveryContext, circuit: Circuit) -> Iterator[Delivery
     usable = [key for key in context.pool if not _is_blocked(context, circuit.keys.blocks.get(key))]
     if not usable:
         blocks = [circuit.keys.blocks[key] for key in context.pool]
-        context.run_with_retries(pause_until_a_key_is_free, context, blocks)
+        if not any(block.is_probed for block in blocks):  # otherwise, the outcome of the probe decides
+            context.run_with_retries(pause_until_a_key_is_free, context, blocks)
         return
     random.shuffle(usable)
     keyed = [context.with_key(key, others=_others(circuit, usable, key)) for key in usable]
@@ -69,8 +70,10 @@ def key_circuit(context: DeliveryContext, circuit: Circuit) -> Iterator[Circuit]
         _move(context, key, until, context.clock.now().timestamp())  # nothing changes after an outcome
 
 
-def key_for_read(context: DeliveryContext, circuit: Circuit, batch: OutboxBatch) -> DeliveryContext | None:
-    """Return the context for a read about a batch: its key, or the freest key if that one is blocked or not set.
+def key_for_read(
+    context: DeliveryContext, circuit: Circuit, api_key: str | None = None
+) -> DeliveryContext | None:
+    """Return the context for a read with ``api_key``, or with the freest key if that one is blocked or not set.
 
     Return None if every key is blocked.
     """
@@ -79,8 +82,8 @@ def key_for_read(context: DeliveryContext, circuit: Circuit, batch: OutboxBatch)
     blocks = circuit.keys.blocks
     free = [key for key in context.pool if key not in blocks]
     free = free or [key for key in context.pool if not _is_blocked(context, blocks[key])]
-    if batch.api_key in free:
-        return context.with_key(batch.api_key)
+    if api_key in free:
+        return context.with_key(api_key)
     return _freest([context.with_key(key) for key in free]) if free else None
 
 

@@ -165,7 +165,7 @@ def resume_after_send(context: DeliveryContext, batch: OutboxBatch) -> bool:
     if row is None:
         return True
     state, failures, group_state, *key_pool = row
-    if any(key_pool):
+    if any(context.key_fingerprint in KeyPool.parse(stored).blocks for stored in key_pool):
         _unblock_key(context)
     is_blocked = state != WorkspaceState.ACTIVE or failures > 0
     if is_blocked and rows.resume_blocked(name, context.clock.now(), sent=True):

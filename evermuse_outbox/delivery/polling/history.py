@@ -30,7 +30,7 @@ from ...models import (
 from ...ratelimit import ThrottleUnavailable
 from ..connections import release_connections
 from ..context import BEGIN, DeliveryContext, epoch_name
-from ..gates import acquire_permit, hold_restored, workspace_circuit
+from ..gates import acquire_permit, hold_restored, key_for_read, workspace_circuit
 from .reads import Listing, get_listing
 from .reconciliation import MAX_CLOCK_SKEW
 
@@ -77,8 +77,10 @@ def is_database_known(context: DeliveryContext) -> bool:
             return True
         if not circuit.allows_requests:
             return False
-        if context.settings.listing_is_exclusive and not _agrees_with_newest_page(context, row):
-            return False
+        if context.settings.listing_is_exclusive:
+            keyed = key_for_read(context, circuit)
+            if keyed is None or not _agrees_with_newest_page(keyed, row):
+                return False
         context.epochs.record(name, row.batch_count, BEGIN)
         return True
     return False  # the throttle backend did not answer

@@ -50,7 +50,7 @@ def poll_due_batch(context: DeliveryContext) -> int:
             return 0
         with claim_read(context) as run:  # the end of this block plans the next read
             batch = choose_batch(context, run) if run else None
-            keyed = key_for_read(context, circuit, batch) if batch else None
+            keyed = key_for_read(context, circuit, batch.api_key) if batch else None
             same_key = (
                 {"api_key": batch.api_key} if batch and context.pool and not circuit.keys.lists_all else {}
             )
@@ -106,7 +106,9 @@ def _apply_page(context: DeliveryContext, run: ReadRun, page: ListingPage, answe
         workspace=context.workspace_name, remote_id__in=list(statuses)
     )
     shown = context.run_with_retries(list, rows)
-    if context.pool and not page.has_all_keys and any(has_other_key(context, batch) for batch in shown):
+    # A batch without a key is of an earlier version, and perhaps was sent with the key of this listing.
+    is_of_pool = context.pool and not page.has_all_keys
+    if is_of_pool and any(batch.api_key and has_other_key(context, batch) for batch in shown):
         rows_of_workspaces = OutboxWorkspace.objects.using(context.using)
         context.run_with_retries(remember_full_listing, rows_of_workspaces, context.workspace_name)
     reported = [(batch, statuses[batch.remote_id]) for batch in shown if batch.next_poll_at]

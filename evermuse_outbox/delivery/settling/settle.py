@@ -64,6 +64,9 @@ logger = get_logger(__name__)
 Failed: TypeAlias = InDoubt | Unavailable | Throttled | KeyRefused | NoCredits
 """Outcomes after which the batch is sent again."""
 
+KEY_IS_BLOCKED = (Verdict.UNKNOWN, Verdict.KEY)
+"""Verdicts on a 401 or 403 after which its key is blocked, and the batch with it."""
+
 
 def settle(
     context: DeliveryContext, sealed: SealedBatch, outcome: Outcome, attempt: Attempt, *, failures: int
@@ -287,8 +290,12 @@ def _send_again(
     pause = equal_jitter(failures, settings.backoff_base, settings.backoff_cap)
     if isinstance(outcome, Throttled):
         pause += min(outcome.retry_after, MAX_BLOCK)
+    due_at = context.clock.after(pause)
+    if context.pool and batch.in_doubt and isinstance(outcome, KeyRefused) and verdict in KEY_IS_BLOCKED:
+        # Its wait for its key goes on. A later time would begin it anew with each probe of the key.
+        due_at = batch.due_at
     release = _rows(context).mark_in_doubt if isinstance(outcome, InDoubt) else _rows(context).give_back
-    if not release(batch, failures=failures, due_at=context.clock.after(pause), message=outcome.message):
+    if not release(batch, failures=failures, due_at=due_at, message=outcome.message):
         return False
     if parent and len(sealed.members) == 1 and _goes_on_alone(parent, verdict):
         is_suspected = verdict is Verdict.BATCH

@@ -16,12 +16,22 @@ from django.db.models import Q
 
 
 class KeyBlock(NamedTuple):
-    """Why a key is not used, and until when, in seconds since the epoch. After that, one send is a probe."""
+    """Why a key is not used, and until when, in seconds since the epoch. After that, one send is a probe.
+
+    With ``is_probed``, a probe was claimed. Then ``until`` is the end of the claim, and no longer that of a
+    ``retryAfter``.
+    """
 
     kind: Literal["refused", "throttled"]
     until: float
     since: float
     reason: str
+    is_probed: bool = False
+
+    @property
+    def is_retry_after(self) -> bool:
+        """Whether ``until`` is the end of a ``retryAfter``: no request may be sent before."""
+        return self.kind == "throttled" and not self.is_probed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +48,13 @@ class KeyPool:
 
     @classmethod
     def of(cls, row: Any) -> KeyPool:
-        """Read the column of a row. A value that is not readable counts as none: each key is tried again."""
-        stored: Any = row.key_pool or {}
+        """Read the column ``key_pool`` of a row."""
+        return cls.parse(row.key_pool)
+
+    @classmethod
+    def parse(cls, stored: Any) -> KeyPool:
+        """Read a value of the column. One that is not readable counts as none: each key is tried again."""
+        stored = stored or {}
         try:
             blocks = {key: KeyBlock(**block) for key, block in stored.get("blocks", {}).items()}
             return cls(blocks, bool(stored.get("lists_all")))
@@ -52,7 +67,7 @@ def block_key(rows: Any, workspace: str, fingerprint: str, block: KeyBlock) -> b
 
     def change(blocks: dict[str, KeyBlock]) -> bool:
         former = blocks.get(fingerprint)
-        if former and former.kind == "throttled" and former.until > block.until:
+        if former and former.is_retry_after and former.until > block.until:
             return False
         is_same = former is not None and former.kind == block.kind
         blocks[fingerprint] = block._replace(since=former.since if former and is_same else block.since)
@@ -68,7 +83,7 @@ def move_block(rows: Any, workspace: str, fingerprint: str, former: float, until
         block = blocks.get(fingerprint)
         if block is None or block.until != former:
             return False
-        blocks[fingerprint] = block._replace(until=until)
+        blocks[fingerprint] = block._replace(until=until, is_probed=True)
         return True
 
     return _change(rows, workspace, change)
@@ -79,7 +94,7 @@ def unblock_key(rows: Any, workspace: str, fingerprint: str, now: float) -> bool
 
     def change(blocks: dict[str, KeyBlock]) -> bool:
         block = blocks.get(fingerprint)
-        if block is None or (block.kind == "throttled" and block.until > now):
+        if block is None or (block.is_retry_after and block.until > now):
             return False
         del blocks[fingerprint]
         return True
