@@ -77,6 +77,7 @@ def test_e005_the_key_of_the_sandbox_at_evermuse(check, url):
     assert message.level == django_checks.ERROR
     assert "API_URL" in message.hint
     assert check(API_KEY="em_sk_sandbox", API_URL="http://127.0.0.1:8787") == []
+    assert ids(check(API_KEYS=["em_sk_sandbox_2"], **url)) == ["E005"]
 
 
 def test_w011_debug_without_an_address(check, settings):

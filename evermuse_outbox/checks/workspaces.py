@@ -81,20 +81,20 @@ def _check_keys_are_set(settings: Settings) -> Iterator[CheckMessage]:
 def _check_keys_are_usable(settings: Settings) -> Iterator[CheckMessage]:
     """Check the keys of the settings and of files. A function is not called: a check must not depend on a server."""
     for workspace in settings.workspaces.values():
-        key = workspace.api_key
+        keys = [key for key in (workspace.api_key, *workspace.further_keys) if isinstance(key, Secret)]
         for source in (workspace.key_source, *workspace.further_keys):
             if not isinstance(source, KeyFile):
                 continue
             try:
-                key = source.read()
+                keys.append(source.read())
             except KeyUnavailable as error:
                 yield Warning(
                     f"The workspace {workspace.name!r} cannot send from here. {error}",
                     hint=f"Only processes that send need the file. {see_docs('how-to/api-keys.md')}",
                     id="evermuse_outbox.W012",
                 )
-        refusal = workspace.find_refusal(key) if workspace.has_key else None
-        if refusal:
+        refusals = [workspace.find_refusal(key) for key in keys] if workspace.has_key else []
+        if refusal := next(filter(None, refusals), None):
             is_error = refusal.kind == "sandbox_key"
             yield (Error if is_error else Warning)(
                 f"The workspace {workspace.name!r} does not send: {refusal.message}",

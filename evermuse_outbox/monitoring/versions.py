@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from django.db.models import Count
 
+from ..conf import get_settings
 from ..database_clock import database_now
 from ..encryption import is_on
 from ..models import OutboxDataKey, OutboxDeferral, OutboxRule, OutboxWorker
@@ -36,6 +37,9 @@ class Feature:
 FEATURES = (
     Feature("times of records", 14, lambda using: OutboxDeferral.objects.using(using).exists()),
     Feature("standing rules", 15, lambda using: OutboxRule.objects.using(using).active().exists()),
+    Feature(
+        "several API keys", 16, lambda _: any(w.further_keys for w in get_settings().workspaces.values())
+    ),
     Feature("encryption", 17, lambda using: is_on() or OutboxDataKey.objects.using(using).exists()),
 )
 """The features that an old worker would break. It may ignore others, such as labels."""

@@ -92,3 +92,10 @@ def test_a_feature_that_an_old_worker_does_not_know_is_a_failure(alias, feature)
 
 def test_each_feature_can_be_asked_about_on_each_database(alias):
     assert unknown_features(alias, {"0.1.0": 1}) == []
+
+
+def test_several_keys_are_a_feature_that_an_old_worker_would_break(alias, outbox_settings):
+    assert unknown_features(alias, {"0.1.0+15": 1}) == []
+    outbox_settings(API_KEYS=["em_sk_sandbox_2"])
+    assert unknown_features(alias, {"0.1.0+15": 1, "0.1.0+16": 1}) == ["several API keys"]
+    assert unknown_features(alias, {"0.1.0+16": 1}) == []
