@@ -16,6 +16,18 @@ NOT_IN_THE_OUTBOX = "evermuse_outbox.sandbox"
 """The sandbox is for development. It has no secrets, and its command has a gate for the terminal of its own."""
 
 TEXT_OF_AN_ERROR = {
+    **dict.fromkeys(
+        (
+            "evermuse_outbox.admin.jobs.edit",
+            "evermuse_outbox.encryption.keys",
+            "evermuse_outbox.jobs.encrypt",
+            "evermuse_outbox.jobs.fix",
+            "evermuse_outbox.management.commands.outbox_erase",
+            "evermuse_outbox.models.payloads.data_key",
+            "evermuse_outbox.models.payloads.keyring",
+        ),
+        "an error of ours about a payload or a key that cannot be read; it names ids",
+    ),
     "evermuse_outbox.backfill.pace": "ThrottleUnavailable: our text",
     "evermuse_outbox.backfill.rows": "InvalidRecord: its texts passed the gate",
     "evermuse_outbox.checks": "ImproperlyConfigured: our text",

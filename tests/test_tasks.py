@@ -485,6 +485,9 @@ def test_a_backlog_of_ticks_costs_one_run(monkeypatch, published):
     monkeypatch.setattr(tasks, "has_running_job", lambda _: False)
     monkeypatch.setattr(tasks, "_last_run", {})
     monkeypatch.setattr(tasks, "find_work", lambda *_: looked.append(1) or DueWork(frozenset(), frozenset()))
+    monkeypatch.setattr(
+        tasks, "IDLE_SECONDS", 3_600.0
+    )  # longer than a slow machine needs for a hundred ticks
     for _ in range(100):
         tasks.tick.apply(throw=True)  # as a worker runs it
     assert len(looked) == len(connections.settings)

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from django.core.management.base import CommandError
 
-from ..timing import read_time
 from .exit_codes import USAGE
 
 
@@ -24,6 +23,8 @@ def _read_time(text: str | None, using: str, sign: int) -> datetime | None:
     """Return a time, or raise an error that names the form."""
     if text is None:
         return None
+    from ..timing import read_time  # late, because the sandbox runs in a project without the app
+
     try:
         return read_time(text, using, sign=sign)
     except ValueError as error:

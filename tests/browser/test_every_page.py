@@ -93,7 +93,7 @@ def actions(browser: Chromium, url: str) -> list[tuple[str, str]]:
     for address in (a for a in lists if not urlsplit(a).query):
         browser.open(url + address)
         values = browser.run(
-            "[...document.querySelectorAll('select[name=action] option')].map((o) => o.value)"
+            "[...document.querySelectorAll('#changelist-form select[name=action] option')].map((o) => o.value)"
         )
         found[address] = [value for value in values if value]
     return [(address, value) for address, values in found.items() for value in values]
