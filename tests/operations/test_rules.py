@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from evermuse_outbox.delivery.loop import relay, seal_next
+from evermuse_outbox.delivery.rules import is_applied, withdraw_matching
 from evermuse_outbox.delivery.sending import give_back
 from evermuse_outbox.models import OutboxAction, OutboxBatch, OutboxRule, process_user
 from evermuse_outbox.operations import (
@@ -137,3 +138,13 @@ def test_a_rule_is_not_applied_completely_while_a_worker_holds_a_batch(context, 
     made = make_rule(alias, HOLD, reason="x", clock=context.clock)
     assert (made.withdrawn, made.is_applied, sealed.batch.state) == (0, False, "sending")
     assert OutboxRule.objects.using(alias).get().applied_at is None
+
+
+def test_a_batch_that_was_given_back_a_moment_ago_can_still_be_withdrawn(context, alias):
+    enqueue(alias, 1)
+    sealed = seal_next(context)
+    row = make_rule(alias, HOLD, reason="x", clock=context.clock).row
+    give_back(context, sealed)  # after withdraw_matching has met it in the hands of the worker
+    assert not is_applied(alias, row)
+    assert withdraw_matching(alias, "default", row, context.clock.now()) == 1
+    assert is_applied(alias, row)

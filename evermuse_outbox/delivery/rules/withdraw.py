@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import transaction
 
 from ...models import BatchQuerySet, BatchState, OutboxBatch, OutboxRecord, OutboxRule, OutboxWorkspace
-from ..gates import WITHDRAWABLE, withdraw_batch
+from ..gates import WITHDRAWABLE, has_failed_before, withdraw_batch
 from .lock import wait_for_sealings
 from .matching import Rule
 from .reading import MemberRow, match_records, to_rule
@@ -36,13 +36,18 @@ def withdraw_matching(using: str, workspace: str, row: OutboxRule, now: datetime
 
 
 def is_applied(using: str, row: OutboxRule) -> bool:
-    """Return whether no worker holds a batch that was sealed before the rule and contains a matching record.
+    """Return whether no batch that was sealed before the rule and contains a matching record can still be withdrawn.
 
-    Such a batch is under way. If it is given back unsent, it must be withdrawn then.
+    A batch that a worker holds is under way. If it is given back unsent, it must be withdrawn then. The worker may have
+    given it back since :func:`withdraw_matching` has looked.
     """
     rule = to_rule(row)
-    leased = _candidates(using, row, row.workspace).filter(state=BatchState.SENDING)
-    return not any(_has_match(using, rule, batch) for batch in leased)
+    waiting = _candidates(using, row, row.workspace).filter(state__in=(BatchState.SENDING, *WITHDRAWABLE))
+    return not any(
+        _has_match(using, rule, batch)
+        for batch in waiting
+        if row.workspace in ("", batch.workspace) and not has_failed_before(using, batch)
+    )
 
 
 def _candidates(using: str, row: OutboxRule, workspace: str) -> BatchQuerySet:
