@@ -19,6 +19,7 @@ from ..delivery.polling import UnknownBatches
 from ..delivery.sealing import lock_for_sealing
 from ..evermuse.api import Status
 from ..models import (
+    DEFERRED,
     ActionKind,
     BatchQuerySet,
     BatchState,
@@ -51,7 +52,11 @@ ANY_TYPE = ""
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of records that are not sent yet: pending, and in batches that are sealed, in doubt or isolating."""
+    """Numbers of records that are not sent yet.
+
+    ``pending`` includes scheduled and held ones. ``in_batches`` are those in batches that are sealed, in doubt or
+    isolating.
+    """
 
     pending: int
     in_batches: int
@@ -176,8 +181,14 @@ def discard_at_risk(
     failed = _batches(context).filter(pk__in=result.failed, state=BatchState.ACCEPTED)
     for batch in [*unsent, *failed]:
         total += _discard_batch(context, batch, result.cutoffs, message, action)
-    pending = _pending(context).filter(_is_at_risk(result.cutoffs)).order_by("pk")
-    while pks := list(pending.values_list("pk", flat=True)[:RECORDS_PER_STEP]):
+    for rows in (_deferred(context), _pending(context)):  # a scheduled record may become pending meanwhile
+        total += _discard_records(context, rows.filter(_is_at_risk(result.cutoffs)), action)
+    return total
+
+
+def _discard_records(context: DeliveryContext, rows: RecordQuerySet, action: OutboxAction) -> int:
+    total = 0
+    while pks := list(rows.order_by("pk").values_list("pk", flat=True)[:RECORDS_PER_STEP]):
         with transaction.atomic(using=context.using):
             count = OutboxRecord.rows.using(context.using).filter(pk__in=pks).discard(action=action)
         total += count
@@ -245,11 +256,17 @@ def _count(context: DeliveryContext, cutoffs: Mapping[str, datetime], *, is_at_r
     condition = _is_at_risk(cutoffs) if is_at_risk else ~_is_at_risk(cutoffs)
     unsent = _batches(context).filter(state__in=UNSENT).values("pk")
     members = OutboxRecord.rows.using(context.using).filter(closed_as__isnull=True, batch_id__in=unsent)
-    return Counts(_pending(context).filter(condition).count(), members.filter(condition).count())
+    pending = sum(rows.filter(condition).count() for rows in (_pending(context), _deferred(context)))
+    return Counts(pending, members.filter(condition).count())
 
 
 def _pending(context: DeliveryContext) -> RecordQuerySet:
     return OutboxRecord.rows.using(context.using).pending().filter(workspace=context.workspace_name)
+
+
+def _deferred(context: DeliveryContext) -> RecordQuerySet:
+    rows = OutboxRecord.rows.using(context.using).filter(closed_as__in=[state.value for state in DEFERRED])
+    return rows.filter(workspace=context.workspace_name)
 
 
 def _batches(context: DeliveryContext) -> BatchQuerySet:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from evermuse_outbox import outbox
 from evermuse_outbox.delivery.context import epoch_name
 from evermuse_outbox.delivery.context.epochs import MemoryEpochs
 from evermuse_outbox.delivery.loop import relay, seal_next
@@ -33,8 +35,8 @@ from evermuse_outbox.operations import (
 )
 from evermuse_outbox.sandbox import Fault
 from tests.backup import restore_backup, take_backup
-from tests.delivery.helpers import batches, deliver, posts, workspace
-from tests.records import enqueue
+from tests.delivery.helpers import batches, deliver, posts, state_of, workspace
+from tests.records import enqueue, record
 
 TEXT = "latest"
 
@@ -121,6 +123,21 @@ def test_release_alone_sends_everything_and_in_doubt_keeps_its_key(context, alia
     assert posts(sandbox)[-2].headers["Idempotency-Key"] == doubtful.key or doubtful.key in {
         arrival.headers["Idempotency-Key"] for arrival in posts(sandbox)
     }
+
+
+def test_a_scheduled_record_is_at_risk_too(context, alias, clock, sandbox):
+    enqueue(alias, "first")
+    deliver(context, clock)
+    old = outbox.enqueue(record("later"), using=alias, send_after=timedelta(hours=1))
+    backup = take_backup(alias)
+    enqueue(alias, "later", data={"text": TEXT})
+    deliver(context, clock)
+    restore_backup(alias, backup)
+    relay(context, 60)
+    result = reconcile(context)
+    assert result.at_risk == Counts(pending=1, in_batches=0)
+    assert discard_at_risk(context, result) == 1
+    assert state_of(old) == "discarded"
 
 
 def test_a_release_ends_the_epoch_of_the_replaced_database(context, alias, clock, sandbox, restored):
