@@ -22,9 +22,9 @@ from ..conf import get_settings
 from ..evermuse import InvalidRecord
 from ..foreign_text import clean_text, describe_error
 from ..models import ActionKind, Decision, OutboxRecord, PayloadDropped, by_id
-from ..operations import NotPossible, Version, make_version, replace_records
+from ..operations import NotPossible, Version, deferred_versions, make_version, replace_records
 from .kinds import Kind, Options, Refusal, Refusals, register
-from .records import refusals_to_send_again
+from .records import HAS_NEWER, refusals_to_send_again
 
 UNCHANGED = gettext_noop("The function leaves it as it is")
 RAISES = gettext_noop("The function raises an exception")
@@ -122,6 +122,8 @@ def preview_fix(rows: QuerySet[OutboxRecord], name: str, limit: int = 10) -> lis
 def _apply(using: str, pks: Sequence[int], options: Options) -> tuple[list[Version], Refusals]:
     fix = load_fix(str(options.get("fix", "")))
     refusals = refusals_to_send_again(using, pks)
+    for pk, newer in deferred_versions(using, pks).items():
+        refusals.setdefault(pk, Refusal(HAS_NEWER, f"#{newer}"))
     records = OutboxRecord.rows.using(using).filter(by_id([pk for pk in pks if pk not in refusals]))
     versions = []
     for record in records.order_by("pk"):

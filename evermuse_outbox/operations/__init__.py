@@ -15,7 +15,7 @@ from .batches import (
     skip_listing,
 )
 from .discard import discard_pending
-from .edit import Version, edit_record, make_version, replace_records
+from .edit import Version, deferred_versions, edit_record, make_version, replace_records
 from .reconcile import (
     Counts,
     Reconciliation,
@@ -57,6 +57,7 @@ __all__ = [
     "Version",
     "close_run",
     "compare",
+    "deferred_versions",
     "describe_rule",
     "discard_at_risk",
     "discard_pending",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.models import F, OuterRef, Subquery, Value
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import In
 from django.utils.translation import gettext as _
 
 from ..conf import get_settings
 from ..evermuse.records import Envelope, validate
-from ..models import ActionKind, Decision, OutboxAction, OutboxRecord, RecordState
+from ..models import DEFERRED, ActionKind, Decision, OutboxAction, OutboxRecord, RecordState, by_id
 from ..models.insert import NO_EXTRAS, insert_many
 from .refusal import NotPossible
 
@@ -53,9 +56,9 @@ def edit_record(
         if record.state != RecordState.REJECTED:
             text = _("Record #%(record)s is %(state)s. Only rejected records are edited.")
             raise NotPossible(text % {"record": pk, "state": record.get_state_display()})
-        if record.newer:
+        if later := record.newer or deferred_versions(using, [pk]).get(pk):
             text = _("Record #%(record)s has a newer version, record #%(newer)s. Edit that one instead.")
-            raise NotPossible(text % {"record": pk, "newer": record.newer})
+            raise NotPossible(text % {"record": pk, "newer": later})
         newer = replace_records(using, [make_version(record, envelope)])[pk]
         OutboxAction.objects.using(using).log(
             ActionKind.EDIT,
@@ -82,6 +85,19 @@ def make_version(record: OutboxRecord, envelope: Mapping[str, Any]) -> Version:
         raise NotPossible(_("The settings have no workspace %r.") % record.workspace) from error
     valid = validate(envelope, contract=contract, workspace=record.workspace)
     return Version(record.pk, record.workspace, contract, valid, record.label_set_id)
+
+
+def deferred_versions(using: str, pks: Sequence[int]) -> dict[int, int]:
+    """Return those of the records that have a newer version which is scheduled or held, with the id of that version.
+
+    A corrected version of such a record would be newer than that one, and supersede it at its time.
+    """
+    # Written so that no partial index matches: the index of identities finds the one or two versions.
+    is_deferred = In(Coalesce(F("closed_as"), Value("")), [state.value for state in DEFERRED])
+    later = OutboxRecord.rows.filter(is_deferred, identity=OuterRef("identity"), pk__gt=OuterRef("pk"))
+    rows: Any = OutboxRecord.rows.using(using).filter(by_id(pks)).order_by()
+    annotated = rows.annotate(deferred=Subquery(later.order_by("-pk").values("pk")[:1]))
+    return {pk: newer for pk, newer in annotated.values_list("pk", "deferred") if newer}
 
 
 def replace_records(using: str, versions: Iterable[Version]) -> dict[int, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from evermuse_outbox import InvalidRecord, jobs
+from evermuse_outbox import InvalidRecord, jobs, outbox
 from evermuse_outbox.delivery.loop import poll, relay
 from evermuse_outbox.models import OutboxAction, OutboxOperationMember, OutboxRecord
 from evermuse_outbox.operations import NotPossible, edit_record, select_records
@@ -65,6 +67,17 @@ def test_fixed_records_are_sent_as_new_versions(context, alias, sandbox, clock, 
         assert (newer.identity, newer.state) == (row.identity, "delivered")
     action = OutboxAction.objects.using(alias).get()
     assert (action.kind, action.by, action.records) == ("fix", "anna", 2)
+
+
+def test_a_record_with_a_scheduled_newer_version_is_neither_fixed_nor_edited(context, alias, sandbox, fixes):
+    (row,) = rejected(context, alias, 1)
+    newer = outbox.enqueue(record(1), using=alias, send_after=timedelta(hours=1))
+    assert (newer.identity, newer.state) == (row.identity, "scheduled")
+    job = fixed(alias, [row])
+    assert (job.changed, job.refused) == (0, 1)
+    with pytest.raises(NotPossible, match=f"#{newer.pk}"):
+        edit_record(alias, row.pk, record(1), reason="x")
+    assert state_of(row) == "rejected"
 
 
 def test_a_record_whose_line_was_cut_off_is_refused_and_the_others_are_fixed(context, alias, sandbox, fixes):
