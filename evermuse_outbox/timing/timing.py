@@ -20,6 +20,8 @@ When = datetime | timedelta
 MAX_DELAY_FACTOR = 10
 """``max_delay`` is this many times ``debounce`` if it is not given."""
 
+TOO_FAR = "This time is too far away."
+
 ROWS_PER_STATEMENT = 100
 """Rows of one INSERT. A row has seven values, and old versions of SQLite allow 999 parameters."""
 
@@ -80,8 +82,15 @@ def make_timing(
     latest = None
     is_debounced = debounce is not None or max_delay is not None
     if is_debounced and _is_debounce_valid(debounce, max_delay, send_after, errors) and debounce:
-        starts = now + debounce
-        latest = now + (max_delay or MAX_DELAY_FACTOR * debounce)
+        try:
+            starts = now + debounce
+            latest = now + (max_delay or MAX_DELAY_FACTOR * debounce)
+        except OverflowError:
+            errors.append(
+                FieldError(
+                    "debounce", TOO_FAR, show_value(debounce), "times before the year 9999, also in total"
+                )
+            )
     if starts and starts <= now:
         starts = None
     if expires and not errors and expires <= (starts or now):
@@ -118,7 +127,7 @@ def _as_time(name: str, value: When | None, now: datetime, errors: list[FieldErr
             return now + value
         except OverflowError:
             allowed = "a time before the year 9999"
-            errors.append(FieldError(name, "This time is too far away.", show_value(value), allowed))
+            errors.append(FieldError(name, TOO_FAR, show_value(value), allowed))
             return None
     if not isinstance(value, datetime):
         allowed = "a datetime or a timedelta"

@@ -47,6 +47,8 @@ def test_the_times_of_a_record(times, expected):
         ({"expires_at": MINUTE, "debounce": 2 * MINUTE}, "expires_at", "later than send_after"),
         ({"debounce": timedelta(0)}, "debounce", "a timedelta"),
         ({"debounce": 30}, "debounce", "a timedelta"),
+        ({"debounce": timedelta.max}, "debounce", "9999"),
+        ({"debounce": MINUTE, "max_delay": timedelta.max}, "debounce", "9999"),
         ({"max_delay": MINUTE}, "max_delay", "debounce=timedelta"),
         ({"debounce": MINUTE, "max_delay": MINUTE / 2}, "max_delay", "at least debounce"),
         ({"debounce": MINUTE, "send_after": MINUTE}, "send_after", "one of the two"),
