@@ -14,7 +14,6 @@ from django.db.models import Q
 from ...models import (
     STILL_PENDING,
     OutboxBatch,
-    OutboxDeferral,
     OutboxRecord,
     OutboxRule,
     OutboxRuleMatch,
@@ -95,5 +94,4 @@ def _apply(context: DeliveryContext, rule: Rule, pks: Sequence[int]) -> None:
     else:
         discarded = OutboxRecord.rows.using(using).discard_by_id(pks)
         OutboxRuleMatch.objects.using(using).note(rule.pk, pks)
-        OutboxDeferral.objects.using(using).filter(by_id(pks)).delete()
     OutboxRule.objects.using(using).count_matches(rule.pk, held=held, discarded=discarded)

@@ -14,6 +14,7 @@ from ...models import (
     ById,
     Decision,
     OutboxAction,
+    OutboxDeferral,
     OutboxRecord,
     OutboxRejection,
     OutboxRuleMatch,
@@ -115,6 +116,7 @@ def _delete(using: str, pks: Sequence[int]) -> None:
     stop_indexing(using)
     forget_terms(using, pks)
     OutboxRuleMatch.objects.using(using).forget(pks)
+    OutboxDeferral.objects.using(using).filter(by_id(pks))._raw_delete(using)
     OutboxRecord.rows.using(using).filter(by_id(pks))._raw_delete(using)
 
 

@@ -16,8 +16,9 @@ from evermuse_outbox.delivery.rules import tend, tend_rules
 from evermuse_outbox.delivery.sealing import pages, seal
 from evermuse_outbox.delivery.sending import give_back
 from evermuse_outbox.insight import explain_record
-from evermuse_outbox.models import OutboxRecord, OutboxRuleMatch
+from evermuse_outbox.models import OutboxDeferral, OutboxRecord, OutboxRuleMatch
 from evermuse_outbox.operations import RuleDefinition, end_rule, make_rule
+from evermuse_outbox.operations.erasing import delete_records
 from evermuse_outbox.sandbox import Fault
 from tests.delivery.helpers import deliver, state_of
 from tests.records import enqueue, record
@@ -254,6 +255,17 @@ def test_a_held_record_can_be_discarded_by_a_person(context, alias, clock):
     release(context)
     assert state_of(row) == "discarded"
     assert "Discarded by an operator" in explain_record(row)
+
+
+def test_a_record_that_a_person_discards_or_erases_is_not_held_any_more(context, alias, clock):
+    first, second, third = enqueue(alias, 1, 2, 3)
+    rule = hold(context, vendor_id="msg-*")
+    deliver(context, clock)
+    OutboxRecord.rows.using(alias).filter(pk=first.pk).discard(by="bob")
+    delete_records(alias, [second.pk])
+    assert list(OutboxDeferral.objects.using(alias).of_rule(rule.pk).values_list("pk", flat=True)) == [
+        third.pk
+    ]
 
 
 def test_a_batch_that_a_worker_gives_back_is_withdrawn_later(context, alias, clock):
