@@ -75,7 +75,9 @@ class Retry(Kind):
         rows = OutboxRecord.rows.using(using)
         rows.lock_rows(pks)
         refusals = refusals_to_send_again(using, pks)
-        rows.reopen([pk for pk in pks if pk not in refusals])
+        reopened = [pk for pk in pks if pk not in refusals]
+        rows.reopen(reopened)
+        OutboxDeferral.objects.using(using).forget_passed_expiry(reopened)
         return refusals
 
 

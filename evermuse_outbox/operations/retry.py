@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from ..models import ActionKind, Decision, OutboxAction, OutboxRecord, describe_records
+from ..models import ActionKind, Decision, OutboxAction, OutboxDeferral, OutboxRecord, describe_records
 from ..models.payloads import destroyed_among
 
 
@@ -49,6 +49,7 @@ def retry_records(using: str, pks: Sequence[int], *, by: str = "", reason: str =
         # If two rejected versions of one identity are retried together, sealing supersedes the older one.
         reopened = [pk for pk, newer, _ in versions if not newer and pk not in unreadable]
         if rows.reopen(reopened):
+            OutboxDeferral.objects.using(using).forget_passed_expiry(reopened)
             workspaces = {workspace for *_, workspace in versions}
             OutboxAction.objects.using(using).log(
                 ActionKind.RETRY,

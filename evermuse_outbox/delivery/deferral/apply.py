@@ -41,7 +41,7 @@ def apply_due(using: str, workspace: str, now: datetime) -> int:
         row = OutboxWorkspace.objects.using(using).lock_for_sealing(workspace)
         due = _read(OutboxDeferral.objects.using(using).due(workspace, now)[:CHUNK])
         if due:
-            changes = plan_changes(due, *_read_records(using, due), now)
+            changes = plan_changes(due, *_read_records(using, due, now), now)
             _write(using, changes)
             _forget_resume_points(using, row, changes.pending)
         return len(due)
@@ -74,8 +74,10 @@ def _read(rows: Iterable[OutboxDeferral]) -> list[Deferral]:
     ]
 
 
-def _read_records(using: str, due: Collection[Deferral]) -> tuple[dict[int, str], dict[int, Deferral]]:
-    """Return the state of each record, and the newest version of each that is debounced."""
+def _read_records(
+    using: str, due: Collection[Deferral], now: datetime
+) -> tuple[dict[int, str], dict[int, Deferral]]:
+    """Return the state of each record, and the newest version of each that is debounced and has not expired."""
     records = OutboxRecord.objects.using(using).filter(by_id([row.pk for row in due]))
     states, identities = {}, {}
     for pk, state, identity in records.order_by().values_list("pk", "state", "identity"):
@@ -90,7 +92,11 @@ def _read_records(using: str, due: Collection[Deferral]) -> tuple[dict[int, str]
     rows = OutboxDeferral.objects.using(using).filter(
         record_id__in=scheduled.values("pk"), latest_at__isnull=False
     )
-    newest = {versions[row.pk]: row for row in _read(rows.order_by("pk")) if row.pk in versions}
+    newest = {
+        versions[row.pk]: row
+        for row in _read(rows.order_by("pk"))
+        if row.pk in versions and (row.expires_at is None or row.expires_at > now)
+    }
     return states, {pk: newest[identity] for pk, identity in debounced.items() if identity in newest}
 
 

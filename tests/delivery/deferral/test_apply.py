@@ -14,7 +14,14 @@ from evermuse_outbox.delivery.deferral import apply_all_due, hold, release_held
 from evermuse_outbox.delivery.loop import relay, seal_next
 from evermuse_outbox.delivery.scanning import find_work
 from evermuse_outbox.delivery.scheduling import ResumePoint, RunQueue
-from evermuse_outbox.models import OutboxBatch, OutboxDeferral, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models import (
+    OutboxBatch,
+    OutboxDeferral,
+    OutboxRecord,
+    OutboxRejection,
+    OutboxWorkspace,
+)
+from evermuse_outbox.operations import retry_records
 from evermuse_outbox.upkeep import PurgeProgress, purge_one_run
 from tests.delivery.helpers import seal_all, state_of
 from tests.records import enqueue, record
@@ -92,6 +99,27 @@ def test_a_record_of_a_withdrawn_batch_is_not_sealed_again_after_its_expiry(cont
     OutboxRecord.rows.using(alias).release(sealed.batch)
     assert seal_all(context) == []
     assert state_of(row) == "expired"
+
+
+def test_a_record_that_was_in_flight_at_its_expiry_is_sent_if_a_person_retries_it(
+    context, alias, later, clock
+):
+    row = put(alias, expires_at=60)
+    (sealed,) = seal_all(context)
+    later(61)  # it is looked at again later
+    message = OutboxRejection.local(row.pk, "X", "wrong", clock.at)
+    message.batch_id = sealed.batch.pk
+    OutboxRecord.rows.using(alias).reject([message])
+    assert retry_records(alias, [row.pk], by="ana").reopened == (row.pk,)
+    later(61)
+    assert state_of(row) == "pending"
+
+
+def test_a_version_that_has_expired_replaces_no_older_one(context, alias, later):
+    first = put(alias, debounce=30)
+    second = put(alias, debounce=60, expires_at=90)
+    later(100)  # the workers did not run meanwhile
+    assert (state_of(first), state_of(second)) == ("pending", "expired")
 
 
 def test_no_resume_point_hides_a_record_that_was_enqueued_early(context, alias, later):
