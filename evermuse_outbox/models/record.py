@@ -205,17 +205,9 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
         count = 0
         for chunk in chunks:
             count += rows.filter(by_id(chunk)).update(closed_as=RecordState.DISCARDED)
-            self._forget_deferrals(chunk)
+            discarded = OutboxRecord.rows.using(self.db).filter(closed_as=RecordState.DISCARDED)
+            OutboxDeferral.objects.using(self.db).forget_closed(chunk, discarded)
         return count
-
-    def _forget_deferrals(self, pks: Sequence[int]) -> None:
-        """Delete the deferrals of those of the records that are discarded. Otherwise they would count as held."""
-        deferrals = OutboxDeferral.objects.using(self.db)
-        if deferred := list(deferrals.filter(by_id(pks)).values_list("pk", flat=True)):
-            discarded = OutboxRecord.rows.using(self.db).filter(
-                by_id(deferred), closed_as=RecordState.DISCARDED
-            )
-            deferrals.filter(by_id(list(discarded.values_list("pk", flat=True)))).delete()
 
     def reopen(self, pks: Sequence[int]) -> int:
         """Change rejected → pending. Return how many."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
@@ -47,6 +48,12 @@ class DeferralQuerySet(models.QuerySet["OutboxDeferral"]):
         for start in range(0, len(pks), ROWS_PER_STATEMENT):
             rows = self.filter(pk__in=pks[start : start + ROWS_PER_STATEMENT], due_at__gt=F("expires_at"))
             rows.update(due_at=F("expires_at"))
+
+    def forget_closed(self, pks: Sequence[int], closed: models.QuerySet[Any]) -> None:
+        """Delete the rows of those of the records ``pks`` that are in ``closed``, so that they do not count as held."""
+        if deferred := list(self.filter(pk__in=pks).values_list("pk", flat=True)):
+            gone = list(closed.filter(pk__in=deferred).values_list("pk", flat=True))
+            self.filter(pk__in=gone).delete()
 
     def forget_passed_expiry(self, pks: Sequence[int]) -> None:
         """Delete the rows of records that were in flight at their expiry, because a person sends them nevertheless."""
