@@ -30,6 +30,7 @@ from tests.test_layering import modules
 GONE = "gone"
 
 READERS = {
+    "evermuse_outbox.monitoring.versions": "only looks whether any workspace has several keys",
     "evermuse_outbox.admin.lists.filters": "the stored names are added",
     "evermuse_outbox.admin.lists.read_only": "whether a column is shown; the page of each row names its workspace",
     "evermuse_outbox.admin.overview.page": "permissions, with the stored names; `missing_workspaces` gives the problem",
