@@ -82,6 +82,12 @@ NOT_REACHED = {
         "delivery/sending/lease.py",
         "context.run_with_retries(rows.renew_lease, sealed.batch, until, api_key=key)",
     ),
+    # Only for records with a deferral, and in the transaction of a retry or a discard, which scenarios reach.
+    ("jobs/records.py", "OutboxDeferral.objects.using(using).forget_passed_expiry(reopened)"),
+    ("operations/retry.py", "OutboxDeferral.objects.using(using).forget_passed_expiry(reopened)"),
+    ("models/record.py", "OutboxDeferral.objects.using(self.db).forget_closed(chunk, discarded)"),
+    ("models/deferral/deferral.py", "self.filter(pk__in=gone).delete()"),
+    ("models/deferral/deferral.py", "self.filter(pk__in=passed).delete()"),
     # Takes a lock, and changes nothing.
     ("delivery/rules/lock.py", "transaction.atomic(using=using)"),
     # Sets an option of one PostgreSQL transaction, which ends with the process.
