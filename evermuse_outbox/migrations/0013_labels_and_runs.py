@@ -1,34 +1,15 @@
 """Labels of records, and runs.
 
 The column of the records allows NULL and has no default, so no database rewrites the table. Made by ``makemigrations``,
-except for the last operation: RunPython.
+except for the last operation.
 """
-
-from importlib import import_module
 
 from django.db import migrations, models
 
 import evermuse_outbox.models.indexes
 from evermuse_outbox.models.indexes import AddIndexOnline
 
-initial = import_module("evermuse_outbox.migrations.0001_initial")
-
-
-EXACT_NAMES = {"OutboxLabel": ("name", "value"), "OutboxRun": ("workspace", "name")}
-
-
-def compare_names_exactly(apps, schema_editor):
-    """Compare names with case and trailing spaces: the default collations of MySQL and MariaDB ignore both."""
-    connection = schema_editor.connection
-    if connection.vendor != "mysql":
-        return
-    quote = schema_editor.quote_name
-    kind = f"CHARACTER SET utf8mb4 COLLATE {initial.exact_collation(connection)} NOT NULL"
-    for name, columns in EXACT_NAMES.items():
-        model = apps.get_model("evermuse_outbox", name)
-        fields = [model._meta.get_field(column) for column in columns]
-        changes = ", ".join(f"MODIFY {quote(f.column)} {f.db_type(connection)} {kind}" for f in fields)
-        schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {changes}")
+from ._exact_names import compare_exactly
 
 
 class Migration(migrations.Migration):
@@ -258,5 +239,5 @@ class Migration(migrations.Migration):
                 verbose_name="action",
             ),
         ),
-        migrations.RunPython(compare_names_exactly, migrations.RunPython.noop, atomic=False),
+        compare_exactly(OutboxLabel=("name", "value"), OutboxRun=("workspace", "name")),
     ]

@@ -1,26 +1,11 @@
 """Records that are sent later, or not after a time.
 
-Made by ``makemigrations``, except for the last operation: RunPython.
+Made by ``makemigrations``, except for the last operation.
 """
-
-from importlib import import_module
 
 from django.db import migrations, models
 
-initial = import_module("evermuse_outbox.migrations.0001_initial")
-
-
-def compare_workspaces_exactly(apps, schema_editor):
-    """Compare names with case and trailing spaces: the default collations of MySQL and MariaDB ignore both."""
-    connection = schema_editor.connection
-    if connection.vendor != "mysql":
-        return
-    quote = schema_editor.quote_name
-    model = apps.get_model("evermuse_outbox", "OutboxDeferral")
-    field = model._meta.get_field("workspace")
-    kind = f"CHARACTER SET utf8mb4 COLLATE {initial.exact_collation(connection)} NOT NULL"
-    change = f"MODIFY {quote(field.column)} {field.db_type(connection)} {kind}"
-    schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {change}")
+from ._exact_names import compare_exactly
 
 
 class Migration(migrations.Migration):
@@ -123,5 +108,5 @@ class Migration(migrations.Migration):
                 verbose_name="action",
             ),
         ),
-        migrations.RunPython(compare_workspaces_exactly, migrations.RunPython.noop, atomic=False),
+        compare_exactly(OutboxDeferral=("workspace",)),
     ]

@@ -1,26 +1,9 @@
 """Standing rules, which hold back or discard matching records."""
 
-from importlib import import_module
-
 import django.db.models.deletion
 from django.db import migrations, models
 
-initial = import_module("evermuse_outbox.migrations.0001_initial")
-
-EXACT_NAMES = ("workspace", "type", "product_id", "label_name", "label_value", "vendor_id")
-
-
-def compare_conditions_exactly(apps, schema_editor):
-    """Compare the conditions as those of records: the default collations of MySQL and MariaDB ignore case."""
-    connection = schema_editor.connection
-    if connection.vendor != "mysql":
-        return
-    quote = schema_editor.quote_name
-    model = apps.get_model("evermuse_outbox", "OutboxRule")
-    kind = f"CHARACTER SET utf8mb4 COLLATE {initial.exact_collation(connection)} NOT NULL"
-    columns = [model._meta.get_field(name) for name in EXACT_NAMES]
-    changes = ", ".join(f"MODIFY {quote(c.column)} {c.db_type(connection)} {kind}" for c in columns)
-    schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {changes}")
+from ._exact_names import compare_exactly
 
 
 class Migration(migrations.Migration):
@@ -203,5 +186,7 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["rule", "record_id"], name="evermuse_rule_match_rule")],
             },
         ),
-        migrations.RunPython(compare_conditions_exactly, migrations.RunPython.noop, atomic=False),
+        compare_exactly(
+            OutboxRule=("workspace", "type", "product_id", "label_name", "label_value", "vendor_id")
+        ),
     ]

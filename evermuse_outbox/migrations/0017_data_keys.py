@@ -1,23 +1,8 @@
 """The keys that stored payloads are encrypted with."""
 
-from importlib import import_module
-
 from django.db import migrations, models
 
-initial = import_module("evermuse_outbox.migrations.0001_initial")
-
-
-def compare_scopes_exactly(apps, schema_editor):
-    """Compare the scopes as the names of records: the default collations of MySQL and MariaDB ignore case."""
-    connection = schema_editor.connection
-    if connection.vendor != "mysql":
-        return
-    quote = schema_editor.quote_name
-    model = apps.get_model("evermuse_outbox", "OutboxDataKey")
-    kind = f"CHARACTER SET utf8mb4 COLLATE {initial.exact_collation(connection)} NOT NULL"
-    columns = [model._meta.get_field(name) for name in ("workspace", "label")]
-    changes = ", ".join(f"MODIFY {quote(c.column)} {c.db_type(connection)} {kind}" for c in columns)
-    schema_editor.execute(f"ALTER TABLE {quote(model._meta.db_table)} {changes}")
+from ._exact_names import compare_exactly
 
 
 class Migration(migrations.Migration):
@@ -123,5 +108,5 @@ class Migration(migrations.Migration):
                 verbose_name="action",
             ),
         ),
-        migrations.RunPython(compare_scopes_exactly, migrations.RunPython.noop, atomic=False),
+        compare_exactly(OutboxDataKey=("workspace", "label")),
     ]
