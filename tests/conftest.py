@@ -69,6 +69,25 @@ def only_legal_changes(alias):
     assert illegal_changes(stop_recording(alias)) == set()
 
 
+@pytest.fixture
+def analyze(alias):
+    """Return a function that updates the planner's statistics of a table, in a test that commits.
+
+    SQLite keeps them when the rows are gone, and would choose other indexes in the tests that follow.
+    """
+    connection = connections[alias]
+
+    def update(table):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {'TABLE' if connection.vendor == 'mysql' else ''} {table}")
+
+    yield update
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM sqlite_stat1")
+            cursor.execute("ANALYZE sqlite_master")  # so that this connection reads them again
+
+
 class FreeThrottle:
     """A throttle that gives each slot and permit at once, until it is blocked. It counts the slots."""
 

@@ -143,7 +143,7 @@ STEPS_THROUGH_INDEXES = {
 
 
 @pytest.mark.commits  # because ANALYZE commits in MariaDB
-def test_workspaces_are_found_by_steps_through_the_indexes(alias, clock):
+def test_workspaces_are_found_by_steps_through_the_indexes(alias, clock, analyze):
     """So the cost does not grow with the pending records and not with the batches."""
     for name in NAMES:
         enqueue(alias, name, *(f"p{number}" for number in range(40)))
@@ -158,10 +158,9 @@ def test_workspaces_are_found_by_steps_through_the_indexes(alias, clock):
     assert waiting.pending == waiting.unsent == frozenset(NAMES)
     assert not waiting.polled
     connection = connections[alias]
+    for table in (sql_workspaces.TABLE, sql_workspaces.BATCHES, sql_workspaces.DEFERRALS):
+        analyze(table)
     with connection.cursor() as cursor:
-        tables = (sql_workspaces.TABLE, sql_workspaces.BATCHES, sql_workspaces.DEFERRALS)
-        for table in tables if connection.vendor != "sqlite" else ():
-            cursor.execute(f"ANALYZE {'TABLE' if connection.vendor == 'mysql' else ''} {table}")
         explain = {"sqlite": "EXPLAIN QUERY PLAN"}.get(connection.vendor, "EXPLAIN")
         cursor.execute(f"{explain} {sql_workspaces.workspaces_query(connection.vendor)}", [clock.at])
         plan = "\n".join(str(row) for row in cursor.fetchall())
