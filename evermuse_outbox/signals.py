@@ -96,7 +96,8 @@ group_recovered = Signal()
 run_finished = Signal()
 """Sent when a run is finished: it is closed, and none of its records waits or is in flight.
 
-It is sent again if the run was not finished meanwhile, because a person has retried records of it.
+It is sent again if the run was not finished meanwhile, because a person has retried records of it; and if a transaction
+has added records after the run was closed.
 
 Arguments of this and the next signal: ``using``, ``workspace``, ``run`` (the handle), ``counts`` (records by state) and
 ``is_clean``: whether the run is finished without rejected records. A worker sends both signals when it counts a run. If
@@ -143,3 +144,11 @@ def call_after_commit(function: Callable[[], None], using: str) -> None:
     # With autocommit off, the host commits by hand, and Django does not report it.
     if connection.in_atomic_block or connection.get_autocommit():
         transaction.on_commit(function, using=using, robust=True)
+
+
+def is_in_transaction(using: str) -> bool:
+    """Return whether a transaction of the host is open. That of a ``TestCase``, which never commits, is none."""
+    connection: Any = connections[using]
+    if connection.in_atomic_block:
+        return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    return not connection.get_autocommit()

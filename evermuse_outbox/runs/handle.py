@@ -10,6 +10,7 @@ from typing import Self
 from ..database_clock import database_now
 from ..models import OutboxRun
 from .counts import RunStatus, read_status
+from .label_sets import forget_label_sets
 from .rules import check_labels, check_run_name
 
 
@@ -64,8 +65,12 @@ class Run:
         return self.status().is_finished
 
     def close(self) -> None:
-        """Record that no more records will join the run. It is finished when none of them waits or is in flight."""
+        """Record that no more records will join the run. It is finished when none of them waits or is in flight.
+
+        This process refuses further records of it from now on, and other processes within ``REMEMBERED_OF_RUN``.
+        """
         OutboxRun.objects.using(self.using).close(self.id, database_now(self.using))
+        forget_label_sets()
 
     def __enter__(self) -> Self:
         return self

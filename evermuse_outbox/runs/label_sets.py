@@ -21,6 +21,9 @@ from ..models import OutboxLabelSet, OutboxRun
 REMEMBERED = 60.0
 """Seconds for which a process uses a set without reading it again. Upkeep deletes a set a day after its retirement."""
 
+REMEMBERED_OF_RUN = 2.0
+"""The same for a set of a run. A process notices within this time that another one has closed the run."""
+
 MAX_REMEMBERED = 10_000
 """Sets that a process remembers. With more, it forgets all of them and begins again."""
 
@@ -38,11 +41,11 @@ def label_set_id(using: str, labels: Mapping[str, str], run_id: int | None) -> i
     The labels are those that ``check_labels`` has returned. A known set costs no statement.
 
     Raises:
-        RunClosed: The run is closed.
+        RunClosed: The run is closed. Another process may have closed it ``REMEMBERED_OF_RUN`` ago without this error.
     """
     digest = _digest(labels, run_id)
     known = _known.get((using, digest))
-    if known and time.monotonic() - known[1] < REMEMBERED:
+    if known and time.monotonic() - known[1] < (REMEMBERED if run_id is None else REMEMBERED_OF_RUN):
         return known[0]
     if (
         run_id is not None
@@ -58,7 +61,7 @@ def label_set_id(using: str, labels: Mapping[str, str], run_id: int | None) -> i
 
 
 def forget_label_sets(**_arguments: Any) -> None:
-    """Forget all sets: the rows of a database have been replaced."""
+    """Forget all sets: a run was closed, or the rows of a database have been replaced."""
     _known.clear()
 
 

@@ -67,7 +67,9 @@ def _announce(using: str, row: OutboxRun, status: RunStatus) -> None:
     }
     if status.rejected and row.needs_person_since is None:
         run_needs_person.send_robust(OutboxRun, using=using, **event)
-    if status.is_finished and row.finished_at is None:
+    # A transaction may have added records to a run that was closed; the counts that were sent lack them.
+    has_joined = status.total != sum(row.counts.values())
+    if status.is_finished and (row.finished_at is None or has_joined):
         run_finished.send_robust(OutboxRun, using=using, **event)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from django.db import connections, transaction
 
 from evermuse_outbox.delivery.loop import relay, seal_next
 from evermuse_outbox.delivery.rules import is_applied, withdraw_matching
@@ -24,6 +26,28 @@ from tests.delivery.helpers import batches, state_of
 from tests.records import enqueue
 
 HOLD = RuleDefinition("hold", vendor_id="msg-1")
+
+
+def in_thread(function, context):
+    """Call a function of the delivery in a thread, which has connections of its own."""
+
+    def call():
+        try:
+            function(context)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call).result(60)
+
+
+def seal_and_give_back(context):
+    """Leave a sealed batch that no worker holds."""
+    give_back(context, seal_next(context))
+
+
+def states_of(alias):
+    return [batch.state for batch in batches(alias)]
 
 
 def actions(alias):
@@ -148,3 +172,41 @@ def test_a_batch_that_was_given_back_a_moment_ago_can_still_be_withdrawn(context
     assert not is_applied(alias, row)
     assert withdraw_matching(alias, "default", row, context.clock.now()) == 1
     assert is_applied(alias, row)
+
+
+@pytest.mark.commits
+def test_in_a_transaction_of_the_host_batches_are_withdrawn_after_its_commit(context, alias):
+    enqueue(alias, 1)
+    with transaction.atomic(using=alias):
+        OutboxBatch.objects.using(alias).count()  # fixes the snapshot of MariaDB
+        if connections[alias].vendor == "sqlite":  # a second connection would wait for this transaction
+            seal_and_give_back(context)
+        else:
+            in_thread(seal_and_give_back, context)
+        made = make_rule(alias, HOLD, reason="x", clock=context.clock)
+        assert (made.withdrawn, made.is_applied) == (0, False)
+        assert states_of(alias) == ["sealed"]
+    assert states_of(alias) == ["withdrawn"]
+    made.row.refresh_from_db()
+    assert made.row.applied_at == context.clock.now()
+
+
+@pytest.mark.commits
+def test_a_rule_in_a_transaction_of_the_host_does_not_delay_the_workers(context, alias):
+    if connections[alias].vendor == "sqlite":
+        pytest.skip("one transaction writes at a time")
+    enqueue(alias, 1, 2)
+    with transaction.atomic(using=alias):
+        make_rule(alias, HOLD, reason="x", clock=context.clock)
+        in_thread(seal_and_give_back, context)
+    assert states_of(alias) == ["withdrawn"]
+
+
+@pytest.mark.commits
+def test_a_rule_of_a_transaction_that_is_rolled_back_withdraws_nothing(context, alias):
+    enqueue(alias, 1)
+    seal_and_give_back(context)
+    with transaction.atomic(using=alias):
+        make_rule(alias, HOLD, reason="x", clock=context.clock)
+        transaction.set_rollback(True, using=alias)
+    assert states_of(alias) == ["sealed"]

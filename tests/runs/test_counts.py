@@ -214,6 +214,41 @@ def test_no_record_joins_a_closed_run(alias):
     assert not OutboxRecord.rows.using(alias).exists()
 
 
+@pytest.mark.commits
+def test_no_record_joins_a_run_that_this_process_has_just_closed(alias):
+    run = outbox.start_run("nightly", using=alias)
+    outbox.enqueue(record(1), using=alias, run=run)
+    run.close()
+    with pytest.raises(label_sets.RunClosed, match="is closed"):
+        outbox.enqueue(record(2), using=alias, run=run)
+
+
+@pytest.mark.commits
+def test_a_process_soon_notices_that_another_one_has_closed_a_run(alias, monkeypatch):
+    run = outbox.start_run("nightly", using=alias)
+    outbox.enqueue(record(1), using=alias, run=run)
+    OutboxRun.objects.using(alias).close(run.id, run.status().started_at)
+    outbox.enqueue(record(2), using=alias, run=run)
+    elapsed = label_sets.time.monotonic() + label_sets.REMEMBERED_OF_RUN
+    monkeypatch.setattr(label_sets.time, "monotonic", lambda: elapsed)
+    with pytest.raises(label_sets.RunClosed, match="is closed"):
+        outbox.enqueue(record(3), using=alias, run=run)
+
+
+def test_records_that_joined_late_and_have_ended_are_announced(alias, context, clock, heard):
+    run = outbox.start_run("nightly", using=alias)
+    row = outbox.enqueue(record(1), using=alias, run=run)
+    deliver(context, clock)
+    run.close()
+    watch_runs(alias, later(clock))
+    (late,) = enqueue(alias, 2)
+    OutboxRecord.rows.using(alias).filter(pk=late.pk).update(label_set_id=row.label_set_id)
+    deliver(context, clock)
+    watch_runs(alias, later(clock, 700))
+    watch_runs(alias, later(clock, 700))
+    assert [counts for _, _, _, counts in heard] == [{"delivered": 1}, {"delivered": 2}]
+
+
 def test_without_a_due_run_one_statement_in_a_while(alias, clock, monkeypatch):
     monkeypatch.setattr(watch, "LOOK_INTERVAL", 1e9)
     with CaptureQueriesContext(connections[alias]) as queries:

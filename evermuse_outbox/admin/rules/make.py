@@ -98,7 +98,7 @@ class MakeRuleAdmin(ExitAdmin):
             text = _("%(number)s sealed batches were withdrawn.") % {"number": f"{made.withdrawn:,}"}
             self.message_user(request, text, messages.SUCCESS)
         if not made.is_applied:
-            text = _("A worker is sending a batch with matching records now.")
+            text = _("A worker may be sending a batch with matching records now.")
             self.message_user(request, text, messages.WARNING)
         return redirect(
             reverse(self.url_name("change"), args=[made.row.pk], current_app=self.admin_site.name)

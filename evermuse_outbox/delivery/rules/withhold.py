@@ -39,7 +39,8 @@ def withhold_matching(context: DeliveryContext, records: Sequence[C]) -> list[C]
     rules = read_rules(context.using, context.workspace_name, context.clock.now())
     rules = rules_of_group(rules, records[0].type, records[0].product_id)
     matches = match_records(context.using, rules, records)
-    for rule, matching in matches.items():
+    # Each changes the row of its rule, and a rule may be for all workspaces: the same order everywhere.
+    for rule, matching in sorted(matches.items(), key=lambda match: match[0].pk):
         _apply(context, rule, [record.pk for record in matching])
     withheld = {record.pk for matching in matches.values() for record in matching}
     return [record for record in records if record.pk not in withheld]

@@ -142,7 +142,7 @@ class Command(CommandWithExamples):
                 self.stdout.write(f"{made.withdrawn} sealed batches were withdrawn.")
             if not made.is_applied:
                 self.stdout.write(
-                    "A worker is sending a batch with matching records now.", self.style.WARNING
+                    "A worker may be sending a batch with matching records now.", self.style.WARNING
                 )
         return result | rule_to_json(made.row) | {"withdrawn": made.withdrawn, "is_applied": made.is_applied}
 

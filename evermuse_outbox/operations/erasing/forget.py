@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 
 from ...models import (
+    ActionKind,
     OutboxAction,
     OutboxAttempt,
     OutboxBatch,
@@ -22,6 +23,7 @@ from ...models import (
     OutboxRejection,
     OutboxRule,
     OutboxWorkspace,
+    RuleState,
     by_id,
 )
 
@@ -50,6 +52,9 @@ TEXTS: tuple[tuple[type[Model], tuple[str, ...]], ...] = (
 
 JSON = ("errors", "options")
 """Columns of JSON, in which a text may stand with escapes."""
+
+CONDITIONS = ("product_id", "label_value", "vendor_id")
+"""The conditions of a rule in which a person may have written a text of a record."""
 
 BATCH_JOBS = ("send_now", "release_doubt", "give_up")
 """Kinds of jobs whose members are batches."""
@@ -101,6 +106,7 @@ def forget_reasons(using: str, texts: Collection[str]) -> None:
             for row in _in_pages(rows):
                 if any(_quotes(pattern, row[column]) for column in columns):
                     _replace_in(using, model, pattern, row)
+    _forget_conditions(using, pattern)
 
 
 def forget_notes(using: str, pks: Collection[int]) -> None:
@@ -122,14 +128,40 @@ def forget_texts(using: str, texts: Collection[str]) -> int:
     for model, columns in TEXTS:
         for row in _rows_with(using, model, columns, texts):
             count += _replace_in(using, model, pattern, row)
+    return count + _forget_conditions(using, pattern)
+
+
+def _forget_conditions(using: str, pattern: re.Pattern[str]) -> int:
+    """Replace texts in the conditions of rules that are over, and in their actions. An active rule needs its own."""
+    count = 0
+    rules = OutboxRule.objects.using(using).exclude(state=RuleState.ACTIVE).values("pk", *CONDITIONS)
+    for row in _in_pages(rules):
+        if any(_quotes(pattern, row[column]) for column in CONDITIONS):
+            count += _replace_in(using, OutboxRule, pattern, row)
+            actions = OutboxAction.objects.using(using).filter(
+                kind__in=(ActionKind.MAKE_RULE, ActionKind.END_RULE),
+                target__startswith=f"{OutboxRule(pk=row['pk'])}:",
+            )
+            for action in actions.values("pk", "target"):
+                _replace_in(using, OutboxAction, pattern, action)
     return count
 
 
 def _replace_in(using: str, model: type[Model], pattern: re.Pattern[str], row: Mapping[str, Any]) -> int:
     """Replace the texts in the columns of a row. Return 1 if it changed, else 0."""
     columns = {name: old for name, old in row.items() if name != "pk"}
-    changes = {name: value for name, old in columns.items() if (value := _replace(pattern, old)) != old}
+    changes = {
+        name: value
+        for name, old in columns.items()
+        if (value := _fit(model, name, _replace(pattern, old))) != old
+    }
     return model._default_manager.using(using).filter(pk=row["pk"]).update(**changes) if changes else 0
+
+
+def _fit(model: type[Model], column: str, value: Any) -> Any:
+    """Return a value as its column holds it: what stands in place of a text may be longer."""
+    field: Any = model._meta.get_field(column)
+    return value[: field.max_length] if isinstance(value, str) else value
 
 
 def _rows_with(

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from ...delivery.context import Clock
 from ...delivery.rules import affected_workspaces, is_applied, withdraw_matching
 from ...models import ActionKind, Decision, OutboxAction, OutboxRule, process_user
+from ...signals import call_after_commit, is_in_transaction
 from ..refusal import NotPossible
 from .definition import RuleDefinition, check_rule, describe_rule
 
@@ -22,7 +23,7 @@ class MadeRule:
         row: the rule.
         withdrawn: number of sealed batches that were withdrawn because of it.
         is_applied: whether no other batch of before waits with a matching record. If not, a worker holds a batch now.
-            It may send it; if not, the workers withdraw it.
+            It may send it; if not, the workers withdraw it. It is False, too, if a transaction of the caller is open.
     """
 
     row: OutboxRule
@@ -41,6 +42,9 @@ def make_rule(
 ) -> MadeRule:
     """Make a rule. After this call, no matching record is sent for the first time, except what is under way.
 
+    In a transaction of the caller, the rule applies after its commit. Nothing is withdrawn before, so that no worker
+    waits for the caller.
+
     Pending records that match, also those enqueued later, are held or discarded before they are sealed. A sealed batch
     with a matching record is withdrawn if Evermuse surely has nothing of it.
 
@@ -55,7 +59,8 @@ def make_rule(
     Raises:
         InvalidRule: Something is wrong with the rule; the error has a sentence for each fault.
     """
-    now = (clock or Clock.of(using)).now()
+    clock = clock or Clock.of(using)
+    now = clock.now()
     check_rule(using, rule, reason, now, may_match_all=may_match_all)
     row = rule.to_row()
     row.by, row.reason, row.created_at = by or process_user(), reason.strip(), now
@@ -67,10 +72,20 @@ def make_rule(
             workspace=row.workspace,
             target=f"{row}: {describe_rule(row)}",
         )
-    # The rule is visible from here on. The lock waits for sealings that began before.
-    withdrawn = sum(
-        withdraw_matching(using, name, row, now) for name in affected_workspaces(using, row.workspace)
-    )
+    if is_in_transaction(using):
+
+        def apply() -> None:
+            _apply(using, row, clock)
+
+        call_after_commit(apply, using)
+        return MadeRule(row, 0, is_applied=False)
+    return _apply(using, row, clock)
+
+
+def _apply(using: str, row: OutboxRule, clock: Clock) -> MadeRule:
+    """Withdraw what was sealed before a rule. The rule is visible, so sealings that begin now regard it."""
+    now, names = clock.now(), affected_workspaces(using, row.workspace)
+    withdrawn = sum(withdraw_matching(using, name, row, now) for name in names)
     if applied := is_applied(using, row):
         OutboxRule.objects.using(using).filter(pk=row.pk).note_applied(now)
     return MadeRule(row, withdrawn, applied)

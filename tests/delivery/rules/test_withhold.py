@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from importlib import import_module
 
@@ -284,6 +285,20 @@ def test_upkeep_without_rules_costs_one_statement(context, alias):
     with CaptureQueriesContext(connections[alias]) as queries:
         tend_rules(alias, context.clock)
     assert len(queries) == 1
+
+
+def test_rules_are_counted_in_the_order_of_their_ids(context, alias, clock):
+    """Two workspaces count the same rules at once, and a deadlock would delay both."""
+    first, second = discard(context, vendor_id="msg-1"), hold(context, vendor_id="msg-2")
+    third = hold(context, vendor_id="msg-3", until=clock.at + timedelta(hours=1))
+    enqueue(alias, 3, 2, 1)
+    with CaptureQueriesContext(connections[alias]) as queries:
+        seal_next(context)
+    updates = [
+        query["sql"] for query in queries if query["sql"].startswith("UPDATE") and "discarded" in query["sql"]
+    ]
+    counted = [int(re.search(r"id[`\"] = (\d+)", sql).group(1)) for sql in updates if "outboxrule" in sql]
+    assert counted == [first.pk, second.pk, third.pk]
 
 
 def test_records_are_withheld_by_a_label(context, alias, clock):

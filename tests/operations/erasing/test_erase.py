@@ -276,6 +276,35 @@ def test_texts_are_forgotten_everywhere(context, alias):
     assert forget_texts(alias, ["a", "is"]) == 0  # too short: they would be found everywhere
 
 
+@pytest.mark.parametrize(
+    "conditions", [{"vendor_id": f"message_id={VENDOR_ID}*"}, {"label": ("customer", VENDOR_ID)}]
+)
+def test_conditions_of_a_rule_that_is_over_are_erased_and_an_active_one_needs_them(
+    context, alias, conditions
+):
+    rule = operations.make_rule(alias, operations.RuleDefinition("discard", **conditions), reason="x").row
+    enqueue(alias)
+    erase(alias)
+    assert traces(alias, VENDOR_ID)
+    operations.end_rule(alias, rule.pk, reason="y")
+    enqueue(alias)
+    erase(alias)
+    assert traces(alias, VENDOR_ID) == []
+    rule.refresh_from_db()
+    assert ERASED in rule.vendor_id + rule.label_value
+    targets = OutboxAction.objects.using(alias).filter(kind__in=("make_rule", "end_rule"))
+    assert [ERASED in row.target for row in targets] == [True, True]
+
+
+def test_a_text_in_a_full_column_is_replaced(alias):
+    long = "*" * 392 + VENDOR_ID[:8]
+    rule = operations.make_rule(alias, operations.RuleDefinition("hold", vendor_id=long), reason="x").row
+    operations.end_rule(alias, rule.pk)
+    assert forget_texts(alias, [VENDOR_ID[1:8]]) == 1
+    rule.refresh_from_db()
+    assert len(rule.vendor_id) == 400
+
+
 def test_steps_add_to_one_action(alias):
     rows = enqueue(alias)
     erased = None
