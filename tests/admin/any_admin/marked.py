@@ -9,11 +9,39 @@ from typing import Any
 
 from django.utils import translation
 
+from evermuse_outbox.evermuse.records import OPENAPI_TYPES
+
+from .every_state import WORKSPACES
+
 PLACEHOLDER = re.compile(r"(%(?:\(\w+\))?[#0\- +]*[\d.]*[a-zA-Z%]|\{[^{}]*\})")
 MARKED = re.compile(r"⟦[^⟦⟧]*⟧")
 COMMAND = re.compile(r"`[^`]*`")
 WORD = re.compile(r"[^\W\d_]{2,}")
 READ_ALOUD = ("title", "aria-label", "placeholder", "alt")
+
+UNITS = ("ms", "min", "kB", "MB")
+"""Symbols that are the same in every language."""
+
+VALUES = (
+    *WORKSPACES, *OPENAPI_TYPES, "full", "gone", "admin", "anna", "HTTP", "HTTPS", "JSON", "Evermuse", "BAD", "UTC",
+    "ALTERED", "LANDED", "IN_PROGRESS", "reference", "openapi", "ndjson", "em_sk_test", "ticket", "account",
+)  # fmt: skip
+"""Values of the test's rows and settings, and names that are the same in every language."""
+
+OF_DJANGO = "Search", "Support desk", "Conversations", "Emails", "Messages"
+"""Texts of Django and of the example project."""
+
+STORED = (
+    r"\b(?:batch|records?|rule|workspace|group) #?\d+|A person gave up the batch\.|all records with state = rejected"
+    r"|Evermuse sent a retryAfter before the workspace was held\.|Its group was paused; its records are pending again\."
+    r'|\{"batchId":"x"\}'
+)
+"""What the log of actions and the messages of batches keep. They are English, for readers of any language."""
+
+WORDS = "|".join(map(re.escape, (*UNITS, *VALUES, *OF_DJANGO)))
+IDS = r"\b(?:prod|remote)\b[-\w]*|[xyr]{20,}|T-\w+|\b[0-9a-f]{8}(?:[0-9a-f]{4,}|-[-0-9a-f]+)\b|https?://\S+"
+NAMES = re.compile(rf"{STORED}|\b(?:{WORDS})\b|{IDS}", re.IGNORECASE)
+"""What need not be marked."""
 
 
 def mark(text: str) -> str:
@@ -69,9 +97,9 @@ class Texts(HTMLParser):
             self.texts.append(data)
 
 
-def unmarked_words(html: str, names: re.Pattern[str]) -> Iterator[str]:
-    """Yield the texts of a page with Latin words outside of marks, commands and ``names``."""
+def unmarked_words(html: str) -> Iterator[str]:
+    """Yield the texts of a page with Latin words outside of marks, commands and ``NAMES``."""
     for text in Texts(html).texts:
-        rest = names.sub(" ", COMMAND.sub(" ", MARKED.sub(" ", text)))
+        rest = NAMES.sub(" ", COMMAND.sub(" ", MARKED.sub(" ", text)))
         if any(word.isascii() for word in WORD.findall(rest)):
             yield " ".join(text.split())

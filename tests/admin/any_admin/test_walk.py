@@ -1,4 +1,7 @@
-"""Every page of the outbox: it exists, its ids have no separators, and a strict Content-Security-Policy allows it."""
+"""Every page of the outbox: it exists, and each of its texts can be translated.
+
+Its ids have no thousand separators, and a strict Content-Security-Policy allows it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from django.test import Client
 
 import evermuse_outbox
 
+from .marked import unmarked_words, use_marked_language
 from .walk import INLINE, SEPARATED_ID, Elements, Page, submit_forms, walk
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("every_state")]
@@ -21,9 +25,11 @@ PAGES: list[Page] = []
 
 
 @pytest.fixture
-def pages(admin_client: Client) -> list[Page]:
-    """Return the pages of the default site, those after forms included."""
+def pages(admin_client: Client, monkeypatch, settings) -> list[Page]:
+    """Return the pages of the default site, those after forms included, in the language of marks."""
     if not PAGES:
+        use_marked_language(monkeypatch)
+        settings.USE_THOUSAND_SEPARATOR = True
         walked = list(walk(admin_client))
         PAGES.extend([*walked, *submit_forms(admin_client, walked)])
     return PAGES
@@ -53,10 +59,12 @@ def test_no_page_has_inline_styles_or_scripts(pages: list[Page]) -> None:
             assert source.startswith(("/static/", "/admin/jsi18n/")), (page.address, source)
 
 
-def test_ids_have_no_thousand_separators(admin_client: Client, settings) -> None:
-    settings.USE_THOUSAND_SEPARATOR = True
-    for page in walk(admin_client):
-        assert not SEPARATED_ID.search(page.html), page.address
+def test_ids_have_no_thousand_separators(pages: list[Page]) -> None:
+    assert {page.address for page in pages if SEPARATED_ID.search(page.html)} == set()
+
+
+def test_every_text_of_the_admin_can_be_translated(pages: list[Page]) -> None:
+    assert {text: page.address for page in pages for text in unmarked_words(page.html)} == {}
 
 
 def test_no_template_and_no_module_writes_inline_styles_or_scripts() -> None:
