@@ -3,8 +3,11 @@
 Workers and hosts may disagree about the time; they all use one database. This process remembers how far the database's
 time is from its monotonic clock, which no one sets. Each read of a workspace's row brings the database's time along.
 
-This module must not decide what a time means. Its public interface is ``database_now``, ``EpochNow``, ``learn_time``,
-``as_stored`` and ``seconds_ahead``.
+The database reads its clock at an unknown moment between the start and the end of a statement. So the difference is
+known up to half the length of the statement, and a slow statement does not replace the result of a fast one.
+
+This module must not decide what a time means. Its public interface is ``database_now``, ``clock_error``, ``EpochNow``,
+``learn_time``, ``as_stored`` and ``seconds_ahead``.
 """
 
 from __future__ import annotations
@@ -22,8 +25,12 @@ from django.utils import timezone
 MAX_AGE = 60.0
 """Seconds after which the difference is measured again. A clock that was set by hand is noticed within this time."""
 
-MAX_ROUND_TRIP = 0.5
-"""Seconds. A slower answer says too little about the time when the database read its clock."""
+MAX_DRIFT = 1e-4
+"""Seconds a second by which two clocks may run apart. Crystals of common machines stay below a tenth of it, and a time
+server corrects a clock by up to five times as much for a short time."""
+
+RESOLUTION = 0.001
+"""Seconds. SQLite gives its time in milliseconds."""
 
 
 class EpochNow(models.Func):
@@ -42,19 +49,30 @@ class EpochNow(models.Func):
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         """Return the SQL for MySQL and MariaDB."""
         micros = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-        return self.as_sql(compiler, connection, template=f"{micros} / 1000000.0")
+        return self.as_sql(
+            compiler, connection, template=f"{micros} / 1e6"
+        )  # 1000000.0 would keep four decimals
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """``offset`` is the database's time minus the monotonic clock; ``at`` is when it was measured, on that clock."""
+    """What is known of a database's clock.
+
+    ``offset`` is its time minus the monotonic clock, wrong by up to ``error`` seconds. ``at`` is when it was measured
+    or confirmed, on the monotonic clock.
+    """
 
     offset: float
+    error: float
     at: float
+
+    def error_at(self, at: float) -> float:
+        """Return by how many seconds the offset may be wrong at a time of the monotonic clock."""
+        return self.error + MAX_DRIFT * max(at - self.at, 0.0)
 
 
 _samples: dict[str, _Sample] = {}
-"""The last sample of each database alias. Replacing an entry is atomic, so threads need no lock."""
+"""The best sample of each database alias. Replacing an entry is atomic, so threads need no lock."""
 
 
 def database_now(using: str | None) -> datetime:
@@ -66,12 +84,25 @@ def database_now(using: str | None) -> datetime:
     return as_stored(_database_seconds(using or DEFAULT_DB_ALIAS))
 
 
+def clock_error(using: str | None) -> float:
+    """Return by how many seconds :func:`database_now` may be wrong at present, in either direction."""
+    alias = using or DEFAULT_DB_ALIAS
+    _database_seconds(alias)
+    return _samples[alias].error_at(time.monotonic())
+
+
 def learn_time(using: str, database_seconds: float, started: float, ended: float) -> None:
-    """Remember the database's time from a statement that ran from ``started`` to ``ended`` on the monotonic clock."""
+    """Remember the database's time from a statement that ran from ``started`` to ``ended`` on the monotonic clock.
+
+    What is known better stays, unless the new time contradicts it: then a clock was set.
+    """
+    new = _Sample(float(database_seconds) - (started + ended) / 2, (ended - started) / 2 + RESOLUTION, ended)
     known = _samples.get(using)
-    is_slow = ended - started > MAX_ROUND_TRIP
-    if known is None or not is_slow or ended - known.at > MAX_AGE:
-        _samples[using] = _Sample(float(database_seconds) - (started + ended) / 2, ended)
+    if known:
+        error = known.error_at(ended)
+        if new.error > error and abs(new.offset - known.offset) <= new.error + error:
+            new = _Sample(known.offset, error, ended)
+    _samples[using] = new
 
 
 def as_stored(seconds: float) -> datetime:
@@ -100,8 +131,8 @@ def _read(using: str) -> None:
     connection = connections[using]
     compiler = models.sql.Query(None).get_compiler(connection=connection)
     text, parameters = compiler.compile(EpochNow())
-    started = time.monotonic()
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor:  # connecting takes time, and the database reads its clock after it
+        started = time.monotonic()
         cursor.execute(f"SELECT {text}", parameters)
         (seconds,) = cursor.fetchone()
     learn_time(using, seconds, started, time.monotonic())

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from evermuse_outbox import database_clock, outbox
-from evermuse_outbox.database_clock import MAX_AGE, database_now, learn_time
+from evermuse_outbox.database_clock import MAX_AGE, MAX_DRIFT, clock_error, database_now, learn_time
 from evermuse_outbox.delivery.context import Clock
 from evermuse_outbox.delivery.gates import pause_workspace, workspace_circuit
 from evermuse_outbox.delivery.loop import relay
@@ -70,8 +70,51 @@ def test_an_old_difference_serves_while_the_database_does_not_answer(alias, monk
 def test_a_slow_answer_does_not_replace_a_good_one(alias):
     now = time.monotonic()
     learn_time(alias, 1_000.0, now, now)
+    learn_time(alias, 999.0, now - 10, now)
+    assert 1_000 <= database_now(alias).timestamp() < 1_003
+
+
+def test_a_faster_answer_replaces_a_slow_one(alias):
+    now = time.monotonic()
+    learn_time(alias, 999.0, now - 10, now)
+    assert 5 <= clock_error(alias) < 6
+    learn_time(alias, 1_000.0, now, now)
+    assert 1_000 <= database_now(alias).timestamp() < 1_003
+    assert clock_error(alias) < 0.1
+
+
+def test_an_old_time_is_known_less_exactly(alias):
+    now = time.monotonic()
+    learn_time(alias, 1_000.0, now - 50, now - 50)
+    assert clock_error(alias) >= 50 * MAX_DRIFT
+    learn_time(alias, 1_050.0, now, now)
+    assert clock_error(alias) < 50 * MAX_DRIFT
+
+
+def test_a_clock_that_was_set_is_noticed_by_a_slow_answer_too(alias):
+    now = time.monotonic()
+    learn_time(alias, 1_000.0, now, now)
     learn_time(alias, 5_000.0, now - 10, now)
-    assert 1_000 <= database_now(alias).timestamp() < 1_030
+    assert 5_000 <= database_now(alias).timestamp() < 5_030
+
+
+@pytest.mark.parametrize("reads_workspace", [True, False])
+def test_the_time_of_connecting_does_not_shift_the_clock(alias, monkeypatch, reads_workspace):
+    OutboxWorkspace.objects.using(alias).ensure_row("default")
+    database_clock._samples.clear()
+    connection, passed = connections[alias], 0.0
+    real_time, ensure_connection = time.monotonic, connection.ensure_connection
+
+    def connect():
+        nonlocal passed
+        passed = 20.0
+        ensure_connection()
+
+    monkeypatch.setattr(time, "monotonic", lambda: real_time() + passed)
+    monkeypatch.setattr(connection, "ensure_connection", connect)
+    if reads_workspace:
+        OutboxWorkspace.objects.using(alias).ensure_row("default")
+    assert abs(database_now(alias) - timezone.now()) < timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("use_tz", [True, False])

@@ -80,7 +80,11 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         Each run reads the row, so the same statement reads the database's clock for this process. ``columns`` are
         further expressions to read; a row that was created just now does not have them.
         """
-        rows, started = self.defer("run_queue", "arrival_rates"), time.monotonic()
+        rows = self.defer("run_queue", "arrival_rates")
+        connections[
+            self.db
+        ].ensure_connection()  # connecting takes time, and the database reads its clock after it
+        started = time.monotonic()
         row = rows.annotate(database_seconds=EpochNow(), **columns).filter(pk=name).first()  # type: ignore[no-redef]
         if row is None:
             return self.get_or_create(pk=name)[0]

@@ -22,10 +22,13 @@ MAX_SECONDS = 0.5
 
 
 def apply_all_due(using: str, workspace: str, clock: Clock) -> int:
-    """Apply the deferrals of a workspace that are due, chunk by chunk, for up to ``MAX_SECONDS``. Return how many."""
+    """Apply the deferrals of a workspace that are due, chunk by chunk, for up to ``MAX_SECONDS``. Return how many.
+
+    A deferral is due when its time has passed for certain, so that the error of the clock sends no record too early.
+    """
     started, count = clock.monotonic(), 0
     while clock.monotonic() - started < MAX_SECONDS:
-        done = retry_on_database_error(using, clock, apply_due, using, workspace, clock.now())
+        done = retry_on_database_error(using, clock, apply_due, using, workspace, clock.surely_passed())
         count += done
         if done < CHUNK:
             break

@@ -68,6 +68,8 @@ def seal_first(
 
 def _seal_group(context: DeliveryContext, queue: RunQueue, group: Group, number: int) -> SealedBatch | None:
     """Seal and lease a batch of the group, or return None if none of its records can be sent now."""
+    # One time for all: otherwise a record could expire between the look at its expiry and the time of the sealing.
+    context = replace(context, clock=context.clock.stopped())
     request = request_limits(context)
     choose = order_of(context, group, queue, number)
     read = (

@@ -66,6 +66,29 @@ def test_a_scheduled_record_is_sent_at_its_time_and_not_before(context, alias, l
     assert not OutboxDeferral.objects.using(alias).exists()
 
 
+def test_the_error_of_the_clock_sends_no_record_too_early(context, alias, clock):
+    row = put(alias, send_after=60)
+    unsure = dataclasses.replace(context.clock, error=lambda: 0.5)
+    clock.move(60.4)  # the database's clock may be at 59.9
+    assert apply_all_due(alias, "default", unsure) == 0
+    clock.move(0.1)
+    assert apply_all_due(alias, "default", unsure) == 1
+    assert state_of(row) == "pending"
+
+
+def test_no_record_is_sealed_after_its_expiry_although_sealing_takes_time(context, alias, clock):
+    def now():
+        clock.move(1)
+        return clock.at
+
+    rows = [put(alias, number, expires_at=number) for number in range(1, 12)]
+    seal_all(dataclasses.replace(context, clock=dataclasses.replace(context.clock, now=now)))
+    states = {state_of(row) for row in rows}
+    assert states == {"in_flight", "expired"}
+    for row in OutboxRecord.rows.using(alias).filter(batch__isnull=False).select_related("batch"):
+        assert row.batch.sealed_at < OutboxDeferral.objects.using(alias).get(pk=row.pk).expires_at
+
+
 def test_a_record_expires_while_it_waits(context, alias, later):
     row = put(alias, expires_at=60)
     assert state_of(row) == "pending"
