@@ -8,6 +8,7 @@ This package only reads. It changes no row and sends nothing. The ``explain_…`
 from ..monitoring import missing_workspaces
 from .explaining import (
     SHOWN,
+    describe_conditions,
     explain_batch,
     explain_group,
     explain_record,
@@ -46,6 +47,7 @@ __all__ = [
     "collect_status",
     "count_records",
     "count_unfinished",
+    "describe_conditions",
     "explain_batch",
     "explain_group",
     "explain_record",

@@ -247,5 +247,9 @@ def _rejected_records(using: str, hidden: Collection[str]) -> Iterator[Problem]:
         return
     number = f"{MAX_COUNTED:,}+" if count > MAX_COUNTED else f"{count:,}"
     title = ngettext("%(number)s record is rejected", "%(number)s records are rejected", count)
-    explanation = _("They wait for a decision: correct the cause and retry them, or discard them.")
+    explanation = ngettext(
+        "It waits for a decision: correct the cause and retry it, or discard it.",
+        "They wait for a decision: correct the cause and retry them, or discard them.",
+        count,
+    )
     yield Problem("rejections", "", "", "", None, title % {"number": number}, explanation, is_failure=False)

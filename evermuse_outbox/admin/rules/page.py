@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ...insight import explain_rule
+from ...insight import describe_conditions, explain_rule
 from ...models import OutboxRule, RuleAction, RuleState
 from ...operations import end_rule
 from .. import html
@@ -31,13 +31,11 @@ class OutboxRuleAdmin(MakeRuleAdmin):
         "id",
         "state_chip",
         "action",
-        "type",
-        "product_id",
+        "conditions",
         "reason",
         "by",
         "since",
         "ends",
-        "workspace",
     )
     list_filter = (WorkspaceFilter,)
     fields = (
@@ -61,6 +59,11 @@ class OutboxRuleAdmin(MakeRuleAdmin):
     def state_chip(self, row: OutboxRule) -> SafeString:
         """Return the state in its colour."""
         return html.state_chip(RuleState(row.state))
+
+    @admin.display(description=_("conditions"))
+    def conditions(self, row: OutboxRule) -> str:
+        """Return which records the rule concerns."""
+        return describe_conditions(row)
 
     @admin.display(description=_("since"))
     def since(self, row: OutboxRule) -> SafeString | str:

@@ -7,12 +7,13 @@ is a function for each kind of row, and ``format_time``.
 from .attachments import has_failed_attachments
 from .explain import START_WORKER, explain_batch, explain_group, explain_record, explain_workspace
 from .keys import SHOWN, explain_blocked_keys, list_keys
-from .rules import describe_rule_title, explain_rule, rule_to_json
+from .rules import describe_conditions, describe_rule_title, explain_rule, rule_to_json
 from .times import format_time, to_local_time
 
 __all__ = [
     "SHOWN",
     "START_WORKER",
+    "describe_conditions",
     "describe_rule_title",
     "explain_batch",
     "explain_blocked_keys",

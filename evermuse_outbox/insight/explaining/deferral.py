@@ -39,7 +39,7 @@ def _explain_wait(record: OutboxRecord, row: OutboxDeferral) -> str:
             )
             % values
         )
-    return _("It is scheduled, and is not sent before %(time)s.") % values
+    return _("It is not sent before %(time)s.") % values
 
 
 def _explain_expiry(row: OutboxDeferral) -> list[str]:

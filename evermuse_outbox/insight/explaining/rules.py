@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -27,10 +26,24 @@ MAX_COUNTED = 10_000
 
 def describe_rule_title(row: OutboxRule) -> str:
     """Return what a rule does with which records, as a title."""
-    values = {"rule": row.pk, "conditions": ", ".join(_conditions(row)) or _("all records")}
+    values = {"rule": row.pk, "conditions": describe_conditions(row)}
     if row.action == RuleAction.HOLD:
         return _("Rule #%(rule)s holds records back: %(conditions)s") % values
     return _("Rule #%(rule)s discards records: %(conditions)s") % values
+
+
+def describe_conditions(row: OutboxRule) -> str:
+    """Return which records a rule concerns. Only its page shows a pattern of vendor ids: they can be personal data."""
+    label = f"{row.label_name}={row.label_value}" if row.label_name else ""
+    conditions = (
+        (_("workspace"), row.workspace),
+        (_("type"), row.type),
+        (_("product id"), row.product_id),
+        (_("label"), label),
+    )
+    named = [f"{name} {value}" for name, value in conditions if value]
+    pattern = [_("a pattern of vendor ids")] if row.vendor_id else []
+    return ", ".join([*named, *pattern]) or _("all records")
 
 
 def explain_rule(row: OutboxRule) -> str:
@@ -83,18 +96,6 @@ def rule_to_json(row: OutboxRule) -> dict[str, Any]:
         **{name: getattr(row, name).isoformat() if getattr(row, name) else None for name in times},
         **{name: getattr(row, name) for name in ends},
     }
-
-
-def _conditions(row: OutboxRule) -> Iterator[str]:
-    label = f"{row.label_name}={row.label_value}" if row.label_name else ""
-    conditions = (
-        (_("workspace"), row.workspace),
-        (_("type"), row.type),
-        (_("product id"), row.product_id),
-        (_("label"), label),
-        (_("vendor id"), row.vendor_id),
-    )
-    return (f"{name} {value}" for name, value in conditions if value)
 
 
 def _describe_numbers(row: OutboxRule) -> str:
