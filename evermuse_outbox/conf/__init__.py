@@ -10,7 +10,7 @@ from .keys import KeyFile, KeyUnavailable
 from .master_keys import MasterKeysUnavailable, read_present_keys
 from .options import OPTIONS, SETTING, WORKSPACE_OPTIONS, Option
 from .problems import Problem, find_problems
-from .readers import FairShares, NewestFirst, Retention, Secret, key_bytes
+from .readers import LABEL_NAMES, FairShares, NewestFirst, Retention, Secret, is_label_name, key_bytes
 from .settings import (
     MAX_PERMIT_WAIT,
     Settings,
@@ -25,6 +25,7 @@ from .workspace_function import find_import_problem
 __all__ = [
     "DEFAULT_WORKSPACE",
     "DOCUMENTATION",
+    "LABEL_NAMES",
     "MAX_PERMIT_WAIT",
     "OPTIONS",
     "SETTING",
@@ -45,6 +46,7 @@ __all__ = [
     "find_problems",
     "get_settings",
     "get_static_settings",
+    "is_label_name",
     "key_bytes",
     "read_present_keys",
     "reload_workspaces",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..conf import LABEL_NAMES, is_label_name
 from ..evermuse import FieldError, InvalidRecord
 from ..foreign_text import is_clean, show_value
 from ..models import MAX_RUN_NAME
@@ -15,9 +15,6 @@ MAX_LABELS = 16
 
 MAX_VALUE = 256
 """Maximum characters of the value of a label."""
-
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-"""The name of a label. It is written as ``NAME=VALUE`` on a command line."""
 
 
 def check_labels(labels: Any) -> dict[str, str]:
@@ -51,9 +48,8 @@ def check_run_name(name: Any) -> str:
 
 
 def _check_label(name: Any, value: Any) -> FieldError | None:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        allowed = "up to 64 letters, digits, '_', '.' and '-', not a digit first"
-        return _error("labels", "This is no name of a label.", name, allowed)
+    if not is_label_name(name):
+        return _error("labels", "This is no name of a label.", name, LABEL_NAMES)
     if not _is_text(value, MAX_VALUE):
         allowed = f"a text of 1 to {MAX_VALUE} printable characters"
         return _error(f"labels.{name}", "This is no value of a label.", value, allowed)

@@ -11,10 +11,12 @@ from .retention import DEFAULT_DAYS, Retention, read_payload_retention, read_ret
 from .secret import Secret
 from .values import (
     FORMAT_HINTS,
+    LABEL_NAMES,
     Choice,
     InvalidValue,
     Number,
     is_dotted_path,
+    is_label_name,
     read_aliases,
     read_directory,
     read_fixes,
@@ -38,6 +40,7 @@ from .values import (
 __all__ = [
     "DEFAULT_DAYS",
     "FORMAT_HINTS",
+    "LABEL_NAMES",
     "Choice",
     "FairShares",
     "InvalidValue",
@@ -47,6 +50,7 @@ __all__ = [
     "Retention",
     "Secret",
     "is_dotted_path",
+    "is_label_name",
     "key_bytes",
     "read_aliases",
     "read_directory",

@@ -9,17 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 from ...foreign_text import safe_repr
-from .values import InvalidValue, Number, suggest
-
-MAX_LABEL_NAME = 64
-"""Characters of the name of a label: the length of its database column."""
+from .values import LABEL_NAMES, InvalidValue, Number, is_label_name, suggest
 
 SHARES_EXAMPLE = 'Use for instance {"label": "customer", "weights": {"acme": 3}}.'
 NEWEST_EXAMPLE = 'Use for instance {"after": timedelta(minutes=10), "backlog_share": 0.2}.'
 
-WEIGHT = Number(0.01, 1_000, "shares")
+WEIGHT = Number(0.01, 1_000, "")
 SECONDS = Number(1, 31_536_000, "seconds")
-BACKLOG_SHARE = Number(0.01, 0.99, "all records of a request")
+BACKLOG_SHARE = Number(0.01, 0.99, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +50,18 @@ def read_fair_shares(value: Any) -> FairShares | None:
         return None
     _check_keys(value, ("label", "weights"), "label", SHARES_EXAMPLE)
     label, weights = value["label"], value.get("weights", {})
-    if not isinstance(label, str) or not 0 < len(label) <= MAX_LABEL_NAME:
+    if not is_label_name(label):
         raise InvalidValue(
-            f"label: {safe_repr(label)} is not a name of 1 to {MAX_LABEL_NAME} characters.", SHARES_EXAMPLE
+            f"label: {safe_repr(label)} is not the name of a label: {LABEL_NAMES}.", SHARES_EXAMPLE
         )
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise InvalidValue(
             "weights: the value must be a dict from a value of the label to a number.", SHARES_EXAMPLE
         )
-    read = {name: float(_read_part(f"weights[{safe_repr(name)}]", WEIGHT, weights[name])) for name in weights}
+    read = {
+        name: float(_read_part(f"weights[{safe_repr(name)}]", WEIGHT, weights[name], SHARES_EXAMPLE))
+        for name in weights
+    }
     return FairShares(label, types.MappingProxyType(read))
 
 
@@ -73,8 +73,8 @@ def read_newest_first(value: Any) -> NewestFirst | None:
     after = value["after"]
     seconds = after / timedelta(seconds=1) if isinstance(after, timedelta) else after
     return NewestFirst(
-        float(_read_part("after", SECONDS, seconds)),
-        float(_read_part("backlog_share", BACKLOG_SHARE, value.get("backlog_share", 0.2))),
+        float(_read_part("after", SECONDS, seconds, NEWEST_EXAMPLE)),
+        float(_read_part("backlog_share", BACKLOG_SHARE, value.get("backlog_share", 0.2), NEWEST_EXAMPLE)),
     )
 
 
@@ -88,8 +88,8 @@ def _check_keys(value: Any, known: tuple[str, ...], required: str, example: str)
         raise InvalidValue(f"{required} is missing.", example)
 
 
-def _read_part(name: str, read: Number, value: Any) -> Any:
+def _read_part(name: str, read: Number, value: Any, example: str) -> Any:
     try:
         return read(value)
     except InvalidValue as error:
-        raise InvalidValue(f"{name}: {error.message}", error.hint) from None
+        raise InvalidValue(f"{name}: {error.message}", error.hint or example) from None

@@ -22,8 +22,11 @@ from .secret import Secret
 FROM_ENVIRONMENT = "With django-environ, read it as env.int(…), env.float(…) or env.bool(…)."
 """Hint for text in place of a number or a flag: usually it is the value of an environment variable."""
 
-MAX_LABEL_NAME = 64
-"""Characters of the name of a label: the length of its database column."""
+LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+"""The name of a label. It is written as ``NAME=VALUE`` on a command line."""
+
+LABEL_NAMES = "up to 64 letters, digits, '_', '.' and '-', not a digit first"
+"""What ``LABEL_NAME`` allows, in words."""
 
 FORMAT_HINTS = ("text", "audio", "video", "file")
 """Values of the ``format`` hint of a request. Source: OpenAPI document, query parameter ``format``."""
@@ -208,7 +211,8 @@ class Number:
     def allowed(self) -> str:
         """Return the allowed values in words, for messages and for the documentation."""
         kind = "a whole number" if self.is_integer else "a number"
-        return f"{kind} of {self.unit} from {show_number(self.low)} to {show_number(self.high)}"
+        of_unit = f" of {self.unit}" if self.unit else ""
+        return f"{kind}{of_unit} from {show_number(self.low)} to {show_number(self.high)}"
 
 
 def show_number(value: float) -> str:
@@ -293,13 +297,20 @@ def read_seconds(value: Any) -> float | None:
     return None if value is None else float(Number(0, 31_536_000, "seconds")(value))
 
 
+def is_label_name(value: Any) -> bool:
+    """Return whether the value can be the name of a label."""
+    return isinstance(value, str) and LABEL_NAME.fullmatch(value) is not None
+
+
 def read_label(value: Any) -> str | None:
     """Return the name of a label; None if it is empty."""
     if value in (None, ""):
         return None
-    if not isinstance(value, str) or len(value) > MAX_LABEL_NAME:
-        raise InvalidValue(f"{safe_repr(value)} is not the name of a label.", 'Use for instance "customer".')
-    return value
+    if not is_label_name(value):
+        raise InvalidValue(
+            f"{safe_repr(value)} is not the name of a label: {LABEL_NAMES}.", 'Use for instance "customer".'
+        )
+    return str(value)
 
 
 def read_directory(value: Any) -> str | None:
