@@ -95,7 +95,7 @@ def test_discard_asks_and_records(alias, monkeypatch):
         alias,
     )
     text = run("outbox_discard", *arguments)
-    assert "discarded 1 of pending records, workspace default, type message, product id prod-abc" in text
+    assert "discarded 1 of 1: pending records, workspace default, type message, product id prod-abc" in text
     assert state_of(row) == "discarded"
     assert OutboxAction.objects.using(alias).get().reason == "left"
     assert run("outbox_discard", *arguments).endswith("product id prod-abc.\n")

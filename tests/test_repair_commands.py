@@ -31,7 +31,7 @@ def test_a_retry_shows_its_preview_and_what_it_has_done(alias, monkeypatch):
     text, status = run("outbox_retry", alias, "--product", "prod-abc", "--reason", "corrected")
     assert "3 selected in" in text
     assert "about 1 requests (0.1 s of the rate limit)" in text
-    assert "retried 3 of rejected records, product id prod-abc" in text
+    assert "retried 3 of 3: rejected records, product id prod-abc" in text
     assert status == 0
     assert {state_of(row) for row in rows} == {"pending"}
     assert OutboxAction.objects.using(alias).get().reason == "corrected"
@@ -134,7 +134,7 @@ def test_ctrl_c_pauses_the_job_and_continue_goes_on(alias, monkeypatch):
             run("outbox_retry", alias, "--all", "--no-input")
     job = OutboxOperation.objects.using(alias).get()
     assert job.state == OperationState.PAUSED
-    assert "retried 4 of rejected records" in run("outbox_retry", alias, "--continue", job.pk)[0]
+    assert "retried 4 of 4: rejected records" in run("outbox_retry", alias, "--continue", job.pk)[0]
     assert {state_of(row) for row in rows} == {"pending"}
 
 
@@ -182,5 +182,5 @@ def test_a_fix_shows_a_diff(alias, outbox_settings, monkeypatch):
     assert '-  "_nature": "nonsense"' in text
     assert status == 0
     text, status = run("outbox_fix", alias, "nature", "--all", "--no-input")
-    assert "fixed 1 of rejected records" in text
+    assert "fixed 1 of 1: rejected records" in text
     assert state_of(row) == "superseded"

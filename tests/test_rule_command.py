@@ -85,7 +85,7 @@ def test_json(run, alias):
         (("add", "--hold", "--type", "email", "--no-input"), "Give a reason"),
         (("add", "--hold", "--type", "email", "--reason", "x", "--json"), "--json needs"),
         (("add", "--hold", "--type", "email", "--until", "soon", "--reason", "x"), "no duration and no time"),
-        (("show",), "Name the number of a rule"),
+        (("show",), "Add the number of a rule"),
         (("end", "99"), "No rule 99"),
     ],
 )
@@ -102,3 +102,13 @@ def test_a_question_is_asked_and_no_changes_nothing(run, alias, monkeypatch):
         run("add", "--hold", "--type", "email", "--reason", "x")
     assert not OutboxRule.objects.using(alias).exists()
     assert "There are no rules." in run("list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [(("--type", "email"), "--reason"), (("--reason", "x"), "or --all")],
+)
+def test_a_missing_option_is_named_before_the_question(run, alias, monkeypatch, arguments, error):
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("It asks although an option is missing."))
+    with pytest.raises(CommandError, match=error):
+        run("add", "--hold", *arguments)

@@ -212,7 +212,7 @@ class RunFigures:
     id: int
     name: str
     workspace: str
-    is_closed: bool
+    state: str
     started_at: datetime
     counted_at: datetime | None
     ended: int

@@ -195,7 +195,7 @@ def _describe_run(row: OutboxRun) -> RunFigures:
         id=row.pk,
         name=row.name,
         workspace=row.workspace,
-        is_closed=row.closed_at is not None,
+        state=status.state,
         started_at=row.started_at,
         counted_at=row.counted_at,
         ended=status.ended,

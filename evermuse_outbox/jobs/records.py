@@ -165,7 +165,7 @@ class Reschedule(Kind):
             elif states[pk] != RecordState.SCHEDULED:
                 refusals[pk] = Refusal(NOT_SCHEDULED)
             elif pk in expired:
-                refusals[pk] = Refusal(EXPIRES_BEFORE, str(expired[pk]))
+                refusals[pk] = Refusal(EXPIRES_BEFORE, f"{expired[pk]:%Y-%m-%d %H:%M:%S %Z}".rstrip())
         return refusals
 
     def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:

@@ -68,6 +68,13 @@ class RunStatus:
         return self.counts.get(RecordState.REJECTED, 0)
 
     @property
+    def state(self) -> str:
+        """Return ``open``, ``closed`` or ``finished``."""
+        if self.closed_at is None:
+            return "open"
+        return "finished" if self.is_finished else "closed"
+
+    @property
     def is_finished(self) -> bool:
         """Whether it is closed, and no record of it waits for the delivery or is in flight."""
         return self.closed_at is not None and self.ended == self.total

@@ -22,7 +22,8 @@ class RunNotFound(LookupError):
 class Run:
     """A run: records that belong together, such as those of one import.
 
-    A handle contains no row, so a task can take it as an argument. As a context manager, it closes the run at the end
+    A handle contains no row. For a task of Celery, pass its ``id``, and call ``outbox.find_run(id)`` there: the JSON of
+    messages has no handles. As a context manager, it closes the run at the end
     of the block. After an exception the run stays open, so that the work can continue.
 
     Attributes:

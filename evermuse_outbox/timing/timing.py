@@ -154,7 +154,8 @@ def _is_debounce_valid(
         return False
     for name, value in (("debounce", debounce), ("max_delay", max_delay)):
         if value is not None and not (isinstance(value, timedelta) and value > timedelta(0)):
-            errors.append(FieldError(name, "This is no positive duration.", show_value(value), "a timedelta"))
+            allowed = "a timedelta of more than 0 seconds"
+            errors.append(FieldError(name, "This is no positive duration.", show_value(value), allowed))
     if send_after is not None:
         message = "It cannot be combined with debounce."
         errors.append(FieldError("send_after", message, show_value(send_after), "one of the two"))

@@ -150,11 +150,11 @@ class Command(CommandWithExamples):
         workspace, label = selection.workspace, options["label"]
         if selection != Selection(workspace=workspace) or not options["destroy_key"] or options["dry_run"]:
             raise CommandError("--destroy-key takes only --workspace and --label.", returncode=USAGE)
+        scope = f"workspace {workspace}{f', label {label}' if label else ''}"
         if label not in scopes_of(using, workspace):
             raise CommandError(
-                f"No data keys of this scope in {using}. Nothing was destroyed.", returncode=USAGE
+                f"{scope} has no data keys in {using}, so nothing was destroyed.", returncode=USAGE
             )
-        scope = f"workspace {workspace}{f', label {label}' if label else ''}"
         if options["interactive"]:
             confirm(f"Make all encrypted payloads of {scope} in {using} unreadable for good?")
         with tqdm(unit=" ids", desc="discarding", disable=None, file=sys.stderr) as bar:

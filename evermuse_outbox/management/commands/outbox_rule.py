@@ -127,6 +127,8 @@ class Command(CommandWithExamples):
 
     def _add_in(self, using: str, options: dict[str, Any]) -> dict[str, Any]:
         rule = _definition(using, options)
+        if not options["preview"]:
+            _check_before_question(rule, options)
         preview = preview_rule(using, rule)
         result: dict[str, Any] = {"database": using, "preview": preview.to_json()}
         if not options["json"]:
@@ -198,6 +200,19 @@ def _definition(using: str, options: dict[str, Any]) -> RuleDefinition:
     )
 
 
+def _check_before_question(rule: RuleDefinition, options: dict[str, Any]) -> None:
+    """Raise CommandError for a missing option, so that nobody answers the question in vain."""
+    if not options["reason"].strip():
+        raise CommandError(
+            "Give a reason with --reason: it is kept with your name and the time.", returncode=USAGE
+        )
+    if rule.conditions.is_empty and not options["all"]:
+        raise CommandError(
+            "The rule has no condition, so it concerns every record. Add a condition, or --all.",
+            returncode=USAGE,
+        )
+
+
 def _describe_preview(preview: Preview) -> str:
     looked = f"{preview.matched:,} of the {preview.looked:,} oldest pending records match"
     if not preview.is_partial:
@@ -210,10 +225,13 @@ def _find(options: dict[str, Any]) -> tuple[str, OutboxRule]:
     """Return the rule that the options name, and its database. If several have it, ask for ``--database``."""
     pk, selected = options["rule"], databases_of(options)
     if pk is None:
-        raise CommandError("Name the number of a rule.", returncode=USAGE)
+        raise CommandError("Add the number of a rule. See: manage.py outbox_rule list", returncode=USAGE)
     rules = [(using, row) for using in selected for row in OutboxRule.objects.using(using).filter(pk=pk)]
     if not rules:
-        raise CommandError(f"No rule {pk} in the database {', '.join(selected)}.", returncode=USAGE)
+        raise CommandError(
+            f"No rule {pk} in the database {', '.join(selected)}. See: manage.py outbox_rule list",
+            returncode=USAGE,
+        )
     if len(rules) > 1:
         raise CommandError(f"Several databases have a rule {pk}. Add --database.", returncode=USAGE)
     return rules[0]

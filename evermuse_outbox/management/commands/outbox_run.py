@@ -110,7 +110,7 @@ class Command(CommandWithExamples):
             self.stdout.write("There is no run. An import, a backfill or outbox.start_run() makes one.")
         for row, status in shown:
             self.stdout.write(
-                f"#{row.pk:<6}{_bar(status)}  {_state(status):<9}  {row.name}: {_describe(status)}"
+                f"#{row.pk:<6}{_bar(status)}  {status.state:<9}  {row.name}: {_describe(status)}"
             )
 
     def _show(self, row: OutboxRun, status: RunStatus, *, as_json: bool) -> None:
@@ -162,12 +162,6 @@ def _bar(status: RunStatus) -> str:
     return f"[{'█' * full}{'·' * (BAR_LENGTH - full)}] {status.progress:>4.0%}"
 
 
-def _state(status: RunStatus) -> str:
-    if status.closed_at is None:
-        return "open"
-    return "finished" if status.is_finished else "closed"
-
-
 def _describe(status: RunStatus) -> str:
     expected = f" of {status.expected:,} expected" if status.expected else ""
     rejected = f", {status.rejected:,} rejected" if status.rejected else ""
@@ -192,7 +186,7 @@ def _to_json(row: OutboxRun, status: RunStatus) -> dict[str, Any]:
         "name": row.name,
         "workspace": row.workspace,
         "labels": row.labels,
-        "state": _state(status),
+        "state": status.state,
         "counts": status.counts,
         "total": status.total,
         "expected": status.expected,

@@ -165,10 +165,9 @@ class Command(CommandWithExamples):
         for row in overview["workspaces"]:
             self.stdout.write(f"Traffic of {row['name']}: {_describe_traffic(row)}")
         for run in overview["runs"]:
-            state = "closed" if run["is_closed"] else "open"
             self.stdout.write(
-                f"Run #{run['id']}, {run['name']}, is {state}: {run['ended']:,} of {run['total']:,} records have "
-                f"ended, {run['rejected']:,} rejected. See: manage.py outbox_run {run['id']}"
+                f"Run #{run['id']}, {run['name']}, is {run['state']}: {run['ended']:,} of {run['total']:,} records "
+                f"have ended, {run['rejected']:,} rejected. See: manage.py outbox_run {run['id']}"
             )
         for group in overview["rejections"]["groups"]:
             self.stdout.write(

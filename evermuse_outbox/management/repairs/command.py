@@ -183,7 +183,7 @@ class RepairCommand(CommandWithExamples):
                     self.stdout.write(f"  {line}")
                 return result
             self.stdout.write(
-                f"Job #{job.pk} in {job.using}: {self.done} {job.changed:,} of {job.selection}."
+                f"Job #{job.pk} in {job.using}: {self.done} {job.changed:,} of {job.total:,}: {job.selection}."
             )
             if job.state != OperationState.FINISHED:
                 self.stdout.write(f"It is {job.get_state_display()}. {job.message}", self.style.ERROR)
