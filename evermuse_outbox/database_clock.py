@@ -49,9 +49,8 @@ class EpochNow(models.Func):
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         """Return the SQL for MySQL and MariaDB."""
         micros = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-        return self.as_sql(
-            compiler, connection, template=f"{micros} / 1e6"
-        )  # 1000000.0 would keep four decimals
+        # Divided by 1000000.0, it would keep four decimals.
+        return self.as_sql(compiler, connection, template=f"{micros} / 1e6")
 
 
 @dataclass(frozen=True, slots=True)

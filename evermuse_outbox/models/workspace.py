@@ -81,9 +81,8 @@ class WorkspaceQuerySet(StateQuerySet["OutboxWorkspace"]):
         further expressions to read; a row that was created just now does not have them.
         """
         rows = self.defer("run_queue", "arrival_rates")
-        connections[
-            self.db
-        ].ensure_connection()  # connecting takes time, and the database reads its clock after it
+        # Connecting takes time, and the database reads its clock after it.
+        connections[self.db].ensure_connection()
         started = time.monotonic()
         row = rows.annotate(database_seconds=EpochNow(), **columns).filter(pk=name).first()  # type: ignore[no-redef]
         if row is None:
