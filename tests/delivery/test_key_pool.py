@@ -14,8 +14,9 @@ from evermuse_outbox.delivery.context import context as contexts
 from evermuse_outbox.delivery.context import open_context
 from evermuse_outbox.delivery.gates import keys
 from evermuse_outbox.delivery.loop import Step, poll, relay, seal_next, send_next
-from evermuse_outbox.delivery.polling import is_database_known
+from evermuse_outbox.delivery.polling import is_database_known, poll_due_batch, read_budget
 from evermuse_outbox.delivery.sending import lease_due
+from evermuse_outbox.insight import explain_record
 from evermuse_outbox.models import (
     BatchState,
     KeyBlock,
@@ -164,6 +165,47 @@ def test_a_batch_in_doubt_whose_key_is_gone_is_looked_for_before_another_key_sen
     assert sent_with(sandbox) == ([A] if listing == "workspace" else [A, B])
     assert batch.api_key == pool.fingerprint(A if listing == "workspace" else B)
     assert len(sandbox.records()) == 1
+
+
+@pytest.mark.parametrize("former", [(A,), (A, B)], ids=["rotation", "rolling-deployment"])
+def test_a_process_with_one_key_leaves_a_batch_in_doubt_to_its_key_first(pool, alias, sandbox, clock, former):
+    sandbox.set_scopes(listing="key", idempotency="key")
+    context = pool.use(*former)
+    enqueue(alias, 1)
+    lose_answer(sandbox)
+    send_next(context)
+    pool.use(C)
+    pool.run(61)
+    assert sent_with(sandbox) == [A]  # processes with the former settings may still run
+    text = explain_record(OutboxRecord.objects.using(alias).get())
+    assert pool.fingerprint(A)[:8] in text
+    assert "sent with another key" in text
+    pool.run(keys.KEY_PATIENCE.total_seconds())
+    assert sent_with(sandbox) == [A, C]
+    assert batches(alias)[0].state == BatchState.ACCEPTED
+    assert batches(alias)[0].api_key == pool.fingerprint(C)
+
+
+def test_a_process_with_one_key_sends_what_cannot_be_at_evermuse_at_once(pool, alias, sandbox):
+    context = pool.use(A, B)
+    enqueue(alias, 1)
+    seal_next(context)
+    rows = OutboxBatch.objects.using(alias)
+    rows.update(state="sealed", lease_token=None, leased_until=None)
+    pool.use(C)
+    pool.run(0)
+    assert sent_with(sandbox) == [C]
+
+
+def test_one_key_sends_a_batch_in_doubt_of_an_earlier_version_at_once(pool, alias, sandbox):
+    context = pool.use(A)
+    enqueue(alias, 1)
+    lose_answer(sandbox)
+    send_next(context)
+    OutboxBatch.objects.using(alias).update(api_key=None)
+    assert "sent with another key" not in explain_record(OutboxRecord.objects.using(alias).get())
+    pool.run()
+    assert sent_with(sandbox) == [A, A]
 
 
 def test_a_newer_version_waits_for_a_batch_in_doubt_of_a_slow_key(pool, alias, sandbox, clock):
@@ -422,3 +464,32 @@ def test_while_a_key_is_probed_the_workspace_is_not_paused_for_the_other_keys(po
     assert send_next(context) is Step.BLOCKED
     # The success of the probe would not end the state throttled of the workspace.
     assert workspace(alias).state == "active"
+
+
+@pytest.mark.parametrize("blocked", [(), (B, C)], ids=["all-keys", "one-key-left"])
+def test_a_refused_key_earns_no_reads(pool, alias, clock, monkeypatch, blocked):
+    monkeypatch.setattr(read_budget, "FEW_POLLED_BATCHES", 1)
+    context = pool.use(A, B, C)
+    enqueue(alias, 1)
+    assert send_next(context) is Step.SENT
+    enqueue(alias, 2)  # waits to be sent, so that reads have a budget
+    rows, now = OutboxWorkspace.objects.using(alias), clock.at.timestamp()
+    for name in blocked:
+        block_key(rows, "default", pool.fingerprint(name), KeyBlock("refused", now + 900, now, "HTTP 401"))
+    clock.move(10)
+    started_at = context.clock.now()
+    assert poll_due_batch(context)
+    interval = (workspace(alias).next_read_at - started_at).total_seconds()
+    usable = 3 - len(blocked)
+    assert interval == pytest.approx(read_budget.SENDS_PER_READ / (10 * usable), abs=0.01)
+
+
+def test_a_free_permit_of_a_refused_key_serves_no_read(pool, alias, sandbox, clock):
+    context = pool.use(A, B)
+    rows, now = OutboxWorkspace.objects.using(alias), clock.at.timestamp()
+    rows.ensure_row("default")
+    block_key(rows, "default", pool.fingerprint(B), KeyBlock("refused", now + 900, now, "HTTP 401"))
+    pool.throttles[A].wait = lambda: 0.5
+    enqueue(alias, 1)
+    with read_budget.claim_read(context) as run:
+        assert run.is_busy

@@ -12,10 +12,11 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from evermuse_outbox import outbox
-from evermuse_outbox.delivery.context import epoch_name
+from evermuse_outbox.delivery.context import context as contexts
+from evermuse_outbox.delivery.context import epoch_name, open_context
 from evermuse_outbox.delivery.context.epochs import MemoryEpochs
-from evermuse_outbox.delivery.loop import relay, seal_next
-from evermuse_outbox.delivery.polling import find_unknown, walk_listing
+from evermuse_outbox.delivery.loop import Step, relay, seal_next, send_next
+from evermuse_outbox.delivery.polling import find_unknown, is_database_known, walk_listings
 from evermuse_outbox.models import (
     BatchState,
     OutboxAction,
@@ -33,8 +34,10 @@ from evermuse_outbox.operations import (
     last_sign_of_life,
     release,
 )
+from evermuse_outbox.ratelimit import key_fingerprint
 from evermuse_outbox.sandbox import Fault
 from tests.backup import restore_backup, take_backup
+from tests.conftest import FreeThrottle
 from tests.delivery.helpers import batches, deliver, posts, state_of, workspace
 from tests.records import enqueue, record
 
@@ -73,7 +76,7 @@ def restored(context, alias, clock, sandbox):
 
 def reconcile(context):
     since = last_sign_of_life(context)
-    listed = [status for page in walk_listing(context, since) for status in page.statuses]
+    listed = [status for page in walk_listings(context, since) for status in page.statuses]
     return compare(context, listed, find_unknown(context, listed, since), since)
 
 
@@ -268,3 +271,66 @@ def test_the_command_refuses_what_cannot_be_done(context, alias, clock, command)
     with pytest.raises(CommandError, match="are leased"):
         command("--since", "2026-03-01T12:00", "--discard", "--no-input")
     assert OutboxBatch.objects.using(alias).get().state == BatchState.SENDING
+
+
+# --- several API keys -----------------------------------------------------------------------------------
+
+KEYS = ("em_sk_sandbox_a", "em_sk_sandbox_b")
+
+
+@pytest.fixture
+def pool(context, alias, sandbox, outbox_settings, monkeypatch):
+    """A context with two API keys, each of which lists only its own batches."""
+    for key in KEYS:
+        sandbox.set_key(key, {"api:write", "api:read"})
+    sandbox.set_scopes(listing="key")
+    outbox_settings(API_URL=sandbox.url, API_KEY=KEYS[0], API_KEYS=[KEYS[1]], DATABASES=[alias])
+    monkeypatch.setattr(contexts, "open_throttle", lambda workspace, settings: FreeThrottle())
+    return dataclasses.replace(open_context(alias, "default"), clock=context.clock, epochs=MemoryEpochs())
+
+
+@pytest.fixture
+def lost_by_each_key(pool, alias, clock):
+    """Send a batch with each key, and restore the backup that was taken after the first batch of the first key."""
+    for number, key in enumerate((KEYS[0], *KEYS)):
+        enqueue(alias, number)
+        assert send_next(pool.with_key(key_fingerprint(pool.workspace.api_url, key))) is Step.SENT
+        clock.move(5)
+        if not number:
+            backup = take_backup(alias)
+    restore_backup(alias, backup)
+
+
+@pytest.mark.parametrize("listing", ["key", "workspace"])
+def test_the_command_reads_the_listing_of_each_key(pool, lost_by_each_key, sandbox, listing):
+    sandbox.set_scopes(listing=listing)
+    (report,) = json.loads(run("--workspace", "default", "--json"))["workspaces"]
+    assert len(report["unknown"]) == 2
+
+
+def test_the_listing_that_shows_the_batches_of_all_keys_is_read_once(pool, lost_by_each_key, sandbox):
+    sandbox.set_scopes(listing="workspace")
+    pages = list(walk_listings(pool, last_sign_of_life(pool)))
+    assert [len(page.statuses) for page in pages] == [3]
+
+
+def test_the_command_decides_nothing_if_the_listing_of_a_key_cannot_be_read(pool, lost_by_each_key, sandbox):
+    sandbox.remove_key(KEYS[1])
+    fingerprint = key_fingerprint(sandbox.url, KEYS[1])
+    with pytest.raises(CommandError, match=f"with the API key {fingerprint[:8]}.*Nothing was changed"):
+        run("--workspace", "default", "--hold")
+        run("--workspace", "default", "--release", "--no-input")
+    assert workspace(pool.using).state == WorkspaceState.RESTORED
+
+
+@pytest.mark.parametrize("lost_key", KEYS)
+def test_a_new_process_finds_the_lost_batches_of_each_key(pool, alias, clock, lost_key):
+    enqueue(alias, 1)
+    assert send_next(pool) is Step.SENT
+    clock.move(5)
+    backup = take_backup(alias)
+    enqueue(alias, 2)
+    assert send_next(pool.with_key(key_fingerprint(pool.workspace.api_url, lost_key))) is Step.SENT
+    restore_backup(alias, backup)
+    assert not is_database_known(dataclasses.replace(pool, epochs=MemoryEpochs()))
+    assert workspace(alias).state == WorkspaceState.RESTORED

@@ -27,9 +27,11 @@ from .keys import (
     has_other_key,
     key_circuit,
     key_for_read,
+    keys_of_listings,
     keys_to_try,
     seconds_to_next_permit,
     sendable_now,
+    usable_rate,
 )
 from .permits import acquire_permit, call_with_permit, is_crowded
 from .verdict import Failing, FailureKind, Judgement, Verdict, failure_kind
@@ -73,6 +75,7 @@ __all__ = [
     "judge_failure",
     "key_circuit",
     "key_for_read",
+    "keys_of_listings",
     "keys_to_try",
     "pause_without_credits",
     "pause_workspace",
@@ -83,6 +86,7 @@ __all__ = [
     "resume_workspace",
     "seconds_to_next_permit",
     "sendable_now",
+    "usable_rate",
     "was_unanswered",
     "withdraw_batch",
     "withdraw_batches",

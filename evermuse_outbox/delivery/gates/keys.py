@@ -1,4 +1,4 @@
-"""Choose the API key of a request, for a workspace that has several. With one key, nothing here reads or writes.
+"""Choose the API key of a request. With one key, nothing here reads or writes.
 
 Evermuse counts its limit for each key. So a sender takes the key whose permit is free first, and then a batch for it:
 
@@ -15,10 +15,12 @@ does. Only if every key is blocked, the workspace is paused.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+
+from django.db.models import Q
 
 from ...models import BatchQuerySet, KeyBlock, OutboxBatch, OutboxWorkspace, move_block, sendable_with
 from ...ratelimit import MAX_BLOCK
@@ -79,19 +81,35 @@ def key_for_read(
     """
     if not context.pool:
         return context
-    blocks = circuit.keys.blocks
-    free = [key for key in context.pool if key not in blocks]
-    free = free or [key for key in context.pool if not _is_blocked(context, blocks[key])]
+    free = _free_keys(context, circuit)
     if api_key in free:
         return context.with_key(api_key)
     return _freest([context.with_key(key) for key in free]) if free else None
 
 
-def seconds_to_next_permit(context: DeliveryContext) -> float:
-    """Return the seconds until the next free slot of any key."""
+def keys_of_listings(context: DeliveryContext, circuit: Circuit) -> list[DeliveryContext]:
+    """Return the contexts of the keys whose listings show the batches of all keys that can read now.
+
+    It is one context if a listing shows the batches of all keys. It is none if every key is blocked.
+    """
+    if not context.pool or circuit.keys.lists_all:
+        keyed = key_for_read(context, circuit)
+        return [keyed] if keyed else []
+    return [context.with_key(key) for key in _free_keys(context, circuit)]
+
+
+def seconds_to_next_permit(context: DeliveryContext, blocked: Collection[str] = ()) -> float:
+    """Return the seconds until the next free slot of any key, except those ``blocked`` if another is left."""
     if not context.pool:
         return context.throttle.wait()
-    return _freest([context.with_key(key) for key in context.pool]).throttle.wait()
+    keys = [key for key in context.pool if key not in blocked] or list(context.pool)
+    return _freest([context.with_key(key) for key in keys]).throttle.wait()
+
+
+def usable_rate(context: DeliveryContext, blocked: Collection[str]) -> float:
+    """Return the requests per second of all keys that are not ``blocked``; at least those of one key."""
+    usable = sum(key not in blocked for key in context.pool)
+    return context.workspace.rate_limit * max(usable, 1)
 
 
 def only_of_key(context: DeliveryContext) -> dict[str, str]:
@@ -100,17 +118,29 @@ def only_of_key(context: DeliveryContext) -> dict[str, str]:
 
 
 def sendable_now(context: DeliveryContext, batches: BatchQuerySet) -> BatchQuerySet:
-    """Return those of ``batches`` that may be sent with the key of ``context``."""
-    if not context.pool:
-        return batches
+    """Return those of ``batches`` that may be sent with the key of ``context``.
+
+    A workspace with one key had another one before, or has a second one in the other processes of a rolling deployment.
+    So its batches in doubt wait for their keys, too.
+    """
     since = context.clock.now() - KEY_PATIENCE
-    return batches.filter(sendable_with(context.key_fingerprint, context.other_keys, since))
+    condition = sendable_with(context.key_fingerprint, context.other_keys, since)
+    if not context.pool:
+        condition |= Q(api_key=None)  # sent by an earlier version, which knew only one key
+    return batches.filter(condition)
 
 
 def has_other_key(context: DeliveryContext, batch: OutboxBatch) -> bool:
     """Return whether earlier attempts of the batch were made with another key than that of ``context``."""
     is_known = batch.api_key is not None or bool(context.pool)
     return is_known and batch.api_key != context.key_fingerprint
+
+
+def _free_keys(context: DeliveryContext, circuit: Circuit) -> list[str]:
+    """Return the keys without a block; if there is none, those whose block has ended."""
+    blocks = circuit.keys.blocks
+    free = [key for key in context.pool if key not in blocks]
+    return free or [key for key in context.pool if not _is_blocked(context, blocks[key])]
 
 
 def _others(circuit: Circuit, usable: list[str], key: str) -> frozenset[str]:

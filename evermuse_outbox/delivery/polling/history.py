@@ -18,7 +18,7 @@ from typing import NamedTuple
 from django.db.models import Min
 
 from ...evermuse.api import KeyRefused, Page, Status, Throttled
-from ...foreign_text import get_logger, headline
+from ...foreign_text import describe_error, get_logger, headline
 from ...models import (
     BatchState,
     OutboxAttempt,
@@ -29,8 +29,8 @@ from ...models import (
 )
 from ...ratelimit import ThrottleUnavailable
 from ..connections import release_connections
-from ..context import BEGIN, DeliveryContext, epoch_name
-from ..gates import acquire_permit, hold_restored, key_for_read, workspace_circuit
+from ..context import BEGIN, SHOWN, DeliveryContext, epoch_name
+from ..gates import acquire_permit, hold_restored, keys_of_listings, workspace_circuit
 from .reads import Listing, get_listing
 from .reconciliation import MAX_CLOCK_SKEW
 
@@ -78,8 +78,8 @@ def is_database_known(context: DeliveryContext) -> bool:
         if not circuit.allows_requests:
             return False
         if context.settings.listing_is_exclusive:
-            keyed = key_for_read(context, circuit)
-            if keyed is None or not _agrees_with_newest_page(keyed, row):
+            listings = keys_of_listings(context, circuit)
+            if not listings or not all(_agrees_with_newest_page(keyed, row) for keyed in listings):
                 return False
         context.epochs.record(name, row.batch_count, BEGIN)
         return True
@@ -100,6 +100,29 @@ def walk_listing(context: DeliveryContext, since: datetime) -> Iterator[Page]:
         cursor = listing.page.next_cursor
         if cursor is None or listing.page.reaches((since - MAX_CLOCK_SKEW).timestamp()):
             return
+
+
+def walk_listings(context: DeliveryContext, since: datetime) -> Iterator[Page]:
+    """Yield pages that show the batches of all API keys back to the time ``since``, as :func:`walk_listing` does.
+
+    The listing of a key may show only the batches that were sent with it. So the listing of each key is read, until one
+    shows a batch that another one has shown: then each shows all of them.
+    """
+    if not context.pool:
+        yield from walk_listing(context, since)
+        return
+    shown: set[str] = set()
+    for key in context.pool:
+        ids: set[str] = set()
+        try:
+            for page in walk_listing(context.with_key(key), since):
+                ids.update(status.remote_id for status in page.statuses)
+                if not ids.isdisjoint(shown):
+                    return
+                yield page
+        except ListingUnreadable as error:
+            raise ListingUnreadable(f"with the API key {key[:SHOWN]}: {describe_error(error)}") from error
+        shown |= ids
 
 
 def find_unknown(context: DeliveryContext, listed: Sequence[Status], since: datetime) -> UnknownBatches:

@@ -9,14 +9,14 @@ the workspace's row is both its claim and the time of the next read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ...models import MAX_READ_INTERVAL, OutboxBatch, OutboxWorkspace
+from ...models import MAX_READ_INTERVAL, KeyBlock, KeyPool, OutboxBatch, OutboxWorkspace
 from ..context import DeliveryContext
-from ..gates import seconds_to_next_permit
+from ..gates import seconds_to_next_permit, usable_rate
 from ..scheduling import has_work
 
 SENDS_PER_READ = 32
@@ -41,12 +41,14 @@ class ReadRun:
         is_busy: whether the read takes a permit from a send.
         requests: requests made; two if a failed listing is followed by a read of one batch.
         reported: batches in the answers.
+        blocks: the keys that cannot be used now. Nothing is sent with them, so they earn no reads.
     """
 
     typical_seconds: float
     is_busy: bool = False
     requests: int = 0
     reported: int = 0
+    blocks: Mapping[str, KeyBlock] = field(default_factory=dict)
 
 
 def is_read_due(context: DeliveryContext) -> bool:
@@ -68,9 +70,10 @@ def claim_read(context: DeliveryContext) -> Iterator[ReadRun | None]:
         yield None
         return
     workspace = context.run_with_retries(rows.ensure_row, context.workspace_name)
-    run = ReadRun(workspace.typical_completion_seconds)
+    blocks = KeyPool.of(workspace).blocks if context.pool else {}
+    run = ReadRun(workspace.typical_completion_seconds, blocks=blocks)
     try:
-        run.is_busy = _is_busy(context)
+        run.is_busy = _is_busy(context, run)
         yield run
     finally:
         next_read_at = started_at + timedelta(seconds=_seconds_to_next_read(context, run))
@@ -85,16 +88,16 @@ def has_polled_batches(context: DeliveryContext, minimum: int) -> bool:
     return len(context.run_with_retries(list, polled.values_list("pk", flat=True)[:minimum])) == minimum
 
 
-def _is_busy(context: DeliveryContext) -> bool:
+def _is_busy(context: DeliveryContext, run: ReadRun) -> bool:
     """Return whether a read now would take a permit that a send could use."""
     if not has_work(context):
         return False
-    return seconds_to_next_permit(context) > 0 or has_polled_batches(context, FEW_POLLED_BATCHES)
+    return seconds_to_next_permit(context, run.blocks) > 0 or has_polled_batches(context, FEW_POLLED_BATCHES)
 
 
 def _seconds_to_next_read(context: DeliveryContext, run: ReadRun) -> float:
     """Return the seconds from the start of this read to the next one."""
     if not run.is_busy:
         return FRUITLESS_INTERVAL if run.requests and not run.reported else 0.0
-    interval = SENDS_PER_READ / context.request_rate
+    interval = SENDS_PER_READ / usable_rate(context, run.blocks)
     return run.requests * min(max(interval, MIN_BUSY_INTERVAL), MAX_BUSY_INTERVAL)

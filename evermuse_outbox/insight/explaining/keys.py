@@ -1,4 +1,4 @@
-"""Explain what single API keys do, for a workspace that has several."""
+"""Explain what single API keys do, and which batches wait for one."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from datetime import datetime, timedelta
 
 from django.utils.translation import gettext as _
 
-from ...conf import UnknownWorkspace, get_settings
+from ...conf import UnknownWorkspace, Workspace, get_settings
 from ...database_clock import database_now
-from ...delivery.context import fingerprint_of
+from ...delivery.context import SHOWN, fingerprint_of
 from ...delivery.gates import KEY_PATIENCE
 from ...models import KeyPool, OutboxBatch, OutboxWorkspace
 from .times import format_time
 
-SHOWN = 8
-"""Characters of a fingerprint that are shown: enough to tell ten keys apart."""
-
 
 def list_keys(name: str) -> list[str]:
     """Return the fingerprints of the keys that the settings give a workspace now; nothing if it has one key."""
-    try:
-        workspace = get_settings().workspace(name)
-    except UnknownWorkspace:
+    workspace = _find_workspace(name)
+    if workspace is None or not workspace.further_keys:
         return []
-    return [fingerprint_of(each) for each in workspace.with_keys()] if workspace.further_keys else []
+    return [fingerprint_of(each) for each in workspace.with_keys()]
 
 
 def explain_blocked_keys(row: OutboxWorkspace) -> Iterator[str]:
@@ -52,12 +48,11 @@ def explain_blocked_keys(row: OutboxWorkspace) -> Iterator[str]:
 
 def explain_wait_for_key(batch: OutboxBatch) -> str:
     """Return that a batch in doubt waits for its API key; an empty text if it does not."""
-    keys = list_keys(batch.workspace) if batch.in_doubt else []
-    blocks = (
-        KeyPool.of(OutboxWorkspace.objects.using(batch._state.db).get(pk=batch.workspace)).blocks
-        if keys
-        else {}
-    )
+    workspace = _find_workspace(batch.workspace) if batch.in_doubt else None
+    if workspace is None or (batch.api_key is None and not workspace.further_keys):
+        return ""
+    keys = [fingerprint_of(each) for each in workspace.with_keys() if not each.problem]
+    blocks = KeyPool.of(OutboxWorkspace.objects.using(batch._state.db).get(pk=batch.workspace)).blocks
     if not keys or (batch.api_key in keys and batch.api_key not in blocks):
         return ""
     text = _(
@@ -65,6 +60,13 @@ def explain_wait_for_key(batch: OutboxBatch) -> str:
         "for in the listing and, if it is not there, sent with another key."
     )
     return text % {"key": (batch.api_key or "?")[:SHOWN], "time": format_time(batch.due_at + KEY_PATIENCE)}
+
+
+def _find_workspace(name: str) -> Workspace | None:
+    try:
+        return get_settings().workspace(name)
+    except UnknownWorkspace:
+        return None
 
 
 def _moment(now: datetime, seconds: float) -> datetime:

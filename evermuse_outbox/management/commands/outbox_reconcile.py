@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ...conf import get_settings
 from ...delivery.connections import share_connections
 from ...delivery.context import DeliveryContext, open_context, statement_deadlines
-from ...delivery.polling import ListingUnreadable, UnknownBatches, find_unknown, walk_listing
+from ...delivery.polling import ListingUnreadable, UnknownBatches, find_unknown, walk_listings
 from ...evermuse.api import Status
 from ...foreign_text import describe_error
 from ...insight import format_time
@@ -172,7 +172,7 @@ def _read_listing(context: DeliveryContext, since: datetime) -> list[Status]:
     bar = tqdm(unit=" batches", disable=None, file=sys.stderr, desc=str(context.queue_key))
     with closing(context.client), bar:
         try:
-            for page in walk_listing(context, since):
+            for page in walk_listings(context, since):
                 listed += page.statuses
                 bar.update(len(page.statuses))
         except ListingUnreadable as error:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from evermuse_outbox.delivery.context import CLOSED, epoch_name
 from evermuse_outbox.delivery.context.epochs import MemoryEpochs
 from evermuse_outbox.delivery.loop import relay, relay_with_pool, seal_next
-from evermuse_outbox.delivery.polling import ListingUnreadable, find_unknown, is_database_known, walk_listing
+from evermuse_outbox.delivery.polling import ListingUnreadable, find_unknown, is_database_known, walk_listings
 from evermuse_outbox.models import OutboxBatch, OutboxWorkspace, WorkspaceState
 from evermuse_outbox.sandbox import Fault
 from tests.backup import restore_backup, take_backup
@@ -144,7 +144,7 @@ def test_the_walk_ends_at_the_time_of_the_backup(context, alias, clock, sandbox)
         deliver(context, clock)
         clock.move(600)
     start = OutboxBatch.objects.using(alias).order_by("-pk").first().accepted_at
-    pages = list(walk_listing(context, start))
+    pages = list(walk_listings(context, start))
     assert len(pages) == 1
     statuses = pages[0].statuses
     assert find_unknown(context, statuses, start) == ((), ())
@@ -158,7 +158,7 @@ def test_the_walk_ends_at_the_time_of_the_backup(context, alias, clock, sandbox)
 def test_a_walk_that_fails_says_why(context, alias, clock, sandbox):
     sandbox.fail_next(Fault.server_error(on="GET"), count=10)
     with pytest.raises(ListingUnreadable, match="500"):
-        list(walk_listing(context, clock.now()))
+        list(walk_listings(context, clock.now()))
 
 
 def test_a_closed_epoch_is_noticed_without_the_listing(context, alias, clock, sandbox, sent_before):
