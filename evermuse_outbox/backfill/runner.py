@@ -14,7 +14,7 @@ from ..models import ActionKind, OperationState, OutboxAction, OutboxOperation
 from ..models.insert import insert_many
 from ..wakeup import wake_workers
 from .job import BackfillEnded, Plan, Progress, as_progress, run_plan_of
-from .pace import Inserted, Pace, parts_of
+from .pace import Pace
 from .rows import BadRow, Chunk, build_chunk, drop_known, lock_rows, read_pks
 
 PACE_PAUSE = 0.01
@@ -101,15 +101,13 @@ class _Runner:
             self._next_pks()  # read ahead, so that the next chunk is quick
             return self._wait(self._pace.reason, PACE_PAUSE)
         pks, started = self._next_pks(), time.monotonic()
-        chunk, parts = retry_on_database_error(
-            self._plan.using, self._context.clock, self._write_chunk, pks, free
-        )
+        chunk = retry_on_database_error(self._plan.using, self._context.clock, self._write_chunk, pks, free)
         if self._job.state == OperationState.PAUSED:
             return self._wait(PAUSED, PERSON_PAUSE)
         if chunk.is_blocked:
             return self._wait(LOCKED, LOCKED_PAUSE)
-        self._pace.add(parts, time.monotonic() - started)
-        if parts:
+        self._pace.note_inserted(chunk.tallies, time.monotonic() - started)
+        if chunk.envelopes:
             wake_workers(self._plan.using, self._context.workspace_name, lingers=False)
         self.is_finished = self._job.state == OperationState.FINISHED
         return as_progress(self._job), chunk.bad
@@ -139,7 +137,7 @@ class _Runner:
             self._read_after = after
         return self._pks
 
-    def _write_chunk(self, pks: Sequence[Any], free: int) -> tuple[Chunk, list[Inserted]]:
+    def _write_chunk(self, pks: Sequence[Any], free: int) -> Chunk:
         """Insert the records of the next rows and store the progress, in one transaction."""
         plan, started = self._plan, time.monotonic()
         with transaction.atomic(using=plan.using):
@@ -147,18 +145,18 @@ class _Runner:
             if stored.state == OperationState.PAUSED or stored.options["after"] != self._job.options["after"]:
                 # Paused, or the answer to the COMMIT was lost and the chunk is repeated.
                 self._job = stored
-                return Chunk(), []
+                return Chunk()
             unlocked = lock_rows(plan, pks)
             if pks and not unlocked:
                 self._job = stored
-                return Chunk(is_blocked=True), []
+                return Chunk(is_blocked=True)
             chunk = build_chunk(plan, unlocked, self._context.settings, free)
             if plan.skips_known:
                 drop_known(plan.using, chunk)
-            parts = self._insert(chunk)
+            self._insert(chunk)
             self._store(stored, chunk, started)
         self._job = stored
-        return chunk, parts
+        return chunk
 
     def _lock_job(self) -> OutboxOperation:
         return self._check_mine(OutboxOperation.objects.using(self._plan.using).lock(self._job.pk))
@@ -171,14 +169,13 @@ class _Runner:
             raise BackfillEnded(f"Job #{stored.pk} is {stored.get_state_display()}. {stored.message}".strip())
         return stored
 
-    def _insert(self, chunk: Chunk) -> list[Inserted]:
+    def _insert(self, chunk: Chunk) -> None:
         if not chunk.envelopes:
-            return []
+            return
         contract = self._context.workspace.contract
         using, workspace = self._plan.using, self._context.workspace_name
         extras = run_plan_of(self._plan, self._job).columns(using, workspace)
         insert_many(using, workspace, contract, chunk.envelopes, extras)
-        return parts_of(self._context, chunk)
 
     def _store(self, job: OutboxOperation, chunk: Chunk, started: float) -> None:
         """Write the progress and the manual action of the locked job, and finish it if no row was left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 
 from ..conf import Workspace, get_settings
 from ..database_clock import database_now
@@ -28,11 +29,16 @@ def read_pressure(using: str, workspace: Workspace) -> Pressure:
     key, now = (using, workspace.name), time.monotonic()
     known = _known.get(key)
     if known is None or now - known[0] >= REMEMBERED:
-        from .measure import measure  # late, because a host that only enqueues does not need the delivery
-
-        known = (now, measure(using, workspace, database_now(using)))
+        known = (now, measure_now(using, workspace, database_now(using)))
         _known[key] = known
     return known[1]
+
+
+def measure_now(using: str, workspace: Workspace, now: datetime) -> Pressure:
+    """Measure how long a record that is enqueued at ``now`` will probably wait."""
+    from .measure import measure  # late, because a host that only enqueues does not need the delivery
+
+    return measure(using, workspace, now)
 
 
 def refuse_if_full(using: str, workspace: Workspace) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..evermuse import EvermuseError
 
+SHORT = 9.95
+"""Seconds. A shorter wait is shown in tenths of a second, such as the waits that the pace of a backfill compares."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
@@ -28,7 +31,10 @@ class Pressure:
         return self.seconds is None or self.seconds > seconds
 
     def __str__(self) -> str:
-        wait = "for an unknown time" if self.seconds is None else f"about {self.seconds:,.0f} s"
+        if self.seconds is None:
+            wait = "for an unknown time"
+        else:
+            wait = f"about {self.seconds:,.{int(0 < self.seconds < SHORT)}f} s"
         return f"A new record waits {wait}" + (f": {self.reason}" if self.reason else ".")
 
 

@@ -34,7 +34,7 @@ def test_every_row_is_enqueued_once_in_chunks(alias, plan):
 
 
 @pytest.mark.commits
-@pytest.mark.parametrize("crash_at", ["insert_many", "parts_of", "add_errors"])
+@pytest.mark.parametrize("crash_at", ["insert_many", "run_plan_of", "add_errors"])
 def test_a_crash_loses_and_repeats_nothing(alias, plan, monkeypatch, crash_at):
     insert_mails(alias, 7)
     original, calls = getattr(run_module, crash_at), []

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import seal_next
+from evermuse_outbox.delivery.scheduling import RunQueue
 from evermuse_outbox.models import OutboxPressure, OutboxRecord, OutboxWorkspace
 from evermuse_outbox.pressure import current, measure, observe_pressure
 from evermuse_outbox.signals import pressure_changed
@@ -73,11 +74,50 @@ def test_batches_that_are_not_sent_yet_count(context, alias, read):
 def test_a_long_backlog_is_extrapolated(context, alias, read, monkeypatch):
     monkeypatch.setattr(measure, "MIN_COUNTED", 10)
     monkeypatch.setattr(measure, "MAX_COUNTED", 10)
-    rows, now = enqueue(alias, *range(100)), timezone.now()
-    for second, row in enumerate(rows):
-        at = now - timedelta(seconds=100 - second)
+    for number in range(100):
+        enqueue(alias, number)
+        outbox.enqueue(record(number, _product_id="other"), using=alias)
+    assert read().records == pytest.approx(200, rel=0.1)
+
+
+def test_a_burst_before_hours_of_few_records_is_extrapolated_from_ids(context, alias, read, monkeypatch):
+    monkeypatch.setattr(measure, "MIN_COUNTED", 10)
+    monkeypatch.setattr(measure, "MAX_COUNTED", 10)
+    rows, now = enqueue(alias, *range(30)), timezone.now()
+    for number, row in enumerate(rows):  # 25 records in a second, then one each hour
+        at = now - timedelta(hours=6 - max(number - 24, 0), seconds=-number / 25)
         OutboxRecord.rows.using(alias).filter(pk=row.pk).update(enqueued_at=at)
-    assert read().records == pytest.approx(110)  # ten records in nine seconds, for ninety-nine
+    assert read().records == pytest.approx(30, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("records", "age", "linger", "requests"), [(1, 5, 60, 0), (1, 61, 60, 1), (10, 5, 60, 1)]
+)
+def test_a_group_that_lingers_goes_not_before(
+    context, alias, read, outbox_settings, sandbox, records, age, linger, requests
+):
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=10, LINGER=linger)
+    rows, now = enqueue(alias, *range(records)), timezone.now()
+    for row in rows:
+        OutboxRecord.rows.using(alias).filter(pk=row.pk).update(enqueued_at=now - timedelta(seconds=age))
+    workspace = OutboxWorkspace.objects.using(alias).ensure_row("default")
+    workspace.run_queue = RunQueue(sealed_at={("message", rows[0].product_id): now.timestamp()}).to_json()
+    workspace.save(using=alias)
+    assert (read().requests, read().records) == (requests, records)
+
+
+def test_a_group_whose_linger_ends_while_others_are_sent_goes_before(
+    context, alias, read, outbox_settings, sandbox
+):
+    outbox_settings(
+        API_URL=sandbox.url, API_KEY="em_sk_sandbox", MAX_BATCH_RECORDS=2, LINGER=10, RATE_LIMIT=1
+    )
+    enqueue(alias, *range(30))
+    outbox.enqueue(record(99, _product_id="other"), using=alias)
+    workspace = OutboxWorkspace.objects.using(alias).ensure_row("default")
+    workspace.run_queue = RunQueue(sealed_at={("message", "other"): timezone.now().timestamp()}).to_json()
+    workspace.save(using=alias)
+    assert read().requests == 16
 
 
 def test_records_of_a_paused_group_are_not_sent_so_they_do_not_count(context, alias, read):

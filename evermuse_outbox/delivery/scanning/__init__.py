@@ -7,6 +7,7 @@ other functions. Its SQL of skip scans is raw, because the ORM has none.
 
 from .group_scan import (
     OldestRecord,
+    PendingCount,
     count_pending_of_groups,
     read_enqueued_at,
     read_oldest_of_groups,
@@ -17,6 +18,7 @@ from .workspaces import DueWork, WaitingWork, find_due_work, find_waiting_work, 
 __all__ = [
     "DueWork",
     "OldestRecord",
+    "PendingCount",
     "WaitingWork",
     "count_pending_of_groups",
     "find_due_work",

@@ -2,7 +2,7 @@
 
 This package must not lock or change records, and it does not look for groups itself: it is given a ``GroupScan``.
 Its public interface is ``load_run_queue``, ``choose_groups``, ``spare_groups`` and ``save_run_queue``, the types that
-they use, ``lingers_until``, and ``has_work`` with ``pending_records``.
+they use, ``lingers_until`` with ``seconds_to_linger``, and ``has_work`` with ``pending_records``.
 """
 
 from .choose import (
@@ -15,7 +15,7 @@ from .choose import (
 )
 from .pending import has_work, pending_records
 from .run_queue import GroupScan, ResumePoint, RunQueue
-from .scheduler import Entry, Group, WaitingGroup, groups_to_count
+from .scheduler import Entry, Group, WaitingGroup, groups_to_count, seconds_to_linger
 
 __all__ = [
     "Entry",
@@ -32,5 +32,6 @@ __all__ = [
     "max_queue_length",
     "pending_records",
     "save_run_queue",
+    "seconds_to_linger",
     "spare_groups",
 ]

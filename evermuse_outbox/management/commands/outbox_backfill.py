@@ -37,6 +37,7 @@ from ...foreign_text import clean_text
 from ...model_records import declaration_of, declared
 from ...models import Decision, OperationState, OutboxOperation
 from ...operations import NotPossible
+from ...pressure import read_pressure
 from .. import USAGE, CommandWithExamples, add_reason
 from ..runs import add_run_options, describe_run, read_run_plan
 
@@ -144,7 +145,9 @@ class Command(CommandWithExamples):
             except NotPossible as error:
                 raise CommandError(error.message) from error
         state = f"Job #{job.pk}, {job.selection}, is {job.get_state_display()}: {job.done:,} of {job.total:,} rows."
-        self.stdout.write(_as_json(job.state, _progress_of(job)) if options["json"] else state)
+        pressure = read_pressure(plan.using, get_settings().workspace(job.workspace))
+        text = f"{state} {pressure}"
+        self.stdout.write(_as_json(job.state, _progress_of(job)) if options["json"] else text)
 
     def _run(self, plan: Plan, options: dict[str, Any]) -> None:
         if options["restart"] and (earlier := find_unfinished(plan)):
