@@ -137,6 +137,19 @@ def test_without_rules_sealing_costs_no_statement_more(context, alias):
     assert not [sql for sql in tables if "outboxrulematch" in sql]
 
 
+def test_without_rules_and_runs_no_statement_is_only_about_them(context, alias, clock, sandbox):
+    """Neither for a record, nor for versions, a batch that is refused, and its parts."""
+    sandbox.fail_next(Fault(status=413))
+    with CaptureQueriesContext(connections[alias]) as queries:
+        rows = enqueue(alias, 1, 2, 3, 1, 4)
+        deliver(context, clock)
+    assert states(rows) == ["superseded", *["delivered"] * 4]
+    assert len(sandbox.batches()) == 2
+    of_others = re.compile("evermuse_outbox_outbox(rule|rulematch|run|label|labelset|deferral)\\b")
+    found = [query["sql"] for query in queries if of_others.search(query["sql"])]
+    assert [sql for sql in found if "evermuse_outbox_outboxrecord" not in sql] == []
+
+
 @pytest.mark.parametrize("fault", [Fault(status=413), Fault(status=400, body={"error": "Bad Request"})])
 def test_a_rule_is_applied_to_what_a_refusal_brings_back(context, alias, clock, sandbox, fault):
     rows = enqueue(alias, 1, 2, 3)
