@@ -80,12 +80,18 @@ class Workspace:
 
         The first has the key of the settings that is named first, if it can be used.
         """
-        workspaces = [self.with_key()]
-        for key in self.further_keys:
-            secret, source = (key, None) if isinstance(key, Secret) else (Secret(""), key)
-            workspaces.append(replace(self, api_key=secret, key_source=source).with_key())
+        workspaces = list(self.with_named_keys().values())
         usable = {each.api_key: each for each in reversed(workspaces) if not each.problem}
         return tuple(reversed(usable.values())) or (workspaces[0],)
+
+    def with_named_keys(self) -> dict[str, Workspace]:
+        """Return this workspace with each of its keys, by the place of the key, such as ``API_KEYS[0]``."""
+        workspaces = {"API_KEY": self.with_key()}
+        for number, key in enumerate(self.further_keys):
+            secret, source = (key, None) if isinstance(key, Secret) else (Secret(""), key)
+            keyed = replace(self, api_key=secret, key_source=source).with_key()
+            workspaces[f"API_KEYS[{number}]"] = keyed
+        return workspaces
 
     def with_key(self) -> Workspace:
         """Return this workspace with the key that it has now, or with the ``problem`` that prevents its use."""

@@ -7,7 +7,6 @@ This package only reads. It changes no row and sends nothing. The ``explain_…`
 
 from ..monitoring import missing_workspaces
 from .explaining import (
-    SHOWN,
     describe_conditions,
     explain_batch,
     explain_group,
@@ -35,7 +34,6 @@ from .status import (
 
 __all__ = [
     "KINDS",
-    "SHOWN",
     "Count",
     "Incident",
     "Overview",

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ...conf import Workspace, get_settings
 from ...database_clock import database_now
-from ...insight import SHOWN, explain_workspace, list_keys
+from ...insight import explain_workspace, list_keys
 from ...models import OutboxWorkspace, WorkspaceState
 from ...operations import pause_workspace, resume_workspace
 from .. import html
@@ -78,7 +78,7 @@ class OutboxWorkspaceAdmin(ResumeAdmin):
         """Return whether the settings have an API key, and the fingerprints of several; never a key."""
         workspace = _settings_of(row)
         if workspace and (keys := list_keys(row.pk)):
-            return ", ".join(key[:SHOWN] for key in keys)
+            return ", ".join(keys.values())
         return gettext("set") if workspace and workspace.has_key else gettext("not set")
 
     @admin.display(description=_("run queue"))

@@ -11,10 +11,10 @@ from ...evermuse import Unanswered, Unreachable
 from ...evermuse.api import KeyRefused, Throttled, classify_read, read_page
 from ...foreign_text import describe_error
 from ...ratelimit import ThrottleUnavailable
-from ..explaining import SHOWN
+from ..explaining import list_keys
 from .finding import Finding
 
-CHECK_KEY = "Check the API_KEY and the API_URL of the workspace. The key needs the right api:read."
+CHECK_KEY = "Check this key, and the API_URL of the workspace. The key needs the right api:read."
 CHECK_SETTINGS = f"Correct the settings. {see_docs('how-to/api-keys.md')}"
 CHECK_REDIS = "Check REDIS_URL, and that the server of Redis answers."
 CHECK_TABLES = (
@@ -28,9 +28,9 @@ def examine_api(context: DeliveryContext) -> list[Finding]:
     """Read the newest batches of a workspace with each of its keys; return what is wrong. No row is changed."""
     if not context.pool:
         return _examine_key(context, context.workspace_name)
-    name = f"{context.workspace_name}, key {{}}"
-    keys = [(context.with_key(key), name.format(key[:SHOWN])) for key in context.pool]
-    return [finding for keyed, name in keys for finding in _examine_key(keyed, name)]
+    shown = list_keys(context.workspace_name)
+    names = {key: f"{context.workspace_name}, key {shown.get(key, key)}" for key in context.pool}
+    return [finding for key, name in names.items() for finding in _examine_key(context.with_key(key), name)]
 
 
 def _examine_key(context: DeliveryContext, name: str) -> list[Finding]:

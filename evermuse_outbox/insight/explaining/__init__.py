@@ -4,7 +4,6 @@ The functions only read, and each costs a few small queries. The package must no
 is a function for each kind of row, and ``format_time``.
 """
 
-from ...delivery.context import SHOWN
 from .attachments import has_failed_attachments
 from .explain import START_WORKER, explain_batch, explain_group, explain_record, explain_workspace
 from .keys import explain_blocked_keys, list_keys
@@ -12,7 +11,6 @@ from .rules import describe_conditions, describe_rule_title, explain_rule, rule_
 from .times import format_time, to_local_time
 
 __all__ = [
-    "SHOWN",
     "START_WORKER",
     "describe_conditions",
     "describe_rule_title",

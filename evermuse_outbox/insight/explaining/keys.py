@@ -15,12 +15,13 @@ from ...models import KeyPool, OutboxBatch, OutboxWorkspace
 from .times import format_time
 
 
-def list_keys(name: str) -> list[str]:
-    """Return the fingerprints of the keys that the settings give a workspace now; nothing if it has one key."""
+def list_keys(name: str) -> dict[str, str]:
+    """Return what people see of the keys that a workspace has now, by fingerprint; nothing if it has one key.
+
+    It is the beginning of the fingerprint and the place in the settings, for instance ``921102ec (API_KEYS[1])``.
+    """
     workspace = _find_workspace(name)
-    if workspace is None or not workspace.further_keys:
-        return []
-    return [fingerprint_of(each) for each in workspace.with_keys()]
+    return _show_keys(workspace) if workspace and workspace.further_keys else {}
 
 
 def explain_blocked_keys(row: OutboxWorkspace) -> Iterator[str]:
@@ -29,7 +30,7 @@ def explain_blocked_keys(row: OutboxWorkspace) -> Iterator[str]:
     if not blocks:
         return
     now = database_now(row._state.db)
-    for key in list_keys(row.pk):
+    for key, shown in list_keys(row.pk).items():
         if block := blocks.get(key):
             text = (
                 _(
@@ -39,7 +40,7 @@ def explain_blocked_keys(row: OutboxWorkspace) -> Iterator[str]:
                 else _("The API key %(key)s is throttled until %(until)s.")
             )
             yield text % {
-                "key": key[:SHOWN],
+                "key": shown,
                 "since": format_time(_moment(now, block.since)),
                 "until": format_time(_moment(now, block.until)),
                 "reason": block.reason.rstrip("."),
@@ -51,7 +52,7 @@ def explain_wait_for_key(batch: OutboxBatch) -> str:
     workspace = _find_workspace(batch.workspace) if batch.in_doubt else None
     if workspace is None or (batch.api_key is None and not workspace.further_keys):
         return ""
-    keys = [fingerprint_of(each) for each in workspace.with_keys() if not each.problem]
+    keys = _show_keys(workspace)
     blocks = KeyPool.of(OutboxWorkspace.objects.using(batch._state.db).get(pk=batch.workspace)).blocks
     if not keys or (batch.api_key in keys and batch.api_key not in blocks):
         return ""
@@ -59,7 +60,8 @@ def explain_wait_for_key(batch: OutboxBatch) -> str:
         "It was sent with the API key %(key)s, which cannot be used now. If that is still so at %(time)s, it is looked "
         "for in the listing and, if it is not there, sent with another key."
     )
-    return text % {"key": (batch.api_key or "?")[:SHOWN], "time": format_time(batch.due_at + KEY_PATIENCE)}
+    key = batch.api_key or "?"
+    return text % {"key": keys.get(key, key[:SHOWN]), "time": format_time(batch.due_at + KEY_PATIENCE)}
 
 
 def _find_workspace(name: str) -> Workspace | None:
@@ -67,6 +69,16 @@ def _find_workspace(name: str) -> Workspace | None:
         return get_settings().workspace(name)
     except UnknownWorkspace:
         return None
+
+
+def _show_keys(workspace: Workspace) -> dict[str, str]:
+    """Return what people see of the usable keys of a workspace, by fingerprint. Equal keys count once."""
+    shown: dict[str, str] = {}
+    for place, keyed in workspace.with_named_keys().items():
+        if not keyed.problem:
+            fingerprint = fingerprint_of(keyed)
+            shown.setdefault(fingerprint, f"{fingerprint[:SHOWN]} ({place})")
+    return shown
 
 
 def _moment(now: datetime, seconds: float) -> datetime:
