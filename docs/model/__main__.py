@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _check(title: str, protocol: Protocol) -> Result:
-    with tqdm(desc=title, unit=" states", leave=False) as bar:
+    with tqdm(desc=title, unit=" states", leave=False, disable=None) as bar:
         return check(protocol, lambda states: bar.update(states - bar.n))
 
 
