@@ -44,7 +44,7 @@ def make_data_key(scope: str) -> WrappedKey:
     Raises:
         MasterKeyMissing: No master key can be read.
     """
-    return _wrap(HiddenBytes(os.urandom(DATA_KEY_BYTES)), scope)
+    return _wrap(HiddenBytes(os.urandom(DATA_KEY_BYTES)), scope, _present_keys()[0])
 
 
 def unwrap_data_key(stored: WrappedKey, scope: str) -> Any:
@@ -57,16 +57,16 @@ def unwrap_data_key(stored: WrappedKey, scope: str) -> Any:
     return _aesgcm(_unwrap(stored, scope))
 
 
-def rewrap(stored: WrappedKey, scope: str) -> WrappedKey:
-    """Return a stored data key under the first master key; the same object if it is under it already.
+def rewrap(stored: WrappedKey, scope: str, master: str) -> WrappedKey:
+    """Return a stored data key under the master key with a fingerprint; the same object if it is under it already.
 
     Raises:
-        MasterKeyMissing: No master key with its fingerprint can be read.
+        MasterKeyMissing: One of the two master keys cannot be read.
         Altered: The stored key was changed, or belongs to another scope.
     """
-    if stored.master == present_fingerprints()[0]:
+    if stored.master == master:
         return stored
-    return _wrap(_unwrap(stored, scope), scope)
+    return _wrap(_unwrap(stored, scope), scope, _master_key(master))
 
 
 def present_fingerprints() -> tuple[str, ...]:
@@ -78,8 +78,7 @@ def present_fingerprints() -> tuple[str, ...]:
     return tuple(_fingerprint(key) for key in _present_keys())
 
 
-def _wrap(key: bytes, scope: str) -> WrappedKey:
-    master = _present_keys()[0]
+def _wrap(key: bytes, scope: str, master: Secret) -> WrappedKey:
     nonce = os.urandom(NONCE_BYTES)
     ciphertext = _aesgcm(key_bytes(master)).encrypt(nonce, key, _bound(scope))
     return WrappedKey(b2a_base64(nonce + ciphertext, newline=False).decode("ascii"), _fingerprint(master))
@@ -88,18 +87,23 @@ def _wrap(key: bytes, scope: str) -> WrappedKey:
 def _unwrap(stored: WrappedKey, scope: str) -> bytes:
     from cryptography.exceptions import InvalidTag
 
-    master = next((key for key in _present_keys() if _fingerprint(key) == stored.master), None)
-    if master is None:
-        raise MasterKeyMissing(
-            f"The settings do not have the master key {stored.master}, which encrypts a data key. "
-            "Add it to the end of ENCRYPTION_KEYS again."
-        )
+    master = _master_key(stored.master)
     try:
         sealed = a2b_base64(stored.wrapped.encode("ascii"), strict_mode=True)
         cipher = _aesgcm(key_bytes(master))
         return HiddenBytes(cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _bound(scope)))
     except (InvalidTag, Base64Error, ValueError):
         raise Altered from None
+
+
+def _master_key(fingerprint: str) -> Secret:
+    for key in _present_keys():
+        if _fingerprint(key) == fingerprint:
+            return key
+    raise MasterKeyMissing(
+        f"The settings do not have the master key {fingerprint}, which encrypts a data key. "
+        "Add it to the end of ENCRYPTION_KEYS again."
+    )
 
 
 def _present_keys() -> tuple[Secret, ...]:

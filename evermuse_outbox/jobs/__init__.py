@@ -17,6 +17,7 @@ The class :class:`Refusal` says why a member is not changed. :func:`estimate` te
 from . import batches, encrypt, records
 from .collect import collect, create
 from .control import cancel, confirm, pause, proceed
+from .encrypt import rotation_options
 from .estimate import Estimate, estimate
 from .fix import Example, preview_fix
 from .kinds import Kind, Options, Refusal, Refusals, get_kind, kinds, register
@@ -44,6 +45,7 @@ __all__ = [
     "proceed",
     "records",
     "register",
+    "rotation_options",
     "run_chunk",
     "run_operations",
 ]

@@ -31,6 +31,7 @@ KNOWS_ENCRYPTION = 17
 DROPPED = gettext_noop("Its payload was dropped")
 UNREADABLE = gettext_noop("Its payload is unreadable")
 DESTROYED = gettext_noop("The key was destroyed")
+DOOMED = gettext_noop("Its data key was destroyed, or its destruction has begun")
 
 
 class _Line(NamedTuple):
@@ -48,6 +49,10 @@ class _Rewrite(Kind):
 
     action, permission, chunk, page = ActionKind.ENCRYPT, "manage_outboxdatakey", 200, 1_000
 
+    def is_offered(self) -> bool:
+        """Return whether the settings have master keys."""
+        return is_on()
+
     def prepare(self, using: str, options: Options) -> None:
         """Refuse a job without master keys, or one that a worker at work could not read."""
         _check_keys()
@@ -64,7 +69,7 @@ class _Rewrite(Kind):
         """Rewrite the lines. Those that have the wanted form already stay."""
         OutboxRecord.rows.using(using).lock_rows(pks)
         refusals = self.check(using, pks, options)
-        for part in self._read_in_parts(using, [pk for pk in pks if pk not in refusals]):
+        for part in self._read_in_parts(using, [pk for pk in pks if pk not in refusals], refusals):
             readable = [line for line in part if not isinstance(line.line, UnreadableLine)]
             for line in part:
                 if isinstance(line.line, UnreadableLine):
@@ -74,15 +79,24 @@ class _Rewrite(Kind):
             OutboxRecord.rows.using(using).bulk_update(rows, ["payload"])
         return refusals
 
-    def _read_in_parts(self, using: str, pks: Sequence[int]) -> Iterator[list[_Line]]:
-        """Yield the lines of locked records that do not have the wanted form, a few in each query."""
+    def _read_in_parts(self, using: str, pks: Sequence[int], refusals: Refusals) -> Iterator[list[_Line]]:
+        """Yield the lines of locked records that do not have the wanted form, a few in each query.
+
+        Add to ``refusals`` those whose data key is being destroyed.
+        """
         rows = OutboxRecord.rows.using(using).filter(by_id(pks))
         if connections[using].features.has_select_for_update:
             # On MySQL and MariaDB, only a locking read is as new as the lock.
             rows = rows.select_for_update()
         part: list[int] = []
         size = 0
-        for record in self.select_wanted(using, list(key_ids_of(rows))):
+        wanted = self.select_wanted(using, list(key_ids_of(rows)))
+        keys = {record.key for record in wanted if record.key is not None}
+        doomed = OutboxDataKey.objects.using(using).doomed(keys) if keys else set()
+        refusals |= {record.pk: Refusal(DOOMED) for record in wanted if record.key in doomed}
+        for record in wanted:
+            if record.pk in refusals:
+                continue
             if part and size + record.size > BYTES_PER_STATEMENT:
                 yield _read_lines(rows, part)
                 part, size = [], 0
@@ -151,14 +165,23 @@ class Decrypt(_Rewrite):
 
 @register
 class RotateKeys(Kind):
-    """Wrap data keys by the first master key, so that the other master keys are not needed any more."""
+    """Wrap data keys by one master key, so that the other master keys are not needed any more.
+
+    The option ``master`` is its fingerprint. A worker may have another list of keys, with another one in front.
+    """
 
     name, label, action = "rotate_keys", gettext_lazy("Rotate keys"), ActionKind.ROTATE_KEYS
     model, columns, permission = OutboxDataKey, (), "manage_outboxdatakey"
 
     def prepare(self, using: str, options: Options) -> None:
-        """Refuse a job without master keys."""
-        _check_keys()
+        """Refuse a job without master keys, or without the one that is to wrap the data keys."""
+        master = _check_keys()
+        if options.get("master", master) not in present_fingerprints():
+            text = _(
+                "A process does not have the master key %(master)s in its setting ENCRYPTION_KEYS. Restart all "
+                "processes with it, then start the command again."
+            )
+            raise NotPossible(text % {"master": options["master"]})
 
     def check(self, using: str, pks: Sequence[int], options: Options) -> Refusals:
         """Refuse keys that were destroyed."""
@@ -169,15 +192,26 @@ class RotateKeys(Kind):
     def perform(self, using: str, pks: Sequence[int], decision: Decision, options: Options) -> Refusals:
         """Wrap the keys anew. What they encrypt stays as it is."""
         refusals = self.check(using, pks, options)
-        unreadable = OutboxDataKey.objects.using(using).rewrap(pks)
+        master = options.get("master") or present_fingerprints()[0]
+        unreadable = OutboxDataKey.objects.using(using).rewrap(pks, master)
         return refusals | {pk: Refusal(UNREADABLE, message) for pk, message in unreadable.items()}
 
 
-def _check_keys() -> None:
+def rotation_options() -> dict[str, str]:
+    """Return the options of a job that wraps data keys by the first master key of this process.
+
+    Raises:
+        NotPossible: The settings have no master key.
+    """
+    return {"master": _check_keys()}
+
+
+def _check_keys() -> str:
+    """Return the fingerprint of the first master key. Raise ``NotPossible`` if there is none."""
     if not is_on():
         raise NotPossible(_("The setting ENCRYPTION_KEYS has no master keys."))
     try:
-        present_fingerprints()
+        return present_fingerprints()[0]
     except MasterKeyMissing as error:
         raise NotPossible(str(error)) from error
 

@@ -68,6 +68,10 @@ class Kind:
     has_members: ClassVar[bool] = True
     hides_selection: ClassVar[bool] = False
 
+    def is_offered(self) -> bool:
+        """Return whether the admin offers this kind on its lists: the settings may not have what it needs."""
+        return True
+
     def prepare(self, using: str, options: Options) -> None:
         """Check the options before the first member. Raise ``NotPossible`` if no member can be changed with them."""
 

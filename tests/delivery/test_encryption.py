@@ -120,6 +120,23 @@ def test_a_line_of_another_contract_is_encrypted_again(
     assert "projectId" in fresh.payload or json.loads(fresh.payload) != json.loads(row.payload)
 
 
+def test_a_line_that_changes_while_its_key_is_being_destroyed_keeps_that_key(
+    context, alias, encrypted, reopen, clock, outbox_settings
+):
+    first, second = enqueue(alias, 1, 2)
+    before = stored_line(first)
+    OutboxDataKey.objects.using(alias).all().retire(clock.clock().now())
+    forget_keys(alias)
+    (third,) = enqueue(alias, 3)
+    outbox_settings(CONTRACT="openapi")
+    assert seal_next(reopen())
+    keys = [stored_line(row).split(":")[1] for row in (first, second, third)]
+    assert stored_line(first) != before
+    assert keys[0] == keys[1] == before.split(":")[1] != keys[2]
+    payload = OutboxRecord.objects.using(alias).get(pk=first.pk).payload
+    assert "projectId" in payload or json.loads(payload) != json.loads(first.payload)
+
+
 def renew(attachment, envelope):
     return f"{attachment['vendor_url']}?{envelope['_type']}"
 

@@ -16,6 +16,7 @@ from evermuse_outbox.encryption import (
     MasterKeyMissing,
     key_id_of,
     make_data_key,
+    present_fingerprints,
     rewrap,
     unwrap_data_key,
 )
@@ -87,9 +88,10 @@ def test_the_first_master_key_wraps_and_all_unwrap(outbox_settings):
     stored = make_data_key(SCOPE)
     line = DataKey(1, unwrap_data_key(stored, SCOPE)).encrypt("{}", IDENTITY)
     outbox_settings(ENCRYPTION_KEYS=[OTHER_KEY, KEY])
-    changed = rewrap(stored, SCOPE)
+    first = present_fingerprints()[0]
+    changed = rewrap(stored, SCOPE, first)
     assert changed.master != stored.master
-    assert rewrap(changed, SCOPE) is changed
+    assert rewrap(changed, SCOPE, first) is changed
     outbox_settings(ENCRYPTION_KEYS=[OTHER_KEY])
     assert DataKey(1, unwrap_data_key(changed, SCOPE)).decrypt(line, IDENTITY) == "{}"
     with pytest.raises(MasterKeyMissing) as caught:

@@ -7,23 +7,31 @@ import json
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import F
 
 from evermuse_outbox import jobs, outbox
 from evermuse_outbox.database_clock import database_now
+from evermuse_outbox.encryption import present_fingerprints
 from evermuse_outbox.jobs import encrypt
+from evermuse_outbox.management import REFUSED
+from evermuse_outbox.management.commands import outbox_rotate_keys
 from evermuse_outbox.models import OperationState, OutboxAction, OutboxDataKey, OutboxRecord, OutboxWorker
-from evermuse_outbox.models.payloads import forget_keys
+from evermuse_outbox.models.payloads import KEY_AGE, forget_keys, keyring
 from evermuse_outbox.operations import NotPossible
-from tests.keys import KEY, OTHER_KEY, store_line, stored_line
+from tests.keys import KEY, OTHER_KEY, THIRD_KEY, store_line, stored_line
 from tests.records import enqueue, record
 
 
-def run(alias, kind, rows=None):
-    job = jobs.create(alias, kind, by="anna", reason="policy")
-    chosen = jobs.get_kind(kind).model._base_manager.using(alias).all() if rows is None else rows
-    while not jobs.collect(job, chosen):
+def start(alias, kind, options=None):
+    job = jobs.create(alias, kind, by="anna", reason="policy", options=options)
+    while not jobs.collect(job, jobs.get_kind(kind).model._base_manager.using(alias).all()):
         pass
     jobs.confirm(job)
+    return job
+
+
+def run(alias, kind):
+    job = start(alias, kind)
     jobs.run_operations(alias, 100)
     job.refresh_from_db(using=alias)
     return job
@@ -56,10 +64,10 @@ def test_a_second_run_writes_nothing(alias, outbox_settings):
     assert [stored_line(row) for row in rows] == before
 
 
-def test_an_older_data_key_is_replaced(alias, outbox_settings, clock):
+def test_an_older_data_key_is_replaced(alias, outbox_settings):
     outbox_settings(ENCRYPTION_KEYS=[KEY])
     (row,) = enqueue(alias, 1)
-    OutboxDataKey.objects.using(alias).all().retire(clock.clock().now())
+    OutboxDataKey.objects.using(alias).update(created_at=F("created_at") - KEY_AGE)
     forget_keys(alias)
     before = stored_line(row)
     run(alias, "encrypt")
@@ -109,6 +117,83 @@ def test_a_rotation_refuses_what_it_cannot_read(alias, outbox_settings, clock):
     job = run(alias, "rotate_keys")
     assert (job.changed, job.refused) == (0, 2)
     assert list(job.expected) == [encrypt.DESTROYED]
+
+
+@pytest.mark.parametrize("keys", [[KEY, OTHER_KEY], [THIRD_KEY, KEY, OTHER_KEY]])
+def test_a_worker_with_another_list_of_keys_wraps_by_the_key_of_the_job(alias, outbox_settings, keys):
+    outbox_settings(ENCRYPTION_KEYS=[KEY])
+    outbox.enqueue(record(1), using=alias)
+    outbox_settings(ENCRYPTION_KEYS=[OTHER_KEY, KEY])
+    options = jobs.rotation_options()
+    job = start(alias, "rotate_keys", options)
+    outbox_settings(ENCRYPTION_KEYS=keys)
+    jobs.run_operations(alias, 100)
+    job.refresh_from_db(using=alias)
+    assert (job.state, job.changed) == (OperationState.FINISHED, 1)
+    assert OutboxDataKey.objects.using(alias).get().master == options["master"]
+
+
+def test_a_worker_without_the_key_of_a_rotation_ends_it_with_the_reason(alias, outbox_settings):
+    outbox_settings(ENCRYPTION_KEYS=[KEY])
+    outbox.enqueue(record(1), using=alias)
+    outbox_settings(ENCRYPTION_KEYS=[OTHER_KEY, KEY])
+    job = start(alias, "rotate_keys", jobs.rotation_options())
+    outbox_settings(ENCRYPTION_KEYS=[KEY])
+    jobs.run_operations(alias, 100)
+    job.refresh_from_db(using=alias)
+    assert (job.state, job.changed) == (OperationState.FAILED, 0)
+    assert "ENCRYPTION_KEYS" in job.message
+    assert job.options["master"] in job.message
+
+
+@pytest.mark.commits
+def test_the_command_waits_for_a_worker_that_executes_its_job(alias, outbox_settings, monkeypatch):
+    outbox_settings(DATABASES=[alias], ENCRYPTION_KEYS=[KEY])
+    outbox.enqueue(record(1), using=alias)
+    outbox_settings(DATABASES=[alias], ENCRYPTION_KEYS=[OTHER_KEY, KEY])
+    real, calls = jobs.run_chunk, []
+
+    def locked_at_first(using, pk):
+        calls.append(pk)
+        return real(using, pk) if len(calls) > 1 else 0
+
+    monkeypatch.setattr(jobs, "run_chunk", locked_at_first)
+    monkeypatch.setattr(outbox_rotate_keys, "LOCKED_PAUSE", 0)
+    out = io.StringIO()
+    call_command("outbox_rotate_keys", database=alias, stdout=out)
+    assert "1 data keys wrapped" in out.getvalue()
+    assert f"All data keys need only the master key {present_fingerprints()[0]}." in out.getvalue()
+
+
+@pytest.mark.commits
+def test_the_command_says_which_master_keys_are_still_needed(alias, outbox_settings):
+    outbox_settings(DATABASES=[alias], ENCRYPTION_KEYS=[KEY])
+    old = present_fingerprints()[0]
+    outbox.enqueue(record(1), using=alias)
+    outbox_settings(DATABASES=[alias], ENCRYPTION_KEYS=[OTHER_KEY])
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as caught:
+        call_command("outbox_rotate_keys", database=alias, stdout=out)
+    assert caught.value.code == REFUSED
+    assert f"1 data keys still need the master key {old}." in out.getvalue()
+    with pytest.raises(SystemExit):
+        call_command("outbox_rotate_keys", "--json", database=alias, stdout=(out := io.StringIO()))
+    assert json.loads(out.getvalue())["jobs"][0]["still_needed"] == {old: 1}
+
+
+@pytest.mark.parametrize("step", ["retire", "destroy"])
+@pytest.mark.parametrize("kind", ["encrypt", "decrypt"])
+def test_no_payload_escapes_the_destruction_of_its_key(alias, outbox_settings, clock, kind, step):
+    outbox_settings(ENCRYPTION_KEYS=[KEY])
+    rows = enqueue(alias, 1, 2)
+    before = [stored_line(row) for row in rows]
+    assert OutboxRecord.objects.using(alias).get(pk=rows[0].pk).payload  # so this process knows the key
+    getattr(OutboxDataKey.objects.using(alias).all(), step)(clock.clock().now())
+    keyring._current.clear()
+    job = run(alias, kind)
+    assert (job.changed, job.refused) == (0, 2)
+    assert set(job.members.using(alias).not_changed(job).values_list("note", flat=True)) == {encrypt.DOOMED}
+    assert [stored_line(row) for row in rows] == before
 
 
 @pytest.mark.parametrize("kind", ["encrypt", "decrypt", "rotate_keys"])

@@ -49,7 +49,7 @@ class JobAdmin(ReadOnlyAdmin):
         if getattr(action_location, "name", "") == "CHANGE_FORM":
             return actions
         for name in self.jobs_of_list:
-            if self.has_job_permission(request, name):
+            if self.has_job_permission(request, name) and jobs.get_kind(name).is_offered():
                 actions[f"start_{name}"] = (_start(name), f"start_{name}", jobs.get_kind(name).label)
         return actions | self._fixes(request)
 

@@ -125,7 +125,7 @@ class OutboxRecordAdmin(EditAdmin):
         "Vendor ids, thread ids, and ids and e-mail addresses of participants are found in full. "
         "Any other text, or text in double quotes, is searched in the payloads of the newest 20,000 records."
     )
-    jobs_of_list = ("retry", "reschedule", "discard", "erase")
+    jobs_of_list = ("retry", "reschedule", "discard", "erase", "encrypt", "decrypt")
     fields = (
         ("state_chip", "batch_link"),
         ("type", "product_id"),

@@ -35,7 +35,7 @@ MESSAGE = (
     "{database}, then enqueue the record again or edit it."
 )
 
-DESTROYED = "Its data key #{key} was destroyed, so that nothing can read the payload any more. The record was not sent."
+DESTROYED = "Its data key #{key} was destroyed, so that nothing can read or send the payload any more."
 
 REASONS_PER_STATEMENT = 500
 """Maximum number of rows in one INSERT."""

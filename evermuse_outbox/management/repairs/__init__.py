@@ -4,7 +4,7 @@ It is a package of its own, because the command of the sandbox runs without mode
 ``read_id`` and ``read_selection``.
 """
 
-from .command import RepairCommand, to_json
+from .command import LOCKED_PAUSE, RepairCommand, to_json
 from .selecting import read_id, read_selection
 
-__all__ = ["RepairCommand", "read_id", "read_selection", "to_json"]
+__all__ = ["LOCKED_PAUSE", "RepairCommand", "read_id", "read_selection", "to_json"]

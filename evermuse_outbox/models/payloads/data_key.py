@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from django.db import connections, models
@@ -25,22 +25,33 @@ class DataKeyQuerySet(models.QuerySet["OutboxDataKey"]):
         )
 
     def retire(self, now: datetime) -> int:
-        """Stop the use of these keys for new lines. Return how many changed. What they encrypt stays readable."""
+        """Begin the destruction: stop the use of these keys for new lines. Return how many changed."""
         return self.filter(retired_at__isnull=True).update(retired_at=now)
 
-    def rewrap(self, pks: Sequence[int]) -> dict[int, str]:
-        """Wrap these keys by the first master key. Return those that cannot be read, each with the reason."""
+    def locked(self) -> DataKeyQuerySet:
+        """Return the keys by a query that locks their rows until the transaction ends. SQLite has one writer anyway."""
+        return self.select_for_update() if connections[self.db].features.has_select_for_update else self
+
+    def doomed(self, pks: Collection[int]) -> set[int]:
+        """Lock these keys until the transaction ends, and return those whose destruction has begun or is done.
+
+        What they encrypt must not get another key: it would survive the destruction.
+        """
+        rows = self.locked().filter(pk__in=pks).order_by("pk").values_list("pk", "retired_at")
+        return {pk for pk, retired_at in rows if retired_at}
+
+    def rewrap(self, pks: Sequence[int], master: str) -> dict[int, str]:
+        """Wrap these keys by the master key with a fingerprint. Return those that cannot be read, with the reason."""
         unreadable = {}
-        rows = self.select_for_update() if connections[self.db].features.has_select_for_update else self
-        for row in rows.filter(pk__in=pks, destroyed_at__isnull=True).order_by("pk"):
+        for row in self.locked().filter(pk__in=pks, destroyed_at__isnull=True).order_by("pk"):
             try:
-                wrapped, master = rewrap(row.stored, row.scope)
+                new = rewrap(row.stored, row.scope, master)
             except MasterKeyMissing as error:
                 unreadable[row.pk] = str(error)
             except Altered:
                 unreadable[row.pk] = "Its row was altered."
             else:
-                self.filter(pk=row.pk).update(wrapped=wrapped, master=master)
+                self.filter(pk=row.pk).update(wrapped=new.wrapped, master=new.master)
         return unreadable
 
     def destroy(self, now: datetime) -> int:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
+from django.db.models.functions import Substr
 
 from ...conf import get_static_settings
 from ...database_clock import database_now
@@ -32,7 +33,8 @@ from ...encryption import (
 from ...foreign_text import HiddenText
 from ..labels import OutboxLabel
 from .data_key import OutboxDataKey, make_scope
-from .unreadable import Cause, UnreadableLine
+from .stored import HEAD_LENGTH
+from .unreadable import Cause, PayloadsUnreadable, UnreadableLine
 
 CACHE_SECONDS = 10.0
 """Seconds for which a process uses a key without a look at its row."""
@@ -88,17 +90,28 @@ def encrypt_lines(using: str, workspace: str, lines: Sequence[NewLine]) -> list[
 def stored_forms(rows: Any, workspace: str, lines: dict[int, str]) -> dict[int, str]:
     """Return new lines of stored records in their stored form, by id: encrypted if the settings have keys.
 
+    A record whose data key is being destroyed keeps that key, so that its new line is destroyed, too.
+
     Args:
         rows: a queryset that contains the records.
         workspace: name of their workspace.
         lines: id of a record → its new line.
+
+    Raises:
+        PayloadsUnreadable: The data key of a record was destroyed meanwhile.
     """
     if not is_on() or not lines:
         return lines
-    columns = rows.filter(pk__in=list(lines)).values_list("pk", "identity", "label_set_id")
-    new = {pk: NewLine(identity, label_set, lines[pk]) for pk, identity, label_set in columns}
-    stored = encrypt_lines(rows.db, workspace, list(new.values()))
-    return dict.fromkeys(lines, "") | dict(zip(new, stored, strict=True))
+    heads = rows.filter(pk__in=list(lines)).annotate(head=Substr("payload", 1, HEAD_LENGTH))
+    columns = list(heads.values_list("pk", "identity", "label_set_id", "head"))
+    new = {pk: NewLine(identity, label_set, lines[pk]) for pk, identity, label_set, _ in columns}
+    keys = {pk: key for pk, *_, head in columns if (key := key_id_of(head)) is not None}
+    doomed = OutboxDataKey.objects.using(rows.db).doomed(set(keys.values())) if keys else set()
+    kept = {pk: new.pop(pk) for pk, key in keys.items() if key in doomed}
+    stored = dict(zip(new, encrypt_lines(rows.db, workspace, list(new.values())), strict=True))
+    for pk, line in kept.items():
+        stored[pk] = _encrypt_under(rows.db, keys[pk], line)
+    return dict.fromkeys(lines, "") | stored
 
 
 def scope_labels(using: str, label_sets: Collection[int | None]) -> dict[int | None, str]:
@@ -149,6 +162,13 @@ def forget_keys(using: str) -> None:
         _known.pop(known, None)
     for current in [name for name in _current if name[0] == using]:
         _current.pop(current, None)
+
+
+def _encrypt_under(using: str, pk: int, line: NewLine) -> str:
+    known = _look_up(using, pk)
+    if known.key is None:
+        raise PayloadsUnreadable(known.unreadable.message if known.unreadable else "")
+    return known.key.encrypt(line.line, line.identity.hex)
 
 
 def _find_current(using: str, workspace: str, label: str) -> DataKey | None:

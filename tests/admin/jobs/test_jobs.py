@@ -15,6 +15,7 @@ from evermuse_outbox.admin import OutboxRecordAdmin
 from evermuse_outbox.models import BatchState, OutboxAction, OutboxOperation, OutboxRecord
 from tests.admin import rows
 from tests.admin.client import url
+from tests.keys import KEY, stored_line
 
 pytestmark = pytest.mark.django_db
 
@@ -242,6 +243,20 @@ def test_each_kind_needs_its_permission(person: Callable[..., Client]) -> None:
     assert client.post(url("record", "start", row.pk, "discard")).status_code == 403
     select(client, "record", [row.pk], kind="discard")
     assert not OutboxOperation.objects.exists()
+
+
+def test_the_list_encrypts_payloads_only_with_master_keys(
+    person: Callable[..., Client], outbox_settings: Callable[..., None]
+) -> None:
+    row, client = rows.record(), person("view_outboxrecord", "manage_outboxdatakey")
+    page = url("record", "changelist")
+    assert "start_encrypt" not in client.get(page).content.decode()
+    outbox_settings(ENCRYPTION_KEYS=[KEY])
+    assert "start_decrypt" in client.get(page).content.decode()
+    select(client, "record", [row.pk], kind="encrypt")
+    press(client, "confirm", reason="policy 7")
+    assert execute().changed == 1
+    assert stored_line(row).startswith("e1:")
 
 
 def test_only_the_person_who_started_a_job_confirms_it(person: Callable[..., Client]) -> None:
