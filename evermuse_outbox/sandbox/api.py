@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
@@ -146,8 +146,7 @@ class Api:
 
     def __init__(self, options: ApiOptions) -> None:
         self.options = options
-        self.clock = options.clock
-        self.lifecycle = options.lifecycle
+        self.clock, self.lifecycle = options.clock, options.lifecycle
         self.lock = threading.Lock()
         # State, which the lock protects.
         self.keys = dict(options.keys)
@@ -159,6 +158,13 @@ class Api:
             lambda: SlidingWindow(options.rate_limit, options.window)
         )
         self._retry_at: dict[str, float] = {}
+
+    def refuse_keys(self, positions: Collection[int]) -> None:
+        """Revoke the keys of the options at these positions, from 1, and accept the others again."""
+        with self.lock:
+            refused = {key for number, key in enumerate(self.options.keys, 1) if number in positions}
+            known = {**self.options.keys, **self.keys}
+            self.keys = {key: known[key] for key in known if key not in refused}
 
     # --- Step 1: request line and headers ---------------------------------------------------------
 

@@ -97,8 +97,6 @@ class Sandbox:
     ) -> None:
         if errors_in not in get_args(ErrorPlacement):
             raise ValueError(f"errors_in must be details, errors or nowhere, not {errors_in!r}")
-        if attachment_seconds is None:
-            attachment_seconds = batch_seconds * 1.5
         self.host = host
         self.port = port
         self.window = window
@@ -110,7 +108,9 @@ class Sandbox:
             keys=with_workspaces(keys or {DEFAULT_KEY: ApiKey()}),
             rate_limit=rate_limit,
             window=window,
-            lifecycle=BatchLifecycle(batch_seconds, attachment_seconds),
+            lifecycle=BatchLifecycle(
+                batch_seconds, batch_seconds * 1.5 if attachment_seconds is None else attachment_seconds
+            ),
             errors_in=errors_in,
             strict=strict,
             fail_percent=fail_percent,
@@ -286,6 +286,10 @@ class Sandbox:
         with self._api.lock:
             self._api.keys.pop(key, None)
 
+    def refuse_keys(self, positions: Collection[int]) -> None:
+        """Revoke the API keys at these positions of ``keys``, from 1, and accept the others again."""
+        self._api.refuse_keys(positions)
+
     def set_scopes(self, *, listing: Scope | None = None, idempotency: Scope | None = None) -> None:
         """Change what the API keys of a workspace share: the listing of batches, and Idempotency-Keys."""
         with self._api.lock:
@@ -358,12 +362,14 @@ class Sandbox:
         options = self._options
         with self._api.lock:
             workspaces = list(self._api.workspaces.values())
+            refused = [number for number, key in enumerate(options.keys, 1) if key not in self._api.keys]
             return {
                 "contract": options.contract.name,
                 "rate_limit": options.rate_limit,
                 "batch_seconds": options.lifecycle.seconds,
                 "strict": options.strict,
                 "random_faults": self._api.faults.percent,
+                "keys": {**self.scopes, "refused": refused},
                 "batches": sum(len(workspace.batches) for workspace in workspaces),
                 "identities": sum(len(workspace.records) for workspace in workspaces),
             }

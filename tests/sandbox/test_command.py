@@ -159,6 +159,19 @@ def test_faults_are_injected_at_the_start_and_from_a_second_terminal(run):
     assert client.post([record()], has_published_shape=False).status_code == 402
 
 
+def test_a_key_is_refused_from_a_second_terminal(run):
+    _, address, _ = run("--key", "em_sk_a", "--key", "em_sk_b", "--listing-scope", "key")
+    client = Client(address, "em_sk_b")
+    assert client.post([record()]).status_code == 202
+    assert Client(address, "em_sk_a").send("GET", BATCHES).json()["batches"] == []
+    status, out, err = run_command("--to", address.url, "--refuse-keys", "2", "--listing-scope", "workspace")
+    assert (status, out, err) == (0, "Random faults: 0 %\nRefused API keys: 2\n", "")
+    assert client.post([record()]).status_code == 401
+    assert len(Client(address, "em_sk_a").send("GET", BATCHES).json()["batches"]) == 1
+    assert run_command("--to", address.url, "--refuse-keys")[1] == "Random faults: 0 %\n"
+    assert client.post([record()]).status_code == 202
+
+
 def test_the_token_and_the_api_key_come_from_files(run, tmp_path):
     token, key = tmp_path / "token", tmp_path / "key"
     token.write_text("a-token-for-the-test\n")

@@ -46,6 +46,8 @@ control a sandbox that runs, from a second terminal:
       Answer every POST with 429 for 10 seconds, and list the faults that wait.
   manage.py evermuse_sandbox --to http://127.0.0.1:8787 --clear-faults --fail 0
       End all faults.
+  manage.py evermuse_sandbox --to http://127.0.0.1:8787 --listing-scope key --refuse-keys 2
+      Show each API key only its own batches, and refuse the second --key.
 
 fields of a fault:
   status=N [message=TEXT] [retry_after=SECONDS]   answer with this status
@@ -109,10 +111,16 @@ class Command(CommandWithExamples):
                 client.clear_faults()
             if options["fail"] is not None:
                 client.set_random_faults(options["fail"])
+            if keys := self._keys_to_set(options):
+                client.set_keys(keys)
             for assignments in options["faults"] or []:
                 client.add_fault(self._read_fault(assignments))
             for line in client.describe_faults():
                 self._write_line(line)
+
+    def _keys_to_set(self, options: dict[str, Any]) -> dict[str, Any]:
+        names = {"listing": "listing_scope", "idempotency": "idempotency_scope", "refused": "refuse_keys"}
+        return {name: options[option] for name, option in names.items() if options[option] is not None}
 
     def _read_fault(self, assignments: Sequence[str]) -> dict[str, Any]:
         try:
@@ -140,6 +148,8 @@ class Command(CommandWithExamples):
                 control_token=token,
                 history_requests=options["keep_requests"],
                 history_bytes=options["keep_megabytes"] * 1_000_000,
+                listing_scope=options["listing_scope"] or "workspace",
+                idempotency_scope=options["idempotency_scope"] or "workspace",
             )
             for assignments in options["faults"] or []:
                 sandbox.inject(fault_from_text(assignments))

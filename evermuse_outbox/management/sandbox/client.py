@@ -55,10 +55,16 @@ class SandboxClient:
         """Set the share of random faults."""
         self._send("PUT", "random-faults", {"percent": percent})
 
+    def set_keys(self, content: Mapping[str, Any]) -> None:
+        """Change what API keys share, and which are refused."""
+        self._send("PUT", "keys", content)
+
     def describe_faults(self) -> list[str]:
         """Return a line for each fault that waits."""
         state = self._send("GET", "state")
         lines = [f"Random faults: {state['random_faults']:g} %"]
+        if refused := state["keys"]["refused"]:
+            lines.append(f"Refused API keys: {', '.join(map(str, refused))}")
         return [*lines, *(describe(fault) for fault in state["faults"])]
 
     def _send(self, method: str, path: str, content: object = None) -> Any:

@@ -70,6 +70,12 @@ def add_api_arguments(parser: CommandParser, default_key: str) -> None:
         metavar="PATH",
         help="file with an API key to accept, such as a secret of a container, may be repeated",
     )
+    for name, subject in (("listing", "the listing of batches"), ("idempotency", "idempotency keys")):
+        group.add_argument(
+            f"--{name}-scope",
+            choices=["workspace", "key"],
+            help=f"what has {subject} of its own: each workspace (default) or each API key",
+        )
     group.add_argument(
         "--rate-limit",
         type=positive_integer,
@@ -120,9 +126,16 @@ def add_control_arguments(parser: CommandParser) -> None:
     group.add_argument(
         "--to",
         metavar="URL",
-        help="control the sandbox at this address with --fault, --fail and --clear-faults",
+        help="control the sandbox at this address with --fault, --fail, --clear-faults, --refuse-keys and the scopes",
     )
     group.add_argument("--clear-faults", action="store_true", help="with --to: remove all faults first")
+    group.add_argument(
+        "--refuse-keys",
+        type=positive_integer,
+        nargs="*",
+        metavar="N",
+        help="with --to: answer 401 to the N-th --key, and accept the others again; without N, accept all",
+    )
     group.add_argument(
         "--control-token-file",
         metavar="PATH",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 from urllib.parse import parse_qsl
 
 from ..faults import FaultError, FaultRequest, ScriptedFault, fault_from_json, fault_to_json
@@ -38,6 +38,10 @@ HEADERS = {
 }
 """Headers of each response. Records are foreign text, so no script may run but that of the page."""
 
+Scope = Literal["workspace", "key"]
+SCOPES = get_args(Scope)
+"""What may have a listing, or idempotency keys, of its own."""
+
 MAX_ROWS = 200
 """Rows of a list."""
 
@@ -62,6 +66,12 @@ class Inspected(Protocol):
 
     def set_fail_percent(self, percent: float) -> None:
         """Set the share of random faults."""
+
+    def set_scopes(self, *, listing: Scope | None = None, idempotency: Scope | None = None) -> None:
+        """Change what the API keys of a workspace share."""
+
+    def refuse_keys(self, positions: Collection[int]) -> None:
+        """Revoke the API keys at these positions, and accept the others."""
 
     def overview(self) -> dict[str, Any]:
         """Return figures about the sandbox as JSON."""
@@ -167,6 +177,7 @@ class Control:
             ("DELETE", "faults", self._clear_faults),
             ("DELETE", "faults/([0-9]{1,9})", self._remove_fault),
             ("PUT", "random-faults", self._set_random_faults),
+            ("PUT", "keys", self._set_keys),
             ("GET", "requests", self._requests),
             ("DELETE", "requests", self._forget_requests),
             ("GET", "requests/([0-9]{1,9})", self._request),
@@ -214,6 +225,21 @@ class Control:
             raise RequestRefused(400, "percent must be a number from 0 to 100.")
         self.sandbox.set_fail_percent(percent)
         return Response.with_json(200, {"percent": percent})
+
+    def _set_keys(self, request: ControlRequest) -> Response:
+        """Change what is given: ``listing``, ``idempotency`` and ``refused``, the positions of revoked keys."""
+        content = request.json()
+        content = content if isinstance(content, dict) else {"": content}
+        scopes = {name: content[name] for name in ("listing", "idempotency") if name in content}
+        refused = content.get("refused", [])
+        if content.keys() - {*scopes, "refused"} or any(scope not in SCOPES for scope in scopes.values()):
+            raise RequestRefused(400, "listing and idempotency must be workspace or key.")
+        if not isinstance(refused, list) or not all(type(position) is int for position in refused):
+            raise RequestRefused(400, "refused must be a list of positions of API keys, from 1.")
+        self.sandbox.set_scopes(**scopes)
+        if "refused" in content:
+            self.sandbox.refuse_keys(refused)
+        return Response.with_json(200, self.sandbox.overview()["keys"])
 
     def _reset(self, request: ControlRequest) -> Response:
         self.sandbox.reset()

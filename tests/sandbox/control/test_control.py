@@ -54,6 +54,26 @@ def test_all_faults_are_cleared_and_random_faults_are_set(browser, client, sandb
     assert client.post([record()]).status_code == 202
 
 
+def test_keys_are_refused_and_accepted_again_and_their_scopes_change(browser, client, sandbox):
+    assert browser.get("state")["keys"] == {"listing": "workspace", "idempotency": "workspace", "refused": []}
+    changed = browser.send("PUT", "keys", {"listing": "key", "idempotency": "key", "refused": [1]})
+    assert changed.json() == {"listing": "key", "idempotency": "key", "refused": [1]}
+    assert sandbox.scopes == {"listing": "key", "idempotency": "key"}
+    assert client.post([record()]).status_code == 401
+    assert browser.send("PUT", "keys", {"listing": "workspace"}).json()["refused"] == [1]
+    assert browser.send("PUT", "keys", {"refused": []}).json()["refused"] == []
+    assert client.post([record()]).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[], {"listing": "all"}, {"listing": None}, {"refused": 1}, {"refused": ["1"]}, {"scope": "key"}],
+)
+def test_a_wrong_change_of_keys_is_refused(browser, sandbox, content):
+    assert browser.send("PUT", "keys", content).status_code == 400
+    assert sandbox.scopes == {"listing": "workspace", "idempotency": "workspace"}
+
+
 @pytest.mark.parametrize("content", [{}, [], {"statuss": 1}, {"status": 7}])
 def test_a_wrong_fault_is_refused_with_a_reason(browser, content):
     response = browser.send("POST", "faults", content)
