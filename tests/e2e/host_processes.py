@@ -77,7 +77,7 @@ class HostProcesses:
 
     def start_relay(self) -> subprocess.Popen:
         """Start ``outbox_relay``, which sends without Celery."""
-        log = (self.home / "relay.log").open("wb")
+        log = (self.home / "relay.log").open("ab")  # of all relays
         relay = subprocess.Popen(
             [sys.executable, "manage.py", "outbox_relay"],
             cwd=self.root,
