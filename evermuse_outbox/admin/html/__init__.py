@@ -2,9 +2,10 @@
 
 This package formats values. It makes no query and does not depend on a page. Pages use ``html.state_chip``,
 ``html.link_to``, ``html.time_tag``, ``html.two_lines``, ``html.unbroken``, ``html.long_id``, ``html.progress_bar``,
-``html.duration`` and ``html.byte_size``.
+``html.duration`` and ``html.byte_size``, and :class:`Links` for addresses.
 """
 
+from .links import Links
 from .tags import (
     EMPTY,
     OUTCOME_TONES,
@@ -24,6 +25,7 @@ __all__ = [
     "EMPTY",
     "NBSP",
     "OUTCOME_TONES",
+    "Links",
     "byte_size",
     "chip",
     "duration",

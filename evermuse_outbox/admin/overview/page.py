@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
 from ...conf import get_settings
@@ -82,7 +81,7 @@ class OutboxOverviewAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         using = self.get_queryset(request).db
         overview = collect_overview(using, hidden=self.hidden_workspaces(request))
-        links = Links(self.admin_site, request)
+        links = html.Links(self.admin_site, request)
         context = {
             **self.admin_site.each_context(request),
             **describe(overview, links),
@@ -105,45 +104,7 @@ class OutboxOverviewAdmin(ReadOnlyAdmin):
         return sorted((known | set(get_settings().workspaces)) - names)
 
 
-class Links:
-    """Addresses of lists and rows in one admin site. An address is empty if the person may not open it."""
-
-    def __init__(self, site: admin.AdminSite, request: HttpRequest) -> None:
-        self.site, self.request = site, request
-
-    def can_view(self, model: type[models.Model]) -> bool:
-        """Return whether the site has the model and the person may view it."""
-        registered = self.site._registry.get(model)
-        return bool(registered and registered.has_view_permission(self.request))
-
-    def list_of(self, model: type[models.Model], **filters: Any) -> str:
-        """Return the address of a list with these filters. Filters that the list does not have are left out."""
-        if not self.can_view(model):
-            return ""
-        known = self._filters(model)
-        given = {name: value for name, value in filters.items() if name in known and value not in ("", None)}
-        address = self._reverse(model, "changelist")
-        return f"{address}?{urlencode(given)}" if given and address else address
-
-    def row_of(self, model: type[models.Model], pk: Any) -> str:
-        """Return the address of a row."""
-        return self._reverse(model, "change", pk) if self.can_view(model) and pk else ""
-
-    def _filters(self, model: type[models.Model]) -> set[str]:
-        names: set[str] = set()
-        for entry in self.site._registry[model].list_filter:
-            names |= {getattr(entry, "parameter_name", "") or "", *getattr(entry, "parameters", ())}
-        return names
-
-    def _reverse(self, model: type[models.Model], view: str, *args: Any) -> str:
-        name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{view}"
-        try:
-            return reverse(name, args=args, current_app=self.site.name)
-        except NoReverseMatch:
-            return ""
-
-
-def describe(overview: Overview, links: Links) -> dict[str, Any]:
+def describe(overview: Overview, links: html.Links) -> dict[str, Any]:
     """Return the variables of the template."""
     has_several = len(get_settings().workspaces) > 1
     drawn = draw_incidents(overview.incidents, overview.at)
@@ -179,7 +140,7 @@ def _seconds(seconds: float) -> str:
     return html.duration(timedelta(seconds=seconds))
 
 
-def _problem(problem: Problem, links: Links) -> dict[str, Any]:
+def _problem(problem: Problem, links: html.Links) -> dict[str, Any]:
     urls = {
         "workers": links.list_of(OutboxWorker),
         "workspace": links.row_of(OutboxWorkspace, problem.key),
@@ -194,7 +155,7 @@ def _problem(problem: Problem, links: Links) -> dict[str, Any]:
     return {"problem": problem, "url": urls[problem.kind], "tone": tone, "since": since}
 
 
-def _workers(overview: Overview, links: Links) -> dict[str, Any]:
+def _workers(overview: Overview, links: html.Links) -> dict[str, Any]:
     workers = overview.workers
     seen = workers.last_seen_at
     return {
@@ -209,7 +170,7 @@ def _workers(overview: Overview, links: Links) -> dict[str, Any]:
     }
 
 
-def _workspace(row: WorkspaceFigures, at: datetime, links: Links, has_several: bool) -> dict[str, Any]:
+def _workspace(row: WorkspaceFigures, at: datetime, links: html.Links, has_several: bool) -> dict[str, Any]:
     name = row.name if has_several else ""
     scale = max((group.max for group in row.groups), default=0.0)
     return {
@@ -252,7 +213,7 @@ def _workspace(row: WorkspaceFigures, at: datetime, links: Links, has_several: b
     }
 
 
-def _figures(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]:
+def _figures(row: WorkspaceFigures, name: str, links: html.Links) -> Iterator[Figure]:
     """Yield the numbers of a workspace. ``name`` is empty if there is only one workspace."""
     yield from _waiting(row, name, links)
     yield from _speed(row, name, links)
@@ -260,7 +221,7 @@ def _figures(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]
     yield from _attachments(row, name, links)
 
 
-def _waiting(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]:
+def _waiting(row: WorkspaceFigures, name: str, links: html.Links) -> Iterator[Figure]:
     pending = links.list_of(OutboxRecord, state="pending", workspace=name)
     yield Figure(_("Pending records"), _("now"), str(row.pending), pending)
     oldest, text, url = row.oldest_unsent, html.EMPTY, ""
@@ -272,7 +233,7 @@ def _waiting(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]
     yield Figure(_("Drained in, at this speed"), _("estimate"), _drained_in(row), pending)
 
 
-def _speed(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]:
+def _speed(row: WorkspaceFigures, name: str, links: html.Links) -> Iterator[Figure]:
     last = {"time": "minute", "workspace": name}
     sends = links.list_of(OutboxAttempt, call="ingest", outcome="accepted", **last)
     yield Figure(_("Records accepted"), _("last minute"), f"{row.records_last_minute:,}", sends)
@@ -283,7 +244,7 @@ def _speed(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]:
     yield Figure(_("Records delivered"), _("last hour"), f"{row.delivered_last_hour:,}", complete)
 
 
-def _unfinished(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]:
+def _unfinished(row: WorkspaceFigures, name: str, links: html.Links) -> Iterator[Figure]:
     flying = links.list_of(OutboxRecord, state="in_flight", workspace=name)
     yield Figure(_("Records in flight"), _("now"), f"{row.records_in_flight:,}", flying)
     states = {BatchState.IN_DOUBT.value: row.in_doubt, **row.in_flight}
@@ -294,7 +255,7 @@ def _unfinished(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figu
         yield Figure(label, _("now"), f"{count.batches:,}", url, tone)
 
 
-def _attachments(row: WorkspaceFigures, name: str, links: Links) -> Iterator[Figure]:
+def _attachments(row: WorkspaceFigures, name: str, links: html.Links) -> Iterator[Figure]:
     fetched = links.list_of(OutboxBatch, attachments="progress", workspace=name)
     yield Figure(_("Attachments in progress"), _("now"), f"{row.attachments_in_progress:,}", fetched)
     failed = links.list_of(OutboxBatch, attachments="failed", time="hour", workspace=name)
@@ -312,7 +273,7 @@ def _drained_in(row: WorkspaceFigures) -> str:
     return _seconds(row.drained_in_seconds)
 
 
-def _rejections(overview: Overview, links: Links) -> Iterator[dict[str, Any]]:
+def _rejections(overview: Overview, links: html.Links) -> Iterator[dict[str, Any]]:
     for group in overview.rejections.groups:
         filters = {"state": "rejected", "type": group.type, "product": group.product_id}
         yield {
@@ -323,7 +284,7 @@ def _rejections(overview: Overview, links: Links) -> Iterator[dict[str, Any]]:
         }
 
 
-def _incident(row: Any, at: datetime, links: Links) -> dict[str, Any]:
+def _incident(row: Any, at: datetime, links: html.Links) -> dict[str, Any]:
     return {
         "row": row,
         "url": links.row_of(OutboxIncident, row.id),

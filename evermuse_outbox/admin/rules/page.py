@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...insight import describe_conditions, explain_rule
-from ...models import OutboxRule, RuleAction, RuleState
+from ...models import OutboxRecord, OutboxRule, RuleAction, RuleState
 from ...operations import end_rule
 from .. import html
 from ..actions import Exit
@@ -79,21 +77,10 @@ class OutboxRuleAdmin(MakeRuleAdmin):
         """Return the explanation, the link to the records, and the button that ends the rule."""
         return {
             "explanation": explain_rule(obj),
-            "records_url": self._records(request, obj),
+            "records_url": html.Links(self.admin_site, request).list_of(OutboxRecord, rule=obj.pk),
             "records_label": _("Held records") if obj.action == RuleAction.HOLD else _("Discarded records"),
             **self.exit_context(request, obj),
         }
-
-    def _records(self, request: HttpRequest, row: OutboxRule) -> str:
-        """Return the address of the records of a rule; empty if the user or the admin has no such list."""
-        if not request.user.has_perm(f"{self.opts.app_label}.view_outboxrecord"):
-            return ""
-        try:
-            name = f"admin:{self.opts.app_label}_outboxrecord_changelist"
-            page = reverse(name, current_app=self.admin_site.name)
-        except NoReverseMatch:
-            return ""
-        return f"{page}?{urlencode({'rule': row.pk})}"
 
     def has_exit_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may end rules."""

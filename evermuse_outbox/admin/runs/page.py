@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -143,43 +141,27 @@ class OutboxRunAdmin(ExitAdmin):
         using = str(obj._state.db)
         is_large = sum(obj.counts.values()) > MAX_COUNTED
         status = status_of(obj, obj.counts) if is_large else read_status(using, obj)
-        plot = draw_progress(obj.history)
+        plot, links = draw_progress(obj.history), html.Links(self.admin_site, request)
         return {
             "explanation": _explain(status),
             "run": obj,
             "bar": _bar(status),
             "counts": [
-                (html.state_chip(RecordState(state)), count, self._records(run=obj.pk, state=state))
+                (
+                    html.state_chip(RecordState(state)),
+                    count,
+                    links.list_of(OutboxRecord, run=obj.pk, state=state),
+                )
                 for state, count in status.counts.items()
                 if count
             ],
             "total": status.total,
-            "records_url": self._records(run=obj.pk),
-            "rejections": list(self._rejections(using, obj)) if status.rejected else [],
+            "records_url": links.list_of(OutboxRecord, run=obj.pk),
+            "rejections": list(_rejections(using, obj, links)) if status.rejected else [],
             "plot": plot,
             "plot_times": [_time_of(plot.begin, obj), _time_of(plot.end, obj)] if plot else [],
             **self.exit_context(request, obj),
         }
-
-    def _rejections(self, using: str, run: OutboxRun) -> Iterator[tuple[str, str, int, str]]:
-        """Yield code, signature, number and the list of the records, for the newest rejected records of the run."""
-        sets = OutboxLabelSet.objects.using(using).filter(run_id=run.pk)
-        rejected = OutboxRecord.rows.using(using).rejected().filter(label_set_id__in=sets.values("pk"))
-        pks = list(rejected.order_by("-pk").values_list("pk", flat=True)[:MAX_REJECTED])
-        rows = OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks), is_last_rejection())
-        counted = Counter(rows.values_list("code", "signature"))
-        for (code, signature), count in counted.most_common(20):
-            url = self._records(run=run.pk, state=RecordState.REJECTED.value, signature=signature, code=code)
-            yield code, signature, count, url
-
-    def _records(self, **parameters: Any) -> str:
-        """Return the address of the records of a run; empty if the admin has no such list."""
-        try:
-            name = f"admin:{self.opts.app_label}_outboxrecord_changelist"
-            page = reverse(name, current_app=self.admin_site.name)
-        except NoReverseMatch:
-            return ""
-        return f"{page}?{urlencode({name: value for name, value in parameters.items() if value})}"
 
     def exits_of(self, row: OutboxRun) -> list[Exit]:
         """Return the button that closes an open run."""
@@ -189,6 +171,19 @@ class OutboxRunAdmin(ExitAdmin):
         """Close the run."""
         close_run(using, row.pk, Decision(by, reason))
         return gettext("The run is closed.")
+
+
+def _rejections(using: str, run: OutboxRun, links: html.Links) -> Iterator[tuple[str, str, int, str]]:
+    """Yield code, signature, number and the list of the records, for the newest rejected records of the run."""
+    sets = OutboxLabelSet.objects.using(using).filter(run_id=run.pk)
+    rejected = OutboxRecord.rows.using(using).rejected().filter(label_set_id__in=sets.values("pk"))
+    pks = list(rejected.order_by("-pk").values_list("pk", flat=True)[:MAX_REJECTED])
+    rows = OutboxRejection.objects.using(using).filter(ById(F("record_id"), pks), is_last_rejection())
+    counted = Counter(rows.values_list("code", "signature"))
+    for (code, signature), count in counted.most_common(20):
+        filters = {"state": RecordState.REJECTED.value, "signature": signature, "code": code}
+        url = links.list_of(OutboxRecord, run=run.pk, **filters)
+        yield code, signature, count, url
 
 
 def _state_of(run: OutboxRun) -> tuple[Any, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from evermuse_outbox import outbox
@@ -122,3 +124,14 @@ def test_the_overview_lists_runs_that_are_not_finished(admin_client, run):
     assert (figures.name, figures.ended, figures.rejected, figures.total) == ("nightly", 2, 1, 4)
     text = admin_client.get(reverse("admin:evermuse_outbox_outboxoverview_changelist")).content.decode()
     assert reverse("admin:evermuse_outbox_outboxrun_change", args=[run.id]) in text
+
+
+def test_a_person_without_the_list_of_records_gets_no_links_to_it(client, run):
+    person = get_user_model().objects.create_user("ada", is_staff=True)
+    person.user_permissions.add(Permission.objects.get(codename="view_outboxrun"))
+    client.force_login(person)
+    text = page_of(client, run)
+    assert "pending" in text
+    assert "outboxrecord" not in text
+    person.user_permissions.add(Permission.objects.get(codename="view_outboxrecord"))
+    assert f"outboxrecord/?run={run.id}&amp;state=pending" in page_of(client, run)
