@@ -22,6 +22,16 @@ def add_database(parser: ArgumentParser) -> None:
     )
 
 
+def add_single_database(parser: ArgumentParser, *names: str) -> None:
+    """Add ``--database ALIAS`` to the options of a command for one database. ``names`` are its other names."""
+    parser.add_argument(
+        "--database",
+        *names,
+        choices=tuple(connections),
+        help="database alias (default: the first in the setting DATABASES)",
+    )
+
+
 def add_reason(parser: ArgumentParser) -> None:
     """Add ``--reason TEXT`` to the options of a command that changes something."""
     parser.add_argument(
@@ -36,6 +46,11 @@ def databases_of(options: Mapping[str, Any]) -> Sequence[str]:
     """Return the database aliases that the options select: the given one, or all in the setting ``DATABASES``."""
     alias = options["database"]
     return [alias] if alias else get_settings().databases
+
+
+def database_of(options: Mapping[str, Any]) -> str:
+    """Return the database alias that the options select: the given one, or the first in the setting ``DATABASES``."""
+    return options["database"] or get_settings().databases[0]
 
 
 def describe_missing_tables() -> str:

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 from django.apps import apps
 from django.core.exceptions import FieldError, ValidationError
 from django.core.management.base import CommandError
-from django.db import connections
 from django.db.models import CompositePrimaryKey
 from tqdm import tqdm
 
@@ -38,7 +37,13 @@ from ...model_records import declaration_of, declared
 from ...models import Decision, OperationState, OutboxOperation
 from ...operations import NotPossible
 from ...pressure import read_pressure
-from .. import USAGE, CommandWithExamples, add_reason
+from .. import (
+    USAGE,
+    CommandWithExamples,
+    add_reason,
+    add_single_database,
+    database_of,
+)
 from ..runs import add_run_options, describe_run, read_run_plan
 
 HAS_BAD_ROWS, TOO_MANY_BAD_ROWS, ENDED, INTERRUPTED = 3, 4, 5, 130
@@ -117,12 +122,7 @@ class Command(CommandWithExamples):
         parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
         add_run_options(parser, "backfill of the rows")
         add_reason(parser)
-        parser.add_argument(
-            "--database",
-            "--using",
-            choices=tuple(connections),
-            help="database alias (default: the first in the setting DATABASES)",
-        )
+        add_single_database(parser, "--using")
 
     @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
@@ -253,7 +253,7 @@ def _plan_of(options: dict[str, Any]) -> Plan:
         filters[f"{declaration.event_at}__gte"] = options["since"]
     plan = Plan(
         declaration=declaration,
-        using=options["database"] or get_settings().databases[0],
+        using=database_of(options),
         filters=filters,
         decision=Decision(reason=options["reason"]),
         batch=options["batch"],

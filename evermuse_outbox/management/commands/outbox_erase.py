@@ -18,12 +18,10 @@ from uuid import UUID
 
 from django.conf import settings as project
 from django.core.management.base import CommandError
-from django.db import connections
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
-from ...conf import get_settings
 from ...delivery.context import Clock, retry_on_database_error, statement_deadlines
 from ...models import Decision, PayloadsUnreadable, RecordState
 from ...operations.erasing import (
@@ -39,7 +37,14 @@ from ...operations.erasing import (
     forget_texts,
     scopes_of,
 )
-from .. import USAGE, CommandWithExamples, add_reason, confirm
+from .. import (
+    USAGE,
+    CommandWithExamples,
+    add_reason,
+    add_single_database,
+    confirm,
+    database_of,
+)
 
 RECORDS_PER_STEP = 200
 """Records that one transaction erases."""
@@ -120,15 +125,11 @@ class Command(CommandWithExamples):
             "--no-input", action="store_false", dest="interactive", help="do not ask for a confirmation"
         )
         add_reason(parser)
-        parser.add_argument(
-            "--database",
-            choices=tuple(connections),
-            help="database alias (default: the first in the setting DATABASES)",
-        )
+        add_single_database(parser)
 
     @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
-        using, selection = _database_of(options), _selection_of(options)
+        using, selection = database_of(options), _selection_of(options)
         if options["destroy_key"] or options["label"]:
             self._destroy_keys(using, selection, options)
             return
@@ -234,11 +235,6 @@ class Command(CommandWithExamples):
 def _show(bar: Any, done: int, last: int) -> None:
     bar.total, bar.n = last, done
     bar.refresh()
-
-
-def _database_of(options: dict[str, Any]) -> str:
-
-    return options["database"] or get_settings().databases[0]
 
 
 def _selection_of(options: dict[str, Any]) -> Selection:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from django.core.management.base import CommandError
-from django.db import connections
 from tqdm import tqdm
 
 from ...conf import DEFAULT_WORKSPACE, get_settings
@@ -31,7 +30,12 @@ from ...operations.importing import (
 )
 from ...runs import default_run_name
 from ...wakeup import wake_workers
-from .. import CommandWithExamples, add_reason
+from .. import (
+    CommandWithExamples,
+    add_reason,
+    add_single_database,
+    database_of,
+)
 from ..runs import add_run_options, describe_run, read_run_plan
 
 HAS_BAD_LINES, TOO_MANY_BAD_LINES, IS_ANOTHER_FILE, INTERRUPTED = 3, 4, 5, 130
@@ -98,11 +102,7 @@ class Command(CommandWithExamples):
         parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
         add_run_options(parser, "import of FILE")
         add_reason(parser)
-        parser.add_argument(
-            "--database",
-            choices=tuple(connections),
-            help="database alias (default: the first in the setting DATABASES)",
-        )
+        add_single_database(parser)
 
     @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
@@ -196,7 +196,7 @@ def _job_of(options: dict[str, Any]) -> Import:
     is_stdin = options["file"] == STDIN
     name = options["name"] or (unnamed() if is_stdin else str(Path(options["file"]).resolve()))
     return Import(
-        using=options["database"] or settings.databases[0],
+        using=database_of(options),
         workspace=options["workspace"],
         contract=settings.workspace(options["workspace"]).contract,
         name=name,

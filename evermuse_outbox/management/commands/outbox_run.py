@@ -9,17 +9,21 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import connections
 from tqdm import tqdm
 
-from ...conf import get_settings
 from ...delivery.connections import release_connections, share_connections
 from ...delivery.context import statement_deadlines
 from ...insight import format_time
 from ...models import Decision, OutboxRun, RecordState
 from ...operations import NotPossible, close_run
 from ...runs import RunStatus, read_status
-from .. import USAGE, CommandWithExamples, add_reason
+from .. import (
+    USAGE,
+    CommandWithExamples,
+    add_reason,
+    add_single_database,
+    database_of,
+)
 from ..runs import find_run_id
 
 NEEDS_PERSON, TIMED_OUT, INTERRUPTED = 3, 4, 130
@@ -66,16 +70,12 @@ class Command(CommandWithExamples):
         )
         parser.add_argument("--workspace", metavar="NAME", help="only runs of this workspace")
         add_reason(parser)
-        parser.add_argument(
-            "--database",
-            choices=tuple(connections),
-            help="database alias (default: the first in the setting DATABASES)",
-        )
+        add_single_database(parser)
 
     @statement_deadlines()
     @share_connections()
     def handle(self, *args: Any, **options: Any) -> None:
-        using = options["database"] or get_settings().databases[0]
+        using = database_of(options)
         if options["run"] is None:
             if options["wait"] or options["close"]:
                 raise CommandError("Which run? Add its name or number.", returncode=USAGE)

@@ -10,10 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import connections
 from django.template.defaultfilters import filesizeformat
 
-from ...conf import get_settings
 from ...delivery.context import statement_deadlines
 from ...insight import (
     Overview,
@@ -27,7 +25,11 @@ from ...insight import (
 )
 from ...models import BatchState, OutboxRecord, RecordState, WorkspaceState
 from ...monitoring import CLOCK_NAMES, describe_drift, describe_versions, is_drifting
-from .. import CommandWithExamples
+from .. import (
+    CommandWithExamples,
+    add_single_database,
+    database_of,
+)
 
 BAR_LENGTH = 40
 """Characters of the longest bar."""
@@ -76,15 +78,11 @@ class Command(CommandWithExamples):
             help="highest age of a pending record that is not wrong (default: the setting MAX_LAG)",
         )
         parser.add_argument("--record", type=int, metavar="ID", help="explain the state of this record")
-        parser.add_argument(
-            "--database",
-            choices=tuple(connections),
-            help="database alias (default: the first in the setting DATABASES)",
-        )
+        add_single_database(parser)
 
     @statement_deadlines()
     def handle(self, *args: Any, **options: Any) -> None:
-        using = options["database"] or get_settings().databases[0]
+        using = database_of(options)
         if options["record"] is not None:
             self.stdout.write(self._explain(using, options["record"]))
         elif options["check"]:
