@@ -132,8 +132,9 @@ def find_unknown(context: DeliveryContext, listed: Sequence[Status], since: date
     """
     earliest = since.timestamp()
     candidates = [status for status in listed if (status.created_at or 0) / 1000 >= earliest]
-    owned = _owned_ids(context, [status.remote_id for status in candidates])
+    # In this order: a batch whose answer is settled between the two is in both, and otherwise it would be in neither.
     unclear = _count_unclear(context, since)
+    owned = _owned_ids(context, [status.remote_id for status in candidates])
     unexplained, explained = [], []
     for status in candidates:
         if status.remote_id in owned:

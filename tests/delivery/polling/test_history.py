@@ -11,7 +11,15 @@ from django.utils import timezone
 from evermuse_outbox.delivery.context import CLOSED, epoch_name
 from evermuse_outbox.delivery.context.epochs import MemoryEpochs
 from evermuse_outbox.delivery.loop import relay, relay_with_pool, seal_next
-from evermuse_outbox.delivery.polling import ListingUnreadable, find_unknown, is_database_known, walk_listings
+from evermuse_outbox.delivery.polling import (
+    ListingUnreadable,
+    find_unknown,
+    history,
+    is_database_known,
+    walk_listings,
+)
+from evermuse_outbox.delivery.sending import post
+from evermuse_outbox.delivery.settling import settle
 from evermuse_outbox.models import OutboxBatch, OutboxWorkspace, WorkspaceState
 from evermuse_outbox.sandbox import Fault
 from tests.backup import restore_backup, take_backup
@@ -166,3 +174,24 @@ def test_a_closed_epoch_is_noticed_without_the_listing(context, alias, clock, sa
     enqueue(alias, 9)
     assert relay_with_pool(context, 1) == 0
     assert workspace(alias).state == WorkspaceState.RESTORED
+
+
+@pytest.mark.parametrize("read", ["_owned_ids", "_count_unclear"])
+def test_an_answer_that_is_settled_during_the_comparison_raises_no_alarm(
+    context, alias, clock, sent_before, monkeypatch, read
+):
+    start = clock.now() - timedelta(minutes=1)
+    enqueue(alias, 9)
+    sealed = seal_next(context)
+    outcome, attempt = post(context, sealed, "permit")
+    listed = [status for page in walk_listings(context, start) for status in page.statuses]
+    original = getattr(history, read)
+
+    def read_and_settle(*arguments):
+        result = original(*arguments)
+        settle(context, sealed, outcome, attempt, failures=0)
+        return result
+
+    monkeypatch.setattr(history, read, read_and_settle)
+    assert len(listed) > 1
+    assert find_unknown(context, listed, start).unexplained == ()
