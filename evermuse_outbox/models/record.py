@@ -88,8 +88,10 @@ class RecordQuerySet(models.QuerySet["OutboxRecord"]):
     def versions_that_block_older(self) -> RecordQuerySet:
         """Return the versions that Evermuse has, may have had or will get: an older version must not follow them."""
         # A 202 may have accepted a superseded record: in part, without naming the records that it rejected.
-        superseded = Q(closed_as=RecordState.SUPERSEDED)
-        failed = Exists(OutboxRejection.objects.filter(record=OuterRef("pk"), code__in=FAILED_CODES))
+        # One that was never sent, such as a debounced version, leaves it to the version that replaced it.
+        rejections = OutboxRejection.objects.filter(record=OuterRef("pk"))
+        superseded = Q(closed_as=RecordState.SUPERSEDED) & (~NO_BATCH | Exists(rejections))
+        failed = Exists(rejections.filter(code__in=FAILED_CODES))
         return self.filter(Q(closed_as__isnull=True) | superseded | failed)
 
     def sole_versions(self) -> RecordQuerySet:

@@ -100,7 +100,8 @@ def test_versions_of_an_identity_know_each_other(alias):
     ("state", "code", "blocks"),
     [
         ("pending", None, True),
-        ("superseded", None, True),
+        ("superseded", None, False),
+        ("superseded", "BAD", True),
         ("discarded", None, False),
         ("rejected", "BAD", False),
         ("rejected", "FAILED", True),

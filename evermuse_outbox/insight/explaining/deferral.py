@@ -23,6 +23,19 @@ def explain_expiry(record: OutboxRecord) -> str:
     return " ".join(_explain_expiry(row)) if row else ""
 
 
+def explain_wait_for_newer(record: OutboxRecord) -> str:
+    """Return that a pending record waits for a pending newer version that may expire; nothing if it does not."""
+    row = OutboxRecord.rows.using(record._state.db).filter(pk=record.pk).with_versions().first()
+    newer = row and OutboxRecord.objects.using(record._state.db).pending().filter(pk=row.newer).first()
+    deferral = _deferral_of(newer) if newer else None
+    if deferral is None or deferral.expires_at is None:
+        return ""
+    return _(
+        "Waiting, because the newer version, record #%(record)s, may expire. This record is sent only if that one "
+        "expires, at %(time)s."
+    ) % {"record": deferral.pk, "time": format_time(deferral.expires_at)}
+
+
 def _deferral_of(record: OutboxRecord) -> OutboxDeferral | None:
     return OutboxDeferral.objects.using(record._state.db).filter(pk=record.pk).first()
 

@@ -31,7 +31,7 @@ from ...models import (
 )
 from ...monitoring import worker_silence
 from .attachments import explain_attachments
-from .deferral import explain_deferred, explain_expiry
+from .deferral import explain_deferred, explain_expiry, explain_wait_for_newer
 from .keys import explain_blocked_keys, explain_wait_for_key
 from .rules import explain_discarded
 from .text import join, sentence
@@ -187,6 +187,8 @@ def _explain_pending(record: OutboxRecord) -> str:
             "Waiting for batch #%(batch)s, which contains an older version of the same record. "
             "It is sent when that batch has ended. To see why that batch waits: %(command)s."
         ) % {"batch": blocker.pk, "command": f"`manage.py outbox_batch {blocker.pk}`"}
+    if wait := explain_wait_for_newer(record):
+        return wait
     now = database_now(using)
     until = lingers_until(using, record.workspace, {group: record.enqueued_at}, now, settings.linger)[group]
     if until > now:

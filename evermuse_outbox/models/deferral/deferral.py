@@ -24,6 +24,10 @@ MAX_WORKSPACES = 1_000
 class DeferralQuerySet(models.QuerySet["OutboxDeferral"]):
     """Look-ups of deferrals."""
 
+    def of(self, workspace: str) -> DeferralQuerySet:
+        """Return the rows of a workspace."""
+        return self.filter(workspace=workspace)
+
     def due(self, workspace: str, now: datetime) -> DeferralQuerySet:
         """Return the rows of a workspace for which something must happen now, the longest due first."""
         return self.filter(workspace=workspace, due_at__lte=now).order_by("due_at", "pk")

@@ -14,6 +14,8 @@ from evermuse_outbox.delivery.deferral import apply_all_due, hold, release_held
 from evermuse_outbox.delivery.loop import relay, seal_next
 from evermuse_outbox.delivery.scanning import find_work
 from evermuse_outbox.delivery.scheduling import ResumePoint, RunQueue
+from evermuse_outbox.delivery.sealing import prepare_members, sealing_lock
+from evermuse_outbox.insight import explain_record
 from evermuse_outbox.models import (
     OutboxBatch,
     OutboxDeferral,
@@ -21,7 +23,7 @@ from evermuse_outbox.models import (
     OutboxRejection,
     OutboxWorkspace,
 )
-from evermuse_outbox.operations import retry_records
+from evermuse_outbox.operations import pause_group, retry_records
 from evermuse_outbox.upkeep import PurgeProgress, purge_one_run
 from tests.delivery.helpers import seal_all, state_of
 from tests.records import enqueue, record
@@ -192,6 +194,52 @@ def test_edits_without_end_are_sent_after_the_maximum_delay(context, alias, late
         rows.append(put(alias, 1, f"edit {edit}", debounce=30, max_delay=100))
         later(10)
     assert [edit for edit, row in enumerate(rows) if state_of(row) == "pending"] == [9, 19, 29, 39]
+
+
+@pytest.mark.parametrize("end", ["expired", "discarded"])
+def test_a_plain_version_is_sent_if_the_debounced_ones_after_it_are_not(context, alias, later, end):
+    plain = put(alias)
+    first = put(alias, debounce=30)
+    newest = put(alias, debounce=60, expires_at=90)
+    later(30)
+    assert (state_of(first), state_of(newest)) == ("superseded", "scheduled")
+    if end == "discarded":
+        OutboxRecord.objects.using(alias).filter(pk=newest.pk).discard()
+    later(60)
+    assert state_of(newest) == end
+    assert [sealed.members for sealed in seal_all(context)] == [(plain.pk,)]
+
+
+@pytest.mark.parametrize("product", ["prod-abc", "prod-other"])
+def test_an_older_version_is_superseded_when_a_newer_one_is_sealed_that_might_have_expired(
+    context, alias, product
+):
+    older = put(alias)
+    newer = outbox.enqueue(record(1, _product_id=product), using=alias, expires_at=timedelta(seconds=90))
+    assert [sealed.members for sealed in seal_all(context)] == [(newer.pk,)]
+    assert state_of(older) == "superseded"
+
+
+def test_an_older_version_waits_while_a_newer_one_may_expire(context, alias, later):
+    older = put(alias)
+    blocker = outbox.enqueue(
+        record(1, _product_id="prod-other"), using=alias, expires_at=timedelta(seconds=90)
+    )
+    pause_group(alias, "default", ("message", "prod-other"), by="ana", reason="wait")
+    assert seal_all(context) == []
+    assert "may expire" in explain_record(older)
+    later(90)
+    assert state_of(blocker) == "expired"
+    assert [sealed.members for sealed in seal_all(context)] == [(older.pk,)]
+
+
+def test_a_refused_version_is_sealed_again_while_a_newer_one_may_expire(context, alias, later):
+    older = put(alias)
+    (sealed,) = seal_all(context)
+    newer = put(alias, expires_at=90)
+    with sealing_lock(context):
+        assert [row.pk for row in prepare_members(context, sealed.batch)] == [older.pk]
+    assert (state_of(older), state_of(newer)) == ("in_flight", "pending")
 
 
 def test_a_version_without_debounce_is_sent_at_once_and_supersedes_those_that_wait(context, alias, later):
