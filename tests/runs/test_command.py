@@ -9,9 +9,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from evermuse_outbox import outbox
+from evermuse_outbox.database_clock import database_now
 from evermuse_outbox.management.commands import outbox_run
 from evermuse_outbox.models import OutboxAction, OutboxRecord
 from evermuse_outbox.operations import RecordFilter
+from evermuse_outbox.runs import watch_runs
 from tests.records import record
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +85,17 @@ def test_a_finished_run_with_rejected_records_has_a_status_of_its_own(capsys, ni
     status, text = run(capsys, "nightly", "--wait")
     assert status == outbox_run.NEEDS_PERSON
     assert f"outbox_retry --run {nightly.id}" in text
+
+
+def test_the_overview_calls_a_run_finished_that_is_finished(capsys, nightly):
+    reject()
+    OutboxRecord.rows.pending().update(closed_as="superseded")
+    nightly.close()
+    assert watch_runs("default", database_now("default"))
+    call_command("outbox_status", "--no-color")
+    text = capsys.readouterr().out
+    assert "nightly, is finished: 3 of 3 records have ended, 1 rejected." in text
+    assert "It waits for a decision" in text
 
 
 def test_it_waits_for_the_end(capsys, nightly, monkeypatch):
