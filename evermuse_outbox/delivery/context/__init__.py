@@ -8,7 +8,7 @@ the classification of database errors, ``statement_deadlines``, the backoff func
 from .attempt_log import Attempt
 from .backoff import equal_jitter, full_jitter, poll_delay, typical_completion_time
 from .clock import Clock
-from .context import SHOWN, DeliveryContext, QueueKey, fingerprint_of, open_context, queue_keys
+from .context import FINGERPRINT_HEAD, DeliveryContext, QueueKey, fingerprint_of, open_context, queue_keys
 from .database_errors import DatabaseErrorKind, classify_database_error, summarise_error
 from .deadlines import SlowStatement, statement_deadlines, take_slow_statements
 from .epochs import BEGIN, CLOSED, EpochStore, EpochStoreUnavailable, epoch_name
@@ -18,7 +18,7 @@ from .throttles import DatabaseThrottle, open_redis, open_throttle, prepare_thro
 __all__ = [
     "BEGIN",
     "CLOSED",
-    "SHOWN",
+    "FINGERPRINT_HEAD",
     "Attempt",
     "Clock",
     "DatabaseErrorKind",

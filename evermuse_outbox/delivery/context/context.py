@@ -24,7 +24,7 @@ MAX_CLIENTS = 16
 """Clients that a thread keeps open, those that it used last. Each may keep a connection to the API open."""
 
 
-SHOWN = 8
+FINGERPRINT_HEAD = 8
 """Characters of a key's fingerprint that are shown: enough to tell ten keys apart."""
 
 

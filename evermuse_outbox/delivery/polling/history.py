@@ -29,7 +29,7 @@ from ...models import (
 )
 from ...ratelimit import ThrottleUnavailable
 from ..connections import release_connections
-from ..context import BEGIN, SHOWN, DeliveryContext, epoch_name
+from ..context import BEGIN, FINGERPRINT_HEAD, DeliveryContext, epoch_name
 from ..gates import acquire_permit, hold_restored, keys_of_listings, workspace_circuit
 from .reads import Listing, get_listing
 from .reconciliation import MAX_CLOCK_SKEW
@@ -121,7 +121,9 @@ def walk_listings(context: DeliveryContext, since: datetime) -> Iterator[Page]:
                     return
                 yield page
         except ListingUnreadable as error:
-            raise ListingUnreadable(f"with the API key {key[:SHOWN]}: {describe_error(error)}") from error
+            raise ListingUnreadable(
+                f"with the API key {key[:FINGERPRINT_HEAD]}: {describe_error(error)}"
+            ) from error
         shown |= ids
 
 

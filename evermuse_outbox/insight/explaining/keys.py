@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from ...conf import UnknownWorkspace, Workspace, get_settings
 from ...database_clock import database_now
-from ...delivery.context import SHOWN, fingerprint_of
+from ...delivery.context import FINGERPRINT_HEAD, fingerprint_of
 from ...delivery.gates import KEY_PATIENCE
 from ...models import KeyPool, OutboxBatch, OutboxWorkspace
 from .times import format_time
@@ -61,7 +61,10 @@ def explain_wait_for_key(batch: OutboxBatch) -> str:
         "for in the listing and, if it is not there, sent with another key."
     )
     key = batch.api_key or "?"
-    return text % {"key": keys.get(key, key[:SHOWN]), "time": format_time(batch.due_at + KEY_PATIENCE)}
+    return text % {
+        "key": keys.get(key, key[:FINGERPRINT_HEAD]),
+        "time": format_time(batch.due_at + KEY_PATIENCE),
+    }
 
 
 def _find_workspace(name: str) -> Workspace | None:
@@ -77,7 +80,7 @@ def _show_keys(workspace: Workspace) -> dict[str, str]:
     for place, keyed in workspace.with_named_keys().items():
         if not keyed.problem:
             fingerprint = fingerprint_of(keyed)
-            shown.setdefault(fingerprint, f"{fingerprint[:SHOWN]} ({place})")
+            shown.setdefault(fingerprint, f"{fingerprint[:FINGERPRINT_HEAD]} ({place})")
     return shown
 
 
