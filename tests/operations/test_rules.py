@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db import connections, transaction
 
+from evermuse_outbox.delivery.context import statement_deadlines
 from evermuse_outbox.delivery.loop import relay, seal_next
 from evermuse_outbox.delivery.rules import is_applied, withdraw_matching
 from evermuse_outbox.delivery.sending import give_back
@@ -29,8 +30,12 @@ HOLD = RuleDefinition("hold", vendor_id="msg-1")
 
 
 def in_thread(function, context):
-    """Call a function of the delivery in a thread, which has connections of its own."""
+    """Call a function of the delivery in a thread, which has connections of its own.
 
+    A statement that waits for a lock of the test ends at its deadline, so the test fails and does not hang.
+    """
+
+    @statement_deadlines()
     def call():
         try:
             function(context)
