@@ -23,6 +23,9 @@ from tests.records import record
 from tests.schema import read_schema
 
 APP = "evermuse_outbox"
+LAST_RELEASE = "0011_latencies"
+"""The newest migration of the last release. Each later one goes on after an interruption, on every database."""
+
 RECORDS, BATCHES = f"{APP}_outboxrecord", f"{APP}_outboxbatch"
 
 PENDING = ["workspace", "type", "product_id", "enqueued_at", "id"]
@@ -81,6 +84,44 @@ def query(alias, sql, *parameters):
     with connections[alias].cursor() as cursor:
         cursor.execute(sql, parameters)
         return [row[0] for row in cursor.fetchall()]
+
+
+class Interrupted(Exception):
+    """Ends ``migrate`` after a statement, as the death of its process does."""
+
+
+@pytest.mark.commits
+def test_a_migration_that_was_interrupted_after_any_statement_goes_on(alias):
+    """MySQL and MariaDB commit each statement at once, so each interruption leaves another state of the tables."""
+    if not is_mariadb(alias):
+        pytest.skip("it rolls an interrupted migration back")
+    before = read_schema(alias)
+    limit, executed = 1, set()
+
+    def interrupt(execute, sql, *arguments):
+        nonlocal count
+        result = execute(sql, *arguments)
+        count += sql.startswith(("ALTER", "CREATE", "DROP", "INSERT"))
+        if count == limit and sql.startswith(("ALTER", "CREATE", "DROP", "INSERT")):
+            raise Interrupted(sql)
+        return result
+
+    call_command("migrate", APP, LAST_RELEASE, database=alias, verbosity=0)
+    try:
+        while True:
+            count = 0
+            try:
+                with connections[alias].execute_wrapper(interrupt):
+                    call_command("migrate", APP, database=alias, verbosity=0)
+                break
+            except Interrupted as interrupted:
+                # A statement that every run repeats is passed, to come to the next one.
+                limit = limit + 1 if str(interrupted) in executed else 1
+                executed.add(str(interrupted))
+    finally:
+        call_command("migrate", APP, database=alias, verbosity=0)
+    assert executed
+    assert read_schema(alias) == before
 
 
 @pytest.mark.django_db(databases="__all__")

@@ -4,6 +4,8 @@ from django.db import migrations, models
 
 from evermuse_outbox.models.indexes import ReplaceCheckOnline
 
+from ._resumable import ResumableMigration
+
 NAME = "evermuse_record_closed_as"
 
 BEFORE = ["rejected", "superseded", "discarded"]
@@ -17,7 +19,7 @@ def known_states(states):
     return models.CheckConstraint(condition=condition, name=NAME)
 
 
-class Migration(migrations.Migration):
+class Migration(ResumableMigration):
     dependencies = [
         ("evermuse_outbox", "0011_latencies"),
     ]

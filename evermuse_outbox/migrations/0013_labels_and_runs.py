@@ -10,9 +10,10 @@ import evermuse_outbox.models.indexes
 from evermuse_outbox.models.indexes import AddIndexOnline
 
 from ._exact_names import compare_exactly
+from ._resumable import ResumableMigration
 
 
-class Migration(migrations.Migration):
+class Migration(ResumableMigration):
     dependencies = [
         ("evermuse_outbox", "0012_record_states"),
     ]

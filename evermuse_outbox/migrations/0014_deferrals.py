@@ -6,9 +6,10 @@ Made by ``makemigrations``, except for the last operation.
 from django.db import migrations, models
 
 from ._exact_names import compare_exactly
+from ._resumable import ResumableMigration
 
 
-class Migration(migrations.Migration):
+class Migration(ResumableMigration):
     dependencies = [
         ("evermuse_outbox", "0013_labels_and_runs"),
     ]

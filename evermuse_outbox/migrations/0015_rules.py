@@ -4,9 +4,10 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 from ._exact_names import compare_exactly
+from ._resumable import ResumableMigration
 
 
-class Migration(migrations.Migration):
+class Migration(ResumableMigration):
     dependencies = [
         ("evermuse_outbox", "0014_deferrals"),
     ]

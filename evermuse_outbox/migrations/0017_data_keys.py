@@ -3,9 +3,10 @@
 from django.db import migrations, models
 
 from ._exact_names import compare_exactly
+from ._resumable import ResumableMigration
 
 
-class Migration(migrations.Migration):
+class Migration(ResumableMigration):
     dependencies = [
         ("evermuse_outbox", "0016_api_keys"),
     ]
