@@ -201,7 +201,7 @@ def _definition(using: str, options: dict[str, Any]) -> RuleDefinition:
 
 
 def _check_before_question(rule: RuleDefinition, options: dict[str, Any]) -> None:
-    """Raise CommandError for a missing option, so that nobody answers the question in vain."""
+    """Raise CommandError for a missing option, before the question is asked."""
     if not options["reason"].strip():
         raise CommandError(
             "Give a reason with --reason: it is kept with your name and the time.", returncode=USAGE
