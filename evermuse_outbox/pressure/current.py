@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from datetime import datetime
+
+from django.db import Error as DatabaseError
+from django.db import connections, transaction
 
 from ..conf import Workspace, get_settings
 from ..database_clock import database_now
+from ..foreign_text import get_logger, log_ids, type_name
 from ..models import OutboxPressure
 from ..signals import pressure_changed, send_after_commit
 from .figures import OutboxFull, Pressure
+
+logger = get_logger(__name__)
 
 REMEMBERED = 1.0
 """Seconds for which a process uses a measurement again. A measurement takes some milliseconds."""
 
 LOW_SHARE = 0.5
 """The pressure is low again below this share of the threshold. So a wait near the threshold sends no two signals."""
+
+NOT_MEASURED = "it could not be measured."
 
 _known: dict[tuple[str, str], tuple[float, Pressure]] = {}
 """Alias and workspace → when it was measured on the monotonic clock, and the result."""
@@ -29,7 +38,10 @@ def read_pressure(using: str, workspace: Workspace) -> Pressure:
     key, now = (using, workspace.name), time.monotonic()
     known = _known.get(key)
     if known is None or now - known[0] >= REMEMBERED:
-        known = (now, measure_now(using, workspace, database_now(using)))
+        # An error of a query ends a transaction of the host on PostgreSQL, unless a savepoint is around it.
+        is_open = connections[using].in_atomic_block
+        with transaction.atomic(using=using) if is_open else nullcontext():
+            known = (now, measure_now(using, workspace, database_now(using)))
         _known[key] = known
     return known[1]
 
@@ -44,11 +56,25 @@ def measure_now(using: str, workspace: Workspace, now: datetime) -> Pressure:
 def refuse_if_full(using: str, workspace: Workspace) -> None:
     """Raise an error if a new record would wait longer than the setting ``REJECT_ABOVE``.
 
+    If the database cannot measure it, records are taken, and a warning is logged.
+
     Raises:
         OutboxFull: It would.
     """
     limit = workspace.reject_above
-    if limit is not None and (pressure := read_pressure(using, workspace)).is_above(limit):
+    if limit is None:
+        return
+    try:
+        pressure = read_pressure(using, workspace)
+    except DatabaseError as error:
+        pressure = Pressure(0.0, reason=NOT_MEASURED)
+        _known[using, workspace.name] = (time.monotonic(), pressure)
+        logger.warning(
+            "REJECT_ABOVE is not applied: the pressure cannot be measured (%s)",
+            type_name(error),
+            extra=log_ids(database=using, workspace=workspace.name),
+        )
+    if pressure.is_above(limit):
         raise OutboxFull(workspace.name, pressure, limit)
 
 

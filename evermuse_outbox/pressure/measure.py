@@ -24,9 +24,11 @@ from ..models import (
     OutboxBatch,
     OutboxGroup,
     OutboxRecord,
+    OutboxWorker,
     OutboxWorkspace,
     WorkspaceState,
 )
+from ..monitoring import MISSING_AFTER
 from .figures import Pressure
 
 MAX_GROUPS = 200
@@ -55,6 +57,11 @@ def measure(using: str, workspace: Workspace, now: datetime) -> Pressure:
     requests = _requests_before(unsent, RunQueue.from_json(row.run_queue), pending, rate, now)
     if row.state in NO_END:
         return Pressure(None, requests, records, f"the workspace is {row.get_state_display()}: {row.reason}")
+    last_seen = OutboxWorker.objects.using(using).last_seen()
+    if last_seen is not None and now - last_seen > MISSING_AFTER:
+        return Pressure(
+            None, requests, records, f"no worker was seen since {last_seen.isoformat(timespec='seconds')}."
+        )
     blocked = max((row.blocked_until - now) / timedelta(seconds=1), 0.0) if row.blocked_until else 0.0
     return Pressure(blocked + requests / rate, requests, records, _reason(row, blocked, requests))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from evermuse_outbox import outbox
 from evermuse_outbox.delivery.loop import seal_next
 from evermuse_outbox.delivery.scheduling import RunQueue
-from evermuse_outbox.models import OutboxPressure, OutboxRecord, OutboxWorkspace
+from evermuse_outbox.models import OutboxPressure, OutboxRecord, OutboxWorker, OutboxWorkspace
 from evermuse_outbox.pressure import current, measure, observe_pressure
 from evermuse_outbox.signals import pressure_changed
 from tests.records import enqueue, record
@@ -157,6 +157,44 @@ def test_a_record_is_refused_if_it_would_wait_too_long(context, alias, outbox_se
     with pytest.raises(outbox.OutboxFull):
         outbox.enqueue_many([record(32)], using=alias)
     assert OutboxRecord.rows.using(alias).count() == 30
+
+
+def test_the_wait_is_not_known_if_no_worker_was_seen_lately(context, alias, read):
+    def note(seconds):
+        at = timezone.now() - timedelta(seconds=seconds)
+        OutboxWorker.objects.using(alias).create(host="h", pid=1, started_at=at, last_seen_at=at)
+
+    note(600)
+    pressure = read()
+    assert pressure.seconds is None
+    assert "no worker was seen since" in str(pressure)
+    note(5)
+    assert read() == outbox.Pressure(0.0)
+
+
+def test_a_measurement_that_fails_refuses_nothing_and_leaves_the_transaction_usable(
+    context, alias, outbox_settings, sandbox, monkeypatch, caplog
+):
+    def fail(*_arguments):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT no_such_column FROM evermuse_outbox_outboxrecord")
+
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", REJECT_ABOVE=2)
+    monkeypatch.setattr(current, "measure_now", fail)
+    with transaction.atomic(using=alias):
+        outbox.enqueue(record(1), using=alias)
+        outbox.enqueue(record(2), using=alias)
+    assert OutboxRecord.rows.using(alias).count() == 2
+    assert caplog.text.count("REJECT_ABOVE is not applied") == 1
+
+
+def test_after_a_refusal_the_transaction_of_the_host_is_usable(context, alias, outbox_settings, sandbox):
+    OutboxWorkspace.objects.using(alias).hold("default", timezone.now(), "ana", "maintenance")
+    outbox_settings(API_URL=sandbox.url, API_KEY="em_sk_sandbox", REJECT_ABOVE=2)
+    with transaction.atomic(using=alias):
+        with pytest.raises(outbox.OutboxFull):
+            outbox.enqueue_many([record(1), record(2)], using=alias)
+        assert not OutboxRecord.rows.using(alias).exists()
 
 
 def test_without_a_limit_nothing_is_measured(context, alias):

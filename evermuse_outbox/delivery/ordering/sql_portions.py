@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,16 @@ PENDING = "batch_id IS NULL AND closed_as IS NULL AND workspace = %s AND type = 
 """The pending records of a group. The condition of a partial index must be repeated to use the index."""
 
 MAX_PORTIONS = 100
-"""Portions in one statement. Old versions of SQLite allow 999 parameters."""
+"""Portions in one UNION. Old versions of SQLite allow 999 parameters."""
+
+# PostgreSQL plans a LATERAL join once, and a UNION once for each portion. BETWEEN: see `_condition`.
+LATERAL = f"""
+SELECT given.number, portion.enqueued_at, portion.id
+FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) AS given(number, label_set, most) CROSS JOIN LATERAL (
+  SELECT enqueued_at, id FROM {TABLE} AS record
+  WHERE {PENDING} AND record.label_set_id BETWEEN given.label_set AND given.label_set
+  ORDER BY {{order}} LIMIT given.most) AS portion
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +68,38 @@ def read_portions(
 ) -> list[list[Position]]:
     """Return the records of each portion, each from the end at which the portion begins."""
     positions: list[list[Position]] = [[] for _ in portions]
-    for start in range(0, len(portions), MAX_PORTIONS):
-        chunk = list(enumerate(portions))[start : start + MAX_PORTIONS]
-        statement = " UNION ALL ".join([_select(using, number, portion) for number, portion in chunk])
-        parameters = [value for _, portion in chunk for value in _parameters(workspace, group, portion)]
+    for statement, parameters in _statements(using, workspace, group, list(enumerate(portions))):
         for number, enqueued_at, pk in fetch(using, statement, parameters):
             positions[number].append(Position(enqueued_at, pk))
-    # UNION ALL promises no order.
+    # Neither UNION ALL nor a join promises an order.
     return [
         sorted(rows, reverse=portion.is_newest) for rows, portion in zip(positions, portions, strict=True)
     ]
+
+
+def _statements(
+    using: str, workspace: str, group: Group, numbered: Sequence[tuple[int, Portion]]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the statements that read portions, and the parameters of each."""
+    rest = list(numbered)
+    if connections[using].vendor == "postgresql":
+        rest = [(number, portion) for number, portion in numbered if not (portion.of and portion.of.pk)]
+        for is_newest in (False, True):
+            joined = [
+                (number, portion.of.pk, portion.count)
+                for number, portion in numbered
+                if portion.of and portion.of.pk and portion.is_newest is is_newest
+            ]
+            if joined:
+                order = _order(order_within_set(using), is_newest=is_newest)
+                arrays = [list(column) for column in zip(*joined, strict=True)]
+                yield LATERAL.format(order=order), [*arrays, workspace, *group]
+    for start in range(0, len(rest), MAX_PORTIONS):
+        chunk = rest[start : start + MAX_PORTIONS]
+        yield (
+            " UNION ALL ".join([_select(using, number, portion) for number, portion in chunk]),
+            [value for _, portion in chunk for value in _parameters(workspace, group, portion)],
+        )
 
 
 def fetch(using: str, statement: str, parameters: Sequence[Any]) -> list[Any]:
@@ -97,10 +128,14 @@ def order_within_set(using: str) -> tuple[str, ...]:
 def _select(using: str, number: int, portion: Portion) -> str:
     hint = index_hint(using, SHARES_INDEX if portion.of else PENDING_INDEX)
     columns = order_within_set(using) if portion.of else ("enqueued_at", "id")
-    order = ", ".join(f"{column} {'DESC' if portion.is_newest else 'ASC'}" for column in columns)
+    order = _order(columns, is_newest=portion.is_newest)
     return f"""SELECT * FROM (
         SELECT {number} AS number, enqueued_at, id FROM {TABLE} {hint} WHERE {PENDING} {_condition(portion)}
         ORDER BY {order} LIMIT %s) AS portion_{number}"""
+
+
+def _order(columns: Sequence[str], *, is_newest: bool) -> str:
+    return ", ".join(f"{column} {'DESC' if is_newest else 'ASC'}" for column in columns)
 
 
 def _condition(portion: Portion) -> str:

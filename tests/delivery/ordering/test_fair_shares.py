@@ -122,6 +122,21 @@ def test_the_position_is_stored_only_with_more_label_sets_than_one_look(index, o
     assert "label_sets" not in OutboxWorkspace.objects.using(context.using).get().run_queue
 
 
+def test_more_shares_need_no_longer_statement_where_a_lateral_join_is_possible(index, open_fair):
+    """PostgreSQL plans each part of a UNION: 100 of them took longer than to read the records."""
+    context = open_fair(MAX_BATCH_RECORDS=40)
+    if connections[context.using].vendor != "postgresql":
+        pytest.skip("other databases have no LATERAL join")
+    lengths = []
+    for customers in (3, 30):
+        for number in range(customers):
+            enqueue_for(context, f"customer-{customers}-{number}", 20)
+        with CaptureQueriesContext(connections[context.using]) as captured:
+            assert len(seal_next(context).members) == 40
+        lengths.append(max(query["sql"].count("LIMIT") for query in captured))
+    assert lengths[1] == lengths[0]
+
+
 def test_several_label_sets_of_a_customer_are_one_share(index, open_fair):
     context = open_fair()
     for number in range(4):
