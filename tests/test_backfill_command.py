@@ -88,7 +88,9 @@ def test_ctrl_c_pauses_it_and_the_same_command_continues(capsys, monkeypatch):
         run("--batch", "2")
     assert error.value.returncode == outbox_backfill.INTERRUPTED
     run("--status")
-    assert "is paused: 2 of 4 rows" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "is paused: 2 of 4 rows" in shown
+    assert "A new record waits about" in shown
     run("--batch", "2")
     assert "2 rows were handled by earlier starts" in capsys.readouterr().out
     assert len(subjects("default")) == 4
