@@ -3,6 +3,9 @@
 A group that lingers or rests is not sent now, so it counts only if its time comes before the others are sent. Counting
 stops at a limit. The rest of a longer backlog is extrapolated from the ids of its records, so a measurement costs about
 the same with a million pending records.
+
+When missing workers come back is not known. The estimate is that they will be missing for as long as they have been: so
+a limit of the host is reached when they have been missing for about that time, and not at once.
 """
 
 from __future__ import annotations
@@ -57,13 +60,17 @@ def measure(using: str, workspace: Workspace, now: datetime) -> Pressure:
     requests = _requests_before(unsent, RunQueue.from_json(row.run_queue), pending, rate, now)
     if row.state in NO_END:
         return Pressure(None, requests, records, f"the workspace is {row.get_state_display()}: {row.reason}")
+    blocked = max((row.blocked_until - now) / timedelta(seconds=1), 0.0) if row.blocked_until else 0.0
+    causes = [f"the workspace is {row.get_state_display()} for {blocked:,.0f} s"] if blocked else []
+    missing = 0.0
     last_seen = OutboxWorker.objects.using(using).last_seen()
     if last_seen is not None and now - last_seen > MISSING_AFTER:
-        return Pressure(
-            None, requests, records, f"no worker was seen since {last_seen.isoformat(timespec='seconds')}."
-        )
-    blocked = max((row.blocked_until - now) / timedelta(seconds=1), 0.0) if row.blocked_until else 0.0
-    return Pressure(blocked + requests / rate, requests, records, _reason(row, blocked, requests))
+        missing = (now - last_seen) / timedelta(seconds=1)
+        causes.append(f"no worker was seen since {last_seen.isoformat(timespec='seconds')}")
+    if requests:
+        causes.append(f"about {requests:,} requests go before")
+    reason = ", and ".join(causes) + "." if causes else ""
+    return Pressure(max(blocked, missing) + requests / rate, requests, records, reason)
 
 
 def _requests_before(
@@ -86,13 +93,6 @@ def _requests_before(
     for wait in sorted(waits):
         requests += wait <= requests / rate
     return requests
-
-
-def _reason(row: OutboxWorkspace, blocked: float, requests: int) -> str:
-    causes = [f"the workspace is {row.get_state_display()} for {blocked:,.0f} s"] if blocked else []
-    if requests:
-        causes.append(f"about {requests:,} requests go before")
-    return ", and ".join(causes) + "." if causes else ""
 
 
 def _unsent(using: str, workspace: str) -> int:
