@@ -143,7 +143,6 @@ def previous(tmp_path_factory):
 CASES = [
     pytest.param("sqlite://", False, id="sqlite"),
     pytest.param(MARIADB_URL, False, id="mariadb", marks=needs("mariadb")),
-    pytest.param(POSTGRES_URL, False, id="postgres", marks=needs("postgres")),
     pytest.param(POSTGRES_URL, True, id="postgres-celery", marks=needs("postgres", "redis")),
 ]
 

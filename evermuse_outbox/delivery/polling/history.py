@@ -116,7 +116,7 @@ def walk_listings(context: DeliveryContext, since: datetime) -> Iterator[Page]:
         ids: set[str] = set()
         try:
             for page in walk_listing(context.with_key(key), since):
-                ids.update(status.remote_id for status in page.statuses)
+                ids |= {status.remote_id for status in page.statuses}
                 if not ids.isdisjoint(shown):
                     return
                 yield page

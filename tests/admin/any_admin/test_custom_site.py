@@ -17,11 +17,14 @@ pytestmark = [
 
 PREFIX = "/tools/operations/"
 
+ROWS = 20
+"""Rows of a model whose pages are read. ``test_walk.py`` reads those of all."""
+
 
 @pytest.fixture
 def pages(admin_client: Client) -> list[Page]:
     """Return the pages of the second site, those after forms included."""
-    walked = list(walk(admin_client, "operations"))
+    walked = list(walk(admin_client, "operations", ROWS))
     return [*walked, *submit_forms(admin_client, walked)]
 
 

@@ -109,8 +109,11 @@ class Elements(HTMLParser):
             self._is_in_form = False
 
 
-def walk(client: Client, site: str = "admin") -> Iterator[Page]:
-    """Yield each page of the outbox in an admin site, from its app index on. Lists are filtered by one field each."""
+def walk(client: Client, site: str = "admin", rows: int = MAX_ROWS) -> Iterator[Page]:
+    """Yield each page of the outbox in an admin site, from its app index on. Lists are filtered by one field each.
+
+    Of the rows of a model, at most ``rows`` have their pages among them.
+    """
     start = reverse("admin:app_list", args=[APP], current_app=site)
     waiting = [(start, "the start")]
     seen, alike = {start}, {}
@@ -127,7 +130,7 @@ def walk(client: Client, site: str = "admin") -> Iterator[Page]:
             seen.add(target)
             kind = kind_of(target)
             alike[kind] = alike.get(kind, 0) + 1
-            if alike[kind] <= (MAX_ALIKE if kind[1] else MAX_ROWS) and (
+            if alike[kind] <= (MAX_ALIKE if kind[1] else rows) and (
                 len(kind[1]) < 2 or not urlsplit(address).query
             ):
                 waiting.append((target, address))
