@@ -1,4 +1,4 @@
-"""Choose the API key of a request. With one key, nothing here reads or writes.
+"""Choose the API key of a request. With one key, nothing here sends a statement.
 
 Evermuse counts its limit for each key. So a sender takes the key whose permit is free first, and then a batch for it:
 
